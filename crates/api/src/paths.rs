@@ -1,0 +1,68 @@
+//! Every path of the API. Those with `{…}` are templates as axum and OpenAPI write them.
+
+/// `POST`: log in with a JSON body; `GET`: with HTTP Basic. The token comes in the body and in the header `Authorization`.
+pub const LOGIN: &str = "/api/v1/login";
+/// `POST`: end the session.
+pub const LOGOUT: &str = "/api/v1/logout";
+/// `GET`: who is logged in.
+pub const SESSION: &str = "/api/v1/session";
+/// `GET`: list jobs; `POST`: submit one.
+pub const JOBS: &str = "/api/v1/jobs";
+/// `GET`: one job; `DELETE`: cancel it.
+pub const JOB: &str = "/api/v1/jobs/{id}";
+/// `POST`: move it.
+pub const JOB_MIGRATE: &str = "/api/v1/jobs/{id}/migrate";
+/// `GET`: its events, oldest first.
+pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
+/// `GET`: its output, from `?offset=`.
+pub const JOB_LOG: &str = "/api/v1/jobs/{id}/log";
+/// `GET`: list gateways; `POST`: create one.
+pub const GATEWAYS: &str = "/api/v1/gateways";
+/// `GET`: one gateway, by id or name; `DELETE`: destroy it.
+pub const GATEWAY: &str = "/api/v1/gateways/{id}";
+/// `POST`: connect a job's ports; `DELETE`: disconnect, by `?job=` and optionally `?targetPort=`.
+pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
+/// `GET` (by a gateway): its slice of desired state, a line of JSON for each generation.
+pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
+/// `POST` (by a gateway): what it observed.
+pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
+/// `GET`: list hosts; `POST` (by an agent with the join token): join.
+pub const HOSTS: &str = "/api/v1/hosts";
+/// `GET` (by an agent): its slice of desired state, a line of JSON for each generation.
+pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
+/// `POST` (by an agent): what it observed.
+pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
+/// `PUT` (by an agent): a piece of a job's output, at `?offset=`. Answers with the offset wanted next.
+pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
+/// `GET`: the OpenAPI document.
+pub const OPENAPI: &str = "/api/v1/openapi.json";
+/// `GET`: the version.
+pub const VERSION: &str = "/api/v1/version";
+/// `GET`: whether the process lives.
+pub const HEALTHZ: &str = "/healthz";
+/// `GET`: whether it serves.
+pub const READYZ: &str = "/readyz";
+
+/// Fills the `{…}` of a template, in order.
+#[must_use]
+pub fn fill(template: &str, values: &[&str]) -> String {
+    let mut path = String::with_capacity(template.len() + 24);
+    let mut rest = template;
+    for value in values {
+        let Some((before, after)) = rest.split_once('{') else { break };
+        path.push_str(before);
+        path.push_str(value);
+        rest = after.split_once('}').map_or("", |(_, tail)| tail);
+    }
+    path.push_str(rest);
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn templates_are_filled_in_order() {
+        assert_eq!(super::fill(super::HOST_JOB_LOG, &["h-1", "j2"]), "/api/v1/hosts/h-1/jobs/j2/log");
+        assert_eq!(super::fill(super::JOBS, &[]), "/api/v1/jobs");
+    }
+}

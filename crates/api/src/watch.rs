@@ -1,0 +1,429 @@
+//! Desired state, pushed; observed state, reported.
+//!
+//! An agent and a gateway each hold one watch: `GET …/watch` answers with a line of JSON for each new slice (the first at once, then
+//! whenever anything in it changes, and an empty line every [`KEEPALIVE`] so that a dead peer is noticed). A slice is always whole;
+//! the receiver makes it so and derives for itself what is new. Whatever is observed is reported whole as well, at once when it
+//! changes and every [`HEARTBEAT`]. A line or a report that is lost does no harm: the next one says everything again.
+//!
+//! # What an agent does for each [`JobOrder`]
+//!
+//! | order | the agent | reports |
+//! |---|---|---|
+//! | `Run` | starts the job if it never ran in this generation, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart` |
+//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (holding packets until the sockets exist), verifies | `Prepared`, `Restored`, `MoveInFailed` |
+//! | `MoveOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MoveOutFailed` |
+//! | `MoveOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MoveOutFailed` |
+//! | `Abort` | destination: ends and removes everything of this job and attempt | `Gone` |
+//! | `Rollback` | source: has the job execute again, from its own capsule if it was frozen | `Running` |
+//! | `Retire` | source: removes what it holds, the capsule included | `Gone` |
+//! | `Stop` | ends the job, removes it | `Gone` |
+//!
+//! A job that is in no order is left alone: a slice that is empty by mistake ends nothing. Every order is idempotent, and an
+//! observation carries the generation and the migration it belongs to.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mooring_types::address::Overlay;
+use mooring_types::gateway::Protocol;
+use mooring_types::host::{HostFacts, HostRole, Resources};
+use mooring_types::job::{JobSpec, JobStatus};
+use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
+use serde::{Deserialize, Serialize};
+
+/// How often a watch carries at least an empty line.
+pub const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How often a report is sent at least.
+pub const HEARTBEAT: Duration = Duration::from_secs(2);
+
+/// A host introduces itself. A host of that name that joined before keeps its id (and gets a new token).
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRequest {
+    /// The cluster's join token.
+    pub join_token: String,
+    /// The host's name.
+    pub name: Name,
+    /// What it offers itself for.
+    pub role: HostRole,
+    /// The address by which other hosts reach it.
+    pub address: Ipv4Addr,
+    /// Where its agent takes capsules: same address, this port.
+    pub move_port: u16,
+    /// The SHA-256 of its agent's certificate, in hex.
+    pub certificate: String,
+    /// Its WireGuard public key in base64; empty where it has none.
+    pub wireguard_key: String,
+    /// What it has.
+    pub facts: HostFacts,
+    /// The jobs that it still carries, so that a lost database can't make two of one.
+    pub jobs: Vec<JobObservation>,
+}
+
+/// The answer to [`JoinRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinAnswer {
+    /// The host's id.
+    pub host: HostId,
+    /// The token for its watch and reports.
+    pub token: String,
+}
+
+/// All that one agent should know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentSlice {
+    /// Grows with every change.
+    pub sequence: u64,
+    /// The host's id.
+    pub host: HostId,
+    /// The overlay network.
+    pub network: Network,
+    /// The jobs in which this host has a part.
+    pub jobs: Vec<JobDirective>,
+    /// The gateways placed on this host.
+    pub gateways: Vec<GatewayPlacement>,
+}
+
+/// The overlay network: who is in it, and which host carries which job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Network {
+    /// The address range.
+    pub overlay: Overlay,
+    /// How hosts reach each other.
+    pub backend: Backend,
+    /// All hosts, this one included.
+    pub peers: Vec<Peer>,
+    /// Which host carries which job's address now.
+    pub routes: Vec<JobRoute>,
+}
+
+/// How the hosts of a cluster reach each other's jobs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Backend {
+    /// VXLAN, the kernel's: any trusted IP network.
+    #[default]
+    Vxlan,
+    /// Plain routes: hosts on one subnet.
+    Direct,
+    /// WireGuard: encrypted.
+    Wireguard,
+}
+
+/// A host as the others see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Peer {
+    /// The host.
+    pub host: HostId,
+    /// Its address on the network between the hosts.
+    pub underlay: Ipv4Addr,
+    /// Its address in the overlay.
+    pub overlay: Ipv4Addr,
+    /// Its WireGuard public key in base64; empty where it has none.
+    pub wireguard_key: String,
+}
+
+/// One line of the table that all agents keep true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobRoute {
+    /// The job's overlay address.
+    pub address: Ipv4Addr,
+    /// The host that carries it.
+    pub host: HostId,
+}
+
+/// A job in which the host has a part, and what it should do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobDirective {
+    /// The job.
+    pub job: JobId,
+    /// The generation that the order is about: for a move, the one that it would commit.
+    pub generation: Generation,
+    /// Its overlay address.
+    pub address: Ipv4Addr,
+    /// What to run.
+    pub spec: JobSpec,
+    /// What to do.
+    pub order: JobOrder,
+}
+
+/// What a host should do with a job; the module's table says how.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum JobOrder {
+    /// Execute it.
+    Run,
+    /// Receive it.
+    MoveIn {
+        /// The attempt.
+        migration: MigrationId,
+        /// The SHA-256 of the sender's certificate, in hex.
+        from: String,
+        /// What the sender must present.
+        token: String,
+    },
+    /// Send it.
+    MoveOut {
+        /// The attempt.
+        migration: MigrationId,
+        /// How far to go.
+        stage: MoveOutStage,
+        /// The receiver's address for capsules.
+        to: SocketAddr,
+        /// The SHA-256 of the receiver's certificate, in hex.
+        certificate: String,
+        /// What to present to it.
+        token: String,
+    },
+    /// Undo a [`JobOrder::MoveIn`].
+    Abort {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Undo a [`JobOrder::MoveOut`].
+    Rollback {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Let go of a job that has moved away.
+    Retire {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// End it.
+    Stop,
+}
+
+/// How far a source should go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MoveOutStage {
+    /// Send changed files ahead; the job goes on.
+    PreCopy,
+    /// Checkpoint it and send it.
+    Freeze,
+}
+
+/// A gateway that runs on the host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayPlacement {
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The token for its watch and reports.
+    pub token: String,
+    /// Its share of the host.
+    pub resources: Resources,
+}
+
+/// What an agent observed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HostReport {
+    /// The last slice that it has taken in.
+    pub sequence: u64,
+    /// What the host has now.
+    pub facts: HostFacts,
+    /// Every job that it holds anything of.
+    pub jobs: Vec<JobObservation>,
+    /// What keeps it from making its slice so, for people to read.
+    pub problems: Vec<String>,
+}
+
+/// A job as a host sees it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JobObservation {
+    /// The job.
+    pub job: JobId,
+    /// The generation that the host acts for.
+    pub generation: Generation,
+    /// What is so.
+    pub state: JobState,
+    /// How long the phases took that this host did for the attempt under way.
+    pub phases: Vec<PhaseTime>,
+    /// Bytes sent or received for the attempt under way.
+    pub bytes_moved: u64,
+}
+
+/// What is so of a job on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum JobState {
+    /// Its container is being made.
+    Starting,
+    /// It executes.
+    Running,
+    /// It ended by itself.
+    Exited {
+        /// The exit code; 128 + n for signal n.
+        code: i32,
+    },
+    /// It could not be started.
+    FailedToStart {
+        /// Why, as a user reads it.
+        reason: String,
+    },
+    /// Destination: ready to receive.
+    Prepared {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Source: files are ahead, the job executes.
+    PreCopied {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Source: checkpointed; it stands still, the capsule is whole.
+    Frozen {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Source: the receiver has confirmed the whole capsule.
+    Sent {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Destination: the job executes here and was seen to live.
+    Restored {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Destination: it could not be received or restored; nothing of it runs here.
+    MoveInFailed {
+        /// The attempt.
+        migration: MigrationId,
+        /// The phase that failed.
+        phase: Phase,
+        /// Why.
+        reason: String,
+    },
+    /// Source: it could not be checkpointed or sent; the job executes or its capsule is whole.
+    MoveOutFailed {
+        /// The attempt.
+        migration: MigrationId,
+        /// The phase that failed.
+        phase: Phase,
+        /// Why.
+        reason: String,
+    },
+    /// Neither its process nor its files are here.
+    Gone,
+    /// It should be here and is not, and can't be brought back: the host was restarted, say.
+    Lost {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// All that one gateway should know.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewaySlice {
+    /// Grows with every change.
+    pub sequence: u64,
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// Its name.
+    pub name: Name,
+    /// The address that it listens on.
+    pub bind: IpAddr,
+    /// The ports it may use.
+    pub port_range: PortRange,
+    /// What is connected.
+    pub connections: Vec<ConnectionDirective>,
+}
+
+/// A port to listen on and where it leads.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionDirective {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The job.
+    pub job: JobId,
+    /// The job's name.
+    pub job_name: Name,
+    /// The job's status, for people.
+    pub job_status: JobStatus,
+    /// The port to listen on.
+    pub gateway_port: Port,
+    /// Where the job listens; the same for its whole life.
+    pub target: SocketAddr,
+    /// How its bytes are treated.
+    pub protocol: Protocol,
+    /// Whether bytes flow.
+    pub flow: Flow,
+}
+
+/// Whether bytes flow to a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "flow", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Flow {
+    /// They do.
+    Open,
+    /// They wait: the job is pending, suspended or floating.
+    Held {
+        /// The attempt that wants to be told, in [`GatewayReport::quiesced`], when nothing is unacknowledged any more.
+        quiesce: Option<MigrationId>,
+    },
+}
+
+/// What a gateway observed.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayReport {
+    /// The last slice that it has taken in.
+    pub sequence: u64,
+    /// The moves for which it has gone quiet.
+    pub quiesced: Vec<Quiesced>,
+    /// Every connection with its clients.
+    pub connections: Vec<ConnectionObservation>,
+}
+
+/// A gateway writes nothing more to a job, and nothing is unacknowledged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Quiesced {
+    /// The attempt.
+    pub migration: MigrationId,
+    /// What was still unacknowledged when the time was up; 0 is usual.
+    pub unacknowledged: u64,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// A connection as its gateway sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectionObservation {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// Whether the gateway listens, or why not.
+    pub problem: Option<String>,
+    /// Its clients.
+    pub clients: Vec<ClientObservation>,
+}
+
+/// A client of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientObservation {
+    /// Its address and port.
+    #[schema(value_type = String)]
+    pub address: SocketAddr,
+    /// Since when.
+    #[schema(value_type = String)]
+    pub connected_at: Timestamp,
+    /// Bytes from the client to the job.
+    pub bytes_in: u64,
+    /// Bytes from the job to the client.
+    pub bytes_out: u64,
+}

@@ -1,0 +1,194 @@
+//! Ports, port ranges, and the pool from which a gateway assigns.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::num::NonZeroU16;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The lowest port that a gateway's range may hold.
+pub const GATEWAY_PORT_MIN: u16 = 1000;
+
+/// A TCP port, never 0.
+pub type Port = NonZeroU16;
+
+/// A text that is not a port.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid port `{text}`: a port is a number from 1 to 65535")]
+pub struct InvalidPort {
+    text: String,
+}
+
+/// Reads a port.
+///
+/// # Errors
+/// The text is not a number from 1 to 65535.
+pub fn parse_port(text: &str) -> Result<Port, InvalidPort> {
+    let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let port = if digits { text.parse().ok() } else { None };
+    port.ok_or_else(|| InvalidPort { text: text.chars().take(40).collect() })
+}
+
+/// An inclusive range of gateway ports, written `min:max`, within 1000 to 65535.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PortRange {
+    min: u16,
+    max: u16,
+}
+
+/// Why a text is not a port range.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidPortRange {
+    /// It does not have the form `min:max`.
+    #[error("invalid port range `{text}`: write it as `<min>:<max>`, like 10000:10500")]
+    Form {
+        /// What was given.
+        text: String,
+    },
+    /// Its first port is above its last.
+    #[error("invalid port range {min}:{max}: its first port is above its last")]
+    Reversed {
+        /// The first port.
+        min: u16,
+        /// The last port.
+        max: u16,
+    },
+    /// It reaches below 1000.
+    #[error("invalid port range {min}:{max}: gateway ports lie within {GATEWAY_PORT_MIN} and 65535")]
+    Below {
+        /// The first port.
+        min: u16,
+        /// The last port.
+        max: u16,
+    },
+}
+
+impl PortRange {
+    /// The range that a gateway has when none is asked for.
+    pub const DEFAULT: Self = Self { min: 10_000, max: 10_500 };
+
+    /// Makes a range.
+    ///
+    /// # Errors
+    /// The range is reversed or leaves 1000 to 65535.
+    pub fn new(min: u16, max: u16) -> Result<Self, InvalidPortRange> {
+        if min > max {
+            Err(InvalidPortRange::Reversed { min, max })
+        } else if min < GATEWAY_PORT_MIN {
+            Err(InvalidPortRange::Below { min, max })
+        } else {
+            Ok(Self { min, max })
+        }
+    }
+
+    /// Whether a port lies in the range.
+    #[must_use]
+    pub fn contains(self, port: Port) -> bool {
+        (self.min..=self.max).contains(&port.get())
+    }
+
+    /// Whether two ranges share a port.
+    #[must_use]
+    pub fn overlaps(self, other: Self) -> bool {
+        self.min <= other.max && other.min <= self.max
+    }
+
+    /// How many ports the range has.
+    #[must_use]
+    pub fn size(self) -> usize {
+        usize::from(self.max - self.min) + 1
+    }
+
+    /// The lowest ports of the range that are not in `used`, `count` of them; `None` when fewer are free.
+    #[must_use]
+    pub fn lowest_free(self, used: &BTreeSet<Port>, count: usize) -> Option<Vec<Port>> {
+        let free: Vec<Port> = (self.min..=self.max)
+            .filter_map(Port::new)
+            .filter(|port| !used.contains(port))
+            .take(count)
+            .collect();
+        (free.len() == count).then_some(free)
+    }
+}
+
+impl FromStr for PortRange {
+    type Err = InvalidPortRange;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPortRange> {
+        let form = || InvalidPortRange::Form { text: text.chars().take(40).collect() };
+        let (min, max) = text.split_once(':').ok_or_else(form)?;
+        let port = |part: &str| parse_port(part).map(Port::get).map_err(|_| form());
+        Self::new(port(min)?, port(max)?)
+    }
+}
+
+impl TryFrom<String> for PortRange {
+    type Error = InvalidPortRange;
+
+    fn try_from(text: String) -> Result<Self, InvalidPortRange> {
+        text.parse()
+    }
+}
+
+impl From<PortRange> for String {
+    fn from(range: PortRange) -> Self {
+        range.to_string()
+    }
+}
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.min, self.max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_reads_back(min in 1000_u16.., length in 0_u16..2000) {
+            let range = PortRange::new(min, min.saturating_add(length)).unwrap();
+            prop_assert_eq!(range.to_string().parse::<PortRange>(), Ok(range));
+        }
+
+        #[test]
+        fn the_pool_gives_the_lowest_free_ports(
+            min in 1000_u16..60000, length in 0_u16..40, used in prop::collection::btree_set(1000_u16..60100, 0..60), count in 0_usize..50,
+        ) {
+            let range = PortRange::new(min, min + length).unwrap();
+            let used: BTreeSet<Port> = used.into_iter().filter_map(Port::new).collect();
+            let free = range.size() - used.iter().filter(|port| range.contains(**port)).count();
+            match range.lowest_free(&used, count) {
+                None => prop_assert!(free < count),
+                Some(given) => {
+                    prop_assert_eq!(given.len(), count);
+                    prop_assert!(given.iter().all(|port| range.contains(*port) && !used.contains(port)));
+                    if let Some(highest) = given.last() {
+                        let skipped = (min..highest.get()).filter_map(Port::new).filter(|port| !used.contains(port));
+                        prop_assert!(skipped.eq(given[..count - 1].iter().copied()));
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn two_ranges_overlap_when_they_share_a_port(a in 1000_u16..1100, b in 0_u16..50, c in 1000_u16..1100, d in 0_u16..50) {
+            let (first, second) = (PortRange::new(a, a + b).unwrap(), PortRange::new(c, c + d).unwrap());
+            let shared = (a..=a + b).any(|port| (c..=c + d).contains(&port));
+            prop_assert_eq!(first.overlaps(second), shared);
+        }
+    }
+
+    #[test]
+    fn what_is_no_range_is_refused() {
+        for bad in ["", "10000", "10000:", ":1", "a:b", "10000:70000", "+1000:2000", "1000:2000:3000", "999:2000", "2000:1000", "0:0"] {
+            assert!(bad.parse::<PortRange>().is_err(), "{bad}");
+        }
+    }
+}
