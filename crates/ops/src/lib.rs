@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod failpoint;
 pub mod lifecycle;
 pub mod log;
 pub mod tasks;

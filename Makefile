@@ -1,0 +1,38 @@
+# Mooring: `make demo` shows it, `make test` tests it. Both do their own set-up and are safe to run twice.
+
+SHELL := /bin/bash
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
+TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked
+
+.PHONY: help build demo test lint bench fmt clean
+
+help: ## What can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## Build the release binary, target/release/float
+	scripts/setup build
+	cargo build --release --locked -p float
+
+demo: build ## Run a JupyterLab that moves while its client stays connected (TOUR=1: by itself, with a table)
+	scripts/setup run demo
+	TOUR='$(TOUR)' scripts/demo
+
+test: ## Format, lints and the whole test suite (needs root: the tests make network namespaces)
+	@[ "$$(id -u)" = 0 ] || { echo 'make test needs root: the tests make network namespaces and run containers' >&2; exit 1; }
+	scripts/setup build test
+	$(MAKE) --no-print-directory lint
+	$(TESTS)
+
+lint: ## Formatting and clippy, warnings as errors
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+bench: build ## Measure moves: distributions over many of them
+	cargo run --release --locked -p bench -- move
+
+fmt: ## Format the code
+	cargo fmt --all
+
+clean: ## Remove what was built
+	cargo clean

@@ -1,0 +1,38 @@
+//! Failpoints: places where a test makes a process fail or die.
+//!
+//! They exist in the released binary, and do nothing unless `MOORING_FAILPOINTS` names a file. Its lines are `<name>=<action>`, read at each
+//! passage so that a test can set them while the process runs. A line fires once: it is taken out of the file before it acts.
+
+use std::path::PathBuf;
+use std::{env, fs, process};
+
+/// The environment variable that names the file.
+pub const VARIABLE: &str = "MOORING_FAILPOINTS";
+
+/// The error that a failpoint injects.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("failpoint `{0}` was set to fail")]
+pub struct Injected(String);
+
+/// Passes, fails or ends the process, as the file says of `name`.
+///
+/// # Errors
+/// The file says `<name>=error`.
+pub fn check(name: &str) -> Result<(), Injected> {
+    let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) else { return Ok(()) };
+    let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
+    let is_this = |line: &&str| line.split_once('=').is_some_and(|(key, _)| key.trim() == name);
+    let Some(line) = text.lines().find(is_this) else { return Ok(()) };
+    let rest: String = text.lines().filter(|other| *other != line).flat_map(|other| [other, "\n"]).collect();
+    if let Err(error) = fs::write(&path, rest) {
+        tracing::warn!(%error, "can't take failpoint {name} out of {}", path.display());
+    }
+    match line.split_once('=').map(|(_, action)| action.trim()) {
+        Some("kill") => {
+            // SIGKILL is what is tested, and the one signal that no handler can soften.
+            let _ = process::Command::new("kill").args(["-KILL", &process::id().to_string()]).status();
+            process::abort()
+        }
+        _ => Err(Injected(name.to_owned())),
+    }
+}
