@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::view::{
-    ConnectRequest, ConnectionView, EventView, GatewayCreateRequest, GatewayView, HostView, JobView, LogPiece, LoginRequest,
-    MigrateRequest, SessionView, SubmitRequest, VersionView,
+    ConnectRequest, ConnectionView, EventView, GatewayCreateRequest, GatewayView, HostView, JobView, LogPiece,
+    LoginRequest, MigrateRequest, SessionView, SubmitRequest, VersionView,
 };
 use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -263,8 +263,10 @@ impl Client {
     }
 
     async fn read<T: DeserializeOwned>(&self, what: &str, response: reqwest::Response) -> Answer<T> {
-        let bytes =
-            response.bytes().await.map_err(|source| ClientError::Unreachable { address: self.address.clone(), source })?;
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|source| ClientError::Unreachable { address: self.address.clone(), source })?;
         serde_json::from_slice(&bytes).map_err(|source| unreadable(what, source))
     }
 

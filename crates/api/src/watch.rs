@@ -29,7 +29,9 @@ use mooring_types::gateway::Protocol;
 use mooring_types::host::{HostFacts, HostRole, Resources};
 use mooring_types::job::{JobSpec, JobStatus};
 use mooring_types::migration::{Phase, PhaseTime};
-use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
+use mooring_types::{
+    ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, PortRange, Timestamp,
+};
 use serde::{Deserialize, Serialize};
 
 /// How often a watch carries at least an empty line.

@@ -1,1 +1,29 @@
-//! Mooring: linux.
+//! What Mooring asks of Linux: the only crate with `unsafe` and system calls of its own.
+//!
+//! Links, routes and neighbours are set with iproute2 and packets are held with nftables, each as one batch through a short-lived
+//! process; what has no tool or lies on a path where a millisecond counts is a system call here.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`netns`] | network namespaces that live as files, and running things inside them |
+//! | [`ip`] | batches of iproute2 commands |
+//! | [`nft`] | holding packets towards a job, and translating what leaves the overlay |
+//! | [`job_net`] | the interface of a job, the same on every host |
+//! | [`cgroup`] | freezing, killing and reading control groups of both versions |
+//! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
+//! | [`tcp`] | what is not acknowledged yet |
+//! | [`process`] | processes by id and start time |
+//!
+//! Everything that changes the machine is idempotent: made twice it is the same, and removing what is not there is no error.
+
+pub mod cgroup;
+mod error;
+pub mod ip;
+pub mod job_net;
+pub mod mount;
+pub mod netns;
+pub mod nft;
+pub mod process;
+pub mod tcp;
+
+pub use error::{Error, Result};

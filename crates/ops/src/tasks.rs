@@ -67,12 +67,10 @@ mod futures_guard {
 
     pub(super) async fn catch<F: Future>(task: F) -> Option<F::Output> {
         let mut task = pin!(task);
-        std::future::poll_fn(move |context| {
-            match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
-                Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
-                Err(_) => Poll::Ready(None),
-            }
+        std::future::poll_fn(move |context| match catch_unwind(AssertUnwindSafe(|| task.as_mut().poll(context))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Some(output)),
+            Err(_) => Poll::Ready(None),
         })
         .await
     }

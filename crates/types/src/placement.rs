@@ -83,7 +83,11 @@ impl Candidate {
 ///
 /// # Errors
 /// No host takes it.
-pub fn choose<'a>(hosts: &'a [Candidate], asked: Resources, away_from: Option<&HostId>) -> Result<&'a Candidate, NoHost> {
+pub fn choose<'a>(
+    hosts: &'a [Candidate],
+    asked: Resources,
+    away_from: Option<&HostId>,
+) -> Result<&'a Candidate, NoHost> {
     if hosts.is_empty() {
         return Err(NoHost::None);
     }

@@ -104,11 +104,8 @@ impl PortRange {
     /// The lowest ports of the range that are not in `used`, `count` of them; `None` when fewer are free.
     #[must_use]
     pub fn lowest_free(self, used: &BTreeSet<Port>, count: usize) -> Option<Vec<Port>> {
-        let free: Vec<Port> = (self.min..=self.max)
-            .filter_map(Port::new)
-            .filter(|port| !used.contains(port))
-            .take(count)
-            .collect();
+        let free: Vec<Port> =
+            (self.min..=self.max).filter_map(Port::new).filter(|port| !used.contains(port)).take(count).collect();
         (free.len() == count).then_some(free)
     }
 }
@@ -187,7 +184,19 @@ mod tests {
 
     #[test]
     fn what_is_no_range_is_refused() {
-        for bad in ["", "10000", "10000:", ":1", "a:b", "10000:70000", "+1000:2000", "1000:2000:3000", "999:2000", "2000:1000", "0:0"] {
+        for bad in [
+            "",
+            "10000",
+            "10000:",
+            ":1",
+            "a:b",
+            "10000:70000",
+            "+1000:2000",
+            "1000:2000:3000",
+            "999:2000",
+            "2000:1000",
+            "0:0",
+        ] {
             assert!(bad.parse::<PortRange>().is_err(), "{bad}");
         }
     }

@@ -1,0 +1,114 @@
+//! The interface of a job: the same on every host, so that nothing inside the job changes when it moves.
+//!
+//! The job's namespace has one interface, `eth0`, with the job's address as a /32 and a default route over a link-local address that
+//! no machine owns; a permanent neighbour entry says that it is the host's end of the pair. Both ends have constant hardware addresses.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use crate::{Error, Result, ip, netns};
+
+const GATEWAY: &str = "169.254.1.1";
+const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
+
+/// A job's interface on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JobNet {
+    /// The job's namespace.
+    pub namespace: PathBuf,
+    /// The name of the host's end, at most 15 characters.
+    pub host_interface: String,
+    /// The job's address.
+    pub address: Ipv4Addr,
+    /// The MTU that fits through the overlay.
+    pub mtu: u32,
+}
+
+impl JobNet {
+    /// Makes the namespace and the interface. No route leads to it yet.
+    ///
+    /// # Errors
+    /// The namespace or the interface could not be made.
+    pub async fn setup(&self) -> Result<()> {
+        let Self { namespace, host_interface, address, mtu } = self;
+        netns::create(namespace)?;
+        if !ip::link_exists(Some(namespace), "eth0").await {
+            ip::link_delete(None, host_interface).await?;
+            // The peer is made inside this namespace and moved by the namespace's file, which `ip` takes only as an open process file.
+            let inner = format!("{}p", host_interface.get(..14).unwrap_or(host_interface));
+            ip::link_delete(None, &inner).await?;
+            ip::batch(None, &[format!("link add {host_interface} type veth peer name {inner}")]).await?;
+            self.move_inside(&inner)?;
+            let mac = self.job_mac();
+            let inside = [
+                format!("link set {inner} name eth0 address {mac} mtu {mtu}"),
+                format!("address replace {address}/32 dev eth0"),
+                "link set eth0 up".to_owned(),
+                format!("neighbour replace {GATEWAY} lladdr {HOST_MAC} dev eth0 nud permanent"),
+                format!("route replace {GATEWAY} dev eth0 scope link"),
+                format!("route replace default via {GATEWAY} dev eth0 src {address}"),
+            ];
+            ip::batch(Some(namespace), &inside).await?;
+        }
+        let mac = self.job_mac();
+        let outside = [
+            format!("link set {host_interface} address {HOST_MAC} mtu {mtu}"),
+            format!("link set {host_interface} up"),
+            format!("neighbour replace {address} lladdr {mac} dev {host_interface} nud permanent"),
+        ];
+        ip::batch(None, &outside).await?;
+        sysctl(&format!("net/ipv4/conf/{host_interface}/rp_filter"), "0")?;
+        sysctl(&format!("net/ipv4/conf/{host_interface}/forwarding"), "1")
+    }
+
+    /// Leads the job's address to its interface on this host.
+    ///
+    /// # Errors
+    /// The route could not be set.
+    pub async fn route_here(&self) -> Result<()> {
+        ip::batch(None, &[format!("route replace {}/32 dev {} scope link", self.address, self.host_interface)]).await
+    }
+
+    /// Removes the interface and the namespace; goes on past errors and reports the first.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub async fn teardown(&self) -> Result<()> {
+        let link = ip::link_delete(None, &self.host_interface).await;
+        netns::delete(&self.namespace).and(link)
+    }
+
+    fn job_mac(&self) -> String {
+        let [a, b, c, d] = self.address.octets();
+        format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    }
+
+    fn move_inside(&self, link: &str) -> Result<()> {
+        // A process inside the namespace names it for `ip`; it ends when its standard input does.
+        let mut anchor = std::process::Command::new("cat");
+        anchor.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+        netns::enter_command(&mut anchor, &self.namespace)?;
+        let mut anchor = anchor.spawn().map_err(Error::system("run `cat`"))?;
+        let moved = std::process::Command::new("ip")
+            .args(["link", "set", link, "netns", &anchor.id().to_string()])
+            .output()
+            .map_err(Error::system("run `ip`"));
+        drop(anchor.stdin.take());
+        let waited = anchor.wait().map_err(Error::system("wait for `cat`"));
+        let moved = moved?;
+        waited?;
+        if moved.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&moved.stderr).trim().to_owned();
+        Err(Error::Tool { tool: format!("ip link set {link} netns"), said })
+    }
+}
+
+/// Sets a value below `/proc/sys` in the network namespace of the calling thread.
+///
+/// # Errors
+/// It could not be written.
+pub fn sysctl(name: &str, value: &str) -> Result<()> {
+    std::fs::write(format!("/proc/sys/{name}"), value).map_err(Error::system(format!("set {name} to {value}")))
+}

@@ -1,0 +1,140 @@
+//! Mounts, and removing trees without ever crossing into one.
+//!
+//! Checkpoint and restore leave bind mounts behind when they are killed, and one of them is the container's root. A recursive removal
+//! that followed it would take the job's files along. So a tree is removed only when nothing is mounted below it.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::{Error, Result};
+
+/// Mounts an overlay at `target`: `lower` read-only under `upper`, with `work` for the kernel's own use.
+///
+/// # Errors
+/// It could not be mounted.
+pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
+    let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
+    let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
+        .map_err(Error::errno(format!("mount an overlay at {}", target.display())))
+}
+
+/// Whether something is mounted exactly at `path`.
+///
+/// # Errors
+/// The mounts of this process could not be read.
+pub fn is_mounted(path: &Path) -> Result<bool> {
+    Ok(mounts()?.iter().any(|mounted| mounted == path))
+}
+
+/// Unmounts everything at and below `path`, deepest first.
+///
+/// # Errors
+/// Something could not be unmounted.
+pub fn unmount_below(path: &Path) -> Result<()> {
+    let mut below: Vec<PathBuf> = mounts()?.into_iter().filter(|mounted| mounted.starts_with(path)).collect();
+    below.reverse();
+    for mounted in below {
+        match umount2(&mounted, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) | Err(nix::Error::EINVAL | nix::Error::ENOENT) => {}
+            Err(error) => return Err(Error::errno(format!("unmount {}", mounted.display()))(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Removes `path` and everything below it, on its own file system only; nothing there is no error.
+///
+/// # Errors
+/// Something is mounted below it (then nothing is removed), or a file could not be removed.
+pub fn remove_tree(path: &Path) -> Result<()> {
+    let Ok(root) = fs::symlink_metadata(path) else { return Ok(()) };
+    if let Some(mounted) = mounts()?.into_iter().find(|mounted| mounted.starts_with(path)) {
+        let reason = format!("{} is mounted", mounted.display());
+        return Err(Error::Refused { attempt: format!("remove {}", path.display()), reason });
+    }
+    remove_on_device(path, root.dev())
+}
+
+fn remove_on_device(path: &Path, device: u64) -> Result<()> {
+    let attempt = || format!("remove {}", path.display());
+    let found = fs::symlink_metadata(path).map_err(Error::system(attempt()))?;
+    if found.dev() != device {
+        return Err(Error::Refused { attempt: attempt(), reason: "it is on another file system".into() });
+    }
+    if !found.is_dir() {
+        return fs::remove_file(path).map_err(Error::system(attempt()));
+    }
+    for entry in fs::read_dir(path).map_err(Error::system(attempt()))? {
+        remove_on_device(&entry.map_err(Error::system(attempt()))?.path(), device)?;
+    }
+    fs::remove_dir(path).map_err(Error::system(attempt()))
+}
+
+/// The mount points of this process, in the order in which they were mounted.
+fn mounts() -> Result<Vec<PathBuf>> {
+    let file = "/proc/self/mountinfo";
+    let text = fs::read_to_string(file).map_err(Error::system(format!("read {file}")))?;
+    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| PathBuf::from(unescape(field))).collect())
+}
+
+/// Undoes the octal escapes of mountinfo (space, tab, newline, backslash).
+fn unescape(field: &str) -> String {
+    let mut text = String::with_capacity(field.len());
+    let mut rest = field;
+    while let Some(at) = rest.find('\\') {
+        text.push_str(&rest[..at]);
+        let code = rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok());
+        text.push(code.map_or('\\', char::from));
+        rest = &rest[at + if code.is_some() { 4 } else { 1 }..];
+    }
+    text + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_with_a_mount_in_it_stays() {
+        let world = tempfile::tempdir().unwrap();
+        let (precious, doomed) = (world.path().join("precious"), world.path().join("doomed"));
+        let inside = doomed.join("a/mount");
+        fs::create_dir_all(&precious).unwrap();
+        fs::create_dir_all(&inside).unwrap();
+        fs::write(precious.join("file"), "kept").unwrap();
+        mount(Some(&precious), &inside, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
+
+        assert!(matches!(remove_tree(&doomed), Err(Error::Refused { .. })));
+        unmount_below(&doomed).unwrap();
+        remove_tree(&doomed).unwrap();
+        remove_tree(&doomed).unwrap();
+
+        assert!(!doomed.exists());
+        assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn an_overlay_keeps_its_lower_layer_as_it_is() {
+        let world = tempfile::tempdir().unwrap();
+        let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| world.path().join(name));
+        for directory in [&lower, &upper, &work, &target] {
+            fs::create_dir(directory).unwrap();
+        }
+        fs::write(lower.join("file"), "below").unwrap();
+        overlay(std::slice::from_ref(&lower), &upper, &work, &target).unwrap();
+        assert!(is_mounted(&target).unwrap());
+        fs::write(target.join("file"), "above").unwrap();
+        unmount_below(&target).unwrap();
+        assert_eq!(fs::read_to_string(lower.join("file")).unwrap(), "below");
+        assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "above");
+    }
+
+    #[test]
+    fn escapes_are_undone() {
+        assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
+    }
+}

@@ -1,0 +1,108 @@
+//! Network namespaces that live as files: a bind mount of the namespace keeps it alive without a process in it.
+
+#![expect(unsafe_code, reason = "a child enters its namespace between fork and exec")]
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::statfs::{NSFS_MAGIC, statfs};
+
+use crate::{Error, Result};
+
+/// Makes a network namespace at `path`, with its loopback up. One that is there already stays.
+///
+/// # Errors
+/// The namespace could not be made or mounted.
+pub fn create(path: &Path) -> Result<()> {
+    if exists(path) {
+        return Ok(());
+    }
+    let attempt = || format!("make network namespace {}", path.display());
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::system(attempt()))?;
+    }
+    File::create(path).map_err(Error::system(attempt()))?;
+    in_fresh_thread(|| {
+        unshare(CloneFlags::CLONE_NEWNET).map_err(Error::errno(attempt()))?;
+        mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .map_err(Error::errno(attempt()))
+    })?;
+    let mut up = Command::new("ip");
+    up.args(["link", "set", "lo", "up"]);
+    enter_command(&mut up, path)?;
+    let status = up.status().map_err(Error::system("run `ip`"))?;
+    if status.success() {
+        return Ok(());
+    }
+    delete(path)?;
+    Err(Error::Tool { tool: "ip link set lo up".into(), said: status.to_string() })
+}
+
+/// Whether there is a namespace at `path`.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
+}
+
+/// Removes the namespace at `path`; it ends once no process is in it.
+///
+/// # Errors
+/// It could not be unmounted or its file not be removed.
+pub fn delete(path: &Path) -> Result<()> {
+    while exists(path) {
+        umount2(path, MntFlags::MNT_DETACH).map_err(Error::errno(format!("unmount {}", path.display())))?;
+    }
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::system(format!("remove {}", path.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs `work` on a thread of its own that has entered the namespace at `path`.
+///
+/// # Errors
+/// The namespace could not be entered.
+///
+/// # Panics
+/// Where `work` does.
+pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
+    in_fresh_thread(|| {
+        let namespace = open(path)?;
+        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
+            .map_err(Error::errno(format!("enter network namespace {}", path.display())))?;
+        Ok(work())
+    })
+}
+
+/// Has `command` run in the namespace at `path`.
+///
+/// # Errors
+/// The namespace could not be opened.
+pub fn enter_command(command: &mut Command, path: &Path) -> Result<()> {
+    let namespace = open(path)?;
+    // SAFETY: the closure makes a single system call on a descriptor that it owns; it allocates nothing and takes no lock.
+    unsafe {
+        command.pre_exec(move || setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(Into::into));
+    }
+    Ok(())
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).map_err(Error::system(format!("open network namespace {}", path.display())))
+}
+
+/// A thread that changes namespaces is thrown away afterwards.
+fn in_fresh_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}

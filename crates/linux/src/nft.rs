@@ -1,0 +1,59 @@
+//! Holding packets towards a job, and translating what leaves the overlay: one nftables table per host.
+//!
+//! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A held address is in a
+//! set that two chains drop on: one before routing for what others send, one on output for what this host sends itself.
+
+use std::net::Ipv4Addr;
+
+use crate::{Result, ip};
+
+/// Makes the table, empty of held addresses unless it is there already. `overlay` is in CIDR form.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn install(table: &str, overlay: &str) -> Result<()> {
+    let script = format!(
+        "add table inet {table}
+add set inet {table} held {{ type ipv4_addr; }}
+add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
+flush chain inet {table} arriving
+add rule inet {table} arriving ip daddr @held drop
+add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
+flush chain inet {table} sending
+add rule inet {table} sending ip daddr @held drop
+add chain inet {table} leaving {{ type nat hook postrouting priority 100; policy accept; }}
+flush chain inet {table} leaving
+add rule inet {table} leaving ip saddr {overlay} ip daddr != {overlay} masquerade"
+    );
+    apply(script).await
+}
+
+/// Drops every packet towards `address` from here on.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
+    apply(format!("add element inet {table} held {{ {address} }}")).await
+}
+
+/// Lets packets towards `address` pass again.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
+    // Added first, so that an address that was not held is no error.
+    apply(format!("add element inet {table} held {{ {address} }}\ndelete element inet {table} held {{ {address} }}"))
+        .await
+}
+
+/// Removes the table.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn uninstall(table: &str) -> Result<()> {
+    apply(format!("add table inet {table}\ndelete table inet {table}")).await
+}
+
+async fn apply(script: String) -> Result<()> {
+    ip::run(None, "nft", &["-f", "-"], &[script]).await
+}

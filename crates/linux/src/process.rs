@@ -1,0 +1,58 @@
+//! Processes, told apart by id and start time: an id alone may have been given to another process meanwhile.
+
+#![expect(unsafe_code, reason = "a child sets its session and its parent-death signal between fork and exec")]
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// When a process started, in clock ticks since boot; `None` when there is none of that id, or only its remains.
+#[must_use]
+pub fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in parentheses may hold anything, so fields are counted from its end: the state is the third of all, the start the 22nd.
+    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+/// Sends a signal to a process if it is still the one that started then; says whether it was.
+#[must_use]
+pub fn signal(pid: i32, started: u64, signal: Signal) -> bool {
+    start_time(pid) == Some(started) && kill(Pid::from_raw(pid), signal).is_ok()
+}
+
+/// Has `command` die with SIGTERM when the thread that spawned it dies.
+pub fn die_with_parent(command: &mut Command) {
+    // SAFETY: the closure makes a single system call.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Into::into));
+    }
+}
+
+/// Has `command` run in a session of its own, out of the reach of the terminal's signals.
+pub fn new_session(command: &mut Command) {
+    // SAFETY: the closure makes a single system call.
+    unsafe {
+        command.pre_exec(|| nix::unistd::setsid().map(drop).map_err(Into::into));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let started = start_time(pid).unwrap();
+        assert!(!signal(pid, started + 1, Signal::SIGKILL));
+        assert!(signal(pid, started, Signal::SIGKILL));
+        child.wait().unwrap();
+        assert_eq!(start_time(pid), None);
+    }
+}

@@ -1,0 +1,60 @@
+//! What a TCP socket has sent and its peer has not acknowledged yet.
+
+#![expect(unsafe_code, reason = "the kernel answers through ioctl and setsockopt")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// `TCP_RTO_MAX_MS` of linux/tcp.h, since Linux 6.15.
+const TCP_RTO_MAX_MS: libc::c_int = 44;
+
+/// How many bytes are in the socket's send queue, sent and unacknowledged or not sent yet.
+///
+/// # Errors
+/// The descriptor is no socket.
+pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes one int, to a place that lives for the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Bounds how long the kernel waits before it sends again what was not acknowledged.
+///
+/// # Errors
+/// The kernel does not know the option (before Linux 6.15), or refuses the value.
+pub fn limit_retransmission_wait(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
+    let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option takes one int, which is passed with its size and lives for the call.
+    let answer = unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, TCP_RTO_MAX_MS, (&raw const millis).cast(), size)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn what_the_peer_took_is_acknowledged() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.set_nonblocking(true).unwrap();
+        // More than both buffers hold has to wait in the send queue.
+        let written = std::iter::from_fn(|| client.write(&[7; 65536]).ok()).sum::<usize>();
+        assert!(unacknowledged(client.as_fd()).unwrap() > 0);
+        let mut taken = vec![0; written];
+        server.read_exact(&mut taken).unwrap();
+        while unacknowledged(client.as_fd()).unwrap() > 0 {
+            std::thread::yield_now();
+        }
+    }
+}

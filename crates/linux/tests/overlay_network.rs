@@ -1,0 +1,64 @@
+//! A job's address on one host, reached from another one, held and released.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use mooring_linux::job_net::{JobNet, sysctl};
+use mooring_linux::{ip, netns, nft};
+
+const JOB: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
+
+/// Runs an asynchronous part of the test inside a namespace.
+fn inside<T: Send>(namespace: &Path, work: impl AsyncFnOnce() -> T + Send) -> T {
+    let run =
+        || tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work());
+    netns::run_in(namespace, run).expect("the namespace can be entered")
+}
+
+#[test]
+fn a_job_is_reached_over_its_route_and_not_while_held() {
+    let world = tempfile::tempdir().unwrap();
+    let [host, job] = ["host", "job"].map(|name| world.path().join(name));
+    netns::create(&host).unwrap();
+    assert!(netns::exists(&host));
+    let net = JobNet { namespace: job.clone(), host_interface: "mrjob0".into(), address: JOB, mtu: 1450 };
+    inside(&host, async || {
+        sysctl("net/ipv4/ip_forward", "1").unwrap();
+        nft::install("mooring", "100.64.0.0/10").await.unwrap();
+        nft::install("mooring", "100.64.0.0/10").await.unwrap();
+        ip::batch(None, &["address add 198.18.0.1/24 dev lo".into()]).await.unwrap();
+        net.setup().await.unwrap();
+        net.setup().await.unwrap();
+        net.route_here().await.unwrap();
+    });
+
+    let listener = netns::run_in(&job, || TcpListener::bind((JOB, 7)).unwrap()).unwrap();
+    let connect = || TcpStream::connect_timeout(&SocketAddr::from((JOB, 7)), Duration::from_millis(300));
+    let mut client = netns::run_in(&host, connect).unwrap().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    client.write_all(b"ping").unwrap();
+    let mut buffer = [0; 4];
+    server.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"ping");
+
+    inside(&host, async || nft::hold("mooring", JOB).await.unwrap());
+    assert!(netns::run_in(&host, connect).unwrap().is_err());
+    client.write_all(b"held").unwrap();
+    server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    assert!(server.read_exact(&mut buffer).is_err());
+
+    inside(&host, async || {
+        nft::release("mooring", JOB).await.unwrap();
+        nft::release("mooring", JOB).await.unwrap();
+    });
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    server.read_exact(&mut buffer).unwrap();
+    assert_eq!(&buffer, b"held");
+
+    inside(&host, async || net.teardown().await.unwrap());
+    assert!(!netns::exists(&job));
+    netns::delete(&host).unwrap();
+    netns::delete(&host).unwrap();
+}
