@@ -1,1 +1,3 @@
+//! The `float` program.
+
 fn main() {}

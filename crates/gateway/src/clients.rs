@@ -1,0 +1,79 @@
+//! Who is connected, and how many bytes each has moved.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mooring_api::watch::ClientObservation;
+use mooring_types::Timestamp;
+
+/// The clients of one connection.
+#[derive(Debug, Clone, Default)]
+pub struct Clients(Arc<Mutex<Registry>>);
+
+#[derive(Debug, Default)]
+struct Registry {
+    next: u64,
+    present: BTreeMap<u64, Arc<ClientRecord>>,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct ClientRecord {
+    address: SocketAddr,
+    connected_at: Timestamp,
+    /// Bytes from the client to the job.
+    pub bytes_in: AtomicU64,
+    /// Bytes from the job to the client.
+    pub bytes_out: AtomicU64,
+}
+
+/// A client's place in the registry; leaving by drop.
+#[derive(Debug)]
+pub struct Present {
+    clients: Clients,
+    key: u64,
+    /// Its counters.
+    pub record: Arc<ClientRecord>,
+}
+
+impl Clients {
+    /// Takes a client in.
+    #[must_use]
+    pub fn enter(&self, address: SocketAddr, now: Timestamp) -> Present {
+        let record = Arc::new(ClientRecord {
+            address,
+            connected_at: now,
+            bytes_in: AtomicU64::new(0),
+            bytes_out: AtomicU64::new(0),
+        });
+        let mut registry = self.registry();
+        let key = registry.next;
+        registry.next += 1;
+        registry.present.insert(key, record.clone());
+        Present { clients: self.clone(), key, record }
+    }
+
+    /// Everyone connected now, longest first.
+    #[must_use]
+    pub fn observe(&self) -> Vec<ClientObservation> {
+        let observe = |record: &Arc<ClientRecord>| ClientObservation {
+            address: record.address,
+            connected_at: record.connected_at,
+            bytes_in: record.bytes_in.load(Ordering::Relaxed),
+            bytes_out: record.bytes_out.load(Ordering::Relaxed),
+        };
+        self.registry().present.values().map(observe).collect()
+    }
+
+    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Present {
+    fn drop(&mut self) {
+        self.clients.registry().present.remove(&self.key);
+    }
+}

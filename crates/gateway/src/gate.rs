@@ -1,0 +1,139 @@
+//! The gate of a job: where bytes for it wait while it floats.
+//!
+//! Every segment that the gateway sends to a job is caused inside the gate: a write, the end of a direction, the connection itself.
+//! [`Gate::close`] returns only when no such call is under way, so from then on the kernel has nothing new to send. What it already
+//! has is awaited by [`Gate::settle`]: bytes that a job has not acknowledged when it is frozen would be sent again only after TCP's
+//! back-off, as long after the job's return as it was away.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use mooring_linux::tcp;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// How long [`Gate::settle`] waits.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+
+const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+
+/// The gate of one job.
+#[derive(Debug)]
+pub struct Gate {
+    /// Read inside every call that sends, written to close: the lock is the barrier.
+    open: RwLock<bool>,
+    changed: watch::Sender<bool>,
+    legs: Mutex<Legs>,
+}
+
+/// The connections to the job.
+#[derive(Debug, Default)]
+struct Legs {
+    next: u64,
+    sockets: HashMap<u64, OwnedFd>,
+    connecting: usize,
+}
+
+/// A connection to the job that the gate watches; leaving by drop.
+#[derive(Debug)]
+pub struct Leg {
+    gate: Arc<Gate>,
+    key: u64,
+}
+
+/// An attempt to connect that the gate waits for; leaving by drop.
+#[derive(Debug)]
+pub struct Connecting(Arc<Gate>);
+
+impl Gate {
+    /// A closed gate.
+    #[must_use]
+    pub fn new() -> Arc<Self> {
+        let (changed, _) = watch::channel(false);
+        Arc::new(Self { open: RwLock::new(false), changed, legs: Mutex::default() })
+    }
+
+    /// Lets bytes flow.
+    pub fn open(&self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.send_replace(true);
+    }
+
+    /// Lets nothing more be sent; returns when no sending call is under way.
+    pub fn close(&self) {
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
+        self.changed.send_replace(false);
+    }
+
+    /// Resolves while the gate is open.
+    pub async fn opened(&self) {
+        // The sender lives as long as the gate, so waiting can't fail.
+        let _ = self.changed.subscribe().wait_for(|open| *open).await;
+    }
+
+    /// Runs a call that may send, unless the gate is closed. It must not block.
+    pub fn pass<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.then(call)
+    }
+
+    /// Announces a connection attempt, unless the gate is closed.
+    pub fn connecting(self: &Arc<Self>) -> Option<Connecting> {
+        self.pass(|| {
+            self.legs().connecting += 1;
+            Connecting(self.clone())
+        })
+    }
+
+    /// Has the gate watch a connection to the job.
+    ///
+    /// # Errors
+    /// The process is out of descriptors.
+    pub fn watch(self: &Arc<Self>, socket: &TcpStream) -> io::Result<Leg> {
+        let socket = socket.as_fd().try_clone_to_owned()?;
+        let mut legs = self.legs();
+        let key = legs.next;
+        legs.next += 1;
+        legs.sockets.insert(key, socket);
+        Ok(Leg { gate: self.clone(), key })
+    }
+
+    /// Waits until the job has acknowledged everything, at most [`SETTLE_LIMIT`]; gives back the bytes that it has not.
+    pub async fn settle(&self) -> u64 {
+        let limit = Instant::now() + SETTLE_LIMIT;
+        loop {
+            let (unacknowledged, connecting) = self.outstanding();
+            if unacknowledged == 0 && !connecting || Instant::now() >= limit {
+                return unacknowledged;
+            }
+            // The kernel has no event for an empty send queue.
+            tokio::time::sleep(SETTLE_PAUSE).await;
+        }
+    }
+
+    fn outstanding(&self) -> (u64, bool) {
+        let legs = self.legs();
+        let bytes = legs.sockets.values().map(|socket| tcp::unacknowledged(socket.as_fd()).map_or(0, u64::from)).sum();
+        (bytes, legs.connecting > 0)
+    }
+
+    fn legs(&self) -> std::sync::MutexGuard<'_, Legs> {
+        self.legs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Leg {
+    fn drop(&mut self) {
+        self.gate.legs().sockets.remove(&self.key);
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.legs().connecting -= 1;
+    }
+}

@@ -1,0 +1,338 @@
+//! The gateway with real sockets: what a client and a job see while bytes flow, wait and flow again.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice};
+use mooring_gateway::state::Gateway;
+use mooring_gateway::{Config, cache};
+use mooring_ops::Lifecycle;
+use mooring_types::gateway::Protocol;
+use mooring_types::job::JobStatus;
+use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Port, PortRange};
+use rand::{Rng, RngCore, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const QUIET: Duration = Duration::from_millis(200);
+
+struct World {
+    lifecycle: Lifecycle,
+    gateway: Gateway,
+    slice: GatewaySlice,
+}
+
+impl World {
+    fn new() -> Self {
+        let lifecycle = Lifecycle::new();
+        let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone());
+        let slice = GatewaySlice {
+            sequence: 1,
+            gateway: GatewayId::random(&mut rand::rng()),
+            name: "test".parse().expect("a name"),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            port_range: PortRange::DEFAULT,
+            connections: Vec::new(),
+        };
+        Self { lifecycle, gateway, slice }
+    }
+
+    /// Connects a job that listens at `target`; gives back where clients connect.
+    async fn connect(&mut self, target: SocketAddr, flow: Flow) -> SocketAddr {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+        self.slice.connections.push(ConnectionDirective {
+            connection: ConnectionId::random(&mut rand::rng()),
+            job: JobId::random(&mut rand::rng()),
+            job_name: "job".parse().expect("a name"),
+            job_status: JobStatus::Executing,
+            gateway_port: Port::new(free.port()).expect("a port"),
+            target,
+            protocol: Protocol::Tcp,
+            flow,
+        });
+        self.apply();
+        free
+    }
+
+    fn flow(&mut self, index: usize, flow: Flow) {
+        self.slice.connections[index].flow = flow;
+        self.apply();
+    }
+
+    fn apply(&mut self) {
+        self.slice.sequence += 1;
+        self.gateway.apply(self.slice.clone());
+    }
+
+    async fn stop(self) {
+        self.lifecycle.stop();
+        self.gateway.close();
+        timeout(PATIENCE, self.lifecycle.tasks().ended()).await.expect("all tasks end");
+        assert!(!self.lifecycle.tasks().panicked());
+    }
+}
+
+fn held() -> Flow {
+    Flow::Held { quiesce: None }
+}
+
+async fn server() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bytes_are_exact_in_both_directions_through_many_holds() {
+    const AMOUNT: usize = 8 << 20;
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+
+    let random = |seed| {
+        let mut bytes = vec![0; AMOUNT];
+        rand::rngs::StdRng::seed_from_u64(seed).fill_bytes(&mut bytes);
+        bytes
+    };
+    let (up, down) = (random(1), random(2));
+    let (mut client_reads, mut client_writes) = client.split();
+    let (mut job_reads, mut job_writes) = job.split();
+    let (mut got_up, mut got_down) = (vec![0; AMOUNT], vec![0; AMOUNT]);
+    let transfer = async {
+        tokio::try_join!(
+            client_writes.write_all(&up),
+            job_writes.write_all(&down),
+            client_reads.read_exact(&mut got_down),
+            job_reads.read_exact(&mut got_up),
+        )
+        .unwrap();
+    };
+    let holds = async {
+        loop {
+            world.flow(0, held());
+            tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..2000))).await;
+            world.flow(0, Flow::Open);
+            tokio::time::sleep(Duration::from_micros(rand::rng().random_range(0..2000))).await;
+        }
+    };
+    timeout(Duration::from_secs(60), async {
+        tokio::select! { () = transfer => {}, () = holds => {} }
+    })
+    .await
+    .unwrap();
+    assert!(got_up == up && got_down == down);
+    world.flow(0, Flow::Open);
+
+    let client_report = &world.gateway.observe().connections[0].clients[0];
+    assert_eq!((client_report.bytes_in, client_report.bytes_out), (AMOUNT as u64, AMOUNT as u64));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn after_a_quiesce_nothing_is_sent_and_nothing_is_lost() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = listener.accept().await.unwrap();
+    client.write_all(b"before").await.unwrap();
+    let mut buffer = [0; 6];
+    job.read_exact(&mut buffer).await.unwrap();
+
+    let migration = MigrationId::random(&mut rand::rng());
+    world.flow(0, Flow::Held { quiesce: Some(migration.clone()) });
+    let quiesced = timeout(PATIENCE, async {
+        loop {
+            if let Some(quiesced) = world.gateway.observe().quiesced.first() {
+                break quiesced.clone();
+            }
+            world.gateway.observed().await;
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!((quiesced.migration, quiesced.unacknowledged), (migration, 0));
+
+    client.write_all(b"during").await.unwrap();
+    assert!(timeout(QUIET, job.read_exact(&mut buffer)).await.is_err());
+    job.write_all(b"answer").await.unwrap();
+    client.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"answer");
+
+    world.flow(0, Flow::Open);
+    timeout(PATIENCE, job.read_exact(&mut buffer)).await.unwrap().unwrap();
+    assert_eq!(&buffer, b"during");
+    assert!(world.gateway.observe().quiesced.is_empty());
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_while_held_is_connected_afterwards() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, held()).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    client.write_all(b"early").await.unwrap();
+    assert!(timeout(QUIET, listener.accept()).await.is_err());
+
+    world.flow(0, Flow::Open);
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut buffer = [0; 5];
+    job.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"early");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_may_speak_first_and_start_late() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    drop(listener);
+    let port = world.connect(target, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    // Nothing listens yet: the client is kept.
+    assert!(timeout(QUIET, client.read_u8()).await.is_err());
+    let listener = TcpListener::bind(target).await.unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    job.write_all(b"SSH-2.0").await.unwrap();
+    let mut buffer = [0; 7];
+    client.read_exact(&mut buffer).await.unwrap();
+    assert_eq!(&buffer, b"SSH-2.0");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn half_a_close_is_passed_on_each_way() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = listener.accept().await.unwrap();
+    client.write_all(b"all").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    timeout(PATIENCE, job.read_to_end(&mut got)).await.unwrap().unwrap();
+    assert_eq!(got, b"all");
+    job.write_all(b"answer after your end").await.unwrap();
+    job.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut got)).await.unwrap().unwrap();
+    assert_eq!(got, b"answer after your end");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_reset_is_passed_on_as_a_reset() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    for reset_by_job in [true, false] {
+        let mut client = TcpStream::connect(port).await.unwrap();
+        let (mut job, _) = listener.accept().await.unwrap();
+        client.write_u8(1).await.unwrap();
+        job.read_u8().await.unwrap();
+        let (resets, mut sees) = if reset_by_job { (job, client) } else { (client, job) };
+        socket2::SockRef::from(&resets).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(resets);
+        let seen = timeout(PATIENCE, sees.read_u8()).await.unwrap().unwrap_err();
+        assert_eq!(seen.kind(), std::io::ErrorKind::ConnectionReset);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_does_not_touch_what_it_does_not_concern() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = listener.accept().await.unwrap();
+    let mut other = None;
+    for round in 0..100_u8 {
+        match round % 2 {
+            0 => {
+                let at = world.connect(target, Flow::Open).await;
+                other = Some(TcpStream::connect(at).await.unwrap());
+                listener.accept().await.unwrap();
+            }
+            _ => {
+                world.slice.connections.truncate(1);
+                world.apply();
+                let mut gone = other.take().unwrap();
+                assert!(timeout(PATIENCE, gone.read_u8()).await.unwrap().is_err());
+            }
+        }
+        client.write_u8(round).await.unwrap();
+        assert_eq!(job.read_u8().await.unwrap(), round);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
+    let mut world = World::new();
+    let (_listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    world.slice.connections.clear();
+    world.apply();
+    let (blocker, blocked) = server().await;
+    assert_ne!(port, blocked);
+    world.connect(target, Flow::Open).await;
+    world.slice.connections[0].gateway_port = Port::new(blocked.port()).unwrap();
+    world.apply();
+    let problem = world.gateway.observe().connections[0].problem.clone().unwrap();
+    assert!(problem.contains("in use"), "{problem}");
+
+    drop(blocker);
+    let recovered = async {
+        while world.gateway.observe().connections[0].problem.is_some() {
+            world.gateway.observed().await;
+        }
+    };
+    tokio::select! {
+        () = world.gateway.retry_listeners() => {}
+        recovered = timeout(PATIENCE, recovered) => recovered.unwrap(),
+    }
+    TcpStream::connect(blocked).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_that_starts_while_opcenter_is_away_serves_what_it_knew() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Flow::Open).await;
+    let (slice, state) = (world.slice.clone(), tempfile::tempdir().unwrap());
+    world.stop().await;
+    cache::save(state.path(), &slice).unwrap();
+    assert_eq!(cache::load(state.path()).unwrap(), Some(slice.clone()));
+
+    let lifecycle = Lifecycle::new();
+    let config = Config {
+        // Nothing listens on port 1 of loopback.
+        opcenter: "http://127.0.0.1:1".into(),
+        gateway: slice.gateway,
+        token: "token".into(),
+        state_dir: state.path().into(),
+    };
+    let running = lifecycle.tasks().spawn("gateway", mooring_gateway::run(config, lifecycle.clone()));
+    let mut client = timeout(PATIENCE, async {
+        loop {
+            match TcpStream::connect(port).await {
+                Ok(client) => break client,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    })
+    .await
+    .unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    client.write_u8(7).await.unwrap();
+    assert_eq!(job.read_u8().await.unwrap(), 7);
+    lifecycle.stop();
+    timeout(PATIENCE, running).await.unwrap().unwrap().unwrap().unwrap();
+}
