@@ -1,0 +1,90 @@
+//! Connections: which port of a gateway leads to which port of a job.
+
+use mooring_types::gateway::Protocol;
+use mooring_types::{ConnectionId, GatewayId, JobId, Port};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, StoreError, Tx, json, parsed, to_json, unsigned};
+
+/// A connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionRow {
+    /// Its id.
+    pub id: ConnectionId,
+    /// The gateway.
+    pub gateway: GatewayId,
+    /// The job.
+    pub job: JobId,
+    /// The published port that is connected.
+    pub target_port: Port,
+    /// The gateway's port, for as long as the connection lives.
+    pub gateway_port: Port,
+    /// How its bytes are treated.
+    pub protocol: Protocol,
+}
+
+impl Tx {
+    /// Adds a connection.
+    ///
+    /// # Errors
+    /// The port is taken, the target is connected already, or the database fails.
+    pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(connection.id.as_str())
+        .bind(connection.gateway.as_str())
+        .bind(connection.job.as_str())
+        .bind(connection.target_port.get())
+        .bind(connection.gateway_port.get())
+        .bind(to_json(&connection.protocol)?)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// All connections, by gateway and port.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn connection_list(&mut self) -> Result<Vec<ConnectionRow>> {
+        let rows = sqlx::query("SELECT * FROM connection ORDER BY gateway_id, gateway_port")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes a connection; its port is free from then on.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn connection_delete(&mut self, id: &ConnectionId) -> Result<()> {
+        sqlx::query("DELETE FROM connection WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Removes every connection of a job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn connection_delete_of_job(&mut self, job: &JobId) -> Result<()> {
+        sqlx::query("DELETE FROM connection WHERE job_id = ?").bind(job.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<ConnectionRow> {
+    Ok(ConnectionRow {
+        id: parsed(row, "id")?,
+        gateway: parsed(row, "gateway_id")?,
+        job: parsed(row, "job_id")?,
+        target_port: port(row, "target_port")?,
+        gateway_port: port(row, "gateway_port")?,
+        protocol: json(row, "protocol")?,
+    })
+}
+
+fn port(row: &SqliteRow, column: &'static str) -> Result<Port> {
+    Port::try_from(unsigned::<u16>(row, column)?)
+        .map_err(|error| StoreError::Unreadable { column, source: Box::new(error) })
+}

@@ -1,0 +1,72 @@
+//! The event log of each job: append-only, which the schema itself enforces.
+
+use std::fmt;
+
+use mooring_types::{JobId, Timestamp};
+use sqlx::Row;
+
+use crate::{Result, Tx, parsed};
+
+/// What an event is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// A change of status.
+    Status,
+    /// A phase of a move.
+    Phase,
+    /// Anything else worth knowing.
+    Note,
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Status => "status",
+            Self::Phase => "phase",
+            Self::Note => "note",
+        })
+    }
+}
+
+/// An event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventRow {
+    /// When.
+    pub time: Timestamp,
+    /// About what: an [`EventKind`] in words.
+    pub kind: String,
+    /// What.
+    pub message: String,
+}
+
+impl Tx {
+    /// Appends an event.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn event_append(&mut self, job: &JobId, kind: EventKind, message: &str, now: Timestamp) -> Result<()> {
+        sqlx::query("INSERT INTO event (job_id, time, kind, message) VALUES (?, ?, ?, ?)")
+            .bind(job.as_str())
+            .bind(now.to_string())
+            .bind(kind.to_string())
+            .bind(message)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// A job's events, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn event_list(&mut self, job: &JobId) -> Result<Vec<EventRow>> {
+        let rows = sqlx::query("SELECT time, kind, message FROM event WHERE job_id = ? ORDER BY sequence")
+            .bind(job.as_str())
+            .fetch_all(&mut *self.inner)
+            .await?;
+        let read = |row| {
+            Ok(EventRow { time: parsed(row, "time")?, kind: row.try_get("kind")?, message: row.try_get("message")? })
+        };
+        rows.iter().map(read).collect()
+    }
+}

@@ -1,0 +1,72 @@
+//! Gateways.
+
+use mooring_types::gateway::GatewaySpec;
+use mooring_types::{GatewayId, HostId, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, json, parsed, to_json};
+
+/// A gateway.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GatewayRow {
+    /// Its id.
+    pub id: GatewayId,
+    /// What it should be.
+    pub spec: GatewaySpec,
+    /// The host that it is placed on.
+    pub host: HostId,
+    /// The token of its process; kept as it is, since the host's agent has to be told.
+    pub token: String,
+    /// Since when.
+    pub create_time: Timestamp,
+}
+
+impl Tx {
+    /// Adds a gateway.
+    ///
+    /// # Errors
+    /// The name is taken, or the database fails.
+    pub async fn gateway_insert(&mut self, gateway: &GatewayRow) -> Result<()> {
+        sqlx::query("INSERT INTO gateway (id, name, spec, host_id, token, create_time) VALUES (?, ?, ?, ?, ?, ?)")
+            .bind(gateway.id.as_str())
+            .bind(gateway.spec.name.as_str())
+            .bind(to_json(&gateway.spec)?)
+            .bind(gateway.host.as_str())
+            .bind(&gateway.token)
+            .bind(gateway.create_time.to_string())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// All gateways, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
+        let rows = sqlx::query("SELECT id, spec, host_id, token, create_time FROM gateway ORDER BY create_time, id")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes a gateway and its connections.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn gateway_delete(&mut self, id: &GatewayId) -> Result<()> {
+        sqlx::query("DELETE FROM gateway WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<GatewayRow> {
+    Ok(GatewayRow {
+        id: parsed(row, "id")?,
+        spec: json(row, "spec")?,
+        host: parsed(row, "host_id")?,
+        token: row.try_get("token")?,
+        create_time: parsed(row, "create_time")?,
+    })
+}

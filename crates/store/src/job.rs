@@ -1,0 +1,168 @@
+//! Jobs.
+
+use std::net::Ipv4Addr;
+
+use mooring_types::job::{JobSpec, JobStatus};
+use mooring_types::{Generation, HostId, JobId, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{EventKind, Result, StoreError, Tx, json, parsed, parsed_option, to_json, unsigned};
+
+/// A job.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JobRow {
+    /// Its id.
+    pub id: JobId,
+    /// Who submitted it.
+    pub user_name: String,
+    /// What to run.
+    pub spec: JobSpec,
+    /// Its status.
+    pub status: JobStatus,
+    /// Why it is so; empty where there is nothing to say.
+    pub status_reason: String,
+    /// Its overlay address, until it ends.
+    pub address: Option<Ipv4Addr>,
+    /// The generation that owns it; 0 before it is placed.
+    pub generation: Generation,
+    /// The host that owns it.
+    pub host: Option<HostId>,
+    /// The host that the user insists on, by name; empty for any.
+    pub host_wanted: String,
+    /// Its exit code.
+    pub exit_code: Option<i32>,
+    /// When it was submitted.
+    pub submit_time: Timestamp,
+    /// When it first executed.
+    pub exec_time: Option<Timestamp>,
+    /// When it ended.
+    pub end_time: Option<Timestamp>,
+    /// When the row last changed.
+    pub last_update: Timestamp,
+}
+
+impl Tx {
+    /// Adds a job, with the event of its submission.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO job (id, user_name, spec, status, address, generation, host_wanted, submit_time, last_update)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(job.id.as_str())
+        .bind(&job.user_name)
+        .bind(to_json(&job.spec)?)
+        .bind(job.status.to_string())
+        .bind(job.address.map(|address| address.to_string()))
+        .bind(job.generation.0.cast_signed())
+        .bind(&job.host_wanted)
+        .bind(job.submit_time.to_string())
+        .bind(job.last_update.to_string())
+        .execute(&mut *self.inner)
+        .await?;
+        self.event_append(&job.id, EventKind::Status, &job.status.to_string(), job.submit_time).await
+    }
+
+    /// One job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_get(&mut self, id: &JobId) -> Result<Option<JobRow>> {
+        let row =
+            sqlx::query("SELECT * FROM job WHERE id = ?").bind(id.as_str()).fetch_optional(&mut *self.inner).await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    /// All jobs, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_list(&mut self) -> Result<Vec<JobRow>> {
+        let rows = sqlx::query("SELECT * FROM job ORDER BY submit_time, id").fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Gives a job to a host as a generation: its first placement, or the commit of a move.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_own(&mut self, id: &JobId, host: &HostId, generation: Generation, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET host_id = ?, generation = ?, last_update = ? WHERE id = ?")
+            .bind(host.as_str())
+            .bind(generation.0.cast_signed())
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes a job's status, the times that follow from it, and writes the event. A job that ends frees its address and its ports.
+    ///
+    /// # Errors
+    /// The state machine does not allow it, or the database fails.
+    pub async fn job_status_set(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
+        if !job.status.may_become(to) {
+            return Err(StoreError::Transition { job: job.id.clone(), from: job.status, to });
+        }
+        let executes = to == JobStatus::Executing;
+        sqlx::query(
+            "UPDATE job SET status = ?, status_reason = ?, last_update = ?,
+                exec_time = CASE WHEN ? THEN COALESCE(exec_time, ?) ELSE exec_time END,
+                end_time = CASE WHEN ? THEN ? ELSE end_time END,
+                address = CASE WHEN ? THEN NULL ELSE address END
+             WHERE id = ?",
+        )
+        .bind(to.to_string())
+        .bind(reason)
+        .bind(now.to_string())
+        .bind(executes)
+        .bind(now.to_string())
+        .bind(to.is_final())
+        .bind(now.to_string())
+        .bind(to.is_final())
+        .bind(job.id.as_str())
+        .execute(&mut *self.inner)
+        .await?;
+        if to.is_final() {
+            self.connection_delete_of_job(&job.id).await?;
+        }
+        let message = if reason.is_empty() { to.to_string() } else { format!("{to}: {reason}") };
+        self.event_append(&job.id, EventKind::Status, &message, now).await
+    }
+
+    /// Keeps a job's exit code.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_exit_code_set(&mut self, id: &JobId, code: i32) -> Result<()> {
+        sqlx::query("UPDATE job SET exit_code = ? WHERE id = ?")
+            .bind(code)
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<JobRow> {
+    Ok(JobRow {
+        id: parsed(row, "id")?,
+        user_name: row.try_get("user_name")?,
+        spec: json(row, "spec")?,
+        status: parsed(row, "status")?,
+        status_reason: row.try_get("status_reason")?,
+        address: parsed_option(row, "address")?,
+        generation: Generation(unsigned(row, "generation")?),
+        host: parsed_option(row, "host_id")?,
+        host_wanted: row.try_get("host_wanted")?,
+        exit_code: row.try_get("exit_code")?,
+        submit_time: parsed(row, "submit_time")?,
+        exec_time: parsed_option(row, "exec_time")?,
+        end_time: parsed_option(row, "end_time")?,
+        last_update: parsed(row, "last_update")?,
+    })
+}

@@ -1,0 +1,184 @@
+//! Moves of jobs.
+
+use std::fmt;
+use std::str::FromStr;
+
+use mooring_types::migration::{Outcome, PhaseTime};
+use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, json, parsed, to_json, unsigned};
+
+/// How far the plan of a move has come: what was decided, not what was observed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The destination makes ready.
+    Preparing,
+    /// The source sends files ahead.
+    PreCopying,
+    /// Gateways go quiet.
+    Quiescing,
+    /// The source checkpoints.
+    Freezing,
+    /// Routes lead to the destination, which receives and restores.
+    Restoring,
+    /// The destination owns the job; the source lets go.
+    Retiring,
+    /// The destination has to let go.
+    Aborting,
+    /// The source has to go on.
+    RollingBack,
+    /// It is over.
+    Ended,
+}
+
+const STAGES: [(Stage, &str); 9] = [
+    (Stage::Preparing, "preparing"),
+    (Stage::PreCopying, "precopying"),
+    (Stage::Quiescing, "quiescing"),
+    (Stage::Freezing, "freezing"),
+    (Stage::Restoring, "restoring"),
+    (Stage::Retiring, "retiring"),
+    (Stage::Aborting, "aborting"),
+    (Stage::RollingBack, "rollingback"),
+    (Stage::Ended, "ended"),
+];
+
+/// A text that is no stage.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown stage `{0}`")]
+pub struct UnknownStage(String);
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (_, text) = STAGES.iter().find(|(stage, _)| stage == self).ok_or(fmt::Error)?;
+        f.write_str(text)
+    }
+}
+
+impl FromStr for Stage {
+    type Err = UnknownStage;
+
+    fn from_str(text: &str) -> std::result::Result<Self, UnknownStage> {
+        let found = STAGES.iter().find(|(_, known)| *known == text);
+        found.map(|(stage, _)| *stage).ok_or_else(|| UnknownStage(text.to_owned()))
+    }
+}
+
+/// A move.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MigrationRow {
+    /// Its id.
+    pub id: MigrationId,
+    /// The job.
+    pub job: JobId,
+    /// The generation that it would commit.
+    pub generation: Generation,
+    /// The source.
+    pub from: HostId,
+    /// The destination.
+    pub to: HostId,
+    /// What the source presents to the destination.
+    pub token: String,
+    /// Why the job is moved.
+    pub reason: String,
+    /// When it began.
+    pub start_time: Timestamp,
+    /// How far it has come.
+    pub stage: Stage,
+    /// How it stands or ended.
+    pub outcome: Outcome,
+    /// What each phase took.
+    pub phases: Vec<PhaseTime>,
+    /// For how long the job stood still.
+    pub pause_seconds: f64,
+    /// How much was sent.
+    pub bytes_moved: u64,
+}
+
+impl Tx {
+    /// Adds a move.
+    ///
+    /// # Errors
+    /// One of the job is under way, or the database fails.
+    pub async fn migration_insert(&mut self, migration: &MigrationRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO migration (id, job_id, generation, from_host, to_host, token, reason, start_time, stage, outcome)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(migration.id.as_str())
+        .bind(migration.job.as_str())
+        .bind(migration.generation.0.cast_signed())
+        .bind(migration.from.as_str())
+        .bind(migration.to.as_str())
+        .bind(&migration.token)
+        .bind(&migration.reason)
+        .bind(migration.start_time.to_string())
+        .bind(migration.stage.to_string())
+        .bind(to_json(&migration.outcome)?)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps what has changed of a move: stage, outcome, phases, pause and bytes.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_update(&mut self, migration: &MigrationRow) -> Result<()> {
+        sqlx::query(
+            "UPDATE migration SET stage = ?, outcome = ?, phases = ?, pause_seconds = ?, bytes_moved = ? WHERE id = ?",
+        )
+        .bind(migration.stage.to_string())
+        .bind(to_json(&migration.outcome)?)
+        .bind(to_json(&migration.phases)?)
+        .bind(migration.pause_seconds)
+        .bind(migration.bytes_moved.cast_signed())
+        .bind(migration.id.as_str())
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// All moves under way.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_list_under_way(&mut self) -> Result<Vec<MigrationRow>> {
+        let rows = sqlx::query("SELECT * FROM migration WHERE stage <> 'ended' ORDER BY start_time")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// The moves of a job, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_list_of_job(&mut self, job: &JobId) -> Result<Vec<MigrationRow>> {
+        let rows = sqlx::query("SELECT * FROM migration WHERE job_id = ? ORDER BY start_time, rowid")
+            .bind(job.as_str())
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<MigrationRow> {
+    Ok(MigrationRow {
+        id: parsed(row, "id")?,
+        job: parsed(row, "job_id")?,
+        generation: Generation(unsigned(row, "generation")?),
+        from: parsed(row, "from_host")?,
+        to: parsed(row, "to_host")?,
+        token: row.try_get("token")?,
+        reason: row.try_get("reason")?,
+        start_time: parsed(row, "start_time")?,
+        stage: parsed(row, "stage")?,
+        outcome: json(row, "outcome")?,
+        phases: json(row, "phases")?,
+        pause_seconds: row.try_get("pause_seconds")?,
+        bytes_moved: unsigned(row, "bytes_moved")?,
+    })
+}

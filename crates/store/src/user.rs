@@ -1,0 +1,133 @@
+//! Users and their sessions. Of a token only its SHA-256 is kept.
+
+use mooring_types::{Timestamp, UserId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, parsed};
+
+/// A user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// Its id.
+    pub id: UserId,
+    /// The name to log in with.
+    pub name: String,
+    /// `admin` or `user`.
+    pub role: String,
+    /// The password as argon2 keeps it.
+    pub password_hash: String,
+    /// Since when.
+    pub create_time: Timestamp,
+}
+
+/// A session with its user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionRow {
+    /// Whose it is.
+    pub user: UserRow,
+    /// Since when.
+    pub create_time: Timestamp,
+    /// When it was used last.
+    pub last_used: Timestamp,
+}
+
+impl Tx {
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// The name is taken, or the database fails.
+    pub async fn user_insert(&mut self, user: &UserRow) -> Result<()> {
+        sqlx::query("INSERT INTO user (id, name, role, password_hash, create_time) VALUES (?, ?, ?, ?, ?)")
+            .bind(user.id.as_str())
+            .bind(&user.name)
+            .bind(&user.role)
+            .bind(&user.password_hash)
+            .bind(user.create_time.to_string())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The user of that name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn user_get(&mut self, name: &str) -> Result<Option<UserRow>> {
+        let row = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user WHERE name = ?")
+            .bind(name)
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.as_ref().map(read_user).transpose()
+    }
+
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session_insert(&mut self, token_hash: &str, user: &UserId, now: Timestamp) -> Result<()> {
+        sqlx::query("INSERT INTO session (token_hash, user_id, create_time, last_used) VALUES (?, ?, ?, ?)")
+            .bind(token_hash)
+            .bind(user.as_str())
+            .bind(now.to_string())
+            .bind(now.to_string())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The session of a token.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session_get(&mut self, token_hash: &str) -> Result<Option<SessionRow>> {
+        let row = sqlx::query(
+            "SELECT user.id, user.name, user.role, user.password_hash, user.create_time,
+                    session.create_time AS began, session.last_used
+             FROM session JOIN user ON user.id = session.user_id WHERE session.token_hash = ?",
+        )
+        .bind(token_hash)
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        let read = |row: &SqliteRow| {
+            Ok(SessionRow {
+                user: read_user(row)?,
+                create_time: parsed(row, "began")?,
+                last_used: parsed(row, "last_used")?,
+            })
+        };
+        row.as_ref().map(read).transpose()
+    }
+
+    /// Notes that a session is used.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session_touch(&mut self, token_hash: &str, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE session SET last_used = ? WHERE token_hash = ?")
+            .bind(now.to_string())
+            .bind(token_hash)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session_delete(&mut self, token_hash: &str) -> Result<()> {
+        sqlx::query("DELETE FROM session WHERE token_hash = ?").bind(token_hash).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+}
+
+fn read_user(row: &SqliteRow) -> Result<UserRow> {
+    Ok(UserRow {
+        id: parsed(row, "id")?,
+        name: row.try_get("name")?,
+        role: row.try_get("role")?,
+        password_hash: row.try_get("password_hash")?,
+        create_time: parsed(row, "create_time")?,
+    })
+}

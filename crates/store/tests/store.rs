@@ -1,0 +1,233 @@
+//! The store with its real database.
+
+use std::path::Path;
+
+use mooring_store::{
+    ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, Stage, Store, StoreError,
+};
+use mooring_types::gateway::{GatewaySpec, Protocol};
+use mooring_types::host::{HostFacts, HostRole, Readiness, Resources};
+use mooring_types::job::{Image, JobSpec, JobStatus};
+use mooring_types::migration::Outcome;
+use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, Timestamp};
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05.678Z".parse().expect("a time")
+}
+
+async fn open(directory: &Path) -> Store {
+    Store::open(&directory.join("opcenter.db")).await.expect("the store opens")
+}
+
+fn host(name: &str, overlay: [u8; 4]) -> HostRow {
+    let facts = HostFacts {
+        cores: 2,
+        mem_gb: 4.0,
+        kernel: "6.18".into(),
+        criu: "4.2.1".into(),
+        runc: "1.3.6".into(),
+        readiness: Readiness::Ready,
+    };
+    HostRow {
+        id: HostId::random(&mut rand::rng()),
+        name: name.parse().expect("a name"),
+        overlay: overlay.into(),
+        token_hash: name.into(),
+        joined: Joined {
+            role: HostRole::Both,
+            address: [198, 18, 0, 2].into(),
+            public_address: [127, 0, 0, 1].into(),
+            move_port: 7000,
+            certificate: "ab".into(),
+            wireguard_key: String::new(),
+            facts,
+        },
+        last_seen: Some(now()),
+    }
+}
+
+fn job(address: [u8; 4]) -> JobRow {
+    let port = Port::new(8888).expect("a port");
+    JobRow {
+        id: JobId::random(&mut rand::rng()),
+        user_name: "admin".into(),
+        spec: JobSpec {
+            name: "job".parse().expect("a name"),
+            image: Image::Directory("/".into()),
+            command: vec!["sleep".into(), "1".into()],
+            env: [("K".to_owned(), "V".to_owned())].into(),
+            working_dir: "/".into(),
+            resources: Resources { cpu: 1, mem_gb: 0.5 },
+            publish: vec![mooring_types::job::Publish { host: port, container: port }],
+            access_path: "/".into(),
+        },
+        status: JobStatus::Submitted,
+        status_reason: String::new(),
+        address: Some(address.into()),
+        generation: Generation(0),
+        host: None,
+        host_wanted: String::new(),
+        exit_code: None,
+        submit_time: now(),
+        exec_time: None,
+        end_time: None,
+        last_update: now(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_there_after_reopening_and_what_was_not_is_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let (kept, lost) = (job([100, 64, 0, 2]), job([100, 64, 0, 3]));
+    {
+        let store = open(directory.path()).await;
+        let mut tx = store.begin().await.unwrap();
+        tx.job_insert(&kept).await.unwrap();
+        tx.setting_set("a", "1").await.unwrap();
+        tx.setting_set("a", "2").await.unwrap();
+        tx.commit().await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        tx.job_insert(&lost).await.unwrap();
+        drop(tx);
+        store.close().await;
+    }
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    assert_eq!(tx.job_list().await.unwrap(), [kept]);
+    assert_eq!(tx.job_get(&lost.id).await.unwrap(), None);
+    assert_eq!(tx.setting_get("a").await.unwrap().as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_status_follows_the_state_machine_and_leaves_an_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    let submitted = job([100, 64, 0, 2]);
+    let id = submitted.id.clone();
+    tx.job_insert(&submitted).await.unwrap();
+    let refused = tx.job_status_set(&submitted, JobStatus::Floating, "", now()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Transition { .. }), "{refused}");
+    for status in [JobStatus::Initializing, JobStatus::Starting, JobStatus::Executing, JobStatus::Completed] {
+        let row = tx.job_get(&id).await.unwrap().unwrap();
+        assert!(row.address.is_some());
+        tx.job_status_set(&row, status, "because", now()).await.unwrap();
+    }
+    let ended = tx.job_get(&id).await.unwrap().unwrap();
+    assert_eq!((ended.exec_time, ended.end_time, ended.address), (Some(now()), Some(now()), None));
+    tx.event_append(&id, EventKind::Note, "a note", now()).await.unwrap();
+    let messages: Vec<String> = tx.event_list(&id).await.unwrap().into_iter().map(|event| event.message).collect();
+    let expected = [
+        "Submitted",
+        "Initializing: because",
+        "Starting: because",
+        "Executing: because",
+        "Completed: because",
+        "a note",
+    ];
+    assert_eq!(messages, expected);
+}
+
+#[tokio::test]
+async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    let (from, to, job) = (host("one", [100, 127, 0, 1]), host("two", [100, 127, 0, 2]), job([100, 64, 0, 2]));
+    tx.host_put(&from).await.unwrap();
+    tx.host_put(&to).await.unwrap();
+    tx.host_put(&to).await.unwrap();
+    assert_eq!(tx.host_list().await.unwrap(), [from.clone(), to.clone()]);
+    tx.job_insert(&job).await.unwrap();
+    tx.job_own(&job.id, &from.id, Generation::FIRST, now()).await.unwrap();
+
+    let first = MigrationRow {
+        id: MigrationId::random(&mut rand::rng()),
+        job: job.id.clone(),
+        generation: Generation(2),
+        from: from.id.clone(),
+        to: to.id.clone(),
+        token: "t".into(),
+        reason: "requested by admin".into(),
+        start_time: now(),
+        stage: Stage::Preparing,
+        outcome: Outcome::Running,
+        phases: Vec::new(),
+        pause_seconds: 0.0,
+        bytes_moved: 0,
+    };
+    let second = MigrationRow { id: MigrationId::random(&mut rand::rng()), ..first.clone() };
+    tx.migration_insert(&first).await.unwrap();
+    assert!(tx.migration_insert(&second).await.unwrap_err().is_taken());
+    let ended = MigrationRow { stage: Stage::Ended, outcome: Outcome::Succeeded, bytes_moved: 7, ..first };
+    tx.migration_update(&ended).await.unwrap();
+    tx.migration_insert(&second).await.unwrap();
+    assert_eq!(tx.migration_list_under_way().await.unwrap(), std::slice::from_ref(&second));
+    assert_eq!(tx.migration_list_of_job(&job.id).await.unwrap(), [ended, second]);
+
+    let gateway = GatewayRow {
+        id: GatewayId::random(&mut rand::rng()),
+        spec: GatewaySpec {
+            name: "gate".parse().unwrap(),
+            resources: Resources { cpu: 1, mem_gb: 1.0 },
+            port_range: PortRange::DEFAULT,
+        },
+        host: from.id,
+        token: "secret".into(),
+        create_time: now(),
+    };
+    tx.gateway_insert(&gateway).await.unwrap();
+    assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));
+    let connection = ConnectionRow {
+        id: ConnectionId::random(&mut rand::rng()),
+        gateway: gateway.id.clone(),
+        job: job.id.clone(),
+        target_port: Port::new(8888).unwrap(),
+        gateway_port: Port::new(10000).unwrap(),
+        protocol: Protocol::Auto,
+    };
+    tx.connection_insert(&connection).await.unwrap();
+    let other = ConnectionRow { id: ConnectionId::random(&mut rand::rng()), ..connection.clone() };
+    assert!(tx.connection_insert(&other).await.unwrap_err().is_taken());
+    assert_eq!(tx.connection_list().await.unwrap(), [connection]);
+    let row = tx.job_get(&job.id).await.unwrap().unwrap();
+    tx.job_status_set(&row, JobStatus::Cancelling, "", now()).await.unwrap();
+    let row = tx.job_get(&job.id).await.unwrap().unwrap();
+    tx.job_status_set(&row, JobStatus::Cancelled, "", now()).await.unwrap();
+    assert!(tx.connection_list().await.unwrap().is_empty());
+    tx.gateway_delete(&gateway.id).await.unwrap();
+    assert!(tx.gateway_list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_newer_database_is_refused_and_left_as_it_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    store.close().await;
+    let path = directory.path().join("opcenter.db");
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::query(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'from the future', 1, x'00', 0)",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    assert!(matches!(Store::open(&path).await.unwrap_err(), StoreError::Newer { version: 9999 }));
+}
+
+#[tokio::test]
+async fn the_event_log_is_append_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    tx.job_insert(&job([100, 64, 0, 2])).await.unwrap();
+    tx.commit().await.unwrap();
+    store.close().await;
+    let path = directory.path().join("opcenter.db");
+    let pool = sqlx::SqlitePool::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    for statement in ["DELETE FROM event", "UPDATE event SET message = ''"] {
+        let refused = sqlx::query(statement).execute(&pool).await.unwrap_err().to_string();
+        assert!(refused.contains("append-only"), "{refused}");
+    }
+}
