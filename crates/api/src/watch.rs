@@ -9,7 +9,7 @@
 //!
 //! | order | the agent | reports |
 //! |---|---|---|
-//! | `Run` | starts the job if it never ran in this generation, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart` |
+//! | `Run` | starts the job if it has not begun, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
 //! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (holding packets until the sockets exist), verifies | `Prepared`, `Restored`, `MoveInFailed` |
 //! | `MoveOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MoveOutFailed` |
 //! | `MoveOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MoveOutFailed` |
@@ -51,6 +51,8 @@ pub struct JoinRequest {
     pub role: HostRole,
     /// The address by which other hosts reach it.
     pub address: Ipv4Addr,
+    /// The address by which clients reach its gateways.
+    pub public_address: IpAddr,
     /// Where its agent takes capsules: same address, this port.
     pub move_port: u16,
     /// The SHA-256 of its agent's certificate, in hex.
@@ -146,7 +148,7 @@ pub struct JobRoute {
 pub struct JobDirective {
     /// The job.
     pub job: JobId,
-    /// The generation that the order is about: for a move, the one that it would commit.
+    /// The generation that this host holds or should hold: the new one for `MoveIn` and `Abort`, the old one for the source.
     pub generation: Generation,
     /// Its overlay address.
     pub address: Ipv4Addr,
@@ -161,7 +163,10 @@ pub struct JobDirective {
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum JobOrder {
     /// Execute it.
-    Run,
+    Run {
+        /// Whether it was seen to execute before: then, where it isn't any more, it is lost and not started anew.
+        begun: bool,
+    },
     /// Receive it.
     MoveIn {
         /// The attempt.

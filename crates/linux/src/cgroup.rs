@@ -7,6 +7,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -72,6 +75,74 @@ impl Cgroup {
         };
         let text = fs::read_to_string(self.directory(controller).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    /// Makes the group with an upper bound of processor time (in cores) and memory (in bytes), or bounds it anew.
+    ///
+    /// # Errors
+    /// The hierarchy can't be written.
+    pub fn make_limited(&self, cores: u32, memory: u64) -> Result<()> {
+        const PERIOD_MICROS: u64 = 100_000;
+        let quota = u64::from(cores) * PERIOD_MICROS;
+        let settings = match self.version {
+            Version::V1 => vec![
+                ("cpu", "cpu.cfs_period_us", PERIOD_MICROS.to_string()),
+                ("cpu", "cpu.cfs_quota_us", quota.to_string()),
+                ("memory", "memory.limit_in_bytes", memory.to_string()),
+                ("freezer", "freezer.state", "THAWED".to_owned()),
+            ],
+            Version::V2 => {
+                vec![("", "cpu.max", format!("{quota} {PERIOD_MICROS}")), ("", "memory.max", memory.to_string())]
+            }
+        };
+        for (controller, file, value) in settings {
+            let directory = self.directory(controller);
+            fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
+            let file = directory.join(file);
+            fs::write(&file, &value).map_err(Error::system(format!("write {value} to {}", file.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Puts a process into the group.
+    ///
+    /// # Errors
+    /// The group or the process is not there.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        let controllers: &[&str] = match self.version {
+            Version::V1 => &["cpu", "memory", "freezer"],
+            Version::V2 => &[""],
+        };
+        for controller in controllers {
+            let file = self.directory(controller).join("cgroup.procs");
+            fs::write(&file, pid.to_string()).map_err(Error::system(format!("write {pid} to {}", file.display())))?;
+        }
+        Ok(())
+    }
+
+    /// Kills every process of the group, also a frozen one, and returns once none is left.
+    ///
+    /// # Errors
+    /// Some are left after five seconds.
+    pub fn kill_all(&self) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let pids = self.pids();
+            if pids.is_empty() {
+                return Ok(());
+            }
+            for pid in &pids {
+                // One that has ended meanwhile is what is wanted.
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+            }
+            // A frozen process of version 1 dies when it is thawed.
+            let _ = self.thaw();
+            if started.elapsed() > FREEZE_LIMIT {
+                let reason = format!("processes {pids:?} do not die");
+                return Err(Error::Refused { attempt: format!("wait any longer for cgroup {}", self.path), reason });
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
     }
 
     /// Removes the group with the groups below it from every hierarchy. Its processes have to be gone.

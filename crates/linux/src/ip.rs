@@ -23,6 +23,22 @@ pub async fn bridge_batch(namespace: Option<&Path>, commands: &[String]) -> Resu
     run(namespace, "bridge", &["-batch", "-"], commands).await
 }
 
+/// Runs `ip` commands like [`batch`], but goes on past those that fail: one line that the kernel refuses does not keep the others back.
+///
+/// # Errors
+/// The tool could not be run, or at least one command failed.
+pub async fn batch_all(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
+    run(namespace, "ip", &["-force", "-batch", "-"], commands).await
+}
+
+/// Runs `bridge` commands like [`batch_all`].
+///
+/// # Errors
+/// As for [`batch_all`].
+pub async fn bridge_batch_all(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
+    run(namespace, "bridge", &["-force", "-batch", "-"], commands).await
+}
+
 /// What one `ip` command prints.
 ///
 /// # Errors

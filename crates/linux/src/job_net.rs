@@ -38,7 +38,7 @@ impl JobNet {
             let inner = format!("{}p", host_interface.get(..14).unwrap_or(host_interface));
             ip::link_delete(None, &inner).await?;
             ip::batch(None, &[format!("link add {host_interface} type veth peer name {inner}")]).await?;
-            self.move_inside(&inner)?;
+            netns::move_link(&inner, namespace)?;
             let mac = self.job_mac();
             let inside = [
                 format!("link set {inner} name eth0 address {mac} mtu {mtu}"),
@@ -81,27 +81,6 @@ impl JobNet {
     fn job_mac(&self) -> String {
         let [a, b, c, d] = self.address.octets();
         format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
-    }
-
-    fn move_inside(&self, link: &str) -> Result<()> {
-        // A process inside the namespace names it for `ip`; it ends when its standard input does.
-        let mut anchor = std::process::Command::new("cat");
-        anchor.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
-        netns::enter_command(&mut anchor, &self.namespace)?;
-        let mut anchor = anchor.spawn().map_err(Error::system("run `cat`"))?;
-        let moved = std::process::Command::new("ip")
-            .args(["link", "set", link, "netns", &anchor.id().to_string()])
-            .output()
-            .map_err(Error::system("run `ip`"));
-        drop(anchor.stdin.take());
-        let waited = anchor.wait().map_err(Error::system("wait for `cat`"));
-        let moved = moved?;
-        waited?;
-        if moved.status.success() {
-            return Ok(());
-        }
-        let said = String::from_utf8_lossy(&moved.stderr).trim().to_owned();
-        Err(Error::Tool { tool: format!("ip link set {link} netns"), said })
     }
 }
 

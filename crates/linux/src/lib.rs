@@ -13,6 +13,8 @@
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
 //! | [`tcp`] | what is not acknowledged yet |
 //! | [`process`] | processes by id and start time |
+//! | [`tun`] | devices whose packets a process reads and writes |
+//! | [`wireguard`] | the kernel's WireGuard |
 //!
 //! Everything that changes the machine is idempotent: made twice it is the same, and removing what is not there is no error.
 
@@ -25,5 +27,7 @@ pub mod netns;
 pub mod nft;
 pub mod process;
 pub mod tcp;
+pub mod tun;
+pub mod wireguard;
 
 pub use error::{Error, Result};

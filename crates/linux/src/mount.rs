@@ -3,11 +3,16 @@
 //! Checkpoint and restore leave bind mounts behind when they are killed, and one of them is the container's root. A recursive removal
 //! that followed it would take the job's files along. So a tree is removed only when nothing is mounted below it.
 
+#![expect(unsafe_code, reason = "extended attributes are set by a system call")]
+
+use std::ffi::CString;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, mknod};
 
 use crate::{Error, Result};
 
@@ -20,6 +25,34 @@ pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> R
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
     mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
         .map_err(Error::errno(format!("mount an overlay at {}", target.display())))
+}
+
+/// Puts a whiteout at `path` of an overlay's upper layer: what the lower layers have there is not seen.
+///
+/// # Errors
+/// It could not be made.
+pub fn whiteout(path: &Path) -> Result<()> {
+    let attempt = || format!("make whiteout {}", path.display());
+    if fs::symlink_metadata(path).is_ok() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(Error::system(attempt()))?;
+    }
+    mknod(path, SFlag::S_IFCHR, Mode::empty(), 0).map_err(Error::errno(attempt()))
+}
+
+/// Has a directory of an overlay's layer hide all that lower layers have below it.
+///
+/// # Errors
+/// The file system takes no such attribute.
+pub fn make_opaque(path: &Path) -> Result<()> {
+    let attempt = || format!("make {} opaque", path.display());
+    let name = c"trusted.overlay.opaque";
+    let file = CString::new(path.as_os_str().as_bytes()).map_err(|error| Error::system(attempt())(error.into()))?;
+    // SAFETY: both strings end with NUL, the value is one byte, and all of them live for the call.
+    let answer = unsafe { libc::lsetxattr(file.as_ptr(), name.as_ptr(), c"y".as_ptr().cast(), 1, 0) };
+    if answer == 0 { Ok(()) } else { Err(Error::system(attempt())(std::io::Error::last_os_error())) }
 }
 
 /// Whether something is mounted exactly at `path`.
@@ -125,8 +158,11 @@ mod tests {
             fs::create_dir(directory).unwrap();
         }
         fs::write(lower.join("file"), "below").unwrap();
+        fs::write(lower.join("secret"), "below").unwrap();
+        whiteout(&upper.join("secret")).unwrap();
         overlay(std::slice::from_ref(&lower), &upper, &work, &target).unwrap();
         assert!(is_mounted(&target).unwrap());
+        assert!(!target.join("secret").exists());
         fs::write(target.join("file"), "above").unwrap();
         unmount_below(&target).unwrap();
         assert_eq!(fs::read_to_string(lower.join("file")).unwrap(), "below");

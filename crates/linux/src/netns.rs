@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -66,6 +66,31 @@ pub fn delete(path: &Path) -> Result<()> {
     }
 }
 
+/// Moves a link of this namespace into the one at `path`.
+///
+/// # Errors
+/// Either is not there.
+pub fn move_link(link: &str, path: &Path) -> Result<()> {
+    // `ip` takes a namespace by a process in it: this one ends when its standard input does.
+    let mut anchor = Command::new("cat");
+    anchor.stdin(Stdio::piped()).stdout(Stdio::null());
+    enter_command(&mut anchor, path)?;
+    let mut anchor = anchor.spawn().map_err(Error::system("run `cat`"))?;
+    let moved = Command::new("ip")
+        .args(["link", "set", link, "netns", &anchor.id().to_string()])
+        .output()
+        .map_err(Error::system("run `ip`"));
+    drop(anchor.stdin.take());
+    let waited = anchor.wait().map_err(Error::system("wait for `cat`"));
+    let moved = moved?;
+    waited?;
+    if moved.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&moved.stderr).trim().to_owned();
+    Err(Error::Tool { tool: format!("ip link set {link} netns"), said })
+}
+
 /// Runs `work` on a thread of its own that has entered the namespace at `path`.
 ///
 /// # Errors
@@ -75,11 +100,20 @@ pub fn delete(path: &Path) -> Result<()> {
 /// Where `work` does.
 pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
     in_fresh_thread(|| {
-        let namespace = open(path)?;
-        setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
-            .map_err(Error::errno(format!("enter network namespace {}", path.display())))?;
+        enter(path)?;
         Ok(work())
     })
+}
+
+/// Moves the calling thread into the namespace at `path`, where it stays: for threads that are made for one namespace, like those of a
+/// runtime. [`run_in`] is for everything else.
+///
+/// # Errors
+/// The namespace could not be entered.
+pub fn enter(path: &Path) -> Result<()> {
+    let namespace = open(path)?;
+    setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
+        .map_err(Error::errno(format!("enter network namespace {}", path.display())))
 }
 
 /// Has `command` run in the namespace at `path`.

@@ -28,6 +28,32 @@ add rule inet {table} leaving ip saddr {overlay} ip daddr != {overlay} masquerad
     apply(script).await
 }
 
+/// Drops what is meant for the overlay and would leave by an interface whose name does not start with `devices`: a packet for a job
+/// whose route is not there is lost then, where the default route would take it out of the host in clear. After [`install`].
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn fence(table: &str, overlay: &str, devices: &str) -> Result<()> {
+    let script = format!(
+        "add chain inet {table} fence {{ type filter hook postrouting priority 0; policy accept; }}
+flush chain inet {table} fence
+add rule inet {table} fence ip daddr {overlay} oifname != \"lo\" oifname != \"{devices}*\" drop"
+    );
+    apply(script).await
+}
+
+/// Undoes [`fence`].
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn unfence(table: &str) -> Result<()> {
+    let script = format!(
+        "add chain inet {table} fence {{ type filter hook postrouting priority 0; policy accept; }}
+delete chain inet {table} fence"
+    );
+    apply(script).await
+}
+
 /// Drops every packet towards `address` from here on.
 ///
 /// # Errors
@@ -44,6 +70,20 @@ pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
     // Added first, so that an address that was not held is no error.
     apply(format!("add element inet {table} held {{ {address} }}\ndelete element inet {table} held {{ {address} }}"))
         .await
+}
+
+/// Translates what comes from `subnet` and leaves by another interface than `device`, in a table of its own.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn masquerade(table: &str, subnet: &str, device: &str) -> Result<()> {
+    let script = format!(
+        "add table inet {table}
+add chain inet {table} leaving {{ type nat hook postrouting priority 100; policy accept; }}
+flush chain inet {table} leaving
+add rule inet {table} leaving ip saddr {subnet} oifname != \"{device}\" masquerade"
+    );
+    apply(script).await
 }
 
 /// Removes the table.

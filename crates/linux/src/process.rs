@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "a child sets its session and its parent-death signal between fork and exec")]
 
 use std::fs;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -30,6 +31,16 @@ pub fn die_with_parent(command: &mut Command) {
     // SAFETY: the closure makes a single system call.
     unsafe {
         command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGTERM).map_err(Into::into));
+    }
+}
+
+/// Gives `command` an open file or directory under a fixed descriptor number, at least 10: it can use it whatever it may open itself.
+pub fn give(command: &mut Command, file: fs::File, number: RawFd) {
+    // SAFETY: the closure makes a single system call on a descriptor that it owns; the copy that dup2 makes is inherited.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::dup2(file.as_raw_fd(), number) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        });
     }
 }
 

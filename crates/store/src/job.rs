@@ -85,6 +85,17 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
+    /// The jobs that have not ended, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
+        let rows = sqlx::query("SELECT * FROM job WHERE end_time IS NULL ORDER BY submit_time, id")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Gives a job to a host as a generation: its first placement, or the commit of a move.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::{Result, Tx, json, parsed, to_json, unsigned};
+use crate::{Result, Tx, json, parsed, parsed_option, to_json, unsigned};
 
 /// How far the plan of a move has come: what was decided, not what was observed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +75,8 @@ pub struct MigrationRow {
     pub job: JobId,
     /// The generation that it would commit.
     pub generation: Generation,
+    /// The generation that the source holds.
+    pub from_generation: Generation,
     /// The source.
     pub from: HostId,
     /// The destination.
@@ -87,6 +89,10 @@ pub struct MigrationRow {
     pub start_time: Timestamp,
     /// How far it has come.
     pub stage: Stage,
+    /// When this stage began.
+    pub stage_time: Timestamp,
+    /// When the source was told to freeze.
+    pub freeze_time: Option<Timestamp>,
     /// How it stands or ended.
     pub outcome: Outcome,
     /// What each phase took.
@@ -104,33 +110,39 @@ impl Tx {
     /// One of the job is under way, or the database fails.
     pub async fn migration_insert(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO migration (id, job_id, generation, from_host, to_host, token, reason, start_time, stage, outcome)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO migration
+                (id, job_id, generation, from_generation, from_host, to_host, token, reason, start_time, stage, stage_time, outcome)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(migration.id.as_str())
         .bind(migration.job.as_str())
         .bind(migration.generation.0.cast_signed())
+        .bind(migration.from_generation.0.cast_signed())
         .bind(migration.from.as_str())
         .bind(migration.to.as_str())
         .bind(&migration.token)
         .bind(&migration.reason)
         .bind(migration.start_time.to_string())
         .bind(migration.stage.to_string())
+        .bind(migration.stage_time.to_string())
         .bind(to_json(&migration.outcome)?)
         .execute(&mut *self.inner)
         .await?;
         Ok(())
     }
 
-    /// Keeps what has changed of a move: stage, outcome, phases, pause and bytes.
+    /// Keeps what has changed of a move: stage and its times, outcome, phases, pause and bytes.
     ///
     /// # Errors
     /// The database fails.
     pub async fn migration_update(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
-            "UPDATE migration SET stage = ?, outcome = ?, phases = ?, pause_seconds = ?, bytes_moved = ? WHERE id = ?",
+            "UPDATE migration SET stage = ?, stage_time = ?, freeze_time = ?, outcome = ?, phases = ?, pause_seconds = ?,
+                bytes_moved = ? WHERE id = ?",
         )
         .bind(migration.stage.to_string())
+        .bind(migration.stage_time.to_string())
+        .bind(migration.freeze_time.map(|time| time.to_string()))
         .bind(to_json(&migration.outcome)?)
         .bind(to_json(&migration.phases)?)
         .bind(migration.pause_seconds)
@@ -152,6 +164,16 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
+    /// All moves, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_list(&mut self) -> Result<Vec<MigrationRow>> {
+        let rows =
+            sqlx::query("SELECT * FROM migration ORDER BY start_time, rowid").fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+
     /// The moves of a job, oldest first.
     ///
     /// # Errors
@@ -170,12 +192,15 @@ fn read(row: &SqliteRow) -> Result<MigrationRow> {
         id: parsed(row, "id")?,
         job: parsed(row, "job_id")?,
         generation: Generation(unsigned(row, "generation")?),
+        from_generation: Generation(unsigned(row, "from_generation")?),
         from: parsed(row, "from_host")?,
         to: parsed(row, "to_host")?,
         token: row.try_get("token")?,
         reason: row.try_get("reason")?,
         start_time: parsed(row, "start_time")?,
         stage: parsed(row, "stage")?,
+        stage_time: parsed(row, "stage_time")?,
+        freeze_time: parsed_option(row, "freeze_time")?,
         outcome: json(row, "outcome")?,
         phases: json(row, "phases")?,
         pause_seconds: row.try_get("pause_seconds")?,

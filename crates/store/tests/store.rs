@@ -144,12 +144,15 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         id: MigrationId::random(&mut rand::rng()),
         job: job.id.clone(),
         generation: Generation(2),
+        from_generation: Generation::FIRST,
         from: from.id.clone(),
         to: to.id.clone(),
         token: "t".into(),
         reason: "requested by admin".into(),
         start_time: now(),
         stage: Stage::Preparing,
+        stage_time: now(),
+        freeze_time: None,
         outcome: Outcome::Running,
         phases: Vec::new(),
         pause_seconds: 0.0,
@@ -158,7 +161,13 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
     let second = MigrationRow { id: MigrationId::random(&mut rand::rng()), ..first.clone() };
     tx.migration_insert(&first).await.unwrap();
     assert!(tx.migration_insert(&second).await.unwrap_err().is_taken());
-    let ended = MigrationRow { stage: Stage::Ended, outcome: Outcome::Succeeded, bytes_moved: 7, ..first };
+    let ended = MigrationRow {
+        stage: Stage::Ended,
+        freeze_time: Some(now()),
+        outcome: Outcome::Succeeded,
+        bytes_moved: 7,
+        ..first
+    };
     tx.migration_update(&ended).await.unwrap();
     tx.migration_insert(&second).await.unwrap();
     assert_eq!(tx.migration_list_under_way().await.unwrap(), std::slice::from_ref(&second));
