@@ -1,0 +1,99 @@
+//! Gateways and their connections.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use mooring_api::view::{ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayView};
+use mooring_api::{ErrorBody, paths};
+use serde::Deserialize;
+
+use super::{Asked, Body, Named};
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::ApiResult;
+use crate::usecase::{connection, find_gateway, gateway};
+use crate::views::Views;
+
+/// All gateways, oldest first.
+#[utoipa::path(get, path = paths::GATEWAYS, responses((status = 200, body = [GatewayView]), (status = 401, body = ErrorBody)))]
+pub(super) async fn list(State(center): State<Center>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
+    let mut tx = center.store.begin().await?;
+    let views = Views::look(&center, &mut tx).await?;
+    Ok(Json(views.gateways(&user)))
+}
+
+/// Create a gateway.
+#[utoipa::path(post, path = paths::GATEWAYS, request_body = GatewayCreateRequest,
+    responses((status = 201, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn create(
+    State(center): State<Center>,
+    user: User,
+    Body(request): Body<GatewayCreateRequest>,
+) -> ApiResult<(StatusCode, Json<GatewayView>)> {
+    let id = gateway::create(&center, request).await?;
+    let mut tx = center.store.begin().await?;
+    let view = Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?;
+    Ok((StatusCode::CREATED, Json(view)))
+}
+
+/// One gateway, by id or name, with its connections and clients.
+#[utoipa::path(get, path = paths::GATEWAY, params(("id" = String, Path)),
+    responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn show(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<GatewayView>> {
+    let mut tx = center.store.begin().await?;
+    let gateway = find_gateway(&mut tx, &id).await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.gateway(&user, &gateway)))
+}
+
+/// Destroy a gateway; the jobs connected to it keep running.
+#[utoipa::path(delete, path = paths::GATEWAY, params(("id" = String, Path)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn destroy(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<StatusCode> {
+    gateway::destroy(&center, &user, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Connect ports of a job, all or none.
+#[utoipa::path(post, path = paths::GATEWAY_CONNECTIONS, params(("id" = String, Path)), request_body = ConnectRequest,
+    responses((status = 201, body = [ConnectionView]), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn connect(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+    Body(request): Body<ConnectRequest>,
+) -> ApiResult<(StatusCode, Json<Vec<ConnectionView>>)> {
+    let made = connection::connect(&center, &user, &id, &request).await?;
+    let mut tx = center.store.begin().await?;
+    let views = Views::look(&center, &mut tx).await?;
+    Ok((StatusCode::CREATED, Json(views.connections(&made))))
+}
+
+/// What is to be disconnected.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Disconnected {
+    job: String,
+    target_port: Option<u16>,
+}
+
+/// Disconnect a job, or one port of it.
+#[utoipa::path(delete, path = paths::GATEWAY_CONNECTIONS,
+    params(("id" = String, Path), ("job" = String, Query), ("targetPort" = Option<u16>, Query)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn disconnect(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+    Asked(what): Asked<Disconnected>,
+) -> ApiResult<StatusCode> {
+    connection::disconnect(&center, &user, &id, &what.job, what.target_port).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,128 @@
+//! The HTTP API: handlers that parse, ask a use-case, and show.
+//!
+//! One file per noun; [`router`] mounts them all and [`openapi`] describes what users may call. What agents and gateways call is not
+//! described there: its contract is [`mooring_api::watch`], and both sides of it are ours.
+
+mod gateway;
+mod host;
+mod job;
+mod session;
+mod watching;
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts};
+use axum::http::StatusCode;
+use axum::routing::get;
+use mooring_api::view::VersionView;
+use mooring_api::{ErrorCode, paths};
+use tokio_util::sync::CancellationToken;
+use tower_http::trace::TraceLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::center::Center;
+use crate::error::ApiError;
+
+/// No request of a user is larger.
+const BODY_MAX: usize = 4 << 20;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "OpCenter", description = "Jobs that move between hosts while their clients stay connected."),
+    modifiers(&Bearer),
+    security(("session" = []))
+)]
+struct Described;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+        openapi.components.get_or_insert_default().add_security_scheme("session", SecurityScheme::Http(scheme));
+    }
+}
+
+fn described() -> OpenApiRouter<Center> {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(session::login, session::login_basic))
+        .routes(routes!(session::logout))
+        .routes(routes!(session::show))
+        .routes(routes!(job::list, job::submit))
+        .routes(routes!(job::show, job::cancel))
+        .routes(routes!(job::migrate))
+        .routes(routes!(job::events))
+        .routes(routes!(job::log))
+        .routes(routes!(gateway::list, gateway::create))
+        .routes(routes!(gateway::show, gateway::destroy))
+        .routes(routes!(gateway::connect, gateway::disconnect))
+        .routes(routes!(host::list))
+        .routes(routes!(version))
+}
+
+/// What users may call.
+#[must_use]
+pub fn openapi() -> utoipa::openapi::OpenApi {
+    described().into_openapi()
+}
+
+/// Everything that is served.
+pub(crate) fn router(center: Center, stop: CancellationToken) -> axum::Router {
+    let (router, description) = described().split_for_parts();
+    router
+        .merge(watching::router(stop))
+        .route(paths::OPENAPI, get(move || std::future::ready(Json(description))))
+        .route(paths::HEALTHZ, get(|| std::future::ready(StatusCode::OK)))
+        .route(paths::READYZ, get(|| std::future::ready(StatusCode::OK)))
+        .fallback(|| {
+            std::future::ready(
+                ApiError::not_found("no such path").hint(format!("the API is described at {}", paths::OPENAPI)),
+            )
+        })
+        .method_not_allowed_fallback(|| std::future::ready(ApiError::invalid("no such method on this path")))
+        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(TraceLayer::new_for_http())
+        .with_state(center)
+}
+
+/// What serves.
+#[utoipa::path(get, path = paths::VERSION, responses((status = 200, body = VersionView)), security())]
+async fn version() -> Json<VersionView> {
+    Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
+}
+
+/// A JSON body; what is none is answered as every other mistake is.
+#[derive(FromRequest)]
+#[from_request(via(Json), rejection(ApiError))]
+struct Body<T>(T);
+
+/// Parameters of the path.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Path), rejection(ApiError))]
+struct Named<T>(T);
+
+/// Parameters of the query.
+#[derive(FromRequestParts)]
+#[from_request(via(axum::extract::Query), rejection(ApiError))]
+struct Asked<T>(T);
+
+impl From<JsonRejection> for ApiError {
+    fn from(rejection: JsonRejection) -> Self {
+        Self::new(ErrorCode::InvalidArgument, rejection.body_text())
+    }
+}
+
+impl From<PathRejection> for ApiError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(ErrorCode::InvalidArgument, rejection.body_text())
+    }
+}
+
+impl From<QueryRejection> for ApiError {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::new(ErrorCode::InvalidArgument, rejection.body_text())
+    }
+}

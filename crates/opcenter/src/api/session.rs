@@ -1,0 +1,50 @@
+//! Sessions.
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header::AUTHORIZATION;
+use axum::http::{HeaderName, StatusCode};
+use mooring_api::ErrorBody;
+use mooring_api::paths;
+use mooring_api::view::{LoginRequest, SessionView};
+
+use super::Body;
+use crate::auth::{self, User, basic};
+use crate::center::Center;
+use crate::error::ApiResult;
+
+type Begun = ([(HeaderName, String); 1], Json<SessionView>);
+
+/// Log in; the token is in the body and in the header `Authorization`.
+#[utoipa::path(post, path = paths::LOGIN, request_body = LoginRequest, security(),
+    responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
+pub(super) async fn login(State(center): State<Center>, Body(request): Body<LoginRequest>) -> ApiResult<Begun> {
+    begin(&center, &request.username, &request.password).await
+}
+
+/// Log in with HTTP Basic; the token is in the body and in the header `Authorization`.
+#[utoipa::path(get, path = paths::LOGIN, security(),
+    responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
+pub(super) async fn login_basic(State(center): State<Center>, request: Request) -> ApiResult<Begun> {
+    let (parts, _) = request.into_parts();
+    let (name, password) = basic(&parts)?;
+    begin(&center, &name, &password).await
+}
+
+async fn begin(center: &Center, name: &str, password: &str) -> ApiResult<Begun> {
+    let session = auth::login(center, name, password).await?;
+    Ok(([(AUTHORIZATION, session.token.clone())], Json(session)))
+}
+
+/// End the session.
+#[utoipa::path(post, path = paths::LOGOUT, responses((status = 204), (status = 401, body = ErrorBody)))]
+pub(super) async fn logout(State(center): State<Center>, user: User) -> ApiResult<StatusCode> {
+    user.logout(&center).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Who is logged in.
+#[utoipa::path(get, path = paths::SESSION, responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
+pub(super) async fn show(user: User) -> Json<SessionView> {
+    Json(SessionView { token: String::new(), username: user.name, role: user.role, expires_at: user.expires_at })
+}

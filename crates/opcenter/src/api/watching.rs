@@ -1,0 +1,116 @@
+//! What agents and gateways call: joining, watches, reports, output. The contract is [`mooring_api::watch`].
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::{Body as Stream, Bytes};
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use axum::{Extension, Json, Router};
+use mooring_api::paths;
+use mooring_api::watch::{GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE};
+use mooring_types::JobId;
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+
+use super::{Body, Named};
+use crate::auth::{GatewayProcess, HostAgent};
+use crate::center::{Center, Published};
+use crate::error::ApiResult;
+use crate::logs;
+use crate::usecase::{host, parse};
+
+/// Everything that is not for users.
+pub(super) fn router(stop: CancellationToken) -> Router<Center> {
+    Router::new()
+        .route(paths::HOSTS, post(join))
+        .route(paths::HOST_WATCH, get(host_watch))
+        .route(paths::HOST_REPORT, post(host_report))
+        .route(paths::HOST_JOB_LOG, put(job_log))
+        .route(paths::GATEWAY_WATCH, get(gateway_watch))
+        .route(paths::GATEWAY_REPORT, post(gateway_report))
+        .layer(Extension(stop))
+}
+
+async fn join(State(center): State<Center>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
+    Ok(Json(host::join(&center, request).await?))
+}
+
+async fn host_report(
+    State(center): State<Center>,
+    HostAgent(row): HostAgent,
+    Body(report): Body<HostReport>,
+) -> ApiResult<StatusCode> {
+    host::report(&center, row, report).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn gateway_report(
+    State(center): State<Center>,
+    GatewayProcess(row): GatewayProcess,
+    Body(report): Body<GatewayReport>,
+) -> ApiResult<StatusCode> {
+    center.observed().gateway_put(row.id, report);
+    center.wake();
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Debug, Deserialize)]
+struct At {
+    offset: u64,
+}
+
+async fn job_log(
+    State(center): State<Center>,
+    HostAgent(_): HostAgent,
+    Named((_, job)): Named<(String, String)>,
+    Query(At { offset }): Query<At>,
+    piece: Bytes,
+) -> ApiResult<Json<u64>> {
+    let job: JobId = parse(&job)?;
+    Ok(Json(logs::append(&center.config.state_dir, &job, offset, &piece)?))
+}
+
+async fn host_watch(
+    State(center): State<Center>,
+    HostAgent(row): HostAgent,
+    Extension(stop): Extension<CancellationToken>,
+) -> Response {
+    lines(center, stop, move |published| published.hosts.get(&row.id).map(|(_, line)| line.clone()))
+}
+
+async fn gateway_watch(
+    State(center): State<Center>,
+    GatewayProcess(row): GatewayProcess,
+    Extension(stop): Extension<CancellationToken>,
+) -> Response {
+    lines(center, stop, move |published| published.gateways.get(&row.id).map(|(_, line)| line.clone()))
+}
+
+/// A line for each slice that differs from the last one, and an empty line now and then.
+fn lines(
+    center: Center,
+    stop: CancellationToken,
+    own: impl Fn(&Arc<Published>) -> Option<Bytes> + Send + 'static,
+) -> Response {
+    let mut published = center.published.subscribe();
+    let stream = async_stream::stream! {
+        let mut last = Bytes::new();
+        loop {
+            let line = own(&published.borrow_and_update());
+            if let Some(line) = line.filter(|line| *line != last) {
+                last = line.clone();
+                yield Ok::<Bytes, Infallible>(line);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                changed = published.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(KEEPALIVE) => yield Ok(Bytes::from_static(b"\n")),
+            }
+        }
+    };
+    ([(CONTENT_TYPE, "application/x-ndjson")], Stream::from_stream(stream)).into_response()
+}

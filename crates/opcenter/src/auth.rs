@@ -1,0 +1,221 @@
+//! Who is asking: users by password and session, hosts and gateways by token. Of every token but a gateway's only the SHA-256 is kept.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use argon2::Argon2;
+use argon2::password_hash::rand_core::OsRng;
+use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use axum::extract::{FromRequestParts, Path as PathParameter};
+use axum::http::header::AUTHORIZATION;
+use axum::http::request::Parts;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use mooring_api::ErrorCode;
+use mooring_api::view::SessionView;
+use mooring_store::{GatewayRow, HostRow, SessionRow, Store, UserRow};
+use mooring_types::{Clock, Timestamp, UserId};
+use rand::Rng;
+use rand::distr::Alphanumeric;
+use sha2::{Digest, Sha256};
+
+use crate::center::{Center, secret_file};
+use crate::error::{ApiError, ApiResult, Error};
+
+/// How long a session lasts.
+const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
+/// How long a session lasts without being used.
+const SESSION_IDLE: Duration = Duration::from_secs(3600);
+/// How exactly the last use of a session is known: a write for every call would be one too many.
+const TOUCH_AFTER: Duration = Duration::from_secs(60);
+const PASSWORD_LENGTH: usize = 20;
+
+/// The role that may see and do everything.
+pub(crate) const ADMIN: &str = "admin";
+
+/// The hash that is verified for a name that nobody has, so that its answer takes as long.
+static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
+
+/// A token: 32 random bytes in hex.
+pub(crate) fn new_token() -> String {
+    hex::encode(rand::rng().random::<[u8; 32]>())
+}
+
+/// What is kept of a token.
+pub(crate) fn hash_token(token: &str) -> String {
+    hex::encode(Sha256::digest(token))
+}
+
+fn hash(password: &str) -> Result<String, Error> {
+    let salt = SaltString::generate(&mut OsRng);
+    let hashed = Argon2::default().hash_password(password.as_bytes(), &salt).map_err(Error::Password)?;
+    Ok(hashed.to_string())
+}
+
+/// Has `admin` be a user, with a random password that the state directory keeps.
+pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp) -> Result<(), Error> {
+    let mut tx = store.begin().await?;
+    if tx.user_get(ADMIN).await?.is_some() {
+        return Ok(());
+    }
+    let path = state_dir.join("admin-password");
+    let draw = || rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
+    let password = secret_file(&path, draw)?;
+    let user = UserRow {
+        id: UserId::random(&mut rand::rng()),
+        name: ADMIN.to_owned(),
+        role: ADMIN.to_owned(),
+        password_hash: hash(&password)?,
+        create_time: now,
+    };
+    tx.user_insert(&user).await?;
+    tx.commit().await?;
+    tracing::info!("the password of `admin` is {password}; it is kept in {}", path.display());
+    Ok(())
+}
+
+/// Begins a session.
+pub(crate) async fn login(center: &Center, name: &str, password: &str) -> ApiResult<SessionView> {
+    let mut tx = center.store.begin().await?;
+    let user = tx.user_get(name).await?;
+    drop(tx);
+    let known = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
+    let given = password.to_owned();
+    let verified = tokio::task::spawn_blocking(move || {
+        PasswordHash::new(&known).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
+    });
+    let (Some(user), Ok(true)) = (user, verified.await) else {
+        return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
+            .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory"));
+    };
+    let (token, now) = (new_token(), center.clock.now());
+    let mut tx = center.store.begin().await?;
+    tx.session_insert(&hash_token(&token), &user.id, now).await?;
+    tx.commit().await?;
+    Ok(SessionView { token, username: user.name, role: user.role, expires_at: now + SESSION_LIFE })
+}
+
+/// A user with a session that holds.
+#[derive(Debug, Clone)]
+pub(crate) struct User {
+    pub(crate) name: String,
+    pub(crate) role: String,
+    pub(crate) expires_at: Timestamp,
+    token_hash: String,
+}
+
+impl User {
+    pub(crate) fn is_admin(&self) -> bool {
+        self.role == ADMIN
+    }
+
+    /// Whether what belongs to `owner` is this user's business.
+    pub(crate) fn may_see(&self, owner: &str) -> bool {
+        self.is_admin() || self.name == owner
+    }
+
+    /// Ends the session.
+    pub(crate) async fn logout(&self, center: &Center) -> ApiResult<()> {
+        let mut tx = center.store.begin().await?;
+        tx.session_delete(&self.token_hash).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+impl FromRequestParts<Center> for User {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+        let token_hash = hash_token(bearer(parts)?);
+        let now = center.clock.now();
+        let mut tx = center.store.begin().await?;
+        let Some(session) = tx.session_get(&token_hash).await? else { return Err(unknown()) };
+        if has_ended(&session, now) {
+            tx.session_delete(&token_hash).await?;
+            tx.commit().await?;
+            return Err(
+                ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
+            );
+        }
+        if session.last_used + TOUCH_AFTER < now {
+            tx.session_touch(&token_hash, now).await?;
+            tx.commit().await?;
+        }
+        let SessionRow { user, create_time, .. } = session;
+        Ok(Self { name: user.name, role: user.role, expires_at: create_time + SESSION_LIFE, token_hash })
+    }
+}
+
+fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
+    session.create_time + SESSION_LIFE <= now || session.last_used + SESSION_IDLE <= now
+}
+
+/// The agent of the host that the path names.
+#[derive(Debug, Clone)]
+pub(crate) struct HostAgent(pub(crate) HostRow);
+
+impl FromRequestParts<Center> for HostAgent {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+        let token_hash = hash_token(bearer(parts)?);
+        let id = named(parts, center).await?;
+        let mut tx = center.store.begin().await?;
+        let host = tx.host_list().await?.into_iter().find(|host| host.token_hash == token_hash).ok_or_else(unknown)?;
+        if host.id.as_str() == id { Ok(Self(host)) } else { Err(another()) }
+    }
+}
+
+/// The process of the gateway that the path names.
+#[derive(Debug, Clone)]
+pub(crate) struct GatewayProcess(pub(crate) GatewayRow);
+
+impl FromRequestParts<Center> for GatewayProcess {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+        let token_hash = hash_token(bearer(parts)?);
+        let id = named(parts, center).await?;
+        let mut tx = center.store.begin().await?;
+        let gateways = tx.gateway_list().await?;
+        let gateway =
+            gateways.into_iter().find(|gateway| hash_token(&gateway.token) == token_hash).ok_or_else(unknown)?;
+        if gateway.id.as_str() == id { Ok(Self(gateway)) } else { Err(another()) }
+    }
+}
+
+/// The id in the path.
+async fn named(parts: &mut Parts, center: &Center) -> ApiResult<String> {
+    let PathParameter(names) =
+        PathParameter::<std::collections::HashMap<String, String>>::from_request_parts(parts, center)
+            .await
+            .map_err(|_| another())?;
+    names.get("id").cloned().ok_or_else(another)
+}
+
+/// The token of a request: behind `Bearer`, or alone as older programs send back what they got.
+fn bearer(parts: &Parts) -> ApiResult<&str> {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unknown)?;
+    let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
+    if token.is_empty() || token.contains(' ') { Err(unknown()) } else { Ok(token) }
+}
+
+/// The credentials of HTTP Basic.
+pub(crate) fn basic(parts: &Parts) -> ApiResult<(String, String)> {
+    let refused =
+        || ApiError::new(ErrorCode::Unauthenticated, "no HTTP Basic credentials").hint("send user name and password");
+    let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(refused)?;
+    let encoded = header.strip_prefix("Basic ").ok_or_else(refused)?;
+    let text = BASE64_STANDARD.decode(encoded.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let (name, password) = text.as_deref().and_then(|text| text.split_once(':')).ok_or_else(refused)?;
+    Ok((name.to_owned(), password.to_owned()))
+}
+
+fn unknown() -> ApiError {
+    ApiError::new(ErrorCode::Unauthenticated, "no session").hint("log in with `float login`, or give `-u` and `-p`")
+}
+
+fn another() -> ApiError {
+    ApiError::new(ErrorCode::PermissionDenied, "the token belongs to another object")
+}

@@ -1,0 +1,275 @@
+//! What a move does next, as a pure function of what was decided and what is observed.
+//!
+//! ```text
+//!  Preparing ─► PreCopying ─► Quiescing ─► Freezing ─► Restoring ─► Retiring ─► Ended     succeeded
+//!      │             │            │            │           │
+//!      └─────────────┴────────────┴────────────┴───────────┴──► Aborting ─► RollingBack ─► Ended     failed
+//! ```
+//!
+//! This is the one place that undoes. The source goes on only when the destination can't execute the job: it has said that nothing is
+//! left, or the source has said that the capsule was never released, or the source was never told to freeze. Until one of the three is
+//! known the job waits, since two of it would be worse than none.
+
+use std::time::Duration;
+
+use mooring_api::watch::{JobObservation, JobState};
+use mooring_store::{MigrationRow, Stage};
+use mooring_types::migration::{Outcome, Phase};
+
+/// How long a stage may take before the move is given up. Generous: a large capsule over a slow network is no failure.
+pub(crate) const STAGE_LIMIT: Duration = Duration::from_secs(600);
+/// How long gateways may take to go quiet; each bounds itself to one second.
+pub(crate) const QUIESCE_LIMIT: Duration = Duration::from_secs(2);
+/// How long a source that is not heard from is waited for once the destination owns the job.
+pub(crate) const RETIRE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What is known of a move.
+#[derive(Debug, Clone)]
+pub(crate) struct View<'a> {
+    pub(crate) row: &'a MigrationRow,
+    /// What the source says of its generation.
+    pub(crate) source: Option<&'a JobObservation>,
+    pub(crate) source_is_silent: bool,
+    /// What the destination says of its generation.
+    pub(crate) destination: Option<&'a JobObservation>,
+    pub(crate) destination_is_silent: bool,
+    /// Whether every gateway that can answer has gone quiet.
+    pub(crate) quiet: bool,
+    /// Since when the stage is as it is.
+    pub(crate) in_stage: Duration,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Wait.
+    Stay,
+    /// Go on to a stage.
+    Go(Stage),
+    /// The destination owns the job from now on.
+    Commit,
+    /// Give it up.
+    Undo { phase: Phase, reason: String },
+    /// It is over, and the source executes the job.
+    Restored,
+    /// It is over, and the source can't bring the job back.
+    Lost { reason: String },
+}
+
+/// What a move does next.
+pub(crate) fn next(view: &View<'_>) -> Step {
+    match view.row.stage {
+        Stage::Ended => Step::Stay,
+        Stage::Retiring => retiring(view),
+        Stage::Aborting => aborting(view),
+        Stage::RollingBack => rolling_back(view),
+        stage => failure(view).unwrap_or_else(|| forward(view, stage)),
+    }
+}
+
+fn forward(view: &View<'_>, stage: Stage) -> Step {
+    let is =
+        |seen: Option<&JobObservation>, wanted: fn(&JobState) -> bool| seen.is_some_and(|seen| wanted(&seen.state));
+    let step = match stage {
+        Stage::Preparing => is(view.destination, |state| matches!(state, JobState::Prepared { .. }))
+            .then_some(Step::Go(Stage::PreCopying)),
+        Stage::PreCopying => {
+            is(view.source, |state| matches!(state, JobState::PreCopied { .. })).then_some(Step::Go(Stage::Quiescing))
+        }
+        Stage::Quiescing => (view.quiet || view.in_stage >= QUIESCE_LIMIT).then_some(Step::Go(Stage::Freezing)),
+        Stage::Freezing => is(view.source, |state| matches!(state, JobState::Frozen { .. } | JobState::Sent { .. }))
+            .then_some(Step::Go(Stage::Restoring)),
+        Stage::Restoring => {
+            is(view.destination, |state| matches!(state, JobState::Restored { .. })).then_some(Step::Commit)
+        }
+        Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => None,
+    };
+    step.unwrap_or(Step::Stay)
+}
+
+/// Why a move that is not committed has to be given up, if it has to.
+fn failure(view: &View<'_>) -> Option<Step> {
+    let row = view.row;
+    match view.destination.map(|seen| &seen.state) {
+        Some(JobState::MoveInFailed { migration, phase, reason }) if *migration == row.id => {
+            return Some(Step::Undo { phase: *phase, reason: reason.clone() });
+        }
+        Some(JobState::Lost { reason }) => {
+            return Some(Step::Undo { phase: phase_of(row.stage), reason: format!("at the destination: {reason}") });
+        }
+        _ => {}
+    }
+    match view.source.map(|seen| &seen.state) {
+        Some(JobState::MoveOutFailed { migration, phase, reason }) if *migration == row.id => {
+            return Some(Step::Undo { phase: *phase, reason: reason.clone() });
+        }
+        Some(JobState::Exited { .. }) => {
+            return Some(Step::Undo { phase: phase_of(row.stage), reason: "the job ended by itself".into() });
+        }
+        Some(JobState::Lost { reason }) => {
+            return Some(Step::Undo { phase: phase_of(row.stage), reason: format!("at the source: {reason}") });
+        }
+        _ => {}
+    }
+    let early = row.stage < Stage::Freezing;
+    if view.destination_is_silent && early {
+        return Some(Step::Undo { phase: phase_of(row.stage), reason: "the destination is not heard from".into() });
+    }
+    if view.source_is_silent && early {
+        return Some(Step::Undo { phase: phase_of(row.stage), reason: "the source is not heard from".into() });
+    }
+    (view.in_stage >= STAGE_LIMIT).then(|| Step::Undo {
+        phase: phase_of(row.stage),
+        reason: format!("it took longer than {} s", STAGE_LIMIT.as_secs()),
+    })
+}
+
+fn retiring(view: &View<'_>) -> Step {
+    let gone = view.source.is_some_and(|seen| seen.state == JobState::Gone);
+    // A source that comes back later is told to let go of what it still holds: it is of an older generation.
+    let given_up = view.source_is_silent && view.in_stage >= RETIRE_LIMIT;
+    if gone || given_up { Step::Go(Stage::Ended) } else { Step::Stay }
+}
+
+fn aborting(view: &View<'_>) -> Step {
+    let gone = view.destination.is_some_and(|seen| seen.state == JobState::Gone);
+    let released = view.row.freeze_time.is_some()
+        && !view.source.is_some_and(
+            |seen| matches!(&seen.state, JobState::MoveOutFailed { migration, .. } if *migration == view.row.id),
+        );
+    if gone || !released { Step::Go(Stage::RollingBack) } else { Step::Stay }
+}
+
+fn rolling_back(view: &View<'_>) -> Step {
+    match view.source.map(|seen| &seen.state) {
+        Some(JobState::Running | JobState::Exited { .. }) => Step::Restored,
+        Some(JobState::Lost { reason } | JobState::FailedToStart { reason }) => Step::Lost { reason: reason.clone() },
+        _ => Step::Stay,
+    }
+}
+
+/// The phase that a stage stands for.
+pub(crate) fn phase_of(stage: Stage) -> Phase {
+    match stage {
+        Stage::Preparing => Phase::Prepare,
+        Stage::PreCopying => Phase::PreCopy,
+        Stage::Quiescing => Phase::Quiesce,
+        Stage::Freezing => Phase::Freeze,
+        Stage::Restoring => Phase::Restore,
+        Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => Phase::Retire,
+    }
+}
+
+/// How a move that was being undone has ended.
+pub(crate) fn failed(outcome: &Outcome) -> Outcome {
+    match outcome {
+        Outcome::Undoing { phase, reason } => Outcome::Failed { phase: *phase, reason: reason.clone() },
+        other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn row(stage: Stage, frozen: bool) -> MigrationRow {
+        let mut rng = rand::rng();
+        MigrationRow {
+            id: MigrationId::random(&mut rng),
+            job: JobId::random(&mut rng),
+            generation: Generation(2),
+            from_generation: Generation(1),
+            from: HostId::random(&mut rng),
+            to: HostId::random(&mut rng),
+            token: String::new(),
+            reason: String::new(),
+            start_time: Timestamp::UNIX_EPOCH,
+            stage,
+            stage_time: Timestamp::UNIX_EPOCH,
+            freeze_time: frozen.then_some(Timestamp::UNIX_EPOCH),
+            outcome: Outcome::Running,
+            phases: Vec::new(),
+            pause_seconds: 0.0,
+            bytes_moved: 0,
+        }
+    }
+
+    fn states(migration: &MigrationId) -> Vec<JobState> {
+        let migration = || migration.clone();
+        let (phase, reason) = (Phase::Restore, String::from("it broke"));
+        vec![
+            JobState::Starting,
+            JobState::Running,
+            JobState::Exited { code: 1 },
+            JobState::FailedToStart { reason: reason.clone() },
+            JobState::Prepared { migration: migration() },
+            JobState::PreCopied { migration: migration() },
+            JobState::Frozen { migration: migration() },
+            JobState::Sent { migration: migration() },
+            JobState::Restored { migration: migration() },
+            JobState::MoveInFailed { migration: migration(), phase, reason: reason.clone() },
+            JobState::MoveOutFailed { migration: migration(), phase, reason: reason.clone() },
+            JobState::Gone,
+            JobState::Lost { reason },
+        ]
+    }
+
+    const STAGES: [Stage; 9] = [
+        Stage::Preparing,
+        Stage::PreCopying,
+        Stage::Quiescing,
+        Stage::Freezing,
+        Stage::Restoring,
+        Stage::Retiring,
+        Stage::Aborting,
+        Stage::RollingBack,
+        Stage::Ended,
+    ];
+
+    proptest! {
+        #[test]
+        fn the_source_goes_on_only_when_the_destination_can_not(
+            stage in 0_usize..9, frozen: bool, source in prop::option::of(0_usize..13), destination in prop::option::of(0_usize..13),
+            silent: (bool, bool), quiet: bool, seconds in 0_u64..1000,
+        ) {
+            let row = row(STAGES[stage], frozen);
+            let all = states(&row.id);
+            let observe = |index: usize| JobObservation {
+                job: row.job.clone(),
+                generation: row.generation,
+                state: all[index].clone(),
+                phases: Vec::new(),
+                bytes_moved: 0,
+            };
+            let (source, destination) = (source.map(observe), destination.map(observe));
+            let view = View {
+                row: &row,
+                source: source.as_ref(),
+                source_is_silent: silent.0,
+                destination: destination.as_ref(),
+                destination_is_silent: silent.1,
+                quiet,
+                in_stage: Duration::from_secs(seconds),
+            };
+            let state = |seen: &Option<JobObservation>| seen.as_ref().map(|seen| seen.state.clone());
+            match next(&view) {
+                Step::Go(Stage::RollingBack) => {
+                    let withheld = matches!(state(&source), Some(JobState::MoveOutFailed { .. }));
+                    prop_assert!(row.stage == Stage::Aborting);
+                    prop_assert!(state(&destination) == Some(JobState::Gone) || !frozen || withheld);
+                }
+                Step::Commit => {
+                    let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
+                    prop_assert!(row.stage == Stage::Restoring && restored);
+                }
+                Step::Restored => prop_assert!(row.stage == Stage::RollingBack),
+                Step::Undo { .. } => prop_assert!(row.stage <= Stage::Restoring),
+                Step::Go(next) => prop_assert!(next > row.stage && next != Stage::Aborting),
+                Step::Stay | Step::Lost { .. } => {}
+            }
+        }
+    }
+}

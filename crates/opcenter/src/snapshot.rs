@@ -1,0 +1,97 @@
+//! Everything that the store holds, read in one transaction.
+
+use std::collections::BTreeMap;
+
+use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, StoreError, Tx};
+use mooring_types::host::{Readiness, Resources};
+use mooring_types::placement::Candidate;
+use mooring_types::{HostId, JobId};
+
+use crate::observed::Observed;
+
+/// Everything that decisions and slices are made from.
+#[derive(Debug, Clone)]
+pub(crate) struct Snapshot {
+    pub(crate) hosts: Vec<HostRow>,
+    pub(crate) jobs: BTreeMap<JobId, JobRow>,
+    /// Moves under way, by job.
+    pub(crate) moves: BTreeMap<JobId, MigrationRow>,
+    pub(crate) gateways: Vec<GatewayRow>,
+    pub(crate) connections: Vec<ConnectionRow>,
+}
+
+impl Snapshot {
+    /// Reads all that lives, and those of the jobs that have ended of which a host still holds something.
+    pub(crate) async fn read(tx: &mut Tx, observed: &Observed) -> Result<Self, StoreError> {
+        let mut jobs: BTreeMap<JobId, JobRow> =
+            tx.job_list_live().await?.into_iter().map(|job| (job.id.clone(), job)).collect();
+        for id in observed.jobs() {
+            if !jobs.contains_key(id)
+                && let Some(job) = tx.job_get(id).await?
+            {
+                jobs.insert(id.clone(), job);
+            }
+        }
+        Ok(Self {
+            hosts: tx.host_list().await?,
+            jobs,
+            moves: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
+            gateways: tx.gateway_list().await?,
+            connections: tx.connection_list().await?,
+        })
+    }
+
+    pub(crate) fn host(&self, id: &HostId) -> Option<&HostRow> {
+        self.hosts.iter().find(|host| host.id == *id)
+    }
+
+    pub(crate) fn host_name(&self, id: &HostId) -> String {
+        self.host(id).map_or_else(String::new, |host| host.name.to_string())
+    }
+
+    /// What the jobs and gateways of a host take; a move counts at both ends.
+    pub(crate) fn used(&self, host: &HostId) -> Resources {
+        let owned = self
+            .jobs
+            .values()
+            .filter(|job| !job.status.is_final() && job.host.as_ref() == Some(host))
+            .map(|job| job.spec.resources);
+        let arriving = self.moves.values().filter(|row| row.to == *host).filter_map(|row| {
+            let job = self.jobs.get(&row.job)?;
+            (job.host.as_ref() != Some(host)).then_some(job.spec.resources)
+        });
+        let gateways =
+            self.gateways.iter().filter(|gateway| gateway.host == *host).map(|gateway| gateway.spec.resources);
+        owned.chain(arriving).chain(gateways).sum()
+    }
+
+    /// The hosts that run jobs, as placement sees them.
+    pub(crate) fn job_candidates(&self, observed: &Observed) -> Vec<Candidate> {
+        self.candidates(observed, |host| host.joined.role.takes_jobs(), true)
+    }
+
+    /// The hosts that run gateways, as placement sees them. They need no CRIU.
+    pub(crate) fn gateway_candidates(&self, observed: &Observed) -> Vec<Candidate> {
+        self.candidates(observed, |host| host.joined.role.takes_gateways(), false)
+    }
+
+    fn candidates(&self, observed: &Observed, takes: fn(&HostRow) -> bool, has_to_be_ready: bool) -> Vec<Candidate> {
+        let candidate = |host: &HostRow| Candidate {
+            id: host.id.clone(),
+            name: host.name.to_string(),
+            capacity: capacity(host),
+            used: self.used(&host.id),
+            refusal: match &host.joined.facts.readiness {
+                _ if !observed.host_is_reachable(&host.id) => Some("it is not heard from".into()),
+                Readiness::NotReady { reason } if has_to_be_ready => Some(reason.clone()),
+                Readiness::NotReady { .. } | Readiness::Ready => None,
+            },
+        };
+        self.hosts.iter().filter(|host| takes(host)).map(candidate).collect()
+    }
+}
+
+/// All that a host has.
+pub(crate) fn capacity(host: &HostRow) -> Resources {
+    Resources { cpu: host.joined.facts.cores, mem_gb: host.joined.facts.mem_gb }
+}

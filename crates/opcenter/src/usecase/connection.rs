@@ -1,0 +1,133 @@
+//! Connections: connect, disconnect.
+
+use std::collections::BTreeSet;
+
+use mooring_api::ErrorCode;
+use mooring_api::view::ConnectRequest;
+use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
+use mooring_types::gateway::Protocol;
+use mooring_types::job::Action;
+use mooring_types::{ConnectionId, Port};
+
+use super::{find_gateway, find_job};
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+
+/// Connects ports of a job to a gateway, all or none; gives back the new connections.
+pub(crate) async fn connect(
+    center: &Center,
+    user: &User,
+    gateway: &str,
+    request: &ConnectRequest,
+) -> ApiResult<Vec<ConnectionId>> {
+    let mut tx = center.store.begin().await?;
+    let gateway = find_gateway(&mut tx, gateway).await?;
+    let job = find_job(&mut tx, user, &request.job_id).await?;
+    job.status.allows(Action::Connect)?;
+    let made = insert(&mut tx, &gateway, &job, &request.target_ports).await?;
+    tx.commit().await?;
+    center.wake();
+    Ok(made)
+}
+
+/// Adds connections in a transaction that is under way.
+pub(crate) async fn insert(
+    tx: &mut Tx,
+    gateway: &GatewayRow,
+    job: &JobRow,
+    targets: &[u16],
+) -> ApiResult<Vec<ConnectionId>> {
+    let targets = published(job, targets)?;
+    let all = tx.connection_list().await?;
+    let of_gateway: Vec<&ConnectionRow> = all.iter().filter(|known| known.gateway == gateway.id).collect();
+    if let Some(known) = of_gateway.iter().find(|known| known.job == job.id && targets.contains(&known.target_port)) {
+        let (target, port) = (known.target_port, known.gateway_port);
+        return Err(ApiError::new(
+            ErrorCode::AlreadyExists,
+            format!("port {target} of the job is connected to gateway `{}` already, at port {port}", gateway.spec.name),
+        )
+        .hint("`float gateway info` shows the connections"));
+    }
+    let used: BTreeSet<Port> = of_gateway.iter().map(|known| known.gateway_port).collect();
+    let range = gateway.spec.port_range;
+    let ports = range.lowest_free(&used, targets.len()).ok_or_else(|| {
+        let free = range.size().saturating_sub(used.len());
+        ApiError::new(
+            ErrorCode::ResourceExhausted,
+            format!(
+                "gateway `{}` has {free} free ports in {range}, and {} are needed",
+                gateway.spec.name,
+                targets.len()
+            ),
+        )
+        .hint("disconnect a job, or create another gateway")
+    })?;
+    let mut made = Vec::new();
+    for (target_port, gateway_port) in targets.into_iter().zip(ports) {
+        let connection = ConnectionRow {
+            id: ConnectionId::random(&mut rand::rng()),
+            gateway: gateway.id.clone(),
+            job: job.id.clone(),
+            target_port,
+            gateway_port,
+            protocol: Protocol::default(),
+        };
+        tx.connection_insert(&connection).await?;
+        made.push(connection.id);
+    }
+    Ok(made)
+}
+
+/// The published ports that are meant: those asked for, or all.
+fn published(job: &JobRow, targets: &[u16]) -> ApiResult<Vec<Port>> {
+    let published: Vec<Port> = job.spec.publish.iter().map(|publish| publish.host).collect();
+    if published.is_empty() {
+        return Err(ApiError::invalid("the job publishes no port").hint("submit it with `--publish <port>`"));
+    }
+    if targets.is_empty() {
+        return Ok(published);
+    }
+    let distinct: BTreeSet<u16> = targets.iter().copied().collect();
+    if distinct.len() != targets.len() {
+        return Err(ApiError::invalid("a target port is named twice"));
+    }
+    let all: Vec<String> = published.iter().map(ToString::to_string).collect();
+    let check = |target: &u16| {
+        published.iter().copied().find(|port| port.get() == *target).ok_or_else(|| {
+            ApiError::invalid(format!("the job does not publish port {target}"))
+                .hint(format!("it publishes {}", all.join(", ")))
+        })
+    };
+    targets.iter().map(check).collect()
+}
+
+/// Disconnects a job from a gateway, or one port of it.
+pub(crate) async fn disconnect(
+    center: &Center,
+    user: &User,
+    gateway: &str,
+    job: &str,
+    target: Option<u16>,
+) -> ApiResult<()> {
+    let mut tx = center.store.begin().await?;
+    let gateway = find_gateway(&mut tx, gateway).await?;
+    let job = find_job(&mut tx, user, job).await?;
+    let all = tx.connection_list().await?;
+    let meant: Vec<&ConnectionRow> = all
+        .iter()
+        .filter(|known| known.gateway == gateway.id && known.job == job.id)
+        .filter(|known| target.is_none_or(|port| known.target_port.get() == port))
+        .collect();
+    if meant.is_empty() {
+        let what = target.map_or_else(|| "the job".to_owned(), |port| format!("port {port} of the job"));
+        return Err(ApiError::not_found(format!("{what} is not connected to gateway `{}`", gateway.spec.name))
+            .hint("`float gateway info` shows the connections"));
+    }
+    for connection in meant {
+        tx.connection_delete(&connection.id).await?;
+    }
+    tx.commit().await?;
+    center.wake();
+    Ok(())
+}

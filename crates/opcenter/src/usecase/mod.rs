@@ -1,0 +1,45 @@
+//! What users, hosts and gateways can ask for, one file per noun. Each is one transaction: all of it happens, or nothing.
+
+pub(crate) mod connection;
+pub(crate) mod gateway;
+pub(crate) mod host;
+pub(crate) mod job;
+
+use mooring_api::ErrorCode;
+use mooring_store::{GatewayRow, JobRow, Tx};
+use mooring_types::JobId;
+
+use crate::auth::User;
+use crate::error::{ApiError, ApiResult};
+
+/// The job of that id, if it is the user's business.
+pub(crate) async fn find_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
+    let list = "`float list` shows the jobs";
+    let id: JobId =
+        id.parse().map_err(|error: mooring_types::id::InvalidId| ApiError::invalid(error.to_string()).hint(list))?;
+    let job = tx.job_get(&id).await?.filter(|job| user.may_see(&job.user_name));
+    job.ok_or_else(|| ApiError::not_found(format!("no job {id}")).hint(list))
+}
+
+/// The gateway of that id or name.
+pub(crate) async fn find_gateway(tx: &mut Tx, id: &str) -> ApiResult<GatewayRow> {
+    let all = tx.gateway_list().await?;
+    let found = all.into_iter().find(|gateway| gateway.id.as_str() == id || gateway.spec.name.as_str() == id);
+    found.ok_or_else(|| {
+        ApiError::not_found(format!("no gateway `{id}`")).hint("`float gateway list` shows the gateways")
+    })
+}
+
+/// Reads a text into a type, or says what is wrong with it.
+pub(crate) fn parse<T>(text: &str) -> ApiResult<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| ApiError::invalid(error.to_string()))
+}
+
+/// That a value which has to be the only one of its kind is taken.
+pub(crate) fn taken(error: mooring_store::StoreError, message: impl FnOnce() -> String) -> ApiError {
+    if error.is_taken() { ApiError::new(ErrorCode::AlreadyExists, message()) } else { error.into() }
+}

@@ -1,0 +1,279 @@
+//! What users read, made from what was decided and what is observed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView};
+use mooring_api::watch::Flow;
+use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, MigrationRow, Tx};
+use mooring_types::gateway::GatewayStatus;
+use mooring_types::host::Readiness;
+use mooring_types::migration::Outcome;
+use mooring_types::{ConnectionId, GatewayId, JobId, Timestamp};
+
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+use crate::observed::Observed;
+use crate::slices;
+use crate::snapshot::{Snapshot, capacity};
+
+/// What is shown instead of a value that looks like a secret.
+const MASK: &str = "********";
+const SECRET_WORDS: [&str; 5] = ["TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL"];
+
+/// Makes views of one moment.
+pub(crate) struct Views {
+    all: Snapshot,
+    observed: Observed,
+    now: Timestamp,
+}
+
+impl Views {
+    /// Looks at everything.
+    pub(crate) async fn look(center: &Center, tx: &mut Tx) -> ApiResult<Self> {
+        use mooring_types::Clock;
+        let observed = center.observed().clone();
+        let all = Snapshot::read(tx, &observed).await?;
+        Ok(Self { all, observed, now: center.clock.now() })
+    }
+
+    /// One job, with its moves.
+    pub(crate) fn job(&self, job: &JobRow, moves: &[MigrationRow]) -> JobView {
+        let ended = job.status.is_final();
+        let host = job.host.as_ref().filter(|_| !ended).and_then(|host| self.all.host(host));
+        let end = job.end_time.unwrap_or(self.now);
+        let ran = job
+            .exec_time
+            .map_or(Duration::ZERO, |began| Duration::try_from(end.duration_since(began)).unwrap_or_default());
+        let connections: Vec<ConnectionView> = self
+            .all
+            .connections
+            .iter()
+            .filter(|known| known.job == job.id)
+            .filter_map(|known| self.connection(known))
+            .collect();
+        let addresses = self.all.connections.iter().filter(|known| known.job == job.id).filter_map(|known| {
+            let address = self.gateway_address(&known.gateway)?;
+            Some(format!("{} -> {address}:{}", known.target_port, known.gateway_port))
+        });
+        JobView {
+            id: job.id.clone(),
+            name: job.spec.name.to_string(),
+            working_host: host.map_or_else(String::new, working_host),
+            host_name: host.map_or_else(String::new, |host| host.name.to_string()),
+            user: job.user_name.clone(),
+            image: job.spec.image.to_string(),
+            status: job.status,
+            category: job.status.category(),
+            status_reason: job.status_reason.clone(),
+            submit_time: job.submit_time,
+            exec_time: job.exec_time,
+            end_time: job.end_time,
+            last_update: job.last_update,
+            duration: duration(ran),
+            rc: job.exit_code.map_or_else(String::new, |code| code.to_string()),
+            cpu: job.spec.resources.cpu,
+            mem_gb: job.spec.resources.mem_gb,
+            address: job.address.map_or_else(String::new, |address| address.to_string()),
+            generation: job.generation.0,
+            port_mappings: addresses.collect(),
+            access_urls: connections.into_iter().map(|connection| connection.access_url).collect(),
+            publish: job.spec.publish.iter().map(ToString::to_string).collect(),
+            env: masked(&job.spec.env),
+            migrations: moves.iter().map(|row| self.migration(row)).collect(),
+        }
+    }
+
+    fn migration(&self, row: &MigrationRow) -> MigrationView {
+        MigrationView {
+            id: row.id.clone(),
+            from: self.all.host_name(&row.from),
+            to: self.all.host_name(&row.to),
+            start_time: row.start_time,
+            reason: row.reason.clone(),
+            outcome: match &row.outcome {
+                Outcome::Running => "running".into(),
+                Outcome::Succeeded => "succeeded".into(),
+                Outcome::Undoing { phase, reason } => format!("undoing: {phase}: {reason}"),
+                Outcome::Failed { phase, reason } => format!("failed: {phase}: {reason}"),
+            },
+            phases: row.phases.clone(),
+            pause_seconds: row.pause_seconds,
+            bytes_moved: row.bytes_moved,
+        }
+    }
+
+    /// All gateways, with those of their connections that are the user's business.
+    pub(crate) fn gateways(&self, user: &User) -> Vec<GatewayView> {
+        self.all.gateways.iter().map(|gateway| self.gateway(user, gateway)).collect()
+    }
+
+    /// One gateway, with those of its connections that are the user's business.
+    pub(crate) fn gateway(&self, user: &User, gateway: &GatewayRow) -> GatewayView {
+        let reported = self.observed.gateway(&gateway.id).is_some();
+        let status = match (self.observed.gateway_is_reachable(&gateway.id), reported) {
+            (true, _) => GatewayStatus::Running,
+            (false, true) => GatewayStatus::Unreachable,
+            (false, false) => GatewayStatus::Starting,
+        };
+        let seen =
+            |known: &&ConnectionRow| self.all.jobs.get(&known.job).is_some_and(|job| user.may_see(&job.user_name));
+        let connections = self.all.connections.iter().filter(|known| known.gateway == gateway.id).filter(seen);
+        GatewayView {
+            id: gateway.id.clone(),
+            name: gateway.spec.name.to_string(),
+            status,
+            address: self.gateway_address(&gateway.id).unwrap_or_default(),
+            port_range: gateway.spec.port_range.to_string(),
+            cpu: gateway.spec.resources.cpu,
+            mem_gb: gateway.spec.resources.mem_gb,
+            host_name: self.all.host_name(&gateway.host),
+            create_time: gateway.create_time,
+            connections: connections.filter_map(|known| self.connection(known)).collect(),
+        }
+    }
+
+    /// The gateway of that id.
+    pub(crate) fn gateway_of_id(&self, user: &User, id: &GatewayId) -> ApiResult<GatewayView> {
+        let found = self.all.gateways.iter().find(|gateway| gateway.id == *id);
+        found.map(|gateway| self.gateway(user, gateway)).ok_or_else(|| ApiError::not_found(format!("no gateway {id}")))
+    }
+
+    /// The connections of those ids.
+    pub(crate) fn connections(&self, ids: &[ConnectionId]) -> Vec<ConnectionView> {
+        let wanted = |known: &&ConnectionRow| ids.contains(&known.id);
+        self.all.connections.iter().filter(wanted).filter_map(|known| self.connection(known)).collect()
+    }
+
+    fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
+        let job = self.all.jobs.get(&connection.job)?;
+        let address = self.gateway_address(&connection.gateway)?;
+        let reported = self.observed.gateway(&connection.gateway);
+        let seen = reported.and_then(|report| report.connections.iter().find(|seen| seen.connection == connection.id));
+        let state = match seen.and_then(|seen| seen.problem.as_ref()) {
+            Some(problem) => format!("failed: {problem}"),
+            None if seen.is_none() || slices::flow(&self.all, job) != Flow::Open => "waiting".into(),
+            None => "open".into(),
+        };
+        Some(ConnectionView {
+            job_id: job.id.clone(),
+            job_name: job.spec.name.to_string(),
+            target_port: connection.target_port.get(),
+            gateway_port: connection.gateway_port.get(),
+            access_url: format!("http://{address}:{}{}", connection.gateway_port, job.spec.access_path),
+            state,
+            protocol: connection.protocol,
+            clients: seen.map(|seen| seen.clients.clone()).unwrap_or_default(),
+        })
+    }
+
+    fn gateway_address(&self, id: &GatewayId) -> Option<String> {
+        let gateway = self.all.gateways.iter().find(|gateway| gateway.id == *id)?;
+        let address = self.all.host(&gateway.host)?.joined.public_address;
+        Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
+    }
+
+    /// All hosts.
+    pub(crate) fn hosts(&self) -> Vec<HostView> {
+        self.all.hosts.iter().map(|host| self.host(host)).collect()
+    }
+
+    fn host(&self, host: &HostRow) -> HostView {
+        let facts = &host.joined.facts;
+        let used = self.all.used(&host.id);
+        let carried =
+            self.all.jobs.values().filter(|job| !job.status.is_final() && job.host.as_ref() == Some(&host.id));
+        HostView {
+            id: host.id.clone(),
+            name: host.name.to_string(),
+            address: host.joined.address.to_string(),
+            status: match &facts.readiness {
+                _ if !self.observed.host_is_reachable(&host.id) => "unreachable".into(),
+                Readiness::Ready => "ready".into(),
+                Readiness::NotReady { reason } => format!("notReady: {reason}"),
+            },
+            role: host.joined.role,
+            cores: facts.cores,
+            mem_gb: facts.mem_gb,
+            cores_used: used.cpu,
+            mem_gb_used: used.mem_gb,
+            kernel: facts.kernel.clone(),
+            criu: facts.criu.clone(),
+            runc: facts.runc.clone(),
+            jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
+            last_seen: host.last_seen,
+        }
+    }
+}
+
+/// One job as it is now.
+pub(crate) async fn job(center: &Center, id: &JobId) -> ApiResult<JobView> {
+    let mut tx = center.store.begin().await?;
+    let job = tx.job_get(id).await?.ok_or_else(|| ApiError::not_found(format!("no job {id}")))?;
+    let moves = tx.migration_list_of_job(id).await?;
+    Ok(Views::look(center, &mut tx).await?.job(&job, &moves))
+}
+
+/// All jobs that are the user's business, newest last.
+pub(crate) async fn jobs(center: &Center, user: &User) -> ApiResult<Vec<JobView>> {
+    let mut tx = center.store.begin().await?;
+    let rows = tx.job_list().await?;
+    let mut moves: BTreeMap<JobId, Vec<MigrationRow>> = BTreeMap::new();
+    for row in tx.migration_list().await? {
+        moves.entry(row.job.clone()).or_default().push(row);
+    }
+    let views = Views::look(center, &mut tx).await?;
+    let of = |job: &JobRow| moves.get(&job.id).map(Vec::as_slice).unwrap_or_default();
+    Ok(rows.iter().filter(|job| user.may_see(&job.user_name)).map(|job| views.job(job, of(job))).collect())
+}
+
+/// An entry of a job's event log.
+pub(crate) fn event(row: EventRow) -> EventView {
+    EventView { time: row.time, kind: row.kind, message: row.message }
+}
+
+fn working_host(host: &HostRow) -> String {
+    let all = capacity(host);
+    format!("{} ({}Core{}GB)", host.joined.address, all.cpu, all.mem_gb)
+}
+
+/// `3m5s`, as the users' scripts know it.
+fn duration(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
+        (0, 0, seconds) => format!("{seconds}s"),
+        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
+        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+fn masked(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mask = |(key, value): (&String, &String)| {
+        let upper = key.to_uppercase();
+        let secret = SECRET_WORDS.iter().any(|word| upper.contains(word));
+        (key.clone(), if secret { MASK.to_owned() } else { value.clone() })
+    };
+    env.iter().map(mask).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_scripts_know_them() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (185, "3m5s"), (3600, "1h0m0s")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_not_shown() {
+        let env = [("API_KEY", "1"), ("my_password", "2"), ("LANG", "C")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+        let shown = masked(&env.into());
+        assert_eq!(shown["API_KEY"], MASK);
+        assert_eq!(shown["my_password"], MASK);
+        assert_eq!(shown["LANG"], "C");
+    }
+}
