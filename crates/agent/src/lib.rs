@@ -1,1 +1,186 @@
-//! Mooring: agent.
+//! The agent: one per machine, for jobs, for gateways or for both.
+//!
+//! ```text
+//!  OpCenter ──watch──► link ──► network   which host carries which job
+//!      ▲                 ├────► jobs      a driver for each: runtime (runc), relocate (the move)
+//!      │                 └────► gateways  a process for each
+//!      └────reports──────┘
+//! ```
+//!
+//! * [`network`] keeps the overlay's table true.
+//! * `job` has every job follow its directive; what it holds it keeps on disk before it acts, so that jobs outlive the agent.
+//! * `runtime` makes containers, `relocate` moves them from host to host.
+//! * `gateways` starts the gateways placed here.
+//! * `link` joins, watches and reports.
+//!
+//! Nobody calls an agent but the source of a job that it expects, and CRIU's hooks on this machine.
+
+#![forbid(unsafe_code)]
+
+mod error;
+mod facts;
+mod gateways;
+mod host;
+mod job;
+mod link;
+pub mod network;
+mod relocate;
+mod runtime;
+mod tools;
+
+pub use error::Error;
+pub use gateways::TOKEN_VARIABLE;
+pub use relocate::hook::ask as ask_agent;
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mooring_ops::Lifecycle;
+use mooring_types::Name;
+use mooring_types::host::{HostRole, Readiness};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, watch};
+
+use crate::gateways::Gateways;
+use crate::host::Host;
+use crate::job::Jobs;
+use crate::link::Link;
+use crate::network::{HostNetwork, NetworkConfig};
+use crate::relocate::destination::Arrivals;
+use crate::relocate::hook::Hooks;
+use crate::relocate::secure::Identity;
+use crate::runtime::container::Runtime;
+use crate::runtime::image::Images;
+use crate::tools::Tools;
+
+/// What an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// OpCenter's address.
+    pub opcenter: String,
+    /// The cluster's join token.
+    pub join_token: String,
+    /// The host's name.
+    pub name: Name,
+    /// What it offers itself for.
+    pub role: HostRole,
+    /// The address by which other hosts reach it.
+    pub underlay: Ipv4Addr,
+    /// The address by which clients reach its gateways.
+    pub public_address: IpAddr,
+    /// Where it takes capsules; 0 for any free port.
+    pub move_port: u16,
+    /// Where its state and its jobs are kept.
+    pub state_dir: PathBuf,
+    /// What its network devices are named after: 1 to 5 letters or digits, another one for each agent in one network namespace.
+    pub device_prefix: String,
+    /// The control group above those of its jobs and gateways.
+    pub cgroup_parent: String,
+    /// How many cores it offers; all when absent.
+    pub cores: Option<u32>,
+    /// How much memory in GB it offers; all when absent.
+    pub mem_gb: Option<f64>,
+    /// The `float` program, for hooks and gateways.
+    pub float: PathBuf,
+    /// Where `bin/runc` and `bin/criu` are; the usual prefix or PATH when absent.
+    pub tools: Option<PathBuf>,
+    /// By how much the clocks of new jobs are ahead of this machine's monotonic clock.
+    pub clock_offset_seconds: i64,
+    /// Whether a stop of the agent is a stop of the host: running jobs are checkpointed, gateways stopped, devices removed.
+    pub park: bool,
+    /// Directories that jobs on a `dir:` image do not see.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// Whether this machine can run and move jobs.
+pub async fn readiness(tools: Option<&Path>) -> Readiness {
+    Tools::find(tools).facts().await.readiness
+}
+
+/// Runs until the lifecycle is asked to stop.
+///
+/// # Errors
+/// The state directory or the port for capsules can't be used. That OpCenter is away is no error.
+pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
+    fs::create_dir_all(&config.state_dir)
+        .map_err(Error::system(format!("make state directory {}", config.state_dir.display())))?;
+    let tools = Tools::find(config.tools.as_deref());
+    let facts = facts::measure(&config, &tools).await;
+    match &facts.readiness {
+        Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} is ready", config.name),
+        Readiness::NotReady { reason } => tracing::warn!("host {} takes no jobs: {reason}", config.name),
+    }
+    let network = HostNetwork::open(
+        NetworkConfig {
+            device_prefix: config.device_prefix.clone(),
+            underlay: config.underlay,
+            state_dir: config.state_dir.clone(),
+        },
+        lifecycle.tasks().clone(),
+        lifecycle.hard().clone(),
+    )
+    .await?;
+    let address = (config.underlay, config.move_port);
+    let door = TcpListener::bind(address)
+        .await
+        .map_err(Error::system(format!("listen for capsules at {}:{}", address.0, address.1)))?;
+    let move_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
+    let (membership, _) = watch::channel(None);
+    let host = Arc::new(Host {
+        runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
+        images: Images::new(config.state_dir.join("images")),
+        identity: Identity::open(&config.state_dir)?,
+        hooks: Hooks::new(network.nft_table()),
+        network: Mutex::new(network),
+        arrivals: Arrivals::default(),
+        membership,
+        tasks: lifecycle.tasks().clone(),
+        stop: lifecycle.soft().clone(),
+        observed: Arc::default(),
+        config,
+    });
+    let hook_door = Hooks::listen(&host.hook_socket())?;
+    let jobs = Jobs::open(host.clone()).await?;
+    let (gateways, wanted) = watch::channel(Vec::new());
+    let gateway_task = lifecycle.tasks().spawn("gateways", Gateways::open(host.clone(), wanted).run());
+    let link = Link {
+        host: host.clone(),
+        jobs: jobs.clone(),
+        tools,
+        gateways,
+        facts: watch::Sender::new(facts),
+        move_port,
+        taken_in: watch::Sender::new(0),
+        problems: Mutex::default(),
+    };
+    let closing = host.clone();
+    tokio::select! {
+        outcome = link.run() => outcome?,
+        outcome = host.arrivals.serve(door, &host.identity, &host.tasks) => outcome?,
+        // Hooks are answered until every job has been parked.
+        () = host.hooks.serve(hook_door, &host.tasks) => {}
+        () = async {
+            host.stop.cancelled().await;
+            jobs.closed().await;
+        } => {}
+    }
+    // A task that could not be awaited has panicked, and the lifecycle knows.
+    let _ = gateway_task.await;
+    close(&closing).await;
+    Ok(())
+}
+
+/// Removes what only a host that is up needs.
+async fn close(host: &Host) {
+    if !host.config.park {
+        return;
+    }
+    if let Err(error) = host.network.lock().await.close().await {
+        tracing::warn!(error = &error as &dyn std::error::Error, "some of the overlay stays");
+    }
+    if let Err(error) = host.cgroup().remove() {
+        tracing::debug!(error = &error as &dyn std::error::Error, "the control group stays");
+    }
+}

@@ -1,0 +1,88 @@
+//! Errors of the agent.
+
+use std::io;
+use std::process::ExitStatus;
+
+use mooring_api::ClientError;
+
+use crate::network::NetworkError;
+
+/// A result of this crate.
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+/// Why the agent, or something that it attempted, failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file, a socket or a process.
+    #[error("can't {attempt}")]
+    System {
+        /// The attempt with its subject.
+        attempt: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Namespaces, mounts, links, control groups.
+    #[error(transparent)]
+    Linux(#[from] mooring_linux::Error),
+    /// The overlay network.
+    #[error("can't make the overlay network so")]
+    Network(#[from] NetworkError),
+    /// OpCenter.
+    #[error("OpCenter did not answer as hoped")]
+    OpCenter(#[from] ClientError),
+    /// A tool that ran and failed.
+    #[error("`{tool}` failed ({status}): {said}")]
+    Tool {
+        /// The tool with what it did.
+        tool: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last lines of its log or of what it wrote to stderr.
+        said: String,
+    },
+    /// An image that can't be used.
+    #[error("can't use image {image}: {reason}")]
+    Image {
+        /// The image.
+        image: String,
+        /// Why, with what to do.
+        reason: String,
+    },
+    /// A certificate or a TLS connection.
+    #[error("can't {attempt}: {reason}")]
+    Secure {
+        /// The attempt.
+        attempt: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The other host said no, or something that makes no sense.
+    #[error("the other host {0}")]
+    Peer(String),
+    /// Something took too long.
+    #[error("{0} took too long")]
+    TimedOut(String),
+    /// A test's doing.
+    #[error(transparent)]
+    Injected(#[from] mooring_ops::failpoint::Injected),
+}
+
+impl Error {
+    pub(crate) fn system(attempt: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let attempt = attempt.into();
+        move |source| Self::System { attempt, source }
+    }
+
+    /// The whole chain of causes as one line, for a job's record.
+    pub(crate) fn told(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}

@@ -1,0 +1,388 @@
+//! The driver of one job: wakes, looks at what is wanted and what is held, does one thing, and looks again.
+//!
+//! It is the only one that touches the job. What it is about to do it writes into the record first; [`recover`] finds out, after this
+//! process was killed, whether it came to be.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use mooring_api::watch::JobDirective;
+use mooring_linux::mount;
+use mooring_types::JobId;
+use tokio::sync::watch;
+
+use super::Observation;
+use super::held::{Attempt, Held, Init, Record, Release};
+use super::log::LogPump;
+use super::policy::{Act, decide};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::relocate::destination::Expected;
+use crate::relocate::source::Outgoing;
+use crate::runtime::bundle::{self, HostPart};
+use crate::runtime::container::{self, Runtime};
+use crate::runtime::image::Image;
+use crate::runtime::place::Place;
+
+/// How often a job is looked at for whether it has ended.
+const LOOK: Duration = Duration::from_millis(200);
+/// How long something that failed is left before it is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The driver of one job.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(super) host: Arc<Host>,
+    pub(super) job: JobId,
+    pub(super) record: Option<Record>,
+    pub(super) wanted: watch::Receiver<Option<JobDirective>>,
+    observation: Observation,
+    pub(super) log: LogPump,
+    /// Source: the connection to the destination.
+    pub(super) outgoing: Option<Outgoing>,
+    /// Destination: the door for the source.
+    pub(super) expected: Option<Expected>,
+}
+
+impl Driver {
+    pub(crate) fn new(
+        host: Arc<Host>,
+        job: JobId,
+        record: Option<Record>,
+        wanted: watch::Receiver<Option<JobDirective>>,
+        observation: Observation,
+    ) -> Self {
+        let log = LogPump::start(host.clone(), job.clone());
+        Self { host, job, record, wanted, observation, log, outgoing: None, expected: None }
+    }
+
+    /// Drives the job until nothing of it is left, or the agent stops.
+    pub(crate) async fn run(mut self) {
+        loop {
+            self.publish();
+            let directive = self.wanted.borrow_and_update().clone();
+            let act = decide(self.record.as_ref(), directive.as_ref());
+            let outcome = match (act, directive) {
+                (Act::Forget, directive) => {
+                    let outcome = self.forget();
+                    if outcome.is_ok() && directive.is_none() {
+                        self.publish();
+                        return;
+                    }
+                    outcome
+                }
+                (Act::Nothing, _) | (_, None) => {
+                    if self.rest().await {
+                        self.close().await;
+                        return;
+                    }
+                    Ok(())
+                }
+                (act, Some(directive)) => self.act(act, &directive).await,
+            };
+            if let Err(error) = outcome {
+                tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not follow: it is tried again", self.job);
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = self.host.stop.cancelled() => return,
+                }
+            }
+        }
+    }
+
+    /// Does one thing. An error means that it is done again; what fails for good is in the record.
+    async fn act(&mut self, act: Act, directive: &JobDirective) -> Result<()> {
+        match act {
+            Act::Nothing | Act::Forget => Ok(()),
+            Act::Start => self.start(directive).await,
+            Act::CallLost => {
+                let reason = "it is not on its host any more".to_owned();
+                self.keep(Record::new(directive, Held::Lost { reason }))
+            }
+            Act::Prepare(migration) => self.prepare(directive, migration).await,
+            Act::PreCopy(migration) => self.pre_copy(directive, migration).await,
+            Act::Freeze(migration) => self.freeze(directive, migration).await,
+            Act::Clear => self.clear(),
+            Act::Resume => self.resume().await,
+            Act::Keep => self.take_over(),
+            Act::Stop => {
+                if let Some(Held::Running { init, .. }) = self.record.as_ref().map(|record| &record.held) {
+                    self.host.runtime.stop(&self.place(directive), *init).await;
+                }
+                self.remove(directive).await
+            }
+            Act::Remove => self.remove(directive).await,
+        }
+    }
+
+    /// Waits until there may be something to do; true when the agent stops.
+    async fn rest(&mut self) -> bool {
+        let init = match self.record.as_ref().map(|record| &record.held) {
+            Some(Held::Running { init, .. } | Held::Restored { init, .. }) => Some(*init),
+            _ => None,
+        };
+        let ended = async move {
+            let Some(init) = init else { return std::future::pending().await };
+            while init.lives() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let arrived = async {
+            match &mut self.expected {
+                Some(expected) => expected.arrived().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = self.host.stop.cancelled() => return true,
+            changed = self.wanted.changed() => return changed.is_err(),
+            () = ended => {}
+            incoming = arrived => {
+                self.receive(incoming).await;
+                return false;
+            }
+        }
+        if let Err(error) = self.ended() {
+            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "the end of job {} is not kept", self.job);
+        }
+        false
+    }
+
+    // Starting and ending
+
+    async fn start(&mut self, directive: &JobDirective) -> Result<()> {
+        self.keep(Record::new(directive, Held::Starting))?;
+        let place = self.place(directive);
+        self.host.runtime.remove(&place).await?;
+        let held = match self.try_start(directive, &place).await {
+            Ok(init) => {
+                tracing::info!(job = %self.job, pid = init.pid, "job {} runs as process {}", self.job, init.pid);
+                Held::Running { init, attempt: Attempt::None }
+            }
+            Err(error) => {
+                let reason = error.told();
+                tracing::warn!(job = %self.job, "job {} could not be started: {reason}", self.job);
+                self.host.runtime.remove(&place).await?;
+                Held::FailedToStart { reason }
+            }
+        };
+        self.hold(held)
+    }
+
+    async fn try_start(&self, directive: &JobDirective, place: &Place) -> Result<Init> {
+        let image = self.host.images.ready(&directive.spec.image).await?;
+        bundle::furnish(place, &directive.spec, &self.host.config.hidden)?;
+        self.furnish(place, directive, &image).await?;
+        Runtime::mount_root(place, &image)?;
+        self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
+        self.host.hooks.release(place.address()).await?;
+        self.host.runtime.run(place).await
+    }
+
+    /// Writes the bundle and makes the network.
+    pub(super) async fn furnish(&self, place: &Place, directive: &JobDirective, image: &Image) -> Result<()> {
+        let part = HostPart {
+            clock_offset_seconds: self.host.config.clock_offset_seconds,
+            float: &self.host.config.float,
+            hook_socket: &self.host.hook_socket(),
+        };
+        bundle::write(place, &directive.spec, image, &part)?;
+        let mtu = self.host.network.lock().await.mtu();
+        Ok(place.net(mtu).setup().await?)
+    }
+
+    /// Has the record say that the job has ended, if it has.
+    fn ended(&mut self) -> Result<()> {
+        let Some(record) = &self.record else { return Ok(()) };
+        let place = self.host.place(&record.job, record.generation, record.address);
+        let held = match &record.held {
+            Held::Running { init, .. } | Held::Restored { init, .. } if !init.lives() => end_of(&place),
+            _ => return Ok(()),
+        };
+        tracing::info!(job = %self.job, ?held, "job {} has ended", self.job);
+        self.hold(held)
+    }
+
+    /// Removes everything of the job but the record that it is gone.
+    async fn remove(&mut self, directive: &JobDirective) -> Result<()> {
+        (self.outgoing, self.expected) = (None, None);
+        // A stale generation lies elsewhere than the one that the directive speaks of.
+        let place = match &self.record {
+            Some(record) => self.host.place(&record.job, record.generation, record.address),
+            None => self.place(directive),
+        };
+        self.log.flush().await;
+        self.log.follow(None);
+        self.host.network.lock().await.carried_elsewhere(place.address()).await?;
+        self.host.runtime.remove(&place).await?;
+        self.host.hooks.release(place.address()).await?;
+        tracing::info!(job = %self.job, "nothing of job {} is left here", self.job);
+        let mut record = self.record.take().unwrap_or_else(|| Record::new(directive, Held::Gone));
+        record.held = Held::Gone;
+        self.keep(record)
+    }
+
+    fn forget(&mut self) -> Result<()> {
+        self.record = None;
+        Ok(mount::remove_tree(&self.host.jobs().join(self.job.as_str()))?)
+    }
+
+    /// Leaves the job as it should be when the agent is gone: as it is, or checkpointed where a stop of the agent is one of the host.
+    async fn close(&mut self) {
+        let Some(record) = &self.record else { return };
+        let place = self.host.place(&record.job, record.generation, record.address);
+        if !self.host.config.park {
+            return;
+        }
+        if let Held::Running { init, .. } = record.held
+            && let Err(error) = self.park(&place, init).await
+        {
+            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} could not be parked", self.job);
+        }
+        let Some(record) = &self.record else { return };
+        let parked = matches!(record.held, Held::Parked | Held::Frozen { .. });
+        let still = place.cgroup().pids().is_empty();
+        if parked || still {
+            // What stands still needs neither a mount nor an interface.
+            let net = place.net(0).teardown().await.map_err(Error::from);
+            let mounts = mount::unmount_below(place.directory()).map_err(Error::from);
+            if let Err(error) = net.and(mounts) {
+                tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "something of job {} stays mounted", self.job);
+            }
+        }
+    }
+
+    // What is held
+
+    pub(super) fn place(&self, directive: &JobDirective) -> Place {
+        self.host.place(&directive.job, directive.generation, directive.address)
+    }
+
+    /// Keeps a record, on disk first.
+    pub(super) fn keep(&mut self, record: Record) -> Result<()> {
+        record.save(&self.host.jobs().join(self.job.as_str()))?;
+        self.record = Some(record);
+        self.publish();
+        Ok(())
+    }
+
+    /// Changes what is held.
+    pub(super) fn hold(&mut self, held: Held) -> Result<()> {
+        let Some(mut record) = self.record.clone() else { return Ok(()) };
+        record.held = held;
+        self.keep(record)
+    }
+
+    /// Keeps a record that is not to be reported yet.
+    pub(super) fn keep_quietly(&mut self, record: Record) -> Result<()> {
+        record.save(&self.host.jobs().join(self.job.as_str()))?;
+        self.record = Some(record);
+        Ok(())
+    }
+
+    /// Has the next report say what is held.
+    pub(super) fn publish(&self) {
+        let now = self.record.as_ref().map(Record::observe);
+        let mut seen = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        if *seen != now {
+            *seen = now;
+            self.host.observed.notify_one();
+        }
+        drop(seen);
+        let lies = self.record.as_ref().filter(|record| !matches!(record.held, Held::Gone | Held::Starting));
+        let file =
+            lies.map(|record| container::log_file(&self.host.place(&record.job, record.generation, record.address)));
+        self.log.follow(file);
+    }
+}
+
+/// How a job whose first process is gone has ended.
+fn end_of(place: &Place) -> Held {
+    match container::exit_code(place) {
+        Some(code) => Held::Exited { code },
+        None => Held::Lost {
+            reason: "its first process is gone and left no exit code: it was killed, or its host was restarted".into(),
+        },
+    }
+}
+
+/// Finds out what came of what a record says, after the agent was killed or stopped.
+pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
+    let place = host.place(&record.job, record.generation, record.address);
+    let runs = || host.runtime.init(&place);
+    let found = match record.held.clone() {
+        Held::Starting => runs().map(|init| Held::Running { init, attempt: Attempt::None }),
+        Held::Running { init, attempt } => {
+            let attempt = match attempt {
+                // The connection that the files went over is gone: they go again.
+                Attempt::PreCopied(_) => Attempt::None,
+                other => other,
+            };
+            Some(if init.lives() { Held::Running { init, attempt } } else { end_of(&place) })
+        }
+        Held::Restored { init, .. } => (!init.lives()).then(|| end_of(&place)),
+        Held::Freezing { init, migration } => Some(recover_freezing(host, &place, init, migration).await),
+        Held::Frozen { migration, release } => Some(recover_frozen(host, &place, migration, release).await),
+        Held::Arriving { migration } => {
+            let images = place.images(&migration);
+            if let Err(error) = place.cgroup().kill_all() {
+                tracing::warn!(job = %record.job, error = &error as &dyn std::error::Error, "what was arriving still runs");
+            }
+            host.runtime.settled(&images).await;
+            let reason = "the destination's agent was restarted".to_owned();
+            Some(Held::ArrivalFailed { migration, phase: mooring_types::migration::Phase::Restore, reason })
+        }
+        _ => None,
+    };
+    if let Some(found) = found {
+        tracing::info!(job = %record.job, was = ?record.held, is = ?found, "found job {} again", record.job);
+        record.held = found;
+    }
+    if let Held::Running { .. } | Held::Restored { .. } = record.held {
+        let carried = host.network.lock().await.carried_here(place.address(), place.interface()).await;
+        if let Err(error) = carried {
+            tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "job {} can't be reached", record.job);
+        }
+    }
+    if let Err(error) = record.save(&host.jobs().join(record.job.as_str())) {
+        tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "what was found of job {} is not kept", record.job);
+    }
+    record
+}
+
+async fn recover_freezing(host: &Host, place: &Place, init: Init, migration: mooring_types::MigrationId) -> Held {
+    use mooring_types::migration::Phase;
+    let images = place.images(&migration);
+    let dumped = host.runtime.checkpoint_outcome(&images).await;
+    let reason = "the source's agent was restarted".to_owned();
+    if init.lives() {
+        // It may stand still, frozen for a dump that did not come to be.
+        if let Err(error) = place.cgroup().thaw() {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a job may still be frozen");
+        }
+        if let Err(error) = host.hooks.release(place.address()).await {
+            tracing::warn!(error = &error as &dyn std::error::Error, "packets for a job may still be held");
+        }
+        return Held::Running { init, attempt: Attempt::Failed { migration, phase: Phase::Freeze, reason } };
+    }
+    match dumped {
+        Some(true) => Held::Frozen { migration, release: Release::Refused { phase: Phase::Transfer, reason } },
+        _ => end_of(place),
+    }
+}
+
+async fn recover_frozen(host: &Host, place: &Place, migration: mooring_types::MigrationId, release: Release) -> Held {
+    use mooring_types::migration::Phase;
+    // A restore of one's own may have been under way.
+    host.runtime.settled(&place.images(&migration)).await;
+    let reason = "the source's agent was restarted".to_owned();
+    match (host.runtime.init(place), release) {
+        (Some(init), _) => {
+            Held::Running { init, attempt: Attempt::Failed { migration, phase: Phase::Transfer, reason } }
+        }
+        (None, Release::Withheld) => {
+            Held::Frozen { migration, release: Release::Refused { phase: Phase::Transfer, reason } }
+        }
+        (None, release) => Held::Frozen { migration, release },
+    }
+}

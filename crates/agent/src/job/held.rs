@@ -1,0 +1,213 @@
+//! What this host holds of a job, kept on disk before anything is done about it.
+//!
+//! ```text
+//!  (nothing) ─► Starting ─► Running ─► Exited
+//!                             │ ▲
+//!                             ▼ │ rolled back
+//!                          Freezing ─► Frozen ─► (retired) Gone
+//!
+//!  (nothing) ─► Arriving ─► Restored ─► Running
+//!                   └─► ArrivalFailed ─► (aborted) Gone
+//! ```
+//!
+//! A record says at most one step too little: an agent that was killed looks at the machine and finds out whether the step was done.
+
+use std::fs;
+use std::io::{self, Write};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use mooring_api::watch::{JobDirective, JobObservation, JobState};
+use mooring_linux::process;
+use mooring_types::job::JobSpec;
+use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::{Generation, JobId, MigrationId};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// A job on this host.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    pub(crate) job: JobId,
+    pub(crate) generation: Generation,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) spec: JobSpec,
+    pub(crate) held: Held,
+    /// What the phases took that this host did for the attempt under way.
+    pub(crate) phases: Vec<PhaseTime>,
+    pub(crate) bytes_moved: u64,
+}
+
+/// The first process of a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Init {
+    pub(crate) pid: i32,
+    /// In clock ticks since boot; tells it from another process that got its id.
+    pub(crate) started: u64,
+}
+
+impl Init {
+    /// The process of that id, if it lives.
+    pub(crate) fn find(pid: i32) -> Option<Self> {
+        process::start_time(pid).map(|started| Self { pid, started })
+    }
+
+    pub(crate) fn lives(&self) -> bool {
+        process::start_time(self.pid) == Some(self.started)
+    }
+}
+
+/// How far a source has come with an attempt while its job still executes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Attempt {
+    /// There is none.
+    None,
+    /// Files are ahead.
+    PreCopied(MigrationId),
+    /// It failed, and the job executes.
+    Failed { migration: MigrationId, phase: Phase, reason: String },
+}
+
+/// How far the capsule of a frozen job has gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Release {
+    /// The destination lacks the last piece, without which it can restore nothing.
+    Withheld,
+    /// It will never be given the last piece.
+    Refused { phase: Phase, reason: String },
+    /// The last piece is on its way or there.
+    Given,
+    /// The destination has confirmed the whole capsule.
+    Confirmed,
+}
+
+/// What this host holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase")]
+pub(crate) enum Held {
+    Starting,
+    Running {
+        init: Init,
+        attempt: Attempt,
+    },
+    Exited {
+        code: i32,
+    },
+    FailedToStart {
+        reason: String,
+    },
+    Lost {
+        reason: String,
+    },
+    Freezing {
+        init: Init,
+        migration: MigrationId,
+    },
+    Frozen {
+        migration: MigrationId,
+        release: Release,
+    },
+    Arriving {
+        migration: MigrationId,
+    },
+    ArrivalFailed {
+        migration: MigrationId,
+        phase: Phase,
+        reason: String,
+    },
+    Restored {
+        migration: MigrationId,
+        init: Init,
+    },
+    /// Checkpointed because the host was stopped, to go on when it is started again.
+    Parked,
+    Gone,
+}
+
+impl Record {
+    /// The record of a job that a directive speaks of for the first time.
+    pub(crate) fn new(directive: &JobDirective, held: Held) -> Self {
+        Self {
+            job: directive.job.clone(),
+            generation: directive.generation,
+            address: directive.address,
+            spec: directive.spec.clone(),
+            held,
+            phases: Vec::new(),
+            bytes_moved: 0,
+        }
+    }
+
+    /// Adds what a phase took.
+    pub(crate) fn took(&mut self, name: Phase, time: std::time::Duration) {
+        self.phases.retain(|known| known.name != name);
+        self.phases.push(PhaseTime { name, seconds: time.as_secs_f64() });
+    }
+
+    /// The record as OpCenter is told it.
+    pub(crate) fn observe(&self) -> JobObservation {
+        let state = match self.held.clone() {
+            Held::Starting | Held::Parked => JobState::Starting,
+            Held::Running { attempt: Attempt::None, .. } => JobState::Running,
+            Held::Running { attempt: Attempt::PreCopied(migration), .. } | Held::Freezing { migration, .. } => {
+                JobState::PreCopied { migration }
+            }
+            Held::Running { attempt: Attempt::Failed { migration, phase, reason }, .. } => {
+                JobState::MoveOutFailed { migration, phase, reason }
+            }
+            Held::Exited { code } => JobState::Exited { code },
+            Held::FailedToStart { reason } => JobState::FailedToStart { reason },
+            Held::Lost { reason } => JobState::Lost { reason },
+            Held::Frozen { migration, release: Release::Withheld | Release::Given } => JobState::Frozen { migration },
+            Held::Frozen { migration, release: Release::Refused { phase, reason } } => {
+                JobState::MoveOutFailed { migration, phase, reason }
+            }
+            Held::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
+            Held::Arriving { migration } => JobState::Prepared { migration },
+            Held::ArrivalFailed { migration, phase, reason } => JobState::MoveInFailed { migration, phase, reason },
+            Held::Restored { migration, .. } => JobState::Restored { migration },
+            Held::Gone => JobState::Gone,
+        };
+        JobObservation {
+            job: self.job.clone(),
+            generation: self.generation,
+            state,
+            phases: self.phases.clone(),
+            bytes_moved: self.bytes_moved,
+        }
+    }
+
+    /// Keeps the record in a job's directory: a reader finds the old one or the new one, never a part. What is kept has to survive the
+    /// end of this process, not that of the machine, which ends the job as well.
+    pub(crate) fn save(&self, directory: &Path) -> Result<()> {
+        let path = file(directory);
+        let failed = |error: io::Error| Error::system(format!("keep record {}", path.display()))(error);
+        let bytes = serde_json::to_vec_pretty(self).map_err(|error| failed(error.into()))?;
+        let replace = || {
+            fs::create_dir_all(directory)?;
+            let new = path.with_extension("new");
+            fs::File::create(&new)?.write_all(&bytes)?;
+            fs::rename(&new, &path)
+        };
+        replace().map_err(failed)
+    }
+
+    /// The record in a job's directory, if there is one.
+    pub(crate) fn load(directory: &Path) -> Result<Option<Self>> {
+        let path = file(directory);
+        let failed = |error: io::Error| Error::system(format!("read record {}", path.display()))(error);
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|error| failed(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+fn file(directory: &Path) -> PathBuf {
+    directory.join("record.json")
+}

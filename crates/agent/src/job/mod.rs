@@ -1,0 +1,131 @@
+//! The jobs of this host, each with a driver of its own that has it follow its directive.
+//!
+//! * [`held`]: what is held of a job, and its record on disk.
+//! * [`policy`]: what to do next, as a pure function.
+//! * [`driver`]: the task that does it.
+//! * [`log`]: the job's output on its way to OpCenter.
+
+pub(crate) mod driver;
+pub(crate) mod held;
+pub(crate) mod log;
+mod moving;
+pub(crate) mod policy;
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mooring_api::watch::{JobDirective, JobObservation};
+use mooring_types::JobId;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use self::driver::Driver;
+use self::held::Record;
+use crate::error::{Error, Result};
+use crate::host::Host;
+
+/// What a driver observes, for the reports; `None` when nothing is held.
+pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
+
+#[derive(Debug)]
+struct Driven {
+    wanted: watch::Sender<Option<JobDirective>>,
+    observation: Observation,
+    task: JoinHandle<Option<()>>,
+}
+
+/// The jobs of this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Jobs {
+    host: Arc<Host>,
+    driven: Arc<Mutex<HashMap<JobId, Driven>>>,
+}
+
+impl Jobs {
+    /// Takes up every job that this host holds; what ran before the agent was restarted still does.
+    ///
+    /// # Errors
+    /// The directory of jobs can't be read.
+    pub(crate) async fn open(host: Arc<Host>) -> Result<Self> {
+        let jobs = Self { host, driven: Arc::default() };
+        let directory = jobs.host.jobs();
+        let failed = || format!("read {}", directory.display());
+        fs::create_dir_all(&directory).map_err(Error::system(failed()))?;
+        for entry in fs::read_dir(&directory).map_err(Error::system(failed()))? {
+            let path = entry.map_err(Error::system(failed()))?.path();
+            match Record::load(&path) {
+                Ok(Some(record)) => {
+                    let recovered = driver::recover(&jobs.host, record).await;
+                    jobs.drive(recovered.job.clone(), Some(recovered));
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    tracing::error!(error = &error as &dyn std::error::Error, "left alone: {}", path.display());
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Has every job follow its directive. One without is left alone.
+    pub(crate) fn apply(&self, directives: &[JobDirective]) {
+        let mut known = self.driven();
+        known.retain(|_, driven| !driven.wanted.is_closed());
+        for directive in directives {
+            if !known.contains_key(&directive.job) {
+                known.insert(directive.job.clone(), self.spawn(directive.job.clone(), None));
+            }
+        }
+        for (job, driven) in known.iter() {
+            let wanted = directives.iter().find(|directive| directive.job == *job);
+            driven.wanted.send_if_modified(|now| {
+                let same = match (now.as_ref(), wanted) {
+                    (Some(now), Some(wanted)) => now.order == wanted.order && now.generation == wanted.generation,
+                    (None, None) => true,
+                    _ => false,
+                };
+                if !same {
+                    *now = wanted.cloned();
+                }
+                !same
+            });
+        }
+    }
+
+    /// What is held of every job.
+    pub(crate) fn observe(&self) -> Vec<JobObservation> {
+        let read = |driven: &Driven| driven.observation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.driven().values().filter_map(read).collect()
+    }
+
+    /// Resolves when every driver has ended, after the agent was asked to stop.
+    pub(crate) async fn closed(&self) {
+        let all: Vec<Driven> = self.driven().drain().map(|(_, driven)| driven).collect();
+        // Their channels stay open until they have ended, so that what they do last is not taken for an order.
+        for driven in all {
+            // One that could not be awaited has panicked, and the lifecycle knows.
+            let _ = driven.task.await;
+        }
+    }
+
+    fn drive(&self, job: JobId, record: Option<Record>) {
+        let driven = self.spawn(job.clone(), record);
+        self.driven().insert(job, driven);
+    }
+
+    fn spawn(&self, job: JobId, record: Option<Record>) -> Driven {
+        let (wanted, wants) = watch::channel(None);
+        let observation = Observation::default();
+        if let Ok(mut seen) = observation.lock() {
+            *seen = record.as_ref().map(Record::observe);
+        }
+        let driver = Driver::new(self.host.clone(), job, record, wants, observation.clone());
+        let task = self.host.tasks.spawn("job", driver.run());
+        Driven { wanted, observation, task }
+    }
+
+    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Driven>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

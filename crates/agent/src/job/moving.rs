@@ -1,0 +1,379 @@
+//! What a driver does for a move: the source's half, the destination's half, and the way back.
+
+use std::path::{Path, PathBuf};
+
+use mooring_api::watch::{JobDirective, JobOrder};
+use mooring_ops::failpoint;
+use mooring_types::MigrationId;
+use mooring_types::migration::Phase;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::driver::Driver;
+use super::held::{Attempt, Held, Init, Record, Release};
+use crate::error::{Error, Result};
+use crate::relocate::destination::{Incoming, Received};
+use crate::relocate::files;
+use crate::relocate::frame::Hello;
+use crate::relocate::source::Outgoing;
+use crate::runtime::container::Runtime;
+use crate::runtime::place::Place;
+
+/// Where a job that is parked keeps its images.
+const PARKED: &str = "images-parked";
+
+impl Driver {
+    // The source
+
+    /// Sends the files ahead while the job executes.
+    pub(super) async fn pre_copy(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        let started = Instant::now();
+        self.restart_measures()?;
+        let mut wanted = self.wanted.clone();
+        let outcome = tokio::select! {
+            outcome = self.send_ahead(directive) => outcome,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        let Some(init) = self.running() else { return Ok(()) };
+        let attempt = match outcome {
+            Ok(bytes) => {
+                self.measured(Phase::PreCopy, started, bytes);
+                Attempt::PreCopied(migration)
+            }
+            Err(error) => {
+                self.outgoing = None;
+                Attempt::Failed { migration, phase: Phase::PreCopy, reason: error.told() }
+            }
+        };
+        self.hold(Held::Running { init, attempt })
+    }
+
+    async fn send_ahead(&mut self, directive: &JobDirective) -> Result<u64> {
+        failpoint::check(&Phase::PreCopy.failpoint())?;
+        let mut outgoing = self.connect(directive).await?;
+        outgoing.send_ahead(&self.place_held()?).await?;
+        let bytes = outgoing.bytes();
+        self.outgoing = Some(outgoing);
+        Ok(bytes)
+    }
+
+    async fn connect(&self, directive: &JobDirective) -> Result<Outgoing> {
+        let JobOrder::MoveOut { migration, to, certificate, token, .. } = &directive.order else {
+            return Err(Error::Peer("is not named".into()));
+        };
+        let hello = Hello { migration: migration.clone(), job: self.job.clone(), token: token.clone() };
+        Outgoing::open(&self.host.identity, *to, certificate.clone(), hello).await
+    }
+
+    /// Checkpoints the job and sends it.
+    pub(super) async fn freeze(&mut self, _directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
+            // The files went over a connection that is gone: they go again.
+            return self.clear();
+        };
+        if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()) {
+            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason: error.to_string() };
+            return self.hold(Held::Running { init, attempt });
+        }
+        let place = self.place_held()?;
+        let images = place.images(&migration);
+        fresh_directory(&images)?;
+        self.hold(Held::Freezing { init, migration: migration.clone() })?;
+        let mapped: Vec<PathBuf> = files::mapped(&place.cgroup().pids()).into_iter().collect();
+        let started = Instant::now();
+        let (done, dumped) = watch::channel(false);
+        let (dump, followed) = tokio::join!(
+            async {
+                let outcome = self.dump(&place, &images).await;
+                done.send_replace(true);
+                outcome
+            },
+            outgoing.follow(&images, dumped)
+        );
+        if let Err(error) = dump {
+            return self.dump_failed(&place, init, migration, &error).await;
+        }
+        self.measured(Phase::Freeze, started, outgoing.bytes());
+        self.hold(Held::Frozen { migration: migration.clone(), release: Release::Withheld })?;
+        self.host.network.lock().await.carried_elsewhere(place.address()).await?;
+        let started = Instant::now();
+        let mut wanted = self.wanted.clone();
+        let sent = tokio::select! {
+            sent = async {
+                followed?;
+                failpoint::check(&Phase::Transfer.failpoint())?;
+                outgoing.send_rest(&images, &place, &mapped).await
+            } => sent,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        if let Err(error) = sent {
+            let release = Release::Refused { phase: Phase::Transfer, reason: error.told() };
+            return self.hold(Held::Frozen { migration, release });
+        }
+        // From here on the destination may execute the job: only its own word, through OpCenter, lets this host go on.
+        self.hold(Held::Frozen { migration: migration.clone(), release: Release::Given })?;
+        match outgoing.seal().await {
+            Ok(()) => {
+                self.measured(Phase::Transfer, started, outgoing.bytes());
+                self.hold(Held::Frozen { migration, release: Release::Confirmed })
+            }
+            Err(error) => {
+                tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "whether job {} has arrived is not known", self.job);
+                Ok(())
+            }
+        }
+    }
+
+    async fn dump(&self, place: &Place, images: &Path) -> Result<()> {
+        let hooks = &self.host.hooks;
+        let registered = hooks.register(place.container(), place.cgroup(), place.address());
+        let outcome = self.host.runtime.checkpoint(place, images).await;
+        drop(registered);
+        outcome
+    }
+
+    async fn dump_failed(&mut self, place: &Place, init: Init, migration: MigrationId, error: &Error) -> Result<()> {
+        let reason = error.told();
+        tracing::warn!(job = %self.job, "job {} could not be checkpointed: {reason}", self.job);
+        place.cgroup().thaw()?;
+        self.host.hooks.release(place.address()).await?;
+        if init.lives() {
+            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason };
+            return self.hold(Held::Running { init, attempt });
+        }
+        self.hold(Held::Lost { reason: format!("it did not survive a failed checkpoint: {reason}") })
+    }
+
+    /// Forgets an attempt that came to nothing.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.outgoing = None;
+        match self.running() {
+            Some(init) => self.hold(Held::Running { init, attempt: Attempt::None }),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the job execute again from its own capsule.
+    pub(super) async fn resume(&mut self) -> Result<()> {
+        let place = self.place_held()?;
+        let images = match self.record.as_ref().map(|record| &record.held) {
+            Some(Held::Frozen { migration, .. }) => place.images(migration),
+            _ => place.directory().join(PARKED),
+        };
+        let Some(record) = self.record.clone() else { return Ok(()) };
+        let image = self.host.images.ready(&record.spec.image).await?;
+        let mtu = self.host.network.lock().await.mtu();
+        place.net(mtu).setup().await?;
+        match self.restore(&place, &image, &images).await {
+            Ok(init) => {
+                tracing::info!(job = %self.job, "job {} executes again", self.job);
+                self.hold(Held::Running { init, attempt: Attempt::None })?;
+                self.clean_up(images);
+                Ok(())
+            }
+            Err(error) => {
+                let reason = format!("it could not be restored from its capsule: {}", error.told());
+                tracing::error!(job = %self.job, "job {}: {reason}", self.job);
+                self.hold(Held::Lost { reason })
+            }
+        }
+    }
+
+    /// Checkpoints the job to this host's own disk.
+    pub(super) async fn park(&mut self, place: &Place, init: Init) -> Result<()> {
+        let images = place.directory().join(PARKED);
+        fresh_directory(&images)?;
+        if let Err(error) = self.dump(place, &images).await {
+            place.cgroup().thaw()?;
+            self.host.hooks.release(place.address()).await?;
+            let lives = if init.lives() { "goes on without an agent" } else { "is lost" };
+            tracing::error!(job = %self.job, "job {} {lives}", self.job);
+            return Err(error);
+        }
+        self.hold(Held::Parked)
+    }
+
+    // The destination
+
+    /// Makes ready to receive.
+    pub(super) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        let JobOrder::MoveIn { from, token, .. } = &directive.order else { return Ok(()) };
+        let started = Instant::now();
+        self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
+        let place = self.place(directive);
+        let made = async {
+            failpoint::check(&Phase::Prepare.failpoint())?;
+            self.host.runtime.remove(&place).await?;
+            let image = self.host.images.ready(&directive.spec.image).await?;
+            self.furnish(&place, directive, &image).await
+        };
+        if let Err(error) = made.await {
+            let reason = error.told();
+            return self.hold(Held::ArrivalFailed { migration, phase: Phase::Prepare, reason });
+        }
+        let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
+        self.expected = Some(self.host.arrivals.expect(hello, from.clone()));
+        self.measured(Phase::Prepare, started, 0);
+        self.publish();
+        Ok(())
+    }
+
+    /// Takes in what comes, and restores the job once all is there.
+    pub(super) async fn receive(&mut self, incoming: Incoming) {
+        let Some(Held::Arriving { migration }) = self.record.as_ref().map(|record| record.held.clone()) else { return };
+        let Ok(place) = self.place_held() else { return };
+        let images = place.images(&migration);
+        let mut wanted = self.wanted.clone();
+        let hooks = self.host.hooks.clone();
+        let received = tokio::select! {
+            received = incoming.receive(&place, &images, async || hooks.hold(place.address()).await) => received,
+            // Whatever has come is removed by the order that came instead.
+            () = no_longer(&mut wanted, &migration) => return,
+        };
+        let outcome = match received {
+            Received::Whole => self.arrive(&place, &migration, &images).await,
+            Received::Ahead(error) => {
+                tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
+                Ok(())
+            }
+            Received::Broken(error) => {
+                let reason = error.told();
+                self.hold(Held::ArrivalFailed { migration, phase: Phase::Transfer, reason })
+            }
+        };
+        if let Err(error) = outcome {
+            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not arrive", self.job);
+        }
+    }
+
+    async fn arrive(&mut self, place: &Place, migration: &MigrationId, images: &Path) -> Result<()> {
+        self.expected = None;
+        let Some(record) = self.record.clone() else { return Ok(()) };
+        let started = Instant::now();
+        let restored = async {
+            failpoint::check(&Phase::Restore.failpoint())?;
+            let image = self.host.images.ready(&record.spec.image).await?;
+            self.restore(place, &image, images).await
+        };
+        let restored = restored.await;
+        let verified = match restored {
+            Ok(init) => {
+                self.measured(Phase::Restore, started, directory_size(images));
+                let started = Instant::now();
+                let verified = verify(place, init).map_err(|error| (Phase::Verify, error));
+                self.measured(Phase::Verify, started, 0);
+                verified
+            }
+            Err(error) => Err((Phase::Restore, error)),
+        };
+        match verified {
+            Ok(init) => self.hold(Held::Restored { migration: migration.clone(), init }),
+            Err((phase, error)) => {
+                // Nothing of it may run when OpCenter hears of it, and nobody be answered.
+                self.host.hooks.hold(place.address()).await?;
+                place.cgroup().kill_all()?;
+                let reason = error.told();
+                tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
+                self.hold(Held::ArrivalFailed { migration: migration.clone(), phase, reason })
+            }
+        }
+    }
+
+    /// Restores the job from images; packets pass as soon as its sockets exist.
+    async fn restore(&self, place: &Place, image: &crate::runtime::image::Image, images: &Path) -> Result<Init> {
+        Runtime::mount_root(place, image)?;
+        self.host.hooks.hold(place.address()).await?;
+        self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
+        let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());
+        let outcome = self.host.runtime.restore(place, images).await;
+        drop(registered);
+        outcome
+    }
+
+    /// Makes what was restored this host's own.
+    pub(super) fn take_over(&mut self) -> Result<()> {
+        let Some(Held::Restored { migration, init }) = self.record.as_ref().map(|record| record.held.clone()) else {
+            return Ok(());
+        };
+        let images = self.place_held()?.images(&migration);
+        self.hold(Held::Running { init, attempt: Attempt::None })?;
+        self.clean_up(images);
+        Ok(())
+    }
+
+    // Both
+
+    fn running(&self) -> Option<Init> {
+        match self.record.as_ref().map(|record| &record.held) {
+            Some(Held::Running { init, .. }) => Some(*init),
+            _ => None,
+        }
+    }
+
+    fn place_held(&self) -> Result<Place> {
+        let record = self.record.as_ref().ok_or_else(|| Error::Peer("has no record of the job".into()))?;
+        Ok(self.host.place(&record.job, record.generation, record.address))
+    }
+
+    fn measured(&mut self, phase: Phase, since: Instant, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.took(phase, since.elapsed());
+            record.bytes_moved = record.bytes_moved.max(bytes);
+        }
+    }
+
+    fn restart_measures(&mut self) -> Result<()> {
+        if let Some(mut record) = self.record.clone() {
+            record.phases.clear();
+            record.bytes_moved = 0;
+            self.keep(record)?;
+        }
+        Ok(())
+    }
+
+    /// Images that are of no use any more: their removal takes longer than anyone should wait.
+    fn clean_up(&self, images: PathBuf) {
+        self.host.tasks.spawn("clean up", async move {
+            let removed = tokio::task::spawn_blocking(move || {
+                mooring_linux::mount::unmount_below(&images).and_then(|()| mooring_linux::mount::remove_tree(&images))
+            });
+            if let Ok(Err(error)) = removed.await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "used images stay");
+            }
+        });
+    }
+}
+
+/// Whether a restored job lives.
+fn verify(place: &Place, init: Init) -> Result<Init> {
+    failpoint::check(&Phase::Verify.failpoint())?;
+    let pids = place.cgroup().pids();
+    if init.lives() && pids.contains(&init.pid) {
+        return Ok(init);
+    }
+    Err(Error::Peer(format!("restored a job whose first process {} is gone", init.pid)))
+}
+
+/// Resolves when a move is not what is wanted any more.
+async fn no_longer(wanted: &mut watch::Receiver<Option<JobDirective>>, migration: &MigrationId) {
+    let other = |directive: &Option<JobDirective>| match directive.as_ref().map(|directive| &directive.order) {
+        Some(JobOrder::MoveIn { migration: now, .. } | JobOrder::MoveOut { migration: now, .. }) => now != migration,
+        // No order at all leaves alone what is under way.
+        None => false,
+        Some(_) => true,
+    };
+    if wanted.wait_for(other).await.is_err() {
+        std::future::pending().await
+    }
+}
+
+fn fresh_directory(path: &Path) -> Result<()> {
+    mooring_linux::mount::unmount_below(path)?;
+    mooring_linux::mount::remove_tree(path)?;
+    std::fs::create_dir_all(path).map_err(Error::system(format!("make {}", path.display())))
+}
+
+fn directory_size(path: &Path) -> u64 {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
+}

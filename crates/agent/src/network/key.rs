@@ -1,0 +1,90 @@
+//! The host's WireGuard key: made once, kept in the agent's state directory, readable by its owner alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use boringtun::x25519::{PublicKey, StaticSecret};
+use rand::TryRngCore;
+use rand::rngs::OsRng;
+
+use super::NetworkError;
+
+/// The name of its file.
+const FILE: &str = "wireguard.key";
+
+/// A private key and its public one.
+pub(super) struct Key {
+    pub(super) secret: StaticSecret,
+    /// In base64.
+    pub(super) public: String,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Key").field("public", &self.public).finish_non_exhaustive()
+    }
+}
+
+impl Key {
+    /// Reads the key, or makes it.
+    pub(super) fn open(state_dir: &Path) -> Result<Self, NetworkError> {
+        let path = state_dir.join(FILE);
+        let bytes = match fs::read_to_string(&path) {
+            Ok(text) => decode(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no key")),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => make(state_dir, &path),
+            Err(error) => Err(error),
+        };
+        let secret = StaticSecret::from(bytes.map_err(|source| NetworkError::Key { path, source })?);
+        let public = BASE64_STANDARD.encode(PublicKey::from(&secret).as_bytes());
+        Ok(Self { secret, public })
+    }
+
+    /// The private key in base64, for a tool that takes it that way.
+    pub(super) fn private_text(&self) -> String {
+        BASE64_STANDARD.encode(self.secret.to_bytes())
+    }
+}
+
+/// A key in base64; `None` when it is none.
+pub(super) fn decode(text: &str) -> Option<[u8; 32]> {
+    BASE64_STANDARD.decode(text.trim()).ok()?.try_into().ok()
+}
+
+fn make(state_dir: &Path, path: &Path) -> io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    OsRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
+    fs::create_dir_all(state_dir)?;
+    // Under another name first: a key that is there is whole.
+    let draft = path.with_extension("new");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+    file.write_all(BASE64_STANDARD.encode(bytes).as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&draft, path)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_key_stays_and_is_private() {
+        let world = tempfile::tempdir().unwrap();
+        let state_dir = world.path().join("state");
+        let made = Key::open(&state_dir).unwrap();
+        let found = Key::open(&state_dir).unwrap();
+        assert_eq!(made.public, found.public);
+        assert_eq!(decode(&made.private_text()), Some(found.secret.to_bytes()));
+        let mode = fs::metadata(state_dir.join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!format!("{made:?}").contains(&made.private_text()));
+        fs::write(state_dir.join(FILE), "short").unwrap();
+        assert!(matches!(Key::open(&state_dir), Err(NetworkError::Key { .. })));
+    }
+}

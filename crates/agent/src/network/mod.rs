@@ -1,0 +1,367 @@
+//! The network of a host: it keeps the table true that says *which host carries which job's address*.
+//!
+//! ```text
+//!                      own overlay address/32 on {prefix}ov, the source of what this host sends to jobs
+//! peer's overlay/32 ─┐
+//! job/32 (remote)  ──┴─► {prefix}vx (vxlan) │ {prefix}wg (wireguard) │ the underlay's device (direct)      proto 77: ours
+//! job/32 (local)   ────► {prefix}j…  the job's veth                                                        not marked
+//! ```
+//!
+//! Two things say where a job's address leads. The *table* comes with every slice ([`HostNetwork::apply`]). What this host *carries* it
+//! says itself ([`HostNetwork::carried_here`], [`HostNetwork::carried_elsewhere`]), and that comes first: while a job moves, the table
+//! and the interfaces agree only at the end. So a line of the table that names this host sets nothing, an address that is carried
+//! here is left alone whatever the table says, and once it is carried elsewhere its line of the table rules again, at once.
+//!
+//! Every route is a /32 of metric 0 in the main table, so that `ip route replace` puts one in the place of the other in one step,
+//! whether it was local or remote. Only routes of protocol 77 are ever removed by `apply`. A change is one batch of the lines that
+//! changed; the last table is remembered, and read from the kernel when it is not known: at the start and after an error.
+//!
+//! Jobs answer to the overlay address of the host that spoke to them, so the overlay addresses of hosts are routed as well.
+//!
+//! All of it is in the network namespace of the calling thread; one namespace has one host. It stays when the process ends
+//! ([`HostNetwork::close`] removes it) and is found again by the next one.
+
+mod direct;
+mod error;
+mod key;
+mod link;
+mod table;
+mod tunnel;
+mod vxlan;
+mod wireguard;
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use mooring_api::watch::{Backend, Network, Peer};
+use mooring_linux::job_net::sysctl;
+use mooring_linux::{ip, nft};
+use mooring_ops::Tasks;
+use mooring_types::HostId;
+use tokio_util::sync::CancellationToken;
+
+pub use error::NetworkError;
+
+use key::Key;
+use table::{Reach, Table};
+use vxlan::Vxlan;
+use wireguard::Wireguard;
+
+/// What a host's network needs to know before it has heard anything.
+#[derive(Debug, Clone)]
+pub struct NetworkConfig {
+    /// What the names of its devices start with: 1 to 8 lower-case letters and digits, of its own for each host of a machine.
+    pub device_prefix: String,
+    /// The address by which other hosts reach it.
+    pub underlay: Ipv4Addr,
+    /// Where the WireGuard key is kept.
+    pub state_dir: PathBuf,
+}
+
+/// The network of this host. Owned by the agent; the module says how it works.
+#[derive(Debug)]
+pub struct HostNetwork {
+    config: NetworkConfig,
+    key: Key,
+    tasks: Tasks,
+    stop: CancellationToken,
+    nft_table: String,
+    /// The devices, once a slice has said which.
+    fabric: Option<Fabric>,
+    /// The whole of the last slice that is in force; `None` when something of it may not be.
+    in_force: Option<(HostId, Network)>,
+    /// What the table wants.
+    wanted: Table,
+    /// The routes to other hosts that the kernel has; `None` when that is not known.
+    applied: Option<Table>,
+    /// The addresses that lead to an interface on this host, with its name.
+    here: BTreeMap<Ipv4Addr, String>,
+}
+
+/// What has been made for one backend, overlay and own address.
+#[derive(Debug)]
+struct Fabric {
+    backend: Backend,
+    overlay: String,
+    own: Ipv4Addr,
+    driver: Driver,
+}
+
+#[derive(Debug)]
+enum Driver {
+    Vxlan(Vxlan),
+    Direct(String),
+    Wireguard(Wireguard),
+}
+
+impl HostNetwork {
+    /// Reads or makes the WireGuard key. Nothing of the machine changes before the first [`HostNetwork::apply`].
+    ///
+    /// What runs in this process for the network belongs to `tasks` and ends with `stop`, or when this is dropped; `stop` should
+    /// come after the last job was looked after.
+    ///
+    /// # Errors
+    /// The prefix is unusable, or the key can't be kept.
+    pub async fn open(config: NetworkConfig, tasks: Tasks, stop: CancellationToken) -> Result<Self, NetworkError> {
+        let prefix = &config.device_prefix;
+        let usable = |letter: u8| letter.is_ascii_lowercase() || letter.is_ascii_digit();
+        if !(1..=8).contains(&prefix.len()) || !prefix.bytes().all(usable) {
+            return Err(NetworkError::Prefix(prefix.clone()));
+        }
+        let key = Key::open(&config.state_dir)?;
+        let nft_table = format!("mooring_{prefix}");
+        let (in_force, wanted, applied, here) = (None, Table::new(), None, BTreeMap::new());
+        Ok(Self { config, key, tasks, stop, nft_table, fabric: None, in_force, wanted, applied, here })
+    }
+
+    /// The host's WireGuard public key, in base64.
+    #[must_use]
+    pub fn wireguard_public_key(&self) -> &str {
+        &self.key.public
+    }
+
+    /// The nftables table in which packets towards jobs are held; it is there from the first [`HostNetwork::apply`] on.
+    #[must_use]
+    pub fn nft_table(&self) -> &str {
+        &self.nft_table
+    }
+
+    /// What the name of every job's interface on this host starts with.
+    #[must_use]
+    pub fn job_interface_prefix(&self) -> String {
+        self.device("j")
+    }
+
+    /// The MTU for the interfaces of jobs: the same on all hosts of a backend. Before the first [`HostNetwork::apply`] it is the one
+    /// that fits through all.
+    #[must_use]
+    pub fn mtu(&self) -> u32 {
+        match self.fabric.as_ref().map(|fabric| fabric.backend) {
+            Some(Backend::Vxlan) => vxlan::MTU,
+            Some(Backend::Direct) => direct::MTU,
+            Some(Backend::Wireguard) | None => wireguard::MTU,
+        }
+    }
+
+    /// Makes devices, peers and routes so. `own` is this host's id. Costs nothing when all is so already, one run of `ip` when only
+    /// routes changed. On an error it has gone as far as it could, and the next call tries all of it again.
+    ///
+    /// # Errors
+    /// The slice does not list this host, or the machine refused something.
+    pub async fn apply(&mut self, own: &HostId, network: &Network) -> Result<(), NetworkError> {
+        let same = self.in_force.as_ref().is_some_and(|(host, last)| host == own && last == network);
+        if same && self.fabric.as_ref().is_some_and(Fabric::works) {
+            return Ok(());
+        }
+        self.in_force = None;
+        let peer = network.peers.iter().find(|peer| peer.host == *own);
+        let peer = peer.ok_or_else(|| NetworkError::Unlisted(own.clone()))?;
+        self.make_fabric(peer, network).await?;
+        let Some(fabric) = &mut self.fabric else { return Ok(()) };
+        self.wanted = table::wanted(own, peer.overlay, network, &fabric.reach());
+        // One that can't be told of its peers keeps the routes from nobody.
+        let told = fabric.set_peers(own, network, &self.key).await;
+        self.set_routes().await.and(told)?;
+        self.in_force = Some((own.clone(), network.clone()));
+        Ok(())
+    }
+
+    /// From here on packets for `address` go to `interface`, whatever the table says, until [`HostNetwork::carried_elsewhere`].
+    /// It is to be used instead of `JobNet::route_here`, as it also sets the source address that keeps this host's own connections to
+    /// the job alive when the job moves on; where that one has been called already, this one puts the address in.
+    ///
+    /// # Errors
+    /// The interface is not there.
+    pub async fn carried_here(&mut self, address: Ipv4Addr, interface: &str) -> Result<(), NetworkError> {
+        let line = table::local_line(address, interface, self.own_overlay());
+        ip::batch(None, &[line]).await.map_err(NetworkError::linux("route a job to its interface"))?;
+        self.here.insert(address, interface.to_owned());
+        if let Some(applied) = &mut self.applied {
+            applied.remove(&address);
+        }
+        Ok(())
+    }
+
+    /// From here on the table rules over `address` again, and its line is put in force at once.
+    ///
+    /// # Errors
+    /// The routes could not be changed.
+    pub async fn carried_elsewhere(&mut self, address: Ipv4Addr) -> Result<(), NetworkError> {
+        self.here.remove(&address);
+        let hop = self.wanted.get(&address).cloned();
+        let line = hop.as_ref().map_or_else(|| table::clear_line(address), |hop| table::set_line(address, hop));
+        if let Err(error) = ip::batch(None, &[line]).await {
+            // What is there now is not known: the next `apply` looks.
+            (self.applied, self.in_force) = (None, None);
+            return Err(NetworkError::linux("route a job away from its interface")(error));
+        }
+        if let (Some(applied), Some(hop)) = (&mut self.applied, hop) {
+            applied.insert(address, hop);
+        }
+        Ok(())
+    }
+
+    /// Ends what runs in this process, and leaves devices and routes to the next one.
+    pub async fn release(mut self) {
+        if let Some(fabric) = self.fabric.take() {
+            fabric.release().await;
+        }
+    }
+
+    /// Removes devices, routes and the nftables table; goes on past errors and reports the first. The interfaces of jobs, with the
+    /// routes to them, are left to those who made them.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub async fn close(&mut self) -> Result<(), NetworkError> {
+        if let Some(fabric) = self.fabric.take() {
+            fabric.release().await;
+        }
+        let mut outcome = ip::batch(None, &[table::clear_all_line()]).await;
+        for device in [self.device("vx"), self.device("wg"), self.device("ov")] {
+            outcome = outcome.and(ip::link_delete(None, &device).await);
+        }
+        outcome.and(nft::uninstall(&self.nft_table).await).map_err(NetworkError::linux("remove the host's network"))
+    }
+
+    /// Finds or makes what the routes need: devices, the own address, settings.
+    async fn make_fabric(&mut self, own: &Peer, network: &Network) -> Result<(), NetworkError> {
+        let overlay = network.overlay.range().to_string();
+        let fits = |fabric: &Fabric| {
+            fabric.backend == network.backend
+                && fabric.overlay == overlay
+                && fabric.own == own.overlay
+                && fabric.works()
+        };
+        if self.fabric.as_ref().is_some_and(fits) {
+            return Ok(());
+        }
+        self.applied = None;
+        if let Some(old) = self.fabric.take() {
+            old.release().await;
+        }
+        sysctl("net/ipv4/ip_forward", "1").map_err(NetworkError::linux("forward packets"))?;
+        nft::install(&self.nft_table, &overlay)
+            .await
+            .map_err(NetworkError::linux("install the host's packet rules"))?;
+        self.make_own_address(own.overlay).await?;
+        let driver = self.make_driver(network.backend, own.overlay).await?;
+        let fence = match network.backend {
+            Backend::Wireguard => nft::fence(&self.nft_table, &overlay, &self.config.device_prefix).await,
+            Backend::Vxlan | Backend::Direct => nft::unfence(&self.nft_table).await,
+        };
+        fence.map_err(NetworkError::linux("install the host's packet rules"))?;
+        self.fabric = Some(Fabric { backend: network.backend, overlay, own: own.overlay, driver });
+        self.add_source_to_local().await
+    }
+
+    async fn make_driver(&self, backend: Backend, own: Ipv4Addr) -> Result<Driver, NetworkError> {
+        let (vxlan, wireguard) = (self.device("vx"), self.device("wg"));
+        // What another backend has left goes first: the same routes are about to be made over this one.
+        let others = match backend {
+            Backend::Vxlan => vec![&wireguard],
+            Backend::Direct => vec![&vxlan, &wireguard],
+            Backend::Wireguard => vec![&vxlan],
+        };
+        for device in others {
+            ip::link_delete(None, device).await.map_err(NetworkError::linux("remove another backend's device"))?;
+        }
+        let underlay = self.config.underlay;
+        Ok(match backend {
+            Backend::Vxlan => Driver::Vxlan(Vxlan::open(vxlan, underlay, own).await?),
+            Backend::Direct => Driver::Direct(direct::device(underlay).await?),
+            Backend::Wireguard => {
+                Driver::Wireguard(Wireguard::open(wireguard, underlay, &self.key, &self.tasks, &self.stop).await?)
+            }
+        })
+    }
+
+    /// The own address is on a device that nothing else depends on: a bridge without ports, which every kernel that runs jobs has.
+    async fn make_own_address(&self, own: Ipv4Addr) -> Result<(), NetworkError> {
+        let attempt = "give the host its overlay address";
+        let device = self.device("ov");
+        if link::find(&device).await?.is_none() {
+            ip::batch(None, &[format!("link add name {device} type bridge")])
+                .await
+                .map_err(NetworkError::linux(attempt))?;
+        }
+        let old = link::addresses(&device).await?.into_iter().filter(|address| *address != own);
+        let mut lines =
+            vec![format!("link set {device} addrgenmode none up"), format!("address replace {own}/32 dev {device}")];
+        lines.extend(old.map(|old| format!("address del {old}/32 dev {device}")));
+        ip::batch(None, &lines).await.map_err(NetworkError::linux(attempt))
+    }
+
+    /// What was carried here before the own address was known gets it as its source.
+    async fn add_source_to_local(&self) -> Result<(), NetworkError> {
+        let own = self.own_overlay();
+        let lines: Vec<_> =
+            self.here.iter().map(|(address, device)| table::local_line(*address, device, own)).collect();
+        ip::batch_all(None, &lines).await.map_err(NetworkError::linux("route jobs to their interfaces"))
+    }
+
+    async fn set_routes(&mut self) -> Result<(), NetworkError> {
+        let applied = match self.applied.take() {
+            Some(applied) => applied,
+            None => {
+                let found = self.find_routes().await?;
+                for (address, interface) in found.local {
+                    self.here.entry(address).or_insert(interface);
+                }
+                found.remote
+            }
+        };
+        let lines = table::changes(&applied, &self.wanted, &self.here);
+        ip::batch_all(None, &lines).await.map_err(NetworkError::linux("route jobs to the hosts that carry them"))?;
+        let in_force = self.wanted.iter().filter(|(address, _)| !self.here.contains_key(address));
+        self.applied = Some(in_force.map(|(address, hop)| (*address, hop.clone())).collect());
+        Ok(())
+    }
+
+    async fn find_routes(&self) -> Result<table::Found, NetworkError> {
+        let json = ip::query(None, &["-4", "-j", "route", "show", "table", "main"]).await;
+        let json = json.map_err(NetworkError::linux("read the routes"))?;
+        table::read(&json, &self.job_interface_prefix()).map_err(NetworkError::printed("ip route show"))
+    }
+
+    fn own_overlay(&self) -> Option<Ipv4Addr> {
+        self.fabric.as_ref().map(|fabric| fabric.own)
+    }
+
+    fn device(&self, name: &str) -> String {
+        format!("{}{name}", self.config.device_prefix)
+    }
+}
+
+impl Fabric {
+    fn reach(&self) -> Reach {
+        match &self.driver {
+            Driver::Vxlan(vxlan) => Reach::Tunnel(vxlan.device.clone()),
+            Driver::Direct(device) => Reach::Subnet(device.clone()),
+            Driver::Wireguard(wireguard) => Reach::Tunnel(wireguard.device.clone()),
+        }
+    }
+
+    fn works(&self) -> bool {
+        match &self.driver {
+            Driver::Vxlan(_) | Driver::Direct(_) => true,
+            Driver::Wireguard(wireguard) => wireguard.works(),
+        }
+    }
+
+    async fn set_peers(&mut self, own: &HostId, network: &Network, key: &Key) -> Result<(), NetworkError> {
+        match &mut self.driver {
+            Driver::Vxlan(vxlan) => vxlan.set_peers(network.peers.iter().filter(|peer| peer.host != *own)).await,
+            Driver::Direct(_) => Ok(()),
+            Driver::Wireguard(wireguard) => wireguard.set_peers(own, network, key).await,
+        }
+    }
+
+    async fn release(self) {
+        match self.driver {
+            Driver::Vxlan(_) | Driver::Direct(_) => {}
+            Driver::Wireguard(wireguard) => wireguard.release().await,
+        }
+    }
+}

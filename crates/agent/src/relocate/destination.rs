@@ -1,0 +1,244 @@
+//! The destination's side of a move: who may come, and taking in what comes.
+
+use std::collections::HashMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mooring_ops::Tasks;
+use mooring_types::MigrationId;
+use tokio::io::{AsyncWriteExt, BufStream};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::files::Receiver;
+use super::frame::{self, Frame, Hello, Seal};
+use super::secure::{Identity, fingerprint};
+use crate::error::{Error, Result};
+use crate::runtime::place::Place;
+
+const HELLO_LIMIT: Duration = Duration::from_secs(10);
+const BUFFER: usize = 512 << 10;
+
+type Stream = BufStream<TlsStream<TcpStream>>;
+
+/// The attempts that are expected.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrivals(Arc<Mutex<HashMap<MigrationId, Guest>>>);
+
+#[derive(Debug, Clone)]
+struct Guest {
+    hello: Hello,
+    from: String,
+    door: mpsc::Sender<Incoming>,
+}
+
+/// An attempt that is expected; leaving by drop.
+#[derive(Debug)]
+pub(crate) struct Expected {
+    arrivals: Arrivals,
+    migration: MigrationId,
+    door: mpsc::Receiver<Incoming>,
+}
+
+/// A connection from the source of an expected attempt.
+#[derive(Debug)]
+pub(crate) struct Incoming(Stream);
+
+/// How far a capsule has come when the connection ended.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// All of it is there.
+    Whole,
+    /// The connection broke while the job still executed at its source: it may come again.
+    Ahead(Error),
+    /// It broke after the job was frozen.
+    Broken(Error),
+}
+
+impl Arrivals {
+    /// Lets the source of an attempt in.
+    pub(crate) fn expect(&self, hello: Hello, from: String) -> Expected {
+        let (sender, door) = mpsc::channel(1);
+        let migration = hello.migration.clone();
+        self.guests().insert(migration.clone(), Guest { hello, from, door: sender });
+        Expected { arrivals: self.clone(), migration, door }
+    }
+
+    /// Takes connections, for ever.
+    pub(crate) async fn serve(&self, listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Result<()> {
+        let acceptor = TlsAcceptor::from(identity.server()?);
+        loop {
+            match listener.accept().await {
+                Ok((stream, address)) => {
+                    let (arrivals, acceptor) = (self.clone(), acceptor.clone());
+                    tasks.spawn("arrival", async move {
+                        match tokio::time::timeout(HELLO_LIMIT, arrivals.welcome(stream, &acceptor)).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(error)) => {
+                                tracing::warn!(%address, error = &error as &dyn std::error::Error, "{address} was not let in");
+                            }
+                            Err(_) => tracing::warn!(%address, "{address} did not say what it wants"),
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a capsule's connection");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn welcome(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<()> {
+        let lost = |error| Error::system("greet the other host")(error);
+        stream.set_nodelay(true).map_err(lost)?;
+        let stream = acceptor.accept(stream).await.map_err(lost)?;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        let from = certificates.first().map(fingerprint).unwrap_or_default();
+        let mut stream = BufStream::with_capacity(BUFFER, 16 << 10, stream);
+        let Frame::Hello(hello) = frame::receive(&mut stream).await? else {
+            return Err(Error::Peer("did not introduce itself".into()));
+        };
+        let guest = self.guests().get(&hello.migration).cloned();
+        match guest.filter(|guest| guest.hello == hello && guest.from == from) {
+            Some(guest) => guest.door.send(Incoming(stream)).await.map_err(|_| Error::Peer("came too late".into())),
+            None => {
+                let refusal = Frame::Answer(Err("this attempt is not expected here".into()));
+                frame::send(&mut stream, &refusal).await.map_err(lost)?;
+                stream.flush().await.map_err(lost)?;
+                Err(Error::Peer(format!("is not expected with attempt {}", hello.migration)))
+            }
+        }
+    }
+
+    fn guests(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Guest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Expected {
+    /// The next connection of the source.
+    pub(crate) async fn arrived(&mut self) -> Incoming {
+        match self.door.recv().await {
+            Some(incoming) => incoming,
+            // The sender is kept as long as the attempt is expected.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        self.arrivals.guests().remove(&self.migration);
+    }
+}
+
+impl Incoming {
+    /// Takes in what comes until it is whole or breaks off. `frozen` is awaited when the first part of the frozen job arrives.
+    pub(crate) async fn receive(
+        mut self,
+        place: &Place,
+        images: &Path,
+        frozen: impl AsyncFnOnce() -> Result<()>,
+    ) -> Received {
+        let mut intake = Intake { files: Receiver::new(&place.upper()), images, open: HashMap::new(), ahead: true };
+        let mut frozen = Some(frozen);
+        loop {
+            let outcome = async {
+                let frame = frame::receive(&mut self.0).await?;
+                if matches!(frame, Frame::Chunk { .. })
+                    && let Some(frozen) = frozen.take()
+                {
+                    frozen().await?;
+                }
+                intake.take(frame).await
+            };
+            let step = outcome.await;
+            let answer = match step {
+                Ok(Taken::More) => continue,
+                Ok(Taken::Ahead | Taken::Whole) => Frame::Answer(Ok(())),
+                Err(ref error) => Frame::Answer(Err(error.told())),
+            };
+            let answered = async {
+                frame::send(&mut self.0, &answer).await?;
+                self.0.flush().await
+            };
+            let answered = answered.await.map_err(Error::system("answer the source"));
+            match (step, frozen.is_none()) {
+                // Whether the source hears of it or not: all is here, and it has said that all may be used.
+                (Ok(Taken::Whole), _) => return Received::Whole,
+                (Ok(_), _) if answered.is_ok() => {}
+                (step, frozen) => {
+                    let error = step.err().or(answered.err()).unwrap_or_else(|| Error::Peer("went away".into()));
+                    return if frozen { Received::Broken(error) } else { Received::Ahead(error) };
+                }
+            }
+        }
+    }
+}
+
+enum Taken {
+    More,
+    Ahead,
+    Whole,
+}
+
+/// What is being taken in.
+struct Intake<'a> {
+    files: Receiver,
+    images: &'a Path,
+    open: HashMap<String, (File, u64)>,
+    ahead: bool,
+}
+
+impl Intake<'_> {
+    async fn take(&mut self, frame: Frame) -> Result<Taken> {
+        match frame {
+            Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
+            Frame::FilesEnd => {
+                self.files.end().await?;
+                let ahead = std::mem::take(&mut self.ahead);
+                Ok(if ahead { Taken::Ahead } else { Taken::More })
+            }
+            Frame::Removed(paths) => self.files.remove(&paths).map(|()| Taken::More),
+            Frame::Chunk { image, bytes } => self.write(&image, &bytes).map(|()| Taken::More),
+            Frame::Seal(seal) => self.check(&seal).map(|()| Taken::Whole),
+            Frame::Hello(_) | Frame::Answer(_) => Err(Error::Peer("said something that makes no sense here".into())),
+        }
+    }
+
+    fn write(&mut self, image: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.images.join(image);
+        let failed = |error| Error::system(format!("write {}", path.display()))(error);
+        if !self.open.contains_key(image) {
+            fs::create_dir_all(self.images).map_err(failed)?;
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).map_err(failed)?;
+            self.open.insert(image.to_owned(), (file, 0));
+        }
+        let Some((file, size)) = self.open.get_mut(image) else { return Ok(()) };
+        file.write_all(bytes).map_err(failed)?;
+        *size += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn check(&self, seal: &Seal) -> Result<()> {
+        if seal.images.is_empty() {
+            return Err(Error::Peer("sealed an empty capsule".into()));
+        }
+        for (image, size) in &seal.images {
+            let here = self.open.get(image).map_or(0, |(_, size)| *size);
+            if here != *size {
+                return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
+            }
+            if *size == 0 {
+                File::create(self.images.join(image)).map_err(Error::system(format!("make {image}")))?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,300 @@
+//! The files that a job has changed: all of them ahead of time, and what has changed since when it is frozen.
+//!
+//! A file is taken as unchanged when its inode, size and change time are. The one thing that this does not see is a write through a
+//! shared mapping that was made writable before: files mapped like that always go again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::process::{Child, Command};
+
+use super::frame::{self, Frame, PIECE};
+use crate::error::{Error, Result};
+
+/// What tar says when a file changed while it was read: no failure, since it goes again.
+const CHANGED_WHILE_READ: i32 = 1;
+
+/// What makes a file another one than before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+    kind: u32,
+}
+
+/// All files below a directory as they were at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Listing(BTreeMap<PathBuf, Stamp>);
+
+/// What is different from an earlier listing.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Difference {
+    pub(crate) changed: BTreeSet<PathBuf>,
+    pub(crate) removed: BTreeSet<PathBuf>,
+}
+
+impl Listing {
+    /// Lists everything below `root`.
+    ///
+    /// # Errors
+    /// Something could not be read.
+    pub(crate) fn take(root: &Path) -> Result<Self> {
+        let mut listing = Self::default();
+        listing.walk(root, Path::new(""))?;
+        Ok(listing)
+    }
+
+    fn walk(&mut self, root: &Path, below: &Path) -> Result<()> {
+        let directory = root.join(below);
+        let attempt = || format!("read {}", directory.display());
+        for entry in fs::read_dir(&directory).map_err(Error::system(attempt()))? {
+            let entry = entry.map_err(Error::system(attempt()))?;
+            // What is removed at this moment shows up as removed later.
+            let Ok(found) = entry.metadata() else { continue };
+            let path = below.join(entry.file_name());
+            let stamp = Stamp {
+                inode: found.ino(),
+                size: found.len(),
+                changed: (found.ctime(), found.ctime_nsec()),
+                kind: found.mode() & 0o170_000,
+            };
+            self.0.insert(path.clone(), stamp);
+            if found.is_dir() {
+                self.walk(root, &path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What has to be done to `earlier` to make it this one.
+    pub(crate) fn since(&self, earlier: &Self) -> Difference {
+        let mut difference = Difference::default();
+        for (path, stamp) in &self.0 {
+            match earlier.0.get(path) {
+                Some(known) if known == stamp => {}
+                Some(known) if known.kind != stamp.kind => {
+                    difference.removed.insert(path.clone());
+                    difference.changed.insert(path.clone());
+                }
+                _ => {
+                    difference.changed.insert(path.clone());
+                }
+            }
+        }
+        let removed = earlier.0.keys().filter(|path| !self.0.contains_key(*path)).cloned();
+        difference.removed.extend(removed);
+        difference
+    }
+
+    pub(crate) fn contains(&self, path: &Path) -> bool {
+        self.0.contains_key(path)
+    }
+}
+
+/// The files that the processes have mapped shared and writable, by path below their root.
+pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
+    let maps = pids.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).ok());
+    let shared = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let permissions = fields.nth(1)?;
+        let path = fields.nth(3)?.strip_prefix('/')?;
+        (permissions.contains('w') && permissions.ends_with('s')).then(|| PathBuf::from(path))
+    };
+    maps.flat_map(|text| text.lines().filter_map(shared).collect::<Vec<_>>()).collect()
+}
+
+/// Sends files below `root` as one tar: all of them, or those named.
+///
+/// # Errors
+/// tar failed, or the connection broke.
+pub(crate) async fn send(
+    to: &mut (impl AsyncWrite + Unpin),
+    root: &Path,
+    only: Option<&BTreeSet<PathBuf>>,
+) -> Result<u64> {
+    let lost = |error| Error::system("send files to the other host")(error);
+    let mut sent = 0;
+    if only.is_none_or(|paths| !paths.is_empty()) {
+        let mut tar = tar(root);
+        tar.args(["--sparse", "-cf", "-"]).stdout(Stdio::piped());
+        match only {
+            None => tar.arg(".").stdin(Stdio::null()),
+            Some(_) => tar.args(["--no-recursion", "--null", "-T", "-"]).stdin(Stdio::piped()),
+        };
+        let mut child = tar.spawn().map_err(Error::system("run `tar`"))?;
+        let names = only.map(names).unwrap_or_default();
+        let stdin = child.stdin.take();
+        let mut stdout = child.stdout.take().ok_or_else(|| Error::Peer("has no tar".into()))?;
+        let feed = async move {
+            if let Some(mut stdin) = stdin {
+                stdin.write_all(&names).await?;
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        let forward = async {
+            loop {
+                let mut bytes = Vec::with_capacity(PIECE);
+                if (&mut stdout).take(PIECE as u64).read_to_end(&mut bytes).await? == 0 {
+                    return Ok(());
+                }
+                sent += bytes.len() as u64;
+                frame::send(to, &Frame::Files(bytes)).await?;
+            }
+        };
+        tokio::try_join!(feed, forward).map_err(lost)?;
+        let status = child.wait().await.map_err(Error::system("wait for `tar`"))?;
+        if !status.success() && status.code() != Some(CHANGED_WHILE_READ) {
+            return Err(Error::Tool { tool: "tar".into(), status, said: said(&mut child).await });
+        }
+    }
+    frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
+    Ok(sent)
+}
+
+/// Takes files in below `root` until their end.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    root: PathBuf,
+    tar: Option<Child>,
+}
+
+impl Receiver {
+    pub(crate) fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), tar: None }
+    }
+
+    /// Takes in a piece of the tar.
+    ///
+    /// # Errors
+    /// tar failed.
+    pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<()> {
+        if self.tar.is_none() {
+            let mut command = tar(&self.root);
+            command
+                .args(["--same-permissions", "--same-owner", "-xf", "-"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null());
+            self.tar = Some(command.spawn().map_err(Error::system("run `tar`"))?);
+        }
+        let Some(stdin) = self.tar.as_mut().and_then(|tar| tar.stdin.as_mut()) else { return Ok(()) };
+        stdin.write_all(bytes).await.map_err(Error::system("write to `tar`"))
+    }
+
+    /// Ends the tar; every file is there afterwards.
+    ///
+    /// # Errors
+    /// tar failed.
+    pub(crate) async fn end(&mut self) -> Result<()> {
+        let Some(mut tar) = self.tar.take() else { return Ok(()) };
+        drop(tar.stdin.take());
+        let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
+        if status.success() {
+            return Ok(());
+        }
+        Err(Error::Tool { tool: "tar".into(), status, said: said(&mut tar).await })
+    }
+
+    /// Removes what is no more at the source.
+    ///
+    /// # Errors
+    /// Something could not be removed.
+    pub(crate) fn remove(&self, paths: &[String]) -> Result<()> {
+        for path in paths {
+            let path = Path::new(path);
+            let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
+            if !stays {
+                return Err(Error::Peer(format!("names a file outside the job: {}", path.display())));
+            }
+            mooring_linux::mount::remove_tree(&self.root.join(path))?;
+        }
+        Ok(())
+    }
+}
+
+fn tar(root: &Path) -> Command {
+    let mut command = Command::new("tar");
+    command.arg("-C").arg(root).args(["--xattrs", "--xattrs-include=*", "--numeric-owner"]);
+    command.stderr(Stdio::piped()).kill_on_drop(true);
+    command
+}
+
+fn names(paths: &BTreeSet<PathBuf>) -> Vec<u8> {
+    // A name that starts with a dash is no option behind `./`.
+    paths.iter().flat_map(|path| [b"./", path.as_os_str().as_bytes(), b"\0"].concat()).collect()
+}
+
+async fn said(child: &mut Child) -> String {
+    let mut text = String::new();
+    if let Some(stderr) = child.stderr.as_mut() {
+        // What can't be read is not told.
+        let _ = AsyncReadExt::take(stderr as &mut (dyn AsyncRead + Unpin + Send), 2000).read_to_string(&mut text).await;
+    }
+    text.trim().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn carry(from: &Path, to: &Path, only: Option<&BTreeSet<PathBuf>>) {
+        let mut wire = Vec::new();
+        send(&mut wire, from, only).await.expect("files are sent");
+        let (mut rest, mut receiver) = (wire.as_slice(), Receiver::new(to));
+        loop {
+            match frame::receive(&mut rest).await.expect("a frame") {
+                Frame::Files(bytes) => receiver.take(&bytes).await.expect("files are taken"),
+                other => {
+                    assert_eq!(other, Frame::FilesEnd);
+                    return receiver.end().await.expect("tar ends well");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn changes_since_a_listing_make_the_copy_the_same() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| from.path().join(name);
+        fs::create_dir_all(at("a/b")).unwrap();
+        for (name, text) in
+            [("a/kept", "1"), ("a/changed", "1"), ("a/b/gone", "1"), ("-odd name\n", "1"), ("becomes-dir", "1")]
+        {
+            fs::write(at(name), text).unwrap();
+        }
+        mooring_linux::mount::whiteout(&at("hidden")).unwrap();
+        let before = Listing::take(from.path()).unwrap();
+        carry(from.path(), to.path(), None).await;
+
+        fs::write(at("a/changed"), "longer").unwrap();
+        fs::remove_dir_all(at("a/b")).unwrap();
+        fs::write(at("new"), "2").unwrap();
+        fs::remove_file(at("becomes-dir")).unwrap();
+        fs::create_dir(at("becomes-dir")).unwrap();
+        let difference = Listing::take(from.path()).unwrap().since(&before);
+        assert!(!difference.changed.contains(Path::new("a/kept")));
+
+        let removed: Vec<String> = difference.removed.iter().map(|path| path.display().to_string()).collect();
+        Receiver::new(to.path()).remove(&removed).unwrap();
+        carry(from.path(), to.path(), Some(&difference.changed)).await;
+
+        let names = |root| {
+            Listing::take(root).unwrap().0.into_iter().map(|(path, stamp)| (path, stamp.kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(from.path()), names(to.path()));
+        assert_eq!(fs::read_to_string(to.path().join("a/changed")).unwrap(), "longer");
+        assert_eq!(fs::read_to_string(to.path().join("-odd name\n")).unwrap(), "1");
+    }
+
+    #[test]
+    fn a_path_that_leads_outside_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        assert!(Receiver::new(root.path()).remove(&["../x".into()]).is_err());
+        assert!(Receiver::new(root.path()).remove(&["/etc".into()]).is_err());
+    }
+}

@@ -1,0 +1,179 @@
+//! What the two hosts of a move say to each other.
+//!
+//! ```text
+//!  source                                destination
+//!    Hello ─────────────────────────────►  (checks token and certificate)
+//!    Files* FilesEnd ───────────────────►
+//!          ◄──────────────────────────── Answer          files are ahead
+//!    Chunk* Files* FilesEnd Removed Seal ►                the job stands still
+//!          ◄──────────────────────────── Answer          all of it is there
+//! ```
+//!
+//! A frame is a byte that names its kind, its length in four bytes, and its payload.
+
+use std::io;
+
+use mooring_types::{JobId, MigrationId};
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+use crate::error::{Error, Result};
+
+/// The longest payload that is taken.
+const LENGTH_MAX: usize = 8 << 20;
+/// How much of a file goes into one frame.
+pub(crate) const PIECE: usize = 256 << 10;
+
+/// What is said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Frame {
+    /// Who moves what.
+    Hello(Hello),
+    /// More of an image file, by name.
+    Chunk { image: String, bytes: Vec<u8> },
+    /// More of a tar with files.
+    Files(Vec<u8>),
+    /// The tar is whole.
+    FilesEnd,
+    /// Files that are no more, by path below the root.
+    Removed(Vec<String>),
+    /// Everything has been sent: the sizes of all image files. Without it nothing is restored.
+    Seal(Seal),
+    /// Taken in, or why not.
+    Answer(std::result::Result<(), String>),
+}
+
+/// Who moves what.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Hello {
+    pub(crate) migration: MigrationId,
+    pub(crate) job: JobId,
+    pub(crate) token: String,
+}
+
+/// What makes a capsule whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Seal {
+    pub(crate) images: Vec<(String, u64)>,
+}
+
+const HELLO: u8 = 1;
+const CHUNK: u8 = 2;
+const FILES: u8 = 3;
+const FILES_END: u8 = 4;
+const REMOVED: u8 = 5;
+const SEAL: u8 = 6;
+const ANSWER: u8 = 7;
+
+/// Sends a frame; it is on its way only after a flush.
+///
+/// # Errors
+/// The connection broke.
+pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
+    let (kind, head, body): (u8, Vec<u8>, &[u8]) = match frame {
+        Frame::Hello(hello) => (HELLO, serde_json::to_vec(hello)?, &[]),
+        Frame::Chunk { image, bytes } => {
+            let length = u8::try_from(image.len()).map_err(|_| io::Error::other("an image's name is too long"))?;
+            (CHUNK, [&[length], image.as_bytes()].concat(), bytes)
+        }
+        Frame::Files(bytes) => (FILES, Vec::new(), bytes),
+        Frame::FilesEnd => (FILES_END, Vec::new(), &[]),
+        Frame::Removed(paths) => (REMOVED, serde_json::to_vec(paths)?, &[]),
+        Frame::Seal(seal) => (SEAL, serde_json::to_vec(seal)?, &[]),
+        Frame::Answer(answer) => (ANSWER, serde_json::to_vec(answer)?, &[]),
+    };
+    let length = u32::try_from(head.len() + body.len()).map_err(|_| io::Error::other("a frame is too long"))?;
+    to.write_u8(kind).await?;
+    to.write_u32(length).await?;
+    to.write_all(&head).await?;
+    to.write_all(body).await
+}
+
+/// Receives a frame.
+///
+/// # Errors
+/// The connection broke, or what came is no frame.
+pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame> {
+    let lost = |error: io::Error| Error::system("receive from the other host")(error);
+    let kind = from.read_u8().await.map_err(lost)?;
+    let length = from.read_u32().await.map_err(lost)? as usize;
+    if length > LENGTH_MAX {
+        return Err(Error::Peer(format!("sent a frame of {length} bytes")));
+    }
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload).await.map_err(lost)?;
+    parse(kind, payload).ok_or_else(|| Error::Peer(format!("sent a frame of kind {kind} that makes no sense")))
+}
+
+fn parse(kind: u8, mut payload: Vec<u8>) -> Option<Frame> {
+    Some(match kind {
+        HELLO => Frame::Hello(serde_json::from_slice(&payload).ok()?),
+        CHUNK => {
+            let end = 1 + usize::from(*payload.first()?);
+            let image = std::str::from_utf8(payload.get(1..end)?).ok()?.to_owned();
+            // A name with a path in it would be written elsewhere.
+            let flat = !image.is_empty() && !image.contains('/') && !image.starts_with('.');
+            if !flat {
+                return None;
+            }
+            payload.drain(..end);
+            Frame::Chunk { image, bytes: payload }
+        }
+        FILES => Frame::Files(payload),
+        FILES_END if payload.is_empty() => Frame::FilesEnd,
+        REMOVED => Frame::Removed(serde_json::from_slice(&payload).ok()?),
+        SEAL => Frame::Seal(serde_json::from_slice(&payload).ok()?),
+        ANSWER => Frame::Answer(serde_json::from_slice(&payload).ok()?),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frames() -> impl Strategy<Value = Frame> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..200);
+        prop_oneof![
+            ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
+            bytes().prop_map(Frame::Files),
+            Just(Frame::FilesEnd),
+            prop::collection::vec(".{0,20}", 0..5).prop_map(Frame::Removed),
+            prop::collection::vec(("[a-z]{1,9}", any::<u64>()), 0..5).prop_map(|images| Frame::Seal(Seal { images })),
+            Just(Frame::Answer(Ok(()))),
+            ".{0,20}".prop_map(|reason| Frame::Answer(Err(reason))),
+        ]
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    proptest! {
+        #[test]
+        fn frames_read_back(sent in prop::collection::vec(frames(), 0..8)) {
+            let received = block_on(async {
+                let mut wire = Vec::new();
+                for frame in &sent {
+                    send(&mut wire, frame).await.expect("a vector takes everything");
+                }
+                let mut rest = wire.as_slice();
+                let mut received = Vec::new();
+                while !rest.is_empty() {
+                    received.push(receive(&mut rest).await.expect("what was sent is received"));
+                }
+                received
+            });
+            prop_assert_eq!(received, sent);
+        }
+
+        #[test]
+        fn any_bytes_are_a_frame_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(Frame::Chunk { image, .. }) = block_on(receive(&mut bytes.as_slice())) {
+                prop_assert!(!image.contains('/'));
+            }
+        }
+    }
+}

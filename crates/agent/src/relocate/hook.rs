@@ -1,0 +1,149 @@
+//! CRIU's questions at the moments that matter.
+//!
+//! CRIU runs a script at each step; ours asks the agent over a socket and waits for its answer. Before a dump the agent freezes the job
+//! (polled by CRIU it would take up to 100 ms) and holds every packet for it. When sockets exist again, and not before, packets pass.
+//! An agent that is not there is an error, with which CRIU gives the dump or restore up and a dumped job goes on.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mooring_linux::cgroup::Cgroup;
+use mooring_linux::nft;
+use mooring_ops::Tasks;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+
+use crate::error::{Error, Result};
+
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// What the hooks of one container act on.
+#[derive(Debug, Clone)]
+struct Subject {
+    cgroup: Cgroup,
+    address: Ipv4Addr,
+}
+
+/// The agent's side of the hooks.
+#[derive(Debug, Clone)]
+pub(crate) struct Hooks {
+    table: Arc<str>,
+    subjects: Arc<Mutex<HashMap<String, Subject>>>,
+}
+
+/// A container whose hooks are answered; leaving by drop.
+#[derive(Debug)]
+pub(crate) struct Registered {
+    hooks: Hooks,
+    container: String,
+}
+
+impl Hooks {
+    /// Hooks that hold and release in an nftables table.
+    pub(crate) fn new(table: &str) -> Self {
+        Self { table: table.into(), subjects: Arc::default() }
+    }
+
+    /// Answers the hooks of a container from now on.
+    pub(crate) fn register(&self, container: &str, cgroup: Cgroup, address: Ipv4Addr) -> Registered {
+        self.subjects().insert(container.to_owned(), Subject { cgroup, address });
+        Registered { hooks: self.clone(), container: container.to_owned() }
+    }
+
+    /// Drops packets towards an address from now on.
+    pub(crate) async fn hold(&self, address: Ipv4Addr) -> Result<()> {
+        Ok(nft::hold(&self.table, address).await?)
+    }
+
+    /// Lets packets towards an address pass.
+    pub(crate) async fn release(&self, address: Ipv4Addr) -> Result<()> {
+        Ok(nft::release(&self.table, address).await?)
+    }
+
+    /// Opens the socket at `path`.
+    ///
+    /// # Errors
+    /// It can't be made: a path of more than 107 bytes is too long for a socket.
+    pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
+        // One that a killed agent left is of no use to anyone.
+        let _ = std::fs::remove_file(path);
+        UnixListener::bind(path).map_err(Error::system(format!("listen at {}", path.display())))
+    }
+
+    /// Answers hooks, for ever.
+    pub(crate) async fn serve(&self, listener: UnixListener, tasks: &Tasks) {
+        loop {
+            match listener.accept().await {
+                Ok((mut stream, _)) => {
+                    let hooks = self.clone();
+                    tasks.spawn("hook", async move {
+                        if let Err(error) = hooks.answer(&mut stream).await {
+                            tracing::warn!(%error, "a hook went away");
+                        }
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "can't accept a hook");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    async fn answer(&self, stream: &mut UnixStream) -> io::Result<()> {
+        let mut line = String::new();
+        BufReader::new(&mut *stream).read_line(&mut line).await?;
+        let answer = match self.act(line.trim()).await {
+            Ok(()) => "ok\n".to_owned(),
+            Err(error) => {
+                tracing::error!(error = &error as &dyn std::error::Error, "the hook `{}` failed", line.trim());
+                format!("{}\n", error.told())
+            }
+        };
+        stream.write_all(answer.as_bytes()).await
+    }
+
+    async fn act(&self, line: &str) -> Result<()> {
+        let unknown = || Error::Peer(format!("asked with a hook that makes no sense: {line}"));
+        let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
+        let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
+        match action {
+            "pre-dump" => {
+                let cgroup = subject.cgroup.clone();
+                let frozen = tokio::task::spawn_blocking(move || cgroup.freeze());
+                frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))??;
+                self.hold(subject.address).await
+            }
+            "network-unlock" => self.release(subject.address).await,
+            _ => Err(unknown()),
+        }
+    }
+
+    fn subjects(&self) -> std::sync::MutexGuard<'_, HashMap<String, Subject>> {
+        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.hooks.subjects().remove(&self.container);
+    }
+}
+
+/// CRIU's side: asks the agent and waits for its answer.
+///
+/// # Errors
+/// The agent is not there, or says no.
+pub fn ask(socket: &Path, container: &str, action: &str) -> io::Result<()> {
+    let mut stream = BlockingStream::connect(socket)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    writeln!(stream, "{container} {action}")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if answer.trim() == "ok" { Ok(()) } else { Err(io::Error::other(answer.trim().to_owned())) }
+}

@@ -1,0 +1,18 @@
+//! Moving a job: what goes from host to host, and how.
+//!
+//! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
+//! * [`frame`]: what is said on such a connection.
+//! * [`files`]: which files have changed, and sending them.
+//! * [`source`] and [`destination`]: the two sides of a move.
+//! * [`hook`]: CRIU's questions at the moments that matter.
+//!
+//! One connection carries an attempt: the files ahead of time, then, when the job is frozen, the CRIU images (its memory while it is
+//! still being written) and the files that have changed since. The last frame, [`frame::Frame::Seal`], is what the destination needs
+//! before it restores anything. The source writes down that it gives the seal before it does; a source that has not can go on by itself.
+
+pub(crate) mod destination;
+pub(crate) mod files;
+pub(crate) mod frame;
+pub(crate) mod hook;
+pub(crate) mod secure;
+pub(crate) mod source;

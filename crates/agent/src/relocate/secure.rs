@@ -1,0 +1,214 @@
+//! Who this host is towards other hosts: a key of its own and a self-signed certificate, known by its SHA-256.
+//!
+//! OpCenter tells each side of a move the other's fingerprint and both sides a token. There is no authority to be asked, and nobody who
+//! has neither gets further than the handshake.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{
+    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+const FILE: &str = "identity.pem";
+
+/// This host's key and certificate.
+#[derive(Debug)]
+pub(crate) struct Identity {
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads the identity kept in `state_dir`, made if there is none.
+    ///
+    /// # Errors
+    /// It can't be read, made or kept.
+    pub(crate) fn open(state_dir: &Path) -> Result<Self> {
+        let path = state_dir.join(FILE);
+        if !path.exists() {
+            make(&path)?;
+        }
+        let unreadable = |error: rustls::pki_types::pem::Error| Error::Secure {
+            attempt: "read this host's identity",
+            reason: error.to_string(),
+        };
+        Ok(Self {
+            certificate: CertificateDer::from_pem_file(&path).map_err(unreadable)?,
+            key: PrivateKeyDer::from_pem_file(&path).map_err(unreadable)?,
+        })
+    }
+
+    /// The certificate's SHA-256, in hex.
+    pub(crate) fn fingerprint(&self) -> String {
+        fingerprint(&self.certificate)
+    }
+
+    /// For connections to the host with that fingerprint.
+    ///
+    /// # Errors
+    /// The key does not fit the certificate.
+    pub(crate) fn client(&self, expected: String) -> Result<Arc<ClientConfig>> {
+        let provider = provider();
+        let verifier =
+            Arc::new(Pinned { expected: Some(expected), algorithms: provider.signature_verification_algorithms });
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .and_then(|builder| {
+                builder
+                    .dangerous()
+                    .with_custom_certificate_verifier(verifier)
+                    .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
+            })
+            .map_err(|error| refused("prepare to connect", &error))?;
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Arc::new(config))
+    }
+
+    /// For connections from any host that has a certificate; whose it is is checked once it is known what it wants.
+    ///
+    /// # Errors
+    /// The key does not fit the certificate.
+    pub(crate) fn server(&self) -> Result<Arc<ServerConfig>> {
+        let provider = provider();
+        let verifier = Arc::new(Pinned { expected: None, algorithms: provider.signature_verification_algorithms });
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .and_then(|builder| {
+                builder
+                    .with_client_cert_verifier(verifier)
+                    .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
+            })
+            .map(Arc::new)
+            .map_err(|error| refused("prepare to accept", &error))
+    }
+}
+
+/// A certificate's SHA-256, in hex.
+pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
+    hex::encode(Sha256::digest(certificate))
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
+}
+
+fn refused(attempt: &'static str, error: &rustls::Error) -> Error {
+    Error::Secure { attempt, reason: error.to_string() }
+}
+
+fn make(path: &Path) -> Result<()> {
+    let failed =
+        |error: rcgen::Error| Error::Secure { attempt: "make this host's identity", reason: error.to_string() };
+    let made = rcgen::generate_simple_self_signed(vec!["mooring-host".to_owned()]).map_err(failed)?;
+    let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+    let new = path.with_extension("new");
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        file.write_all(pem.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().map_err(Error::system(format!("keep this host's identity in {}", path.display())))
+}
+
+/// Takes one certificate by its fingerprint, or any; that the other side has its key is always proven.
+#[derive(Debug)]
+struct Pinned {
+    expected: Option<String>,
+    algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Pinned {
+    fn check(&self, certificate: &CertificateDer<'_>) -> std::result::Result<(), rustls::Error> {
+        match &self.expected {
+            Some(expected) if *expected != fingerprint(certificate) => {
+                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl ServerCertVerifier for Pinned {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        self.check(end_entity).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}
+
+impl ClientCertVerifier for Pinned {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _now: UnixTime,
+    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+        self.check(end_entity).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signed, &self.algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,201 @@
+//! The container's configuration: what an OCI runtime reads, and what CRIU is told.
+//!
+//! Everything that CRIU looks at is the same on every host. Each tmpfs costs a `tar` of several milliseconds in the pause, so there are
+//! no more than programs need; what should be hidden is hidden file by file.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use mooring_types::job::JobSpec;
+use serde_json::{Value, json};
+
+use super::image::Image;
+use super::place::Place;
+use super::{EXIT_CODE, LOG};
+use crate::error::{Error, Result};
+
+/// What this host adds to a bundle.
+#[derive(Debug, Clone)]
+pub(crate) struct HostPart<'a> {
+    /// By how much the job's monotonic clock is ahead of the kernel's, when it starts here.
+    pub(crate) clock_offset_seconds: i64,
+    /// This program.
+    pub(crate) float: &'a Path,
+    /// Where the agent listens for CRIU's hooks.
+    pub(crate) hook_socket: &'a Path,
+}
+
+/// What a container with a shell of its own may do; what a web server, a notebook or an SSH server needs, and no more.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_MKNOD",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_RAW",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETPCAP",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+];
+
+const MASKED: [&str; 5] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats"];
+
+const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+
+/// Writes the bundle and what goes with it.
+///
+/// # Errors
+/// A file could not be written, or there is nothing to run.
+pub(crate) fn write(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<()> {
+    let config = config(place, spec, image, host)?;
+    let failed = |error: io::Error| Error::system(format!("write bundle {}", place.bundle().display()))(error);
+    let write = || {
+        for directory in [place.root(), place.upper().join(".mooring"), place.work()] {
+            fs::create_dir_all(directory)?;
+        }
+        fs::write(place.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        fs::write(place.criu_hook(), hook_script(place, host))?;
+        fs::set_permissions(place.criu_hook(), fs::Permissions::from_mode(0o700))?;
+        fs::write(place.criu_config(), criu_config(place))
+    };
+    write().map_err(failed)
+}
+
+/// Puts the files of a new job into its upper layer: name resolution, and nothing at all where the agent keeps its secrets.
+///
+/// # Errors
+/// A file could not be written.
+pub(crate) fn furnish(place: &Place, spec: &JobSpec, hidden: &[PathBuf]) -> Result<()> {
+    let upper = place.upper();
+    let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
+    let write = || {
+        fs::create_dir_all(upper.join("etc"))?;
+        fs::write(upper.join("etc/resolv.conf"), resolvers())?;
+        let name = &spec.name;
+        fs::write(upper.join("etc/hosts"), format!("127.0.0.1 localhost\n::1 localhost\n{} {name}\n", place.address()))
+    };
+    write().map_err(failed)?;
+    // What is hidden hides all that is below it.
+    let outermost = |path: &&PathBuf| !hidden.iter().any(|other| other != *path && path.starts_with(other));
+    for path in hidden.iter().filter(outermost) {
+        mooring_linux::mount::whiteout(&upper.join(path.strip_prefix("/").unwrap_or(path)))?;
+    }
+    Ok(())
+}
+
+/// The name servers of this machine, without those that only it can reach.
+fn resolvers() -> String {
+    let files = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
+    let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
+    let local = |line: &str| line.starts_with("nameserver") && (line.contains(" 127.") || line.contains(" ::1"));
+    text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect()
+}
+
+fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {
+    let command = if spec.command.is_empty() { &image.command } else { &spec.command };
+    if command.is_empty() {
+        let reason = "it names no command of its own: give one after `--`".to_owned();
+        return Err(Error::Image { image: spec.image.to_string(), reason });
+    }
+    // The shell's own descriptors lead into the container before anything starts, and it stays to keep the exit code.
+    let script = format!(
+        "exec </dev/null >>/{LOG} 2>&1; \"$@\"; code=$?; echo $code >/{EXIT_CODE}.new; mv /{EXIT_CODE}.new /{EXIT_CODE}; exit $code"
+    );
+    let mut arguments = vec!["/bin/sh".to_owned(), "-c".to_owned(), script, "job".to_owned()];
+    arguments.extend(command.iter().cloned());
+    let working_dir = match spec.working_dir.to_str() {
+        Some("") | None => image.working_dir.as_str(),
+        Some(directory) => directory,
+    };
+    let seconds = host.clock_offset_seconds;
+    let quota = i64::from(spec.resources.cpu) * 100_000;
+    let memory = (spec.resources.mem_gb * 1e9) as i64;
+    Ok(json!({
+        "ociVersion": "1.2.0",
+        "hostname": spec.name,
+        "root": { "path": place.root() },
+        "annotations": { "org.criu.config": place.criu_config() },
+        "process": {
+            "terminal": false,
+            "cwd": working_dir,
+            "user": { "uid": 0, "gid": 0 },
+            "args": arguments,
+            "env": environment(spec, image),
+            "noNewPrivileges": false,
+            "capabilities": {
+                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+            },
+        },
+        "mounts": mounts(),
+        "linux": {
+            "namespaces": [
+                { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "time" },
+                { "type": "network", "path": place.namespace() },
+            ],
+            "timeOffsets": { "monotonic": { "secs": seconds }, "boottime": { "secs": seconds } },
+            "cgroupsPath": place.cgroup_path(),
+            "resources": {
+                "cpu": { "period": 100_000, "quota": quota },
+                "memory": { "limit": memory },
+                "devices": [
+                    { "allow": false, "access": "rwm" },
+                    { "allow": true, "type": "c", "access": "m" },
+                    { "allow": true, "type": "b", "access": "m" },
+                ],
+            },
+            "maskedPaths": MASKED,
+            "readonlyPaths": READ_ONLY,
+        },
+    }))
+}
+
+fn mounts() -> Value {
+    json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+          "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+        { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
+        { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+          "options": ["nosuid", "noexec", "nodev", "mode=1777"] },
+        { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] },
+        { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
+    ])
+}
+
+fn environment(spec: &JobSpec, image: &Image) -> Vec<String> {
+    const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut environment = vec![PATH.to_owned(), "HOME=/root".to_owned(), "LANG=C.UTF-8".to_owned()];
+    environment.extend(image.env.iter().cloned());
+    environment.extend(spec.env.iter().map(|(key, value)| format!("{key}={value}")));
+    // Of two values for a key, the later one is meant.
+    let mut last: Vec<String> = Vec::new();
+    for entry in environment {
+        let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key).to_owned();
+        last.retain(|known| known.split_once('=').is_none_or(|(other, _)| other != key));
+        last.push(entry);
+    }
+    last
+}
+
+/// Locking the network is ours: a rule that is in force before the freeze and falls when the sockets exist.
+fn criu_config(place: &Place) -> String {
+    format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", place.criu_hook().display())
+}
+
+/// CRIU calls it at every step; most need nothing, and a shell says so fastest.
+fn hook_script(place: &Place, host: &HostPart<'_>) -> String {
+    format!(
+        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|network-unlock) exec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\" ;;\nesac\n",
+        host.float.display(),
+        host.hook_socket.display(),
+        place.container(),
+    )
+}

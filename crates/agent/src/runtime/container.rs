@@ -1,0 +1,215 @@
+//! A job's container: made, started, checkpointed, restored, ended and removed through runc.
+//!
+//! A checkpoint is never interrupted: it runs in a session of its own and leaves its exit code beside its images, so that an agent that
+//! was killed meanwhile finds out how it ended. Everything else may be killed and is then cleaned up.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use mooring_linux::{mount, process};
+use nix::sys::signal::Signal;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use super::image::Image;
+use super::place::Place;
+use super::{EXIT_CODE, LOG};
+use crate::error::{Error, Result};
+use crate::job::held::Init;
+use crate::tools::Tools;
+
+/// How long a job may take to end after SIGTERM.
+const KINDNESS: Duration = Duration::from_secs(5);
+/// How long runc may take to make a container.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
+/// How long a checkpoint or a restore may take; large jobs take their time.
+const CRIU_LIMIT: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(20);
+/// Where a checkpoint leaves its exit code, in its image directory.
+const STATUS: &str = "status";
+const CHECKPOINT: &str = "\"$@\"; code=$?; echo $code >\"$0.new\" && mv \"$0.new\" \"$0\"; exit $code";
+const CRIU_FLAGS: [&str; 4] = ["--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore"];
+
+/// runc on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Runtime {
+    tools: Tools,
+    root: PathBuf,
+}
+
+impl Runtime {
+    /// runc with its own state kept in `root`.
+    pub(crate) fn new(tools: Tools, root: PathBuf) -> Self {
+        Self { tools, root }
+    }
+
+    /// Mounts the root file system, unless it is.
+    ///
+    /// # Errors
+    /// It could not be mounted.
+    pub(crate) fn mount_root(place: &Place, image: &Image) -> Result<()> {
+        if mount::is_mounted(&place.root())? {
+            return Ok(());
+        }
+        Ok(mount::overlay(&image.layers, &place.upper(), &place.work(), &place.root())?)
+    }
+
+    /// Makes and starts the container; its root is mounted and its network there.
+    ///
+    /// # Errors
+    /// runc failed.
+    pub(crate) async fn run(&self, place: &Place) -> Result<Init> {
+        let log = place.directory().join("run.log");
+        let mut command = self.runc(&log);
+        command.args(["run", "--detach", "--pid-file"]).arg(place.pid_file()).arg("--bundle").arg(place.bundle());
+        command.arg(place.container());
+        finish(command, "runc run", RUN_LIMIT, &log).await?;
+        self.init(place).ok_or_else(|| Error::Peer("ended before it could be looked at".into()))
+    }
+
+    /// Checkpoints the container into `images`; it has ended afterwards.
+    ///
+    /// # Errors
+    /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
+    pub(crate) async fn checkpoint(&self, place: &Place, images: &Path) -> Result<()> {
+        let log = images.join("dump.log");
+        let inner = self.runc(&images.join("runc.log"));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
+        command.args(inner.as_std().get_args()).arg("checkpoint").args(CRIU_FLAGS);
+        command.arg("--image-path").arg(images).arg("--work-path").arg(images).arg(place.container());
+        command.env("PATH", self.tools.path());
+        process::new_session(command.as_std_mut());
+        finish(command, "runc checkpoint", CRIU_LIMIT, &log).await
+    }
+
+    /// How a checkpoint into `images` ended; waits for one that still runs. `None` when it never came to an end.
+    pub(crate) async fn checkpoint_outcome(&self, images: &Path) -> Option<bool> {
+        self.settled(images).await;
+        let status = fs::read_to_string(images.join(STATUS)).ok()?;
+        Some(status.trim() == "0")
+    }
+
+    /// Restores the container from `images`; its root is mounted and its network there.
+    ///
+    /// # Errors
+    /// The restore failed; nothing of the job runs.
+    pub(crate) async fn restore(&self, place: &Place, images: &Path) -> Result<Init> {
+        let log = images.join("restore.log");
+        let mut command = self.runc(&images.join("runc.log"));
+        command.args(["restore", "--detach"]).args(CRIU_FLAGS);
+        command.arg("--image-path").arg(images).arg("--work-path").arg(images);
+        command.arg("--bundle").arg(place.bundle()).arg("--pid-file").arg(place.pid_file()).arg(place.container());
+        finish(command, "runc restore", CRIU_LIMIT, &log).await?;
+        self.init(place).ok_or_else(|| Error::Peer("ended at once after its restore".into()))
+    }
+
+    /// Waits until no process works on `images` any more.
+    pub(crate) async fn settled(&self, images: &Path) {
+        let started = Instant::now();
+        while started.elapsed() < CRIU_LIMIT && someone_works_on(images) {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// The container's first process, if it lives.
+    pub(crate) fn init(&self, place: &Place) -> Option<Init> {
+        let pid = fs::read_to_string(place.pid_file()).ok()?.trim().parse().ok()?;
+        Init::find(pid).filter(|init| place.cgroup().pids().contains(&init.pid))
+    }
+
+    /// Asks the job to end, and waits a little for it.
+    pub(crate) async fn stop(&self, place: &Place, init: Init) {
+        for pid in place.cgroup().pids().into_iter().filter(|pid| *pid != init.pid) {
+            if let Some(started) = process::start_time(pid) {
+                // One that has ended meanwhile is what is wanted.
+                let _ = process::signal(pid, started, Signal::SIGTERM);
+            }
+        }
+        let started = Instant::now();
+        while init.lives() && started.elapsed() < KINDNESS {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Removes the container with everything of its place. Goes on past errors and gives back the first.
+    ///
+    /// # Errors
+    /// Something could not be removed; asked again, it goes on where it stopped.
+    pub(crate) async fn remove(&self, place: &Place) -> Result<()> {
+        let cgroup = place.cgroup();
+        let mut first = cgroup.kill_all().map_err(Error::from);
+        let mut delete = self.runc(&place.directory().join("delete.log"));
+        delete.args(["delete", "--force", place.container()]).stdout(Stdio::null()).stderr(Stdio::null());
+        // A container that runc does not know is removed already.
+        let _ = tokio::time::timeout(RUN_LIMIT, delete.status()).await;
+        let outcomes = [
+            mount::unmount_below(&place.bundle()).map_err(Error::from),
+            place.net(0).teardown().await.map_err(Error::from),
+            mount::unmount_below(place.directory()).map_err(Error::from),
+            cgroup.remove().map_err(Error::from),
+            mount::remove_tree(place.directory()).map_err(Error::from),
+        ];
+        for outcome in outcomes {
+            if first.is_ok() {
+                first = outcome;
+            }
+        }
+        first
+    }
+
+    fn runc(&self, log: &Path) -> Command {
+        let mut command = self.tools.command("runc");
+        command.arg("--root").arg(&self.root).arg("--log").arg(log);
+        command
+    }
+}
+
+/// The exit code that the job left, if it did.
+pub(crate) fn exit_code(place: &Place) -> Option<i32> {
+    // The mount is gone after a restart of the machine; the layer below it is not.
+    [place.root(), place.upper()]
+        .iter()
+        .find_map(|root| fs::read_to_string(root.join(EXIT_CODE)).ok()?.trim().parse().ok())
+}
+
+/// The job's output so far.
+pub(crate) fn log_file(place: &Place) -> PathBuf {
+    place.upper().join(LOG)
+}
+
+async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -> Result<()> {
+    // Nothing of the agent's own is inherited: a job would keep it.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(Error::system(format!("run `{tool}`")))?;
+    let status = match tokio::time::timeout(limit, child.wait()).await {
+        Ok(status) => status.map_err(Error::system(format!("wait for `{tool}`")))?,
+        Err(_) => {
+            child.kill().await.map_err(Error::system(format!("end `{tool}`")))?;
+            return Err(Error::TimedOut(format!("`{tool}`")));
+        }
+    };
+    if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, said: errors(log) }) }
+}
+
+/// What a log says went wrong: CRIU's errors, or the last lines, also of runc's own log beside it.
+fn errors(log: &Path) -> String {
+    let texts =
+        [log.to_path_buf(), log.with_file_name("runc.log")].map(|path| fs::read_to_string(path).unwrap_or_default());
+    let mut lines: Vec<&str> = texts[0].lines().filter(|line| line.contains("Error (")).collect();
+    if lines.is_empty() {
+        lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("error")).collect();
+    }
+    lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+/// Whether a process has `path` in its arguments.
+fn someone_works_on(path: &Path) -> bool {
+    let wanted = path.as_os_str().as_encoded_bytes();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .any(|arguments| arguments.windows(wanted.len()).any(|window| window == wanted))
+}

@@ -1,0 +1,109 @@
+//! Where everything of one generation of a job lies, and under which names the kernel knows it.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use mooring_linux::cgroup::Cgroup;
+use mooring_linux::job_net::JobNet;
+use mooring_types::{Generation, JobId, MigrationId};
+
+/// The place of one generation of a job on this host.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    directory: PathBuf,
+    container: String,
+    cgroup: String,
+    interface: String,
+    address: Ipv4Addr,
+}
+
+impl Place {
+    /// The place of a generation of a job. `jobs` is where this agent keeps its jobs; `prefix` tells its interfaces from other agents'.
+    pub(crate) fn new(
+        jobs: &Path,
+        cgroup_parent: &str,
+        prefix: &str,
+        job: &JobId,
+        generation: Generation,
+        address: Ipv4Addr,
+    ) -> Self {
+        let [_, b, c, d] = address.octets();
+        Self {
+            directory: jobs.join(job.as_str()).join(format!("g{generation}")),
+            container: format!("{job}-{generation}"),
+            cgroup: format!("{}/{job}-{generation}", cgroup_parent.trim_matches('/')),
+            interface: format!("{prefix}j{b:02x}{c:02x}{d:02x}"),
+            address,
+        }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The container's id for runc.
+    pub(crate) fn container(&self) -> &str {
+        &self.container
+    }
+
+    pub(crate) fn cgroup_path(&self) -> String {
+        format!("/{}", self.cgroup)
+    }
+
+    pub(crate) fn cgroup(&self) -> Cgroup {
+        Cgroup::open(&self.cgroup)
+    }
+
+    pub(crate) fn address(&self) -> Ipv4Addr {
+        self.address
+    }
+
+    /// The host's end of the job's interface.
+    pub(crate) fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    pub(crate) fn net(&self, mtu: u32) -> JobNet {
+        JobNet { namespace: self.namespace(), host_interface: self.interface.clone(), address: self.address, mtu }
+    }
+
+    pub(crate) fn namespace(&self) -> PathBuf {
+        self.directory.join("netns")
+    }
+
+    pub(crate) fn bundle(&self) -> PathBuf {
+        self.directory.join("bundle")
+    }
+
+    /// The container's root as it is mounted.
+    pub(crate) fn root(&self) -> PathBuf {
+        self.bundle().join("rootfs")
+    }
+
+    /// The files that the job has changed.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.directory.join("upper")
+    }
+
+    /// The kernel's own part of the overlay.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// The CRIU images of one attempt.
+    pub(crate) fn images(&self, migration: &MigrationId) -> PathBuf {
+        self.directory.join(format!("images-{migration}"))
+    }
+
+    pub(crate) fn pid_file(&self) -> PathBuf {
+        self.directory.join("pid")
+    }
+
+    pub(crate) fn criu_config(&self) -> PathBuf {
+        self.directory.join("criu.conf")
+    }
+
+    pub(crate) fn criu_hook(&self) -> PathBuf {
+        self.directory.join("criu-hook")
+    }
+}

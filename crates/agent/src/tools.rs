@@ -1,0 +1,137 @@
+//! runc and CRIU: where they are and whether they do.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use mooring_types::host::Readiness;
+use tokio::process::Command;
+
+/// Where `scripts/setup` puts what the system's own packages are too old for.
+const PREFIX: &str = "/opt/mooring";
+const CHECK_LIMIT: Duration = Duration::from_secs(20);
+/// The oldest CRIU that can dump TCP sockets on kernels since 6.16.
+const CRIU_MIN: (u32, u32) = (4, 2);
+/// The oldest runc with time namespaces and `--manage-cgroups-mode ignore`.
+const RUNC_MIN: (u32, u32) = (1, 2);
+
+/// The two tools.
+#[derive(Debug, Clone)]
+pub(crate) struct Tools {
+    directory: Option<PathBuf>,
+}
+
+/// What the tools say of themselves.
+#[derive(Debug, Clone)]
+pub(crate) struct ToolFacts {
+    pub(crate) criu: String,
+    pub(crate) runc: String,
+    pub(crate) readiness: Readiness,
+}
+
+impl Tools {
+    /// The tools of `prefix`, or those of the usual prefix where it has them, or those on PATH.
+    pub(crate) fn find(prefix: Option<&Path>) -> Self {
+        let directory = prefix.unwrap_or(Path::new(PREFIX)).join("bin");
+        Self { directory: directory.join("runc").exists().then_some(directory) }
+    }
+
+    /// A command that finds the tools first.
+    pub(crate) fn command(&self, tool: &str) -> Command {
+        let program = self.directory.as_ref().map(|directory| directory.join(tool)).filter(|path| path.exists());
+        let mut command = Command::new(program.unwrap_or_else(|| PathBuf::from(tool)));
+        command.env("PATH", self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// PATH with the tools first: runc finds criu there.
+    pub(crate) fn path(&self) -> OsString {
+        let rest = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
+        let Some(directory) = &self.directory else { return rest };
+        let mut path = directory.clone().into_os_string();
+        path.push(":");
+        path.push(rest);
+        path
+    }
+
+    /// Asks both tools what they are and whether CRIU works on this kernel.
+    pub(crate) async fn facts(&self) -> ToolFacts {
+        let criu = self.version("criu").await;
+        let runc = self.version("runc").await;
+        let readiness = match self.refusal(&criu, &runc).await {
+            None => Readiness::Ready,
+            Some(reason) => Readiness::NotReady { reason },
+        };
+        ToolFacts { criu, runc, readiness }
+    }
+
+    async fn refusal(&self, criu: &str, runc: &str) -> Option<String> {
+        let too_old = |version: &str, least: (u32, u32)| parse(version).is_none_or(|found| found < least);
+        if runc.is_empty() {
+            return Some("runc is not installed: scripts/setup installs it".into());
+        }
+        if too_old(runc, RUNC_MIN) {
+            return Some(format!("runc {runc} is too old, 1.2 or newer is needed: scripts/setup installs it"));
+        }
+        if criu.is_empty() {
+            return Some("CRIU is not installed: scripts/setup installs it".into());
+        }
+        if too_old(criu, CRIU_MIN) {
+            return Some(format!("CRIU {criu} is too old, 4.2 or newer is needed: scripts/setup installs it"));
+        }
+        match self.output("criu", &["check"]).await {
+            Some((true, _)) => None,
+            Some((false, said)) => {
+                let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_owned();
+                Some(format!("`criu check` fails: {last}"))
+            }
+            None => Some("`criu check` does not end".into()),
+        }
+    }
+
+    async fn version(&self, tool: &str) -> String {
+        let said = self.output(tool, &["--version"]).await.filter(|(well, _)| *well).map(|(_, said)| said);
+        let word = said.as_deref().and_then(|said| {
+            said.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+        });
+        word.unwrap_or_default().to_owned()
+    }
+
+    async fn output(&self, tool: &str, arguments: &[&str]) -> Option<(bool, String)> {
+        let mut command = self.command(tool);
+        command.args(arguments).kill_on_drop(true);
+        let output = tokio::time::timeout(CHECK_LIMIT, command.output()).await.ok()?.ok()?;
+        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.push_str(&String::from_utf8_lossy(&output.stderr));
+        Some((output.status.success(), said))
+    }
+}
+
+fn parse(version: &str) -> Option<(u32, u32)> {
+    let mut numbers = version.split(|other: char| !other.is_ascii_digit());
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(parse("4.2.1"), Some((4, 2)));
+        assert_eq!(parse("1.10-rc.1"), Some((1, 10)));
+        assert!(parse("1.10") > parse("1.9"));
+        assert_eq!(parse(""), None);
+    }
+
+    #[tokio::test]
+    async fn a_host_without_criu_says_so() {
+        let empty = tempfile::tempdir().unwrap();
+        let bin = empty.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::os::unix::fs::symlink("/bin/false", bin.join("runc")).unwrap();
+        let facts = Tools::find(Some(empty.path())).facts().await;
+        assert!(matches!(facts.readiness, Readiness::NotReady { reason } if reason.contains("runc")));
+    }
+}
