@@ -1,0 +1,157 @@
+//! With which OpCenter a command talks, and as whom.
+//!
+//! | what | first of |
+//! |---|---|
+//! | address | `-a`, the session's, 127.0.0.1:8443 |
+//! | token | `-O`; a login with `-u` that ends with the command; the session's, if it is one of that address |
+//! | password | `-p`, `$MOORING_PASSWORD`, the terminal |
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mooring_api::view::LoginRequest;
+use mooring_api::{Client, ErrorCode};
+
+use crate::cli::Global;
+use crate::error::{self, LOGIN_HINT, Local};
+use crate::session::{Session, SessionFile};
+
+/// The address where nothing else is known.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
+/// The environment variable that has the password.
+const PASSWORD_VARIABLE: &str = "MOORING_PASSWORD";
+/// How long the end of an inline session may take.
+const LOGOUT_LIMIT: Duration = Duration::from_secs(2);
+
+/// A client that may speak, and whether its session ends with the command.
+pub(crate) struct Access {
+    client: Client,
+    inline: bool,
+}
+
+impl Access {
+    /// Finds out where and as whom, and logs in if that was asked for.
+    pub(crate) async fn open(global: &Global) -> Result<Self> {
+        let session = session(global)?;
+        let client = Client::new(&address(global, session.as_ref()))?;
+        if let Some(token) = &global.token {
+            return Ok(Self { client: client.with_token(token), inline: false });
+        }
+        if global.username.is_some() || global.password.is_some() {
+            let answer = client.login(&credentials(global)?).await?;
+            return Ok(Self { client: client.with_token(answer.token), inline: true });
+        }
+        // A token goes nowhere but to whom gave it.
+        let token = session.filter(|session| same_address(&session.address, client.address()));
+        let token = token.ok_or_else(|| {
+            error::refused(ErrorCode::Unauthenticated, format!("no session at {}", client.address()), LOGIN_HINT)
+        })?;
+        Ok(Self { client: client.with_token(token.token), inline: false })
+    }
+
+    /// The client.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Ends the session of an inline login. One that can't be ended ends by itself when it has been idle.
+    pub(crate) async fn close(self) {
+        if self.inline {
+            let _ = tokio::time::timeout(LOGOUT_LIMIT, self.client.logout()).await;
+        }
+    }
+}
+
+/// A client without a token.
+pub(crate) fn stranger(global: &Global) -> Result<Client> {
+    Ok(Client::new(&address(global, session(global).ok().flatten().as_ref()))?)
+}
+
+/// User and password, asked for where they were not given.
+pub(crate) fn credentials(global: &Global) -> Result<LoginRequest> {
+    let username = match &global.username {
+        Some(username) => username.clone(),
+        None => ask_username()?,
+    };
+    let password = match (&global.password, std::env::var(PASSWORD_VARIABLE)) {
+        (Some(password), _) => password.clone(),
+        (None, Ok(password)) => password,
+        (None, Err(_)) => ask_password(&username)?,
+    };
+    Ok(LoginRequest { username, password })
+}
+
+/// The address as it is kept and compared: without the scheme that is assumed anyway.
+pub(crate) fn short_address(address: &str) -> &str {
+    let address = address.trim_end_matches('/');
+    address.strip_prefix("http://").unwrap_or(address)
+}
+
+/// The kept session, read only if something of it may be needed.
+fn session(global: &Global) -> Result<Option<Session>> {
+    let given = global.address.is_some() && (global.token.is_some() || global.username.is_some());
+    if given || std::env::var_os("HOME").is_none() {
+        return Ok(None);
+    }
+    SessionFile::of_user()?.load()
+}
+
+fn address(global: &Global, session: Option<&Session>) -> String {
+    let kept = || session.map(|session| session.address.clone());
+    global.address.clone().or_else(kept).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
+}
+
+fn same_address(one: &str, other: &str) -> bool {
+    short_address(one) == short_address(other)
+}
+
+fn ask_username() -> Result<String> {
+    if !io::stdin().is_terminal() {
+        return Err(Local::new("no user name", "give it with `-u`").into());
+    }
+    // Without a stderr there is nobody to be asked, and the answer stays empty.
+    let _ = write!(io::stderr().lock(), "user name: ");
+    let mut name = String::new();
+    io::stdin().read_line(&mut name).context("can't read the user name")?;
+    match name.trim() {
+        "" => Err(Local::new("no user name", "give it with `-u`").into()),
+        name => Ok(name.to_owned()),
+    }
+}
+
+fn ask_password(username: &str) -> Result<String> {
+    rpassword::prompt_password(format!("password of {username}: ")).map_err(|_| {
+        Local::new("no password, and no terminal to ask for it", "give it with `-p` or in $MOORING_PASSWORD").into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn global(line: &str) -> Global {
+        Cli::try_parse_from(line.split(' ')).unwrap().global
+    }
+
+    fn kept() -> Session {
+        Session { address: "10.0.0.5:8443".into(), username: "admin".into(), token: "t".into() }
+    }
+
+    #[test]
+    fn the_flag_beats_the_session_and_the_session_the_default() {
+        assert_eq!(address(&global("float -a x:1 list"), Some(&kept())), "x:1");
+        assert_eq!(address(&global("float list"), Some(&kept())), "10.0.0.5:8443");
+        assert_eq!(address(&global("float list"), None), DEFAULT_ADDRESS);
+    }
+
+    #[test]
+    fn an_address_is_the_same_with_and_without_the_assumed_scheme() {
+        assert!(same_address("10.0.0.5:8443", "http://10.0.0.5:8443/"));
+        assert!(!same_address("10.0.0.5:8443", "https://10.0.0.5:8443"));
+        assert!(!same_address("10.0.0.5:8443", "10.0.0.6:8443"));
+    }
+}

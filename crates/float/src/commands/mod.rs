@@ -1,0 +1,55 @@
+//! What the commands do, a module for each noun.
+//!
+//! A command is given a client that is logged in and a [`Printer`]. It changes nothing before its arguments have been read, and a
+//! record that it prints is the one that OpCenter answered with.
+
+pub(crate) mod auth;
+pub(crate) mod gateway;
+pub(crate) mod host;
+pub(crate) mod job;
+pub(crate) mod log;
+pub(crate) mod migrate;
+pub(crate) mod program;
+pub(crate) mod submit;
+
+use anyhow::Result;
+use mooring_api::Client;
+
+use crate::access::Access;
+use crate::cli::{Command, Global};
+use crate::printer::Printer;
+
+/// Runs a command that talks with OpCenter.
+pub(crate) async fn run(command: Command, global: &Global, printer: &Printer) -> Result<()> {
+    match command {
+        Command::Login(args) => auth::login(args, global, printer).await,
+        Command::Logout => auth::logout(global, printer).await,
+        Command::Version => program::version(global, printer).await,
+        command => {
+            let access = Access::open(global).await?;
+            let outcome = run_logged_in(command, access.client(), printer).await;
+            access.close().await;
+            outcome
+        }
+    }
+}
+
+async fn run_logged_in(command: Command, client: &Client, printer: &Printer) -> Result<()> {
+    match command {
+        Command::Submit(args) => submit::submit(args, client, printer).await,
+        Command::List(args) => job::list(&args, client, printer).await,
+        Command::Show(args) => job::show(&args, client, printer).await,
+        Command::Migrate(args) => migrate::migrate(args, client, printer).await,
+        Command::Cancel(args) => job::cancel(&args, client, printer).await,
+        Command::Log(args) => log::log(args, client, printer).await,
+        Command::Hosts => host::list(client, printer).await,
+        Command::Gateway(args) => gateway::gateway(args, client, printer).await,
+        Command::Login(_)
+        | Command::Logout
+        | Command::Version
+        | Command::Server(_)
+        | Command::Up(_)
+        | Command::Completion { .. }
+        | Command::CriuHook { .. } => unreachable!("`main` and `run` have taken these"),
+    }
+}

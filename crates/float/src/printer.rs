@@ -1,0 +1,189 @@
+//! The only way to stdout: one value in the format that was asked for, or text as it is.
+//!
+//! YAML and JSON carry every key in the order of the API's types; a table carries what one looks at. An empty list is `[]` in JSON and
+//! a sentence like `No jobs` elsewhere.
+
+use std::io::{self, IsTerminal, Write};
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use serde::Serialize;
+
+use crate::table::{self, Tabular};
+
+/// The output's format. The variants have no help of their own, which keeps the help of every command short.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Json,
+    #[default]
+    Yaml,
+    Table,
+}
+
+/// Writes what a command found out.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Printer {
+    format: Format,
+}
+
+/// A write to stdout failed.
+#[derive(Debug)]
+pub(crate) struct PrintError(io::Error);
+
+impl PrintError {
+    /// Whether who read stdout has gone away, like `head`.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl std::fmt::Display for PrintError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("can't write to stdout")
+    }
+}
+
+impl std::error::Error for PrintError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+impl Printer {
+    /// A printer of that format.
+    pub(crate) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    /// Prints one object.
+    pub(crate) fn object(&self, object: &impl Serialize) -> Result<()> {
+        self.raw(&self.render_object(object)?)
+    }
+
+    /// Prints a list.
+    pub(crate) fn list<T: Tabular>(&self, items: &[T]) -> Result<()> {
+        self.raw(&self.render_list(items)?)
+    }
+
+    /// Prints a line of text, whatever the format.
+    pub(crate) fn line(&self, text: &str) -> Result<()> {
+        self.raw(&format!("{text}\n"))
+    }
+
+    /// Prints text as it is, at once.
+    pub(crate) fn raw(&self, text: &str) -> Result<()> {
+        let mut stdout = io::stdout().lock();
+        Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(PrintError)?)
+    }
+
+    /// Tells the user something that is no data: a line on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        // Nobody reads stderr: nobody misses the note.
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
+    /// Whether someone watches stderr as it grows.
+    pub(crate) fn is_watched(&self) -> bool {
+        io::stderr().is_terminal()
+    }
+
+    fn render_object(&self, object: &impl Serialize) -> Result<String> {
+        match self.format {
+            Format::Json => json(object),
+            Format::Yaml => yaml(object),
+            Format::Table => table::of_object(object),
+        }
+    }
+
+    fn render_list<T: Tabular>(&self, items: &[T]) -> Result<String> {
+        match self.format {
+            Format::Json => json(items),
+            _ if items.is_empty() => Ok(format!("{}\n", T::NONE)),
+            Format::Yaml => yaml(items),
+            Format::Table => Ok(table::of_list(items)),
+        }
+    }
+}
+
+fn json(value: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").context("can't write the answer as JSON")
+}
+
+fn yaml(value: &(impl Serialize + ?Sized)) -> Result<String> {
+    serde_norway::to_string(value).context("can't write the answer as YAML")
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView};
+
+    use super::*;
+    use crate::samples;
+
+    const ALL: [Format; 3] = [Format::Json, Format::Yaml, Format::Table];
+
+    fn name(noun: &str, format: Format) -> String {
+        format!("{noun}-{}", format!("{format:?}").to_lowercase())
+    }
+
+    #[test]
+    fn a_job() {
+        for format in ALL {
+            let text = Printer::new(format).render_object(&samples::moved_job()).unwrap();
+            assert_snapshot!(name("job", format), text);
+        }
+    }
+
+    #[test]
+    fn jobs() {
+        for format in ALL {
+            let text = Printer::new(format).render_list(&[samples::moved_job(), samples::new_job()]).unwrap();
+            assert_snapshot!(name("jobs", format), text);
+        }
+    }
+
+    #[test]
+    fn a_gateway() {
+        for format in ALL {
+            let text = Printer::new(format).render_object(&samples::gateway()).unwrap();
+            assert_snapshot!(name("gateway", format), text);
+        }
+    }
+
+    #[test]
+    fn gateways_connections_hosts_and_events() {
+        let printer = Printer::new(Format::Table);
+        assert_snapshot!("gateways-table", printer.render_list(&[samples::gateway()]).unwrap());
+        assert_snapshot!("connections-table", printer.render_list(&samples::gateway().connections).unwrap());
+        assert_snapshot!("hosts-table", printer.render_list(&samples::hosts()).unwrap());
+        assert_snapshot!("events-table", printer.render_list(&samples::events()).unwrap());
+    }
+
+    #[test]
+    fn an_empty_list_is_a_sentence_or_brackets() {
+        fn check<T: Tabular>(sentence: &str) {
+            for format in [Format::Yaml, Format::Table] {
+                assert_eq!(Printer::new(format).render_list::<T>(&[]).unwrap(), format!("{sentence}\n"));
+            }
+            assert_eq!(Printer::new(Format::Json).render_list::<T>(&[]).unwrap(), "[]\n");
+        }
+        check::<JobView>("No jobs");
+        check::<GatewayView>("No gateways");
+        check::<HostView>("No hosts");
+        check::<ConnectionView>("No connections");
+        check::<EventView>("No events");
+    }
+
+    #[test]
+    fn scripts_find_the_id_first_and_the_address_as_the_fourth_word() {
+        let text = Printer::new(Format::Yaml).render_object(&samples::moved_job()).unwrap();
+        assert!(text.starts_with("id: uqaj8l6a407u88v0106ol\n"));
+        let mut after = text.lines().skip_while(|line| *line != "portMappings:");
+        let mapping = after.nth(1).unwrap();
+        assert_eq!(mapping.split_whitespace().nth(3), Some("198.18.0.1:10000"));
+        let text = Printer::new(Format::Table).render_list(&[samples::moved_job()]).unwrap();
+        let row = text.lines().find(|line| line.contains("uqaj8l6a407u88v0106ol")).unwrap();
+        assert_eq!(row.split_whitespace().nth(3), Some("notebook"));
+    }
+}

@@ -1,0 +1,151 @@
+//! Values for the tests of what is printed.
+
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView};
+use mooring_api::watch::ClientObservation;
+use mooring_types::gateway::{GatewayStatus, Protocol};
+use mooring_types::host::HostRole;
+use mooring_types::job::JobStatus;
+use mooring_types::migration::{Phase, PhaseTime};
+
+/// A job that has just been submitted.
+pub(crate) fn new_job() -> JobView {
+    JobView {
+        id: "4bzixxwu6l5iocsqemd63".parse().unwrap(),
+        name: "calm-otter".into(),
+        working_host: String::new(),
+        host_name: String::new(),
+        user: "alice".into(),
+        image: "dir:/".into(),
+        status: JobStatus::Submitted,
+        category: JobStatus::Submitted.category(),
+        status_reason: String::new(),
+        submit_time: "2026-08-01T12:30:00.25Z".parse().unwrap(),
+        exec_time: None,
+        end_time: None,
+        last_update: "2026-08-01T12:30:00.25Z".parse().unwrap(),
+        duration: "0s".into(),
+        rc: String::new(),
+        cpu: 1,
+        mem_gb: 2.0,
+        address: String::new(),
+        generation: 0,
+        port_mappings: Vec::new(),
+        access_urls: Vec::new(),
+        publish: Vec::new(),
+        env: [].into(),
+        migrations: Vec::new(),
+    }
+}
+
+/// A job that is connected and has been moved.
+pub(crate) fn moved_job() -> JobView {
+    JobView {
+        id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
+        name: "notebook".into(),
+        working_host: "198.18.0.3 (2Core4GB)".into(),
+        host_name: "host-2".into(),
+        user: "admin".into(),
+        status: JobStatus::Executing,
+        category: JobStatus::Executing.category(),
+        submit_time: "2026-08-01T12:00:00Z".parse().unwrap(),
+        exec_time: Some("2026-08-01T12:00:04.5Z".parse().unwrap()),
+        last_update: "2026-08-01T12:20:00Z".parse().unwrap(),
+        duration: "32m10s".into(),
+        cpu: 2,
+        mem_gb: 4.0,
+        address: "100.64.0.2".into(),
+        generation: 2,
+        port_mappings: vec!["8888 -> 198.18.0.1:10000".into(), "22 -> 198.18.0.1:10001".into()],
+        access_urls: vec!["http://198.18.0.1:10000/lab?token=f00".into(), "http://198.18.0.1:10001/".into()],
+        publish: vec!["8888:8888".into(), "22:22".into()],
+        env: [("LANG".into(), "C.UTF-8".into()), ("JUPYTER_TOKEN".into(), "********".into())].into(),
+        migrations: vec![MigrationView {
+            id: "m-a407u88v0106oluqaj8l6".parse().unwrap(),
+            from: "host-1".into(),
+            to: "host-2".into(),
+            start_time: "2026-08-01T12:19:58Z".parse().unwrap(),
+            reason: "requested by admin".into(),
+            outcome: "succeeded".into(),
+            phases: vec![
+                PhaseTime { name: Phase::Freeze, seconds: 0.061 },
+                PhaseTime { name: Phase::Restore, seconds: 0.094 },
+            ],
+            pause_seconds: 0.21,
+            bytes_moved: 96_468_992,
+        }],
+        ..new_job()
+    }
+}
+
+/// A gateway with a client.
+pub(crate) fn gateway() -> GatewayView {
+    GatewayView {
+        id: "g-sidlpgb7oi9p48kxycpmn".parse().unwrap(),
+        name: "lab".into(),
+        status: GatewayStatus::Running,
+        address: "198.18.0.1".into(),
+        port_range: "10000:10500".into(),
+        cpu: 1,
+        mem_gb: 1.0,
+        host_name: "gateways".into(),
+        create_time: "2026-08-01T11:59:00Z".parse().unwrap(),
+        connections: vec![ConnectionView {
+            job_id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
+            job_name: "notebook".into(),
+            target_port: 8888,
+            gateway_port: 10_000,
+            access_url: "http://198.18.0.1:10000/lab?token=f00".into(),
+            state: "open".into(),
+            protocol: Protocol::Auto,
+            clients: vec![ClientObservation {
+                address: "198.18.0.1:51234".parse().unwrap(),
+                connected_at: "2026-08-01T12:01:00Z".parse().unwrap(),
+                bytes_in: 1_234,
+                bytes_out: 56_789,
+            }],
+        }],
+    }
+}
+
+/// A host that is ready and one that is not.
+pub(crate) fn hosts() -> Vec<HostView> {
+    let ready = HostView {
+        id: "h-106oluqaj8l6a407u88v0".parse().unwrap(),
+        name: "host-1".into(),
+        address: "198.18.0.2".into(),
+        status: "ready".into(),
+        role: HostRole::Jobs,
+        cores: 4,
+        mem_gb: 8.0,
+        cores_used: 2,
+        mem_gb_used: 4.0,
+        kernel: "6.12.0".into(),
+        criu: "4.2".into(),
+        runc: "1.3.0".into(),
+        jobs: 1,
+        last_seen: None,
+    };
+    let lost = HostView {
+        id: "h-206oluqaj8l6a407u88v0".parse().unwrap(),
+        name: "host-2".into(),
+        status: "notReady: CRIU is missing".into(),
+        criu: String::new(),
+        jobs: 0,
+        ..ready.clone()
+    };
+    vec![ready, lost]
+}
+
+/// The beginning of a job's event log.
+pub(crate) fn events() -> Vec<EventView> {
+    let event = |time: &str, kind: &str, message: &str| EventView {
+        time: time.parse().unwrap(),
+        kind: kind.into(),
+        message: message.into(),
+    };
+    vec![
+        event("2026-08-01T12:00:00Z", "status", "Submitted"),
+        event("2026-08-01T12:00:04.5Z", "status", "Executing"),
+        event("2026-08-01T12:19:58.001Z", "note", "two\nlines"),
+    ]
+}

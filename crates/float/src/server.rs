@@ -1,0 +1,245 @@
+//! `float server`: the daemons.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Subcommand, ValueEnum};
+use mooring_api::watch::Backend;
+use mooring_ops::Lifecycle;
+use mooring_types::address::Overlay;
+use mooring_types::host::HostRole;
+use mooring_types::{GatewayId, Name};
+
+/// Where `scripts/setup` puts JupyterLab.
+pub(crate) const JUPYTER: &str = "/opt/mooring/jupyter";
+
+/// A daemon to run.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    server: Server,
+}
+
+/// A daemon.
+#[derive(Debug, Subcommand)]
+enum Server {
+    /// The control plane: API, placement, reconciler
+    Opcenter(OpCenter),
+    /// The agent of a host: runs and moves jobs, starts gateways (needs root)
+    Agent(Box<Agent>),
+    /// A gateway; agents start it for the gateways placed on their host
+    Gateway(Gateway),
+}
+
+/// How hosts reach each other's jobs.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum BackendName {
+    /// VXLAN: any trusted IP network
+    #[default]
+    Vxlan,
+    /// Plain routes: hosts on one subnet
+    Direct,
+    /// WireGuard: encrypted
+    Wireguard,
+}
+
+impl From<BackendName> for Backend {
+    fn from(name: BackendName) -> Self {
+        match name {
+            BackendName::Vxlan => Self::Vxlan,
+            BackendName::Direct => Self::Direct,
+            BackendName::Wireguard => Self::Wireguard,
+        }
+    }
+}
+
+/// What a host offers itself for.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+enum RoleName {
+    /// Jobs
+    Jobs,
+    /// Gateways
+    Gateways,
+    /// Both
+    #[default]
+    Both,
+}
+
+impl From<RoleName> for HostRole {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Jobs => Self::Jobs,
+            RoleName::Gateways => Self::Gateways,
+            RoleName::Both => Self::Both,
+        }
+    }
+}
+
+/// What OpCenter is started with.
+#[derive(Debug, clap::Args)]
+struct OpCenter {
+    /// Where its state is kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/mooring/opcenter")]
+    state_dir: PathBuf,
+    /// Where it listens; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
+    listen: Vec<SocketAddr>,
+    /// How hosts reach each other's jobs
+    #[arg(long, value_enum, default_value_t)]
+    backend: BackendName,
+    /// The addresses of jobs and hosts in the overlay, a prefix of /15 or shorter
+    #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/10")]
+    overlay: ipnet::Ipv4Net,
+    /// JupyterLab's virtual environment, for the template `jupyter`
+    #[arg(long, value_name = "DIR", default_value = JUPYTER)]
+    jupyter: PathBuf,
+}
+
+/// What an agent is started with.
+#[derive(Debug, clap::Args)]
+struct Agent {
+    /// OpCenter's address
+    #[arg(long, value_name = "URL")]
+    opcenter: String,
+    /// A file with the cluster's join token: `join-token` of OpCenter's state directory
+    #[arg(long, value_name = "FILE")]
+    join_token_file: PathBuf,
+    /// The host's name
+    #[arg(long)]
+    name: Name,
+    /// What it offers itself for
+    #[arg(long, value_enum, default_value_t)]
+    role: RoleName,
+    /// The address by which other hosts reach it
+    #[arg(long, value_name = "ADDRESS")]
+    underlay: Ipv4Addr,
+    /// The address by which clients reach its gateways; that of --underlay when absent
+    #[arg(long, value_name = "ADDRESS")]
+    public_address: Option<IpAddr>,
+    /// The port on which it takes capsules; 0 for any
+    #[arg(long, value_name = "PORT", default_value_t = 7443)]
+    move_port: u16,
+    /// Where its state and its jobs are kept
+    #[arg(long, value_name = "DIR", default_value = "/var/lib/mooring/agent")]
+    state_dir: PathBuf,
+    /// What its network devices are named after
+    #[arg(long, value_name = "PREFIX", default_value = "mr")]
+    device_prefix: String,
+    /// The control group above those of its jobs and gateways
+    #[arg(long, value_name = "PATH", default_value = "mooring")]
+    cgroup_parent: String,
+    /// How many cores it offers; all when absent
+    #[arg(long)]
+    cores: Option<u32>,
+    /// How much memory in GB it offers; all when absent
+    #[arg(long, value_name = "GB")]
+    mem: Option<f64>,
+    /// Where bin/runc and bin/criu are; /opt/mooring or PATH when absent
+    #[arg(long, value_name = "DIR")]
+    tools: Option<PathBuf>,
+    /// By how many seconds the clocks of new jobs are ahead of this machine's
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]
+    clock_offset: i64,
+    /// Checkpoint the jobs and stop the gateways when the agent is stopped, instead of leaving them running
+    #[arg(long)]
+    park: bool,
+    /// A directory that jobs on a `dir:` image do not see; may be given several times
+    #[arg(long, value_name = "DIR")]
+    hide: Vec<PathBuf>,
+}
+
+/// What a gateway is started with.
+#[derive(Debug, clap::Args)]
+struct Gateway {
+    /// OpCenter's address
+    #[arg(long, value_name = "URL")]
+    opcenter: String,
+    /// Which gateway this is
+    #[arg(long, value_name = "ID")]
+    gateway: GatewayId,
+    /// Its token
+    #[arg(long, env = mooring_agent::TOKEN_VARIABLE, hide_env_values = true)]
+    token: String,
+    /// Where the last good configuration is kept
+    #[arg(long, value_name = "DIR")]
+    state_dir: PathBuf,
+}
+
+/// Runs a daemon until it is asked to stop.
+pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+    mooring_ops::log::init("info,boringtun=off");
+    let lifecycle = Lifecycle::new();
+    let well = match args.server {
+        Server::Opcenter(arguments) => {
+            let config = mooring_opcenter::Config {
+                state_dir: arguments.state_dir,
+                listen: arguments.listen,
+                overlay: Overlay::new(arguments.overlay)?,
+                backend: arguments.backend.into(),
+                jupyter: arguments.jupyter,
+            };
+            serve(&lifecycle, mooring_opcenter::run(config, lifecycle.clone())).await?
+        }
+        Server::Agent(arguments) => {
+            let config = agent(*arguments)?;
+            serve(&lifecycle, mooring_agent::run(config, lifecycle.clone())).await?
+        }
+        Server::Gateway(arguments) => {
+            let config = mooring_gateway::Config {
+                opcenter: arguments.opcenter,
+                gateway: arguments.gateway,
+                token: arguments.token,
+                state_dir: arguments.state_dir,
+            };
+            serve(&lifecycle, mooring_gateway::run(config, lifecycle.clone())).await?
+        }
+    };
+    anyhow::ensure!(well, "a task panicked: the log says where");
+    Ok(())
+}
+
+fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
+    anyhow::ensure!(
+        nix::unistd::geteuid().is_root(),
+        "an agent needs root: it makes network namespaces and containers"
+    );
+    let token = std::fs::read_to_string(&arguments.join_token_file)
+        .with_context(|| format!("can't read the join token from {}", arguments.join_token_file.display()))?;
+    let mut hidden = arguments.hide;
+    hidden.push(arguments.state_dir.clone());
+    Ok(mooring_agent::Config {
+        opcenter: arguments.opcenter,
+        join_token: token.trim().to_owned(),
+        name: arguments.name,
+        role: arguments.role.into(),
+        underlay: arguments.underlay,
+        public_address: arguments.public_address.unwrap_or_else(|| arguments.underlay.into()),
+        move_port: arguments.move_port,
+        state_dir: arguments.state_dir,
+        device_prefix: arguments.device_prefix,
+        cgroup_parent: arguments.cgroup_parent,
+        cores: arguments.cores,
+        mem_gb: arguments.mem,
+        float: std::env::current_exe().context("can't find this program's own file")?,
+        tools: arguments.tools,
+        clock_offset_seconds: arguments.clock_offset,
+        park: arguments.park,
+        hidden,
+    })
+}
+
+/// Runs a daemon beside the wait for signals: when either ends, the other is asked to.
+async fn serve<E>(lifecycle: &Lifecycle, daemon: impl Future<Output = Result<(), E>>) -> anyhow::Result<bool>
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    let daemon = async {
+        let outcome = daemon.await;
+        lifecycle.stop();
+        outcome
+    };
+    let (outcome, stopped) = tokio::join!(daemon, lifecycle.run_until_stopped());
+    outcome?;
+    Ok(stopped?)
+}

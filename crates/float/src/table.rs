@@ -1,0 +1,171 @@
+//! Tables: ASCII, capital headers, `|` between the columns, one word where a script may count words.
+
+use anyhow::{Context, Result};
+use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView};
+use mooring_types::Timestamp;
+use serde::Serialize;
+use serde_norway::Value;
+
+/// What can be a row.
+pub(crate) trait Tabular: Serialize {
+    /// What is said where there is none.
+    const NONE: &'static str;
+    /// The headers.
+    const COLUMNS: &'static [&'static str];
+
+    /// One cell for each header.
+    fn row(&self) -> Vec<String>;
+}
+
+impl Tabular for JobView {
+    const NONE: &'static str = "No jobs";
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "NAME", "HOST", "USER", "STATUS", "SUBMITTED", "DURATION", "PORTS"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.host_name.clone(),
+            self.user.clone(),
+            self.status.to_string(),
+            seconds(self.submit_time),
+            self.duration.clone(),
+            self.port_mappings.join(", "),
+        ]
+    }
+}
+
+impl Tabular for GatewayView {
+    const NONE: &'static str = "No gateways";
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "NAME", "STATUS", "ADDRESS", "PORT RANGE", "HOST", "CONNECTIONS", "CREATED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            word(&self.status),
+            self.address.clone(),
+            self.port_range.clone(),
+            self.host_name.clone(),
+            self.connections.len().to_string(),
+            seconds(self.create_time),
+        ]
+    }
+}
+
+impl Tabular for ConnectionView {
+    const NONE: &'static str = "No connections";
+    const COLUMNS: &'static [&'static str] =
+        &["JOB ID", "JOB NAME", "TARGET PORT", "GATEWAY PORT", "STATE", "CLIENTS", "ACCESS URL"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.job_id.to_string(),
+            self.job_name.clone(),
+            self.target_port.to_string(),
+            self.gateway_port.to_string(),
+            self.state.clone(),
+            self.clients.len().to_string(),
+            self.access_url.clone(),
+        ]
+    }
+}
+
+impl Tabular for HostView {
+    const NONE: &'static str = "No hosts";
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "NAME", "ADDRESS", "STATUS", "ROLE", "JOBS", "CPU USED", "GB USED", "KERNEL", "CRIU", "RUNC"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.address.clone(),
+            self.status.clone(),
+            word(&self.role),
+            self.jobs.to_string(),
+            format!("{}/{}", self.cores_used, self.cores),
+            format!("{:.1}/{:.1}", self.mem_gb_used, self.mem_gb),
+            self.kernel.clone(),
+            self.criu.clone(),
+            self.runc.clone(),
+        ]
+    }
+}
+
+impl Tabular for EventView {
+    const NONE: &'static str = "No events";
+    const COLUMNS: &'static [&'static str] = &["TIME", "KIND", "MESSAGE"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), self.kind.clone(), self.message.clone()]
+    }
+}
+
+/// A row for each item.
+pub(crate) fn of_list<T: Tabular>(items: &[T]) -> String {
+    let mut table = empty();
+    table.set_header(T::COLUMNS);
+    for item in items {
+        table.add_row(item.row().iter().map(|cell| Cell::new(filled(cell))));
+    }
+    format!("{table}\n")
+}
+
+/// A row for each key; what is not one value is written as YAML in its cell.
+pub(crate) fn of_object(object: &impl Serialize) -> Result<String> {
+    let value = serde_norway::to_value(object).context("can't take the answer apart")?;
+    let mut table = empty();
+    table.set_header(["KEY", "VALUE"]);
+    if let Value::Mapping(keys) = value {
+        for (key, value) in keys {
+            table.add_row([text(&key)?, text(&value)?]);
+        }
+    }
+    Ok(format!("{table}\n"))
+}
+
+fn empty() -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::ASCII_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_style(TableComponent::HeaderLines, '-').set_style(TableComponent::MiddleHeaderIntersections, '+');
+    table
+}
+
+fn text(value: &Value) -> Result<String> {
+    Ok(match value {
+        Value::Null => "-".into(),
+        Value::Bool(value) => value.to_string(),
+        Value::Number(value) => value.to_string(),
+        Value::String(value) => filled(value),
+        Value::Sequence(items) if items.is_empty() => "-".into(),
+        Value::Mapping(keys) if keys.is_empty() => "-".into(),
+        Value::Sequence(items) if items.iter().all(Value::is_string) => {
+            items.iter().map(text).collect::<Result<Vec<_>>>()?.join("\n")
+        }
+        nested => serde_norway::to_string(nested).context("can't write the answer as YAML")?.trim_end().to_owned(),
+    })
+}
+
+/// An empty cell would shift the words that scripts count; a control character would break the row.
+fn filled(cell: &str) -> String {
+    if cell.is_empty() {
+        return "-".into();
+    }
+    cell.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
+}
+
+/// A value that is one word on the wire.
+fn word(value: &impl Serialize) -> String {
+    match serde_norway::to_value(value) {
+        Ok(Value::String(word)) => word,
+        _ => String::new(),
+    }
+}
+
+fn seconds(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}

@@ -1,0 +1,135 @@
+//! The daemons of `float up`: started, started again when they die, stopped in order.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context;
+use mooring_linux::{netns, process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// How long a daemon that died is left before it is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+/// How long a daemon may take to stop: an agent checkpoints its jobs.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// A daemon to be run.
+#[derive(Debug)]
+pub(crate) struct Daemon {
+    name: String,
+    arguments: Vec<std::ffi::OsString>,
+    namespace: Option<PathBuf>,
+}
+
+impl Daemon {
+    pub(crate) fn new(name: &str, arguments: &[&str]) -> Self {
+        Self { name: name.to_owned(), arguments: arguments.iter().map(Into::into).collect(), namespace: None }
+    }
+
+    pub(crate) fn option(&mut self, name: &str, value: &str) -> &mut Self {
+        self.arguments.extend([name.into(), value.into()]);
+        self
+    }
+
+    pub(crate) fn path(&mut self, name: &str, value: &Path) -> &mut Self {
+        self.arguments.extend([name.into(), value.into()]);
+        self
+    }
+
+    pub(crate) fn flag(&mut self, name: &str) -> &mut Self {
+        self.arguments.push(name.into());
+        self
+    }
+
+    pub(crate) fn inside(&mut self, namespace: PathBuf) -> &mut Self {
+        self.namespace = Some(namespace);
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Running {
+    daemon: Daemon,
+    child: Option<Child>,
+    again: Instant,
+}
+
+/// The daemons that run.
+#[derive(Debug)]
+pub(crate) struct Supervisor {
+    logs: PathBuf,
+    program: PathBuf,
+    running: Vec<Running>,
+}
+
+impl Supervisor {
+    pub(crate) fn new(logs: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(logs).with_context(|| format!("can't make {}", logs.display()))?;
+        let program = std::env::current_exe().context("can't find this program's own file")?;
+        Ok(Self { logs: logs.to_owned(), program, running: Vec::new() })
+    }
+
+    /// Starts a daemon and keeps it running. Called from the main thread, whose end is the daemons' end.
+    pub(crate) fn start(&mut self, daemon: Daemon) -> anyhow::Result<()> {
+        let child = Some(self.spawn(&daemon)?);
+        self.running.push(Running { daemon, child, again: Instant::now() });
+        Ok(())
+    }
+
+    /// Starts again what has died, for a while.
+    pub(crate) async fn watch_until(&mut self, pause: Duration) -> anyhow::Result<()> {
+        tokio::time::sleep(pause).await;
+        for index in 0..self.running.len() {
+            let one = &mut self.running[index];
+            let ended = one.child.as_mut().map(Child::try_wait).transpose()?.flatten();
+            if ended.is_some() {
+                (one.child, one.again) = (None, Instant::now() + RESTART_PAUSE);
+            }
+            if one.child.is_none() && one.again <= Instant::now() {
+                let child = self.spawn(&self.running[index].daemon)?;
+                self.running[index].child = Some(child);
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops all but the first at once, then the first, which all others report to.
+    pub(crate) async fn stop(mut self) {
+        let rest = self.running.split_off(self.running.len().min(1));
+        for group in [rest, self.running] {
+            let mut children: Vec<Child> = group.into_iter().filter_map(|one| one.child).collect();
+            for pid in children.iter().filter_map(Child::id) {
+                // One that has ended meanwhile is what is wanted.
+                let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
+            }
+            for child in &mut children {
+                if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
+                    // What does not stop is ended; its state survives that.
+                    let _ = child.kill().await;
+                }
+            }
+        }
+    }
+
+    fn spawn(&self, daemon: &Daemon) -> anyhow::Result<Child> {
+        let path = self.logs.join(format!("{}.log", daemon.name));
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&path)
+            .with_context(|| format!("can't open {}", path.display()))?;
+        let mut command = std::process::Command::new(&self.program);
+        command.args(&daemon.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        if let Some(namespace) = &daemon.namespace {
+            netns::enter_command(&mut command, namespace)?;
+        }
+        // The terminal's Ctrl-C is for this process; it stops the others in their order.
+        process::new_session(&mut command);
+        process::die_with_parent(&mut command);
+        Command::from(command).spawn().with_context(|| format!("can't start {}", daemon.name))
+    }
+}

@@ -1,0 +1,154 @@
+//! The program as it is run: its help, its exit codes, what it says where. Snapshots of the help are found by walking it, so that a
+//! new command is in here by itself.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Command, Output, Stdio};
+
+/// Nobody listens here: the port is reserved and the address this machine's own.
+const NOWHERE: &str = "127.0.0.1:1";
+
+fn float(home: &std::path::Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_float"));
+    command.env_clear().env("HOME", home).env("COLUMNS", "100").stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    let home = tempfile::tempdir().expect("a temporary directory");
+    float(home.path()).args(arguments).output().expect("the program runs")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).expect("UTF-8")
+}
+
+/// The commands that a help text lists.
+fn commands(help: &str) -> Vec<&str> {
+    let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with("  "));
+    let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    names.filter(|name| *name != "help").collect()
+}
+
+fn walk(path: &[&str], seen: &mut Vec<String>) {
+    let arguments: Vec<&str> = path.iter().copied().chain(["--help"]).collect();
+    let output = run(&arguments);
+    assert_eq!(output.status.code(), Some(0), "{path:?}");
+    assert!(output.stderr.is_empty(), "{path:?}");
+    let help = text(&output.stdout);
+    assert!(help.is_ascii(), "{path:?}");
+    let below = commands(&help);
+    let for_people = !["server", "up"].contains(path.first().unwrap_or(&""));
+    assert!(!for_people || !below.is_empty() || help.contains("Example"), "{path:?} teaches without an example");
+    let name: Vec<&str> = ["float"].into_iter().chain(path.iter().copied()).collect();
+    insta::assert_snapshot!(format!("help-{}", name.join("-")), &help);
+    for command in below {
+        walk(&[path, &[command]].concat(), seen);
+    }
+    seen.push(name.join(" "));
+}
+
+#[test]
+fn every_command_explains_itself() {
+    let mut seen = Vec::new();
+    walk(&[], &mut seen);
+    for wanted in ["login", "logout", "submit", "list", "show", "migrate", "cancel", "log", "hosts", "up", "version"] {
+        assert!(seen.contains(&format!("float {wanted}")), "{wanted}");
+    }
+    for wanted in ["create", "list", "info", "connect", "disconnect", "destroy"] {
+        assert!(seen.contains(&format!("float gateway {wanted}")), "{wanted}");
+    }
+}
+
+#[test]
+fn a_command_line_without_sense_exits_with_2() {
+    for arguments in [&["frobnicate"][..], &["show"], &["list", "--nonsense"], &["-F", "xml", "list"]] {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!output.stderr.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn failures_go_to_stderr_and_exit_with_1() {
+    for (arguments, said) in [
+        (
+            &["-a", NOWHERE, "-O", "t", "show", "-j", "x"][..],
+            "Error: Invalid argument, invalid job ID (code: 1003)\nhint: `float list` shows the jobs\n",
+        ),
+        (
+            &["-a", NOWHERE, "list"],
+            "Error: Not logged in, no session at http://127.0.0.1:1 (code: 1004)\n\
+             hint: log in with `float login`, or give `-u` and `-p`\n",
+        ),
+        (
+            &["-a", NOWHERE, "-u", "me", "-p", "x", "list"],
+            "Error: can't reach OpCenter at http://127.0.0.1:1: Connection refused (os error 111)\n\
+             hint: `-a` names another address; `float up` starts OpCenter on this machine\n",
+        ),
+        (
+            &["-a", NOWHERE, "-O", "t", "list", "-f", "age=3"],
+            "Error: Invalid argument, invalid filter `age=3` (code: 1003)\n\
+             hint: write `status=Executing or status=Floating`; the keys are id, name, status and user\n",
+        ),
+        (
+            &["-a", NOWHERE, "-O", "t", "gateway", "create", "-n", "lab", "--securityGroup", "sg-1"],
+            "Error: Invalid argument, security groups are not there yet (code: 1003)\n\
+             hint: leave out `--securityGroup`\n",
+        ),
+        (
+            &[
+                "-a",
+                NOWHERE,
+                "-O",
+                "t",
+                "gateway",
+                "connect",
+                "-g",
+                "lab",
+                "-j",
+                "uqaj8l6a407u88v0106ol",
+                "--targetPort",
+                "0",
+            ],
+            "Error: Invalid argument, invalid port `0`: a port is a number from 1 to 65535 (code: 1003)\n\
+             hint: give a port that the job publishes\n",
+        ),
+        (&["-a", NOWHERE, "login"], "Error: no user name\nhint: give it with `-u`\n"),
+    ] {
+        let output = run(arguments);
+        assert_eq!(text(&output.stderr), said, "{arguments:?}");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn the_version_is_told_without_a_server() {
+    let output = run(&["-a", NOWHERE, "version"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stdout), format!("client: {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn every_shell_gets_its_completion() {
+    for shell in ["bash", "fish", "zsh", "powershell"] {
+        let output = run(&["completion", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("migrate"), "{shell}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child =
+        float(home.path()).args(["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The script is larger than a pipe holds: the program is still writing when the reader goes.
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    assert_eq!((status.code(), said.as_str()), (Some(0), ""));
+}
