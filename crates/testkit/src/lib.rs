@@ -1,1 +1,29 @@
-//! Mooring: testkit.
+//! What tests, measurements and the tour are made with: real programs, driven and watched from outside.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`world`] | a whole Mooring (`float up`) in a network namespace of its own, gone when dropped |
+//! | [`jupyter`] | a client of a JupyterLab, by its Access URL |
+//! | [`channels`] | the WebSocket of a kernel |
+//! | [`counting`] | a kernel that counts and a client that watches: what was lost, repeated, late |
+//! | [`streams`] | byte-exact pseudo-random streams in both directions, and the program at their other end |
+//! | [`notebook`] | a JupyterLab job behind a gateway |
+//! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
+//! | [`sequence`] | which numbers of a sequence are missing or came twice |
+//! | [`distribution`] | least, median, 90th percentile, most |
+//! | [`wait`] | waiting for a condition |
+//!
+//! Nothing here knows how Mooring works inside: what is watched is what a client sees.
+
+#![forbid(unsafe_code)]
+
+pub mod channels;
+pub mod counting;
+pub mod distribution;
+pub mod jupyter;
+pub mod notebook;
+pub mod sequence;
+pub mod streams;
+pub mod tour;
+pub mod wait;
+pub mod world;

@@ -1,0 +1,221 @@
+//! Byte-exact pseudo-random streams in both directions at full speed.
+//!
+//! ```text
+//!   client (here)                                  server (the program `streamer`, in a job)
+//!   ─────────────                                  ───────────────────────────────────────
+//!   seed, 8 bytes ───────────────────────────────►
+//!   stream of `seed` …                        ───► checks every byte
+//!   checks every byte                         ◄─── stream of `seed + 1` …, in frames: length (4 bytes), data
+//!   end of its half                           ───►
+//!                                             ◄─── last frame: what the server received and sent: count, SHA-256
+//! ```
+//!
+//! Numbers are big-endian. Neither side fixes a length: the client says when it is enough. Both ends make the expected bytes
+//! themselves, so a stream that is lost, repeated or exchanged in any place is noticed at that byte, and at the end both have to agree
+//! on counts and hashes. Memory is bounded whatever the length: a block for each direction and a record of recent arrivals.
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`source`] | the pseudo-random bytes, made and checked |
+//! | [`frame`] | the server's frames |
+//! | [`server`] | the other end |
+//! | [`progress`] | when bytes arrived |
+
+pub mod frame;
+pub mod progress;
+pub mod server;
+pub mod source;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::{JoinSet, yield_now};
+use tokio_util::sync::CancellationToken;
+
+use frame::{Part, Parts, Summary};
+use progress::{Flow, Progress};
+use source::{BLOCK, Checker, Digest, Source};
+
+/// How long both ends may take to agree once the client has ended its half.
+const ENDS_WITHIN: Duration = Duration::from_secs(120);
+
+/// Streams under way.
+#[derive(Debug)]
+pub struct Streams {
+    stop: CancellationToken,
+    progress: Vec<Arc<Progress>>,
+    tasks: JoinSet<(usize, StreamReport)>,
+}
+
+/// How one connection's streams ended.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StreamReport {
+    /// How many bytes the client sent.
+    pub sent: u64,
+    /// How many it received.
+    pub received: u64,
+    /// Whether every byte was the expected one and both ends agree on counts and hashes of both directions.
+    pub hash_ok: bool,
+    /// What went wrong, if anything did.
+    pub fault: Option<String>,
+    /// The SHA-256 of what the client sent, in hex.
+    pub sent_sha256: String,
+    /// The SHA-256 of what it received, in hex.
+    pub received_sha256: String,
+    /// The longest time without a byte received.
+    pub longest_stall_seconds: f64,
+}
+
+impl Streams {
+    /// Opens `connections` connections to a streamer at `address` and has bytes flow in both directions of each.
+    ///
+    /// # Errors
+    /// A connection could not be opened.
+    pub async fn start(address: SocketAddr, connections: usize) -> Result<Self> {
+        let stop = CancellationToken::new();
+        let (mut progress, mut tasks) = (Vec::new(), JoinSet::new());
+        for index in 0..connections {
+            let tcp =
+                TcpStream::connect(address).await.with_context(|| format!("connect to a streamer at {address}"))?;
+            let seen = Arc::new(Progress::new());
+            progress.push(seen.clone());
+            let stop = stop.clone();
+            tasks.spawn(async move { (index, exchange(tcp, rand::random(), &seen, stop).await) });
+        }
+        Ok(Self { stop, progress, tasks })
+    }
+
+    /// How bytes arrived from `at` until now, for each connection.
+    #[must_use]
+    pub fn since(&self, at: Instant) -> Vec<Flow> {
+        self.progress.iter().map(|progress| progress.since(at)).collect()
+    }
+
+    /// How many bytes have arrived, for each connection.
+    #[must_use]
+    pub fn received(&self) -> Vec<u64> {
+        self.progress.iter().map(|progress| progress.received()).collect()
+    }
+
+    /// Whether a connection ended before it was asked to; its report will say why.
+    #[must_use]
+    pub fn broken(&self) -> bool {
+        self.progress.iter().any(|progress| progress.ended())
+    }
+
+    /// Ends the client's halves, waits until both ends have compared, and gives back one report for each connection.
+    pub async fn finish(mut self) -> Vec<StreamReport> {
+        self.stop.cancel();
+        let mut reports = Vec::new();
+        while let Some(ended) = self.tasks.join_next().await {
+            match ended {
+                Ok(report) => reports.push(report),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        reports.sort_by_key(|(index, _)| *index);
+        reports.into_iter().map(|(_, report)| report).collect()
+    }
+}
+
+/// The program `streamer` beside the running test or measurement.
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find this program")?;
+    let found =
+        this.ancestors().skip(1).take(2).map(|directory| directory.join("streamer")).find(|path| path.is_file());
+    found.context("the program `streamer` is not built: run `cargo build -p mooring-testkit --bin streamer`")
+}
+
+/// One connection, from its first byte to its report.
+async fn exchange(tcp: TcpStream, seed: u64, progress: &Progress, stop: CancellationToken) -> StreamReport {
+    let (input, output) = tcp.into_split();
+    let mut sent = Source::new(seed);
+    let mut received = Checker::new(seed.wrapping_add(1));
+    let receive = async {
+        let summary = receive(input, &mut received, progress).await;
+        progress.end();
+        summary
+    };
+    let both = async {
+        let (sending, summary) = tokio::join!(send(output, seed, &mut sent, &stop), receive);
+        sending.and(summary)
+    };
+    let outcome = tokio::select! {
+        outcome = both => outcome,
+        () = async { stop.cancelled().await; tokio::time::sleep(ENDS_WITHIN).await } => {
+            Err(anyhow::anyhow!("the streamer's last frame did not come within {} s", ENDS_WITHIN.as_secs()))
+        }
+    };
+    let (sent, first_difference, received) = (sent.digest(), received.first_difference(), received.digest());
+    let agreed = outcome.and_then(|summary| compare(&sent, &received, first_difference, &summary));
+    StreamReport {
+        sent: sent.count,
+        received: received.count,
+        hash_ok: agreed.is_ok(),
+        fault: agreed.err().map(|error| format!("{error:#}")),
+        sent_sha256: hex::encode(sent.sha256),
+        received_sha256: hex::encode(received.sha256),
+        longest_stall_seconds: progress.longest_stall().as_secs_f64(),
+    }
+}
+
+async fn send(mut output: OwnedWriteHalf, seed: u64, source: &mut Source, stop: &CancellationToken) -> Result<()> {
+    output.write_all(&seed.to_be_bytes()).await.context("send the seed")?;
+    while !stop.is_cancelled() {
+        output.write_all(source.block()).await.context("send")?;
+        yield_now().await;
+    }
+    output.shutdown().await.context("end the client's half")
+}
+
+async fn receive(mut input: OwnedReadHalf, checker: &mut Checker, progress: &Progress) -> Result<Summary> {
+    let mut parts = Parts::default();
+    let mut buffer = vec![0; BLOCK];
+    loop {
+        let length = input.read(&mut buffer).await.context("receive")?;
+        if length == 0 {
+            bail!("the stream ended before the streamer's last frame");
+        }
+        progress.note(length);
+        let mut rest = &buffer[..length];
+        while let Some(part) = parts.next(&mut rest)? {
+            match part {
+                Part::Data(data) => checker.check(data),
+                Part::Summary(summary) => return Ok(summary),
+            }
+        }
+        yield_now().await;
+    }
+}
+
+/// Whether both ends saw the same.
+fn compare(sent: &Digest, received: &Digest, first_difference: Option<u64>, other: &Summary) -> Result<()> {
+    if let Some(at) = first_difference {
+        bail!("byte {at} that the client received is not the expected one");
+    }
+    if let Some(at) = other.first_difference {
+        bail!("byte {at} that the server received is not the expected one");
+    }
+    if (sent, received) != (&other.received, &other.sent) {
+        let counts = (sent.count, other.received.count, other.sent.count, received.count);
+        bail!(
+            "the ends disagree: client sent {}, server got {}; server sent {}, client got {}",
+            counts.0,
+            counts.1,
+            counts.2,
+            counts.3
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,372 @@
+//! A whole Mooring in a network namespace of its own, gone when dropped.
+//!
+//! ```text
+//!   the test ──────────────┐                     directory (under /var/tmp, a real file system)
+//!   World::run_inside ──►  │  network namespace  ├── netns        the namespace
+//!   World::float      ──►  │  `float up`         ├── failpoints   what MOORING_FAILPOINTS names
+//!                          │  and all it starts  └── up           `--dir`, with up.log
+//! ```
+//!
+//! Worlds don't see each other: each has its own addresses, bridges and ports, so tests run side by side and nothing that they send
+//! leaves the machine. What talks to a world has to be inside its namespace as well.
+//!
+//! A world ends politely (SIGINT, and 30 s to follow it), then by force: every process that still carries the world's mark, or lives in
+//! a namespace that is kept below its directory, is killed by its id, whatever is mounted there is unmounted, and the directory is
+//! removed. After a panic the directory stays, and its path is printed.
+
+mod remains;
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use mooring_api::view::LoginRequest;
+use mooring_api::watch::Backend;
+use mooring_api::{Client, paths};
+use mooring_linux::{mount, netns, process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub use remains::Daemon;
+
+use crate::wait::wait_for;
+
+/// The variable that marks every process of a world, and names its failpoints.
+const FAILPOINTS: &str = "MOORING_FAILPOINTS";
+/// How long `float up` may take until it says that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+/// How long it may take to stop.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The program `float`.
+    pub float: PathBuf,
+    /// How many virtual hosts it has.
+    pub virtual_hosts: u32,
+    /// How they reach each other; `float`'s own choice when absent.
+    pub backend: Option<Backend>,
+}
+
+impl Plan {
+    /// Two virtual hosts and the default backend.
+    #[must_use]
+    pub fn new(float: impl Into<PathBuf>) -> Self {
+        Self { float: float.into(), virtual_hosts: 2, backend: None }
+    }
+}
+
+/// A running Mooring.
+#[derive(Debug)]
+pub struct World {
+    plan: Plan,
+    /// Removed by hand: what is mounted below has to go first.
+    root: PathBuf,
+    up: Option<Child>,
+    url: String,
+}
+
+/// What a command of the CLI did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ran {
+    /// Its exit code; `None` when a signal ended it.
+    pub code: Option<i32>,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said besides.
+    pub stderr: String,
+}
+
+impl World {
+    /// Starts a world and waits until it is ready.
+    ///
+    /// # Errors
+    /// The namespace can't be made, or `float up` does not become ready; the message has the end of its log.
+    pub fn start(plan: Plan) -> Result<Self> {
+        let root = tempfile::Builder::new().prefix("mooring-").tempdir_in("/var/tmp")?.keep();
+        let mut world = Self { plan, root, up: None, url: String::new() };
+        fs::create_dir(world.directory())?;
+        fs::write(world.failpoints(), "")?;
+        netns::create(&world.namespace())?;
+        world.up()?;
+        Ok(world)
+    }
+
+    /// The state directory, `--dir`.
+    #[must_use]
+    pub fn directory(&self) -> PathBuf {
+        self.root.join("up")
+    }
+
+    /// The network namespace.
+    #[must_use]
+    pub fn namespace(&self) -> PathBuf {
+        self.root.join("netns")
+    }
+
+    /// Where OpCenter is, as `float up` said.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// All that `float up` and its processes have logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read(self.log_file()).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// The password of `admin`.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn password(&self) -> Result<String> {
+        let file = self.directory().join("opcenter/admin-password");
+        let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// Runs `work` on a runtime all of whose threads are in the namespace.
+    ///
+    /// # Errors
+    /// What `work` says, or the namespace can't be entered.
+    pub fn run_inside<T: Send>(&self, work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
+        let namespace = self.namespace();
+        netns::run_in(&namespace, || {
+            let inside = namespace.clone();
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .on_thread_start(move || netns::enter(&inside).expect("a world's namespace can be entered"))
+                .enable_all()
+                .build()?;
+            let outcome = runtime.block_on(work());
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            outcome
+        })?
+    }
+
+    /// A client of this world, logged in as `admin`, for use inside the namespace.
+    ///
+    /// # Errors
+    /// OpCenter can't be reached or refuses.
+    pub async fn client(&self) -> Result<Client> {
+        let client = Client::new(&self.url)?;
+        let credentials = LoginRequest { username: "admin".into(), password: self.password()? };
+        let session = client.login(&credentials).await.context("log in as admin")?;
+        Ok(client.with_token(session.token))
+    }
+
+    /// Runs the CLI as `admin` in the namespace, with a home of the world's own.
+    ///
+    /// # Errors
+    /// It can't be run. What it answers is no error here, whatever it is.
+    pub fn float<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Ran> {
+        let mut command = Command::new(&self.plan.float);
+        command.args(["-a", &self.url, "-u", "admin", "-p", &self.password()?]).args(arguments);
+        self.run(command)
+    }
+
+    /// Runs any command in the namespace, with a home of the world's own.
+    ///
+    /// # Errors
+    /// It can't be run. What it answers is no error here, whatever it is.
+    pub fn run(&self, mut command: Command) -> Result<Ran> {
+        netns::enter_command(&mut command, &self.namespace())?;
+        let ran = command.env("HOME", self.directory()).stdin(Stdio::null()).output();
+        let ran = ran.with_context(|| format!("run {}", command.get_program().display()))?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Ran { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) })
+    }
+
+    /// Sets a failpoint: `action` is `error` or `kill`.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn failpoint_set(&self, name: &str, action: &str) -> Result<()> {
+        let mut file = OpenOptions::new().append(true).open(self.failpoints())?;
+        Ok(writeln!(file, "{name}={action}")?)
+    }
+
+    /// The failpoints that have not fired yet.
+    #[must_use]
+    pub fn failpoints_left(&self) -> Vec<String> {
+        fs::read_to_string(self.failpoints()).unwrap_or_default().lines().map(str::to_owned).collect()
+    }
+
+    /// The processes of this world whose arguments have all these words, like `["server", "agent"]`.
+    #[must_use]
+    pub fn daemons(&self, words: &[&str]) -> Vec<Daemon> {
+        remains::marked(&self.mark())
+            .into_iter()
+            .filter(|daemon| words.iter().all(|word| daemon.arguments.iter().any(|argument| argument == word)))
+            .collect()
+    }
+
+    /// Stops `float up` as Ctrl-C does; what it leaves stays, for [`World::start_again`].
+    ///
+    /// # Errors
+    /// It runs no more, or had to be killed because it did not stop within 30 s.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        let mut up = self.up.take().context("`float up` was stopped before")?;
+        stop(&mut up)
+    }
+
+    /// Starts `float up` again over the same state and waits until it is ready.
+    ///
+    /// # Errors
+    /// It still runs, or does not become ready.
+    pub fn start_again(&mut self) -> Result<()> {
+        if self.up.is_some() {
+            bail!("`float up` still runs");
+        }
+        self.up()
+    }
+
+    /// Waits until OpCenter answers; inside the namespace, after it was killed.
+    ///
+    /// # Errors
+    /// It does not within `limit`.
+    pub async fn opcenter_answers(&self, limit: Duration) -> Result<()> {
+        let address = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
+        wait_for("OpCenter", limit, async || {
+            let url = format!("http://{address}{}", paths::READYZ);
+            let answer = reqwest::Client::builder().no_proxy().build()?.get(url).send().await;
+            Ok(answer.is_ok_and(|answer| answer.status().is_success()).then_some(()))
+        })
+        .await
+    }
+
+    fn failpoints(&self) -> PathBuf {
+        self.root.join("failpoints")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.directory().join("up.log")
+    }
+
+    /// What the environment of every process of this world has, and of no other.
+    fn mark(&self) -> String {
+        format!("{FAILPOINTS}={}", self.failpoints().display())
+    }
+
+    /// Starts `float up` and waits until it is ready.
+    fn up(&mut self) -> Result<()> {
+        let log = OpenOptions::new().create(true).append(true).open(self.log_file())?;
+        let mut command = Command::new(&self.plan.float);
+        command.arg("up").arg("--dir").arg(self.directory()).args(["--listen", "127.0.0.1:0"]);
+        command.arg("--virtual-hosts").arg(self.plan.virtual_hosts.to_string());
+        if let Some(backend) = self.plan.backend {
+            command.args(["--backend", backend_name(backend)]);
+        }
+        command.env(FAILPOINTS, self.failpoints());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone()?);
+        netns::enter_command(&mut command, &self.namespace())?;
+        process::die_with_parent(&mut command);
+        let (up, said) = spawn_and_listen(command, log)?;
+        self.up = Some(up);
+        let began = Instant::now();
+        while began.elapsed() < READY_WITHIN {
+            match said.recv_timeout(READY_WITHIN.saturating_sub(began.elapsed())) {
+                Ok(line) => {
+                    if let Some(url) = line.strip_prefix("ready ") {
+                        url.trim().clone_into(&mut self.url);
+                        return Ok(());
+                    }
+                }
+                Err(_) => break,
+            }
+        }
+        bail!("`float up` did not become ready; the end of its log:\n{}", tail(&self.log()))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let say = |text: String| drop(writeln!(std::io::stderr(), "{text}"));
+        if let Some(Err(error)) = self.up.take().map(|mut up| stop(&mut up)) {
+            say(format!("world {}: {error:#}", self.root.display()));
+        }
+        remains::end(&self.root, &self.mark());
+        if let Err(error) = mount::unmount_below(&self.root) {
+            say(format!("world {}: {error:#}", self.root.display()));
+        }
+        if thread::panicking() {
+            say(format!("the world's directory is kept: {}", self.root.display()));
+        } else if let Err(error) = netns::delete(&self.namespace()).and_then(|()| mount::remove_tree(&self.root)) {
+            say(format!("world {}: {error:#}", self.root.display()));
+        }
+    }
+}
+
+/// SIGINT, time to follow it, SIGKILL.
+fn stop(up: &mut Child) -> Result<ExitStatus> {
+    let pid = Pid::from_raw(i32::try_from(up.id())?);
+    if let Some(status) = up.try_wait()? {
+        return Ok(status);
+    }
+    kill(pid, Signal::SIGINT).context("interrupt `float up`")?;
+    let asked = Instant::now();
+    while asked.elapsed() < STOPS_WITHIN {
+        if let Some(status) = up.try_wait()? {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    up.kill()?;
+    up.wait()?;
+    bail!("`float up` did not stop within {} s and was killed", STOPS_WITHIN.as_secs())
+}
+
+/// Starts the command on a thread that reads its output to the end. The thread that starts a process is its parent as the kernel sees
+/// it (the process is told to end with it), so it has to live as long.
+fn spawn_and_listen(mut command: Command, mut log: File) -> Result<(Child, mpsc::Receiver<String>)> {
+    let (started, starting) = mpsc::sync_channel(1);
+    let (say, said) = mpsc::sync_channel(16);
+    thread::Builder::new().name("float up".into()).spawn(move || {
+        let mut child = match command.spawn() {
+            Ok(child) => child,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        let output = child.stdout.take();
+        if started.send(Ok(child)).is_err() {
+            return;
+        }
+        for line in output.into_iter().flat_map(|output| BufReader::new(output).lines()).map_while(Result::ok) {
+            let _ = writeln!(log, "{line}");
+            let _ = say.try_send(line);
+        }
+    })?;
+    let child = starting.recv().context("start `float up`")?.context("start `float up`")?;
+    Ok((child, said))
+}
+
+fn backend_name(backend: Backend) -> &'static str {
+    match backend {
+        Backend::Vxlan => "vxlan",
+        Backend::Direct => "direct",
+        Backend::Wireguard => "wireguard",
+    }
+}
+
+fn tail(log: &str) -> &str {
+    let lines = log.char_indices().rev().filter(|(_, letter)| *letter == '\n');
+    let start = lines.map(|(at, _)| at + 1).nth(30).unwrap_or(0);
+    &log[start..]
+}
+
+/// The program `float` beside the running measurement.
+///
+/// # Errors
+/// It is not built.
+pub fn float_program() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find this program")?;
+    let found = this.parent().map(|directory: &Path| directory.join("float")).filter(|path| path.is_file());
+    found.context("the program `float` is not built: run `cargo build --release -p float`")
+}
