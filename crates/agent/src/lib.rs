@@ -106,7 +106,7 @@ pub async fn readiness(tools: Option<&Path>) -> Readiness {
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     fs::create_dir_all(&config.state_dir)
         .map_err(Error::system(format!("make state directory {}", config.state_dir.display())))?;
-    let tools = Tools::find(config.tools.as_deref());
+    let tools = Tools::find(config.tools.as_deref()).with_run(&config.state_dir.join("run"));
     let facts = facts::measure(&config, &tools).await;
     match &facts.readiness {
         Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} is ready", config.name),
@@ -148,7 +148,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let link = Link {
         host: host.clone(),
         jobs: jobs.clone(),
-        tools,
+        tools: tools.clone(),
         gateways,
         facts: watch::Sender::new(facts),
         move_port,
@@ -168,15 +168,16 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     }
     // A task that could not be awaited has panicked, and the lifecycle knows.
     let _ = gateway_task.await;
-    close(&closing).await;
+    close(&closing, &tools).await;
     Ok(())
 }
 
 /// Removes what only a host that is up needs.
-async fn close(host: &Host) {
+async fn close(host: &Host, tools: &Tools) {
     if !host.config.park {
         return;
     }
+    tools.close();
     if let Err(error) = host.network.lock().await.close().await {
         tracing::warn!(error = &error as &dyn std::error::Error, "some of the overlay stays");
     }

@@ -10,10 +10,10 @@
 //! | order | the agent | reports |
 //! |---|---|---|
 //! | `Run` | starts the job if it has not begun, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
-//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (holding packets until the sockets exist), verifies | `Prepared`, `Restored`, `MoveInFailed` |
+//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (frozen and isolated), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MoveInFailed` |
 //! | `MoveOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MoveOutFailed` |
 //! | `MoveOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MoveOutFailed` |
-//! | `Abort` | destination: ends and removes everything of this job and attempt | `Gone` |
+//! | `Abort` | destination: ends and removes everything of this job and attempt; one that was restored stays, and that is final | `Gone`, `Restored` |
 //! | `Rollback` | source: has the job execute again, from its own capsule if it was frozen | `Running` |
 //! | `Retire` | source: removes what it holds, the capsule included | `Gone` |
 //! | `Stop` | ends the job, removes it | `Gone` |

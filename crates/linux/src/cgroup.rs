@@ -38,6 +38,13 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    /// The group beside this one with another name.
+    #[must_use]
+    pub fn sibling(&self, name: &str) -> Self {
+        let parent = self.path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        Self { path: format!("{parent}/{name}").trim_matches('/').to_owned(), version: self.version }
+    }
+
     /// The group at `path` below the root, whether it exists or not.
     #[must_use]
     pub fn open(path: &str) -> Self {
@@ -69,11 +76,7 @@ impl Cgroup {
     /// The processes of the group, empty when it is not there.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
-        let controller = match self.version {
-            Version::V1 => "freezer",
-            Version::V2 => "",
-        };
-        let text = fs::read_to_string(self.directory(controller).join("cgroup.procs")).unwrap_or_default();
+        let text = fs::read_to_string(self.directory(self.freezer()).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
@@ -120,6 +123,27 @@ impl Cgroup {
         Ok(())
     }
 
+    /// Puts those of the group's processes that share this process's pid namespace into `other`, which is made if need be: what is left
+    /// is the container. A runtime that restores works from inside the group, and would be frozen with it.
+    ///
+    /// # Errors
+    /// The hierarchy can't be written.
+    pub fn send_outsiders_to(&self, other: &Self) -> Result<()> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+        let own = namespace("self");
+        for pid in self.pids().into_iter().filter(|pid| namespace(&pid.to_string()) == own) {
+            let directory = other.directory(self.freezer());
+            fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
+            let file = directory.join("cgroup.procs");
+            match fs::write(&file, pid.to_string()) {
+                // It has ended meanwhile.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                outcome => outcome.map_err(Error::system(format!("write {pid} to {}", file.display())))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Kills every process of the group, also a frozen one, and returns once none is left.
     ///
     /// # Errors
@@ -158,6 +182,14 @@ impl Cgroup {
                 .collect(),
         };
         hierarchies.iter().try_for_each(|directory| remove_below(directory))
+    }
+
+    /// The hierarchy in which the group is frozen.
+    fn freezer(&self) -> &'static str {
+        match self.version {
+            Version::V1 => "freezer",
+            Version::V2 => "",
+        }
     }
 
     fn directory(&self, controller: &str) -> PathBuf {

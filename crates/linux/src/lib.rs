@@ -11,6 +11,7 @@
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | freezing, killing and reading control groups of both versions |
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
+//! | [`own_run`] | a `/run` in memory for a program |
 //! | [`tcp`] | what is not acknowledged yet |
 //! | [`process`] | processes by id and start time |
 //! | [`tun`] | devices whose packets a process reads and writes |
@@ -25,6 +26,7 @@ pub mod job_net;
 pub mod mount;
 pub mod netns;
 pub mod nft;
+pub mod own_run;
 pub mod process;
 pub mod tcp;
 pub mod tun;

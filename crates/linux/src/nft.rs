@@ -1,7 +1,8 @@
-//! Holding packets towards a job, and translating what leaves the overlay: one nftables table per host.
+//! Holding packets of a job, and translating what leaves the overlay: one nftables table per host.
 //!
-//! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A held address is in a
-//! set that two chains drop on: one before routing for what others send, one on output for what this host sends itself.
+//! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A *held* address is in a
+//! set that two chains drop on: one before routing for what others send, one on output for what this host sends itself. A *muted*
+//! address is in another set: what comes from it is dropped as well, so that a job whose restore is given up says nothing to anybody.
 
 use std::net::Ipv4Addr;
 
@@ -15,9 +16,11 @@ pub async fn install(table: &str, overlay: &str) -> Result<()> {
     let script = format!(
         "add table inet {table}
 add set inet {table} held {{ type ipv4_addr; }}
+add set inet {table} muted {{ type ipv4_addr; }}
 add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
 flush chain inet {table} arriving
 add rule inet {table} arriving ip daddr @held drop
+add rule inet {table} arriving ip saddr @muted drop
 add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
 flush chain inet {table} sending
 add rule inet {table} sending ip daddr @held drop
@@ -62,14 +65,26 @@ pub async fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(format!("add element inet {table} held {{ {address} }}")).await
 }
 
-/// Lets packets towards `address` pass again.
+/// Drops every packet towards and from `address` from here on.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
+    apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} muted {{ {address} }}"))
+        .await
+}
+
+/// Lets packets towards and from `address` pass again.
 ///
 /// # Errors
 /// nftables could not be used.
 pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
-    // Added first, so that an address that was not held is no error.
-    apply(format!("add element inet {table} held {{ {address} }}\ndelete element inet {table} held {{ {address} }}"))
-        .await
+    // Added first, so that an address that is in neither set is no error.
+    let sets = ["held", "muted"];
+    let lines = sets
+        .iter()
+        .flat_map(|set| ["add", "delete"].map(|verb| format!("{verb} element inet {table} {set} {{ {address} }}")));
+    apply(lines.collect::<Vec<_>>().join("\n")).await
 }
 
 /// Translates what comes from `subnet` and leaves by another interface than `device`, in a table of its own.

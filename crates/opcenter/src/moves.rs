@@ -4,11 +4,15 @@
 //!  Preparing ─► PreCopying ─► Quiescing ─► Freezing ─► Restoring ─► Retiring ─► Ended     succeeded
 //!      │             │            │            │           │
 //!      └─────────────┴────────────┴────────────┴───────────┴──► Aborting ─► RollingBack ─► Ended     failed
+//!                                                                  │
+//!                                                                  └─► Retiring     the destination had restored it after all
 //! ```
 //!
-//! This is the one place that undoes. The source goes on only when the destination can't execute the job: it has said that nothing is
-//! left, or the source has said that the capsule was never released, or the source was never told to freeze. Until one of the three is
-//! known the job waits, since two of it would be worse than none.
+//! This is the one place that undoes. The destination puts on record that it has restored the job before the job takes its first step
+//! there: from that record on the move can't be undone, whoever knows of it, since clients may have been answered. The source goes on
+//! only when the destination can't execute the job: it has said that nothing is left, or the source has said that the capsule was
+//! never released, or the source was never told to freeze. Until one of the three is known the job waits, since two of it would be
+//! worse than none.
 
 use std::time::Duration;
 
@@ -61,6 +65,7 @@ pub(crate) fn next(view: &View<'_>) -> Step {
     match view.row.stage {
         Stage::Ended => Step::Stay,
         Stage::Retiring => retiring(view),
+        Stage::Restoring | Stage::Aborting if is_restored(view) => Step::Commit,
         Stage::Aborting => aborting(view),
         Stage::RollingBack => rolling_back(view),
         stage => failure(view).unwrap_or_else(|| forward(view, stage)),
@@ -79,12 +84,16 @@ fn forward(view: &View<'_>, stage: Stage) -> Step {
         Stage::Quiescing => (view.quiet || view.in_stage >= QUIESCE_LIMIT).then_some(Step::Go(Stage::Freezing)),
         Stage::Freezing => is(view.source, |state| matches!(state, JobState::Frozen { .. } | JobState::Sent { .. }))
             .then_some(Step::Go(Stage::Restoring)),
-        Stage::Restoring => {
-            is(view.destination, |state| matches!(state, JobState::Restored { .. })).then_some(Step::Commit)
-        }
-        Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => None,
+        Stage::Restoring | Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => None,
     };
     step.unwrap_or(Step::Stay)
+}
+
+/// Whether the job has gone on at the destination.
+fn is_restored(view: &View<'_>) -> bool {
+    let restored =
+        |seen: &JobObservation| matches!(&seen.state, JobState::Restored { migration } if *migration == view.row.id);
+    view.destination.is_some_and(restored)
 }
 
 /// Why a move that is not committed has to be given up, if it has to.
@@ -263,10 +272,13 @@ mod tests {
                 }
                 Step::Commit => {
                     let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
-                    prop_assert!(row.stage == Stage::Restoring && restored);
+                    prop_assert!(matches!(row.stage, Stage::Restoring | Stage::Aborting) && restored);
                 }
                 Step::Restored => prop_assert!(row.stage == Stage::RollingBack),
-                Step::Undo { .. } => prop_assert!(row.stage <= Stage::Restoring),
+                Step::Undo { .. } => {
+                    let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
+                    prop_assert!(row.stage <= Stage::Restoring && !(restored && row.stage == Stage::Restoring));
+                }
                 Step::Go(next) => prop_assert!(next > row.stage && next != Stage::Aborting),
                 Step::Stay | Step::Lost { .. } => {}
             }

@@ -8,7 +8,7 @@
 //! | Freezing | `MoveIn` | `MoveOut` Freeze | source | held |
 //! | Restoring | `MoveIn` | `MoveOut` Freeze | destination | held |
 //! | Retiring | `Run` | `Retire` | destination | flow |
-//! | Aborting | `Abort` | nothing new | source | held if they were |
+//! | Aborting | `Abort`, which a job that was restored outlives | nothing new | source | held if they were |
 //! | RollingBack | `Abort` | `Rollback` | source | held if they were |
 //!
 //! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MoveIn` that restores follows a

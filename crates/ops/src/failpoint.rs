@@ -2,6 +2,12 @@
 //!
 //! They exist in the released binary, and do nothing unless `MOORING_FAILPOINTS` names a file. Its lines are `<name>=<action>`, read at each
 //! passage so that a test can set them while the process runs. A line fires once: it is taken out of the file before it acts.
+//!
+//! | action | what happens at the place |
+//! |---|---|
+//! | `error` | it fails |
+//! | `kill` | the process is gone, by SIGKILL |
+//! | `kill <pid>` | another process is gone, by SIGKILL; this one goes on |
 
 use std::path::PathBuf;
 use std::{env, fs, process};
@@ -27,12 +33,24 @@ pub fn check(name: &str) -> Result<(), Injected> {
     if let Err(error) = fs::write(&path, rest) {
         tracing::warn!(%error, "can't take failpoint {name} out of {}", path.display());
     }
-    match line.split_once('=').map(|(_, action)| action.trim()) {
-        Some("kill") => {
-            // SIGKILL is what is tested, and the one signal that no handler can soften.
-            let _ = process::Command::new("kill").args(["-KILL", &process::id().to_string()]).status();
+    let action = line.split_once('=').map_or("", |(_, action)| action.trim());
+    match action.split_once(' ').map_or((action, None), |(verb, pid)| (verb, Some(pid))) {
+        ("kill", None) => {
+            kill(&process::id().to_string());
             process::abort()
         }
+        ("kill", Some(pid)) => {
+            kill(pid);
+            Ok(())
+        }
         _ => Err(Injected(name.to_owned())),
+    }
+}
+
+/// SIGKILL is what is tested, and the one signal that no handler can soften.
+fn kill(pid: &str) {
+    match process::Command::new("kill").args(["-KILL", pid]).status() {
+        Ok(status) if status.success() => {}
+        outcome => tracing::warn!(?outcome, "process {pid} was not killed"),
     }
 }

@@ -7,23 +7,31 @@
 //! | [`channels`] | the WebSocket of a kernel |
 //! | [`counting`] | a kernel that counts and a client that watches: what was lost, repeated, late |
 //! | [`streams`] | byte-exact pseudo-random streams in both directions, and the program at their other end |
+//! | [`session`] | a job behind a gateway of its own |
+//! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
+//! | [`browser`] | a real browser without a window, in a world |
 //! | [`sequence`] | which numbers of a sequence are missing or came twice |
 //! | [`distribution`] | least, median, 90th percentile, most |
 //! | [`wait`] | waiting for a condition |
+//! | [`witness`] | a job that remembers who it is and how often it was asked, and its client |
 //!
 //! Nothing here knows how Mooring works inside: what is watched is what a client sees.
 
 #![forbid(unsafe_code)]
 
+pub mod browser;
 pub mod channels;
 pub mod counting;
 pub mod distribution;
 pub mod jupyter;
 pub mod notebook;
 pub mod sequence;
+pub mod session;
+pub mod streaming;
 pub mod streams;
 pub mod tour;
 pub mod wait;
+pub mod witness;
 pub mod world;

@@ -2,16 +2,13 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use mooring_api::Client;
-use mooring_api::view::{GatewayCreateRequest, JobView, SubmitRequest};
-use mooring_types::gateway::GatewayStatus;
+use mooring_api::view::{JobView, SubmitRequest};
 use mooring_types::job::JobStatus;
 
+use crate::session::Session;
 use crate::wait::wait_for;
-
-/// How long a gateway, a job and their connection may each take.
-const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// A JupyterLab job that executes, and how one reaches it.
 #[derive(Debug, Clone)]
@@ -30,27 +27,8 @@ impl Notebook {
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch(client: &Client, name: &str) -> Result<Self> {
-        let request = GatewayCreateRequest { name: name.to_owned(), ..GatewayCreateRequest::default() };
-        let gateway = client.gateway_create(&request).await.context("create a gateway")?.id.to_string();
-        wait_for("the gateway", READY_WITHIN, async || {
-            let status = client.gateway_get(&gateway).await?.status;
-            Ok((status == GatewayStatus::Running).then_some(()))
-        })
-        .await?;
-        let request = SubmitRequest {
-            name: name.to_owned(),
-            template: "jupyter".into(),
-            gateway: gateway.clone(),
-            ..SubmitRequest::default()
-        };
-        let job = client.job_submit(&request).await.context("submit a JupyterLab")?.id.to_string();
-        executing(client, &job, READY_WITHIN).await?;
-        let access_url = wait_for("the connection", READY_WITHIN, async || {
-            let connections = client.gateway_get(&gateway).await?.connections;
-            let ours = connections.into_iter().find(|connection| connection.job_id.as_str() == job);
-            Ok(ours.filter(|connection| connection.state == "open").map(|connection| connection.access_url))
-        })
-        .await?;
+        let job = SubmitRequest { name: name.to_owned(), template: "jupyter".into(), ..SubmitRequest::default() };
+        let Session { job, gateway, access_url, .. } = Session::launch(client, job).await?;
         Ok(Self { job, gateway, access_url })
     }
 }

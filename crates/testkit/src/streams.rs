@@ -5,7 +5,7 @@
 //!   ─────────────                                  ───────────────────────────────────────
 //!   seed, 8 bytes ───────────────────────────────►
 //!   stream of `seed` …                        ───► checks every byte
-//!   checks every byte                         ◄─── stream of `seed + 1` …, in frames: length (4 bytes), data
+//!   checks every byte                         ◄─── stream of `seed + 1` …, in frames: length (4 bytes), bytes received so far (8), data
 //!   end of its half                           ───►
 //!                                             ◄─── last frame: what the server received and sent: count, SHA-256
 //! ```
@@ -105,6 +105,12 @@ impl Streams {
         self.progress.iter().map(|progress| progress.received()).collect()
     }
 
+    /// How many bytes have arrived at the streamer, for each connection, as it last said.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<u64> {
+        self.progress.iter().map(|progress| progress.delivered()).collect()
+    }
+
     /// Whether a connection ended before it was asked to; its report will say why.
     #[must_use]
     pub fn broken(&self) -> bool {
@@ -131,10 +137,17 @@ impl Streams {
 /// # Errors
 /// It is not built.
 pub fn program() -> Result<PathBuf> {
+    program_named("streamer")
+}
+
+/// A program of the test kit beside the running test or measurement.
+///
+/// # Errors
+/// It is not built.
+pub(crate) fn program_named(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this program")?;
-    let found =
-        this.ancestors().skip(1).take(2).map(|directory| directory.join("streamer")).find(|path| path.is_file());
-    found.context("the program `streamer` is not built: run `cargo build -p mooring-testkit --bin streamer`")
+    let found = this.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
+    found.with_context(|| format!("the program `{name}` is not built: run `cargo build -p mooring-testkit --bins`"))
 }
 
 /// One connection, from its first byte to its report.
@@ -191,6 +204,7 @@ async fn receive(mut input: OwnedReadHalf, checker: &mut Checker, progress: &Pro
         let mut rest = &buffer[..length];
         while let Some(part) = parts.next(&mut rest)? {
             match part {
+                Part::Received(bytes) => progress.note_delivered(bytes),
                 Part::Data(data) => checker.check(data),
                 Part::Summary(summary) => return Ok(summary),
             }

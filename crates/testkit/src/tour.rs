@@ -119,7 +119,10 @@ pub async fn run(
 }
 
 /// Has the job moved and waits until it executes again and the source has let go.
-async fn move_once(client: &Client, job: &str) -> Result<MigrationView> {
+///
+/// # Errors
+/// OpCenter refuses, or the move does not end in time. How it ended is in the answer.
+pub async fn move_once(client: &Client, job: &str) -> Result<MigrationView> {
     let before = client.job_get(job).await?.migrations.len();
     client.job_migrate(job, &MigrateRequest::default()).await.context("migrate")?;
     let ended = |view: &JobView| {

@@ -4,7 +4,8 @@
 //!   the test ──────────────┐                     directory (under /var/tmp, a real file system)
 //!   World::run_inside ──►  │  network namespace  ├── netns        the namespace
 //!   World::float      ──►  │  `float up`         ├── failpoints   what MOORING_FAILPOINTS names
-//!                          │  and all it starts  └── up           `--dir`, with up.log
+//!                          │  and all it starts  ├── files        what a test gives to its jobs
+//!                                                └── up           `--dir`, with up.log
 //! ```
 //!
 //! Worlds don't see each other: each has its own addresses, bridges and ports, so tests run side by side and nothing that they send
@@ -17,8 +18,9 @@
 mod remains;
 
 use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -93,7 +95,11 @@ impl World {
         let root = tempfile::Builder::new().prefix("mooring-").tempdir_in("/var/tmp")?.keep();
         let mut world = Self { plan, root, up: None, url: String::new() };
         fs::create_dir(world.directory())?;
+        fs::create_dir(world.files())?;
         fs::write(world.failpoints(), "")?;
+        // Gateways run without privilege, and have failpoints as well.
+        fs::set_permissions(&world.root, Permissions::from_mode(0o711))?;
+        fs::set_permissions(world.failpoints(), Permissions::from_mode(0o666))?;
         netns::create(&world.namespace())?;
         world.up()?;
         Ok(world)
@@ -103,6 +109,24 @@ impl World {
     #[must_use]
     pub fn directory(&self) -> PathBuf {
         self.root.join("up")
+    }
+
+    /// Where a test puts files for jobs of the image `dir:/`, which see them under the same path.
+    #[must_use]
+    pub fn files(&self) -> PathBuf {
+        self.root.join("files")
+    }
+
+    /// Copies a program to where jobs see it. A job has to be restored with the program that it was started with, and the one that was
+    /// built may be built anew meanwhile.
+    ///
+    /// # Errors
+    /// It can't be read or written.
+    pub fn bring(&self, program: &Path) -> Result<PathBuf> {
+        let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
+        let copy = self.files().join(name);
+        fs::copy(program, &copy).with_context(|| format!("copy {}", program.display()))?;
+        Ok(copy)
     }
 
     /// The network namespace.
@@ -185,7 +209,7 @@ impl World {
         Ok(Ran { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) })
     }
 
-    /// Sets a failpoint: `action` is `error` or `kill`.
+    /// Sets a failpoint: `action` is `error`, `kill` or `kill <pid>`.
     ///
     /// # Errors
     /// The file can't be written.

@@ -2,9 +2,10 @@
 //!
 //! `Plan → Prepare → PreCopy → Quiesce → Freeze → Transfer → Restore → Verify → Commit → Retire`
 //!
-//! Until [`Phase::Commit`] the job belongs to its source, and whatever goes wrong ends with the source executing it; from then
-//! on it belongs to its destination. OpCenter records the decision before it tells anyone, so there is never a moment in which
-//! two hosts may execute the job. Before it tells the source to go on, it makes sure that the destination has nothing left.
+//! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends with the source executing it. The
+//! destination then puts on record that the job is here, before the job takes its first step there, and from that record on it belongs
+//! to the destination. [`Phase::Commit`] is OpCenter's taking note of that. Before OpCenter tells a source to go on, it makes sure that
+//! the destination has nothing left, so there is never a moment in which two hosts may execute the job.
 
 use std::fmt;
 

@@ -6,14 +6,17 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use mooring_api::watch::JobDirective;
+use mooring_api::watch::{JobDirective, JobOrder};
 use mooring_linux::mount;
+use mooring_ops::failpoint;
 use mooring_types::JobId;
+use mooring_types::migration::Phase;
 use tokio::sync::watch;
 
 use super::Observation;
 use super::held::{Attempt, Held, Init, Record, Release};
 use super::log::LogPump;
+use super::moving;
 use super::policy::{Act, decide};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -27,7 +30,7 @@ use crate::runtime::place::Place;
 /// How often a job is looked at for whether it has ended.
 const LOOK: Duration = Duration::from_millis(200);
 /// How long something that failed is left before it is tried again.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 
 /// The driver of one job.
 #[derive(Debug)]
@@ -205,6 +208,9 @@ impl Driver {
 
     /// Removes everything of the job but the record that it is gone.
     async fn remove(&mut self, directive: &JobDirective) -> Result<()> {
+        if matches!(directive.order, JobOrder::Retire { .. }) {
+            failpoint::check(&Phase::Retire.failpoint())?;
+        }
         (self.outgoing, self.expected) = (None, None);
         // A stale generation lies elsewhere than the one that the directive speaks of.
         let place = match &self.record {
@@ -312,6 +318,10 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
     let runs = || host.runtime.init(&place);
     let found = match record.held.clone() {
         Held::Starting => runs().map(|init| Held::Running { init, attempt: Attempt::None }),
+        Held::Parked => {
+            host.runtime.settled(&place.directory().join(moving::PARKED)).await;
+            runs().map(|init| Held::Running { init, attempt: Attempt::None })
+        }
         Held::Running { init, attempt } => {
             let attempt = match attempt {
                 // The connection that the files went over is gone: they go again.
@@ -330,7 +340,7 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
             }
             host.runtime.settled(&images).await;
             let reason = "the destination's agent was restarted".to_owned();
-            Some(Held::ArrivalFailed { migration, phase: mooring_types::migration::Phase::Restore, reason })
+            Some(Held::ArrivalFailed { migration, phase: Phase::Restore, reason })
         }
         _ => None,
     };
@@ -342,6 +352,10 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
         let carried = host.network.lock().await.carried_here(place.address(), place.interface()).await;
         if let Err(error) = carried {
             tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "job {} can't be reached", record.job);
+        }
+        // It may have been restored and not been let go.
+        if let Err(error) = moving::set_going(host, &place).await {
+            tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "job {} may stand still", record.job);
         }
     }
     if let Err(error) = record.save(&host.jobs().join(record.job.as_str())) {

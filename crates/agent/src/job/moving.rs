@@ -9,9 +9,10 @@ use mooring_types::migration::Phase;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::driver::Driver;
+use super::driver::{Driver, RETRY};
 use super::held::{Attempt, Held, Init, Record, Release};
 use crate::error::{Error, Result};
+use crate::host::Host;
 use crate::relocate::destination::{Incoming, Received};
 use crate::relocate::files;
 use crate::relocate::frame::Hello;
@@ -20,7 +21,7 @@ use crate::runtime::container::Runtime;
 use crate::runtime::place::Place;
 
 /// Where a job that is parked keeps its images.
-const PARKED: &str = "images-parked";
+pub(super) const PARKED: &str = "images-parked";
 
 impl Driver {
     // The source
@@ -166,8 +167,9 @@ impl Driver {
         place.net(mtu).setup().await?;
         match self.restore(&place, &image, &images).await {
             Ok(init) => {
-                tracing::info!(job = %self.job, "job {} executes again", self.job);
                 self.hold(Held::Running { init, attempt: Attempt::None })?;
+                self.go_on(&place).await;
+                tracing::info!(job = %self.job, "job {} executes again", self.job);
                 self.clean_up(images);
                 Ok(())
             }
@@ -267,10 +269,14 @@ impl Driver {
             Err(error) => Err((Phase::Restore, error)),
         };
         match verified {
-            Ok(init) => self.hold(Held::Restored { migration: migration.clone(), init }),
+            Ok(init) => {
+                // The point of no return: with this record the job is this host's, and it has not taken a step before.
+                self.hold(Held::Restored { migration: migration.clone(), init })?;
+                self.go_on(place).await;
+                Ok(())
+            }
             Err((phase, error)) => {
-                // Nothing of it may run when OpCenter hears of it, and nobody be answered.
-                self.host.hooks.hold(place.address()).await?;
+                // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still isolated.
                 place.cgroup().kill_all()?;
                 let reason = error.told();
                 tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
@@ -279,15 +285,23 @@ impl Driver {
         }
     }
 
-    /// Restores the job from images; packets pass as soon as its sockets exist.
+    /// Restores the job from images. It stands still and no packet passes: see [`Driver::go_on`].
     async fn restore(&self, place: &Place, image: &crate::runtime::image::Image, images: &Path) -> Result<Init> {
         Runtime::mount_root(place, image)?;
-        self.host.hooks.hold(place.address()).await?;
+        self.host.hooks.isolate(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());
         let outcome = self.host.runtime.restore(place, images).await;
         drop(registered);
         outcome
+    }
+
+    /// Lets a restored job of this host take its first step.
+    async fn go_on(&self, place: &Place) {
+        while let Err(error) = set_going(&self.host, place).await {
+            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} still stands still", self.job);
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// Makes what was restored this host's own.
@@ -344,7 +358,13 @@ impl Driver {
     }
 }
 
-/// Whether a restored job lives.
+/// Has packets pass and the job's processes run; nothing changes where they do.
+pub(super) async fn set_going(host: &Host, place: &Place) -> Result<()> {
+    host.hooks.release(place.address()).await?;
+    Ok(place.cgroup().thaw()?)
+}
+
+/// Whether a restored job lives, though it stands still.
 fn verify(place: &Place, init: Init) -> Result<Init> {
     failpoint::check(&Phase::Verify.failpoint())?;
     let pids = place.cgroup().pids();

@@ -99,7 +99,12 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
             Held::Running { .. } => Act::Stop,
             _ => Act::Remove,
         },
-        JobOrder::Abort { .. } | JobOrder::Retire { .. } => match held {
+        JobOrder::Abort { .. } => match held {
+            // It has been let go and is this host's: the order was given in ignorance of that, and is taken back.
+            Held::Restored { .. } | Held::Gone => Act::Nothing,
+            _ => Act::Remove,
+        },
+        JobOrder::Retire { .. } => match held {
             Held::Gone => Act::Nothing,
             _ => Act::Remove,
         },
@@ -203,6 +208,11 @@ mod tests {
             }
             if act == Act::Start {
                 prop_assert_eq!(&record.held, &Held::Starting);
+            }
+            // What was restored may have spoken to clients: of its own generation only its owner's end or departure removes it.
+            let aborted = matches!(order, Some(JobOrder::Abort { .. })) && generations.0 == generations.1;
+            if aborted && matches!(record.held, Held::Restored { .. }) {
+                prop_assert_eq!(&act, &Act::Nothing);
             }
             // Only a capsule of one's own is resumed, and only by a source's order.
             if act == Act::Resume {

@@ -1,7 +1,8 @@
 //! CRIU's questions at the moments that matter.
 //!
 //! CRIU runs a script at each step; ours asks the agent over a socket and waits for its answer. Before a dump the agent freezes the job
-//! (polled by CRIU it would take up to 100 ms) and holds every packet for it. When sockets exist again, and not before, packets pass.
+//! (polled by CRIU it would take up to 100 ms) and holds every packet for it. Before CRIU lets a restored job go the agent freezes it
+//! again: it takes its first step only when the restore has succeeded and this host has put on record that the job is here.
 //! An agent that is not there is an error, with which CRIU gives the dump or restore up and a dumped job goes on.
 
 use std::collections::HashMap;
@@ -20,6 +21,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::{Error, Result};
 
+/// The control group beside those of jobs for those who restore them.
+const RESTORERS: &str = "restorers";
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 /// What the hooks of one container act on.
@@ -60,7 +63,12 @@ impl Hooks {
         Ok(nft::hold(&self.table, address).await?)
     }
 
-    /// Lets packets towards an address pass.
+    /// Drops packets towards and from an address from now on.
+    pub(crate) async fn isolate(&self, address: Ipv4Addr) -> Result<()> {
+        Ok(nft::isolate(&self.table, address).await?)
+    }
+
+    /// Lets packets towards and from an address pass.
     pub(crate) async fn release(&self, address: Ipv4Addr) -> Result<()> {
         Ok(nft::release(&self.table, address).await?)
     }
@@ -114,12 +122,13 @@ impl Hooks {
         let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
         match action {
             "pre-dump" => {
-                let cgroup = subject.cgroup.clone();
-                let frozen = tokio::task::spawn_blocking(move || cgroup.freeze());
-                frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))??;
+                freeze(subject.cgroup).await?;
                 self.hold(subject.address).await
             }
-            "network-unlock" => self.release(subject.address).await,
+            "pre-resume" => {
+                subject.cgroup.send_outsiders_to(&subject.cgroup.sibling(RESTORERS))?;
+                freeze(subject.cgroup).await
+            }
             _ => Err(unknown()),
         }
     }
@@ -127,6 +136,11 @@ impl Hooks {
     fn subjects(&self) -> std::sync::MutexGuard<'_, HashMap<String, Subject>> {
         self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+async fn freeze(cgroup: Cgroup) -> Result<()> {
+    let frozen = tokio::task::spawn_blocking(move || cgroup.freeze());
+    Ok(frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))??)
 }
 
 impl Drop for Registered {

@@ -185,7 +185,7 @@ fn environment(spec: &JobSpec, image: &Image) -> Vec<String> {
     last
 }
 
-/// Locking the network is ours: a rule that is in force before the freeze and falls when the sockets exist.
+/// Locking the network is ours: a rule that is in force before the freeze and falls when the restored job may go on.
 fn criu_config(place: &Place) -> String {
     format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", place.criu_hook().display())
 }
@@ -193,7 +193,7 @@ fn criu_config(place: &Place) -> String {
 /// CRIU calls it at every step; most need nothing, and a shell says so fastest.
 fn hook_script(place: &Place, host: &HostPart<'_>) -> String {
     format!(
-        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|network-unlock) exec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\" ;;\nesac\n",
+        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) exec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\" ;;\nesac\n",
         host.float.display(),
         host.hook_socket.display(),
         place.container(),

@@ -80,7 +80,7 @@ impl Runtime {
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
         command.args(inner.as_std().get_args()).arg("checkpoint").args(CRIU_FLAGS);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images).arg(place.container());
-        command.env("PATH", self.tools.path());
+        self.tools.prepare(&mut command);
         process::new_session(command.as_std_mut());
         finish(command, "runc checkpoint", CRIU_LIMIT, &log).await
     }

@@ -1,4 +1,4 @@
-//! The server's frames: a length and that many bytes of its stream, and at last what it received and sent.
+//! The server's frames: a length, how much it has received, and that many bytes of its stream; at last what it received and sent.
 
 use anyhow::{Result, bail};
 
@@ -6,6 +6,8 @@ use super::source::{BLOCK, Digest};
 
 /// The length that stands before the last frame.
 const LAST: u32 = u32::MAX;
+/// The bytes of a head.
+pub const HEAD: usize = 4 + 8;
 /// The bytes of a [`Summary`]: two digests and the place of a difference.
 const SUMMARY: usize = 2 * (8 + 32) + 8;
 /// The place that stands for "no difference".
@@ -46,15 +48,20 @@ impl Summary {
     }
 }
 
-/// The head of a frame of `length` bytes of data.
+/// The head of a frame of `length` bytes of data, from a server that has received `received` bytes.
 #[must_use]
-pub fn head(length: u32) -> [u8; 4] {
-    length.to_be_bytes()
+pub fn head(length: u32, received: u64) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    head[..4].copy_from_slice(&length.to_be_bytes());
+    head[4..].copy_from_slice(&received.to_be_bytes());
+    head
 }
 
 /// A piece of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part<'a> {
+    /// How many bytes the server had received when it sent the frame that begins here.
+    Received(u64),
     /// Bytes of the stream.
     Data(&'a [u8]),
     /// The last frame.
@@ -83,22 +90,35 @@ impl Parts {
                 *input = rest;
                 return Ok(Some(Part::Data(data)));
             }
-            let wanted = if self.held.starts_with(&LAST.to_be_bytes()) { 4 + SUMMARY } else { 4 };
+            let is_last = self.held.starts_with(&LAST.to_be_bytes());
+            let wanted = match self.held.len() {
+                ..4 => 4,
+                _ if is_last => 4 + SUMMARY,
+                _ => HEAD,
+            };
             let (bytes, rest) = input.split_at((wanted - self.held.len()).min(input.len()));
             self.held.extend(bytes);
             *input = rest;
-            if let Some(head) = self.held.as_array().map(|head| u32::from_be_bytes(*head)).filter(|head| *head != LAST)
-            {
-                self.held.clear();
-                self.data = head as usize;
-                if self.data > BLOCK {
-                    bail!("a frame of {head} bytes: this is no streamer's");
-                }
-            } else if self.held.len() == 4 + SUMMARY {
+            if is_last && self.held.len() == wanted {
                 return Ok(Summary::read(&self.held[4..]).map(Part::Summary));
+            }
+            if !is_last && let Some(head) = self.held.as_array::<HEAD>() {
+                let received = self.head(*head)?;
+                return Ok(Some(Part::Received(received)));
             }
         }
         Ok(None)
+    }
+
+    /// Goes on to the data that follows a head; gives back what the server had received.
+    fn head(&mut self, [l0, l1, l2, l3, received @ ..]: [u8; HEAD]) -> Result<u64> {
+        let length = u32::from_be_bytes([l0, l1, l2, l3]);
+        if length as usize > BLOCK {
+            bail!("a frame of {length} bytes: this is no streamer's");
+        }
+        self.held.clear();
+        self.data = length as usize;
+        Ok(u64::from_be_bytes(received))
     }
 }
 
@@ -116,17 +136,20 @@ mod tests {
         ) {
             let digest = Digest { count, sha256 };
             let summary = Summary { received: digest.clone(), sent: digest, first_difference: place };
-            let mut bytes: Vec<u8> = frames.iter().flat_map(|data| [&head(data.len() as u32)[..], data].concat()).collect();
+            let frame = |(index, data): (usize, &Vec<u8>)| [&head(data.len() as u32, index as u64)[..], data].concat();
+            let mut bytes: Vec<u8> = frames.iter().enumerate().flat_map(frame).collect();
             bytes.extend(summary.frame());
-            let (mut parts, mut data, mut end) = (Parts::default(), Vec::new(), None);
+            let (mut parts, mut received, mut data, mut end) = (Parts::default(), Vec::new(), Vec::new(), None);
             for mut piece in bytes.chunks(cut) {
                 while let Some(part) = parts.next(&mut piece).unwrap() {
                     match part {
+                        Part::Received(bytes) => received.push(bytes),
                         Part::Data(bytes) => data.extend_from_slice(bytes),
                         Part::Summary(summary) => end = Some(summary),
                     }
                 }
             }
+            prop_assert_eq!(received, (0..frames.len() as u64).collect::<Vec<_>>());
             prop_assert_eq!(data, frames.concat());
             prop_assert_eq!(end, Some(summary));
         }

@@ -23,6 +23,7 @@ struct Record {
     last: Instant,
     longest: Duration,
     received: u64,
+    delivered: u64,
     ended: bool,
 }
 
@@ -38,8 +39,14 @@ pub struct Flow {
 impl Progress {
     pub(super) fn new() -> Self {
         let now = Instant::now();
-        let record =
-            Record { recent: VecDeque::from([now]), last: now, longest: Duration::ZERO, received: 0, ended: false };
+        let record = Record {
+            recent: VecDeque::from([now]),
+            last: now,
+            longest: Duration::ZERO,
+            received: 0,
+            delivered: 0,
+            ended: false,
+        };
         Self { record: Mutex::new(record) }
     }
 
@@ -57,6 +64,10 @@ impl Progress {
         }
     }
 
+    pub(super) fn note_delivered(&self, bytes: u64) {
+        self.record().delivered = bytes;
+    }
+
     pub(super) fn end(&self) {
         self.record().ended = true;
     }
@@ -67,6 +78,11 @@ impl Progress {
 
     pub(super) fn received(&self) -> u64 {
         self.record().received
+    }
+
+    /// How much of what was sent the other end had, as it last said.
+    pub(super) fn delivered(&self) -> u64 {
+        self.record().delivered
     }
 
     /// The longest time between two arrivals.

@@ -4,6 +4,7 @@
 //! wait for all others to use up their turns, and that would be measured in place of the network.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -12,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 
-use super::frame::{Summary, head};
+use super::frame::{HEAD, Summary, head};
 use super::source::{BLOCK, Checker, Source};
 
 /// Listens at `address` and serves every connection until the process ends. `say` is told where it listens, and of each connection's end.
@@ -43,13 +44,13 @@ async fn serve(tcp: TcpStream) -> Result<Summary> {
     let (mut input, mut output) = tcp.into_split();
     let seed = input.read_u64().await.context("read the seed")?;
     let (mut received, mut sent) = (Checker::new(seed), Source::new(seed.wrapping_add(1)));
-    let enough = CancellationToken::new();
+    let (enough, count) = (CancellationToken::new(), AtomicU64::new(0));
     let receive = async {
-        let outcome = receive(input, &mut received).await;
+        let outcome = receive(input, &mut received, &count).await;
         enough.cancel();
         outcome
     };
-    let (receiving, sending) = tokio::join!(receive, send(&mut output, &mut sent, &enough));
+    let (receiving, sending) = tokio::join!(receive, send(&mut output, &mut sent, &count, &enough));
     receiving.and(sending)?;
     let summary =
         Summary { first_difference: received.first_difference(), received: received.digest(), sent: sent.digest() };
@@ -59,24 +60,32 @@ async fn serve(tcp: TcpStream) -> Result<Summary> {
 }
 
 /// Receives until the client ends its half.
-async fn receive(mut input: OwnedReadHalf, received: &mut Checker) -> Result<()> {
+async fn receive(mut input: OwnedReadHalf, received: &mut Checker, count: &AtomicU64) -> Result<()> {
     let mut buffer = vec![0; BLOCK];
     loop {
         match input.read(&mut buffer).await.context("receive")? {
             0 => return Ok(()),
-            length => received.check(&buffer[..length]),
+            length => {
+                received.check(&buffer[..length]);
+                count.fetch_add(length as u64, Ordering::Relaxed);
+            }
         }
         yield_now().await;
     }
 }
 
-/// Sends until it is enough.
-async fn send(output: &mut OwnedWriteHalf, sent: &mut Source, enough: &CancellationToken) -> Result<()> {
-    let mut frame = vec![0; 4 + BLOCK];
+/// Sends until it is enough, and says each time how much was received.
+async fn send(
+    output: &mut OwnedWriteHalf,
+    sent: &mut Source,
+    received: &AtomicU64,
+    enough: &CancellationToken,
+) -> Result<()> {
+    let mut frame = vec![0; HEAD + BLOCK];
     while !enough.is_cancelled() {
         let block = sent.block();
-        frame[..4].copy_from_slice(&head(u32::try_from(block.len())?));
-        frame[4..].copy_from_slice(block);
+        frame[..HEAD].copy_from_slice(&head(u32::try_from(block.len())?, received.load(Ordering::Relaxed)));
+        frame[HEAD..].copy_from_slice(block);
         output.write_all(&frame).await.context("send")?;
         yield_now().await;
     }

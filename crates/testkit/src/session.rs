@@ -1,0 +1,56 @@
+//! A job that executes, behind a gateway of its own.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mooring_api::Client;
+use mooring_api::view::{ConnectionView, GatewayCreateRequest, GatewayView, SubmitRequest};
+use mooring_types::gateway::GatewayStatus;
+
+use crate::notebook::executing;
+use crate::wait::wait_for;
+
+/// How long a gateway, a job and their connection may each take.
+const READY_WITHIN: Duration = Duration::from_secs(90);
+
+/// A job that executes, and how one reaches it.
+#[derive(Debug, Clone)]
+pub struct Session {
+    /// The job.
+    pub job: String,
+    /// The gateway.
+    pub gateway: String,
+    /// The gateway's address and port for the job's first port.
+    pub address: SocketAddr,
+    /// What one pastes into a browser.
+    pub access_url: String,
+}
+
+impl Session {
+    /// Creates a gateway of the job's name, submits the job to it, and waits until it executes and is connected.
+    ///
+    /// # Errors
+    /// OpCenter refuses, or something does not become ready in time.
+    pub async fn launch(client: &Client, mut job: SubmitRequest) -> Result<Self> {
+        let request = GatewayCreateRequest { name: job.name.clone(), ..GatewayCreateRequest::default() };
+        let gateway = client.gateway_create(&request).await.context("create a gateway")?.id.to_string();
+        wait_for("the gateway", READY_WITHIN, async || {
+            let status = client.gateway_get(&gateway).await?.status;
+            Ok((status == GatewayStatus::Running).then_some(()))
+        })
+        .await?;
+        job.gateway.clone_from(&gateway);
+        let job = client.job_submit(&job).await.with_context(|| format!("submit {}", job.name))?.id.to_string();
+        executing(client, &job, READY_WITHIN).await?;
+        let (address, access_url) = wait_for("the connection", READY_WITHIN, async || {
+            let GatewayView { address, connections, .. } = client.gateway_get(&gateway).await?;
+            let address: IpAddr = address.parse().with_context(|| format!("the gateway's address `{address}`"))?;
+            let open = |connection: &ConnectionView| connection.job_id.as_str() == job && connection.state == "open";
+            let open = connections.into_iter().find(open);
+            Ok(open.map(|open| (SocketAddr::new(address, open.gateway_port), open.access_url)))
+        })
+        .await?;
+        Ok(Self { job, gateway, address, access_url })
+    }
+}

@@ -1,0 +1,277 @@
+//! A job that remembers who it is and how often it was asked, and a client that notices when it forgets.
+//!
+//! ```text
+//!   client                                       witness
+//!   one line ───────────────────────────────────►
+//!                                           ◄─── "<identity> <count>"      the identity is made up at its start
+//! ```
+//!
+//! There is one request under way at a time and the client knows what the answer has to be: the same identity, the next count. A job
+//! that was started anew, that runs twice, or that lost or repeated a request shows at the next answer. When the connection itself
+//! breaks the client connects again and goes on; whether the request under way arrived is open then, and nothing else.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use mooring_api::Client;
+use mooring_api::view::{GatewayCreateRequest, JobView, SubmitRequest};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::notebook::executing;
+use crate::streams::program_named;
+use crate::wait::wait_for;
+
+/// How often the client asks.
+const INTERVAL: Duration = Duration::from_millis(10);
+/// How long it waits before it connects again.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// How long gateway, job and connection may each take to be ready.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+/// The port inside the job.
+const PORT: u16 = 9000;
+
+/// A witness that executes behind a gateway.
+#[derive(Debug, Clone)]
+pub struct Witness {
+    /// The job.
+    pub job: String,
+    /// The gateway.
+    pub gateway: String,
+    /// Where clients reach it.
+    pub address: SocketAddr,
+    mark: String,
+}
+
+/// A client that asks all the time.
+#[derive(Debug)]
+pub struct Asking {
+    stop: CancellationToken,
+    seen: Arc<Mutex<Seen>>,
+    tasks: JoinSet<()>,
+}
+
+/// What the client has seen so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// How many answers came.
+    pub answers: u64,
+    /// How often the connection broke.
+    pub broken: u32,
+    /// The first answer that can't be.
+    pub fault: Option<String>,
+    last: Option<(String, u64)>,
+}
+
+/// The program beside the running test or measurement.
+///
+/// # Errors
+/// It is not built.
+pub fn program() -> Result<PathBuf> {
+    program_named("witness")
+}
+
+impl Witness {
+    /// Creates a gateway called `name`, submits `program` (a copy of [`program`] that jobs see) to it under the same name, and waits until
+    /// it can be reached.
+    ///
+    /// # Errors
+    /// OpCenter refuses, or something does not become ready in time.
+    pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Self> {
+        let request = GatewayCreateRequest { name: name.to_owned(), ..GatewayCreateRequest::default() };
+        let gateway = client.gateway_create(&request).await.context("create a gateway")?;
+        let mark = format!("{name}-{:016x}", rand::random::<u64>());
+        let program = program.display().to_string();
+        let request = SubmitRequest {
+            name: name.to_owned(),
+            image: "dir:/".into(),
+            command: vec![program, format!("0.0.0.0:{PORT}"), mark.clone()],
+            publish: vec![PORT.to_string()],
+            gateway: gateway.id.to_string(),
+            ..SubmitRequest::default()
+        };
+        let job = client.job_submit(&request).await.context("submit a witness")?.id.to_string();
+        let view = executing(client, &job, READY_WITHIN).await?;
+        let address = address(&view)?;
+        wait_for("the witness behind its gateway", READY_WITHIN, async || {
+            Ok(ask(&mut connect(address).await.ok()).await.ok())
+        })
+        .await?;
+        Ok(Self { job, gateway: gateway.id.to_string(), address, mark })
+    }
+
+    /// How many processes execute this job on this machine: one, whatever happened, once all is done.
+    #[must_use]
+    pub fn processes(&self) -> usize {
+        let mark = self.mark.as_bytes();
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        // The job's first process, a shell, has the mark among its arguments as well.
+        let is_witness = |line: &Vec<u8>| {
+            let mut words = line.split(|byte| *byte == 0);
+            words.next().is_some_and(|program| program.ends_with(b"witness")) && words.any(|word| word == mark)
+        };
+        lines.filter(is_witness).count()
+    }
+}
+
+impl Asking {
+    /// Begins to ask.
+    #[must_use]
+    pub fn start(address: SocketAddr) -> Self {
+        let (stop, seen) = (CancellationToken::new(), Arc::default());
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_asking(address, Arc::clone(&seen), stop.clone()));
+        Self { stop, seen, tasks }
+    }
+
+    /// What was seen so far.
+    #[must_use]
+    pub fn seen(&self) -> Seen {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits for so many more answers.
+    ///
+    /// # Errors
+    /// They do not come within `limit`, or one of them can't be.
+    pub async fn answered(&self, more: u64, limit: Duration) -> Result<Seen> {
+        let before = self.seen().answers;
+        wait_for("answers of the witness", limit, async || {
+            let seen = self.seen();
+            if let Some(fault) = seen.fault {
+                bail!("{fault}");
+            }
+            Ok((seen.answers >= before + more).then_some(seen))
+        })
+        .await
+    }
+
+    /// Ends it.
+    pub async fn finish(mut self) -> Seen {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+        self.seen()
+    }
+}
+
+/// What the witness does: answers every line, on every connection, with its identity and the number of lines so far.
+///
+/// # Errors
+/// The address can't be listened at, or connections can't be accepted any more.
+pub async fn serve(address: SocketAddr) -> Result<()> {
+    let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
+    let identity = format!("{:016x}", rand::random::<u64>());
+    let count = Arc::new(Mutex::new(0_u64));
+    let mut connections = JoinSet::new();
+    loop {
+        let (tcp, _) = listener.accept().await.context("accept a connection")?;
+        let (identity, count) = (identity.clone(), count.clone());
+        connections.spawn(async move {
+            let (input, mut output) = tcp.into_split();
+            let mut lines = BufReader::new(input).lines();
+            while lines.next_line().await?.is_some() {
+                let now = {
+                    let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
+                    *count += 1;
+                    *count
+                };
+                output.write_all(format!("{identity} {now}\n").as_bytes()).await?;
+            }
+            std::io::Result::Ok(())
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
+    let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut connection = None;
+    // After a break it is open whether the request under way was counted.
+    let mut open = false;
+    while !stop.is_cancelled() {
+        if connection.is_none() {
+            connection = connect(address).await.ok();
+        }
+        let answer = tokio::select! {
+            answer = ask(&mut connection) => answer,
+            () = stop.cancelled() => return,
+        };
+        match answer {
+            Ok((identity, count)) => {
+                note(&|seen: &mut Seen| seen.take(&identity, count, open));
+                open = false;
+                tokio::time::sleep(INTERVAL).await;
+            }
+            Err(_) => {
+                if connection.take().is_some() {
+                    open = true;
+                    note(&|seen: &mut Seen| seen.broken += 1);
+                }
+                tokio::time::sleep(RECONNECT).await;
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn take(&mut self, identity: &str, count: u64, open: bool) {
+        self.answers += 1;
+        if let Some((known, last)) = &self.last {
+            let expected = count == last + 1 || (open && count == last + 2);
+            if known != identity || !expected {
+                let fault = format!("after `{known} {last}` the witness answered `{identity} {count}`");
+                self.fault.get_or_insert(fault);
+            }
+        }
+        self.last = Some((identity.to_owned(), count));
+    }
+}
+
+async fn connect(address: SocketAddr) -> Result<BufReader<TcpStream>> {
+    let tcp = TcpStream::connect(address).await?;
+    tcp.set_nodelay(true)?;
+    Ok(BufReader::new(tcp))
+}
+
+/// One request and its answer.
+async fn ask(connection: &mut Option<BufReader<TcpStream>>) -> Result<(String, u64)> {
+    let connection = connection.as_mut().context("not connected")?;
+    connection.get_mut().write_all(b"?\n").await?;
+    let mut line = String::new();
+    ensure!(connection.read_line(&mut line).await? > 0, "the connection was closed");
+    let (identity, count) = line.trim().split_once(' ').context("not an answer of a witness")?;
+    Ok((identity.to_owned(), count.parse()?))
+}
+
+fn address(view: &JobView) -> Result<SocketAddr> {
+    let mapping = view.port_mappings.first().context("the job has no port mapping")?;
+    let (_, address) = mapping.split_once(" -> ").with_context(|| format!("not a port mapping: {mapping}"))?;
+    Ok(address.parse()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_can_not_be_is_a_fault() {
+        let after = |answers: &[(&str, u64, bool)]| {
+            let mut seen = Seen::default();
+            answers.iter().for_each(|(identity, count, open)| seen.take(identity, *count, *open));
+            seen.fault.is_some()
+        };
+        assert!(!after(&[("a", 5, false), ("a", 6, false), ("a", 7, true), ("a", 9, true)]));
+        for lost in [[("a", 5, false), ("b", 6, false)], [("a", 5, false), ("a", 7, false)]] {
+            assert!(after(&lost));
+        }
+        for repeated in [[("a", 5, false), ("a", 5, true)], [("a", 5, false), ("a", 8, true)]] {
+            assert!(after(&repeated));
+        }
+    }
+}
