@@ -63,6 +63,9 @@ pub enum Error {
     /// Something took too long.
     #[error("{0} took too long")]
     TimedOut(String),
+    /// Jobs that should stand still when the agent is gone.
+    #[error("these jobs could not be parked: {0}")]
+    NotParked(String),
     /// A test's doing.
     #[error(transparent)]
     Injected(#[from] mooring_ops::failpoint::Injected),

@@ -156,20 +156,20 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         problems: Mutex::default(),
     };
     let closing = host.clone();
-    tokio::select! {
-        outcome = link.run() => outcome?,
-        outcome = host.arrivals.serve(door, &host.identity, &host.tasks) => outcome?,
+    let outcome = tokio::select! {
+        outcome = link.run() => outcome,
+        outcome = host.arrivals.serve(door, &host.identity, &host.tasks) => outcome,
         // Hooks are answered until every job has been parked.
-        () = host.hooks.serve(hook_door, &host.tasks) => {}
-        () = async {
+        () = host.hooks.serve(hook_door, &host.tasks) => Ok(()),
+        outcome = async {
             host.stop.cancelled().await;
-            jobs.closed().await;
-        } => {}
-    }
+            jobs.closed().await
+        } => outcome,
+    };
     // A task that could not be awaited has panicked, and the lifecycle knows.
     let _ = gateway_task.await;
     close(&closing, &tools).await;
-    Ok(())
+    outcome
 }
 
 /// Removes what only a host that is up needs.

@@ -1,6 +1,6 @@
 //! The question before something is destroyed.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 
@@ -8,8 +8,9 @@ use crate::error::Local;
 
 /// Asks on stderr and reads one line of stdin; whatever is not `yes` or `y` stops the command. Scripts pipe `yes`.
 pub(crate) fn confirm(question: &str) -> Result<()> {
-    // Without a stderr the answer alone counts.
-    let _ = write!(io::stderr().lock(), "{question} [yes/no] ");
+    // Without a stderr the answer alone counts. Who types ends the line; who pipes does not.
+    let end = if io::stdin().is_terminal() { " " } else { "\n" };
+    let _ = write!(io::stderr().lock(), "{question} [yes/no]{end}");
     read_yes(&mut io::stdin().lock())
 }
 

@@ -161,7 +161,7 @@ impl Gateway {
     fn quiesce(&self, job: JobId, gate: Arc<Gate>, migration: MigrationId) {
         let gateway = self.clone();
         self.tasks.spawn("quiesce", async move {
-            if let Err(error) = failpoint::check(&Phase::Quiesce.failpoint()) {
+            if let Err(error) = failpoint::check(&Phase::Quiesce.failpoint()).await {
                 tracing::warn!(%job, %error, "job {job} is not reported as quiesced");
                 return;
             }

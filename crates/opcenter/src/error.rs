@@ -78,7 +78,7 @@ impl From<NoHost> for ApiError {
     fn from(error: NoHost) -> Self {
         let code = match &error {
             NoHost::Unknown(_) => ErrorCode::NotFound,
-            NoHost::AlreadyThere(_) => ErrorCode::InvalidArgument,
+            NoHost::AlreadyThere(_) | NoHost::TakesNoJobs(_) => ErrorCode::InvalidArgument,
             NoHost::NotReady { .. } => ErrorCode::Unavailable,
             NoHost::None | NoHost::NoRoom { .. } | NoHost::NoRoomAnywhere => ErrorCode::ResourceExhausted,
         };

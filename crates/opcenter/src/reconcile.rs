@@ -82,7 +82,7 @@ impl Round {
                 (JobStatus::Cancelling, moving) => self.cancel(all, job, moving).await?,
                 (_, Some(row)) => self.advance(all, job, row).await?,
                 (status, None) if !status.is_final() => self.follow(all, job).await?,
-                _ => {}
+                _ => self.free(all, job).await?,
             }
         }
         Ok(())
@@ -179,6 +179,17 @@ impl Round {
         self.status(job, JobStatus::Cancelled, "").await
     }
 
+    /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.
+    async fn free(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+        let may_be_held = slices::stoppers(all, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
+        let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
+        if job.address.is_some() && !may_be_held && !is_held {
+            self.changed = true;
+            self.tx.job_address_free(&job.id).await?;
+        }
+        Ok(())
+    }
+
     async fn status(&mut self, job: &JobRow, to: JobStatus, reason: &str) -> Result<(), StoreError> {
         self.changed = true;
         let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
@@ -233,7 +244,7 @@ impl Round {
     }
 
     async fn commit(&mut self, all: &Snapshot, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
-        if let Err(error) = failpoint::check(&Phase::Commit.failpoint()) {
+        if let Err(error) = failpoint::check(&Phase::Commit.failpoint()).await {
             // The destination has decided; what fails here is only that OpCenter takes note of it, which it does at the next pass.
             tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
             return Ok(());

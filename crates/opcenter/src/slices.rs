@@ -90,7 +90,7 @@ fn carrier<'a>(all: &'a Snapshot, job: &'a JobRow) -> Option<&'a HostId> {
 
 fn directive(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
     let (generation, order) = order(all, observed, job, host)?;
-    // An ended job has given its address back; what is left of it needs none.
+    // An ended job that has given its address back is held by nobody who would still need it.
     let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
     Some(JobDirective { job: job.id.clone(), generation, address, spec: job.spec.clone(), order })
 }

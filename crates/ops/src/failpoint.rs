@@ -8,8 +8,10 @@
 //! | `error` | it fails |
 //! | `kill` | the process is gone, by SIGKILL |
 //! | `kill <pid>` | another process is gone, by SIGKILL; this one goes on |
+//! | `wait <seconds>` | it goes on only after that time |
 
 use std::path::PathBuf;
+use std::time::Duration;
 use std::{env, fs, process};
 
 /// The environment variable that names the file.
@@ -20,11 +22,11 @@ pub const VARIABLE: &str = "MOORING_FAILPOINTS";
 #[error("failpoint `{0}` was set to fail")]
 pub struct Injected(String);
 
-/// Passes, fails or ends the process, as the file says of `name`.
+/// Passes, waits, fails or ends a process, as the file says of `name`.
 ///
 /// # Errors
 /// The file says `<name>=error`.
-pub fn check(name: &str) -> Result<(), Injected> {
+pub async fn check(name: &str) -> Result<(), Injected> {
     let Some(path) = env::var_os(VARIABLE).map(PathBuf::from) else { return Ok(()) };
     let Ok(text) = fs::read_to_string(&path) else { return Ok(()) };
     let is_this = |line: &&str| line.split_once('=').is_some_and(|(key, _)| key.trim() == name);
@@ -34,13 +36,17 @@ pub fn check(name: &str) -> Result<(), Injected> {
         tracing::warn!(%error, "can't take failpoint {name} out of {}", path.display());
     }
     let action = line.split_once('=').map_or("", |(_, action)| action.trim());
-    match action.split_once(' ').map_or((action, None), |(verb, pid)| (verb, Some(pid))) {
+    match action.split_once(' ').map_or((action, None), |(verb, object)| (verb, Some(object))) {
         ("kill", None) => {
             kill(&process::id().to_string());
             process::abort()
         }
         ("kill", Some(pid)) => {
             kill(pid);
+            Ok(())
+        }
+        ("wait", Some(seconds)) => {
+            tokio::time::sleep(Duration::from_secs_f64(seconds.parse().unwrap_or(0.0))).await;
             Ok(())
         }
         _ => Err(Injected(name.to_owned())),

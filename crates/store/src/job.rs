@@ -22,7 +22,7 @@ pub struct JobRow {
     pub status: JobStatus,
     /// Why it is so; empty where there is nothing to say.
     pub status_reason: String,
-    /// Its overlay address, until it ends.
+    /// Its overlay address, until it has ended and no host holds anything of it.
     pub address: Option<Ipv4Addr>,
     /// The generation that owns it; 0 before it is placed.
     pub generation: Generation,
@@ -90,7 +90,7 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
-        let rows = sqlx::query("SELECT * FROM job WHERE end_time IS NULL ORDER BY submit_time, id")
+        let rows = sqlx::query("SELECT * FROM job WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id")
             .fetch_all(&mut *self.inner)
             .await?;
         rows.iter().map(read).collect()
@@ -111,7 +111,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes a job's status, the times that follow from it, and writes the event. A job that ends frees its address and its ports.
+    /// Changes a job's status, the times that follow from it, and writes the event. A job that ends frees its ports; its address it keeps until
+    /// [`Tx::job_address_free`].
     ///
     /// # Errors
     /// The state machine does not allow it, or the database fails.
@@ -123,8 +124,7 @@ impl Tx {
         sqlx::query(
             "UPDATE job SET status = ?, status_reason = ?, last_update = ?,
                 exec_time = CASE WHEN ? THEN COALESCE(exec_time, ?) ELSE exec_time END,
-                end_time = CASE WHEN ? THEN ? ELSE end_time END,
-                address = CASE WHEN ? THEN NULL ELSE address END
+                end_time = CASE WHEN ? THEN ? ELSE end_time END
              WHERE id = ?",
         )
         .bind(to.to_string())
@@ -134,7 +134,6 @@ impl Tx {
         .bind(now.to_string())
         .bind(to.is_final())
         .bind(now.to_string())
-        .bind(to.is_final())
         .bind(job.id.as_str())
         .execute(&mut *self.inner)
         .await?;
@@ -143,6 +142,18 @@ impl Tx {
         }
         let message = if reason.is_empty() { to.to_string() } else { format!("{to}: {reason}") };
         self.event_append(&job.id, EventKind::Status, &message, now).await
+    }
+
+    /// Gives an ended job's address back.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_address_free(&mut self, id: &JobId) -> Result<()> {
+        sqlx::query("UPDATE job SET address = NULL WHERE id = ? AND end_time IS NOT NULL")
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
     }
 
     /// Keeps a job's exit code.

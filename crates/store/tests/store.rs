@@ -113,7 +113,12 @@ async fn a_status_follows_the_state_machine_and_leaves_an_event() {
         tx.job_status_set(&row, status, "because", now()).await.unwrap();
     }
     let ended = tx.job_get(&id).await.unwrap().unwrap();
-    assert_eq!((ended.exec_time, ended.end_time, ended.address), (Some(now()), Some(now()), None));
+    assert_eq!((ended.exec_time, ended.end_time, ended.address), (Some(now()), Some(now()), submitted.address));
+    // Its host may still hold something of it, which nobody else may be taken for.
+    assert_eq!(tx.job_list_live().await.unwrap().len(), 1);
+    tx.job_address_free(&id).await.unwrap();
+    assert_eq!(tx.job_get(&id).await.unwrap().unwrap().address, None);
+    assert!(tx.job_list_live().await.unwrap().is_empty());
     tx.event_append(&id, EventKind::Note, "a note", now()).await.unwrap();
     let messages: Vec<String> = tx.event_list(&id).await.unwrap().into_iter().map(|event| event.message).collect();
     let expected = [

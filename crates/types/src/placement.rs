@@ -49,11 +49,14 @@ pub enum NoHost {
         /// All memory in GB.
         mem_all: String,
     },
+    /// A host of that name takes gateways alone.
+    #[error("host `{0}` takes no jobs, it is for gateways alone")]
+    TakesNoJobs(String),
     /// The job is there already.
     #[error("the job already executes on host `{0}`")]
     AlreadyThere(String),
     /// Nowhere is enough left.
-    #[error("no ready host has the room that the job asks for")]
+    #[error("no ready host has the room that is asked for")]
     NoRoomAnywhere,
 }
 

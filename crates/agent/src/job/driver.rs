@@ -60,7 +60,10 @@ impl Driver {
     }
 
     /// Drives the job until nothing of it is left, or the agent stops.
-    pub(crate) async fn run(mut self) {
+    ///
+    /// # Errors
+    /// The job should have been parked, and could not be.
+    pub(crate) async fn run(mut self) -> Result<()> {
         loop {
             self.publish();
             let directive = self.wanted.borrow_and_update().clone();
@@ -70,14 +73,13 @@ impl Driver {
                     let outcome = self.forget();
                     if outcome.is_ok() && directive.is_none() {
                         self.publish();
-                        return;
+                        return Ok(());
                     }
                     outcome
                 }
                 (Act::Nothing, _) | (_, None) => {
                     if self.rest().await {
-                        self.close().await;
-                        return;
+                        return self.close().await;
                     }
                     Ok(())
                 }
@@ -87,7 +89,7 @@ impl Driver {
                 tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not follow: it is tried again", self.job);
                 tokio::select! {
                     () = tokio::time::sleep(RETRY) => {}
-                    () = self.host.stop.cancelled() => return,
+                    () = self.host.stop.cancelled() => return self.close().await,
                 }
             }
         }
@@ -145,7 +147,7 @@ impl Driver {
                 return false;
             }
         }
-        if let Err(error) = self.ended() {
+        if let Err(error) = self.ended().await {
             tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "the end of job {} is not kept", self.job);
         }
         false
@@ -158,9 +160,13 @@ impl Driver {
         let place = self.place(directive);
         self.host.runtime.remove(&place).await?;
         let held = match self.try_start(directive, &place).await {
-            Ok(init) => {
+            Ok(Some(init)) => {
                 tracing::info!(job = %self.job, pid = init.pid, "job {} runs as process {}", self.job, init.pid);
                 Held::Running { init, attempt: Attempt::None }
+            }
+            Ok(None) => {
+                self.send_output(&place).await;
+                end_of(&place)
             }
             Err(error) => {
                 let reason = error.told();
@@ -172,7 +178,7 @@ impl Driver {
         self.hold(held)
     }
 
-    async fn try_start(&self, directive: &JobDirective, place: &Place) -> Result<Init> {
+    async fn try_start(&self, directive: &JobDirective, place: &Place) -> Result<Option<Init>> {
         let image = self.host.images.ready(&directive.spec.image).await?;
         bundle::furnish(place, &directive.spec, &self.host.config.hidden)?;
         self.furnish(place, directive, &image).await?;
@@ -195,7 +201,7 @@ impl Driver {
     }
 
     /// Has the record say that the job has ended, if it has.
-    fn ended(&mut self) -> Result<()> {
+    async fn ended(&mut self) -> Result<()> {
         let Some(record) = &self.record else { return Ok(()) };
         let place = self.host.place(&record.job, record.generation, record.address);
         let held = match &record.held {
@@ -203,13 +209,20 @@ impl Driver {
             _ => return Ok(()),
         };
         tracing::info!(job = %self.job, ?held, "job {} has ended", self.job);
+        self.send_output(&place).await;
         self.hold(held)
+    }
+
+    /// Who hears that a job has ended looks at its output: it goes first.
+    async fn send_output(&self, place: &Place) {
+        self.log.follow(Some(container::log_file(place)));
+        self.log.flush().await;
     }
 
     /// Removes everything of the job but the record that it is gone.
     async fn remove(&mut self, directive: &JobDirective) -> Result<()> {
         if matches!(directive.order, JobOrder::Retire { .. }) {
-            failpoint::check(&Phase::Retire.failpoint())?;
+            failpoint::check(&Phase::Retire.failpoint()).await?;
         }
         (self.outgoing, self.expected) = (None, None);
         // A stale generation lies elsewhere than the one that the directive speaks of.
@@ -234,18 +247,18 @@ impl Driver {
     }
 
     /// Leaves the job as it should be when the agent is gone: as it is, or checkpointed where a stop of the agent is one of the host.
-    async fn close(&mut self) {
-        let Some(record) = &self.record else { return };
+    async fn close(&mut self) -> Result<()> {
+        let Some(record) = self.record.as_ref().filter(|_| self.host.config.park) else { return Ok(()) };
         let place = self.host.place(&record.job, record.generation, record.address);
-        if !self.host.config.park {
-            return;
+        let mut parking = Ok(());
+        if let Held::Running { init, .. } = record.held {
+            parking = self.park(&place).await;
+            if let Err(error) = &parking {
+                let lives = if init.lives() { "goes on without an agent" } else { "is lost" };
+                tracing::error!(job = %self.job, error = error as &dyn std::error::Error, "job {} could not be parked and {lives}", self.job);
+            }
         }
-        if let Held::Running { init, .. } = record.held
-            && let Err(error) = self.park(&place, init).await
-        {
-            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} could not be parked", self.job);
-        }
-        let Some(record) = &self.record else { return };
+        let Some(record) = &self.record else { return parking };
         let parked = matches!(record.held, Held::Parked | Held::Frozen { .. });
         let still = place.cgroup().pids().is_empty();
         if parked || still {
@@ -256,6 +269,7 @@ impl Driver {
                 tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "something of job {} stays mounted", self.job);
             }
         }
+        parking
     }
 
     // What is held
@@ -317,7 +331,9 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
     let place = host.place(&record.job, record.generation, record.address);
     let runs = || host.runtime.init(&place);
     let found = match record.held.clone() {
-        Held::Starting => runs().map(|init| Held::Running { init, attempt: Attempt::None }),
+        Held::Starting => runs()
+            .map(|init| Held::Running { init, attempt: Attempt::None })
+            .or_else(|| container::exit_code(&place).map(|code| Held::Exited { code })),
         Held::Parked => {
             host.runtime.settled(&place.directory().join(moving::PARKED)).await;
             runs().map(|init| Held::Running { init, attempt: Attempt::None })

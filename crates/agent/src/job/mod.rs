@@ -32,7 +32,7 @@ pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 struct Driven {
     wanted: watch::Sender<Option<JobDirective>>,
     observation: Observation,
-    task: JoinHandle<Option<()>>,
+    task: JoinHandle<Option<Result<()>>>,
 }
 
 /// The jobs of this host.
@@ -100,13 +100,20 @@ impl Jobs {
     }
 
     /// Resolves when every driver has ended, after the agent was asked to stop.
-    pub(crate) async fn closed(&self) {
-        let all: Vec<Driven> = self.driven().drain().map(|(_, driven)| driven).collect();
+    ///
+    /// # Errors
+    /// Jobs should have been parked, and could not be.
+    pub(crate) async fn closed(&self) -> Result<()> {
+        let mut unparked = Vec::new();
+        let all: Vec<(JobId, Driven)> = self.driven().drain().collect();
         // Their channels stay open until they have ended, so that what they do last is not taken for an order.
-        for driven in all {
+        for (job, driven) in all {
             // One that could not be awaited has panicked, and the lifecycle knows.
-            let _ = driven.task.await;
+            if let Ok(Some(Err(_))) = driven.task.await {
+                unparked.push(job.to_string());
+            }
         }
+        if unparked.is_empty() { Ok(()) } else { Err(Error::NotParked(unparked.join(", "))) }
     }
 
     fn drive(&self, job: JobId, record: Option<Record>) {

@@ -50,7 +50,7 @@ impl Driver {
     }
 
     async fn send_ahead(&mut self, directive: &JobDirective) -> Result<u64> {
-        failpoint::check(&Phase::PreCopy.failpoint())?;
+        failpoint::check(&Phase::PreCopy.failpoint()).await?;
         let mut outgoing = self.connect(directive).await?;
         outgoing.send_ahead(&self.place_held()?).await?;
         let bytes = outgoing.bytes();
@@ -72,7 +72,7 @@ impl Driver {
             // The files went over a connection that is gone: they go again.
             return self.clear();
         };
-        if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()) {
+        if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()).await {
             let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason: error.to_string() };
             return self.hold(Held::Running { init, attempt });
         }
@@ -102,7 +102,7 @@ impl Driver {
         let sent = tokio::select! {
             sent = async {
                 followed?;
-                failpoint::check(&Phase::Transfer.failpoint())?;
+                failpoint::check(&Phase::Transfer.failpoint()).await?;
                 outgoing.send_rest(&images, &place, &mapped).await
             } => sent,
             () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
@@ -182,14 +182,12 @@ impl Driver {
     }
 
     /// Checkpoints the job to this host's own disk.
-    pub(super) async fn park(&mut self, place: &Place, init: Init) -> Result<()> {
+    pub(super) async fn park(&mut self, place: &Place) -> Result<()> {
         let images = place.directory().join(PARKED);
         fresh_directory(&images)?;
         if let Err(error) = self.dump(place, &images).await {
             place.cgroup().thaw()?;
             self.host.hooks.release(place.address()).await?;
-            let lives = if init.lives() { "goes on without an agent" } else { "is lost" };
-            tracing::error!(job = %self.job, "job {} {lives}", self.job);
             return Err(error);
         }
         self.hold(Held::Parked)
@@ -204,7 +202,7 @@ impl Driver {
         self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
         let place = self.place(directive);
         let made = async {
-            failpoint::check(&Phase::Prepare.failpoint())?;
+            failpoint::check(&Phase::Prepare.failpoint()).await?;
             self.host.runtime.remove(&place).await?;
             let image = self.host.images.ready(&directive.spec.image).await?;
             self.furnish(&place, directive, &image).await
@@ -253,7 +251,7 @@ impl Driver {
         let Some(record) = self.record.clone() else { return Ok(()) };
         let started = Instant::now();
         let restored = async {
-            failpoint::check(&Phase::Restore.failpoint())?;
+            failpoint::check(&Phase::Restore.failpoint()).await?;
             let image = self.host.images.ready(&record.spec.image).await?;
             self.restore(place, &image, images).await
         };
@@ -262,7 +260,7 @@ impl Driver {
             Ok(init) => {
                 self.measured(Phase::Restore, started, directory_size(images));
                 let started = Instant::now();
-                let verified = verify(place, init).map_err(|error| (Phase::Verify, error));
+                let verified = verify(place, init).await.map_err(|error| (Phase::Verify, error));
                 self.measured(Phase::Verify, started, 0);
                 verified
             }
@@ -347,6 +345,9 @@ impl Driver {
 
     /// Images that are of no use any more: their removal takes longer than anyone should wait.
     fn clean_up(&self, images: PathBuf) {
+        // Under a name of its own, so that new images may take the old one's place at once.
+        let used = images.with_file_name(format!("used-{:016x}", rand::random::<u64>()));
+        let images = if std::fs::rename(&images, &used).is_ok() { used } else { images };
         self.host.tasks.spawn("clean up", async move {
             let removed = tokio::task::spawn_blocking(move || {
                 mooring_linux::mount::unmount_below(&images).and_then(|()| mooring_linux::mount::remove_tree(&images))
@@ -365,8 +366,8 @@ pub(super) async fn set_going(host: &Host, place: &Place) -> Result<()> {
 }
 
 /// Whether a restored job lives, though it stands still.
-fn verify(place: &Place, init: Init) -> Result<Init> {
-    failpoint::check(&Phase::Verify.failpoint())?;
+async fn verify(place: &Place, init: Init) -> Result<Init> {
+    failpoint::check(&Phase::Verify.failpoint()).await?;
     let pids = place.cgroup().pids();
     if init.lives() && pids.contains(&init.pid) {
         return Ok(init);

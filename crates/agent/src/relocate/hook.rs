@@ -126,8 +126,11 @@ impl Hooks {
                 self.hold(subject.address).await
             }
             "pre-resume" => {
-                subject.cgroup.send_outsiders_to(&subject.cgroup.sibling(RESTORERS))?;
-                freeze(subject.cgroup).await
+                let restorers = subject.cgroup.sibling(RESTORERS);
+                subject.cgroup.send_outsiders_to(&restorers)?;
+                freeze(subject.cgroup.clone()).await?;
+                // One that was made in between stands still as well until it is out.
+                Ok(subject.cgroup.send_outsiders_to(&restorers)?)
             }
             _ => Err(unknown()),
         }

@@ -56,17 +56,17 @@ impl Runtime {
         Ok(mount::overlay(&image.layers, &place.upper(), &place.work(), &place.root())?)
     }
 
-    /// Makes and starts the container; its root is mounted and its network there.
+    /// Makes and starts the container; its root is mounted and its network there. `None` when the job has ended already.
     ///
     /// # Errors
     /// runc failed.
-    pub(crate) async fn run(&self, place: &Place) -> Result<Init> {
+    pub(crate) async fn run(&self, place: &Place) -> Result<Option<Init>> {
         let log = place.directory().join("run.log");
         let mut command = self.runc(&log);
         command.args(["run", "--detach", "--pid-file"]).arg(place.pid_file()).arg("--bundle").arg(place.bundle());
         command.arg(place.container());
         finish(command, "runc run", RUN_LIMIT, &log).await?;
-        self.init(place).ok_or_else(|| Error::Peer("ended before it could be looked at".into()))
+        Ok(self.init(place))
     }
 
     /// Checkpoints the container into `images`; it has ended afterwards.

@@ -13,7 +13,7 @@
 mod network;
 mod supervise;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::linux::net::SocketAddrExt;
@@ -21,10 +21,12 @@ use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use mooring_api::Client;
 use mooring_api::view::LoginRequest;
+use mooring_linux::cgroup::Cgroup;
 use mooring_types::host::Readiness;
+use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -39,6 +41,8 @@ const POLL: Duration = Duration::from_millis(50);
 const CLOCK_STEP_SECONDS: i64 = 100_000;
 /// Virtual hosts are for trying things out: on a small machine they share its cores.
 const CORES_MIN: u32 = 4;
+/// The control group above everything.
+const CGROUP: &str = "mooring";
 
 /// Everything on this machine, in the foreground, until Ctrl-C.
 #[derive(Debug, clap::Args)]
@@ -69,7 +73,7 @@ pub(crate) struct Args {
 /// Runs everything until it is asked to stop.
 pub(crate) async fn run(up: Args) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let (up, _alone) = check(up).await?;
+    let (up, _locks) = check(up).await?;
     let network = Network::new(&up.dir, up.virtual_hosts);
     network.make().await.context("can't make the virtual hosts' network")?;
     let mut supervisor = Supervisor::new(&up.dir.join("log"))?;
@@ -79,9 +83,19 @@ pub(crate) async fn run(up: Args) -> anyhow::Result<()> {
         _ = terminate.recv() => Ok(()),
     };
     note("stopping: jobs are kept in the state directory");
-    supervisor.stop().await;
+    let failed = supervisor.stop().await;
+    // What still has a process in it stays.
+    let _ = Cgroup::open(&format!("{CGROUP}/{}", world(&up.dir))).remove();
     network.remove().await.context("can't remove the virtual hosts' network")?;
-    outcome
+    outcome?;
+    ensure!(failed.is_empty(), "{} did not stop well: {} says why", failed.join(", "), up.dir.join("log").display());
+    Ok(())
+}
+
+/// Held for as long as it runs: the virtual hosts' names and addresses, and the state directory, are its alone.
+struct Locks {
+    _machine: UnixListener,
+    _directory: Flock<File>,
 }
 
 /// Starts everything in its order, says so when it is ready, and keeps it running.
@@ -133,7 +147,7 @@ fn note(text: &str) {
 }
 
 /// Finds out early, and in one clear line, what would keep it from running.
-async fn check(mut up: Args) -> anyhow::Result<(Args, UnixListener)> {
+async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
     ensure!(
         nix::unistd::geteuid().is_root(),
         "`float up` needs root: it makes network namespaces and containers; try `sudo float up`"
@@ -143,6 +157,11 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, UnixListener)> {
     // An abstract socket belongs to the network namespace, as the bridge does, and ends with the process.
     let alone = UnixListener::bind_addr(&UnixAddress::from_abstract_name("mooring-up")?)
         .context("another `float up` runs on this machine: stop it first")?;
+    let path = up.dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
+    let directory = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        anyhow!("another `float up` uses {}: stop it first, or choose another `--dir`", up.dir.display())
+    })?;
     if let Readiness::NotReady { reason } = mooring_agent::readiness(None).await {
         bail!("this machine can't move jobs: {reason}");
     }
@@ -152,7 +171,7 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, UnixListener)> {
     let listener = TcpListener::bind(up.listen)
         .with_context(|| format!("can't listen at {}: choose another port with `--listen`", up.listen))?;
     up.listen = listener.local_addr()?;
-    Ok((up, alone))
+    Ok((up, Locks { _machine: alone, _directory: directory }))
 }
 
 fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
@@ -199,7 +218,7 @@ fn agent(
         .option("--public-address", &public.to_string())
         .path("--state-dir", &up.dir.join("hosts").join(name))
         .option("--device-prefix", prefix)
-        .option("--cgroup-parent", &format!("mooring/{}/{name}", world(&up.dir)))
+        .option("--cgroup-parent", &format!("{CGROUP}/{}/{name}", world(&up.dir)))
         .option("--cores", &cores.to_string())
         .path("--hide", &up.dir)
         .flag("--park");

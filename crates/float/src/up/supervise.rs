@@ -97,22 +97,28 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops all but the first at once, then the first, which all others report to.
-    pub(crate) async fn stop(mut self) {
+    /// Stops all but the first at once, then the first, which all others report to. Gives back the names of those that failed.
+    pub(crate) async fn stop(mut self) -> Vec<String> {
+        let mut failed = Vec::new();
         let rest = self.running.split_off(self.running.len().min(1));
         for group in [rest, self.running] {
-            let mut children: Vec<Child> = group.into_iter().filter_map(|one| one.child).collect();
-            for pid in children.iter().filter_map(Child::id) {
+            let mut children: Vec<(String, Child)> =
+                group.into_iter().filter_map(|one| Some((one.daemon.name, one.child?))).collect();
+            for pid in children.iter().filter_map(|(_, child)| child.id()) {
                 // One that has ended meanwhile is what is wanted.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
             }
-            for child in &mut children {
-                if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
+            for (name, child) in &mut children {
+                match tokio::time::timeout(STOP_LIMIT, child.wait()).await {
+                    Ok(Ok(status)) if status.success() => continue,
+                    Ok(_) => {}
                     // What does not stop is ended; its state survives that.
-                    let _ = child.kill().await;
+                    Err(_) => drop(child.kill().await),
                 }
+                failed.push(name.clone());
             }
         }
+        failed
     }
 
     fn spawn(&self, daemon: &Daemon) -> anyhow::Result<Child> {

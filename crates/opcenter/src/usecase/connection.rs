@@ -55,11 +55,7 @@ pub(crate) async fn insert(
         let free = range.size().saturating_sub(used.len());
         ApiError::new(
             ErrorCode::ResourceExhausted,
-            format!(
-                "gateway `{}` has {free} free ports in {range}, and {} are needed",
-                gateway.spec.name,
-                targets.len()
-            ),
+            format!("gateway `{}` has {free} free ports in {range}, needed: {}", gateway.spec.name, targets.len()),
         )
         .hint("disconnect a job, or create another gateway")
     })?;

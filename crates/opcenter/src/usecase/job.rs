@@ -10,7 +10,7 @@ use mooring_store::{EventKind, JobRow, MigrationRow, Stage, Tx};
 use mooring_types::host::Resources;
 use mooring_types::job::{Action, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{Outcome, Phase};
-use mooring_types::placement::{choose, choose_named};
+use mooring_types::placement::{NoHost, choose, choose_named};
 use mooring_types::{Clock, Generation, JobId, MigrationId, Name, Port};
 
 use super::{connection, find_gateway, find_job, parse};
@@ -158,9 +158,13 @@ pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: Mig
     let candidates = all.job_candidates(&observed);
     let chosen = match request.host.as_str() {
         "" => choose(&candidates, job.spec.resources, Some(&from)),
+        name if all.hosts.iter().any(|host| host.name.as_str() == name && !host.joined.role.takes_jobs()) => {
+            Err(NoHost::TakesNoJobs(name.to_owned()))
+        }
         name => choose_named(&candidates, name, job.spec.resources, Some(&from)),
     }?;
     failpoint::check(&Phase::Plan.failpoint())
+        .await
         .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
     let generation = next_generation(&mut tx, &job).await?;
     let row = MigrationRow {
