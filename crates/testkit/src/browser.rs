@@ -20,7 +20,9 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thirtyfour::prelude::{By, ElementQueryable, WebDriver, WebElement};
-use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities, Key};
+use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities};
+
+pub use thirtyfour::Key;
 
 use crate::wait::wait_for;
 use crate::world::World;

@@ -6,12 +6,14 @@
 //! | [`jupyter`] | a client of a JupyterLab, by its Access URL |
 //! | [`channels`] | the WebSocket of a kernel |
 //! | [`counting`] | a kernel that counts and a client that watches: what was lost, repeated, late |
+//! | [`away`] | a job that is away for long while its client keeps sending |
 //! | [`streams`] | byte-exact pseudo-random streams in both directions, and the program at their other end |
 //! | [`session`] | a job behind a gateway of its own |
 //! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
+//! | [`oci`] | OCI images made by hand |
 //! | [`sequence`] | which numbers of a sequence are missing or came twice |
 //! | [`distribution`] | least, median, 90th percentile, most |
 //! | [`wait`] | waiting for a condition |
@@ -21,12 +23,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod away;
 pub mod browser;
 pub mod channels;
 pub mod counting;
 pub mod distribution;
 pub mod jupyter;
 pub mod notebook;
+pub mod oci;
 pub mod sequence;
 pub mod session;
 pub mod streaming;

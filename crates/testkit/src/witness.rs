@@ -3,27 +3,31 @@
 //! ```text
 //!   client                                       witness
 //!   one line ───────────────────────────────────►
-//!                                           ◄─── "<identity> <count>"      the identity is made up at its start
+//!                                           ◄─── "<identity> <count> <read at> <resumed at>"
 //! ```
 //!
 //! There is one request under way at a time and the client knows what the answer has to be: the same identity, the next count. A job
 //! that was started anew, that runs twice, or that lost or repeated a request shows at the next answer. When the connection itself
 //! breaks the client connects again and goes on; whether the request under way arrived is open then, and nothing else.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use jiff::SignedDuration;
 use mooring_api::Client;
-use mooring_api::view::{GatewayCreateRequest, JobView, SubmitRequest};
+use mooring_api::view::SubmitRequest;
+use mooring_types::{Clock, SystemClock, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::notebook::executing;
+use crate::session::Session;
 use crate::streams::program_named;
 use crate::wait::wait_for;
 
@@ -31,21 +35,32 @@ use crate::wait::wait_for;
 const INTERVAL: Duration = Duration::from_millis(10);
 /// How long it waits before it connects again.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// How long gateway, job and connection may each take to be ready.
+/// How long the witness may take to listen.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+/// Nothing on a busy machine takes that long, and no move is shorter.
+const STOP: SignedDuration = SignedDuration::from_millis(100);
 /// The port inside the job.
 const PORT: u16 = 9000;
 
 /// A witness that executes behind a gateway.
 #[derive(Debug, Clone)]
 pub struct Witness {
-    /// The job.
-    pub job: String,
-    /// The gateway.
-    pub gateway: String,
-    /// Where clients reach it.
-    pub address: SocketAddr,
+    /// The job and how one reaches it.
+    pub session: Session,
     mark: String,
+}
+
+/// What a witness answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// Made up at its start.
+    pub identity: String,
+    /// How many lines it has read, this one included.
+    pub count: u64,
+    /// When it read this one.
+    pub read_at: Timestamp,
+    /// When it last noticed that it had stood still; its start when it never did.
+    pub resumed_at: Timestamp,
 }
 
 /// A client that asks all the time.
@@ -83,26 +98,20 @@ impl Witness {
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Self> {
-        let request = GatewayCreateRequest { name: name.to_owned(), ..GatewayCreateRequest::default() };
-        let gateway = client.gateway_create(&request).await.context("create a gateway")?;
         let mark = format!("{name}-{:016x}", rand::random::<u64>());
-        let program = program.display().to_string();
         let request = SubmitRequest {
             name: name.to_owned(),
             image: "dir:/".into(),
-            command: vec![program, format!("0.0.0.0:{PORT}"), mark.clone()],
+            command: vec![program.display().to_string(), format!("0.0.0.0:{PORT}"), mark.clone()],
             publish: vec![PORT.to_string()],
-            gateway: gateway.id.to_string(),
             ..SubmitRequest::default()
         };
-        let job = client.job_submit(&request).await.context("submit a witness")?.id.to_string();
-        let view = executing(client, &job, READY_WITHIN).await?;
-        let address = address(&view)?;
+        let session = Session::launch(client, request).await?;
         wait_for("the witness behind its gateway", READY_WITHIN, async || {
-            Ok(ask(&mut connect(address).await.ok()).await.ok())
+            Ok(ask(&mut connect(session.address).await.ok()).await.ok())
         })
         .await?;
-        Ok(Self { job, gateway: gateway.id.to_string(), address, mark })
+        Ok(Self { session, mark })
     }
 
     /// How many processes execute this job on this machine: one, whatever happened, once all is done.
@@ -160,32 +169,72 @@ impl Asking {
     }
 }
 
-/// What the witness does: answers every line, on every connection, with its identity and the number of lines so far.
+/// What the witness does: answers every line, on every connection. See [`Answer`].
 ///
 /// # Errors
 /// The address can't be listened at, or connections can't be accepted any more.
 pub async fn serve(address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
-    let identity = format!("{:016x}", rand::random::<u64>());
-    let count = Arc::new(Mutex::new(0_u64));
+    let memory = Arc::new(Mutex::new(Answer {
+        identity: format!("{:016x}", rand::random::<u64>()),
+        count: 0,
+        read_at: SystemClock.now(),
+        resumed_at: SystemClock.now(),
+    }));
     let mut connections = JoinSet::new();
+    connections.spawn(notice_stops(memory.clone()));
     loop {
         let (tcp, _) = listener.accept().await.context("accept a connection")?;
-        let (identity, count) = (identity.clone(), count.clone());
+        let memory = memory.clone();
         connections.spawn(async move {
             let (input, mut output) = tcp.into_split();
             let mut lines = BufReader::new(input).lines();
             while lines.next_line().await?.is_some() {
-                let now = {
-                    let mut count = count.lock().unwrap_or_else(PoisonError::into_inner);
-                    *count += 1;
-                    *count
+                let answer = {
+                    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    memory.count += 1;
+                    memory.read_at = SystemClock.now();
+                    memory.clone()
                 };
-                output.write_all(format!("{identity} {now}\n").as_bytes()).await?;
+                output.write_all(format!("{answer}\n").as_bytes()).await?;
             }
             std::io::Result::Ok(())
         });
         while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Looks at the wall clock, which goes on while the job stands still.
+async fn notice_stops(memory: Arc<Mutex<Answer>>) -> std::io::Result<()> {
+    let mut last = SystemClock.now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let now = SystemClock.now();
+        if now.duration_since(last) > STOP {
+            memory.lock().unwrap_or_else(PoisonError::into_inner).resumed_at = now;
+        }
+        last = now;
+    }
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {} {}", self.identity, self.count, self.read_at, self.resumed_at)
+    }
+}
+
+impl FromStr for Answer {
+    type Err = anyhow::Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [identity, count, read_at, resumed_at] = words[..] else { bail!("`{line}` is no answer of a witness") };
+        Ok(Self {
+            identity: identity.to_owned(),
+            count: count.parse()?,
+            read_at: read_at.parse()?,
+            resumed_at: resumed_at.parse()?,
+        })
     }
 }
 
@@ -203,7 +252,7 @@ async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>, stop: Cancella
             () = stop.cancelled() => return,
         };
         match answer {
-            Ok((identity, count)) => {
+            Ok(Answer { identity, count, .. }) => {
                 note(&|seen: &mut Seen| seen.take(&identity, count, open));
                 open = false;
                 tokio::time::sleep(INTERVAL).await;
@@ -240,19 +289,12 @@ async fn connect(address: SocketAddr) -> Result<BufReader<TcpStream>> {
 }
 
 /// One request and its answer.
-async fn ask(connection: &mut Option<BufReader<TcpStream>>) -> Result<(String, u64)> {
+async fn ask(connection: &mut Option<BufReader<TcpStream>>) -> Result<Answer> {
     let connection = connection.as_mut().context("not connected")?;
     connection.get_mut().write_all(b"?\n").await?;
     let mut line = String::new();
     ensure!(connection.read_line(&mut line).await? > 0, "the connection was closed");
-    let (identity, count) = line.trim().split_once(' ').context("not an answer of a witness")?;
-    Ok((identity.to_owned(), count.parse()?))
-}
-
-fn address(view: &JobView) -> Result<SocketAddr> {
-    let mapping = view.port_mappings.first().context("the job has no port mapping")?;
-    let (_, address) = mapping.split_once(" -> ").with_context(|| format!("not a port mapping: {mapping}"))?;
-    Ok(address.parse()?)
+    line.parse()
 }
 
 #[cfg(test)]
