@@ -1,36 +1,35 @@
-//! What a move has to reach: the extra gap that the client of an idle JupyterLab sees.
+//! What has to be reached.
 
 use std::fmt;
 
-use mooring_testkit::tour::TourReport;
 use serde::Serialize;
 
-/// The median of the extra gap, in seconds, at most.
-const MEDIAN: f64 = 0.5;
-/// Every extra gap, in seconds, at most.
-const MAX: f64 = 1.2;
-
-/// Which goals were reached; none where nothing was measured.
-#[derive(Debug, Clone, Copy, Serialize)]
-pub(crate) struct Goals {
-    median_reached: bool,
-    max_reached: bool,
+/// A figure and its bound, in seconds.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Goal {
+    what: &'static str,
+    at_most_seconds: f64,
+    seconds: Option<f64>,
 }
 
-impl Goals {
-    pub(crate) fn of(report: &TourReport) -> Self {
-        let gaps = report.extra_gaps();
-        Self {
-            median_reached: gaps.is_some_and(|gaps| gaps.median <= MEDIAN),
-            max_reached: gaps.is_some_and(|gaps| gaps.max <= MAX),
-        }
+impl Goal {
+    /// That `what` is at most so many seconds; missed where nothing was measured.
+    pub(crate) fn at_most(what: &'static str, at_most_seconds: f64, seconds: Option<f64>) -> Self {
+        Self { what, at_most_seconds, seconds }
+    }
+
+    fn is_reached(&self) -> bool {
+        self.seconds.is_some_and(|seconds| seconds <= self.at_most_seconds)
     }
 }
 
-impl fmt::Display for Goals {
+impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |reached| if reached { "reached" } else { "missed" };
-        let (median, max) = (word(self.median_reached), word(self.max_reached));
-        write!(f, "goals: median of the extra gap at most {MEDIAN} s: {median}; never above {MAX} s: {max}")
+        let word = if self.is_reached() { "reached" } else { "missed" };
+        write!(f, "goal {word}: {}, at most {} s: ", self.what, self.at_most_seconds)?;
+        match self.seconds {
+            Some(seconds) => write!(f, "{seconds:.3} s"),
+            None => write!(f, "not measured"),
+        }
     }
 }

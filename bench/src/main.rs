@@ -1,26 +1,32 @@
 //! Measurements, and the demo's tour.
 //!
-//! `bench move` starts a Mooring of its own with two virtual hosts; `bench tour` uses one that runs already. Both move a JupyterLab
-//! while a client counts, and print the same tables. Tables go to stdout, progress to stderr. The exit code is 0 only if the client
-//! never noticed: nothing lost or repeated, the WebSocket never closed, every move succeeded.
+//! `bench move` starts a Mooring of its own with two virtual hosts and measures what a move does to clients, part by part; `bench tour`
+//! uses one that runs already. Tables go to stdout, progress to stderr. The exit code is 0 only if clients never noticed: nothing lost
+//! or repeated, no connection closed, every move succeeded.
+//!
+//! | part | what runs in the job | what its clients do |
+//! |---|---|---|
+//! | `jupyter` | an idle JupyterLab with one kernel | receive and send all the time over the kernel's WebSocket |
+//! | `away` | a program that answers lines | one keeps sending while the job is away for long |
+//! | `streams` | a program that sends and checks | eight exchange pseudo-random bytes at full speed |
 
 mod goals;
+mod parts;
 
 use std::fs;
-use std::io::{Write, stderr, stdout};
+use std::io::{Write, stdout};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use mooring_api::Client;
 use mooring_api::view::LoginRequest;
-use mooring_testkit::notebook::Notebook;
-use mooring_testkit::tour::{self, MoveReport, TourReport};
 use mooring_testkit::world::{Plan, World, float_program};
-use serde_json::json;
+use serde_json::{Map, json};
 
-use crate::goals::Goals;
+use crate::goals::Goal;
+use crate::parts::{Outcome, away, jupyter, streams};
 
 /// Measures Mooring.
 #[derive(Debug, Parser)]
@@ -32,23 +38,37 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Measurement {
-    /// Move an idle JupyterLab between two virtual hosts while its client sends and receives all the time
+    /// Measure what moves between two virtual hosts do to clients
     Move(Move),
-    /// The same with a job that runs already
+    /// Move a JupyterLab that runs already, while a client counts
     Tour(Tour),
 }
 
 #[derive(Debug, Args)]
 struct Move {
-    /// How often the job is moved
+    /// How often the job of each part is moved
     #[arg(long, default_value_t = 20)]
     moves: usize,
+    /// Measure this part alone; may be given several times
+    #[arg(long, value_enum, value_name = "PART")]
+    only: Vec<Part>,
+    /// How long the job of the part `away` is away
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+    away: f64,
     /// Write the report to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// The program `float`; the one built beside this program when absent
     #[arg(long, value_name = "FILE")]
     float: Option<PathBuf>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Jupyter,
+    Away,
+    Streams,
 }
 
 #[derive(Debug, Args)]
@@ -75,25 +95,36 @@ struct Tour {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().measurement {
-        Measurement::Move(arguments) => {
-            let float = arguments.float.map_or_else(float_program, Ok)?;
-            let world = World::start(Plan::new(float))?;
-            let report = world.run_inside(async || {
-                let client = world.client().await?;
-                let notebook = Notebook::launch(&client, "bench").await?;
-                tour(&client, &notebook.access_url, &notebook.job, arguments.moves).await
-            })?;
-            conclude(&report, arguments.json.as_deref(), Some(Goals::of(&report)))
-        }
+        Measurement::Move(arguments) => measure(arguments),
         Measurement::Tour(arguments) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            let report = runtime.block_on(async {
+            let outcome = runtime.block_on(async {
                 let client = log_in(&arguments).await?;
-                tour(&client, &arguments.access_url, &arguments.job, arguments.moves).await
+                jupyter::tour(&client, &arguments.access_url, &arguments.job, arguments.moves).await
             })?;
-            conclude(&report, arguments.json.as_deref(), None)
+            // What somebody's machine reaches while they look on is no measurement.
+            conclude(&[Outcome { goals: Vec::new(), ..outcome }], arguments.json.as_deref())
         }
     }
+}
+
+/// Each part in a world of its own, so that none leaves anything to the next.
+fn measure(arguments: Move) -> Result<ExitCode> {
+    let float = arguments.float.map_or_else(float_program, Ok)?;
+    let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);
+    let mut outcomes = Vec::new();
+    for part in Part::value_variants().iter().copied().filter(|part| wanted(*part)) {
+        let world = World::start(Plan::new(float.clone()))?;
+        outcomes.push(world.run_inside(async || {
+            let client = world.client().await?;
+            match part {
+                Part::Jupyter => jupyter::measure(&client, arguments.moves).await,
+                Part::Away => away::measure(&world, &client, arguments.moves, arguments.away).await,
+                Part::Streams => streams::measure(&world, &client, arguments.moves).await,
+            }
+        })?);
+    }
+    conclude(&outcomes, arguments.json.as_deref())
 }
 
 async fn log_in(arguments: &Tour) -> Result<Client> {
@@ -105,35 +136,19 @@ async fn log_in(arguments: &Tour) -> Result<Client> {
     Ok(client.with_token(session.token))
 }
 
-/// The tour, with a line on stderr for each move.
-async fn tour(client: &Client, access_url: &str, job: &str, moves: usize) -> Result<TourReport> {
-    let mut number = 0;
-    let each = |made: &MoveReport| {
-        number += 1;
-        let MoveReport { from, to, outcome, seen, .. } = made;
-        let gap = seen.longest_gap_seconds;
-        let _ = writeln!(stderr(), "move {number} of {moves}, {from} -> {to}: {outcome}, longest gap {gap:.3} s");
-    };
-    tour::run(client, access_url, job, moves, each).await
-}
-
-/// Prints the report and writes it to `file`.
-fn conclude(report: &TourReport, file: Option<&Path>, goals: Option<Goals>) -> Result<ExitCode> {
+/// Prints the outcomes and writes them to `file`.
+fn conclude(outcomes: &[Outcome], file: Option<&Path>) -> Result<ExitCode> {
     let mut out = stdout().lock();
-    writeln!(out, "{}\n\n{}\n\n{}", report.table(), report.distributions(), report.summary())?;
-    if let Some(goals) = &goals {
-        writeln!(out, "{goals}")?;
+    for Outcome { text, .. } in outcomes {
+        writeln!(out, "{text}\n")?;
     }
+    let goals: Vec<&Goal> = outcomes.iter().flat_map(|outcome| &outcome.goals).collect();
+    goals.iter().try_for_each(|goal| writeln!(out, "{goal}"))?;
+    let clean = outcomes.iter().all(|outcome| outcome.clean);
     if let Some(file) = file {
-        let all = json!({
-            "report": report,
-            "pauseSeconds": report.pauses(),
-            "longestGapSeconds": report.longest_gaps(),
-            "extraGapSeconds": report.extra_gaps(),
-            "goals": goals,
-            "clean": report.is_clean(),
-        });
+        let parts: Map<_, _> = outcomes.iter().map(|outcome| (outcome.part.to_owned(), outcome.json.clone())).collect();
+        let all = json!({ "parts": parts, "goals": goals, "clean": clean });
         fs::write(file, serde_json::to_vec_pretty(&all)?).with_context(|| format!("write {}", file.display()))?;
     }
-    Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
