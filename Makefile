@@ -4,6 +4,9 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked
+# `TOUR=1` has the demo move its job by itself; empty and 0 are no.
+TOURING := $(filter-out 0,$(TOUR))
+MOVES ?= 20
 
 .PHONY: help build demo test lint bench fmt clean
 
@@ -14,9 +17,12 @@ build: ## Build the release binary, target/release/float
 	scripts/setup build
 	cargo build --release --locked -p float
 
-demo: build ## Run a JupyterLab that moves while its client stays connected (TOUR=1: by itself, with a table)
+demo: ## Run a JupyterLab that moves while its client stays connected (TOUR=1: by itself, with a table)
+	@[ "$$(id -u)" = 0 ] || { echo 'make demo needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+	$(MAKE) --no-print-directory build
+	$(if $(TOURING),cargo build --release --locked -p bench)
 	scripts/setup run demo
-	TOUR='$(TOUR)' scripts/demo
+	TOUR='$(TOURING)' scripts/demo
 
 test: ## Format, lints and the whole test suite (needs root: the tests make network namespaces)
 	@[ "$$(id -u)" = 0 ] || { echo 'make test needs root: the tests make network namespaces and run containers' >&2; exit 1; }
@@ -28,8 +34,12 @@ lint: ## Formatting and clippy, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: build ## Measure moves: distributions over many of them
-	cargo run --release --locked -p bench -- move
+bench: ## Measure MOVES=20 moves: what they took and what a client saw, against the goals
+	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+	$(MAKE) --no-print-directory build
+	cargo build --release --locked -p bench
+	scripts/setup run demo
+	target/release/bench move --moves $(MOVES)
 
 fmt: ## Format the code
 	cargo fmt --all
