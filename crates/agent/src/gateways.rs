@@ -118,6 +118,7 @@ impl Gateways {
                 gateway: gateway.clone(),
                 token: String::new(),
                 resources: mooring_types::host::Resources { cpu: 1, mem_gb: 1.0 },
+                restart: 0,
             });
             self.running.insert(gateway.clone(), (init, placement));
         }

@@ -25,10 +25,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mooring_types::address::Overlay;
-use mooring_types::gateway::Protocol;
+use mooring_types::endpoint::Endpoint;
+use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::host::{HostFacts, HostRole, Resources};
 use mooring_types::job::{JobSpec, JobStatus};
 use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::security::InboundRule;
 use mooring_types::{
     ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, PortRange, Timestamp,
 };
@@ -89,6 +91,9 @@ pub struct AgentSlice {
     pub jobs: Vec<JobDirective>,
     /// The gateways placed on this host.
     pub gateways: Vec<GatewayPlacement>,
+    /// The ports of this host that lead to the jobs that it carries.
+    #[serde(default)]
+    pub published: Vec<PublishedPort>,
 }
 
 /// The overlay network: who is in it, and which host carries which job.
@@ -228,6 +233,25 @@ pub struct GatewayPlacement {
     pub token: String,
     /// Its share of the host.
     pub resources: Resources,
+    /// Grows with every restart that was asked for: a process of an older number hands over to a new one.
+    #[serde(default)]
+    pub restart: u64,
+}
+
+/// A port of a host that leads to a job on it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PublishedPort {
+    /// The job.
+    pub job: JobId,
+    /// The job's overlay address.
+    pub address: Ipv4Addr,
+    /// The host's port.
+    pub host_port: Port,
+    /// The port inside the container.
+    pub container_port: Port,
+    /// Who may connect; nobody when empty.
+    pub rules: Vec<InboundRule>,
 }
 
 /// What an agent observed.
@@ -344,6 +368,9 @@ pub struct GatewaySlice {
     pub bind: IpAddr,
     /// The ports it may use.
     pub port_range: PortRange,
+    /// Who may connect to which of its ports, from all of its security groups; nobody when empty.
+    #[serde(default)]
+    pub rules: Vec<InboundRule>,
     /// What is connected.
     pub connections: Vec<ConnectionDirective>,
 }
@@ -362,12 +389,29 @@ pub struct ConnectionDirective {
     pub job_status: JobStatus,
     /// The port to listen on.
     pub gateway_port: Port,
-    /// Where the job listens; the same for its whole life.
-    pub target: SocketAddr,
+    /// Where the job listens.
+    pub target: Target,
+    /// Grows when the job is another one than before for its open connections: it was recovered without them, or somebody else moved
+    /// it. They can't go on then, and are ended as their application understands, once `flow` is open.
+    #[serde(default)]
+    pub epoch: u64,
     /// How its bytes are treated.
     pub protocol: Protocol,
+    /// For how long new requests wait.
+    #[serde(default)]
+    pub patience: Patience,
     /// Whether bytes flow.
     pub flow: Flow,
+}
+
+/// Where a job listens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// At its overlay address, which is the same for its whole life.
+    Overlay(SocketAddr),
+    /// Where somebody else runs it: the first of these that takes a connection.
+    Endpoints(Vec<Endpoint>),
 }
 
 /// Whether bytes flow to a job.

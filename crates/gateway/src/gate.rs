@@ -4,6 +4,10 @@
 //! [`Gate::close`] returns only when no such call is under way, so from then on the kernel has nothing new to send. What it already
 //! has is awaited by [`Gate::settle`]: bytes that a job has not acknowledged when it is frozen would be sent again only after TCP's
 //! back-off, as long after the job's return as it was away.
+//!
+//! A job that does not read leaves bytes behind all the same. While the gate is open the kernel sends again after a second at most; it
+//! gives a connection up after 15 attempts though, so while the gate is closed the attempts have to be far apart: with its own limit of
+//! two minutes a connection with bytes left behind lasts a quarter of an hour, and one without for ever.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,6 +23,10 @@ use tokio::time::Instant;
 /// How long [`Gate::settle`] waits.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 
+/// The longest wait before the kernel sends again what a job did not acknowledge.
+const WAIT_OPEN: Duration = Duration::from_secs(1);
+/// The same while the job is away: the kernel's own default.
+const WAIT_CLOSED: Duration = Duration::from_secs(120);
 const SETTLE_PAUSE: Duration = Duration::from_millis(1);
 
 /// The gate of one job.
@@ -59,6 +67,7 @@ impl Gate {
 
     /// Lets bytes flow.
     pub fn open(&self) {
+        self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_OPEN));
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.send_replace(true);
     }
@@ -67,6 +76,7 @@ impl Gate {
     pub fn close(&self) {
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         self.changed.send_replace(false);
+        self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_CLOSED));
     }
 
     /// Resolves while the gate is open.
@@ -95,6 +105,7 @@ impl Gate {
     /// The process is out of descriptors.
     pub fn watch(self: &Arc<Self>, socket: &TcpStream) -> io::Result<Leg> {
         let socket = socket.as_fd().try_clone_to_owned()?;
+        limit_wait(&socket, WAIT_OPEN);
         let mut legs = self.legs();
         let key = legs.next;
         legs.next += 1;
@@ -123,6 +134,12 @@ impl Gate {
 
     fn legs(&self) -> std::sync::MutexGuard<'_, Legs> {
         self.legs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn limit_wait(socket: &OwnedFd, limit: Duration) {
+    if let Err(error) = tcp::limit_retransmission_wait(socket.as_fd(), limit) {
+        tracing::debug!(%error, "the kernel can't bound the retransmission wait");
     }
 }
 

@@ -8,7 +8,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced};
+use mooring_api::watch::{
+    ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced, Target,
+};
 use mooring_ops::{Tasks, failpoint};
 use mooring_types::migration::Phase;
 use mooring_types::{Clock, ConnectionId, JobId, MigrationId, Port, SystemClock};
@@ -31,7 +33,7 @@ struct Key {
     connection: ConnectionId,
     address: IpAddr,
     port: Port,
-    target: SocketAddr,
+    target: Target,
 }
 
 #[derive(Debug)]
@@ -188,8 +190,8 @@ impl Gateway {
         let (clients, stop) = (Clients::default(), self.stop.child_token());
         let problem = match bind(address) {
             Ok(socket) => {
-                tracing::info!(%address, target = %key.target, "port {} leads to {}", key.port, key.target);
-                let serving = Serving { target: key.target, gate: flow.gate.clone(), clients: clients.clone() };
+                tracing::info!(%address, target = ?key.target, "port {} leads to job {job}", key.port);
+                let serving = Serving { target: key.target.clone(), gate: flow.gate.clone(), clients: clients.clone() };
                 self.tasks.spawn("listener", self.clone().accept(socket, serving, stop.clone()));
                 None
             }
@@ -233,9 +235,9 @@ impl Gateway {
     async fn serve(&self, client: TcpStream, address: SocketAddr, serving: Serving) {
         let present = serving.clients.enter(address, SystemClock.now());
         self.observed.notify_one();
-        let outcome = tunnel::carry(client, serving.target, &serving.gate, &present.record).await;
+        let outcome = tunnel::carry(client, &serving.target, &serving.gate, &present.record).await;
         if let Err(error) = outcome {
-            tracing::debug!(client = %address, target = %serving.target, %error, "the connection of {address} broke");
+            tracing::debug!(client = %address, target = ?serving.target, %error, "the connection of {address} broke");
         }
         drop(present);
         self.observed.notify_one();
@@ -249,7 +251,7 @@ impl Gateway {
 /// What a listener's clients need.
 #[derive(Debug, Clone)]
 struct Serving {
-    target: SocketAddr,
+    target: Target,
     gate: Arc<Gate>,
     clients: Clients,
 }
@@ -259,7 +261,7 @@ fn key(slice: &GatewaySlice, directive: &ConnectionDirective) -> Key {
         connection: directive.connection.clone(),
         address: slice.bind,
         port: directive.gateway_port,
-        target: directive.target,
+        target: directive.target.clone(),
     }
 }
 

@@ -5,12 +5,11 @@
 //! not read; the job's side stays as it is, and nothing is sent on it, not even its end.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use mooring_linux::tcp;
+use mooring_api::watch::Target;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,14 +23,11 @@ pub const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 const CONNECT_PAUSE: Duration = Duration::from_millis(100);
 const BUFFER: usize = 64 * 1024;
 
-/// The longest wait before the kernel sends again to a job what was not acknowledged.
-const RETRANSMISSION_LIMIT: Duration = Duration::from_secs(1);
-
 /// Carries a client's bytes until both directions have ended or either side breaks.
 ///
 /// # Errors
 /// The job could not be reached within [`CONNECT_LIMIT`], or a side broke; the other one has been reset by then.
-pub async fn carry(client: TcpStream, target: SocketAddr, gate: &Arc<Gate>, record: &ClientRecord) -> io::Result<()> {
+pub async fn carry(client: TcpStream, target: &Target, gate: &Arc<Gate>, record: &ClientRecord) -> io::Result<()> {
     client.set_nodelay(true)?;
     let (job, leg) = connect(target, gate).await?;
     let outcome =
@@ -49,20 +45,16 @@ pub async fn carry(client: TcpStream, target: SocketAddr, gate: &Arc<Gate>, reco
     outcome.map(drop)
 }
 
-async fn connect(target: SocketAddr, gate: &Arc<Gate>) -> io::Result<(TcpStream, Leg)> {
+async fn connect(target: &Target, gate: &Arc<Gate>) -> io::Result<(TcpStream, Leg)> {
     let mut refusing_since = None;
     loop {
         gate.opened().await;
         let Some(attempt) = gate.connecting() else { continue };
-        match TcpStream::connect(target).await {
+        match dial(target).await {
             Ok(job) => {
                 let leg = gate.watch(&job)?;
                 drop(attempt);
                 job.set_nodelay(true)?;
-                if let Err(error) = tcp::limit_retransmission_wait(std::os::fd::AsFd::as_fd(&job), RETRANSMISSION_LIMIT)
-                {
-                    tracing::debug!(%error, "the kernel can't bound the retransmission wait");
-                }
                 return Ok((job, leg));
             }
             Err(error) if *refusing_since.get_or_insert_with(Instant::now) + CONNECT_LIMIT < Instant::now() => {
@@ -72,6 +64,23 @@ async fn connect(target: SocketAddr, gate: &Arc<Gate>) -> io::Result<(TcpStream,
                 drop(attempt);
                 tokio::time::sleep(CONNECT_PAUSE).await;
             }
+        }
+    }
+}
+
+/// Connects to the job, wherever it is.
+async fn dial(target: &Target) -> io::Result<TcpStream> {
+    match target {
+        Target::Overlay(address) => TcpStream::connect(address).await,
+        Target::Endpoints(endpoints) => {
+            let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the job has no endpoint"));
+            for endpoint in endpoints {
+                outcome = TcpStream::connect((endpoint.host(), endpoint.port().get())).await;
+                if outcome.is_ok() {
+                    break;
+                }
+            }
+            outcome
         }
     }
 }

@@ -3,11 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice};
+use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::state::Gateway;
 use mooring_gateway::{Config, cache};
 use mooring_ops::Lifecycle;
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Port, PortRange};
 use rand::{Rng, RngCore, SeedableRng};
@@ -34,6 +34,7 @@ impl World {
             name: "test".parse().expect("a name"),
             bind: Ipv4Addr::LOCALHOST.into(),
             port_range: PortRange::DEFAULT,
+            rules: vec!["tcp:*:127.0.0.0/8".parse().expect("a rule")],
             connections: Vec::new(),
         };
         Self { lifecycle, gateway, slice }
@@ -48,8 +49,10 @@ impl World {
             job_name: "job".parse().expect("a name"),
             job_status: JobStatus::Executing,
             gateway_port: Port::new(free.port()).expect("a port"),
-            target,
+            target: Target::Overlay(target),
+            epoch: 0,
             protocol: Protocol::Tcp,
+            patience: Patience::default(),
             flow,
         });
         self.apply();

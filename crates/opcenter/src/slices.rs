@@ -18,9 +18,10 @@ use std::net::SocketAddr;
 
 use mooring_api::watch::{
     AgentSlice, ConnectionDirective, Flow, GatewayPlacement, GatewaySlice, JobDirective, JobOrder, JobRoute, JobState,
-    MoveOutStage, Network, Peer,
+    MoveOutStage, Network, Peer, Target,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
+use mooring_types::gateway::Patience;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Outcome, Phase};
 use mooring_types::{Generation, HostId, Port};
@@ -44,8 +45,10 @@ pub(crate) fn for_host(config: &Config, all: &Snapshot, observed: &Observed, hos
                 gateway: gateway.id.clone(),
                 token: gateway.token.clone(),
                 resources: gateway.spec.resources,
+                restart: 0,
             })
             .collect(),
+        published: Vec::new(),
     }
 }
 
@@ -59,6 +62,7 @@ pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<Gatewa
         name: gateway.spec.name.clone(),
         bind: host.joined.public_address,
         port_range: gateway.spec.port_range,
+        rules: ["tcp:*:0.0.0.0/0", "tcp:*:::/0"].iter().filter_map(|rule| rule.parse().ok()).collect(),
         connections: connections.filter_map(|connection| connect(all, connection)).collect(),
     })
 }
@@ -184,8 +188,10 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         job_name: job.spec.name.clone(),
         job_status: job.status,
         gateway_port: connection.gateway_port,
-        target: SocketAddr::from((job.address?, container_port(job, connection.target_port)?.get())),
+        target: Target::Overlay(SocketAddr::from((job.address?, container_port(job, connection.target_port)?.get()))),
+        epoch: 0,
         protocol: connection.protocol,
+        patience: Patience::default(),
         flow: flow(all, job),
     })
 }

@@ -95,6 +95,8 @@ ids! {
     JobId, "", "job";
     /// One attempt to move a job.
     MigrationId, "m-", "migration";
+    /// A security group.
+    SecurityGroupId, "sg-", "security group";
     /// A user.
     UserId, "u-", "user";
 }

@@ -42,7 +42,9 @@ pub struct PortRange {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPortRange {
     /// It does not have the form `min:max`.
-    #[error("invalid port range `{text}`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within {GATEWAY_PORT_MIN} and 65535")]
+    #[error(
+        "invalid port range `{text}`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within {GATEWAY_PORT_MIN} and 65535"
+    )]
     Form {
         /// What was given.
         text: String,

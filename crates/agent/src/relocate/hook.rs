@@ -123,7 +123,9 @@ impl Hooks {
         match action {
             "pre-dump" => {
                 freeze(subject.cgroup).await?;
-                self.hold(subject.address).await
+                // Also what comes from it: its kernel sends on after the freeze, by timers, and what leaves after CRIU has read a send queue
+                // would be known to the receiver and not to the job.
+                self.isolate(subject.address).await
             }
             "pre-resume" => {
                 let restorers = subject.cgroup.sibling(RESTORERS);

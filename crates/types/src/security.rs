@@ -1,0 +1,218 @@
+//! Security groups: named sets of inbound rules. What no rule allows is refused.
+//!
+//! A rule is written `tcp:<ports>:<source>`, like `tcp:10000-10500:172.31.0.0/16`; `*` for the ports is all of them, and a source
+//! without a prefix length is one address.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::Name;
+use crate::port::{Port, parse_port};
+
+/// The longest text that is looked at.
+const LENGTH_MAX: usize = 100;
+
+/// A set of inbound rules under a name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityGroupSpec {
+    /// The name that its users chose.
+    pub name: Name,
+    /// What it is for, for people.
+    pub description: String,
+    /// What is allowed.
+    pub rules: Vec<InboundRule>,
+}
+
+/// What one rule allows: TCP to these ports from these addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct InboundRule {
+    first: Port,
+    last: Port,
+    source: IpNet,
+}
+
+/// Why a text is not a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRule {
+    /// It does not have the form `tcp:<ports>:<source>`.
+    #[error("invalid rule `{0}`: write it as `tcp:<ports>:<source>`, like tcp:10000-10500:172.31.0.0/16")]
+    Form(String),
+    /// Another protocol than TCP.
+    #[error("invalid rule: protocol `{0}` is not `tcp`")]
+    Protocol(String),
+    /// Its ports make no sense.
+    #[error("invalid rule: `{0}` is no port from 1 to 65535, no range like 10000-10500 and not `*`")]
+    Ports(String),
+    /// Its source makes no sense.
+    #[error("invalid rule: `{0}` is no address and no block of addresses like 172.31.0.0/16 or fd00::/8")]
+    Source(String),
+}
+
+impl InboundRule {
+    /// A rule for the ports `first` to `last`, both included, from `source`.
+    ///
+    /// # Errors
+    /// The first port is above the last.
+    pub fn new(first: Port, last: Port, source: IpNet) -> Result<Self, InvalidRule> {
+        if first > last {
+            return Err(InvalidRule::Ports(format!("{first}-{last}")));
+        }
+        Ok(Self { first, last, source: source.trunc() })
+    }
+
+    /// Its first and its last port.
+    #[must_use]
+    pub fn ports(&self) -> (Port, Port) {
+        (self.first, self.last)
+    }
+
+    /// Whom it lets in.
+    #[must_use]
+    pub fn source(&self) -> IpNet {
+        self.source
+    }
+
+    /// Whether it lets `from` connect to `port`.
+    #[must_use]
+    pub fn allows(&self, port: Port, from: IpAddr) -> bool {
+        // A client of an IPv6 socket that came over IPv4.
+        (self.first..=self.last).contains(&port) && self.source.contains(&from.to_canonical())
+    }
+}
+
+/// Whether any of the rules lets `from` connect to `port`.
+#[must_use]
+pub fn allows(rules: &[InboundRule], port: Port, from: IpAddr) -> bool {
+    rules.iter().any(|rule| rule.allows(port, from))
+}
+
+impl FromStr for InboundRule {
+    type Err = InvalidRule;
+
+    fn from_str(text: &str) -> Result<Self, InvalidRule> {
+        let told = |text: &str| text.chars().take(LENGTH_MAX).collect::<String>();
+        let form = || InvalidRule::Form(told(text));
+        if text.len() > LENGTH_MAX {
+            return Err(form());
+        }
+        let (protocol, rest) = text.split_once(':').ok_or_else(form)?;
+        // The source may hold colons itself.
+        let (ports, source) = rest.split_once(':').ok_or_else(form)?;
+        if !protocol.eq_ignore_ascii_case("tcp") {
+            return Err(InvalidRule::Protocol(told(protocol)));
+        }
+        let (first, last) = parse_ports(ports).ok_or_else(|| InvalidRule::Ports(told(ports)))?;
+        let source = parse_source(source).ok_or_else(|| InvalidRule::Source(told(source)))?;
+        Self::new(first, last, source)
+    }
+}
+
+fn parse_ports(text: &str) -> Option<(Port, Port)> {
+    if text == "*" {
+        return Some((Port::MIN, Port::MAX));
+    }
+    let (first, last) = text.split_once(['-', ':']).unwrap_or((text, text));
+    Some((parse_port(first).ok()?, parse_port(last).ok()?))
+}
+
+fn parse_source(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+impl fmt::Display for InboundRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("tcp:")?;
+        match (self.first, self.last) {
+            (Port::MIN, Port::MAX) => f.write_str("*")?,
+            (first, last) if first == last => write!(f, "{first}")?,
+            (first, last) => write!(f, "{first}-{last}")?,
+        }
+        write!(f, ":{}", self.source)
+    }
+}
+
+impl TryFrom<String> for InboundRule {
+    type Error = InvalidRule;
+
+    fn try_from(text: String) -> Result<Self, InvalidRule> {
+        text.parse()
+    }
+}
+
+impl From<InboundRule> for String {
+    fn from(rule: InboundRule) -> Self {
+        rule.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rules() -> impl Strategy<Value = InboundRule> {
+        let v4 = (any::<u32>(), 0_u8..=32)
+            .prop_map(|(bits, length)| IpNet::new(Ipv4Addr::from_bits(bits).into(), length).expect("a block"));
+        let v6 = (any::<u128>(), 0_u8..=128)
+            .prop_map(|(bits, length)| IpNet::new(Ipv6Addr::from_bits(bits).into(), length).expect("a block"));
+        let ports = (1_u16.., 0_u16..1000).prop_map(|(first, more)| (first, first.saturating_add(more)));
+        (ports, prop_oneof![v4, v6]).prop_map(|((first, last), source)| {
+            let port = |port| Port::new(port).expect("a port");
+            InboundRule::new(port(first), port(last), source).expect("a rule")
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_rule_reads_back(rule in rules()) {
+            prop_assert_eq!(rule.to_string().parse::<InboundRule>(), Ok(rule));
+        }
+
+        #[test]
+        fn any_text_is_a_rule_or_refused(text in ".{0,60}") {
+            if let Ok(rule) = text.parse::<InboundRule>() {
+                prop_assert_eq!(rule.to_string().parse::<InboundRule>(), Ok(rule));
+            }
+        }
+
+        #[test]
+        fn a_rule_allows_its_ports_and_sources_alone(rule in rules(), port in 1_u16.., bits: u32) {
+            let (port, from) = (Port::new(port).expect("a port"), IpAddr::from(Ipv4Addr::from_bits(bits)));
+            let (first, last) = rule.ports();
+            let inside = first <= port && port <= last && rule.source().contains(&from);
+            prop_assert_eq!(rule.allows(port, from), inside);
+            // The same client on a socket of both families.
+            let mapped = IpAddr::from(Ipv4Addr::from_bits(bits).to_ipv6_mapped());
+            prop_assert_eq!(rule.allows(port, mapped), inside);
+        }
+    }
+
+    #[test]
+    fn what_is_no_rule_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("tcp:80", "write it as"),
+            ("udp:80:0.0.0.0/0", "protocol `udp`"),
+            ("tcp:0:0.0.0.0/0", "`0` is no port"),
+            ("tcp:90-80:0.0.0.0/0", "`90-80` is no port"),
+            ("tcp:80:10.0.0.0/33", "`10.0.0.0/33` is no address"),
+            ("tcp:80:nowhere", "`nowhere` is no address"),
+        ] {
+            let refusal = text.parse::<InboundRule>().unwrap_err().to_string();
+            assert!(refusal.contains(why), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_allowed_by_no_rule() {
+        assert!(!allows(&[], Port::MIN, Ipv4Addr::LOCALHOST.into()));
+    }
+}
