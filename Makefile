@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
-TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked
+TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked --no-fail-fast
 # `TOUR=1` has the demo move its job by itself; empty and 0 are no.
 TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20

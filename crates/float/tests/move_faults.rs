@@ -125,6 +125,8 @@ async fn fault(
     if victim == Victim::Nobody {
         let undone = !matches!(phase, Phase::Quiesce | Phase::Commit | Phase::Retire);
         ensure!(succeeded != undone, "{after:?}");
+        let told = after.migrations.last().is_some_and(|migration| migration.outcome.contains(&phase.failpoint()));
+        ensure!(succeeded || phase == Phase::Plan || told, "the record does not say why: {after:?}");
     }
     ensure!(victim == Victim::Gateway || seen.broken == broken, "the connection broke");
     ensure!(witness.processes() == 1, "{} processes execute the job", witness.processes());

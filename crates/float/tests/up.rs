@@ -224,7 +224,9 @@ fn a_second_one_leaves_the_first_alone() {
             )
         );
     }
-    assert_eq!(links(&world.namespace()).unwrap(), before);
+    // The first one may have made more of its own meanwhile.
+    let after = links(&world.namespace()).unwrap();
+    assert!(before.iter().all(|link| after.contains(link)), "{before:?}, {after:?}");
     assert_eq!(world.float(&["hosts"]).unwrap().code, Some(0));
     assert!(world.stop().unwrap().success());
 }

@@ -62,6 +62,17 @@ impl Cgroup {
         }
     }
 
+    /// Whether its processes stand still.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        let (file, wanted) = match self.version {
+            Version::V1 => ("freezer.state", "FROZEN"),
+            Version::V2 => ("cgroup.events", "frozen 1"),
+        };
+        let text = fs::read_to_string(self.directory(self.freezer()).join(file)).unwrap_or_default();
+        text.lines().any(|line| line.trim() == wanted)
+    }
+
     /// Lets every process of the group go on.
     ///
     /// # Errors

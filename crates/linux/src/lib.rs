@@ -12,7 +12,10 @@
 //! | [`cgroup`] | freezing, killing and reading control groups of both versions |
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
 //! | [`own_run`] | a `/run` in memory for a program |
+//! | [`splice`] | bytes from socket to socket |
 //! | [`tcp`] | what is not acknowledged yet |
+//! | [`fds`] | messages that carry open descriptors between processes |
+//! | [`probe`] | restored connections that ask their peers how much has arrived |
 //! | [`process`] | processes by id and start time |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
@@ -21,13 +24,16 @@
 
 pub mod cgroup;
 mod error;
+pub mod fds;
 pub mod ip;
 pub mod job_net;
 pub mod mount;
 pub mod netns;
 pub mod nft;
 pub mod own_run;
+pub mod probe;
 pub mod process;
+pub mod splice;
 pub mod tcp;
 pub mod tun;
 pub mod wireguard;

@@ -2,7 +2,7 @@
 //!
 //! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A *held* address is in a
 //! set that two chains drop on: one before routing for what others send, one on output for what this host sends itself. A *muted*
-//! address is in another set: what comes from it is dropped as well, so that a job whose restore is given up says nothing to anybody.
+//! address is in another set: what comes from it is dropped as well. A *quiet* one may say everything but that a connection ends.
 
 use std::net::Ipv4Addr;
 
@@ -17,10 +17,12 @@ pub async fn install(table: &str, overlay: &str) -> Result<()> {
         "add table inet {table}
 add set inet {table} held {{ type ipv4_addr; }}
 add set inet {table} muted {{ type ipv4_addr; }}
+add set inet {table} quiet {{ type ipv4_addr; }}
 add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
 flush chain inet {table} arriving
 add rule inet {table} arriving ip daddr @held drop
 add rule inet {table} arriving ip saddr @muted drop
+add rule inet {table} arriving ip saddr @quiet tcp flags & (fin | rst) != 0 drop
 add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
 flush chain inet {table} sending
 add rule inet {table} sending ip daddr @held drop
@@ -65,6 +67,16 @@ pub async fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(format!("add element inet {table} held {{ {address} }}")).await
 }
 
+/// Drops every packet towards `address` from here on, and what ends a connection from it: a job whose restore is given up takes none
+/// of its connections along, while one that is restored sends again at once what it was about to send.
+///
+/// # Errors
+/// nftables could not be used.
+pub async fn quieten(table: &str, address: Ipv4Addr) -> Result<()> {
+    apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} quiet {{ {address} }}"))
+        .await
+}
+
 /// Drops every packet towards and from `address` from here on.
 ///
 /// # Errors
@@ -79,12 +91,72 @@ pub async fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
 /// # Errors
 /// nftables could not be used.
 pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
-    // Added first, so that an address that is in neither set is no error.
-    let sets = ["held", "muted"];
+    // Added first, so that an address that is in none of the sets is no error.
+    let sets = ["held", "muted", "quiet"];
     let lines = sets
         .iter()
         .flat_map(|set| ["add", "delete"].map(|verb| format!("{verb} element inet {table} {set} {{ {address} }}")));
     apply(lines.collect::<Vec<_>>().join("\n")).await
+}
+
+/// A port of this host that leads to a job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The host's port.
+    pub host_port: u16,
+    /// The job's address.
+    pub job: Ipv4Addr,
+    /// The port that the job listens on.
+    pub job_port: u16,
+    /// Who may come, in CIDR form.
+    pub sources: Vec<String>,
+}
+
+/// Has exactly these ports of `host` lead to jobs. What reaches a job comes from `overlay`, the host's own address there, so that it is
+/// answered by way of this host; whoever may not come is dropped, also in the middle of a connection. The same goes for what this host
+/// itself sends to that address. A held address is not reached in this way either: where the other chains look, a packet still has the
+/// host's address.
+///
+/// # Errors
+/// nftables could not be used; then nothing has changed.
+pub async fn publish(table: &str, host: Ipv4Addr, overlay: Ipv4Addr, ports: &[Forward]) -> Result<()> {
+    let mut script = format!("add table inet {table}\nadd set inet {table} held {{ type ipv4_addr; }}\n");
+    for chain in ["published_guard", "published_to"] {
+        script += &format!("add chain inet {table} {chain}\nflush chain inet {table} {chain}\n");
+    }
+    for (chain, hook, rule) in [
+        // After connections are known, and before addresses are translated.
+        ("published_check", "type filter hook prerouting priority -150", "jump published_guard"),
+        ("published_check_own", "type filter hook output priority -150", "jump published_guard"),
+        ("published", "type nat hook prerouting priority -100", "jump published_to"),
+        ("published_own", "type nat hook output priority -100", "jump published_to"),
+        ("published_hold", "type filter hook postrouting priority 0", "ip daddr @held drop"),
+    ] {
+        script += &format!(
+            "add chain inet {table} {chain} {{ {hook}; policy accept; }}
+flush chain inet {table} {chain}
+add rule inet {table} {chain} {rule}
+"
+        );
+    }
+    script += &format!(
+        "add chain inet {table} published_back {{ type nat hook postrouting priority 90; policy accept; }}
+flush chain inet {table} published_back
+"
+    );
+    for Forward { host_port, job, job_port, sources } in ports {
+        let to_port = format!("ip daddr {host} tcp dport {host_port}");
+        for source in sources {
+            script += &format!("add rule inet {table} published_guard {to_port} ip saddr {source} accept\n");
+        }
+        script += &format!(
+            "add rule inet {table} published_guard {to_port} drop
+add rule inet {table} published_to {to_port} dnat ip to {job}:{job_port}
+add rule inet {table} published_back ct status dnat ip daddr {job} tcp dport {job_port} snat ip to {overlay}
+"
+        );
+    }
+    apply(script).await
 }
 
 /// Translates what comes from `subnet` and leaves by another interface than `device`, in a table of its own.

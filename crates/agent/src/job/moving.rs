@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mooring_api::watch::{JobDirective, JobOrder};
+use mooring_linux::probe;
 use mooring_ops::failpoint;
 use mooring_types::MigrationId;
 use mooring_types::migration::Phase;
@@ -274,7 +275,7 @@ impl Driver {
                 Ok(())
             }
             Err((phase, error)) => {
-                // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still isolated.
+                // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still quiet.
                 place.cgroup().kill_all()?;
                 let reason = error.told();
                 tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
@@ -283,10 +284,10 @@ impl Driver {
         }
     }
 
-    /// Restores the job from images. It stands still and no packet passes: see [`Driver::go_on`].
+    /// Restores the job from images. It stands still and no packet reaches it: see [`Driver::go_on`].
     async fn restore(&self, place: &Place, image: &crate::runtime::image::Image, images: &Path) -> Result<Init> {
         Runtime::mount_root(place, image)?;
-        self.host.hooks.isolate(place.address()).await?;
+        self.host.hooks.quieten(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());
         let outcome = self.host.runtime.restore(place, images).await;
@@ -362,7 +363,12 @@ impl Driver {
 /// Has packets pass and the job's processes run; nothing changes where they do.
 pub(super) async fn set_going(host: &Host, place: &Place) -> Result<()> {
     host.hooks.release(place.address()).await?;
-    Ok(place.cgroup().thaw()?)
+    let cgroup = place.cgroup();
+    if cgroup.is_frozen() {
+        let connections = probe::probe_peers(&cgroup.pids());
+        tracing::debug!(connections, "{connections} connections ask their peers how much has arrived");
+    }
+    Ok(cgroup.thaw()?)
 }
 
 /// Whether a restored job lives, though it stands still.

@@ -78,6 +78,8 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
         JobOrder::MoveIn { .. } => Act::Nothing,
         JobOrder::MoveOut { migration, stage, .. } => match held {
             Held::Parked => Act::Resume,
+            // Who is told to send it away owns it: the order to run it came and went while the agent was away.
+            Held::Restored { .. } => Act::Keep,
             Held::Running { attempt: Attempt::Failed { migration: failed, .. }, .. } if failed == migration => {
                 Act::Nothing
             }
@@ -89,6 +91,7 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
             _ => Act::Nothing,
         },
         JobOrder::Rollback { .. } => match held {
+            Held::Restored { .. } => Act::Keep,
             Held::Running { attempt: Attempt::None, .. } => Act::Nothing,
             Held::Running { .. } => Act::Clear,
             Held::Frozen { .. } | Held::Parked => Act::Resume,
@@ -210,7 +213,12 @@ mod tests {
                 prop_assert_eq!(&record.held, &Held::Starting);
             }
             // What was restored may have spoken to clients: of its own generation only its owner's end or departure removes it.
-            let aborted = matches!(order, Some(JobOrder::Abort { .. })) && generations.0 == generations.1;
+            let same = generations.0 == generations.1;
+            let owns = matches!(order, Some(JobOrder::Run { .. } | JobOrder::MoveOut { .. } | JobOrder::Rollback { .. }));
+            if owns && same && matches!(record.held, Held::Restored { .. }) {
+                prop_assert_eq!(&act, &Act::Keep);
+            }
+            let aborted = matches!(order, Some(JobOrder::Abort { .. })) && same;
             if aborted && matches!(record.held, Held::Restored { .. }) {
                 prop_assert_eq!(&act, &Act::Nothing);
             }

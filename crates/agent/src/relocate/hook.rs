@@ -63,6 +63,11 @@ impl Hooks {
         Ok(nft::hold(&self.table, address).await?)
     }
 
+    /// Drops packets towards an address from now on, and from it those that end a connection.
+    pub(crate) async fn quieten(&self, address: Ipv4Addr) -> Result<()> {
+        Ok(nft::quieten(&self.table, address).await?)
+    }
+
     /// Drops packets towards and from an address from now on.
     pub(crate) async fn isolate(&self, address: Ipv4Addr) -> Result<()> {
         Ok(nft::isolate(&self.table, address).await?)
