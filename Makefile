@@ -7,8 +7,9 @@ TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked --no
 # `TOUR=1` has the demo move its job by itself; empty and 0 are no.
 TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20
+MINUTES ?= 10
 
-.PHONY: help build demo test lint bench fmt clean
+.PHONY: help build demo test lint bench soak fmt clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +41,13 @@ bench: ## Measure MOVES=20 moves: what they took and what a client saw, against 
 	cargo build --release --locked -p bench
 	scripts/setup run demo
 	target/release/bench move --moves $(MOVES)
+
+soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job moves
+	@[ "$$(id -u)" = 0 ] || { echo 'make soak needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+	$(MAKE) --no-print-directory build
+	cargo build --release --locked -p bench
+	cargo build --release --locked -p mooring-testkit --bins
+	target/release/bench soak --minutes $(MINUTES)
 
 fmt: ## Format the code
 	cargo fmt --all

@@ -9,9 +9,13 @@
 //! | `jupyter` | an idle JupyterLab with one kernel | receive and send all the time over the kernel's WebSocket |
 //! | `away` | a program that answers lines | one keeps sending while the job is away for long |
 //! | `streams` | a program that sends and checks | eight exchange pseudo-random bytes at full speed |
+//!
+//! `bench soak` has thousands of clients stay for minutes while the job is moved and the gateway's configuration changes, and looks at
+//! what the gateway's process takes.
 
 mod goals;
 mod parts;
+mod plot;
 
 use std::fs;
 use std::io::{Write, stdout};
@@ -26,6 +30,7 @@ use mooring_testkit::world::{Plan, World, float_program};
 use serde_json::{Map, json};
 
 use crate::goals::Goal;
+use crate::parts::soak::{self, Soak};
 use crate::parts::{Outcome, away, jupyter, streams};
 
 /// Measures Mooring.
@@ -42,6 +47,8 @@ enum Measurement {
     Move(Move),
     /// Move a JupyterLab that runs already, while a client counts
     Tour(Tour),
+    /// Have a gateway carry thousands of clients for minutes, while their job is moved and its configuration changes
+    Soak(Soak),
 }
 
 #[derive(Debug, Args)]
@@ -96,6 +103,14 @@ struct Tour {
 fn main() -> Result<ExitCode> {
     match Arguments::parse().measurement {
         Measurement::Move(arguments) => measure(arguments),
+        Measurement::Soak(arguments) => {
+            let world = World::start(Plan::new(arguments.float.clone().map_or_else(float_program, Ok)?))?;
+            let outcome = world.run_inside(async || {
+                let client = world.client().await?;
+                soak::measure(&world, &client, &arguments).await
+            })?;
+            conclude(&[outcome], None)
+        }
         Measurement::Tour(arguments) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
             let outcome = runtime.block_on(async {

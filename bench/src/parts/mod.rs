@@ -2,6 +2,7 @@
 
 pub(crate) mod away;
 pub(crate) mod jupyter;
+pub(crate) mod soak;
 pub(crate) mod streams;
 
 use std::io::{Write, stderr};

@@ -47,6 +47,7 @@ use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
 use crate::link::Link;
+use crate::network::published::Publisher;
 use crate::network::{HostNetwork, NetworkConfig};
 use crate::relocate::destination::Arrivals;
 use crate::relocate::hook::Hooks;
@@ -126,6 +127,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let door = TcpListener::bind(address)
         .await
         .map_err(Error::system(format!("listen for capsules at {}:{}", address.0, address.1)))?;
+    let nft_table = network.nft_table().to_owned();
     let move_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
     let (membership, _) = watch::channel(None);
     let host = Arc::new(Host {
@@ -145,11 +147,17 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let jobs = Jobs::open(host.clone()).await?;
     let (gateways, wanted) = watch::channel(Vec::new());
     let gateway_task = lifecycle.tasks().spawn("gateways", Gateways::open(host.clone(), wanted).run());
+    let ((published, wanted), (problems, unpublished)) = (watch::channel(None), watch::channel(Vec::new()));
+    let (table, underlay, observed) = (nft_table, host.config.underlay, host.observed.clone());
+    let publisher = Publisher { table, underlay, wanted, problems, observed };
+    let publisher_task = lifecycle.tasks().spawn("published ports", publisher.run(lifecycle.soft().clone()));
     let link = Link {
         host: host.clone(),
         jobs: jobs.clone(),
         tools: tools.clone(),
         gateways,
+        published,
+        unpublished,
         facts: watch::Sender::new(facts),
         move_port,
         taken_in: watch::Sender::new(0),
@@ -168,6 +176,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     };
     // A task that could not be awaited has panicked, and the lifecycle knows.
     let _ = gateway_task.await;
+    let _ = publisher_task.await;
     close(&closing, &tools).await;
     outcome
 }

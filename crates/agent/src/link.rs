@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::{Host, Membership};
 use crate::job::Jobs;
+use crate::network::published::Wanted;
 use crate::tools::Tools;
 
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -28,6 +29,9 @@ pub(crate) struct Link {
     pub(crate) jobs: Jobs,
     pub(crate) tools: Tools,
     pub(crate) gateways: watch::Sender<Vec<GatewayPlacement>>,
+    pub(crate) published: watch::Sender<Option<Wanted>>,
+    /// What of it could not be done.
+    pub(crate) unpublished: watch::Receiver<Vec<String>>,
     pub(crate) facts: watch::Sender<HostFacts>,
     pub(crate) move_port: u16,
     pub(crate) taken_in: watch::Sender<u64>,
@@ -112,6 +116,14 @@ impl Link {
             // The first slice counts also when it is empty.
             changed || *self.taken_in.borrow() == 0
         });
+        if let Some(own) = slice.network.peers.iter().find(|peer| peer.host == slice.host) {
+            let wanted = Some(Wanted { overlay: own.overlay, ports: slice.published });
+            self.published.send_if_modified(|known| {
+                let changed = *known != wanted;
+                *known = wanted;
+                changed
+            });
+        }
         self.taken_in.send_replace(slice.sequence);
     }
 
@@ -125,7 +137,7 @@ impl Link {
                     sequence: *self.taken_in.borrow(),
                     facts: self.facts.borrow().clone(),
                     jobs: self.jobs.observe(),
-                    problems: self.problems.lock().await.clone(),
+                    problems: self.all_problems().await,
                 };
                 // A report that does not arrive is made good by the next one.
                 if let Err(error) = known.client.host_report(known.id.as_str(), &report).await {
@@ -139,6 +151,12 @@ impl Link {
                 _ = membership.changed() => {}
             }
         }
+    }
+
+    async fn all_problems(&self) -> Vec<String> {
+        let mut problems = self.problems.lock().await.clone();
+        problems.extend(self.unpublished.borrow().iter().cloned());
+        problems
     }
 
     /// Measures the machine now and then.

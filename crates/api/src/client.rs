@@ -12,8 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::view::{
-    ConnectRequest, ConnectionView, EventView, GatewayCreateRequest, GatewayView, HostView, JobView, LogPiece,
-    LoginRequest, MigrateRequest, SessionView, SubmitRequest, VersionView,
+    ConnectRequest, ConnectionView, EventView, ExternalRegisterRequest, ExternalUpdateRequest, GatewayCreateRequest,
+    GatewayModifyRequest, GatewayView, HostView, JobView, LogPiece, LoginRequest, MigrateRequest,
+    SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, SubmitRequest, VersionView,
 };
 use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -168,6 +169,18 @@ impl Client {
         self.json(Method::GET, &path, None::<&()>).await
     }
 
+    // External jobs
+
+    /// Registers a job that somebody else runs.
+    pub async fn external_register(&self, request: &ExternalRegisterRequest) -> Answer<JobView> {
+        self.json(Method::POST, paths::EXTERNAL_JOBS, Some(request)).await
+    }
+
+    /// Says where it listens now, and how it is.
+    pub async fn external_update(&self, id: &str, request: &ExternalUpdateRequest) -> Answer<JobView> {
+        self.json(Method::PATCH, &fill(paths::EXTERNAL_JOB, &[id]), Some(request)).await
+    }
+
     // Gateways
 
     /// Creates a gateway.
@@ -185,9 +198,19 @@ impl Client {
         self.json(Method::GET, &fill(paths::GATEWAY, &[id]), None::<&()>).await
     }
 
+    /// Modifies a gateway, all of it or nothing.
+    pub async fn gateway_modify(&self, id: &str, request: &GatewayModifyRequest) -> Answer<GatewayView> {
+        self.json(Method::PATCH, &fill(paths::GATEWAY, &[id]), Some(request)).await
+    }
+
     /// Destroys a gateway; connected jobs keep running.
     pub async fn gateway_destroy(&self, id: &str) -> Answer<()> {
         self.nothing(Method::DELETE, &fill(paths::GATEWAY, &[id]), None::<&()>).await
+    }
+
+    /// Has a gateway's process replaced; its connections stay.
+    pub async fn gateway_restart(&self, id: &str) -> Answer<GatewayView> {
+        self.json(Method::POST, &fill(paths::GATEWAY_RESTART, &[id]), None::<&()>).await
     }
 
     /// Connects ports of a job, all or none.
@@ -200,6 +223,37 @@ impl Client {
         let port = target_port.map(|port| format!("&targetPort={port}")).unwrap_or_default();
         let path = format!("{}?job={job}{port}", fill(paths::GATEWAY_CONNECTIONS, &[id]));
         self.nothing(Method::DELETE, &path, None::<&()>).await
+    }
+
+    // Security groups
+
+    /// Creates a security group.
+    pub async fn security_group_create(&self, group: &SecurityGroupCreateRequest) -> Answer<SecurityGroupView> {
+        self.json(Method::POST, paths::SECURITY_GROUPS, Some(group)).await
+    }
+
+    /// All security groups.
+    pub async fn security_group_list(&self) -> Answer<Vec<SecurityGroupView>> {
+        self.json(Method::GET, paths::SECURITY_GROUPS, None::<&()>).await
+    }
+
+    /// One security group, by id or name.
+    pub async fn security_group_get(&self, id: &str) -> Answer<SecurityGroupView> {
+        self.json(Method::GET, &fill(paths::SECURITY_GROUP, &[id]), None::<&()>).await
+    }
+
+    /// Adds and removes rules of a security group, all or none.
+    pub async fn security_group_modify(
+        &self,
+        id: &str,
+        request: &SecurityGroupModifyRequest,
+    ) -> Answer<SecurityGroupView> {
+        self.json(Method::PATCH, &fill(paths::SECURITY_GROUP, &[id]), Some(request)).await
+    }
+
+    /// Deletes a security group that nobody uses.
+    pub async fn security_group_delete(&self, id: &str) -> Answer<()> {
+        self.nothing(Method::DELETE, &fill(paths::SECURITY_GROUP, &[id]), None::<&()>).await
     }
 
     // Hosts

@@ -16,16 +16,26 @@ pub const JOB_MIGRATE: &str = "/api/v1/jobs/{id}/migrate";
 pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
 /// `GET`: its output, from `?offset=`.
 pub const JOB_LOG: &str = "/api/v1/jobs/{id}/log";
+/// `POST`: register a job that somebody else runs.
+pub const EXTERNAL_JOBS: &str = "/api/v1/externalJobs";
+/// `PATCH`: say where it listens now, and how it is.
+pub const EXTERNAL_JOB: &str = "/api/v1/externalJobs/{id}";
 /// `GET`: list gateways; `POST`: create one.
 pub const GATEWAYS: &str = "/api/v1/gateways";
-/// `GET`: one gateway, by id or name; `DELETE`: destroy it.
+/// `GET`: one gateway, by id or name; `PATCH`: modify it; `DELETE`: destroy it.
 pub const GATEWAY: &str = "/api/v1/gateways/{id}";
 /// `POST`: connect a job's ports; `DELETE`: disconnect, by `?job=` and optionally `?targetPort=`.
 pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
+/// `POST`: have its process replaced; connections stay.
+pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 /// `GET` (by a gateway): its slice of desired state, a line of JSON for each generation.
 pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
 /// `POST` (by a gateway): what it observed.
 pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
+/// `GET`: list security groups; `POST`: create one.
+pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
+/// `GET`: one security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.
+pub const SECURITY_GROUP: &str = "/api/v1/securityGroups/{id}";
 /// `GET`: list hosts; `POST` (by an agent with the join token): join.
 pub const HOSTS: &str = "/api/v1/hosts";
 /// `GET` (by an agent): its slice of desired state, a line of JSON for each generation.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use mooring_types::gateway::{GatewayStatus, Protocol};
+use mooring_types::gateway::{GatewayStatus, Patience, Protocol};
 use mooring_types::host::HostRole;
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::PhaseTime;
-use mooring_types::{GatewayId, HostId, JobId, MigrationId, Timestamp};
+use mooring_types::{GatewayId, HostId, JobId, MigrationId, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -66,6 +66,8 @@ pub struct SubmitRequest {
     pub target_ports: Vec<u16>,
     /// The host it has to start on, by name; chosen when empty.
     pub host: String,
+    /// Who may connect to its published ports, by id or name; `default` when empty.
+    pub security_groups: Vec<String>,
 }
 
 /// A job.
@@ -127,6 +129,11 @@ pub struct JobView {
     pub access_urls: Vec<String>,
     /// Published ports, `host:container`.
     pub publish: Vec<String>,
+    /// Where it listens if somebody else runs it, `<targetPort>=<host>:<port>` each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub endpoints: Vec<String>,
+    /// The names of the security groups that say who may connect to them.
+    pub security_groups: Vec<String>,
     /// Its environment, without what looks like a secret.
     pub env: BTreeMap<String, String>,
     /// Its moves, oldest first.
@@ -166,6 +173,34 @@ pub struct MigrationView {
 pub struct MigrateRequest {
     /// The destination's name; chosen when empty.
     pub host: String,
+}
+
+/// A job that somebody else runs, to be registered.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExternalRegisterRequest {
+    /// Its name; one is made up when empty.
+    pub name: String,
+    /// Where it listens, `[<targetPort>=]<host>:<port>` each, or several separated by commas.
+    pub endpoints: Vec<String>,
+    /// How it is; `Executing` when empty.
+    pub status: String,
+    /// The path and query of its URL; `/` when empty.
+    pub access_path: String,
+    /// The gateway to connect to, by id or name.
+    pub gateway: String,
+    /// Which target ports to connect; all when empty.
+    pub target_ports: Vec<u16>,
+}
+
+/// What has become of a job that somebody else runs.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ExternalUpdateRequest {
+    /// Where it listens from now on; as before when empty.
+    pub endpoints: Vec<String>,
+    /// How it is; as before when empty.
+    pub status: String,
 }
 
 /// An entry of a job's event log.
@@ -208,6 +243,30 @@ pub struct GatewayCreateRequest {
     pub mem_gb: Option<f64>,
     /// `<min>:<max>`; `10000:10500` when empty.
     pub port_range: String,
+    /// Who may connect, by id or name; `default` when empty.
+    pub security_groups: Vec<String>,
+    /// Whether it listens on its host's private address alone.
+    #[serde(rename = "noPublicIP")]
+    pub no_public_ip: bool,
+}
+
+/// What is to change of a gateway; what is absent or empty stays.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct GatewayModifyRequest {
+    /// Its new name.
+    pub name: String,
+    /// Least cores.
+    pub cpu: Option<u32>,
+    /// Least memory in GB.
+    #[serde(rename = "memGB")]
+    pub mem_gb: Option<f64>,
+    /// `<min>:<max>`.
+    pub port_range: String,
+    /// Security groups to be added, by id or name.
+    pub add_security_groups: Vec<String>,
+    /// Security groups to be removed, by id or name.
+    pub remove_security_groups: Vec<String>,
 }
 
 /// A gateway.
@@ -224,8 +283,13 @@ pub struct GatewayView {
     pub status: GatewayStatus,
     /// The address that clients use.
     pub address: String,
+    /// Whether that is its host's private address.
+    #[serde(rename = "noPublicIP")]
+    pub no_public_ip: bool,
     /// Its ports, `<min>:<max>`.
     pub port_range: String,
+    /// The names of the security groups that say who may connect.
+    pub security_groups: Vec<String>,
     /// Cores.
     pub cpu: u32,
     /// Memory in GB.
@@ -260,12 +324,15 @@ pub struct ConnectionView {
     /// How its bytes are treated.
     #[schema(value_type = String)]
     pub protocol: Protocol,
+    /// For how long, and for how many, it waits for its job.
+    #[schema(value_type = Object)]
+    pub patience: Patience,
     /// Its clients.
     pub clients: Vec<ClientObservation>,
 }
 
 /// Ports of a job to be connected.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectRequest {
     /// The job, by id.
@@ -273,6 +340,63 @@ pub struct ConnectRequest {
     /// Published ports; all when empty.
     #[serde(default)]
     pub target_ports: Vec<u16>,
+    /// How their bytes are treated: `auto`, `http` or `tcp`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub protocol: Protocol,
+    /// How long a new request waits for the job before it is answered with 503, in seconds; 600 when absent.
+    #[serde(default)]
+    pub hold_limit: Option<u32>,
+    /// How long a browser's page load waits before it gets the waiting page, in seconds; 5 when absent.
+    #[serde(default)]
+    pub page_patience: Option<u32>,
+    /// How many new requests may wait at a time; 10000 when absent.
+    #[serde(default)]
+    pub held_max: Option<u32>,
+}
+
+/// A security group to be created.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SecurityGroupCreateRequest {
+    /// Its name.
+    pub name: String,
+    /// What it is for, for people.
+    pub description: String,
+    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
+    pub rules: Vec<String>,
+}
+
+/// What is to change of a security group.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct SecurityGroupModifyRequest {
+    /// Rules to be added.
+    pub add_rules: Vec<String>,
+    /// Rules to be removed.
+    pub remove_rules: Vec<String>,
+}
+
+/// A security group.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SecurityGroupView {
+    /// Its id.
+    #[schema(value_type = String)]
+    pub id: SecurityGroupId,
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
+    pub rules: Vec<String>,
+    /// Who created it.
+    pub user: String,
+    /// When it was created.
+    #[schema(value_type = String)]
+    pub create_time: Timestamp,
+    /// The gateways and the jobs that have it.
+    pub used_by: Vec<String>,
 }
 
 /// A host.
@@ -312,6 +436,9 @@ pub struct HostView {
     /// When it was last heard from.
     #[schema(value_type = Option<String>)]
     pub last_seen: Option<Timestamp>,
+    /// What keeps it from doing as it should.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
 }
 
 /// What serves.

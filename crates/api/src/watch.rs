@@ -431,6 +431,16 @@ pub enum Flow {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
+    /// Which of its processes says this, drawn at the process's start: while a restart is under way there are several, each with its own
+    /// clients. 0 from one that does not know of it.
+    #[serde(default)]
+    pub incarnation: u64,
+    /// The process that served before this one and left nothing, if it died: nobody has to wait for it.
+    #[serde(default)]
+    pub replaces: Option<u64>,
+    /// Whether this is the process's last report.
+    #[serde(default)]
+    pub finished: bool,
     /// The last slice that it has taken in.
     pub sequence: u64,
     /// The moves for which it has gone quiet.

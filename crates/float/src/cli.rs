@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{auth, gateway, job, log, migrate, submit};
+use crate::commands::{auth, external, gateway, job, log, migrate, security_group, submit};
 use crate::printer::Format;
 use crate::{server, up};
 
@@ -118,8 +118,13 @@ Example:
 Example:
   float hosts -F table")]
     Hosts,
+    /// jobs that somebody else runs: a gateway for them as well
+    Job(external::JobArgs),
     /// gateways: the stable addresses of jobs
     Gateway(gateway::GatewayArgs),
+    /// security groups: who may connect to gateways and to published ports
+    #[command(name = "securityGroup", visible_alias = "sg")]
+    SecurityGroup(security_group::SecurityGroupArgs),
     /// run a daemon
     Server(server::Args),
     /// run everything on this machine

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use mooring_types::port::parse_port;
-use mooring_types::{GatewayId, JobId, Name};
+use mooring_types::{GatewayId, JobId, Name, SecurityGroupId};
 
 use crate::error::invalid;
 
@@ -18,6 +18,15 @@ pub(crate) fn gateway(text: &str) -> Result<&str> {
         Ok(text)
     } else {
         Err(invalid("invalid gateway ID", "`float gateway list` shows the gateways"))
+    }
+}
+
+/// A security group's id, or its name.
+pub(crate) fn security_group(text: &str) -> Result<&str> {
+    if text.parse::<SecurityGroupId>().is_ok() || text.parse::<Name>().is_ok() {
+        Ok(text)
+    } else {
+        Err(invalid("invalid security group ID", "`float securityGroup list` shows the security groups"))
     }
 }
 
@@ -74,6 +83,7 @@ mod tests {
         for bad in ["", "..", "../hosts", "a/b", "a?b", "a b", "g-%2e"] {
             assert!(job_id(bad).is_err(), "{bad}");
             assert!(gateway(bad).is_err(), "{bad}");
+            assert!(security_group(bad).is_err(), "{bad}");
         }
         assert!(gateway("lab").is_ok());
         assert!(gateway("g-sidlpgb7oi9p48kxycpmn").is_ok());

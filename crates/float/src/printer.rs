@@ -116,7 +116,7 @@ fn yaml(value: &(impl Serialize + ?Sized)) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
-    use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView};
+    use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, SecurityGroupView};
 
     use super::*;
     use crate::samples;
@@ -152,11 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn gateways_connections_hosts_and_events() {
+    fn gateways_connections_groups_hosts_and_events() {
         let printer = Printer::new(Format::Table);
         assert_snapshot!("gateways-table", printer.render_list(&[samples::gateway()]).unwrap());
         assert_snapshot!("connections-table", printer.render_list(&samples::gateway().connections).unwrap());
         assert_snapshot!("hosts-table", printer.render_list(&samples::hosts()).unwrap());
+        assert_snapshot!("security-groups-table", printer.render_list(&samples::security_groups()).unwrap());
         assert_snapshot!("events-table", printer.render_list(&samples::events()).unwrap());
     }
 
@@ -173,6 +174,7 @@ mod tests {
         check::<HostView>("No hosts");
         check::<ConnectionView>("No connections");
         check::<EventView>("No events");
+        check::<SecurityGroupView>("No security groups");
     }
 
     #[test]

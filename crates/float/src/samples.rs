@@ -1,8 +1,8 @@
 //! Values for the tests of what is printed.
 
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView};
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView};
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{GatewayStatus, Protocol};
+use mooring_types::gateway::{GatewayStatus, Patience, Protocol};
 use mooring_types::host::HostRole;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -32,6 +32,8 @@ pub(crate) fn new_job() -> JobView {
         port_mappings: Vec::new(),
         access_urls: Vec::new(),
         publish: Vec::new(),
+        security_groups: vec!["default".into()],
+        endpoints: Vec::new(),
         env: [].into(),
         migrations: Vec::new(),
     }
@@ -84,7 +86,9 @@ pub(crate) fn gateway() -> GatewayView {
         name: "lab".into(),
         status: GatewayStatus::Running,
         address: "198.18.0.1".into(),
+        no_public_ip: false,
         port_range: "10000:10500".into(),
+        security_groups: vec!["default".into(), "campus".into()],
         cpu: 1,
         mem_gb: 1.0,
         host_name: "gateways".into(),
@@ -97,6 +101,7 @@ pub(crate) fn gateway() -> GatewayView {
             access_url: "http://198.18.0.1:10000/lab?token=f00".into(),
             state: "open".into(),
             protocol: Protocol::Auto,
+            patience: Patience::default(),
             clients: vec![ClientObservation {
                 address: "198.18.0.1:51234".parse().unwrap(),
                 connected_at: "2026-08-01T12:01:00Z".parse().unwrap(),
@@ -105,6 +110,28 @@ pub(crate) fn gateway() -> GatewayView {
             }],
         }],
     }
+}
+
+/// Two security groups.
+pub(crate) fn security_groups() -> Vec<SecurityGroupView> {
+    let campus = SecurityGroupView {
+        id: "sg-sidlpgb7oi9p48kxycpmn".parse().unwrap(),
+        name: "campus".into(),
+        description: "the campus network".into(),
+        rules: vec!["tcp:10000-10500:172.31.0.0/16".into(), "tcp:8787:fd00::/8".into()],
+        user: "alice".into(),
+        create_time: "2026-08-01T11:58:00Z".parse().unwrap(),
+        used_by: vec!["gateway lab".into(), "job notebook (uqaj8l6a407u88v0106ol)".into()],
+    };
+    let empty = SecurityGroupView {
+        id: "sg-idlpgb7oi9p48kxycpmns".parse().unwrap(),
+        name: "empty".into(),
+        description: String::new(),
+        rules: Vec::new(),
+        used_by: Vec::new(),
+        ..campus.clone()
+    };
+    vec![campus, empty]
 }
 
 /// A host that is ready and one that is not.
@@ -124,6 +151,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         runc: "1.3.0".into(),
         jobs: 1,
         last_seen: None,
+        problems: Vec::new(),
     };
     let lost = HostView {
         id: "h-206oluqaj8l6a407u88v0".parse().unwrap(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
 use mooring_api::watch::Backend;
+use mooring_gateway::Start;
 use mooring_ops::Lifecycle;
 use mooring_types::address::Overlay;
 use mooring_types::host::HostRole;
@@ -164,6 +165,12 @@ struct Gateway {
     /// Where the last good configuration is kept
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
+    /// Take the ports over from the process of this gateway that serves
+    #[arg(long)]
+    take_over: bool,
+    /// Where it answers /healthz, /readyz and /metrics; `admin-address` in the state directory says which port it got
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    admin: SocketAddr,
 }
 
 /// Runs a daemon until it is asked to stop.
@@ -191,6 +198,8 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 gateway: arguments.gateway,
                 token: arguments.token,
                 state_dir: arguments.state_dir,
+                start: if arguments.take_over { Start::TakeOver } else { Start::Alone },
+                admin: arguments.admin,
             };
             serve(&lifecycle, mooring_gateway::run(config, lifecycle.clone())).await?
         }

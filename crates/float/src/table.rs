@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView};
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, SecurityGroupView};
 use mooring_types::Timestamp;
 use serde::Serialize;
 use serde_norway::Value;
@@ -40,7 +40,7 @@ impl Tabular for JobView {
 impl Tabular for GatewayView {
     const NONE: &'static str = "No gateways";
     const COLUMNS: &'static [&'static str] =
-        &["ID", "NAME", "STATUS", "ADDRESS", "PORT RANGE", "HOST", "CONNECTIONS", "CREATED"];
+        &["ID", "NAME", "STATUS", "ADDRESS", "PORT RANGE", "HOST", "CONNECTIONS", "CREATED", "SECURITY GROUPS"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -52,6 +52,7 @@ impl Tabular for GatewayView {
             self.host_name.clone(),
             self.connections.len().to_string(),
             seconds(self.create_time),
+            self.security_groups.join(", "),
         ]
     }
 }
@@ -70,6 +71,22 @@ impl Tabular for ConnectionView {
             self.state.clone(),
             self.clients.len().to_string(),
             self.access_url.clone(),
+        ]
+    }
+}
+
+impl Tabular for SecurityGroupView {
+    const NONE: &'static str = "No security groups";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "USER", "USED BY", "RULES", "DESCRIPTION"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.user.clone(),
+            self.used_by.len().to_string(),
+            self.rules.join(", "),
+            self.description.clone(),
         ]
     }
 }

@@ -54,8 +54,11 @@ fn every_command_explains_itself() {
     for wanted in ["login", "logout", "submit", "list", "show", "migrate", "cancel", "log", "hosts", "up", "version"] {
         assert!(seen.contains(&format!("float {wanted}")), "{wanted}");
     }
-    for wanted in ["create", "list", "info", "connect", "disconnect", "destroy"] {
+    for wanted in ["create", "modify", "list", "info", "connect", "disconnect", "destroy"] {
         assert!(seen.contains(&format!("float gateway {wanted}")), "{wanted}");
+    }
+    for wanted in ["create", "list", "show", "addRule", "rmRule", "delete"] {
+        assert!(seen.contains(&format!("float securityGroup {wanted}")), "{wanted}");
     }
 }
 
@@ -92,9 +95,9 @@ fn failures_go_to_stderr_and_exit_with_1() {
              hint: write `status=Executing or status=Floating`; the keys are id, name, status and user\n",
         ),
         (
-            &["-a", NOWHERE, "-O", "t", "gateway", "create", "-n", "lab", "--securityGroup", "sg-1"],
-            "Error: Invalid argument, security groups are not there yet (code: 1003)\n\
-             hint: leave out `--securityGroup`\n",
+            &["-a", NOWHERE, "-O", "t", "securityGroup", "show", "-g", "../hosts"],
+            "Error: Invalid argument, invalid security group ID (code: 1003)\n\
+             hint: `float securityGroup list` shows the security groups\n",
         ),
         (
             &[

@@ -8,15 +8,17 @@
 //! A job that does not read leaves bytes behind all the same. While the gate is open the kernel sends again after a second at most; it
 //! gives a connection up after 15 attempts though, so while the gate is closed the attempts have to be far apart: with its own limit of
 //! two minutes a connection with bytes left behind lasts a quarter of an hour, and one without for ever.
+//!
+//! The gate also counts who waits for the job to take new requests, over all of its connections: see [`Gate::hold`].
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use mooring_linux::tcp;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -36,6 +38,7 @@ pub struct Gate {
     open: RwLock<bool>,
     changed: watch::Sender<bool>,
     legs: Mutex<Legs>,
+    held: AtomicU32,
 }
 
 /// The connections to the job.
@@ -43,10 +46,15 @@ pub struct Gate {
 struct Legs {
     next: u64,
     sockets: HashMap<u64, OwnedFd>,
+    /// Those that nobody needs any more, kept because closing them sends.
+    retired: Vec<u64>,
     connecting: usize,
 }
 
 /// A connection to the job that the gate watches; leaving by drop.
+///
+/// The gate holds the socket as well, so one that is dropped while the gate is closed is closed when it opens. The owner drops its own
+/// end first.
 #[derive(Debug)]
 pub struct Leg {
     gate: Arc<Gate>,
@@ -57,26 +65,48 @@ pub struct Leg {
 #[derive(Debug)]
 pub struct Connecting(Arc<Gate>);
 
+/// A place among the requests that wait for the job; leaving by drop.
+#[derive(Debug)]
+pub struct Held(Arc<Gate>);
+
 impl Gate {
     /// A closed gate.
     #[must_use]
     pub fn new() -> Arc<Self> {
         let (changed, _) = watch::channel(false);
-        Arc::new(Self { open: RwLock::new(false), changed, legs: Mutex::default() })
+        Arc::new(Self { open: RwLock::new(false), changed, legs: Mutex::default(), held: AtomicU32::new(0) })
     }
 
     /// Lets bytes flow.
     pub fn open(&self) {
+        if self.is_open() {
+            return;
+        }
         self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_OPEN));
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.send_replace(true);
+        self.pass(|| {
+            let mut legs = self.legs();
+            for key in std::mem::take(&mut legs.retired) {
+                legs.sockets.remove(&key);
+            }
+        });
     }
 
     /// Lets nothing more be sent; returns when no sending call is under way.
     pub fn close(&self) {
+        if !self.is_open() {
+            return;
+        }
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         self.changed.send_replace(false);
         self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_CLOSED));
+    }
+
+    /// Whether bytes may flow at this moment.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        *self.open.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Resolves while the gate is open.
@@ -99,11 +129,11 @@ impl Gate {
         })
     }
 
-    /// Has the gate watch a connection to the job.
+    /// Has the gate watch a connection to the job, best before it is made.
     ///
     /// # Errors
     /// The process is out of descriptors.
-    pub fn watch(self: &Arc<Self>, socket: &TcpStream) -> io::Result<Leg> {
+    pub fn watch(self: &Arc<Self>, socket: &impl AsFd) -> io::Result<Leg> {
         let socket = socket.as_fd().try_clone_to_owned()?;
         limit_wait(&socket, WAIT_OPEN);
         let mut legs = self.legs();
@@ -111,6 +141,18 @@ impl Gate {
         legs.next += 1;
         legs.sockets.insert(key, socket);
         Ok(Leg { gate: self.clone(), key })
+    }
+
+    /// A place among those who wait for the job, unless `max` have one.
+    pub fn hold(self: &Arc<Self>, max: u32) -> Option<Held> {
+        let more = |held: u32| (held < max).then_some(held + 1);
+        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Held(self.clone()))
+    }
+
+    /// How many wait for the job.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Waits until the job has acknowledged everything, at most [`SETTLE_LIMIT`]; gives back the bytes that it has not.
@@ -145,7 +187,18 @@ fn limit_wait(socket: &OwnedFd, limit: Duration) {
 
 impl Drop for Leg {
     fn drop(&mut self) {
-        self.gate.legs().sockets.remove(&self.key);
+        let closed = self.gate.pass(|| self.gate.legs().sockets.remove(&self.key));
+        if closed.is_none() {
+            self.gate.legs().retired.push(self.key);
+            // The gate may have opened in between, and looked before.
+            self.gate.pass(|| self.gate.legs().sockets.remove(&self.key));
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -41,7 +41,10 @@ async fn watch_once(
         let slice = slice?;
         *reachable = true;
         gateway.apply(slice.clone());
-        if let Err(error) = cache::save(state_dir, &slice) {
+        gateway.seat().disinherit();
+        if !gateway.seat().is_retired()
+            && let Err(error) = cache::save(state_dir, &slice)
+        {
             tracing::warn!(error = &error as &dyn std::error::Error, "a restart will not know this slice");
         }
     }

@@ -1,52 +1,41 @@
 //! What the gateway is now, made to match each slice.
 //!
-//! Listeners are kept by [`Key`]: a directive whose key is unchanged keeps its listener and every client of it, whatever else changes.
-//! Gates are kept by job and shared by all of its connections.
+//! Listeners are kept by connection, address and port: a directive for which these are unchanged keeps its listener and every client of
+//! it, whatever else changes; what its clients need to know is in the listener's route. Gates are kept by job and shared by all of its
+//! connections.
+//!
+//! A slice takes effect in this order: gates are closed, routes are set, gates are opened. So whoever finds a gate open knows whether
+//! the job behind it is still the same.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_api::watch::{
-    ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced, Target,
-};
+use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced};
 use mooring_ops::{Tasks, failpoint};
 use mooring_types::migration::Phase;
-use mooring_types::{Clock, ConnectionId, JobId, MigrationId, Port, SystemClock};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use mooring_types::security::InboundRule;
+use mooring_types::{JobId, MigrationId};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
 use crate::gate::Gate;
-use crate::tunnel;
+use crate::handover::{Handed, Socket};
+use crate::listener::{Key, Listener, Serving, bind};
+use crate::metrics::Metrics;
+use crate::route::{Route, RouteCell};
+use crate::seat::Seat;
 
-const BACKLOG: u32 = 1024;
 const RETRY: Duration = Duration::from_secs(1);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What makes a listener another one.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-struct Key {
-    connection: ConnectionId,
-    address: IpAddr,
-    port: Port,
-    target: Target,
-}
-
-#[derive(Debug)]
-struct Listener {
-    clients: Clients,
-    stop: CancellationToken,
-    /// Why it does not listen.
-    problem: Option<String>,
-}
 
 #[derive(Debug)]
 struct JobFlow {
     gate: Arc<Gate>,
+    /// Since when the gate is closed, once it was open.
+    paused: Option<Instant>,
     quiesce: Option<MigrationId>,
     quiesced: Option<Quiesced>,
 }
@@ -65,20 +54,89 @@ pub struct Gateway {
     tasks: Tasks,
     stop: CancellationToken,
     observed: Arc<Notify>,
+    seat: Arc<Seat>,
+    metrics: Metrics,
 }
 
 impl Gateway {
     /// A gateway without listeners; its tasks end when `stop` is cancelled.
     #[must_use]
     pub fn new(tasks: Tasks, stop: CancellationToken) -> Self {
-        Self { state: Arc::default(), tasks, stop: stop.child_token(), observed: Arc::default() }
+        Self {
+            state: Arc::default(),
+            tasks,
+            stop: stop.child_token(),
+            observed: Arc::default(),
+            seat: Arc::default(),
+            metrics: Metrics::default(),
+        }
+    }
+
+    /// The same, in a place of its own among the gateway's processes.
+    #[must_use]
+    pub fn seated(self, seat: Seat) -> Self {
+        Self { seat: Arc::new(seat), ..self }
+    }
+
+    /// The same, counting here.
+    #[must_use]
+    pub fn counted(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Whether it is known what should be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.lock().slice.is_some()
+    }
+
+    /// This process's place among those of the gateway.
+    #[must_use]
+    pub fn seat(&self) -> &Seat {
+        &self.seat
+    }
+
+    /// Gives a successor what it takes to serve. Until [`Gateway::retire`] or [`Gateway::keep_serving`] no listener is opened.
+    #[must_use]
+    pub fn hand_over(&self) -> (Option<GatewaySlice>, Vec<Handed>) {
+        let state = self.lock();
+        self.seat.begin_to_hand_over();
+        let handed = |(key, listener): (&Key, &Listener)| {
+            let address = SocketAddr::new(key.address, key.port.get());
+            Some((Socket { connection: key.connection.clone(), address }, listener.socket.clone()?))
+        };
+        (state.slice.clone(), state.listeners.iter().filter_map(handed).collect())
+    }
+
+    /// Accepts nobody any more; the connections go on.
+    pub fn retire(&self) {
+        let mut state = self.lock();
+        self.seat.retire();
+        state.listeners.values_mut().for_each(|listener| listener.socket = None);
+        self.observed.notify_one();
+    }
+
+    /// Goes on serving when a successor has failed.
+    pub fn keep_serving(&self) {
+        self.seat.keep();
+        let slice = self.lock().slice.clone();
+        if let Some(slice) = slice {
+            self.apply(slice);
+        }
     }
 
     /// Makes a slice so.
     pub fn apply(&self, slice: GatewaySlice) {
         let mut state = self.lock();
+        self.metrics.keep(slice.connections.iter().map(|directive| directive.job.clone()).collect());
         for directive in &slice.connections {
-            self.apply_flow(&mut state, directive);
+            self.hold(&mut state, directive);
         }
         state.jobs.retain(|job, _| slice.connections.iter().any(|directive| directive.job == *job));
         let wanted: BTreeMap<Key, &ConnectionDirective> =
@@ -91,9 +149,17 @@ impl Gateway {
             }
             stays
         });
+        let rules: Arc<[InboundRule]> = slice.rules.as_slice().into();
         for (key, directive) in wanted {
-            self.listen(&mut state, key, &directive.job);
+            match state.listeners.get(&key) {
+                Some(listener) => listener.route.set(Route::new(directive, rules.clone())),
+                None => self.listen(&mut state, key, directive, rules.clone()),
+            }
         }
+        for directive in &slice.connections {
+            self.release(&mut state, directive);
+        }
+        self.count_listeners(&state);
         state.slice = Some(slice);
         self.observed.notify_one();
     }
@@ -102,16 +168,27 @@ impl Gateway {
     #[must_use]
     pub fn observe(&self) -> GatewayReport {
         let state = self.lock();
+        // Whether a port can be listened at is for the process that serves to say.
+        let concerns = |seen: &ConnectionObservation| !self.seat.is_retired() || !seen.clients.is_empty();
         let observe = |(key, listener): (&Key, &Listener)| ConnectionObservation {
             connection: key.connection.clone(),
             problem: listener.problem.clone(),
             clients: listener.clients.observe(),
         };
         GatewayReport {
+            incarnation: self.seat.incarnation,
+            replaces: self.seat.replaces,
+            finished: false,
             sequence: state.slice.as_ref().map_or(0, |slice| slice.sequence),
             quiesced: state.jobs.values().filter_map(|flow| flow.quiesced.clone()).collect(),
-            connections: state.listeners.iter().map(observe).collect(),
+            connections: state.listeners.iter().map(observe).filter(concerns).collect(),
         }
+    }
+
+    /// The last report.
+    #[must_use]
+    pub fn farewell(&self) -> GatewayReport {
+        GatewayReport { finished: true, quiesced: Vec::new(), connections: Vec::new(), ..self.observe() }
     }
 
     /// Resolves when something worth an immediate report has been observed.
@@ -128,9 +205,10 @@ impl Gateway {
             for directive in &slice.connections {
                 let key = key(&slice, directive);
                 if state.listeners.get(&key).is_some_and(|listener| listener.problem.is_some()) {
-                    self.listen(&mut state, key, &directive.job);
+                    self.listen(&mut state, key, directive, slice.rules.as_slice().into());
                 }
             }
+            self.count_listeners(&state);
         }
     }
 
@@ -139,24 +217,31 @@ impl Gateway {
         self.stop.cancel();
     }
 
-    fn apply_flow(&self, state: &mut State, directive: &ConnectionDirective) {
-        let fresh = || JobFlow { gate: Gate::new(), quiesce: None, quiesced: None };
+    /// Closes the job's gate where its bytes have to wait.
+    fn hold(&self, state: &mut State, directive: &ConnectionDirective) {
+        let fresh = || JobFlow { gate: Gate::new(), paused: None, quiesce: None, quiesced: None };
         let flow = state.jobs.entry(directive.job.clone()).or_insert_with(fresh);
-        match &directive.flow {
-            Flow::Open => {
-                (flow.quiesce, flow.quiesced) = (None, None);
-                flow.gate.open();
-            }
-            Flow::Held { quiesce } => {
-                flow.gate.close();
-                if flow.quiesce != *quiesce {
-                    (flow.quiesce, flow.quiesced) = (quiesce.clone(), None);
-                    if let Some(migration) = quiesce {
-                        self.quiesce(directive.job.clone(), flow.gate.clone(), migration.clone());
-                    }
-                }
+        let Flow::Held { quiesce } = &directive.flow else { return };
+        if flow.gate.is_open() {
+            flow.paused = Some(Instant::now());
+        }
+        flow.gate.close();
+        if flow.quiesce != *quiesce {
+            (flow.quiesce, flow.quiesced) = (quiesce.clone(), None);
+            if let Some(migration) = quiesce {
+                self.quiesce(directive.job.clone(), flow.gate.clone(), migration.clone());
             }
         }
+    }
+
+    /// Opens the job's gate where its bytes flow.
+    fn release(&self, state: &mut State, directive: &ConnectionDirective) {
+        let (Flow::Open, Some(flow)) = (&directive.flow, state.jobs.get_mut(&directive.job)) else { return };
+        (flow.quiesce, flow.quiesced) = (None, None);
+        if let Some(since) = flow.paused.take() {
+            self.metrics.paused(&directive.job, since.elapsed());
+        }
+        flow.gate.open();
     }
 
     /// Waits until nothing is unacknowledged, and says so in the report.
@@ -180,67 +265,45 @@ impl Gateway {
         });
     }
 
-    /// Listens at `key`, if nothing does yet.
-    fn listen(&self, state: &mut State, key: Key, job: &JobId) {
-        if state.listeners.get(&key).is_some_and(|listener| listener.problem.is_none()) {
-            return;
-        }
-        let Some(flow) = state.jobs.get(job) else { return };
-        let address = SocketAddr::new(key.address, key.port.get());
+    /// Listens at `key`, where nothing does.
+    fn listen(&self, state: &mut State, key: Key, directive: &ConnectionDirective, rules: Arc<[InboundRule]>) {
+        let job = &directive.job;
+        let Some(flow) = state.jobs.get(job).filter(|_| self.seat.may_listen()) else { return };
+        let address = key.socket_address();
         let (clients, stop) = (Clients::default(), self.stop.child_token());
-        let problem = match bind(address) {
+        let route = RouteCell::new(Route::new(directive, rules));
+        let (problem, socket) = match self.seat.inherit(address).map_or_else(|| bind(address), Ok).map(Arc::new) {
             Ok(socket) => {
-                tracing::info!(%address, target = ?key.target, "port {} leads to job {job}", key.port);
-                let serving = Serving { target: key.target.clone(), gate: flow.gate.clone(), clients: clients.clone() };
-                self.tasks.spawn("listener", self.clone().accept(socket, serving, stop.clone()));
-                None
+                tracing::info!(%address, target = ?directive.target, "port {} leads to job {job}", key.port);
+                let serving = Serving {
+                    job: job.clone(),
+                    routes: route.routes(),
+                    gate: flow.gate.clone(),
+                    clients: clients.clone(),
+                    tasks: self.tasks.clone(),
+                    stop: stop.clone(),
+                    observed: self.observed.clone(),
+                    seat: self.seat.clone(),
+                    metrics: self.metrics.clone(),
+                };
+                self.tasks.spawn("listener", serving.accept(socket.clone()));
+                (None, Some(socket))
             }
             Err(error) => {
                 let again = state.listeners.contains_key(&key);
                 if !again {
                     tracing::warn!(%address, %error, "can't listen at {address}");
                 }
-                Some(format!("can't listen at {address}: {error}"))
+                (Some(format!("can't listen at {address}: {error}")), None)
             }
         };
-        state.listeners.insert(key, Listener { clients, stop, problem });
+        state.listeners.insert(key, Listener { clients, route, stop, socket, problem });
         self.observed.notify_one();
     }
 
-    async fn accept(self, socket: TcpListener, serving: Serving, stop: CancellationToken) {
-        loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => return,
-                accepted = socket.accept() => accepted,
-            };
-            match accepted {
-                Ok((client, address)) => {
-                    let (gateway, serving, stop) = (self.clone(), serving.clone(), stop.clone());
-                    self.tasks.spawn("client", async move {
-                        tokio::select! {
-                            () = stop.cancelled() => {}
-                            () = gateway.serve(client, address, serving) => {}
-                        }
-                    });
-                }
-                Err(error) => {
-                    // Out of descriptors, most often: those who are connected go on, and the next try waits a little.
-                    tracing::warn!(%error, "can't accept a client");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    }
-
-    async fn serve(&self, client: TcpStream, address: SocketAddr, serving: Serving) {
-        let present = serving.clients.enter(address, SystemClock.now());
-        self.observed.notify_one();
-        let outcome = tunnel::carry(client, &serving.target, &serving.gate, &present.record).await;
-        if let Err(error) = outcome {
-            tracing::debug!(client = %address, target = ?serving.target, %error, "the connection of {address} broke");
-        }
-        drop(present);
-        self.observed.notify_one();
+    fn count_listeners(&self, state: &State) {
+        let failing = state.listeners.values().filter(|listener| listener.problem.is_some());
+        self.metrics.listeners_failing(failing.count());
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -248,26 +311,6 @@ impl Gateway {
     }
 }
 
-/// What a listener's clients need.
-#[derive(Debug, Clone)]
-struct Serving {
-    target: Target,
-    gate: Arc<Gate>,
-    clients: Clients,
-}
-
 fn key(slice: &GatewaySlice, directive: &ConnectionDirective) -> Key {
-    Key {
-        connection: directive.connection.clone(),
-        address: slice.bind,
-        port: directive.gateway_port,
-        target: directive.target.clone(),
-    }
-}
-
-fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
+    Key { connection: directive.connection.clone(), address: slice.bind, port: directive.gateway_port }
 }

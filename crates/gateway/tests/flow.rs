@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::state::Gateway;
-use mooring_gateway::{Config, cache};
+use mooring_gateway::{Config, Start, cache};
 use mooring_ops::Lifecycle;
 use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::job::JobStatus;
@@ -321,6 +321,8 @@ async fn a_gateway_that_starts_while_opcenter_is_away_serves_what_it_knew() {
         gateway: slice.gateway,
         token: "token".into(),
         state_dir: state.path().into(),
+        start: Start::Alone,
+        admin: (Ipv4Addr::LOCALHOST, 0).into(),
     };
     let running = lifecycle.tasks().spawn("gateway", mooring_gateway::run(config, lifecycle.clone()));
     let mut client = timeout(PATIENCE, async {

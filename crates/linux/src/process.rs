@@ -1,6 +1,6 @@
 //! Processes, told apart by id and start time: an id alone may have been given to another process meanwhile.
 
-#![expect(unsafe_code, reason = "a child sets its session and its parent-death signal between fork and exec")]
+#![expect(unsafe_code, reason = "a child sets its session and its parent-death signal between fork and exec, and is given limits")]
 
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};
@@ -24,6 +24,23 @@ pub fn start_time(pid: i32) -> Option<u64> {
 #[must_use]
 pub fn signal(pid: i32, started: u64, signal: Signal) -> bool {
     start_time(pid) == Some(started) && kill(Pid::from_raw(pid), signal).is_ok()
+}
+
+/// Lets a process have so many descriptors open, or as many as this process may allow it.
+///
+/// # Errors
+/// It has ended, or is not ours to change.
+pub fn allow_descriptors(pid: i32, count: u64) -> std::io::Result<()> {
+    let limit = |most| libc::rlimit64 { rlim_cur: most, rlim_max: most };
+    let set = |limit: &libc::rlimit64| {
+        // SAFETY: the new limit is read from a place that lives for the call, and the old one is not asked for.
+        let answer = unsafe { libc::prlimit64(pid, libc::RLIMIT_NOFILE, limit, std::ptr::null_mut()) };
+        if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+    };
+    set(&limit(count)).or_else(|error| {
+        let most = fs::read_to_string("/proc/sys/fs/nr_open").ok().and_then(|text| text.trim().parse().ok());
+        most.filter(|most| *most < count).map_or(Err(error), |most| set(&limit(most)))
+    })
 }
 
 /// Has `command` die with SIGTERM when the thread that spawned it dies.
@@ -55,6 +72,19 @@ pub fn new_session(command: &mut Command) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_gets_the_descriptors_that_it_is_allowed() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        allow_descriptors(pid, 77).unwrap();
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+        assert_eq!(line.split_whitespace().filter(|word| *word == "77").count(), 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(allow_descriptors(pid, 77).is_err());
+    }
 
     #[test]
     fn a_process_is_known_by_its_start() {

@@ -1,6 +1,6 @@
 //! What hosts and gateways observed, as they reported it last. Kept in memory: after a restart they report again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::{GatewayReport, HostReport, JobObservation};
@@ -15,7 +15,18 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Observed {
     since: Instant,
     hosts: HashMap<HostId, (HostReport, Instant)>,
-    gateways: HashMap<GatewayId, (GatewayReport, Instant)>,
+    gateways: HashMap<GatewayId, Processes>,
+}
+
+/// What the processes of one gateway said: while it is restarted there are several, each with clients of its own.
+#[derive(Debug, Clone)]
+struct Processes {
+    /// By incarnation.
+    reports: BTreeMap<u64, (GatewayReport, Instant)>,
+    /// Those that have ended: a report of theirs that was overtaken by the last one says nothing any more.
+    ended: BTreeMap<u64, Instant>,
+    /// When any of them reported last.
+    at: Instant,
 }
 
 impl Default for Observed {
@@ -30,7 +41,18 @@ impl Observed {
     }
 
     pub(crate) fn gateway_put(&mut self, gateway: GatewayId, report: GatewayReport) {
-        self.gateways.insert(gateway, (report, Instant::now()));
+        let now = Instant::now();
+        let fresh = || Processes { reports: BTreeMap::new(), ended: BTreeMap::new(), at: now };
+        let processes = self.gateways.entry(gateway).or_insert_with(fresh);
+        processes.at = now;
+        processes.ended.retain(|_, at| at.elapsed() < SILENCE);
+        processes.ended.extend(report.replaces.map(|replaced| (replaced, now)));
+        if report.finished {
+            processes.ended.insert(report.incarnation, now);
+        }
+        processes.reports.insert(report.incarnation, (report, now));
+        let ended = &processes.ended;
+        processes.reports.retain(|known, (_, at)| at.elapsed() < SILENCE && !ended.contains_key(known));
     }
 
     /// The host's last report, however old.
@@ -38,9 +60,15 @@ impl Observed {
         self.hosts.get(host).map(|(report, _)| report)
     }
 
-    /// The gateway's last report, however old.
-    pub(crate) fn gateway(&self, gateway: &GatewayId) -> Option<&GatewayReport> {
-        self.gateways.get(gateway).map(|(report, _)| report)
+    /// The last report of each process of a gateway that is heard from.
+    pub(crate) fn gateway(&self, gateway: &GatewayId) -> impl Iterator<Item = &GatewayReport> {
+        let reports = self.gateways.get(gateway).into_iter().flat_map(|processes| processes.reports.values());
+        reports.filter(|(_, at)| at.elapsed() < SILENCE).map(|(report, _)| report)
+    }
+
+    /// Whether a gateway was ever heard from.
+    pub(crate) fn gateway_is_known(&self, gateway: &GatewayId) -> bool {
+        self.gateways.contains_key(gateway)
     }
 
     pub(crate) fn host_is_reachable(&self, host: &HostId) -> bool {
@@ -58,7 +86,7 @@ impl Observed {
     }
 
     pub(crate) fn gateway_is_reachable(&self, gateway: &GatewayId) -> bool {
-        self.gateways.get(gateway).is_some_and(|(_, at)| at.elapsed() < SILENCE)
+        self.gateways.get(gateway).is_some_and(|processes| processes.at.elapsed() < SILENCE)
     }
 
     /// What a host said of a job in a generation.
@@ -74,8 +102,99 @@ impl Observed {
             .filter(move |(_, seen)| seen.job == *job)
     }
 
-    /// How long a gateway took to go quiet for a move, if it has.
-    pub(crate) fn quiesced(&self, gateway: &GatewayId, migration: &MigrationId) -> Option<f64> {
-        self.gateway(gateway)?.quiesced.iter().find(|quiet| quiet.migration == *migration).map(|quiet| quiet.seconds)
+    /// Whether every process of a gateway that is heard from has gone quiet for a move.
+    pub(crate) fn gateway_is_quiet(&self, gateway: &GatewayId, migration: &MigrationId) -> bool {
+        self.gateway(gateway).all(|report| report.quiesced.iter().any(|quiet| quiet.migration == *migration))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_api::watch::Quiesced;
+
+    use super::*;
+
+    struct Seen {
+        observed: Observed,
+        gateway: GatewayId,
+        migration: MigrationId,
+    }
+
+    impl Seen {
+        fn new() -> Self {
+            let mut rng = rand::rng();
+            let (gateway, migration) = (GatewayId::random(&mut rng), MigrationId::random(&mut rng));
+            Self { observed: Observed::default(), gateway, migration }
+        }
+
+        fn report(&self, incarnation: u64) -> GatewayReport {
+            GatewayReport {
+                incarnation,
+                replaces: None,
+                finished: false,
+                sequence: 1,
+                quiesced: Vec::new(),
+                connections: Vec::new(),
+            }
+        }
+
+        fn put(&mut self, report: GatewayReport) {
+            self.observed.gateway_put(self.gateway.clone(), report);
+        }
+
+        fn quiet(&self, incarnation: u64) -> GatewayReport {
+            let quiesced = vec![Quiesced { migration: self.migration.clone(), unacknowledged: 0, seconds: 0.1 }];
+            GatewayReport { quiesced, ..self.report(incarnation) }
+        }
+
+        fn is_quiet(&self) -> bool {
+            self.observed.gateway_is_quiet(&self.gateway, &self.migration)
+        }
+
+        fn living(&self) -> Vec<u64> {
+            self.observed.gateway(&self.gateway).map(|report| report.incarnation).collect()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_move_waits_for_every_process_of_a_gateway() {
+        let mut seen = Seen::new();
+        seen.put(seen.report(1));
+        seen.put(seen.quiet(2));
+        assert!(!seen.is_quiet());
+        seen.put(seen.quiet(1));
+        assert!(seen.is_quiet());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_process_that_is_finished_silent_or_replaced_is_not_waited_for() {
+        let mut seen = Seen::new();
+        seen.put(seen.report(1));
+        seen.put(seen.quiet(2));
+        seen.put(GatewayReport { finished: true, ..seen.report(1) });
+        assert!(seen.is_quiet() && seen.living() == [2]);
+        seen.put(seen.report(1));
+        assert!(seen.is_quiet() && seen.living() == [2]);
+
+        seen.put(seen.report(3));
+        tokio::time::advance(SILENCE / 2).await;
+        seen.put(seen.quiet(2));
+        assert!(!seen.is_quiet());
+        tokio::time::advance(SILENCE / 2).await;
+        assert!(seen.is_quiet() && seen.living() == [2]);
+
+        seen.put(seen.report(4));
+        seen.put(GatewayReport { replaces: Some(4), ..seen.quiet(5) });
+        assert!(seen.is_quiet() && seen.living() == [2, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_gateway_whose_last_process_is_finished_was_heard_from_all_the_same() {
+        let mut seen = Seen::new();
+        assert!(!seen.observed.gateway_is_known(&seen.gateway));
+        seen.put(GatewayReport { finished: true, ..seen.report(1) });
+        assert!(seen.observed.gateway_is_known(&seen.gateway) && seen.living().is_empty());
+        tokio::time::advance(SILENCE).await;
+        assert!(!seen.observed.gateway_is_reachable(&seen.gateway));
     }
 }

@@ -78,6 +78,8 @@ impl Round {
         let mut candidates = all.job_candidates(&self.observed);
         for job in all.jobs.values() {
             match (job.status, all.moves.get(&job.id)) {
+                // Whoever runs it says how it is; only its cancellation is decided here.
+                (status, _) if all.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
                 (JobStatus::Submitted, _) => self.place(job, &mut candidates).await?,
                 (JobStatus::Cancelling, moving) => self.cancel(all, job, moving).await?,
                 (_, Some(row)) => self.advance(all, job, row).await?,
@@ -339,7 +341,7 @@ impl Round {
         let mut serving = all.connections.iter().filter(|connection| connection.job == row.job);
         serving.all(|connection| {
             let gateway = &connection.gateway;
-            !self.observed.gateway_is_reachable(gateway) || self.observed.quiesced(gateway, &row.id).is_some()
+            !self.observed.gateway_is_reachable(gateway) || self.observed.gateway_is_quiet(gateway, &row.id)
         })
     }
 }

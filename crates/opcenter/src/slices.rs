@@ -18,11 +18,10 @@ use std::net::SocketAddr;
 
 use mooring_api::watch::{
     AgentSlice, ConnectionDirective, Flow, GatewayPlacement, GatewaySlice, JobDirective, JobOrder, JobRoute, JobState,
-    MoveOutStage, Network, Peer, Target,
+    MoveOutStage, Network, Peer, PublishedPort, Target,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
-use mooring_types::gateway::Patience;
-use mooring_types::job::JobStatus;
+use mooring_types::job::{JobStatus, Publish};
 use mooring_types::migration::{Outcome, Phase};
 use mooring_types::{Generation, HostId, Port};
 
@@ -45,24 +44,23 @@ pub(crate) fn for_host(config: &Config, all: &Snapshot, observed: &Observed, hos
                 gateway: gateway.id.clone(),
                 token: gateway.token.clone(),
                 resources: gateway.spec.resources,
-                restart: 0,
+                restart: gateway.restart,
             })
             .collect(),
-        published: Vec::new(),
+        published: published(all, &host.id),
     }
 }
 
 /// The slice of a gateway; the sequence is filled in when it is published.
 pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<GatewaySlice> {
-    let host = all.host(&gateway.host)?;
     let connections = all.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
         gateway: gateway.id.clone(),
         name: gateway.spec.name.clone(),
-        bind: host.joined.public_address,
+        bind: all.gateway_address(&gateway.host, gateway.spec.exposure)?,
         port_range: gateway.spec.port_range,
-        rules: ["tcp:*:0.0.0.0/0", "tcp:*:::/0"].iter().filter_map(|rule| rule.parse().ok()).collect(),
+        rules: all.rules(&gateway.spec.security_groups),
         connections: connections.filter_map(|connection| connect(all, connection)).collect(),
     })
 }
@@ -81,6 +79,25 @@ fn network(config: &Config, all: &Snapshot) -> Network {
         peers: all.hosts.iter().map(peer).collect(),
         routes: all.jobs.values().filter_map(route).collect(),
     }
+}
+
+/// The ports of the jobs to which this host's routes lead; of two that want the same port, the older job comes first.
+fn published(all: &Snapshot, host: &HostId) -> Vec<PublishedPort> {
+    let carried = |job: &&JobRow| !job.status.is_final() && carrier(all, job) == Some(host);
+    let mut jobs: Vec<&JobRow> = all.jobs.values().filter(carried).collect();
+    jobs.sort_by(|a, b| (a.submit_time, &a.id).cmp(&(b.submit_time, &b.id)));
+    let ports = |job: &JobRow| {
+        let (address, rules) = (job.address?, all.rules(&job.security_groups));
+        let port = |publish: &Publish| PublishedPort {
+            job: job.id.clone(),
+            address,
+            host_port: publish.host,
+            container_port: publish.container,
+            rules: rules.clone(),
+        };
+        Some(job.spec.publish.iter().map(port).collect::<Vec<_>>())
+    };
+    jobs.into_iter().filter_map(ports).flatten().collect()
 }
 
 /// The host to which a job's address leads.
@@ -188,12 +205,21 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         job_name: job.spec.name.clone(),
         job_status: job.status,
         gateway_port: connection.gateway_port,
-        target: Target::Overlay(SocketAddr::from((job.address?, container_port(job, connection.target_port)?.get()))),
-        epoch: 0,
+        target: target(all, job, connection.target_port)?,
+        epoch: all.externals.get(&job.id).map_or(0, |row| row.epoch),
         protocol: connection.protocol,
-        patience: Patience::default(),
+        patience: connection.patience,
         flow: flow(all, job),
     })
+}
+
+/// Where a published port of a job leads.
+fn target(all: &Snapshot, job: &JobRow, published: Port) -> Option<Target> {
+    if let Some(row) = all.externals.get(&job.id) {
+        let meant = row.endpoints.iter().filter(|external| external.target == published);
+        return Some(Target::Endpoints(meant.map(|external| external.endpoint.clone()).collect()));
+    }
+    Some(Target::Overlay(SocketAddr::from((job.address?, container_port(job, published)?.get()))))
 }
 
 /// The port inside the container that a published port leads to.
@@ -210,5 +236,90 @@ pub(crate) fn flow(all: &Snapshot, job: &JobRow) -> Flow {
         (Stage::Quiescing | Stage::Freezing | Stage::Restoring, _) => Flow::Held { quiesce: Some(row.id.clone()) },
         (Stage::Aborting | Stage::RollingBack, Outcome::Undoing { phase, .. }) if *phase < Phase::Quiesce => Flow::Open,
         (Stage::Aborting | Stage::RollingBack, _) => Flow::Held { quiesce: None },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_store::SecurityGroupRow;
+    use mooring_types::host::Resources;
+    use mooring_types::job::{Image, JobSpec};
+    use mooring_types::security::SecurityGroupSpec;
+    use mooring_types::{JobId, SecurityGroupId, Timestamp};
+
+    use super::*;
+
+    fn time(text: &str) -> Timestamp {
+        format!("2026-01-01T{text}Z").parse().unwrap()
+    }
+
+    fn group(name: &str, rules: &[&str]) -> SecurityGroupRow {
+        let rules: Vec<_> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        SecurityGroupRow {
+            id: SecurityGroupId::random(&mut rand::rng()),
+            spec: SecurityGroupSpec::new(name.parse().unwrap(), "").unwrap().changed(&[], &rules).unwrap(),
+            user_name: "admin".into(),
+            create_time: time("00:00:00"),
+        }
+    }
+
+    fn job(host: &HostId, submitted: &str, publish: &[&str], groups: &[&SecurityGroupRow]) -> JobRow {
+        JobRow {
+            id: JobId::random(&mut rand::rng()),
+            user_name: "admin".into(),
+            spec: JobSpec {
+                name: "job".parse().unwrap(),
+                image: Image::Directory("/".into()),
+                command: Vec::new(),
+                env: [].into(),
+                working_dir: "/".into(),
+                resources: Resources { cpu: 1, mem_gb: 1.0 },
+                publish: publish.iter().map(|publish| publish.parse().unwrap()).collect(),
+                access_path: "/".into(),
+            },
+            status: JobStatus::Executing,
+            status_reason: String::new(),
+            address: Some([100, 64, 0, 2].into()),
+            generation: Generation::FIRST,
+            host: Some(host.clone()),
+            host_wanted: String::new(),
+            security_groups: groups.iter().map(|group| group.id.clone()).collect(),
+            exit_code: None,
+            submit_time: time(submitted),
+            exec_time: None,
+            end_time: None,
+            last_update: time(submitted),
+        }
+    }
+
+    fn snapshot(jobs: &[&JobRow], security_groups: Vec<SecurityGroupRow>) -> Snapshot {
+        Snapshot {
+            hosts: Vec::new(),
+            jobs: jobs.iter().map(|job| (job.id.clone(), (*job).clone())).collect(),
+            moves: [].into(),
+            externals: [].into(),
+            gateways: Vec::new(),
+            connections: Vec::new(),
+            security_groups,
+        }
+    }
+
+    #[test]
+    fn a_host_publishes_what_it_carries_the_oldest_job_first() {
+        let (here, there) = (HostId::random(&mut rand::rng()), HostId::random(&mut rand::rng()));
+        let (web, ssh) = (group("web", &["tcp:80:10.0.0.0/8", "tcp:22:::/0"]), group("ssh", &["tcp:22:::/0"]));
+        let old = job(&here, "00:00:01", &["8080:80", "2222:22"], &[&web, &ssh]);
+        let young = job(&here, "00:00:02", &["8080"], &[]);
+        let elsewhere = job(&there, "00:00:01", &["8081"], &[&web]);
+        let ended = JobRow { status: JobStatus::Completed, ..job(&here, "00:00:01", &["8082"], &[&web]) };
+        let all = snapshot(&[&young, &old, &elsewhere, &ended], vec![web, ssh]);
+        let ports = published(&all, &here);
+        let seen: Vec<(u16, u16)> =
+            ports.iter().map(|port| (port.host_port.get(), port.container_port.get())).collect();
+        assert_eq!(seen, [(8080, 80), (2222, 22), (8080, 8080)]);
+        let rules = |index: usize| ports[index].rules.iter().map(ToString::to_string).collect::<Vec<_>>();
+        // Each once, whichever groups have it; nobody where no group is.
+        assert_eq!(rules(0), ["tcp:22:::/0", "tcp:80:10.0.0.0/8"]);
+        assert_eq!((rules(1), rules(2).len()), (rules(0), 0));
     }
 }

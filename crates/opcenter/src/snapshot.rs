@@ -1,11 +1,16 @@
 //! Everything that the store holds, read in one transaction.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
-use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, StoreError, Tx};
+use mooring_store::{
+    ConnectionRow, ExternalRow, GatewayRow, HostRow, JobRow, MigrationRow, SecurityGroupRow, StoreError, Tx,
+};
+use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
 use mooring_types::placement::Candidate;
-use mooring_types::{HostId, JobId};
+use mooring_types::security::InboundRule;
+use mooring_types::{HostId, JobId, SecurityGroupId};
 
 use crate::observed::Observed;
 
@@ -16,8 +21,11 @@ pub(crate) struct Snapshot {
     pub(crate) jobs: BTreeMap<JobId, JobRow>,
     /// Moves under way, by job.
     pub(crate) moves: BTreeMap<JobId, MigrationRow>,
+    /// Where jobs listen that somebody else runs.
+    pub(crate) externals: BTreeMap<JobId, ExternalRow>,
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) connections: Vec<ConnectionRow>,
+    pub(crate) security_groups: Vec<SecurityGroupRow>,
 }
 
 impl Snapshot {
@@ -36,8 +44,10 @@ impl Snapshot {
             hosts: tx.host_list().await?,
             jobs,
             moves: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
+            externals: tx.external_list().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             gateways: tx.gateway_list().await?,
             connections: tx.connection_list().await?,
+            security_groups: tx.security_group_list().await?,
         })
     }
 
@@ -47,6 +57,24 @@ impl Snapshot {
 
     pub(crate) fn host_name(&self, id: &HostId) -> String {
         self.host(id).map_or_else(String::new, |host| host.name.to_string())
+    }
+
+    /// The address of its host that a gateway listens on, or would on that host.
+    pub(crate) fn gateway_address(&self, host: &HostId, exposure: Exposure) -> Option<IpAddr> {
+        let joined = &self.host(host)?.joined;
+        Some(match exposure {
+            Exposure::Public => joined.public_address,
+            Exposure::Private => joined.address.into(),
+        })
+    }
+
+    /// Everything that these groups allow.
+    pub(crate) fn rules(&self, groups: &[SecurityGroupId]) -> Vec<InboundRule> {
+        let named = groups.iter().filter_map(|id| self.security_groups.iter().find(|group| group.id == *id));
+        let mut rules: Vec<InboundRule> = named.flat_map(|group| group.spec.rules.iter().copied()).collect();
+        rules.sort_unstable();
+        rules.dedup();
+        rules
     }
 
     /// What the jobs and gateways of a host take; a move counts at both ends.

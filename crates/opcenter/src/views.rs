@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView};
-use mooring_api::watch::Flow;
-use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, MigrationRow, Tx};
-use mooring_types::gateway::GatewayStatus;
+use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView};
+use mooring_api::watch::{ConnectionObservation, Flow};
+use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, MigrationRow, SecurityGroupRow, Tx};
+use mooring_types::gateway::{Exposure, GatewayStatus};
 use mooring_types::host::Readiness;
 use mooring_types::migration::Outcome;
-use mooring_types::{ConnectionId, GatewayId, JobId, Timestamp};
+use mooring_types::{ConnectionId, GatewayId, JobId, SecurityGroupId, Timestamp};
 
 use crate::auth::User;
 use crate::center::Center;
@@ -17,6 +17,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::observed::Observed;
 use crate::slices;
 use crate::snapshot::{Snapshot, capacity};
+use crate::usecase::security_group;
 
 /// What is shown instead of a value that looks like a secret.
 const MASK: &str = "********";
@@ -80,9 +81,16 @@ impl Views {
             port_mappings: addresses.collect(),
             access_urls: connections.into_iter().map(|connection| connection.access_url).collect(),
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
+            security_groups: self.group_names(&job.security_groups),
+            endpoints: self.endpoints(&job.id),
             env: masked(&job.spec.env),
             migrations: moves.iter().map(|row| self.migration(row)).collect(),
         }
+    }
+
+    fn endpoints(&self, job: &JobId) -> Vec<String> {
+        let external = self.all.externals.get(job);
+        external.map(|row| row.endpoints.iter().map(ToString::to_string).collect()).unwrap_or_default()
     }
 
     fn migration(&self, row: &MigrationRow) -> MigrationView {
@@ -111,7 +119,7 @@ impl Views {
 
     /// One gateway, with those of its connections that are the user's business.
     pub(crate) fn gateway(&self, user: &User, gateway: &GatewayRow) -> GatewayView {
-        let reported = self.observed.gateway(&gateway.id).is_some();
+        let reported = self.observed.gateway_is_known(&gateway.id);
         let status = match (self.observed.gateway_is_reachable(&gateway.id), reported) {
             (true, _) => GatewayStatus::Running,
             (false, true) => GatewayStatus::Unreachable,
@@ -125,7 +133,9 @@ impl Views {
             name: gateway.spec.name.to_string(),
             status,
             address: self.gateway_address(&gateway.id).unwrap_or_default(),
+            no_public_ip: gateway.spec.exposure == Exposure::Private,
             port_range: gateway.spec.port_range.to_string(),
+            security_groups: self.group_names(&gateway.spec.security_groups),
             cpu: gateway.spec.resources.cpu,
             mem_gb: gateway.spec.resources.mem_gb,
             host_name: self.all.host_name(&gateway.host),
@@ -149,11 +159,14 @@ impl Views {
     fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
         let job = self.all.jobs.get(&connection.job)?;
         let address = self.gateway_address(&connection.gateway)?;
+        // While the gateway is restarted it has several processes, each with clients of its own.
         let reported = self.observed.gateway(&connection.gateway);
-        let seen = reported.and_then(|report| report.connections.iter().find(|seen| seen.connection == connection.id));
-        let state = match seen.and_then(|seen| seen.problem.as_ref()) {
+        let seen: Vec<&ConnectionObservation> = reported
+            .flat_map(|report| report.connections.iter().find(|seen| seen.connection == connection.id))
+            .collect();
+        let state = match seen.iter().find_map(|seen| seen.problem.as_ref()) {
             Some(problem) => format!("failed: {problem}"),
-            None if seen.is_none() || slices::flow(&self.all, job) != Flow::Open => "waiting".into(),
+            None if seen.is_empty() || slices::flow(&self.all, job) != Flow::Open => "waiting".into(),
             None => "open".into(),
         };
         Some(ConnectionView {
@@ -164,14 +177,38 @@ impl Views {
             access_url: format!("http://{address}:{}{}", connection.gateway_port, job.spec.access_path),
             state,
             protocol: connection.protocol,
-            clients: seen.map(|seen| seen.clients.clone()).unwrap_or_default(),
+            patience: connection.patience,
+            clients: seen.iter().flat_map(|seen| seen.clients.iter().cloned()).collect(),
         })
     }
 
     fn gateway_address(&self, id: &GatewayId) -> Option<String> {
         let gateway = self.all.gateways.iter().find(|gateway| gateway.id == *id)?;
-        let address = self.all.host(&gateway.host)?.joined.public_address;
+        let address = self.all.gateway_address(&gateway.host, gateway.spec.exposure)?;
         Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
+    }
+
+    /// All security groups, with those of their users that are the user's business.
+    pub(crate) fn security_groups(&self, user: &User) -> Vec<SecurityGroupView> {
+        self.all.security_groups.iter().map(|group| self.security_group(user, group)).collect()
+    }
+
+    /// One security group.
+    pub(crate) fn security_group(&self, user: &User, group: &SecurityGroupRow) -> SecurityGroupView {
+        SecurityGroupView {
+            id: group.id.clone(),
+            name: group.spec.name.to_string(),
+            description: group.spec.description.clone(),
+            rules: group.spec.rules.iter().map(ToString::to_string).collect(),
+            user: group.user_name.clone(),
+            create_time: group.create_time,
+            used_by: security_group::users(user, &group.id, &self.all.gateways, self.all.jobs.values()),
+        }
+    }
+
+    fn group_names(&self, ids: &[SecurityGroupId]) -> Vec<String> {
+        let known = ids.iter().filter_map(|id| self.all.security_groups.iter().find(|group| group.id == *id));
+        known.map(|group| group.spec.name.to_string()).collect()
     }
 
     /// All hosts.
@@ -203,6 +240,7 @@ impl Views {
             runc: facts.runc.clone(),
             jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
             last_seen: host.last_seen,
+            problems: self.observed.host(&host.id).map(|report| report.problems.clone()).unwrap_or_default(),
         }
     }
 }

@@ -36,7 +36,7 @@ CREATE TABLE job (
     spec TEXT NOT NULL,
     status TEXT NOT NULL,
     status_reason TEXT NOT NULL DEFAULT '',
-    -- Kept until the job has ended and no host holds anything of it, then freed.
+    -- Kept until the job ends, then freed.
     address TEXT UNIQUE,
     generation INTEGER NOT NULL DEFAULT 0,
     host_id TEXT REFERENCES host (id),

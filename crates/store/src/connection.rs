@@ -1,6 +1,6 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
 use sqlx::sqlite::SqliteRow;
 
@@ -21,6 +21,8 @@ pub struct ConnectionRow {
     pub gateway_port: Port,
     /// How its bytes are treated.
     pub protocol: Protocol,
+    /// For how long, and for how many, it waits for its job.
+    pub patience: Patience,
 }
 
 impl Tx {
@@ -30,7 +32,8 @@ impl Tx {
     /// The port is taken, the target is connected already, or the database fails.
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, patience)
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -38,6 +41,7 @@ impl Tx {
         .bind(connection.target_port.get())
         .bind(connection.gateway_port.get())
         .bind(to_json(&connection.protocol)?)
+        .bind(to_json(&connection.patience)?)
         .execute(&mut *self.inner)
         .await?;
         Ok(())
@@ -81,6 +85,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         target_port: port(row, "target_port")?,
         gateway_port: port(row, "gateway_port")?,
         protocol: json(row, "protocol")?,
+        patience: json(row, "patience")?,
     })
 }
 

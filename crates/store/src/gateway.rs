@@ -20,6 +20,8 @@ pub struct GatewayRow {
     pub token: String,
     /// Since when.
     pub create_time: Timestamp,
+    /// How many restarts were asked for.
+    pub restart: u64,
 }
 
 impl Tx {
@@ -40,15 +42,40 @@ impl Tx {
         Ok(())
     }
 
+    /// Changes what a gateway should be.
+    ///
+    /// # Errors
+    /// The name is taken, or the database fails.
+    pub async fn gateway_update(&mut self, id: &GatewayId, spec: &GatewaySpec) -> Result<()> {
+        sqlx::query("UPDATE gateway SET name = ?, spec = ? WHERE id = ?")
+            .bind(spec.name.as_str())
+            .bind(to_json(spec)?)
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// All gateways, oldest first.
     ///
     /// # Errors
     /// The database fails.
     pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
-        let rows = sqlx::query("SELECT id, spec, host_id, token, create_time FROM gateway ORDER BY create_time, id")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        const SQL: &str = "SELECT id, spec, host_id, token, create_time, restart FROM gateway ORDER BY create_time, id";
+        let rows = sqlx::query(SQL).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
+    }
+
+    /// Asks for one more restart.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn gateway_restart(&mut self, id: &GatewayId) -> Result<()> {
+        sqlx::query("UPDATE gateway SET restart = restart + 1 WHERE id = ?")
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
     }
 
     /// Removes a gateway and its connections.
@@ -68,5 +95,6 @@ fn read(row: &SqliteRow) -> Result<GatewayRow> {
         host: parsed(row, "host_id")?,
         token: row.try_get("token")?,
         create_time: parsed(row, "create_time")?,
+        restart: row.try_get::<i64, _>("restart")?.cast_unsigned(),
     })
 }

@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use mooring_types::job::{JobSpec, JobStatus};
-use mooring_types::{Generation, HostId, JobId, Timestamp};
+use mooring_types::{Generation, HostId, JobId, SecurityGroupId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -30,6 +30,8 @@ pub struct JobRow {
     pub host: Option<HostId>,
     /// The host that the user insists on, by name; empty for any.
     pub host_wanted: String,
+    /// Who may connect to its published ports on the host that carries it.
+    pub security_groups: Vec<SecurityGroupId>,
     /// Its exit code.
     pub exit_code: Option<i32>,
     /// When it was submitted.
@@ -49,8 +51,9 @@ impl Tx {
     /// The database fails.
     pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO job (id, user_name, spec, status, address, generation, host_wanted, submit_time, last_update)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO job (id, user_name, spec, status, address, generation, host_wanted, security_groups, submit_time,
+                last_update)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(job.id.as_str())
         .bind(&job.user_name)
@@ -59,6 +62,7 @@ impl Tx {
         .bind(job.address.map(|address| address.to_string()))
         .bind(job.generation.0.cast_signed())
         .bind(&job.host_wanted)
+        .bind(to_json(&job.security_groups)?)
         .bind(job.submit_time.to_string())
         .bind(job.last_update.to_string())
         .execute(&mut *self.inner)
@@ -90,9 +94,10 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
-        let rows = sqlx::query("SELECT * FROM job WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows =
+            sqlx::query("SELECT * FROM job WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id")
+                .fetch_all(&mut *self.inner)
+                .await?;
         rows.iter().map(read).collect()
     }
 
@@ -120,6 +125,27 @@ impl Tx {
         if !job.status.may_become(to) {
             return Err(StoreError::Transition { job: job.id.clone(), from: job.status, to });
         }
+        self.job_status_write(job, to, reason, now).await
+    }
+
+    /// Changes the status of a job that somebody else runs, to what they say, with the same consequences.
+    ///
+    /// # Errors
+    /// It has ended, it can't be declared to be so, or the database fails.
+    pub async fn job_status_declare(
+        &mut self,
+        job: &JobRow,
+        to: JobStatus,
+        reason: &str,
+        now: Timestamp,
+    ) -> Result<()> {
+        if job.status.is_final() || !to.may_be_declared() {
+            return Err(StoreError::Transition { job: job.id.clone(), from: job.status, to });
+        }
+        self.job_status_write(job, to, reason, now).await
+    }
+
+    async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         let executes = to == JobStatus::Executing;
         sqlx::query(
             "UPDATE job SET status = ?, status_reason = ?, last_update = ?,
@@ -181,6 +207,7 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
         generation: Generation(unsigned(row, "generation")?),
         host: parsed_option(row, "host_id")?,
         host_wanted: row.try_get("host_wanted")?,
+        security_groups: json(row, "security_groups")?,
         exit_code: row.try_get("exit_code")?,
         submit_time: parsed(row, "submit_time")?,
         exec_time: parsed_option(row, "exec_time")?,

@@ -5,7 +5,8 @@
 //! what was decided is.
 //!
 //! One file per noun, with the verb last: `job_insert`, `host_list`. The one way to change a job's status is
-//! [`Tx::job_status_set`], which asks the state machine and writes the event in the same transaction.
+//! [`Tx::job_status_set`], which asks the state machine and writes the event in the same transaction; what is declared of a job that
+//! somebody else runs goes through [`Tx::job_status_declare`].
 //!
 //! The schema is in `migrations/`. A database of a newer version is refused, since what it means is unknown here.
 
@@ -14,20 +15,24 @@
 mod connection;
 mod error;
 mod event;
+mod external;
 mod gateway;
 mod host;
 mod job;
 mod migration;
+mod security_group;
 mod setting;
 mod user;
 
 pub use connection::ConnectionRow;
 pub use error::StoreError;
 pub use event::{EventKind, EventRow};
+pub use external::ExternalRow;
 pub use gateway::GatewayRow;
 pub use host::{HostRow, Joined};
 pub use job::JobRow;
 pub use migration::{MigrationRow, Stage};
+pub use security_group::SecurityGroupRow;
 pub use user::{SessionRow, UserRow};
 
 use std::path::Path;

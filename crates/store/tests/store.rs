@@ -3,13 +3,17 @@
 use std::path::Path;
 
 use mooring_store::{
-    ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, Stage, Store, StoreError,
+    ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
+    StoreError,
 };
-use mooring_types::gateway::{GatewaySpec, Protocol};
+use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol};
 use mooring_types::host::{HostFacts, HostRole, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::Outcome;
-use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, Timestamp};
+use mooring_types::security::{DEFAULT_GROUP, SecurityGroupSpec, allows};
+use mooring_types::{
+    ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, SecurityGroupId, Timestamp,
+};
 
 fn now() -> Timestamp {
     "2026-01-02T03:04:05.678Z".parse().expect("a time")
@@ -67,6 +71,7 @@ fn job(address: [u8; 4]) -> JobRow {
         generation: Generation(0),
         host: None,
         host_wanted: String::new(),
+        security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
         exit_code: None,
         submit_time: now(),
         exec_time: None,
@@ -184,12 +189,21 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
             name: "gate".parse().unwrap(),
             resources: Resources { cpu: 1, mem_gb: 1.0 },
             port_range: PortRange::DEFAULT,
+            exposure: Exposure::Private,
+            security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
         },
         host: from.id,
         token: "secret".into(),
         create_time: now(),
+        restart: 0,
     };
     tx.gateway_insert(&gateway).await.unwrap();
+    assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));
+    tx.gateway_restart(&gateway.id).await.unwrap();
+    assert_eq!(tx.gateway_list().await.unwrap(), [GatewayRow { restart: 1, ..gateway.clone() }]);
+    let larger = GatewaySpec { resources: Resources { cpu: 2, mem_gb: 1.0 }, ..gateway.spec.clone() };
+    let gateway = GatewayRow { spec: larger, restart: 1, ..gateway };
+    tx.gateway_update(&gateway.id, &gateway.spec).await.unwrap();
     assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));
     let connection = ConnectionRow {
         id: ConnectionId::random(&mut rand::rng()),
@@ -198,6 +212,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         target_port: Port::new(8888).unwrap(),
         gateway_port: Port::new(10000).unwrap(),
         protocol: Protocol::Auto,
+        patience: Patience { hold_seconds: 1, page_seconds: 2, held_max: 3 },
     };
     tx.connection_insert(&connection).await.unwrap();
     let other = ConnectionRow { id: ConnectionId::random(&mut rand::rng()), ..connection.clone() };
@@ -210,6 +225,86 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
     assert!(tx.connection_list().await.unwrap().is_empty());
     tx.gateway_delete(&gateway.id).await.unwrap();
     assert!(tx.gateway_list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_default_group_is_there_from_the_start_and_others_come_and_go() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    let first = tx.security_group_list().await.unwrap().pop().unwrap();
+    assert_eq!(first.spec.name.as_str(), DEFAULT_GROUP);
+    for (from, allowed) in [
+        ("127.0.0.1", true),
+        ("::1", true),
+        ("10.1.2.3", true),
+        ("172.31.0.1", true),
+        ("172.32.0.1", false),
+        ("192.168.1.1", true),
+        ("198.18.0.1", true),
+        ("100.64.0.1", true),
+        ("fd00::1", true),
+        ("fe80::1", true),
+        ("203.0.113.7", false),
+        ("2001:db8::1", false),
+    ] {
+        assert_eq!(allows(&first.spec.rules, Port::MIN, from.parse().unwrap()), allowed, "{from}");
+    }
+    let spec = SecurityGroupSpec::new("lab".parse().unwrap(), "for the lab").unwrap();
+    let group = SecurityGroupRow {
+        id: SecurityGroupId::random(&mut rand::rng()),
+        spec,
+        user_name: "alice".into(),
+        create_time: "9999-01-01T00:00:00Z".parse().unwrap(),
+    };
+    tx.security_group_insert(&group).await.unwrap();
+    let twin = SecurityGroupRow { id: SecurityGroupId::random(&mut rand::rng()), ..group.clone() };
+    assert!(tx.security_group_insert(&twin).await.unwrap_err().is_taken());
+    let spec = group.spec.changed(&[], &["tcp:80:10.0.0.0/8".parse().unwrap()]).unwrap();
+    tx.security_group_update(&group.id, &spec).await.unwrap();
+    let changed = SecurityGroupRow { spec, id: group.id, user_name: group.user_name, create_time: group.create_time };
+    assert_eq!(tx.security_group_list().await.unwrap(), [first.clone(), changed.clone()]);
+    tx.security_group_delete(&changed.id).await.unwrap();
+    assert_eq!(tx.security_group_list().await.unwrap(), [first]);
+}
+
+/// What the first version of the schema held, with a gateway, a job and a connection that know no security group.
+const FIRST: [&str; 3] = [
+    "INSERT INTO host (id, name, overlay, token_hash, join_data) VALUES ('h-000000000000000000000', 'h', '', '', '{}')",
+    r#"INSERT INTO gateway VALUES ('g-000000000000000000000', 'lab',
+        '{"name":"lab","resources":{"cpu":1,"memGb":1.0},"portRange":"10000:10500"}',
+        'h-000000000000000000000', 'token', '2026-01-02T03:04:05Z')"#,
+    r#"INSERT INTO job (id, user_name, spec, status, submit_time, last_update) VALUES ('000000000000000000000', 'admin',
+        '{"name":"job","image":"dir:/","command":[],"env":{},"workingDir":"/","resources":{"cpu":1,"memGb":1.0},
+          "publish":[],"accessPath":"/"}', 'Submitted', '2026-01-02T03:04:05Z', '2026-01-02T03:04:05Z')"#,
+];
+
+#[tokio::test]
+async fn what_is_older_than_security_groups_gets_the_default_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("opcenter.db");
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
+    let mut older = sqlx::migrate!();
+    older.migrations.to_mut().retain(|migration| migration.version < 3);
+    older.run(&pool).await.unwrap();
+    for statement in FIRST {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    sqlx::query(
+        r#"INSERT INTO connection VALUES ('c-000000000000000000000', 'g-000000000000000000000', '000000000000000000000',
+            80, 10000, '"auto"')"#,
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    pool.close().await;
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let default = tx.security_group_list().await.unwrap().pop().unwrap().id;
+    let gateway = tx.gateway_list().await.unwrap().pop().unwrap();
+    assert_eq!((gateway.spec.security_groups, gateway.spec.exposure), (vec![default.clone()], Exposure::Public));
+    assert_eq!(tx.job_list().await.unwrap().pop().unwrap().security_groups, [default]);
+    assert_eq!(tx.connection_list().await.unwrap().pop().unwrap().patience, Patience::default());
 }
 
 #[tokio::test]

@@ -8,8 +8,11 @@
 //! | [`counting`] | a kernel that counts and a client that watches: what was lost, repeated, late |
 //! | [`away`] | a job that is away for long while its client keeps sending |
 //! | [`streams`] | byte-exact pseudo-random streams in both directions, and the program at their other end |
+//! | [`load`] | thousands of WebSockets and a steady rate of requests, and what they saw |
+//! | [`echo`] | the program at the other end of a load |
 //! | [`session`] | a job behind a gateway of its own |
 //! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
+//! | [`lab_page`] | JupyterLab in a browser, with a cell that counts |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
@@ -28,7 +31,10 @@ pub mod browser;
 pub mod channels;
 pub mod counting;
 pub mod distribution;
+pub mod echo;
 pub mod jupyter;
+pub mod lab_page;
+pub mod load;
 pub mod notebook;
 pub mod oci;
 pub mod sequence;

@@ -57,6 +57,50 @@ impl FromStr for Endpoint {
     }
 }
 
+/// One target port of a job that somebody else runs, and where it really is: `<targetPort>=<host>:<port>`, or `<host>:<port>` where both
+/// ports are the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ExternalEndpoint {
+    /// The port that a gateway targets.
+    pub target: Port,
+    /// Where it is.
+    pub endpoint: Endpoint,
+}
+
+impl FromStr for ExternalEndpoint {
+    type Err = InvalidEndpoint;
+
+    fn from_str(text: &str) -> Result<Self, InvalidEndpoint> {
+        let Some((target, endpoint)) = text.split_once('=') else {
+            let endpoint: Endpoint = text.parse()?;
+            return Ok(Self { target: endpoint.port(), endpoint });
+        };
+        let target = parse_port(target).map_err(|_| InvalidEndpoint { text: text.chars().take(100).collect() })?;
+        Ok(Self { target, endpoint: endpoint.parse()? })
+    }
+}
+
+impl fmt::Display for ExternalEndpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.target, self.endpoint)
+    }
+}
+
+impl TryFrom<String> for ExternalEndpoint {
+    type Error = InvalidEndpoint;
+
+    fn try_from(text: String) -> Result<Self, InvalidEndpoint> {
+        text.parse()
+    }
+}
+
+impl From<ExternalEndpoint> for String {
+    fn from(endpoint: ExternalEndpoint) -> Self {
+        endpoint.to_string()
+    }
+}
+
 /// Whether a text is an IPv4 address or a name of letters, digits, hyphens and dots.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
@@ -108,6 +152,14 @@ mod tests {
                 prop_assert_eq!(endpoint.to_string().parse::<Endpoint>(), Ok(endpoint));
             }
         }
+    }
+
+    #[test]
+    fn a_target_port_may_differ_from_the_real_one() {
+        let read = |text: &str| text.parse::<ExternalEndpoint>().map(|endpoint| endpoint.to_string());
+        assert_eq!(read("node17:8888").unwrap(), "8888=node17:8888");
+        assert_eq!(read("8888=node17:40001").unwrap(), "8888=node17:40001");
+        assert!(read("=node17:1").is_err() && read("0=node17:1").is_err() && read("8888=").is_err());
     }
 
     #[test]

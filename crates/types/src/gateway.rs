@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::host::Resources;
-use crate::{Name, PortRange};
+use crate::{Name, PortRange, SecurityGroupId};
 
 /// What a gateway should be.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,6 +15,23 @@ pub struct GatewaySpec {
     pub resources: Resources,
     /// The ports it assigns from.
     pub port_range: PortRange,
+    /// Which address of its host it listens on.
+    #[serde(default)]
+    pub exposure: Exposure,
+    /// Who may connect: whom any of these lets in; nobody where there is none.
+    #[serde(default)]
+    pub security_groups: Vec<SecurityGroupId>,
+}
+
+/// Which address of its host a gateway listens on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Exposure {
+    /// The one by which clients from outside reach it.
+    #[default]
+    Public,
+    /// The one by which other hosts reach it.
+    Private,
 }
 
 /// How the bytes of a connected port are treated.

@@ -53,7 +53,12 @@ pub enum Image {
     Layout(PathBuf),
     /// `oci-archive:/path`: an OCI image layout in a tar file.
     Archive(PathBuf),
+    /// `external`: somebody else's, whom the job belongs to.
+    External,
 }
+
+/// How [`Image::External`] is written.
+const EXTERNAL: &str = "external";
 
 /// A text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -66,6 +71,9 @@ impl FromStr for Image {
     type Err = InvalidImage;
 
     fn from_str(text: &str) -> Result<Self, InvalidImage> {
+        if text == EXTERNAL {
+            return Ok(Self::External);
+        }
         let refused = || InvalidImage { text: text.chars().take(200).collect() };
         let (scheme, path) = text.split_once(':').ok_or_else(refused)?;
         let path = PathBuf::from(path);
@@ -100,6 +108,7 @@ impl fmt::Display for Image {
             Self::Directory(path) => write!(f, "dir:{}", path.display()),
             Self::Layout(path) => write!(f, "oci:{}", path.display()),
             Self::Archive(path) => write!(f, "oci-archive:{}", path.display()),
+            Self::External => f.write_str(EXTERNAL),
         }
     }
 }
@@ -108,7 +117,7 @@ impl fmt::Display for Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
-    /// The port that a gateway targets.
+    /// The port of the host that carries the job, by which gateways know it as well.
     pub host: Port,
     /// The port that the job listens on.
     pub container: Port,
@@ -311,6 +320,24 @@ impl JobStatus {
         }
     }
 
+    /// Whether whoever runs a job elsewhere may declare it to be so.
+    #[must_use]
+    pub fn may_be_declared(self) -> bool {
+        use JobStatus as S;
+        matches!(
+            self,
+            S::Submitted
+                | S::Starting
+                | S::Executing
+                | S::Floating
+                | S::Suspended
+                | S::Resuming
+                | S::Completed
+                | S::Cancelled
+                | S::FailToComplete
+        )
+    }
+
     /// Whether a user may ask for `action`.
     ///
     /// # Errors
@@ -407,7 +434,7 @@ mod tests {
 
     #[test]
     fn images_are_checked() {
-        for good in ["dir:/", "oci:/images/x", "oci-archive:/x.tar"] {
+        for good in ["dir:/", "oci:/images/x", "oci-archive:/x.tar", "external"] {
             assert_eq!(good.parse::<Image>().unwrap().to_string(), good);
         }
         for bad in ["", "ubuntu", "dir:", "dir:relative", "dir:/a/../b", "docker://x"] {

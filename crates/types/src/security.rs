@@ -16,6 +16,15 @@ use crate::port::{Port, parse_port};
 /// The longest text that is looked at.
 const LENGTH_MAX: usize = 100;
 
+/// The name of the group that a gateway or a job has when none is named for it. It is there from the first start on and stays.
+pub const DEFAULT_GROUP: &str = "default";
+
+/// The longest description, in characters.
+const DESCRIPTION_MAX: usize = 200;
+
+/// How many rules a group may have: every connection is held against all of them.
+pub const RULES_MAX: usize = 256;
+
 /// A set of inbound rules under a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -35,6 +44,69 @@ pub struct InboundRule {
     first: Port,
     last: Port,
     source: IpNet,
+}
+
+/// Why a group can't be as it should.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGroup {
+    /// A description that is no line of text.
+    #[error("invalid description: it is one line of at most {DESCRIPTION_MAX} characters")]
+    Description,
+    /// Too many rules.
+    #[error("a security group has at most {RULES_MAX} rules")]
+    TooManyRules,
+    /// A rule that is to be added is there.
+    #[error("security group `{group}` has rule `{rule}` already")]
+    HasRule {
+        /// The group.
+        group: Name,
+        /// The rule.
+        rule: InboundRule,
+    },
+    /// A rule that is to be removed is not there.
+    #[error("security group `{group}` has no rule `{rule}`")]
+    LacksRule {
+        /// The group.
+        group: Name,
+        /// The rule.
+        rule: InboundRule,
+    },
+}
+
+impl SecurityGroupSpec {
+    /// A group without rules.
+    ///
+    /// # Errors
+    /// The description is not one short line.
+    pub fn new(name: Name, description: &str) -> Result<Self, InvalidGroup> {
+        let description = description.trim().to_owned();
+        if description.chars().count() > DESCRIPTION_MAX || description.chars().any(char::is_control) {
+            return Err(InvalidGroup::Description);
+        }
+        Ok(Self { name, description, rules: Vec::new() })
+    }
+
+    /// The group with these rules less and those more; every one of them makes a difference.
+    ///
+    /// # Errors
+    /// One that is to go is not there, one that is to come is, or there would be too many.
+    pub fn changed(mut self, remove: &[InboundRule], add: &[InboundRule]) -> Result<Self, InvalidGroup> {
+        for rule in remove {
+            let found = self.rules.iter().position(|known| known == rule);
+            let place = found.ok_or_else(|| InvalidGroup::LacksRule { group: self.name.clone(), rule: *rule })?;
+            self.rules.remove(place);
+        }
+        for rule in add {
+            if self.rules.contains(rule) {
+                return Err(InvalidGroup::HasRule { group: self.name.clone(), rule: *rule });
+            }
+            self.rules.push(*rule);
+        }
+        if self.rules.len() > RULES_MAX {
+            return Err(InvalidGroup::TooManyRules);
+        }
+        Ok(self)
+    }
 }
 
 /// Why a text is not a rule.
@@ -209,6 +281,33 @@ mod tests {
             let refusal = text.parse::<InboundRule>().unwrap_err().to_string();
             assert!(refusal.contains(why), "{text}: {refusal}");
         }
+    }
+
+    #[test]
+    fn a_group_is_changed_whole_or_refused() {
+        let rule = |text: &str| text.parse::<InboundRule>().unwrap();
+        let (web, ssh) = (rule("tcp:80:10.0.0.0/8"), rule("tcp:22:10.0.0.1"));
+        let empty = SecurityGroupSpec::new("lab".parse().unwrap(), " for the lab ").unwrap();
+        assert_eq!(empty.description, "for the lab");
+        let both = empty.changed(&[], &[web, ssh]).unwrap();
+        assert_eq!(both.rules, [web, ssh]);
+        let has = both.clone().changed(&[], &[rule("tcp:80:10.1.2.3/8")]).unwrap_err();
+        assert_eq!(has.to_string(), "security group `lab` has rule `tcp:80:10.0.0.0/8` already");
+        assert_eq!(both.clone().changed(&[web], &[web]).unwrap().rules, [ssh, web]);
+        let lacks = both.changed(&[ssh, ssh], &[]).unwrap_err();
+        assert_eq!(lacks.to_string(), "security group `lab` has no rule `tcp:22:10.0.0.1/32`");
+    }
+
+    #[test]
+    fn a_group_is_one_line_and_no_book() {
+        let name = || "lab".parse::<Name>().unwrap();
+        for bad in ["two\nlines".to_owned(), "x".repeat(201)] {
+            assert_eq!(SecurityGroupSpec::new(name(), &bad), Err(InvalidGroup::Description));
+        }
+        let rules: Vec<InboundRule> = (1..=257).map(|port| format!("tcp:{port}:::/0").parse().unwrap()).collect();
+        let group = SecurityGroupSpec::new(name(), "").unwrap();
+        assert!(group.clone().changed(&[], &rules[1..]).is_ok());
+        assert_eq!(group.changed(&[], &rules), Err(InvalidGroup::TooManyRules));
     }
 
     #[test]

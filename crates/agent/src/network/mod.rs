@@ -25,6 +25,7 @@ mod direct;
 mod error;
 mod key;
 mod link;
+pub(crate) mod published;
 mod table;
 mod tunnel;
 mod vxlan;

@@ -44,6 +44,7 @@ impl Images {
         let refused = |reason: String| Error::Image { image: name.to_string(), reason };
         let missing = |path: &Path| refused(format!("{} is not on this host", path.display()));
         match name {
+            Name::External => Err(refused("it is not for hosts to run".into())),
             Name::Directory(path) if !path.is_dir() => Err(missing(path)),
             Name::Directory(path) => {
                 Ok(Image { layers: vec![path.clone()], working_dir: "/".into(), ..Image::default() })

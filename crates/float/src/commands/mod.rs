@@ -4,12 +4,14 @@
 //! record that it prints is the one that OpCenter answered with.
 
 pub(crate) mod auth;
+pub(crate) mod external;
 pub(crate) mod gateway;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod log;
 pub(crate) mod migrate;
 pub(crate) mod program;
+pub(crate) mod security_group;
 pub(crate) mod submit;
 
 use anyhow::Result;
@@ -43,7 +45,9 @@ async fn run_logged_in(command: Command, client: &Client, printer: &Printer) -> 
         Command::Cancel(args) => job::cancel(&args, client, printer).await,
         Command::Log(args) => log::log(args, client, printer).await,
         Command::Hosts => host::list(client, printer).await,
+        Command::Job(args) => external::run(args, client, printer).await,
         Command::Gateway(args) => gateway::gateway(args, client, printer).await,
+        Command::SecurityGroup(args) => security_group::security_group(args, client, printer).await,
         Command::Login(_)
         | Command::Logout
         | Command::Version

@@ -42,6 +42,9 @@ pub(crate) struct SubmitArgs {
     /// a port that others may reach, `published:container` or one number for both; repeatable
     #[arg(long, value_name = "PORT[:PORT]")]
     publish: Vec<String>,
+    /// who may connect to its published ports on its host, by id or name; repeatable [default: default]
+    #[arg(long = "securityGroup", value_name = "GROUP")]
+    security_group: Vec<String>,
     /// the gateway to connect to, by id or name
     #[arg(long, value_name = "GATEWAY")]
     gateway: Option<String>,
@@ -82,6 +85,7 @@ impl SubmitArgs {
             gateway: self.gateway.unwrap_or_default(),
             target_ports: parse::ports(&self.target_port)?,
             host: self.host.unwrap_or_default(),
+            security_groups: self.security_group,
         })
     }
 }
@@ -104,7 +108,7 @@ mod tests {
     fn all_flags_reach_the_request() {
         let request = request(
             "float submit -i dir:/ -n web -c 2:4 -m 4:8 -e A=1 -e B=2 --publish 8080:80 --publish 22 --gateway lab \
-             --targetPort 8080 --host host-1 --workDir /tmp -f -- python3 -m http.server",
+             --targetPort 8080 --securityGroup campus --securityGroup sg-1 --host host-1 --workDir /tmp -f -- python3 -m http.server",
         );
         assert_eq!(request.image, "dir:/");
         assert_eq!(request.name, "web");
@@ -112,6 +116,7 @@ mod tests {
         assert_eq!(request.env, ["A=1", "B=2"]);
         assert_eq!(request.publish, ["8080:80", "22"]);
         assert_eq!((request.gateway.as_str(), request.target_ports), ("lab", vec![8080]));
+        assert_eq!(request.security_groups, ["campus", "sg-1"]);
         assert_eq!((request.host.as_str(), request.working_dir.as_str()), ("host-1", "/tmp"));
         assert_eq!(request.command, ["python3", "-m", "http.server"]);
     }

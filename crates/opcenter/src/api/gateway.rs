@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use mooring_api::view::{ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayView};
+use mooring_api::view::{ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
 use mooring_api::{ErrorBody, paths};
 use serde::Deserialize;
 
@@ -49,6 +49,20 @@ pub(super) async fn show(
     Ok(Json(Views::look(&center, &mut tx).await?.gateway(&user, &gateway)))
 }
 
+/// Modify a gateway, all of it or nothing; connections that stay allowed are not touched.
+#[utoipa::path(patch, path = paths::GATEWAY, params(("id" = String, Path)), request_body = GatewayModifyRequest,
+    responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn modify(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+    Body(request): Body<GatewayModifyRequest>,
+) -> ApiResult<Json<GatewayView>> {
+    let id = gateway::modify(&center, &user, &id, &request).await?;
+    let mut tx = center.store.begin().await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?))
+}
+
 /// Destroy a gateway; the jobs connected to it keep running.
 #[utoipa::path(delete, path = paths::GATEWAY, params(("id" = String, Path)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
@@ -59,6 +73,19 @@ pub(super) async fn destroy(
 ) -> ApiResult<StatusCode> {
     gateway::destroy(&center, &user, &id).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Have a gateway's process replaced; its connections stay.
+#[utoipa::path(post, path = paths::GATEWAY_RESTART, params(("id" = String, Path)),
+    responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn restart(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<GatewayView>> {
+    let id = gateway::restart(&center, &id).await?;
+    let mut tx = center.store.begin().await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?))
 }
 
 /// Connect ports of a job, all or none.

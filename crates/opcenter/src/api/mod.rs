@@ -3,9 +3,11 @@
 //! One file per noun; [`router`] mounts them all and [`openapi`] describes what users may call. What agents and gateways call is not
 //! described there: its contract is [`mooring_api::watch`], and both sides of it are ours.
 
+mod external;
 mod gateway;
 mod host;
 mod job;
+mod security_group;
 mod session;
 mod watching;
 
@@ -56,9 +58,14 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(job::migrate))
         .routes(routes!(job::events))
         .routes(routes!(job::log))
+        .routes(routes!(external::register))
+        .routes(routes!(external::update))
         .routes(routes!(gateway::list, gateway::create))
-        .routes(routes!(gateway::show, gateway::destroy))
+        .routes(routes!(gateway::show, gateway::modify, gateway::destroy))
         .routes(routes!(gateway::connect, gateway::disconnect))
+        .routes(routes!(gateway::restart))
+        .routes(routes!(security_group::list, security_group::create))
+        .routes(routes!(security_group::show, security_group::modify, security_group::delete))
         .routes(routes!(host::list))
         .routes(routes!(version))
 }

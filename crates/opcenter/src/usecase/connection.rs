@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::job::Action;
 use mooring_types::{ConnectionId, Port};
 
@@ -14,6 +14,11 @@ use crate::auth::User;
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
 
+/// Nobody waits longer than a week for an answer.
+const HOLD_MAX: u32 = 7 * 24 * 3600;
+/// A held request costs a socket and its headers.
+const HELD_MAX: u32 = 1_000_000;
+
 /// Connects ports of a job to a gateway, all or none; gives back the new connections.
 pub(crate) async fn connect(
     center: &Center,
@@ -21,22 +26,60 @@ pub(crate) async fn connect(
     gateway: &str,
     request: &ConnectRequest,
 ) -> ApiResult<Vec<ConnectionId>> {
+    let manner = Manner { protocol: request.protocol, patience: patience(request)? };
     let mut tx = center.store.begin().await?;
     let gateway = find_gateway(&mut tx, gateway).await?;
     let job = find_job(&mut tx, user, &request.job_id).await?;
     job.status.allows(Action::Connect)?;
-    let made = insert(&mut tx, &gateway, &job, &request.target_ports).await?;
+    let made = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
     tx.commit().await?;
     center.wake();
     Ok(made)
 }
 
-/// Adds connections in a transaction that is under way.
+/// How a connection treats its bytes, and how it waits.
+#[derive(Debug, Clone, Copy, Default)]
+struct Manner {
+    protocol: Protocol,
+    patience: Patience,
+}
+
+/// What is asked for, within reason; what is not asked for is the default.
+fn patience(request: &ConnectRequest) -> ApiResult<Patience> {
+    let usual = Patience::default();
+    let within = |what: &str, value: u32, least: u32, most: u32| {
+        let refused = || ApiError::invalid(format!("{what} of {value}: it takes at least {least} and at most {most}"));
+        (least..=most).contains(&value).then_some(value).ok_or_else(refused)
+    };
+    let hold_seconds = request.hold_limit.unwrap_or(usual.hold_seconds);
+    Ok(Patience {
+        hold_seconds: within("a hold limit in seconds", hold_seconds, 1, HOLD_MAX)?,
+        page_seconds: within(
+            "a page patience in seconds",
+            request.page_patience.unwrap_or(usual.page_seconds),
+            0,
+            HOLD_MAX,
+        )?,
+        held_max: within("a number of held requests", request.held_max.unwrap_or(usual.held_max), 0, HELD_MAX)?,
+    })
+}
+
+/// Adds connections in a transaction that is under way, in the usual manner.
 pub(crate) async fn insert(
     tx: &mut Tx,
     gateway: &GatewayRow,
     job: &JobRow,
     targets: &[u16],
+) -> ApiResult<Vec<ConnectionId>> {
+    insert_with(tx, gateway, job, targets, Manner::default()).await
+}
+
+async fn insert_with(
+    tx: &mut Tx,
+    gateway: &GatewayRow,
+    job: &JobRow,
+    targets: &[u16],
+    manner: Manner,
 ) -> ApiResult<Vec<ConnectionId>> {
     let targets = published(job, targets)?;
     let all = tx.connection_list().await?;
@@ -67,7 +110,8 @@ pub(crate) async fn insert(
             job: job.id.clone(),
             target_port,
             gateway_port,
-            protocol: Protocol::default(),
+            protocol: manner.protocol,
+            patience: manner.patience,
         };
         tx.connection_insert(&connection).await?;
         made.push(connection.id);

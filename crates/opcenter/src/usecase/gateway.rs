@@ -1,13 +1,13 @@
-//! Gateways: create, destroy.
+//! Gateways: create, modify, restart, destroy.
 
 use mooring_api::ErrorCode;
-use mooring_api::view::GatewayCreateRequest;
-use mooring_store::{GatewayRow, JobRow};
-use mooring_types::gateway::GatewaySpec;
+use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
+use mooring_store::{ConnectionRow, GatewayRow, StoreError, Tx};
+use mooring_types::gateway::{Exposure, GatewaySpec};
 use mooring_types::placement::choose;
-use mooring_types::{Clock, GatewayId, PortRange};
+use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
 
-use super::{find_gateway, job::resources, parse, taken};
+use super::{find_gateway, job::resources, parse, security_group, taken};
 use crate::auth::{User, new_token};
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
@@ -22,40 +22,171 @@ pub(crate) async fn create(center: &Center, request: GatewayCreateRequest) -> Ap
         "" => PortRange::DEFAULT,
         text => parse(text)?,
     };
-    let spec = GatewaySpec {
-        name: parse(&request.name)?,
-        resources: resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?,
-        port_range,
-    };
+    let name = gateway_name(&request.name)?;
+    let exposure = if request.no_public_ip { Exposure::Private } else { Exposure::Public };
+    let resources = resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?;
     let observed = center.observed().clone();
     let mut tx = center.store.begin().await?;
+    let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
+    let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
     let all = Snapshot::read(&mut tx, &observed).await?;
     let chosen = choose(&all.gateway_candidates(&observed), spec.resources, None)?.id.clone();
-    let address = |host| all.host(host).map(|host| host.joined.public_address);
-    let overlapping = all
-        .gateways
-        .iter()
-        .find(|other| address(&other.host) == address(&chosen) && other.spec.port_range.overlaps(port_range));
-    if let Some(other) = overlapping.filter(|other| other.spec.name != spec.name) {
-        let (name, range) = (&other.spec.name, other.spec.port_range);
-        return Err(ApiError::invalid(format!(
-            "port range {port_range} overlaps {range} of gateway `{name}` on the same address"
-        ))
-        .hint("choose another range with `--portRange`"));
-    }
+    // One of the same name is refused for its name.
+    let others = all.gateways.iter().filter(|other| other.spec.name != spec.name);
+    refuse_overlap(&all, others, &chosen, &spec)?;
     let gateway = GatewayRow {
         id: GatewayId::random(&mut rand::rng()),
         spec,
         host: chosen,
         token: new_token(),
         create_time: center.clock.now(),
+        restart: 0,
     };
     let name = gateway.spec.name.clone();
-    tx.gateway_insert(&gateway).await.map_err(|error| {
-        taken(error, || format!("a gateway is named `{name}` already")).hint("choose another name, or use that gateway")
-    })?;
+    tx.gateway_insert(&gateway).await.map_err(|error| name_taken(error, &gateway.spec))?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({name}) is created", gateway.id);
+    center.wake();
+    Ok(gateway.id)
+}
+
+/// Changes a gateway, all that is asked for or nothing; its process and its connections follow without being started anew.
+pub(crate) async fn modify(
+    center: &Center,
+    user: &User,
+    id: &str,
+    request: &GatewayModifyRequest,
+) -> ApiResult<GatewayId> {
+    if *request == GatewayModifyRequest::default() {
+        return Err(ApiError::invalid("nothing to change").hint("`float gateway modify --help` tells what can be"));
+    }
+    let observed = center.observed().clone();
+    let mut tx = center.store.begin().await?;
+    let gateway = find_gateway(&mut tx, id).await?;
+    let mut all = Snapshot::read(&mut tx, &observed).await?;
+    refuse_foreign(&all, user, &gateway)?;
+    all.gateways.retain(|other| other.id != gateway.id);
+    let old = &gateway.spec;
+    let spec = GatewaySpec {
+        name: if request.name.is_empty() { old.name.clone() } else { gateway_name(&request.name)? },
+        resources: resources(request.cpu.unwrap_or(old.resources.cpu), request.mem_gb.unwrap_or(old.resources.mem_gb))?,
+        port_range: if request.port_range.is_empty() { old.port_range } else { parse(&request.port_range)? },
+        exposure: old.exposure,
+        security_groups: changed_groups(&mut tx, old, request).await?,
+    };
+    if spec.port_range != old.port_range {
+        refuse_overlap(&all, all.gateways.iter(), &gateway.host, &spec)?;
+        refuse_ports_in_use(&all, &gateway, spec.port_range)?;
+    }
+    if spec.resources.cpu > old.resources.cpu || spec.resources.mem_gb > old.resources.mem_gb {
+        // Without what the gateway has now: it would give that back.
+        let candidates = all.gateway_candidates(&observed);
+        let host = candidates.iter().find(|host| host.id == gateway.host);
+        host.ok_or_else(|| ApiError::not_found("the gateway's host takes no gateways any more"))?
+            .admits(spec.resources)?;
+    }
+    tx.gateway_update(&gateway.id, &spec).await.map_err(|error| name_taken(error, &spec))?;
+    tx.commit().await?;
+    tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({}) is modified", gateway.id, spec.name);
+    center.wake();
+    Ok(gateway.id)
+}
+
+/// A gateway is found by its id or its name: the one can't be the other of another gateway.
+fn gateway_name(text: &str) -> ApiResult<Name> {
+    let name: Name = parse(text)?;
+    match text.parse::<GatewayId>() {
+        Ok(_) => Err(ApiError::invalid(format!("`{name}` is an id and can't be a name"))),
+        Err(_) => Ok(name),
+    }
+}
+
+/// The gateway's groups with those that are asked for less and more.
+async fn changed_groups(
+    tx: &mut Tx,
+    old: &GatewaySpec,
+    request: &GatewayModifyRequest,
+) -> ApiResult<Vec<SecurityGroupId>> {
+    let mut groups = old.security_groups.clone();
+    for name in &request.remove_security_groups {
+        let group = security_group::find(tx, name).await?;
+        let place = groups.iter().position(|known| *known == group.id).ok_or_else(|| {
+            ApiError::not_found(format!("gateway `{}` has no security group `{}`", old.name, group.spec.name))
+                .hint("`float gateway info` shows those that it has")
+        })?;
+        groups.remove(place);
+    }
+    for name in &request.add_security_groups {
+        let group = security_group::find(tx, name).await?;
+        if groups.contains(&group.id) {
+            let message = format!("gateway `{}` has security group `{}` already", old.name, group.spec.name);
+            return Err(
+                ApiError::new(ErrorCode::AlreadyExists, message).hint("`float gateway info` shows those that it has")
+            );
+        }
+        groups.push(group.id);
+    }
+    Ok(groups)
+}
+
+/// Two gateways on one address never share a port.
+fn refuse_overlap<'a>(
+    all: &Snapshot,
+    mut others: impl Iterator<Item = &'a GatewayRow>,
+    host: &HostId,
+    spec: &GatewaySpec,
+) -> ApiResult<()> {
+    let address = all.gateway_address(host, spec.exposure);
+    let overlapping = others.find(|other| {
+        all.gateway_address(&other.host, other.spec.exposure) == address
+            && other.spec.port_range.overlaps(spec.port_range)
+    });
+    let Some(other) = overlapping else { return Ok(()) };
+    let (asked, name, range) = (spec.port_range, &other.spec.name, other.spec.port_range);
+    Err(ApiError::invalid(format!("port range {asked} overlaps {range} of gateway `{name}` on the same address"))
+        .hint("choose another range with `--portRange`"))
+}
+
+/// A connection keeps its port for its life.
+fn refuse_ports_in_use(all: &Snapshot, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
+    let left_out = |known: &&ConnectionRow| known.gateway == gateway.id && !range.contains(known.gateway_port);
+    let named = |known: &ConnectionRow| {
+        let job = all.jobs.get(&known.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
+        format!("{}{job}", known.gateway_port)
+    };
+    let in_use: Vec<String> = all.connections.iter().filter(left_out).map(named).collect();
+    if in_use.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(
+        ErrorCode::WrongStatus,
+        format!("port range {range} leaves out ports in use: {}", in_use.join(", ")),
+    )
+    .hint("choose a range that holds them, or disconnect those jobs first"))
+}
+
+/// What serves jobs of others is not one user's to change.
+fn refuse_foreign(all: &Snapshot, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+    let mut jobs = all.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
+    if jobs.any(|job| all.jobs.get(job).is_some_and(|job| !user.may_see(&job.user_name))) {
+        return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
+            .hint("ask an admin, or those users"));
+    }
+    Ok(())
+}
+
+fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
+    taken(error, || format!("a gateway is named `{}` already", spec.name))
+        .hint("choose another name, or use that gateway")
+}
+
+/// Has a gateway's process replaced; its connections stay.
+pub(crate) async fn restart(center: &Center, id: &str) -> ApiResult<GatewayId> {
+    let mut tx = center.store.begin().await?;
+    let gateway = find_gateway(&mut tx, id).await?;
+    tx.gateway_restart(&gateway.id).await?;
+    tx.commit().await?;
+    tracing::info!(gateway = %gateway.id, "gateway {} ({}) is to be restarted", gateway.id, gateway.spec.name);
     center.wake();
     Ok(gateway.id)
 }
@@ -64,16 +195,8 @@ pub(crate) async fn create(center: &Center, request: GatewayCreateRequest) -> Ap
 pub(crate) async fn destroy(center: &Center, user: &User, id: &str) -> ApiResult<()> {
     let mut tx = center.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
-    let connections = tx.connection_list().await?;
-    let owners: Vec<JobRow> = tx.job_list_live().await?;
-    let foreign = |job: &JobRow| {
-        !user.may_see(&job.user_name)
-            && connections.iter().any(|known| known.gateway == gateway.id && known.job == job.id)
-    };
-    if owners.iter().any(foreign) {
-        return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
-            .hint("ask an admin, or those users"));
-    }
+    let observed = center.observed().clone();
+    refuse_foreign(&Snapshot::read(&mut tx, &observed).await?, user, &gateway)?;
     tx.gateway_delete(&gateway.id).await?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is destroyed", gateway.id, gateway.spec.name);

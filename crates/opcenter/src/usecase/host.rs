@@ -62,7 +62,8 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
 pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -> ApiResult<()> {
     let now = center.clock.now();
     let facts = report.facts.clone();
-    for problem in &report.problems {
+    let known = center.observed().host(&host.id).map(|last| last.problems.clone()).unwrap_or_default();
+    for problem in report.problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);
     }
     center.observed().host_put(host.id.clone(), report);

@@ -8,12 +8,12 @@ use mooring_api::view::{MigrateRequest, SubmitRequest};
 use mooring_ops::failpoint;
 use mooring_store::{EventKind, JobRow, MigrationRow, Stage, Tx};
 use mooring_types::host::Resources;
-use mooring_types::job::{Action, JobSpec, JobStatus, Publish};
+use mooring_types::job::{Action, Image, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{Outcome, Phase};
 use mooring_types::placement::{NoHost, choose, choose_named};
 use mooring_types::{Clock, Generation, JobId, MigrationId, Name, Port};
 
-use super::{connection, find_gateway, find_job, parse};
+use super::{connection, find_gateway, find_job, parse, security_group};
 use crate::auth::{User, new_token};
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
@@ -40,6 +40,7 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
             .hint("cancel jobs that are not needed")
     })?;
     let now = center.clock.now();
+    let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
     let job = JobRow {
         id,
         user_name: user.name.clone(),
@@ -50,6 +51,7 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
         generation: Generation(0),
         host: None,
         host_wanted: request.host,
+        security_groups,
         exit_code: None,
         submit_time: now,
         exec_time: None,
@@ -93,7 +95,13 @@ fn spec(request: &SubmitRequest, template: Template, id: &JobId) -> ApiResult<Jo
     let mem_default = if template.mem_gb > 0.0 { template.mem_gb } else { MEM_DEFAULT };
     Ok(JobSpec {
         name,
-        image: parse(image)?,
+        image: match parse(image)? {
+            Image::External => {
+                return Err(ApiError::invalid("image `external` is for jobs that somebody else runs")
+                    .hint("`float job register` takes them in"));
+            }
+            image => image,
+        },
         command,
         env: environment(template.env, &request.env)?,
         working_dir,
@@ -151,6 +159,10 @@ pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: Mig
     if all.moves.contains_key(&job.id) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the last move of the job is not cleaned up yet")
             .hint("try again in a moment"));
+    }
+    if all.externals.contains_key(&job.id) {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
+            .hint("move it there, and say where it is with `float job update`"));
     }
     let Some(from) = job.host.clone() else {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job has no host to be moved from"));

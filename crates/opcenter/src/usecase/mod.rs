@@ -1,9 +1,11 @@
 //! What users, hosts and gateways can ask for, one file per noun. Each is one transaction: all of it happens, or nothing.
 
 pub(crate) mod connection;
+pub(crate) mod external;
 pub(crate) mod gateway;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod security_group;
 
 use mooring_api::ErrorCode;
 use mooring_store::{GatewayRow, JobRow, Tx};

@@ -1,0 +1,83 @@
+//! Idle tabs against a job that is suspended for long: they poll all day, are held, give up and poll again, and nothing of it piles up.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::world::{Plan, World};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+
+const LIMIT: Duration = Duration::from_secs(60);
+/// JupyterLab asks for kernels, sessions and terminals every ten seconds: so many times a day, each.
+const POLLS: u32 = 8640;
+const TABS: [&str; 3] = ["/api/kernels", "/api/sessions", "/api/terminals"];
+/// How many polls of each are under way at a time, to get through a day quickly.
+const AT_ONCE: u32 = 4;
+/// How long a poll waits here before its tab gives up.
+const PATIENCE: Duration = Duration::from_millis(2);
+
+/// What a process holds.
+fn held(pid: i32) -> Result<(usize, u64)> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
+    Ok((descriptors, resident.trim().trim_end_matches(" kB").trim().parse::<u64>()? / 1024))
+}
+
+async fn poll(gateway: SocketAddr, path: &str) -> Result<()> {
+    let mut tcp = TcpStream::connect(gateway).await?;
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: tab\r\nAccept: application/json\r\n\r\n").as_bytes()).await?;
+    // The tab gives up while its request is held.
+    ensure!(tokio::time::timeout(PATIENCE, tcp.readable()).await.is_err(), "a suspended job answered");
+    Ok(())
+}
+
+#[test]
+fn a_day_of_polls_leaves_nothing_behind() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let float = |line: &str| world.float(&line.split(' ').collect::<Vec<_>>()).unwrap();
+    float("gateway create -n lab");
+    let registered =
+        float("job register -n notebook --endpoint 127.0.0.1:21000 --status Suspended --gateway lab -F json");
+    let job: serde_json::Value = serde_json::from_str(&registered.stdout).unwrap();
+    let mapping = job["portMappings"][0].as_str().unwrap();
+    let gateway: SocketAddr = mapping.split_once(" -> ").unwrap().1.parse().unwrap();
+    let outcome = world.run_inside(async || {
+        let pid = wait_for("the gateway to listen", LIMIT, async || {
+            let listens = TcpStream::connect(gateway).await.is_ok();
+            Ok(world.daemons(&["server", "gateway"]).first().filter(|_| listens).map(|daemon| daemon.pid))
+        })
+        .await?;
+        // What is allocated once is there after the first polls.
+        for path in TABS {
+            poll(gateway, path).await?;
+        }
+        let before = held(pid)?;
+        let mut tabs = JoinSet::new();
+        for path in TABS {
+            for _ in 0..AT_ONCE {
+                tabs.spawn(async move {
+                    for _ in 0..POLLS / AT_ONCE {
+                        poll(gateway, path).await?;
+                    }
+                    anyhow::Ok(())
+                });
+            }
+        }
+        while let Some(tab) = tabs.join_next().await {
+            tab??;
+        }
+        let after = wait_for("the gateway to let go of all polls", LIMIT, async || {
+            let now = held(pid)?;
+            Ok((now.0 <= before.0 + 2).then_some(now))
+        })
+        .await?;
+        ensure!(after.1 <= before.1 + 16, "from {} MiB to {} MiB", before.1, after.1);
+        Ok(())
+    });
+    outcome.unwrap();
+}

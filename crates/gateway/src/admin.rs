@@ -1,0 +1,92 @@
+//! What a gateway process says about itself, over HTTP on loopback.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/healthz` | 200: the process runs |
+//! | `/readyz` | 200 once a slice is applied, from OpCenter, the cache or a predecessor; 503 before |
+//! | `/metrics` | [`metrics`](crate::metrics), as Prometheus reads them |
+//!
+//! Each process of a gateway has its own. `admin-address` in the state directory is that of the one that serves. A retired process gives
+//! up an address that was chosen for the gateway, since its successor is to have it, and keeps one that was any free port.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::state::Gateway;
+
+const ADDRESS_FILE: &str = "admin-address";
+/// How Prometheus is told what it reads.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Answers for ever.
+pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
+    let listener = listen(address, state_dir).await;
+    let router = Router::new()
+        .route("/healthz", get(|| std::future::ready(StatusCode::OK)))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .with_state(gateway.clone());
+    let chosen = address.port() != 0;
+    tokio::select! {
+        served = axum::serve(listener, router) => {
+            if let Err(error) = served {
+                tracing::error!(%error, "nothing is said about this process any more");
+            }
+        }
+        () = gateway.seat().retired(), if chosen => {}
+    }
+    std::future::pending().await
+}
+
+/// Listens, as soon as the address is free, and says where.
+async fn listen(address: SocketAddr, state_dir: &Path) -> TcpListener {
+    let mut said = false;
+    loop {
+        match open(address, state_dir).await {
+            Ok(listener) => return listener,
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, "can't answer at {address} yet");
+                }
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+async fn open(address: SocketAddr, state_dir: &Path) -> io::Result<TcpListener> {
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+    let new = state_dir.join(ADDRESS_FILE).with_extension("new");
+    fs::write(&new, format!("{address}\n"))?;
+    fs::rename(&new, state_dir.join(ADDRESS_FILE))?;
+    tracing::info!(%address, "metrics are at http://{address}/metrics");
+    Ok(listener)
+}
+
+async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
+    if gateway.is_ready() {
+        (StatusCode::OK, "")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "this gateway does not know yet what it should serve\n")
+    }
+}
+
+async fn metrics(State(gateway): State<Gateway>) -> Response {
+    match gateway.metrics().text() {
+        Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

@@ -1,0 +1,195 @@
+//! A connection to a job, everything of which that sends goes through the job's gate.
+//!
+//! Writes and the end of the direction wait while the gate is closed; reads never do. A connection that is dropped while the gate is
+//! closed is closed when it opens.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use mooring_linux::splice::Pipe;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::clients::ClientRecord;
+use crate::gate::{Gate, Leg};
+
+/// A connection to a job.
+pub struct GatedStream {
+    // Dropped before the leg, which decides when the socket is closed.
+    stream: TcpStream,
+    _leg: Leg,
+    gate: Arc<Gate>,
+    record: Arc<ClientRecord>,
+    opening: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
+}
+
+impl std::fmt::Debug for GatedStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GatedStream").field("stream", &self.stream).finish_non_exhaustive()
+    }
+}
+
+impl GatedStream {
+    /// Connects through the gate, which is asked to watch the socket before it sends anything; its bytes count for the client.
+    ///
+    /// # Errors
+    /// The process is out of descriptors, or the job does not take the connection.
+    pub async fn connect(address: SocketAddr, gate: &Arc<Gate>, record: &Arc<ClientRecord>) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        let leg = gate.watch(&socket)?;
+        socket.set_nodelay(true)?;
+        let stream = socket.connect(address).await?;
+        Ok(Self { stream, _leg: leg, gate: gate.clone(), record: record.clone(), opening: None })
+    }
+
+    /// The socket, for what does not send.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The gate that it is behind.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Where its bytes are counted.
+    #[must_use]
+    pub fn record(&self) -> &ClientRecord {
+        &self.record
+    }
+
+    /// Sends all of `bytes`.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let written = self.sending(|| self.stream.try_write(bytes)).await?;
+            bytes = &bytes[written..];
+        }
+        Ok(())
+    }
+
+    /// Sends all that is in a pipe.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn send_from(&self, pipe: &mut Pipe) -> io::Result<()> {
+        while pipe.holds() > 0 {
+            self.sending(|| self.stream.try_io(Interest::WRITABLE, || pipe.splice_out(self.stream.as_fd()))).await?;
+        }
+        Ok(())
+    }
+
+    /// Sends the end of this direction.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn send_end(&self) -> io::Result<()> {
+        loop {
+            self.gate.opened().await;
+            if let Some(outcome) = self.gate.pass(|| SockRef::from(&self.stream).shutdown(Shutdown::Write)) {
+                return outcome;
+            }
+        }
+    }
+
+    async fn sending(&self, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+        loop {
+            self.gate.opened().await;
+            self.stream.writable().await?;
+            if let Some(outcome) = self.tried(&mut send) {
+                return outcome;
+            }
+        }
+    }
+
+    fn poll_sending(
+        &mut self,
+        context: &mut Context<'_>,
+        mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_opened(context));
+            ready!(self.stream.poll_write_ready(context))?;
+            if let Some(outcome) = self.tried(|| send(&self.stream)) {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+
+    /// One try; `None` when the gate was closed or the socket had no room.
+    fn tried(&self, send: impl FnOnce() -> io::Result<usize>) -> Option<io::Result<usize>> {
+        match self.gate.pass(send)? {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
+            Err(error) => Some(Err(error)),
+            Ok(sent) => {
+                self.record.bytes_in.fetch_add(sent as u64, Ordering::Relaxed);
+                Some(Ok(sent))
+            }
+        }
+    }
+
+    fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.gate.is_open() {
+            let gate = self.gate.clone();
+            let opening = self.opening.get_or_insert_with(|| Box::pin(async move { gate.opened().await }));
+            ready!(opening.as_mut().poll(context));
+            self.opening = None;
+        }
+        Poll::Ready(())
+    }
+}
+
+impl AsyncRead for GatedStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let outcome = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
+        self.record.bytes_out.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        Poll::Ready(outcome)
+    }
+}
+
+impl AsyncWrite for GatedStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_sending(context, |stream| stream.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_sending(context, |stream| stream.try_write_vectored(pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_opened(context));
+            if let Some(outcome) = self.gate.pass(|| SockRef::from(&self.stream).shutdown(Shutdown::Write)) {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! What the gateway answers itself, in place of a job that can't.
+//!
+//! A request that its job could not take gets 503 with `Retry-After`, which clients take for what it is: later. Browsers that load a page
+//! get one that says what is going on and loads itself again; it needs no script and nothing from elsewhere.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+
+use super::headers;
+use crate::route::Route;
+
+/// When to ask again, in seconds.
+const RETRY_AFTER: u32 = 5;
+/// When a waiting page loads itself again, in seconds.
+const REFRESH: u32 = 2;
+
+/// Whether a browser loads a page with this request.
+#[must_use]
+pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
+    let is = |name: &str, expected: &str| request.get(name).is_none_or(|value| value == expected);
+    let accepts_pages = request
+        .get_all(header::ACCEPT)
+        .iter()
+        .any(|accept| accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/html")));
+    let navigates = match request.get("sec-fetch-mode") {
+        Some(mode) => mode == "navigate",
+        None => is("sec-fetch-dest", "document"),
+    };
+    *method == Method::GET && accepts_pages && navigates && headers::upgrade(request).is_none()
+}
+
+/// Later.
+#[must_use]
+pub(crate) fn later(route: &Route) -> Response<Full<Bytes>> {
+    let text = format!(
+        "The job {} ({}) does not answer at the moment. Try again in {RETRY_AFTER} seconds.\n",
+        route.job_name, route.job_status
+    );
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    response
+}
+
+/// The page that a browser shows while the job can't answer.
+#[must_use]
+pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
+    let mut response =
+        plain(StatusCode::SERVICE_UNAVAILABLE, page(route.job_name.as_str(), &route.job_status.to_string()));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+    headers.insert(header::RETRY_AFTER, HeaderValue::from(REFRESH));
+    response
+}
+
+/// A request that is wrong; the connection is closed after it.
+#[must_use]
+pub(crate) fn refused(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
+    let mut response = plain(status, format!("{reason}\n"));
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn page(name: &str, status: &str) -> String {
+    let (name, status) = (escaped(name), escaped(status));
+    format!(
+        r#"<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="{REFRESH}">
+<title>{name} is {status}</title>
+<style>
+:root {{ color-scheme: light dark; font: 1.125rem/1.5 system-ui, sans-serif; }}
+main {{ max-width: 34rem; margin: 20vh auto 0; padding: 0 1.5rem; }}
+h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
+</style>
+</head>
+<body>
+<main>
+<h1>{name}</h1>
+<p role="status">This job is <strong>{status}</strong> and can't answer at the moment. What was open in it is kept.</p>
+<p>This page continues by itself as soon as the job answers.</p>
+</main>
+</body>
+</html>
+"#
+    )
+}
+
+fn escaped(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, sign| {
+        match sign {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(sign),
+        }
+        escaped
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_page_load_is_told_from_what_scripts_ask_for() {
+        let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
+        for (lines, is_page) in [
+            (vec![html], true),
+            (vec![html, ("sec-fetch-mode", "navigate")], true),
+            (vec![html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], true),
+            (vec![html, ("sec-fetch-dest", "document")], true),
+            (vec![html, ("sec-fetch-dest", "image")], false),
+            (vec![html, ("sec-fetch-mode", "cors")], false),
+            (vec![html, ("connection", "Upgrade"), ("upgrade", "websocket")], false),
+            (vec![("accept", "*/*")], false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_page_load(&Method::GET, &headers(&lines)), is_page, "{lines:?}");
+        }
+        assert!(!is_page_load(&Method::POST, &headers(&[html])));
+    }
+
+    #[test]
+    fn a_name_can_not_become_a_part_of_the_page() {
+        let page = page("<script>&\"'", "Floating");
+        assert!(page.contains("<h1>&lt;script&gt;&amp;&quot;&#39;</h1>") && !page.contains("<script"));
+    }
+}

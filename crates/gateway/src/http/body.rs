@@ -1,0 +1,92 @@
+//! The body of a job's response, on its way to the client.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+
+use super::Aborted;
+use super::pool::{Pool, Upstream};
+use crate::connect::Way;
+
+type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The body; when it has ended, the connection that it came over goes back to the pool.
+pub(crate) struct JobBody {
+    body: Incoming,
+    way: Way,
+    /// The job is another one, and ready: this body can't go on.
+    end: Wait,
+    /// The job's side broke: what that means is told when the job is back.
+    broken: Option<Wait>,
+    ended: bool,
+    upstream: Option<Upstream>,
+    pool: Arc<Pool>,
+}
+
+impl JobBody {
+    pub(crate) fn new(body: Incoming, way: &Way, upstream: Upstream, pool: &Arc<Pool>) -> Self {
+        let (waits, epoch) = (way.clone(), upstream.epoch);
+        Self {
+            body,
+            way: way.clone(),
+            end: Box::pin(async move { waits.end(epoch).await }),
+            broken: None,
+            ended: false,
+            upstream: Some(upstream),
+            pool: pool.clone(),
+        }
+    }
+}
+
+impl Body for JobBody {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(broken) = &mut self.broken {
+            ready!(broken.as_mut().poll(context));
+            return Poll::Ready(Some(Err(Aborted::JobBroke)));
+        }
+        if self.end.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(Aborted::JobIsAnother)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            None => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+            Some(Err(error)) => {
+                tracing::debug!(%error, "a response broke");
+                let gate = self.way.gate.clone();
+                self.broken = Some(Box::pin(async move { gate.opened().await }));
+                self.poll_frame(context)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for JobBody {
+    fn drop(&mut self) {
+        if (self.ended || self.body.is_end_stream())
+            && let Some(upstream) = self.upstream.take()
+        {
+            self.pool.give_back(upstream);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The client's side of an HTTP connection, as hyper reads and writes it.
+//!
+//! A head that has begun has to end within a limit; between requests, during one and after an upgrade there is none.
+
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::net::Shutdown;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+use super::lengths::Lengths;
+
+/// How long a client may take to send the head of a request.
+pub(crate) const HEAD_LIMIT: Duration = Duration::from_secs(30);
+
+/// What is known of the requests of one connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Requests(Arc<Mutex<Lengths>>);
+
+impl Requests {
+    /// Whether the request of this number, from 0, or one before it, has conflicting lengths.
+    pub(crate) fn conflict(&self, request: u64) -> bool {
+        self.lengths().conflict(request)
+    }
+
+    fn lengths(&self) -> MutexGuard<'_, Lengths> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The client's side.
+#[derive(Debug)]
+pub(crate) struct ClientIo {
+    socket: Arc<TcpStream>,
+    /// Followed where they are HTTP/1.
+    requests: Option<Requests>,
+    head_limit: Duration,
+    limit: Option<Pin<Box<Sleep>>>,
+}
+
+impl ClientIo {
+    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>) -> Self {
+        Self { socket, requests, head_limit: HEAD_LIMIT, limit: None }
+    }
+
+    fn take_note(&mut self, bytes: &[u8]) {
+        let Some(requests) = &self.requests else { return };
+        let mut lengths = requests.lengths();
+        lengths.advance(bytes);
+        match (lengths.in_head(), &self.limit) {
+            (true, None) => self.limit = Some(Box::pin(sleep(self.head_limit))),
+            (false, Some(_)) => self.limit = None,
+            _ => {}
+        }
+    }
+}
+
+impl AsyncRead for ClientIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(limit) = &mut self.limit
+            && limit.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        loop {
+            ready!(self.socket.poll_read_ready(context))?;
+            match self.socket.try_read(buffer.initialize_unfilled()) {
+                Ok(count) => {
+                    let before = buffer.filled().len();
+                    buffer.advance(count);
+                    self.take_note(&buffer.filled()[before..]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ClientIo {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_with(context, |socket| socket.try_write(bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(context, |socket| socket.try_write_vectored(pieces))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&*self.socket).shutdown(Shutdown::Write))
+    }
+}
+
+impl ClientIo {
+    fn poll_write_with(
+        &self,
+        context: &mut Context<'_>,
+        write: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.socket.poll_write_ready(context))?;
+            match write(&self.socket) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_head_that_has_begun_has_to_end_and_nothing_else_has() {
+        const LIMIT: Duration = Duration::from_millis(100);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()));
+        io.head_limit = LIMIT;
+        let mut buffer = [0; 256];
+        // Before a head, after one, and within a body there is no limit.
+        for part in ["", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", "body", " here"] {
+            client.write_all(part.as_bytes()).await.unwrap();
+            let mut got = 0;
+            while got < part.len() {
+                got += io.read(&mut buffer).await.unwrap();
+            }
+            assert!(timeout(LIMIT * 3, io.read(&mut buffer)).await.is_err(), "after {part:?}");
+        }
+        // A head that comes byte by byte does not win time by that.
+        let started = Instant::now();
+        let failed = loop {
+            client.write_all(b"G").await.unwrap();
+            if let Err(failed) = io.read(&mut buffer).await {
+                break failed;
+            }
+        };
+        assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= LIMIT);
+    }
+}

@@ -1,0 +1,267 @@
+//! What of a message's headers goes on, and what the job learns of the client.
+//!
+//! Headers that concern one connection stay on it (RFC 9110, section 7.6.1); an upgrade is asked for anew. What tells a job who its
+//! client is, is written here and nowhere else: whatever clients say themselves under such a name is taken out.
+
+use std::net::{IpAddr, SocketAddr};
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use mooring_types::Port;
+
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
+
+/// Names under which servers look for the client's address or scheme, beside those that begin with `x-forwarded`.
+const TOLD_BY_PROXIES: [&str; 6] =
+    ["forwarded", "x-real-ip", "x-scheme", "x-original-forwarded-for", "x-client-ip", "true-client-ip"];
+
+/// Who a request came from, and where it came to.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    /// The client.
+    pub client: SocketAddr,
+    /// The gateway's port.
+    pub port: Port,
+}
+
+/// A request whose headers are not forwarded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It says in two ways how long it is.
+    #[error("the request has conflicting lengths")]
+    ConflictingLengths,
+    /// It is coded in a way that can't be undone here.
+    #[error("the request's transfer coding is not `chunked`")]
+    TransferCoding,
+    /// It asks for a tunnel to somewhere else.
+    #[error("the method `CONNECT` has no meaning here")]
+    Method,
+    /// It names no host, or two.
+    #[error("the request needs one `Host`")]
+    Host,
+}
+
+/// The headers of a request as the job gets them. `host` is what the request itself names, where it does.
+///
+/// # Errors
+/// The headers contradict each other, or lack what they need.
+pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: Origin) -> Result<HeaderMap, Refusal> {
+    check_lengths(headers)?;
+    let mut hosts = headers.get_all(header::HOST).iter();
+    let host = match (host, hosts.next(), hosts.next()) {
+        (_, _, Some(_)) | (None, None, _) => return Err(Refusal::Host),
+        (Some(host), ..) | (None, Some(host), None) => host.clone(),
+    };
+    let upgrade = upgrade(headers);
+    let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let mut forwarded = end_to_end(headers);
+    let told: Vec<HeaderName> = forwarded.keys().filter(|name| is_told_by_proxies(name)).cloned().collect();
+    for name in told {
+        forwarded.remove(name);
+    }
+    if let Some(protocol) = upgrade {
+        forwarded.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        forwarded.insert(header::UPGRADE, protocol);
+    } else if trailers {
+        forwarded.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        forwarded.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    tell(&mut forwarded, &host, origin);
+    forwarded.insert(header::HOST, host);
+    Ok(forwarded)
+}
+
+/// The headers of a response as the client gets them; those of an upgrade where it is one.
+#[must_use]
+pub fn answer_headers(headers: &HeaderMap) -> HeaderMap {
+    end_to_end(headers)
+}
+
+/// The protocol that a message asks for or agrees to go over to; never to HTTP/2, which clients speak from the first byte or not at all.
+#[must_use]
+pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asked = tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let is_http = tokens(headers, &header::UPGRADE).any(|token| token.to_ascii_lowercase().starts_with("h2"));
+    headers.get(header::UPGRADE).filter(|_| asked && !is_http).cloned()
+}
+
+fn check_lengths(headers: &HeaderMap) -> Result<(), Refusal> {
+    let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+    let mut codings = tokens(headers, &header::TRANSFER_ENCODING);
+    match (lengths, codings.next(), codings.next()) {
+        (2.., ..) | (1, Some(_), _) => Err(Refusal::ConflictingLengths),
+        (_, Some(_), Some(_)) => Err(Refusal::TransferCoding),
+        (_, Some(coding), None) if !coding.eq_ignore_ascii_case("chunked") => Err(Refusal::TransferCoding),
+        _ if headers.contains_key(header::TRANSFER_ENCODING) && lengths > 0 => Err(Refusal::ConflictingLengths),
+        _ => Ok(()),
+    }
+}
+
+fn end_to_end(headers: &HeaderMap) -> HeaderMap {
+    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    let goes_on = |name: &HeaderName| !HOP_BY_HOP.contains(name) && !named.contains(name);
+    headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+fn is_told_by_proxies(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded") || TOLD_BY_PROXIES.contains(&name.as_str())
+}
+
+fn tell(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
+    let client = origin.client.ip().to_canonical();
+    let node = match client {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("\"[{address}]\""),
+    };
+    let mut element = format!("for={node};proto=http");
+    // A quoted string; a host has neither of the two signs that would need a backslash, or is not passed on here.
+    if let Some(host) = host.to_str().ok().filter(|host| !host.contains(['"', '\\'])) {
+        element.push_str(&format!(";host=\"{host}\""));
+    }
+    let told = [
+        ("x-forwarded-for", client.to_string()),
+        ("x-real-ip", client.to_string()),
+        ("x-forwarded-proto", "http".to_owned()),
+        ("x-forwarded-port", origin.port.get().to_string()),
+        ("forwarded", element),
+    ];
+    for (name, value) in told {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers.insert("x-forwarded-host", host.clone());
+}
+
+/// The elements of a list, over all lines of that name.
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORIGIN: &str = "192.0.2.7:4711";
+
+    fn origin() -> Origin {
+        Origin { client: ORIGIN.parse().expect("an address"), port: Port::new(10_007).expect("a port") }
+    }
+
+    fn headers() -> impl Strategy<Value = HeaderMap> {
+        let known = prop::sample::select(vec![
+            "connection",
+            "keep-alive",
+            "te",
+            "transfer-encoding",
+            "upgrade",
+            "content-length",
+            "host",
+            "trailer",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+            "x-forwarded-anything",
+            "forwarded",
+            "x-real-ip",
+            "x-scheme",
+            "proxy-connection",
+            "http2-settings",
+            "cookie",
+            "expect",
+            "x-hop",
+        ])
+        .prop_map(str::to_owned);
+        let name = prop_oneof![4 => known, 1 => "[a-z][a-z0-9-]{0,12}"];
+        let value = prop_oneof![
+            "[ -~]{0,30}",
+            "(close|upgrade|x-hop|keep-alive|chunked|trailers|websocket|h2c|host|cookie|[0-9]{1,3})(, ?(Upgrade|x-hop|chunked))?",
+        ];
+        prop::collection::vec((name, value), 0..12).prop_map(|lines| {
+            let parsed = lines.iter().filter_map(|(name, value)| {
+                Some((name.parse::<HeaderName>().ok()?, HeaderValue::try_from(value.trim()).ok()?))
+            });
+            let mut headers = HeaderMap::new();
+            parsed.for_each(|(name, value)| {
+                headers.append(name, value);
+            });
+            headers
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_client_sends_its_job_learns_the_truth(sent in headers(), host in prop::option::of(Just("lab.example"))) {
+            let named = host.map(HeaderValue::from_static);
+            let Ok(got) = forward_headers(&sent, named.as_ref(), origin()) else { return Ok(()) };
+            for (name, truth) in [
+                ("x-forwarded-for", "192.0.2.7"),
+                ("x-real-ip", "192.0.2.7"),
+                ("x-forwarded-proto", "http"),
+                ("x-forwarded-port", "10007"),
+            ] {
+                let all: Vec<_> = got.get_all(name).iter().collect();
+                prop_assert_eq!(all, vec![truth]);
+            }
+            prop_assert!(got["forwarded"].as_bytes().starts_with(b"for=192.0.2.7;proto=http"));
+            for name in ["x-scheme", "x-forwarded-anything"] {
+                prop_assert!(!got.contains_key(name));
+            }
+            let hosts: Vec<_> = got.get_all("host").iter().collect();
+            prop_assert_eq!(hosts, vec![named.as_ref().or(sent.get("host")).expect("one of the two")]);
+            prop_assert_eq!(&got["x-forwarded-host"], &got["host"]);
+        }
+
+        #[test]
+        fn whatever_a_client_sends_its_connection_stays_its_own(sent in headers()) {
+            let host = HeaderValue::from_static("lab.example");
+            let Ok(got) = forward_headers(&sent, Some(&host), origin()) else { return Ok(()) };
+            for name in ["keep-alive", "proxy-connection", "transfer-encoding", "http2-settings"] {
+                prop_assert!(!got.contains_key(name));
+            }
+            prop_assert!(got.get_all("content-length").iter().count() <= 1);
+            match got.get("connection").map(HeaderValue::as_bytes) {
+                None => prop_assert!(!got.contains_key("upgrade") && !got.contains_key("te")),
+                Some(b"upgrade") => prop_assert_eq!(got.get("upgrade").cloned(), upgrade(&sent)),
+                Some(b"te") => prop_assert_eq!(&got["te"], "trailers"),
+                Some(other) => prop_assert!(false, "{:?}", other),
+            }
+            let names_hop = tokens(&sent, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("x-hop"));
+            prop_assert!(!(names_hop && got.contains_key("x-hop")));
+        }
+
+        #[test]
+        fn two_lengths_are_never_forwarded(sent in headers()) {
+            let lengths = sent.get_all("content-length").iter().count();
+            if lengths > 1 || lengths == 1 && sent.contains_key("transfer-encoding") {
+                let host = HeaderValue::from_static("lab.example");
+                prop_assert_eq!(forward_headers(&sent, Some(&host), origin()), Err(Refusal::ConflictingLengths));
+            }
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_asked_for_anew_and_never_to_http_2() {
+        let host = HeaderValue::from_static("lab.example");
+        let sent = |protocol: &'static str| {
+            let lines = [("connection", "keep-alive, Upgrade"), ("upgrade", protocol), ("keep-alive", "5")];
+            lines
+                .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .into_iter()
+                .collect()
+        };
+        let got = forward_headers(&sent("websocket"), Some(&host), origin()).unwrap();
+        assert_eq!((&got["connection"], &got["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
+        let got = forward_headers(&sent("h2c"), Some(&host), origin()).unwrap();
+        assert!(!got.contains_key("connection") && !got.contains_key("upgrade"));
+    }
+}

@@ -1,0 +1,95 @@
+//! The body of an answer, and the request that it ends: the access log has it once its last byte is out, or nobody wants it any more.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::{Request, Version};
+use tokio::time::Instant;
+
+use super::Session;
+use crate::access::{Access, Ended};
+use crate::clients::ClientRecord;
+
+/// A request under way; it is logged when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    access: Access,
+    record: Arc<ClientRecord>,
+    began: Instant,
+    /// How much of the request there is, where it says so.
+    declared: Option<u64>,
+    before: u64,
+    status: Option<u16>,
+}
+
+impl Entry {
+    /// A request that has come.
+    pub(crate) fn new<B: Body>(session: &Session, request: &Request<B>) -> Self {
+        let record = session.way.record.clone();
+        let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
+        Self {
+            access: Access::new(session.address, session.way.routes.now().port, &session.job, protocol),
+            began: Instant::now(),
+            declared: request.body().size_hint().exact(),
+            before: record.bytes_in.load(Ordering::Relaxed),
+            record,
+            status: None,
+        }
+    }
+
+    /// An answer has begun.
+    pub(crate) fn answered(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        // One that is sent in chunks is as long as what went to the job meanwhile.
+        let carried = || self.record.bytes_in.load(Ordering::Relaxed).saturating_sub(self.before);
+        self.access.bytes_in = self.declared.unwrap_or_else(carried);
+        self.access.duration = self.began.elapsed();
+        self.access.log(self.status.map_or(Ended::Aborted, |status| Ended::Request { status }));
+    }
+}
+
+/// A body that is logged.
+#[derive(Debug)]
+pub(crate) struct Logged<B> {
+    body: B,
+    entry: Entry,
+}
+
+impl<B> Logged<B> {
+    pub(crate) fn new(body: B, entry: Entry) -> Self {
+        Self { body, entry }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(frame)) = &frame {
+            self.entry.access.bytes_out += frame.data_ref().map_or(0, |data| data.remaining() as u64);
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

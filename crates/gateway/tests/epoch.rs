@@ -1,0 +1,210 @@
+//! Connections that can't go on because the job is another one.
+
+mod world;
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http_body_util::{BodyExt, Empty};
+use hyper::Request;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mooring_api::watch::{Flow, Target};
+use mooring_types::gateway::Protocol;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use world::{GET, PATIENCE, QUIET, Wire, World, held, server, text};
+
+type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
+
+/// A WebSocket, and the job's side of it as it is on the wire.
+async fn websocket(port: SocketAddr, listener: &TcpListener) -> (Socket, TcpStream) {
+    let accept = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut job = Wire(BufReader::new(stream));
+        let head = job.head().await;
+        let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
+        let accept = derive_accept_key(key.trim().as_bytes());
+        // The first frame comes with the answer.
+        let answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        );
+        job.send([answer.as_bytes(), b"\x81\x05early"].concat()).await;
+        job.0.into_inner()
+    };
+    let (opened, job) = tokio::join!(tokio_tungstenite::connect_async(format!("ws://{port}/")), accept);
+    let mut client = opened.unwrap().0;
+    let first = timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap();
+    assert_eq!(first, Message::text("early"));
+    (client, job)
+}
+
+fn recover(world: &mut World, target: SocketAddr, flow: Flow) {
+    world.change(|connection| {
+        connection.epoch += 1;
+        connection.target = Target::Overlay(target);
+        connection.flow = flow;
+    });
+}
+
+#[tokio::test]
+async fn a_websocket_is_closed_with_1012_once_the_job_is_ready() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let (mut client, mut job) = websocket(port, &old).await;
+    job.write_all(b"\x81\x02hi").await.unwrap();
+    assert_eq!(timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap(), Message::text("hi"));
+
+    // The host is lost: its end of the connection may even say so.
+    world.hold();
+    socket2::SockRef::from(&job).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(job);
+    let (new, target) = server().await;
+    recover(&mut world, target, held());
+    assert!(timeout(QUIET, client.next()).await.is_err(), "it is kept while the job is not ready");
+    world.open();
+    let Message::Close(Some(close)) = timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap() else {
+        panic!("no close frame")
+    };
+    assert_eq!(close.code, CloseCode::Restart);
+    assert!(timeout(PATIENCE, client.next()).await.unwrap().is_none());
+    world.until(|world| world.clients() == 0).await;
+    // It comes back, to the new job.
+    let (again, _job) = websocket(port, &new).await;
+    drop(again);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn within_a_frame_a_websocket_is_closed_without_a_word() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let (mut client, mut job) = websocket(port, &old).await;
+    job.write_all(b"\x81\x05hel").await.unwrap();
+    world.until(|world| world.gateway.observe().connections[0].clients[0].bytes_out % 2 == 1).await;
+    recover(&mut world, target, Flow::Open);
+    match timeout(PATIENCE, client.next()).await.unwrap() {
+        Some(Ok(message)) => panic!("{message:?} was never sent"),
+        Some(Err(_)) | None => {}
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn bytes_are_reset_once_the_job_is_ready_and_new_ones_go_to_the_new_job() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (job, _) = timeout(PATIENCE, old.accept()).await.unwrap().unwrap();
+    let mut waiting = Vec::new();
+    world.hold();
+    let (new, target) = server().await;
+    recover(&mut world, target, held());
+    waiting.push(TcpStream::connect(port).await.unwrap());
+    waiting[0].write_u8(9).await.unwrap();
+    assert!(timeout(QUIET, client.read_u8()).await.is_err());
+    world.open();
+    let seen = timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(seen.kind(), ErrorKind::ConnectionReset);
+    let (mut job_again, _) = timeout(PATIENCE, new.accept()).await.unwrap().unwrap();
+    assert_eq!(timeout(PATIENCE, job_again.read_u8()).await.unwrap().unwrap(), 9);
+    drop(job);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn requests_under_way_end_and_idle_connections_stay() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    let (mut idle, mut unanswered, mut half) =
+        (Wire::connect(port).await, Wire::connect(port).await, Wire::connect(port).await);
+    let mut jobs = Vec::new();
+    for (client, answer) in [
+        (&mut idle, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold"),
+        (&mut unanswered, ""),
+        (&mut half, "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nhalf"),
+    ] {
+        client.send(GET).await;
+        let mut job = Wire(BufReader::new(timeout(PATIENCE, old.accept()).await.unwrap().unwrap().0));
+        job.head().await;
+        job.send(answer).await;
+        jobs.push(job);
+    }
+    assert_eq!(idle.receive().await.body, "old");
+    assert!(half.head().await.starts_with("HTTP/1.1 200"));
+    let mut got = [0; 4];
+    timeout(PATIENCE, half.0.read_exact(&mut got)).await.unwrap().unwrap();
+
+    let new = world.job(|_| async { text("new") }).await;
+    recover(&mut world, new.address, held());
+    drop(jobs);
+    assert!(unanswered.is_quiet().await && half.is_quiet().await && idle.is_quiet().await);
+    let mut waiting = Wire::connect(port).await;
+    waiting.send(GET).await;
+    world.open();
+    assert_eq!((unanswered.rest().await, half.rest().await), (Vec::new(), Vec::new()));
+    assert_eq!(waiting.receive().await.body, "new");
+    assert_eq!(idle.ask(GET).await.body, "new");
+    assert_eq!(new.requests(), 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn on_http_2_the_request_under_way_ends_and_the_connection_stays() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    world.lifecycle.tasks().spawn("client", connection);
+    let request = || Request::get("http://example/").body(Empty::<Bytes>::new()).unwrap();
+    let under_way = sender.send_request(request());
+    let accept = async {
+        let mut job = Wire(BufReader::new(old.accept().await.unwrap().0));
+        job.head().await;
+        job
+    };
+    let mut under_way = std::pin::pin!(under_way);
+    let job = tokio::select! {
+        _ = under_way.as_mut() => panic!("an answer that nobody gave"),
+        job = timeout(PATIENCE, accept) => job.unwrap(),
+    };
+    let new = world.job(|_| async { text("new") }).await;
+    recover(&mut world, new.address, held());
+    drop(job);
+    assert!(timeout(QUIET, under_way.as_mut()).await.is_err());
+    world.open();
+    assert!(timeout(PATIENCE, under_way).await.unwrap().is_err());
+    let answer = timeout(PATIENCE, sender.send_request(request())).await.unwrap().unwrap();
+    assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "new");
+    drop(sender);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_job_that_breaks_a_connection_while_it_is_away_breaks_it_when_it_is_back() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    client.write_u8(1).await.unwrap();
+    assert_eq!(timeout(PATIENCE, job.read_u8()).await.unwrap().unwrap(), 1);
+    world.hold();
+    socket2::SockRef::from(&job).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+    drop(job);
+    assert!(timeout(QUIET, client.read_u8()).await.is_err());
+    world.open();
+    let seen = timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap_err();
+    assert_eq!(seen.kind(), ErrorKind::ConnectionReset);
+    world.stop().await;
+}

@@ -1,0 +1,181 @@
+//! One process of a gateway takes over from another, as far as that is seen without OpCenter and without an agent.
+
+mod world;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use mooring_api::watch::Flow;
+use mooring_gateway::handover::{self, Taken};
+use mooring_gateway::seat::Seat;
+use mooring_gateway::state::Gateway;
+use mooring_gateway::{Config, Start, cache};
+use mooring_ops::Lifecycle;
+use mooring_types::gateway::Protocol;
+use tokio::time::timeout;
+use world::{GET, Job, PATIENCE, Wire, World, text};
+
+/// A gateway with a job that greets, and a door for a successor.
+async fn serving(state: &Path) -> (World, Job, SocketAddr) {
+    let mut world = World::new();
+    let job = world.job(|_| async { text("hello") }).await;
+    let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
+    let door = handover::open_door(state, world.gateway.seat().incarnation).unwrap();
+    let (gateway, stop) = (world.gateway.clone(), world.lifecycle.soft().clone());
+    world.lifecycle.tasks().spawn("door", async move {
+        tokio::select! {
+            () = handover::attend(&gateway, door) => {}
+            () = stop.cancelled() => {}
+        }
+    });
+    (world, job, port)
+}
+
+async fn take(state: &Path) -> Taken {
+    let state = state.to_owned();
+    tokio::task::spawn_blocking(move || handover::take(&state)).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_to_its_end() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut world, _job, port) = serving(state.path()).await;
+    let (mut asking, mut idle) = (Wire::connect(port).await, Wire::connect(port).await);
+    for client in [&mut asking, &mut idle] {
+        assert_eq!(client.ask(GET).await.status(), 200);
+    }
+
+    let (slice, sockets, predecessor) = take(state.path()).await.into_parts();
+    assert_eq!(slice, Some(world.slice.clone()));
+    assert_eq!(sockets.keys().collect::<Vec<_>>(), [&port]);
+    assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
+
+    let (tasks, stop) = (world.lifecycle.tasks().clone(), world.lifecycle.soft().clone());
+    let successor = Gateway::new(tasks, stop).seated(Seat::new(2, None, sockets));
+    successor.apply(world.slice.clone());
+    tokio::task::spawn_blocking(move || Taken::serve(&predecessor)).await.unwrap().unwrap();
+    assert!(world.gateway.seat().is_retired());
+    let mut newcomer = Wire::connect(port).await;
+    assert_eq!(newcomer.ask(GET).await.status(), 200);
+    assert_eq!(successor.observe().connections[0].clients.len(), 1);
+    assert_eq!(world.clients(), 2);
+
+    // A retired process obeys for the clients that it has, and opens no port.
+    world.hold();
+    asking.send(GET).await;
+    assert!(asking.is_quiet().await);
+    world.open();
+    let last = asking.receive().await;
+    assert_eq!((last.status(), last.header("connection")), (200, Some("close")));
+    assert!(asking.rest().await.is_empty());
+    let late = world.job(|_| async { text("late") }).await;
+    world.connect(late.address, Protocol::Http, Flow::Open).await;
+    assert_eq!(world.gateway.observe().connections.len(), 1);
+    assert!(timeout(Duration::from_millis(100), world.gateway.seat().done()).await.is_err());
+    drop(idle);
+    timeout(PATIENCE, world.gateway.seat().done()).await.expect("the process has nothing left to do");
+    successor.close();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_that_fails_leaves_everything_as_it_was() {
+    let state = tempfile::tempdir().unwrap();
+    let (mut world, _job, port) = serving(state.path()).await;
+    for _ in 0..2 {
+        let taken = take(state.path()).await;
+        // What is connected meanwhile would be missing from what was handed over.
+        let late = world.job(|_| async { text("late") }).await;
+        let late = world.connect(late.address, Protocol::Http, Flow::Open).await;
+        assert!(tokio::net::TcpStream::connect(late).await.is_err());
+        drop(taken);
+        world.until(|world| world.gateway.seat().may_listen()).await;
+        world.until(|world| world.gateway.observe().connections.len() == world.slice.connections.len()).await;
+        for port in [port, late] {
+            assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
+        }
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_successor_that_nobody_answers_does_not_start() {
+    let state = tempfile::tempdir().unwrap();
+    assert!(handover::take(state.path()).is_err());
+    let world = World::new();
+    let lifecycle = Lifecycle::new();
+    let config = Config { start: Start::TakeOver, ..config(&world, state.path()) };
+    assert!(timeout(PATIENCE, mooring_gateway::run(config, lifecycle)).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_process_says_how_it_is() {
+    let state = tempfile::tempdir().unwrap();
+    let mut world = World::new();
+    let job = world.job(|_| async { text("hello") }).await;
+    let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
+    // The process that is observed has the port.
+    let slice = std::mem::take(&mut world.slice.connections);
+    world.apply();
+    world.slice.connections = slice;
+
+    let (lifecycle, admin) = start(&world, state.path()).await;
+    let get = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    assert_eq!(Wire::connect(admin).await.ask(get("/healthz")).await.status(), 200);
+    assert_eq!(Wire::connect(admin).await.ask(get("/readyz")).await.status(), 503);
+    lifecycle.stop();
+    timeout(PATIENCE, lifecycle.tasks().ended()).await.unwrap();
+
+    cache::save(state.path(), &world.slice).unwrap();
+    let (lifecycle, admin) = start(&world, state.path()).await;
+    assert_eq!(Wire::connect(admin).await.ask(get("/readyz")).await.status(), 200);
+    let mut client = Wire::connect(port).await;
+    assert_eq!(client.ask(GET).await.status(), 200);
+    let metrics = Wire::connect(admin).await.ask(get("/metrics")).await.body;
+    let labels = format!("{{gateway=\"{}\",job=\"{}\"", world.slice.gateway, world.slice.connections[0].job);
+    for line in [
+        format!("mooring_connections{labels}}} 1"),
+        format!("mooring_connections_total{labels}}} 1"),
+        format!("mooring_requests_total{labels},class=\"2xx\"}} 1"),
+        format!("mooring_listeners_failing{{gateway=\"{}\"}} 0", world.slice.gateway),
+    ] {
+        assert!(metrics.lines().any(|known| known == line), "{line} is not in\n{metrics}");
+    }
+    let bytes_out = format!("mooring_bytes_out_total{labels}}} ");
+    let bytes_out = metrics.lines().find_map(|line| line.strip_prefix(&bytes_out)).map(|count| count.parse::<u64>());
+    assert!(bytes_out.is_some_and(|count| count.unwrap() > 0), "{metrics}");
+    lifecycle.stop();
+    timeout(PATIENCE, lifecycle.tasks().ended()).await.unwrap();
+    world.stop().await;
+}
+
+fn config(world: &World, state: &Path) -> Config {
+    Config {
+        // Nothing listens on port 1 of loopback.
+        opcenter: "http://127.0.0.1:1".into(),
+        gateway: world.slice.gateway.clone(),
+        token: "token".into(),
+        state_dir: state.into(),
+        start: Start::Alone,
+        admin: (Ipv4Addr::LOCALHOST, 0).into(),
+    }
+}
+
+/// Starts a process, and gives back where it answers about itself.
+async fn start(world: &World, state: &Path) -> (Lifecycle, SocketAddr) {
+    let address = state.join("admin-address");
+    let _ = std::fs::remove_file(&address);
+    let lifecycle = Lifecycle::new();
+    lifecycle.tasks().spawn("gateway", mooring_gateway::run(config(world, state), lifecycle.clone()));
+    let said = async {
+        loop {
+            match std::fs::read_to_string(&address) {
+                Ok(said) => return said.trim().parse().unwrap(),
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let admin = timeout(PATIENCE, said).await.unwrap();
+    (lifecycle, admin)
+}

@@ -1,0 +1,300 @@
+//! What a client sees while its job is away.
+
+mod world;
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::header::{CONNECTION, UPGRADE};
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use mooring_api::watch::Flow;
+use mooring_types::MigrationId;
+use mooring_types::gateway::Protocol;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::Role;
+use world::{Body, GET, Job, PATIENCE, Wire, World, held, server, text};
+
+const PAGE: &str =
+    "GET /lab HTTP/1.1\r\nHost: example\r\nAccept: text/html,*/*;q=0.8\r\nSec-Fetch-Mode: navigate\r\n\r\n";
+
+/// Answers with the length of what it got.
+async fn count(request: Request<Incoming>) -> Response<Body> {
+    let body = request.into_body().collect().await.map(|body| body.to_bytes().len());
+    text(format!("got {}", body.unwrap_or_default()))
+}
+
+async fn counting(flow: Flow) -> (World, Job, SocketAddr) {
+    let mut world = World::new();
+    let job = world.job(count).await;
+    let port = world.connect(job.address, Protocol::Auto, flow).await;
+    (world, job, port)
+}
+
+#[tokio::test]
+async fn a_new_request_waits_and_goes_on_at_once() {
+    let (mut world, job, port) = counting(held()).await;
+    let (mut fresh, mut with_body) = (Wire::connect(port).await, Wire::connect(port).await);
+    fresh.send(GET).await;
+    with_body.send("POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 5\r\n\r\nhello").await;
+    assert!(fresh.is_quiet().await && with_body.is_quiet().await);
+    assert_eq!((job.accepted(), job.requests()), (0, 0));
+    let opened = Instant::now();
+    world.open();
+    assert_eq!(fresh.receive().await.body, "got 0");
+    assert_eq!(with_body.receive().await.body, "got 5");
+    assert!(opened.elapsed() < Duration::from_millis(250), "nothing polls: {:?}", opened.elapsed());
+
+    // So does one on a connection that has had requests before.
+    world.hold();
+    fresh.send(GET).await;
+    assert!(fresh.is_quiet().await);
+    assert_eq!(job.requests(), 2);
+    world.open();
+    assert_eq!(fresh.receive().await.body, "got 0");
+    assert_eq!(job.accepted(), 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_has_waited_for_long_enough_is_told_to_come_later() {
+    let (mut world, job, port) = counting(held()).await;
+    world.change(|connection| connection.patience.hold_seconds = 1);
+    let mut client = Wire::connect(port).await;
+    let started = Instant::now();
+    let answer = client.ask(GET).await;
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("5")));
+    assert!(answer.body.contains("job") && answer.body.len() < 200, "{answer:?}");
+    assert_eq!(job.requests(), 0);
+    // The connection is still good.
+    world.open();
+    assert_eq!(client.ask(GET).await.body, "got 0");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
+    let (mut world, job, port) = counting(held()).await;
+    world.change(|connection| connection.patience.held_max = 2);
+    let post = "POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 100000\r\n\r\nbegin";
+    // One whose body is not here yet, and one without.
+    for (leaves, first) in [(0, post), (1, GET)] {
+        let mut waiting = vec![Wire::connect(port).await, Wire::connect(port).await];
+        waiting[0].send(if leaves == 0 { first } else { GET }).await;
+        waiting[1].send(if leaves == 1 { first } else { GET }).await;
+        assert!(waiting[0].is_quiet().await && waiting[1].is_quiet().await);
+        let mut third = Wire::connect(port).await;
+        let refused = third.ask(GET).await;
+        assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")));
+        drop(waiting.remove(leaves));
+        // Its place and its socket are free, though its job has been away the whole time.
+        world.until(|world| world.clients() == 2).await;
+        third.send(GET).await;
+        assert!(third.is_quiet().await);
+        world.open();
+        assert_eq!(third.receive().await.body, "got 0");
+        assert_eq!(waiting[0].receive().await.body, "got 0");
+        world.hold();
+        drop((third, waiting));
+        world.until(|world| world.clients() == 0).await;
+    }
+    assert_eq!(job.requests(), 4);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn polls_that_give_up_do_not_pile_up() {
+    let (world, job, port) = counting(held()).await;
+    for _ in 0..200 {
+        let mut polls = Vec::new();
+        for path in ["api/kernels", "api/sessions", "api/terminals"] {
+            let mut poll = Wire::connect(port).await;
+            poll.send(format!("GET /{path} HTTP/1.1\r\nHost: example\r\n\r\n")).await;
+            polls.push(poll);
+        }
+    }
+    world.until(|world| world.clients() == 0).await;
+    assert_eq!(job.accepted(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_browser_gets_a_page_that_continues_by_itself() {
+    let (mut world, job, port) = counting(held()).await;
+    world.change(|connection| {
+        connection.patience.page_seconds = 1;
+        connection.job_status = mooring_types::job::JobStatus::Floating;
+    });
+    let mut browser = Wire::connect(port).await;
+    let answer = browser.ask(PAGE).await;
+    assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("2")));
+    assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
+    for part in [
+        "<html lang=\"en\">",
+        "<title>",
+        "<main>",
+        "role=\"status\"",
+        "http-equiv=\"refresh\" content=\"2\"",
+        "Floating",
+    ] {
+        assert!(answer.body.contains(part), "{part} is missing in {}", answer.body);
+    }
+    assert!(!answer.body.contains("<script") && !answer.body.contains("src="), "{}", answer.body);
+    // What a script asks for waits on.
+    let mut script = Wire::connect(port).await;
+    script.send("GET /api HTTP/1.1\r\nHost: example\r\nAccept: text/html\r\nSec-Fetch-Mode: cors\r\n\r\n").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(script.is_quiet().await);
+    // The page loads itself again, and is held for a moment: the job is back meanwhile.
+    browser.send(PAGE).await;
+    assert!(browser.is_quiet().await);
+    world.open();
+    assert_eq!(browser.receive().await.body, "got 0");
+    assert_eq!(script.receive().await.body, "got 0");
+    assert_eq!(job.requests(), 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_kept() {
+    let mut world = World::new();
+    let (pieces, taken) = mpsc::channel::<Bytes>(1);
+    let taken = std::sync::Mutex::new(Some(taken));
+    let job = world
+        .job(move |request| {
+            let taken = taken.lock().expect("no panic").take();
+            async move {
+                let Some(mut taken) = taken else { return count(request).await };
+                let body = async_pieces(move || {
+                    let piece = taken.try_recv();
+                    piece.map_err(|error| error == mpsc::error::TryRecvError::Disconnected)
+                });
+                Response::new(body)
+            }
+        })
+        .await;
+    let port = world.connect(job.address, Protocol::Auto, Flow::Open).await;
+    let mut download = Wire::connect(port).await;
+    download.send(GET).await;
+    assert!(download.head().await.starts_with("HTTP/1.1 200"));
+    let mut upload = Wire::connect(port).await;
+    upload.send("POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 10\r\n\r\nhello").await;
+    world.until(|_| job.requests() == 2).await;
+
+    world.hold();
+    upload.send("world").await;
+    assert!(upload.is_quiet().await && download.is_quiet().await);
+    world.open();
+    assert_eq!(upload.receive().await.body, "got 10");
+    pieces.send(Bytes::from_static(b"the rest")).await.unwrap();
+    drop(pieces);
+    let mut rest = String::new();
+    while !rest.ends_with("0\r\n\r\n") {
+        use tokio::io::AsyncReadExt;
+        rest.push(timeout(PATIENCE, download.0.read_u8()).await.unwrap().unwrap().into());
+    }
+    assert_eq!(rest, "8\r\nthe rest\r\n0\r\n\r\n");
+    world.stop().await;
+}
+
+/// A body of what `next` gives; `Err(true)` is its end, `Err(false)` is nothing yet.
+fn async_pieces(mut next: impl FnMut() -> Result<Bytes, bool> + Send + Sync + 'static) -> Body {
+    let stream = futures_util::stream::poll_fn(move |context| match next() {
+        Ok(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece)))),
+        Err(true) => std::task::Poll::Ready(None),
+        Err(false) => {
+            // The job of a test may look again and again.
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }
+    });
+    BodyExt::boxed(StreamBody::new(stream))
+}
+
+#[tokio::test]
+async fn a_port_that_refuses_is_waited_for() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    drop(listener);
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    world.change(|connection| connection.patience.page_seconds = 1);
+    assert_eq!(Wire::connect(port).await.ask(PAGE).await.status(), 503);
+    let mut client = Wire::connect(port).await;
+    client.send(GET).await;
+    assert!(client.is_quiet().await);
+    let listener = TcpListener::bind(target).await.unwrap();
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut job = Wire(tokio::io::BufReader::new(stream));
+    assert!(job.head().await.starts_with("GET / HTTP/1.1"));
+    job.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+    assert_eq!(client.receive().await.status(), 204);
+    world.stop().await;
+}
+
+/// Takes WebSockets and says everything back.
+async fn echo(mut request: Request<Incoming>, tasks: mooring_ops::Tasks) -> Response<Body> {
+    let key = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
+    let upgrade = hyper::upgrade::on(&mut request);
+    tasks.spawn("echo", async move {
+        let io = TokioIo::new(upgrade.await.expect("an upgrade"));
+        let mut socket = WebSocketStream::from_raw_socket(io, Role::Server, None).await;
+        while let Some(Ok(message)) = socket.next().await {
+            if message.is_text() && socket.send(message).await.is_err() {
+                break;
+            }
+        }
+    });
+    let mut response = text("");
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    response.headers_mut().insert(CONNECTION, "Upgrade".parse().expect("a value"));
+    response.headers_mut().insert(UPGRADE, "websocket".parse().expect("a value"));
+    response.headers_mut().insert("sec-websocket-accept", key.parse().expect("a value"));
+    response
+}
+
+#[tokio::test]
+async fn a_websocket_stays_open_and_nothing_is_lost() {
+    let mut world = World::new();
+    let tasks = world.lifecycle.tasks().clone();
+    let job = world.job(move |request| echo(request, tasks.clone())).await;
+    let port = world.connect(job.address, Protocol::Auto, Flow::Open).await;
+    let (mut client, _) =
+        timeout(PATIENCE, tokio_tungstenite::connect_async(format!("ws://{port}/api/kernels/1/channels")))
+            .await
+            .unwrap()
+            .unwrap();
+    for round in 0..50 {
+        client.send(Message::text(format!("before {round}"))).await.unwrap();
+        let migration = MigrationId::random(&mut rand::rng());
+        world.change(|connection| connection.flow = Flow::Held { quiesce: Some(migration) });
+        client.send(Message::text(format!("during {round}"))).await.unwrap();
+        world.until(|world| !world.gateway.observe().quiesced.is_empty()).await;
+        assert_eq!(world.gateway.observe().quiesced[0].unacknowledged, 0);
+        world.open();
+        for expected in ["before", "during"] {
+            let message = timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap();
+            assert_eq!(message.into_text().unwrap().as_str(), format!("{expected} {round}"));
+        }
+    }
+    assert_eq!(job.accepted(), 1);
+    // A new one waits, and is connected when the job is back.
+    world.hold();
+    let url = format!("ws://{port}/again");
+    let mut opening = Box::pin(tokio_tungstenite::connect_async(url));
+    assert!(timeout(world::QUIET, &mut opening).await.is_err());
+    world.open();
+    timeout(PATIENCE, opening).await.unwrap().unwrap();
+    drop(client);
+    world.stop().await;
+}

@@ -1,0 +1,337 @@
+//! HTTP through the gateway: what a job gets of a request, and a client of an answer.
+
+mod world;
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Frame, Incoming};
+use hyper::header::HeaderMap;
+use hyper::{Request, Response, Version};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use mooring_api::watch::Flow;
+use mooring_types::gateway::Protocol;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use world::{Body, GET, Job, PATIENCE, Wire, World, server, text};
+
+/// Says what it got: the request line, the headers and the length of the body with its trailers.
+async fn mirror(request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let mut said = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);
+    said.push_str(&lines(&parts.headers));
+    let (mut body, mut length, mut trailers) = (body, 0, HeaderMap::new());
+    while let Some(frame) = body.frame().await {
+        match frame.map(Frame::into_data) {
+            Ok(Ok(data)) => length += data.len(),
+            Ok(Err(frame)) => trailers = frame.into_trailers().unwrap_or_default(),
+            Err(_) => break,
+        }
+    }
+    said.push_str(&format!("body {length}\n{}", lines(&trailers)));
+    text(said)
+}
+
+fn lines(headers: &HeaderMap) -> String {
+    headers.iter().map(|(name, value)| format!("{name}: {}\n", value.to_str().unwrap_or("?"))).collect()
+}
+
+async fn mirrored(protocol: Protocol) -> (World, Job, SocketAddr) {
+    let mut world = World::new();
+    let job = world.job(mirror).await;
+    let port = world.connect(job.address, protocol, Flow::Open).await;
+    (world, job, port)
+}
+
+#[tokio::test]
+async fn requests_of_a_client_share_a_connection_to_the_job() {
+    let (world, job, port) = mirrored(Protocol::Auto).await;
+    let mut client = Wire::connect(port).await;
+    for round in 0..50 {
+        let answer = client.ask(format!("GET /{round} HTTP/1.1\r\nHost: example\r\n\r\n")).await;
+        assert_eq!(answer.status(), 200);
+        assert!(answer.body.starts_with(&format!("GET /{round} HTTP/1.1\n")), "{answer:?}");
+    }
+    assert_eq!((job.accepted(), job.requests()), (1, 50));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_the_client_is_the_gateway_says_and_not_the_client() {
+    let (world, _job, port) = mirrored(Protocol::Http).await;
+    let mut client = Wire::connect(port).await;
+    let answer = client
+        .ask(
+            "GET /path?q=1 HTTP/1.1\r\nHost: lab.example:8888\r\nX-Forwarded-For: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n\
+             X-Forwarded-Prefix: /evil\r\nForwarded: for=6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Scheme: https\r\n\
+             Connection: keep-alive, X-Secret\r\nX-Secret: 1\r\nKeep-Alive: timeout=5\r\nProxy-Connection: keep-alive\r\n\
+             TE: gzip\r\nCookie: a=b\r\n\r\n",
+        )
+        .await;
+    let mut got: Vec<&str> = answer.body.lines().collect();
+    got.sort_unstable();
+    let port_line = format!("x-forwarded-port: {}", port.port());
+    let mut expected = [
+        "GET /path?q=1 HTTP/1.1",
+        "body 0",
+        "cookie: a=b",
+        "host: lab.example:8888",
+        "forwarded: for=127.0.0.1;proto=http;host=\"lab.example:8888\"",
+        "x-forwarded-for: 127.0.0.1",
+        "x-forwarded-host: lab.example:8888",
+        "x-forwarded-proto: http",
+        "x-real-ip: 127.0.0.1",
+        &port_line,
+    ];
+    expected.sort_unstable();
+    assert_eq!(got, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_concerns_the_jobs_connection_alone_does_not_reach_the_client() {
+    let mut world = World::new();
+    let job = world
+        .job(|_| async {
+            let mut response = text("answer");
+            for (name, value) in
+                [("connection", "close, x-hop"), ("x-hop", "1"), ("keep-alive", "timeout=1"), ("x-end", "1")]
+            {
+                response.headers_mut().insert(name, value.parse().expect("a value"));
+            }
+            response
+        })
+        .await;
+    let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
+    let mut client = Wire::connect(port).await;
+    for _ in 0..3 {
+        let answer = client.ask(GET).await;
+        assert_eq!((answer.status(), answer.body.as_str(), answer.header("x-end")), (200, "answer", Some("1")));
+        for name in ["connection", "x-hop", "keep-alive"] {
+            assert_eq!(answer.header(name), None);
+        }
+    }
+    // The job closed each of its connections; the client kept its own.
+    assert_eq!(job.accepted(), 3);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_finds_its_old_connection_closed_goes_over_a_new_one() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    let mut client = Wire::connect(port).await;
+    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    for _ in 0..20 {
+        client.send(GET).await;
+        let mut job = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0;
+        let mut head = [0; 16];
+        job.read_exact(&mut head).await.unwrap();
+        job.write_all(answer).await.unwrap();
+        assert_eq!(client.receive().await.body, "ok");
+        // Closed without a word, as servers do with idle connections.
+        drop(job);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn trailers_go_through_in_both_directions() {
+    let mut world = World::new();
+    let job = world
+        .job(|request| async {
+            let mut response = Response::new(request.into_body().boxed());
+            response.headers_mut().insert("trailer", "x-sum".parse().expect("a value"));
+            response
+        })
+        .await;
+    let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
+    let mut client = Wire::connect(port).await;
+    client
+        .send(
+            "POST / HTTP/1.1\r\nHost: example\r\nTE: trailers\r\nConnection: TE\r\nTrailer: X-Sum\r\n\
+             Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX-Sum: 42\r\n\r\n",
+        )
+        .await;
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.to_lowercase().contains("transfer-encoding: chunked"), "{head}");
+    let mut body = String::new();
+    while !body.ends_with("\r\n\r\n") {
+        body.push(timeout(PATIENCE, client.0.read_u8()).await.unwrap().unwrap().into());
+    }
+    assert_eq!(body.to_lowercase(), "5\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_asks_first_is_told_to_continue() {
+    let (world, _job, port) = mirrored(Protocol::Auto).await;
+    let mut client = Wire::connect(port).await;
+    client.send("PUT /x HTTP/1.1\r\nHost: example\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
+    assert!(client.head().await.starts_with("HTTP/1.1 100"));
+    let answer = client.ask("hello").await;
+    assert!(answer.status() == 200 && answer.body.contains("body 5"), "{answer:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn http_2_from_the_first_byte_is_forwarded_as_http_1() {
+    let (world, job, port) = mirrored(Protocol::Auto).await;
+    let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
+    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    world.lifecycle.tasks().spawn("client", connection);
+    let ask = |round: usize| {
+        let mut sender = sender.clone();
+        async move {
+            let request = Request::get(format!("http://lab.example/{round}"))
+                .header("cookie", "a=1")
+                .header("cookie", "b=2")
+                .body(Empty::<Bytes>::new())
+                .unwrap();
+            let answer = sender.send_request(request).await.unwrap();
+            assert_eq!((answer.status().as_u16(), answer.version()), (200, Version::HTTP_2));
+            String::from_utf8(answer.into_body().collect().await.unwrap().to_bytes().into()).unwrap()
+        }
+    };
+    let answers = timeout(PATIENCE, futures_util::future::join_all((0..60).map(ask))).await.unwrap();
+    for (round, answer) in answers.iter().enumerate() {
+        assert!(answer.starts_with(&format!("GET /{round} HTTP/1.1\n")), "{answer}");
+        assert!(answer.contains("host: lab.example\n") && answer.contains("cookie: a=1; b=2\n"), "{answer}");
+    }
+    assert_eq!(job.requests(), 60);
+    drop(sender);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_could_smuggle_a_request_is_refused_and_the_connection_closed() {
+    let (world, job, port) = mirrored(Protocol::Http).await;
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: example\r\n\r\n";
+    for (headers, status) in [
+        ("Host: a\r\nContent-Length: 5\r\nContent-Length: 6", 400),
+        ("Host: a\r\nContent-Length: 5\r\nContent-Length: 5", 400),
+        ("Host: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked", 400),
+        ("Host: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5", 400),
+        ("Host: a\r\nContent-Length: +5", 400),
+        ("Host: a\r\nTransfer-Encoding: chunked, identity", 400),
+        ("Host: a\r\nTransfer-Encoding: gzip, chunked", 501),
+        ("Host: a\r\nHost: b", 400),
+        ("Host: a\r\nContent-Length : 5", 400),
+        ("X-No-Host: a", 400),
+    ] {
+        let mut client = Wire::connect(port).await;
+        let answer = client.ask(format!("POST / HTTP/1.1\r\n{headers}\r\n\r\n0\r\n\r\n{smuggled}")).await;
+        assert_eq!(answer.status(), status, "{headers}: {answer:?}");
+        assert_eq!(client.rest().await, b"", "{headers}");
+    }
+    assert_eq!(job.requests(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_has_limits() {
+    let (world, job, port) = mirrored(Protocol::Auto).await;
+    let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
+    for (request, status) in [
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), [414, 431]),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(70_000)), [431, 431]),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), [431, 431]),
+    ] {
+        let mut client = Wire::connect(port).await;
+        let answer = client.ask(request).await;
+        assert!(status.contains(&answer.status()), "{answer:?}");
+        client.rest().await;
+    }
+    // A long path that is within them goes through.
+    let mut client = Wire::connect(port).await;
+    let answer = client.ask(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000))).await;
+    assert_eq!((answer.status(), job.requests()), (200, 1));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_http_port_answers_garbage_with_400_and_serves_on() {
+    let (world, _job, port) = mirrored(Protocol::Http).await;
+    // As many as PROPTEST_CASES says; each is a connection.
+    let mut runner = TestRunner::default();
+    let noise = prop::collection::vec(any::<u8>(), 1..600);
+    let almost = "(GET|POST|[A-Z]{1,9}) [/ -~]{0,30} HTTP/1.1\r\n([ -~]{0,20}:[ -~]{0,20}\r\n){0,5}\r\n[ -~]{0,40}";
+    let strategy = prop_oneof![noise, almost.prop_map(String::into_bytes)];
+    for _ in 0..runner.config().cases {
+        let bytes = strategy.new_tree(&mut runner).unwrap().current();
+        let mut client = TcpStream::connect(port).await.unwrap();
+        client.write_all(&bytes).await.unwrap();
+        client.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let ended = timeout(PATIENCE, client.read_to_end(&mut answer)).await.expect("the connection is closed");
+        assert!(ended.is_ok() || answer.is_empty());
+        let text = String::from_utf8_lossy(&answer);
+        let expected = ["HTTP/1.1 2", "HTTP/1.1 4", "HTTP/1.0 2", "HTTP/1.0 4", "HTTP/1.1 501"];
+        assert!(text.is_empty() || expected.iter().any(|start| text.starts_with(start)), "{bytes:?}: {text}");
+    }
+    let mut client = Wire::connect(port).await;
+    let answer = client.ask("\x16\x03\x01\x02 no http at all\r\n\r\n").await;
+    assert_eq!((answer.status(), client.rest().await.len()), (400, 0));
+    assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn auto_takes_for_bytes_what_is_no_http() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    for first in [&b"SSH-2.0-client\r\n"[..], b"GET", b"\x00\x01\x02", b"PING\r\n"] {
+        let mut client = TcpStream::connect(port).await.unwrap();
+        client.write_all(first).await.unwrap();
+        let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let mut got = vec![0; first.len()];
+        timeout(PATIENCE, job.read_exact(&mut got)).await.unwrap().unwrap();
+        assert_eq!(got, first);
+        job.write_all(b"answer").await.unwrap();
+        let mut got = [0; 6];
+        timeout(PATIENCE, client.read_exact(&mut got)).await.unwrap().unwrap();
+        assert_eq!(&got, b"answer");
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn auto_lets_a_server_speak_first() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    job.write_all(b"220 ready\r\n").await.unwrap();
+    let mut got = [0; 11];
+    timeout(PATIENCE, client.read_exact(&mut got)).await.unwrap().unwrap();
+    assert_eq!(&got, b"220 ready\r\n");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn auto_sees_http_on_a_connection_that_was_silent_at_first() {
+    let (world, job, port) = mirrored(Protocol::Auto).await;
+    let mut client = Wire::connect(port).await;
+    // As browsers do that connect before they need to; the job is asked meanwhile.
+    world.until(|_| job.accepted() == 1).await;
+    let answer = client.ask(GET).await;
+    assert!(answer.body.contains("x-forwarded-for: 127.0.0.1"), "{answer:?}");
+    assert_eq!(job.accepted(), 1);
+    // A request line that comes in pieces is one as well.
+    let mut client = Wire::connect(port).await;
+    client.send("GE").await;
+    tokio::task::yield_now().await;
+    client.send("T / HTTP/1").await;
+    tokio::task::yield_now().await;
+    let answer = client.ask(".1\r\nHost: example\r\n\r\n").await;
+    assert!(answer.body.contains("x-forwarded-for: 127.0.0.1"), "{answer:?}");
+    world.stop().await;
+}

@@ -1,0 +1,119 @@
+//! Who is let in, and who is not any more.
+
+mod world;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use mooring_api::watch::Flow;
+use mooring_types::gateway::Protocol;
+use mooring_types::security::InboundRule;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use world::{PATIENCE, QUIET, World, server};
+
+fn rules(texts: &[&str]) -> Vec<InboundRule> {
+    texts.iter().map(|text| text.parse().expect("a rule")).collect()
+}
+
+async fn connect_from(source: &str, port: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    socket.connect(port).await.unwrap()
+}
+
+async fn is_reset(client: &mut TcpStream) -> bool {
+    let seen = timeout(PATIENCE, client.read_u8()).await.expect("an end in time");
+    seen.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionReset)
+}
+
+#[tokio::test]
+async fn a_client_that_no_rule_allows_is_reset_and_its_job_never_hears_of_it() {
+    for protocol in [Protocol::Tcp, Protocol::Http, Protocol::Auto] {
+        let mut world = World::new();
+        world.slice.rules = rules(&["tcp:*:127.0.0.2/32"]);
+        let (listener, target) = server().await;
+        let port = world.connect(target, protocol, Flow::Open).await;
+        let mut client = connect_from("127.0.0.1", port).await;
+        let _ = client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(is_reset(&mut client).await);
+        assert!(timeout(QUIET, listener.accept()).await.is_err());
+        assert_eq!(world.clients(), 0);
+        let mut allowed = connect_from("127.0.0.2", port).await;
+        allowed.write_all(b"\0").await.unwrap();
+        if protocol != Protocol::Http {
+            timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        }
+        world.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn without_a_rule_nobody_is_let_in() {
+    let mut world = World::new();
+    world.slice.rules.clear();
+    let (_listener, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    assert!(is_reset(&mut TcpStream::connect(port).await.unwrap()).await);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_rule_that_goes_closes_what_it_alone_allowed() {
+    let mut world = World::new();
+    let (first, second, both) = ("tcp:*:127.0.0.1/32", "tcp:*:127.0.0.2/32", "tcp:*:127.0.0.2/31");
+    world.slice.rules = rules(&[first, second, both]);
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    let mut pairs = Vec::new();
+    for source in ["127.0.0.1", "127.0.0.2", "127.0.0.3"] {
+        let client = connect_from(source, port).await;
+        pairs.push((client, timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0));
+    }
+    async fn goes_on((client, job): &mut (TcpStream, TcpStream)) {
+        client.write_u8(7).await.unwrap();
+        assert_eq!(timeout(PATIENCE, job.read_u8()).await.unwrap().unwrap(), 7);
+        job.write_u8(8).await.unwrap();
+        assert_eq!(timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap(), 8);
+    }
+    // Another rule still allows the second.
+    world.slice.rules = rules(&[first, both]);
+    world.apply();
+    for pair in &mut pairs {
+        goes_on(pair).await;
+    }
+    world.slice.rules = rules(&[first]);
+    world.apply();
+    goes_on(&mut pairs[0]).await;
+    for (client, job) in &mut pairs[1..] {
+        assert!(is_reset(client).await);
+        assert!(timeout(PATIENCE, job.read_u8()).await.unwrap().is_err());
+    }
+    world.until(|world| world.clients() == 1).await;
+    // What is allowed again may come again, and the port never closed.
+    world.slice.rules = rules(&[first, second]);
+    world.apply();
+    let client = connect_from("127.0.0.2", port).await;
+    let mut pair = (client, timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0);
+    goes_on(&mut pair).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_shut_out_while_the_job_is_away_reaches_it_when_it_is_back() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    world.hold();
+    world.slice.rules.clear();
+    world.apply();
+    assert!(is_reset(&mut client).await);
+    // Not a segment goes to a job that is away, not even the end.
+    assert!(timeout(Duration::from_millis(300), job.read_u8()).await.is_err());
+    world.open();
+    assert!(timeout(PATIENCE, job.read_u8()).await.unwrap().is_err());
+    world.stop().await;
+}

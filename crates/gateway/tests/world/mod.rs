@@ -1,0 +1,270 @@
+//! A gateway that serves slices, and a job that speaks HTTP, for the tests of its data plane.
+
+#![expect(dead_code, reason = "each test file uses a part of it")]
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
+use mooring_gateway::state::Gateway;
+use mooring_ops::Lifecycle;
+use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::job::JobStatus;
+use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+
+/// Longer than anything takes that happens at all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// For how long nothing has to happen.
+pub(crate) const QUIET: Duration = Duration::from_millis(300);
+
+pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
+type Answered = Pin<Box<dyn Future<Output = Response<Body>> + Send>>;
+
+pub(crate) struct World {
+    pub(crate) lifecycle: Lifecycle,
+    pub(crate) gateway: Gateway,
+    pub(crate) slice: GatewaySlice,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let lifecycle = Lifecycle::new();
+        let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone());
+        let slice = GatewaySlice {
+            sequence: 1,
+            gateway: GatewayId::random(&mut rand::rng()),
+            name: "test".parse().expect("a name"),
+            bind: Ipv4Addr::LOCALHOST.into(),
+            port_range: PortRange::DEFAULT,
+            rules: vec!["tcp:*:127.0.0.0/8".parse().expect("a rule")],
+            connections: Vec::new(),
+        };
+        Self { lifecycle, gateway, slice }
+    }
+
+    /// Connects a job that listens at `target`; gives back where clients connect.
+    pub(crate) async fn connect(&mut self, target: SocketAddr, protocol: Protocol, flow: Flow) -> SocketAddr {
+        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+        self.slice.connections.push(ConnectionDirective {
+            connection: ConnectionId::random(&mut rand::rng()),
+            job: JobId::random(&mut rand::rng()),
+            job_name: "job".parse().expect("a name"),
+            job_status: JobStatus::Executing,
+            gateway_port: Port::new(free.port()).expect("a port"),
+            target: Target::Overlay(target),
+            epoch: 0,
+            protocol,
+            patience: Patience::default(),
+            flow,
+        });
+        self.apply();
+        free
+    }
+
+    /// Changes the first connection.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut ConnectionDirective)) {
+        change(&mut self.slice.connections[0]);
+        self.apply();
+    }
+
+    pub(crate) fn hold(&mut self) {
+        self.change(|connection| {
+            (connection.flow, connection.job_status) = (held(), JobStatus::Floating);
+        });
+    }
+
+    pub(crate) fn open(&mut self) {
+        self.change(|connection| {
+            (connection.flow, connection.job_status) = (Flow::Open, JobStatus::Executing);
+        });
+    }
+
+    pub(crate) fn apply(&mut self) {
+        self.slice.sequence += 1;
+        self.gateway.apply(self.slice.clone());
+    }
+
+    /// How many clients the first connection has.
+    pub(crate) fn clients(&self) -> usize {
+        self.gateway.observe().connections[0].clients.len()
+    }
+
+    /// Waits until what is observed is as it should be.
+    pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
+        let wait = async {
+            while !is_so(self) {
+                // What is no event is looked at again soon.
+                let _ = timeout(Duration::from_millis(5), self.gateway.observed()).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("it becomes so");
+    }
+
+    pub(crate) async fn stop(self) {
+        self.lifecycle.stop();
+        self.gateway.close();
+        timeout(PATIENCE, self.lifecycle.tasks().ended()).await.expect("all tasks end");
+        assert!(!self.lifecycle.tasks().panicked());
+    }
+
+    /// A job that answers requests.
+    pub(crate) async fn job<F, A>(&self, answer: F) -> Job
+    where
+        F: Fn(Request<Incoming>) -> A + Send + Sync + 'static,
+        A: Future<Output = Response<Body>> + Send + 'static,
+    {
+        let (listener, address) = server().await;
+        let answer: Arc<dyn Fn(Request<Incoming>) -> Answered + Send + Sync> =
+            Arc::new(move |request| Box::pin(answer(request)));
+        let (accepted, requests) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let job = Job { address, accepted: accepted.clone(), requests: requests.clone() };
+        let (tasks, stop) = (self.lifecycle.tasks().clone(), self.lifecycle.soft().clone());
+        self.lifecycle.tasks().spawn("job", async move {
+            loop {
+                let stream = tokio::select! {
+                    () = stop.cancelled() => return,
+                    accepted = listener.accept() => accepted.expect("a connection").0,
+                };
+                accepted.fetch_add(1, Ordering::Relaxed);
+                let (answer, requests, stop) = (answer.clone(), requests.clone(), stop.clone());
+                tasks.spawn("job connection", async move {
+                    let service = service_fn(move |request| {
+                        requests.fetch_add(1, Ordering::Relaxed);
+                        let answered = answer(request);
+                        async move { Ok::<_, Infallible>(answered.await) }
+                    });
+                    let serving = hyper::server::conn::http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .with_upgrades();
+                    tokio::select! {
+                        () = stop.cancelled() => {}
+                        _ = serving => {}
+                    }
+                });
+            }
+        });
+        job
+    }
+}
+
+/// A job that speaks HTTP.
+pub(crate) struct Job {
+    pub(crate) address: SocketAddr,
+    accepted: Arc<AtomicUsize>,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Job {
+    /// How many connections it has taken.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many requests it has got.
+    pub(crate) fn requests(&self) -> usize {
+        self.requests.load(Ordering::Relaxed)
+    }
+}
+
+/// A client of HTTP/1.1 that shows what is on the wire.
+pub(crate) struct Wire(pub(crate) BufReader<TcpStream>);
+
+/// An answer as it came.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Received {
+    pub(crate) fn status(&self) -> u16 {
+        self.head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status")
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(':'));
+        lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
+impl Wire {
+    pub(crate) async fn connect(port: SocketAddr) -> Self {
+        Self(BufReader::new(timeout(PATIENCE, TcpStream::connect(port)).await.expect("in time").expect("a connection")))
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.write_all(bytes.as_ref()).await.expect("the client is connected");
+    }
+
+    /// The head of the next answer, without its last empty line.
+    pub(crate) async fn head(&mut self) -> String {
+        let mut head = String::new();
+        loop {
+            let before = head.len();
+            let read =
+                timeout(PATIENCE, self.0.read_line(&mut head)).await.expect("an answer in time").expect("an answer");
+            assert!(read > 0, "the connection ended after {head:?}");
+            if head[before..].trim().is_empty() {
+                return head;
+            }
+        }
+    }
+
+    /// The next answer, whose length is told by `Content-Length`.
+    pub(crate) async fn receive(&mut self) -> Received {
+        let mut received = Received { head: self.head().await, body: String::new() };
+        let length = received.header("content-length").map_or(0, |length| length.parse().expect("a length"));
+        let mut body = vec![0; length];
+        timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("a body in time").expect("a body");
+        received.body = String::from_utf8(body).expect("text");
+        received
+    }
+
+    pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Received {
+        self.send(request).await;
+        self.receive().await
+    }
+
+    /// Whether nothing comes for a while, not even the end.
+    pub(crate) async fn is_quiet(&mut self) -> bool {
+        timeout(QUIET, self.0.read_u8()).await.is_err()
+    }
+
+    /// What comes until the connection ends in whatever way.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("an end in time");
+        rest
+    }
+}
+
+pub(crate) fn held() -> Flow {
+    Flow::Held { quiesce: None }
+}
+
+pub(crate) fn text(text: impl Into<Bytes>) -> Response<Body> {
+    Response::new(Full::new(text.into()).map_err(|never| match never {}).boxed())
+}
+
+pub(crate) async fn server() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    (listener, address)
+}
+
+pub(crate) const GET: &str = "GET / HTTP/1.1\r\nHost: example\r\n\r\n";

@@ -1,0 +1,172 @@
+//! Jobs that somebody else runs: registered and kept up to date by whoever knows.
+
+use std::collections::BTreeSet;
+
+use mooring_api::ErrorCode;
+use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
+use mooring_store::{EventKind, ExternalRow, JobRow, Tx};
+use mooring_types::endpoint::ExternalEndpoint;
+use mooring_types::host::Resources;
+use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
+use mooring_types::{Clock, Generation, JobId, Port};
+
+use super::{connection, find_gateway, find_job, parse};
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+
+const STATUS_HINT: &str =
+    "choose Submitted, Starting, Executing, Floating, Suspended, Resuming, Completed, Cancelled or FailToComplete";
+
+/// Takes in a job that runs elsewhere.
+pub(crate) async fn register(center: &Center, user: &User, request: ExternalRegisterRequest) -> ApiResult<JobId> {
+    let endpoints = endpoints(&request.endpoints)?;
+    if endpoints.is_empty() {
+        return Err(ApiError::invalid("no endpoint").hint("give where the job listens with `--endpoint <host>:<port>`"));
+    }
+    let status = status(&request.status)?.unwrap_or(JobStatus::Executing);
+    let id = JobId::random(&mut rand::rng());
+    let now = center.clock.now();
+    let targets: BTreeSet<Port> = endpoints.iter().map(|endpoint| endpoint.target).collect();
+    let job = JobRow {
+        spec: JobSpec {
+            name: match request.name.as_str() {
+                "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
+                name => parse(name)?,
+            },
+            image: Image::External,
+            command: Vec::new(),
+            env: Default::default(),
+            working_dir: "/".into(),
+            resources: Resources { cpu: 0, mem_gb: 0.0 },
+            publish: targets.iter().map(|port| Publish { host: *port, container: *port }).collect(),
+            access_path: access_path(&request.access_path)?,
+        },
+        id,
+        user_name: user.name.clone(),
+        status: JobStatus::Submitted,
+        status_reason: String::new(),
+        address: None,
+        generation: Generation(0),
+        host: None,
+        host_wanted: String::new(),
+        security_groups: Vec::new(),
+        exit_code: None,
+        submit_time: now,
+        exec_time: None,
+        end_time: None,
+        last_update: now,
+    };
+    let mut tx = center.store.begin().await?;
+    tx.job_insert(&job).await?;
+    tx.external_insert(&ExternalRow { job: job.id.clone(), endpoints, epoch: 0 }).await?;
+    if !request.gateway.is_empty() {
+        let gateway = find_gateway(&mut tx, &request.gateway).await?;
+        connection::insert(&mut tx, &gateway, &job, &request.target_ports).await?;
+    }
+    declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
+    tx.commit().await?;
+    tracing::info!(job = %job.id, user = user.name, "external job {} ({}) is registered", job.id, job.spec.name);
+    center.wake();
+    Ok(job.id)
+}
+
+/// Takes in what has become of it.
+pub(crate) async fn update(center: &Center, user: &User, id: &str, request: ExternalUpdateRequest) -> ApiResult<JobId> {
+    let status = status(&request.status)?;
+    let given = endpoints(&request.endpoints)?;
+    if status.is_none() && given.is_empty() {
+        return Err(ApiError::invalid("nothing to update").hint("give `--endpoint`, `--status` or both"));
+    }
+    let now = center.clock.now();
+    let mut tx = center.store.begin().await?;
+    let job = find_job(&mut tx, user, id).await?;
+    let Some(mut row) = tx.external_list().await?.into_iter().find(|row| row.job == job.id) else {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the job is run by OpCenter itself")
+            .hint("`float job update` is for jobs of `float job register`"));
+    };
+    if job.status.is_final() {
+        return Err(ApiError::new(ErrorCode::WrongStatus, format!("the job is {} already", job.status))
+            .hint("register it again"));
+    }
+    if !given.is_empty() {
+        let endpoints = replaced(&job, &given, !request.endpoints.iter().any(|text| text.contains('=')))?;
+        if endpoints != row.endpoints {
+            row.epoch += 1;
+            let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
+            row.endpoints = endpoints;
+            tx.external_update(&row).await?;
+            tx.event_append(&job.id, EventKind::Note, &format!("listens at {}", all.join(", ")), now).await?;
+        }
+    }
+    if let Some(status) = status {
+        declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
+    }
+    tx.commit().await?;
+    center.wake();
+    Ok(job.id)
+}
+
+async fn declare(
+    tx: &mut Tx,
+    job: &JobRow,
+    status: JobStatus,
+    reason: &str,
+    now: mooring_types::Timestamp,
+) -> ApiResult<()> {
+    if job.status != status {
+        tx.job_status_declare(job, status, reason, now).await?;
+    }
+    Ok(())
+}
+
+/// Each text may hold several, separated by commas.
+fn endpoints(texts: &[String]) -> ApiResult<Vec<ExternalEndpoint>> {
+    let all = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
+    let mut endpoints: Vec<ExternalEndpoint> = Vec::new();
+    for text in all {
+        let endpoint: ExternalEndpoint = parse(text)?;
+        if !endpoints.contains(&endpoint) {
+            endpoints.push(endpoint);
+        }
+    }
+    Ok(endpoints)
+}
+
+/// The target ports stay what they were at the registration, since connections are by them. Where there is one alone, a new endpoint is
+/// meant for it whatever its own port.
+fn replaced(job: &JobRow, given: &[ExternalEndpoint], plain: bool) -> ApiResult<Vec<ExternalEndpoint>> {
+    let targets: Vec<Port> = job.spec.publish.iter().map(|publish| publish.host).collect();
+    if let ([only], true) = (targets.as_slice(), plain) {
+        return Ok(given
+            .iter()
+            .map(|one| ExternalEndpoint { target: *only, endpoint: one.endpoint.clone() })
+            .collect());
+    }
+    if let Some(foreign) = given.iter().find(|one| !targets.contains(&one.target)) {
+        let known: Vec<String> = targets.iter().map(ToString::to_string).collect();
+        return Err(ApiError::invalid(format!("the job was registered without target port {}", foreign.target))
+            .hint(format!("write <targetPort>=<host>:<port>; its target ports are {}", known.join(", "))));
+    }
+    Ok(given.to_vec())
+}
+
+fn status(text: &str) -> ApiResult<Option<JobStatus>> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let status: JobStatus =
+        text.parse().map_err(|_| ApiError::invalid(format!("`{text}` is no status")).hint(STATUS_HINT))?;
+    if status.may_be_declared() {
+        return Ok(Some(status));
+    }
+    Err(ApiError::invalid(format!("the status {status} is not one that can be declared")).hint(STATUS_HINT))
+}
+
+fn access_path(text: &str) -> ApiResult<String> {
+    match text {
+        "" => Ok("/".into()),
+        path if path.starts_with('/') && !path.contains(char::is_control) => Ok(path.to_owned()),
+        other => Err(ApiError::invalid(format!("`{other}` is no path")).hint("an access path starts with `/`")),
+    }
+}

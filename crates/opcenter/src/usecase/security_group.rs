@@ -1,0 +1,160 @@
+//! Security groups: create, change, delete; and the groups that a gateway or a job names.
+//!
+//! Everybody may use a group and see it; who created it and admins change it. `default` is an admin's, and is never deleted.
+
+use mooring_api::ErrorCode;
+use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
+use mooring_store::{GatewayRow, JobRow, SecurityGroupRow, Tx};
+use mooring_types::security::{DEFAULT_GROUP, InboundRule, InvalidGroup, SecurityGroupSpec};
+use mooring_types::{Clock, SecurityGroupId};
+
+use super::{parse, taken};
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+
+/// What to do about a group that can't be found.
+const LIST: &str = "`float securityGroup list` shows the security groups";
+
+/// Creates a security group.
+pub(crate) async fn create(
+    center: &Center,
+    user: &User,
+    request: &SecurityGroupCreateRequest,
+) -> ApiResult<SecurityGroupId> {
+    let spec = SecurityGroupSpec::new(parse(&request.name)?, &request.description).map_err(refused)?;
+    if spec.name.as_str().parse::<SecurityGroupId>().is_ok() {
+        return Err(ApiError::invalid(format!("`{}` is an id and can't be a name", spec.name)));
+    }
+    let spec = spec.changed(&[], &rules(&request.rules)?).map_err(refused)?;
+    let group = SecurityGroupRow {
+        id: SecurityGroupId::random(&mut rand::rng()),
+        spec,
+        user_name: user.name.clone(),
+        create_time: center.clock.now(),
+    };
+    let name = group.spec.name.clone();
+    let mut tx = center.store.begin().await?;
+    tx.security_group_insert(&group).await.map_err(|error| {
+        taken(error, || format!("a security group is named `{name}` already"))
+            .hint("choose another name, or change that group")
+    })?;
+    tx.commit().await?;
+    tracing::info!(group = %group.id, user = user.name, "security group {} ({name}) is created", group.id);
+    Ok(group.id)
+}
+
+/// Adds and removes rules, all or none; gateways and hosts follow at once.
+pub(crate) async fn modify(
+    center: &Center,
+    user: &User,
+    id: &str,
+    request: &SecurityGroupModifyRequest,
+) -> ApiResult<SecurityGroupId> {
+    let (remove, add) = (rules(&request.remove_rules)?, rules(&request.add_rules)?);
+    if remove.is_empty() && add.is_empty() {
+        return Err(ApiError::invalid("no rule is given").hint("write it as tcp:10000-10500:172.31.0.0/16"));
+    }
+    let mut tx = center.store.begin().await?;
+    let group = find_own(&mut tx, user, id).await?;
+    let spec = group.spec.changed(&remove, &add).map_err(refused)?;
+    tx.security_group_update(&group.id, &spec).await?;
+    tx.commit().await?;
+    tracing::info!(group = %group.id, user = user.name, "security group {} ({}) is changed", group.id, spec.name);
+    center.wake();
+    Ok(group.id)
+}
+
+/// Deletes a security group that nobody uses.
+pub(crate) async fn delete(center: &Center, user: &User, id: &str) -> ApiResult<()> {
+    let mut tx = center.store.begin().await?;
+    let SecurityGroupRow { id, spec, .. } = find_own(&mut tx, user, id).await?;
+    let name = &spec.name;
+    if name.as_str() == DEFAULT_GROUP {
+        return Err(ApiError::new(
+            ErrorCode::WrongStatus,
+            format!("security group `{name}` can't be deleted: gateways and jobs that name no group have it"),
+        )
+        .hint("change its rules with `float securityGroup addRule` and `rmRule`"));
+    }
+    let users = users(user, &id, &tx.gateway_list().await?, tx.job_list_live().await?.iter());
+    if !users.is_empty() {
+        return Err(ApiError::new(
+            ErrorCode::WrongStatus,
+            format!("security group `{name}` is in use by {}", users.join(", ")),
+        )
+        .hint("take it from gateways with `float gateway modify --rmSecurityGroup`; a job keeps it to its end"));
+    }
+    tx.security_group_delete(&id).await?;
+    tx.commit().await?;
+    tracing::info!(group = %id, user = user.name, "security group {id} ({name}) is deleted");
+    Ok(())
+}
+
+/// The groups of these ids or names; the default one where there are none.
+pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<SecurityGroupId>> {
+    let default = [DEFAULT_GROUP.to_owned()];
+    let mut found: Vec<SecurityGroupId> = Vec::new();
+    for name in if names.is_empty() { default.as_slice() } else { names } {
+        let SecurityGroupRow { id, spec, .. } = find(tx, name).await?;
+        if found.contains(&id) {
+            return Err(ApiError::invalid(format!("security group `{}` is named twice", spec.name)));
+        }
+        found.push(id);
+    }
+    Ok(found)
+}
+
+/// The security group of that id or name.
+pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<SecurityGroupRow> {
+    let all = tx.security_group_list().await?;
+    let found = all.into_iter().find(|group| group.id.as_str() == id || group.spec.name.as_str() == id);
+    found.ok_or_else(|| ApiError::not_found(format!("no security group `{id}`")).hint(LIST))
+}
+
+async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroupRow> {
+    let group = find(tx, id).await?;
+    if user.may_see(&group.user_name) {
+        return Ok(group);
+    }
+    let owner = &group.user_name;
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("security group `{}` belongs to {owner}", group.spec.name))
+        .hint(format!("ask {owner} or an admin, or create one of your own")))
+}
+
+/// Who has a group: gateways, and jobs that have not ended. Jobs of others are there without their names.
+pub(crate) fn users<'a>(
+    user: &User,
+    group: &SecurityGroupId,
+    gateways: &[GatewayRow],
+    jobs: impl Iterator<Item = &'a JobRow>,
+) -> Vec<String> {
+    let gateways = gateways.iter().filter(|gateway| gateway.spec.security_groups.contains(group));
+    let mut users: Vec<String> = gateways.map(|gateway| format!("gateway {}", gateway.spec.name)).collect();
+    let jobs = jobs.filter(|job| !job.status.is_final() && job.security_groups.contains(group));
+    let (own, others): (Vec<&JobRow>, Vec<&JobRow>) = jobs.partition(|job| user.may_see(&job.user_name));
+    users.extend(own.iter().map(|job| format!("job {} ({})", job.spec.name, job.id)));
+    if !others.is_empty() {
+        users.push(format!("jobs of other users ({})", others.len()));
+    }
+    users
+}
+
+fn rules(texts: &[String]) -> ApiResult<Vec<InboundRule>> {
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+fn refused(error: InvalidGroup) -> ApiError {
+    let code = match error {
+        InvalidGroup::Description | InvalidGroup::TooManyRules => ErrorCode::InvalidArgument,
+        InvalidGroup::HasRule { .. } => ErrorCode::AlreadyExists,
+        InvalidGroup::LacksRule { .. } => ErrorCode::NotFound,
+    };
+    let told = ApiError::new(code, error.to_string());
+    match error {
+        InvalidGroup::Description | InvalidGroup::TooManyRules => told,
+        InvalidGroup::HasRule { .. } | InvalidGroup::LacksRule { .. } => {
+            told.hint("`float securityGroup show` shows its rules")
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! Jobs that somebody else runs.
+
+use mooring_types::JobId;
+use mooring_types::endpoint::ExternalEndpoint;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, json, parsed, to_json, unsigned};
+
+/// Where a job listens that somebody else runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalRow {
+    /// The job.
+    pub job: JobId,
+    /// Where it listens.
+    pub endpoints: Vec<ExternalEndpoint>,
+    /// Grows whenever the endpoints change: connections made before can't go on.
+    pub epoch: u64,
+}
+
+impl Tx {
+    /// Adds one to a job that was inserted.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn external_insert(&mut self, row: &ExternalRow) -> Result<()> {
+        sqlx::query("INSERT INTO external_job (job_id, endpoints, epoch) VALUES (?, ?, ?)")
+            .bind(row.job.as_str())
+            .bind(to_json(&row.endpoints)?)
+            .bind(row.epoch.cast_signed())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Replaces endpoints and epoch.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn external_update(&mut self, row: &ExternalRow) -> Result<()> {
+        sqlx::query("UPDATE external_job SET endpoints = ?, epoch = ? WHERE job_id = ?")
+            .bind(to_json(&row.endpoints)?)
+            .bind(row.epoch.cast_signed())
+            .bind(row.job.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// All of them, those of ended jobs included.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn external_list(&mut self) -> Result<Vec<ExternalRow>> {
+        let rows = sqlx::query("SELECT * FROM external_job ORDER BY job_id").fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<ExternalRow> {
+    Ok(ExternalRow { job: parsed(row, "job_id")?, endpoints: json(row, "endpoints")?, epoch: unsigned(row, "epoch")? })
+}

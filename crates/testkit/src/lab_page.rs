@@ -1,0 +1,137 @@
+//! JupyterLab in a browser, used as a person does: a notebook whose cell counts.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use crate::browser::{Browser, Key};
+use crate::wait::wait_for;
+
+/// How long the page may take for one step.
+const LIMIT: Duration = Duration::from_secs(90);
+
+/// Makes a notebook with one cell in JupyterLab's own page.
+const MAKE_NOTEBOOK: &str = "
+    const [token, source] = given;
+    const cells = [{cell_type: 'code', id: 'count', source, metadata: {}, outputs: [], execution_count: null}];
+    const kernelspec = {name: 'python3', display_name: 'Python 3', language: 'python'};
+    const content = {cells, metadata: {kernelspec}, nbformat: 4, nbformat_minor: 5};
+    const body = JSON.stringify({type: 'notebook', format: 'json', content});
+    const answer = await fetch('/api/contents/count.ipynb', {method: 'PUT', body, headers: {Authorization: `token ${token}`}});
+    return answer.status;";
+
+/// What the page's status bar says of the kernel, like `Idle`, `Busy` or `Disconnected`.
+const STATE: &str = "
+    const state = () => [...document.querySelectorAll('.jp-StatusBar-Item')].map(item => item.textContent)
+        .find(text => text.includes('(ipykernel) | '))?.split(' | ')[1];";
+
+/// Whether the notebook's kernel is idle and this page is connected to it, in the server's eyes.
+const KERNEL_IS_CONNECTED: &str = "
+    const answer = await fetch('/api/sessions', {headers: {Authorization: `token ${given[0]}`}});
+    const [session] = await answer.json();
+    return session?.kernel.execution_state === 'idle' && session.kernel.connections > 0;";
+
+/// Has the page remember every dialog and every state of the kernel that it shows from here on.
+const REMEMBER: &str = "
+    window.remembered = {dialogs: [], states: []};
+    const look = () => {
+        for (const dialog of document.querySelectorAll('.jp-Dialog')) window.remembered.dialogs.push(dialog.textContent);
+        const now = state() ?? 'none';
+        if (!window.remembered.states.includes(now)) window.remembered.states.push(now);
+    };
+    look();
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true, attributes: true, characterData: true});";
+
+const OUTPUT: &str = "return document.querySelector('.jp-OutputArea-output')?.textContent ?? ''";
+
+/// A notebook in JupyterLab's page, with a cell that counts.
+#[derive(Debug)]
+pub struct LabPage<'a> {
+    browser: &'a Browser,
+    numbers: usize,
+}
+
+/// What a page has shown since [`LabPage::count`].
+#[derive(Debug, serde::Deserialize)]
+pub struct Remembered {
+    /// The text of every dialog.
+    pub dialogs: Vec<String>,
+    /// Every state of the kernel, like `Idle`, `Busy` or `Disconnected`, in the order of their first appearance.
+    pub states: Vec<String>,
+}
+
+impl<'a> LabPage<'a> {
+    /// Opens JupyterLab by its Access URL, with a notebook whose kernel is ready. Its cell prints so many numbers, ten a second.
+    ///
+    /// # Errors
+    /// The page or the kernel does not become ready.
+    pub async fn open(browser: &'a Browser, access_url: &str, numbers: usize) -> Result<Self> {
+        browser.open(access_url).await?;
+        browser.element("#jp-main-dock-panel", LIMIT).await?;
+        let (base, token) = access_url.split_once("/lab?token=").context("the Access URL has no token")?;
+        let source =
+            format!("import time\nfor number in range({numbers}):\n    print(number, flush=True)\n    time.sleep(0.1)");
+        let status: u16 = browser.run(MAKE_NOTEBOOK, &[json!(token), json!(source)]).await?;
+        ensure!(status == 201, "the notebook was not made: {status}");
+        browser.open(&format!("{base}/lab/tree/count.ipynb")).await?;
+        let connected = async || Ok(browser.run::<bool>(KERNEL_IS_CONNECTED, &[json!(token)]).await?.then_some(()));
+        wait_for("the notebook's kernel", LIMIT, connected).await?;
+        let page = Self { browser, numbers };
+        page.idle().await?;
+        Ok(page)
+    }
+
+    /// Runs the cell, and has the page remember what it shows from here on.
+    ///
+    /// # Errors
+    /// The cell can't be run.
+    pub async fn count(&self) -> Result<()> {
+        self.browser.run::<()>(&format!("{STATE} {REMEMBER}"), &[]).await?;
+        self.browser.element(".jp-Cell .cm-content", LIMIT).await?.click().await?;
+        self.browser.press(Key::Shift, Key::Enter).await
+    }
+
+    /// Waits until so many numbers are shown.
+    ///
+    /// # Errors
+    /// They are not in time.
+    pub async fn shown(&self, count: usize) -> Result<Vec<String>> {
+        wait_for(&format!("number {count}"), LIMIT, async || {
+            let numbers = self.numbers().await?;
+            Ok((numbers.len() >= count).then_some(numbers))
+        })
+        .await
+    }
+
+    /// The numbers that are shown now.
+    ///
+    /// # Errors
+    /// The page can't be asked.
+    pub async fn numbers(&self) -> Result<Vec<String>> {
+        let output: String = self.browser.run(OUTPUT, &[]).await?;
+        Ok(output.lines().map(str::to_owned).collect())
+    }
+
+    /// Waits for the end of the cell: all numbers are shown, once and in order, and the kernel is idle.
+    ///
+    /// # Errors
+    /// A number is missing or was repeated.
+    pub async fn counted(&self) -> Result<Remembered> {
+        let all = self.shown(self.numbers).await?;
+        let expected: Vec<String> = (0..self.numbers).map(|number| number.to_string()).collect();
+        ensure!(all == expected, "the page shows {all:?}");
+        self.idle().await?;
+        self.browser.run("return window.remembered", &[]).await
+    }
+
+    /// Waits until the page says that the kernel is idle.
+    async fn idle(&self) -> Result<()> {
+        let state = format!("{STATE} return state() ?? null");
+        wait_for("an idle kernel", LIMIT, async || {
+            let state: Option<String> = self.browser.run(&state, &[]).await?;
+            Ok((state.as_deref() == Some("Idle")).then_some(()))
+        })
+        .await
+    }
+}
