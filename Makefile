@@ -8,8 +8,9 @@ TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked --no
 TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20
 MINUTES ?= 10
+FUZZ_SECONDS ?= 60
 
-.PHONY: help build demo test lint bench soak fmt clean
+.PHONY: help build demo test lint bench fuzz soak fmt clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +49,11 @@ soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MIN
 	cargo build --release --locked -p bench
 	cargo build --release --locked -p mooring-testkit --bins
 	target/release/bench soak --minutes $(MINUTES)
+
+fuzz: ## Send strange bytes to what reads a stranger's: FUZZ_SECONDS=60 for each target
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	@for target in $$(cd fuzz && cargo fuzz list); do \
+	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 fmt: ## Format the code
 	cargo fmt --all

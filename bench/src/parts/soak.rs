@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use mooring_api::Client;
 use mooring_api::view::{ConnectRequest, SubmitRequest};
+use mooring_testkit::distribution::Distribution;
 use mooring_testkit::echo;
 use mooring_testkit::load::{Load, Plan, Seen};
 use mooring_testkit::session::Session;
@@ -26,8 +27,10 @@ use crate::plot::{self, Panel};
 const SAMPLE: Duration = Duration::from_secs(5);
 const CHANGE: Duration = Duration::from_secs(1);
 const MOVE: Duration = Duration::from_secs(5);
+/// How long the job is left where it is, at least: the connections of those who waited for it are gone by then.
+const REST: Duration = Duration::from_secs(3);
 const SAYS_EVERY: Duration = Duration::from_secs(5);
-/// By how much a figure may be higher in the last fifth than in the second, in parts of it and on top.
+/// By how much the least of a figure may be higher in the last fifth than in the second, in parts of it and on top.
 const GROWTH: f64 = 0.1;
 const MEMORY_SLACK: f64 = 4.0;
 const DESCRIPTORS_SLACK: f64 = 64.0;
@@ -71,6 +74,8 @@ struct Done {
     /// When moves began, in seconds.
     moves: Vec<f64>,
     pauses_seconds: Vec<f64>,
+    /// What the gateway's process took right before each move, in MB and descriptors.
+    calm: Vec<(f64, f64)>,
     changes: u64,
     faults: Vec<String>,
 }
@@ -183,9 +188,10 @@ fn outcome(soak: &Soak, samples: &[Sample], seen: &Seen, done: &Done, lived: boo
     ];
     let flat = rows.iter().all(Row::is_flat);
     let slowest = samples.iter().map(|sample| sample.slowest_request_seconds).fold(0.0, f64::max);
-    let longest = done.pauses_seconds.iter().copied().fold(0.0, f64::max);
+    let pauses = Distribution::of(done.pauses_seconds.iter().copied());
+    let (usual, longest) = pauses.map_or((0.0, 0.0), |pauses| (pauses.median, pauses.max));
     let mut text = format!(
-        "{} WebSockets and {} requests a second for {} min: {seen}\n{} of {} moves succeeded, the longest pause was {longest:.2} s; {} changes; the slowest request took {slowest:.2} s\n\n{:<14}{:>14}{:>14}{:>8}",
+        "{} WebSockets and {} requests a second for {} min: {seen}\n{} of {} moves succeeded, with pauses of {usual:.2} s (median) to {longest:.2} s; {} changes; the slowest request took {slowest:.2} s\n\n{:<14}{:>14}{:>14}{:>8}",
         soak.websockets,
         soak.requests,
         soak.minutes,
@@ -227,7 +233,7 @@ struct Row {
 impl Row {
     fn of(what: &'static str, samples: &[Sample], figure: fn(&Sample) -> f64, slack: f64) -> Self {
         let figures: Vec<f64> = samples.iter().map(figure).collect();
-        let fifth = |number: usize| median(&figures[figures.len() * (number - 1) / 5..figures.len() * number / 5]);
+        let fifth = |number: usize| least(&figures[figures.len() * (number - 1) / 5..figures.len() * number / 5]);
         Self { what, before: fifth(2), after: fifth(5), slack }
     }
 
@@ -236,11 +242,9 @@ impl Row {
     }
 }
 
-/// 0 of nothing, which is never flat.
-fn median(figures: &[f64]) -> f64 {
-    let mut sorted = figures.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or(0.0)
+/// The least of a fifth: while the job is away, requests that wait come on top of it. 0 of nothing, which is never flat.
+fn least(figures: &[f64]) -> f64 {
+    figures.iter().copied().reduce(f64::min).unwrap_or(0.0)
 }
 
 fn write_picture(file: &Path, samples: &[Sample], done: &Done) -> Result<()> {
@@ -270,7 +274,8 @@ mod tests {
 
     #[test]
     fn growth_is_told_from_a_start_that_takes_its_time() {
-        assert!(row((0..120).map(|at| if at < 20 { f64::from(at) } else { 100.0 })).is_flat());
+        assert!(row((0..120).map(|at| if at < 20 { f64::from(at + 1) } else { 100.0 })).is_flat());
+        assert!(row((0..120).map(|at| if at % 5 == 0 { 100.0 } else { 100.0 + f64::from(at) })).is_flat());
         assert!(!row((0..120).map(|at| 100.0 + f64::from(at))).is_flat());
         assert!(!row(std::iter::empty()).is_flat());
     }

@@ -146,7 +146,12 @@ impl Gateways {
         });
         match step {
             Step::Stay => Ok(()),
-            Step::Start => self.start(placement),
+            Step::Start => {
+                if self.running.contains_key(gateway) {
+                    tracing::warn!(%gateway, "gateway {gateway} has died");
+                }
+                self.start(placement)
+            }
             Step::HandOver => self.hand_over(placement),
             Step::Promote => self.promote(gateway),
             Step::GiveUp { reason } => {
@@ -201,13 +206,7 @@ impl Gateways {
     /// Starts the process that serves; it finds nobody who does.
     fn start(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
-        let retired = match self.running.remove(gateway) {
-            Some(Running { processes, .. }) => {
-                tracing::warn!(%gateway, "gateway {gateway} has died");
-                processes.retired
-            }
-            None => Vec::new(),
-        };
+        let retired = self.running.remove(gateway).map(|running| running.processes.retired).unwrap_or_default();
         let init = self.spawn(placement, &[])?;
         let processes = Processes::new(init, placement.restart, retired);
         self.running.insert(gateway.clone(), Running { processes, since: Instant::now() });

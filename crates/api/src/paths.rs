@@ -52,6 +52,8 @@ pub const VERSION: &str = "/api/v1/version";
 pub const HEALTHZ: &str = "/healthz";
 /// `GET`: whether it serves.
 pub const READYZ: &str = "/readyz";
+/// `GET`: what Prometheus reads of OpCenter.
+pub const METRICS: &str = "/metrics";
 
 /// Fills the `{…}` of a template, in order.
 #[must_use]

@@ -18,7 +18,7 @@ use mooring_testkit::witness;
 use mooring_testkit::world::{Daemon, Plan, World};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
@@ -71,18 +71,28 @@ impl Served {
         Ok(served)
     }
 
+    /// The gateway's directory at its host's agent.
+    fn directory(&self, world: &World) -> Result<PathBuf> {
+        let hosts = fs::read_dir(world.directory().join("hosts"))?.flatten();
+        let mut directories = hosts.map(|host| host.path().join("gateways").join(&self.session.gateway));
+        directories.find(|directory| directory.is_dir()).context("no host has the gateway")
+    }
+
     /// The agent's record of the gateway's processes.
     fn record(&self, world: &World) -> Result<Record> {
-        let hosts = fs::read_dir(world.directory().join("hosts"))?.flatten();
-        let file = |host: PathBuf| host.join("gateways").join(&self.session.gateway).join("process.json");
-        let found = hosts.map(|host| file(host.path())).find_map(|file| fs::read(file).ok());
-        let record: Value = serde_json::from_slice(&found.context("no host has a record of the gateway")?)?;
+        let record: Value = serde_json::from_slice(&fs::read(self.directory(world)?.join("process.json"))?)?;
         let pid = |value: &Value| value["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
         Ok(Record {
             current: pid(&record).context("the record has a process")?,
             successor: pid(&record["successor"]),
             retired: record["retired"].as_array().into_iter().flatten().filter_map(pid).collect(),
         })
+    }
+
+    /// Where the process that serves answers about itself.
+    fn admin(&self, world: &World) -> Result<SocketAddr> {
+        let file = self.directory(world)?.join("state/admin-address");
+        Ok(fs::read_to_string(file)?.trim().parse()?)
     }
 
     /// Restarts the gateway and waits until another process serves; gives back that one.
@@ -168,6 +178,18 @@ async fn come(address: SocketAddr) -> Result<()> {
     timeout(LIMIT, asked).await.context("no answer in time")?
 }
 
+/// Waits until a line is among the metrics at an address.
+async fn says(address: SocketAddr, line: &str) -> Result<()> {
+    wait_for(line, LIMIT, async || {
+        let mut tcp = TcpStream::connect(address).await?;
+        tcp.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        let mut text = String::new();
+        tcp.read_to_string(&mut text).await?;
+        Ok(text.lines().any(|known| known == line).then_some(()))
+    })
+    .await
+}
+
 fn processes(world: &World) -> Vec<Daemon> {
     world.daemons(&["server", "gateway"])
 }
@@ -229,6 +251,11 @@ fn a_gateway_is_replaced_under_load_and_nobody_notices() {
         ensure!(moved.outcome == "succeeded", "{moved:?}");
         flow(&old).await.context("the job has moved")?;
         flow(&new).await.context("the job has moved")?;
+        let opcenter = world.url().trim_start_matches("http://").parse()?;
+        says(opcenter, "mooring_moves_total{outcome=\"succeeded\"} 1").await?;
+        let job = &served.session.job;
+        let paused = format!("mooring_pauses_seconds_count{{gateway=\"{}\",job=\"{job}\"}} 1", served.session.gateway);
+        says(served.admin(world)?, &paused).await?;
 
         let agents = world.daemons(&["server", "agent"]);
         for agent in &agents {

@@ -199,8 +199,14 @@ impl<'a> Stage<'a> {
             unknown.into_iter().map(|line| case(line, NOT_FOUND, "no gateway `nowhere`", LIST_GATEWAYS)).collect();
         let create = |name: &str, range: &str| format!("gateway create -n {name} --portRange {range}");
         let ranges = [
-            ("abc", "invalid port range `abc`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within 1000 and 65535"),
-            ("1000:70000", "invalid port range `1000:70000`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within 1000 and 65535"),
+            (
+                "abc",
+                "invalid port range `abc`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within 1000 and 65535",
+            ),
+            (
+                "1000:70000",
+                "invalid port range `1000:70000`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within 1000 and 65535",
+            ),
             ("10500:10000", "invalid port range 10500:10000: its first port is above its last"),
             ("999:2000", "invalid port range 999:2000: gateway ports lie within 1000 and 65535"),
         ];
@@ -305,12 +311,7 @@ impl<'a> Stage<'a> {
                 LIST_HOSTS,
             ),
             case(format!("migrate -j {mover} --host host-2"), EXHAUSTED, no_room, LIST_HOSTS),
-            case(
-                format!("migrate -j {mover}"),
-                EXHAUSTED,
-                "no ready host has the room that is asked for",
-                LIST_HOSTS,
-            ),
+            case(format!("migrate -j {mover}"), EXHAUSTED, "no ready host has the room that is asked for", LIST_HOSTS),
             case(
                 format!("migrate -j {mover} --wait"),
                 EXHAUSTED,
@@ -582,12 +583,8 @@ fn a_host_that_lost_criu_takes_no_job_and_says_why() {
         format!("host `newcomer` is not ready: {reason}"),
         LIST_HOSTS,
     );
-    let chosen = case(
-        format!("migrate -j {sleeper}"),
-        EXHAUSTED,
-        "no ready host has the room that is asked for",
-        LIST_HOSTS,
-    );
+    let chosen =
+        case(format!("migrate -j {sleeper}"), EXHAUSTED, "no ready host has the room that is asked for", LIST_HOSTS);
     for Case { line, told } in [named, chosen] {
         let ran = world.float(&words(&line)).unwrap();
         assert_eq!(ran, Ran { code: Some(1), stdout: String::new(), stderr: told }, "float {line}");

@@ -157,13 +157,17 @@ async fn more_bytes(client: &TcpStream, mut seen: usize) -> io::Result<Spoken> {
     let watched = TcpStream::from_std(looked_at.try_clone()?)?;
     let mut buffer = Box::new([0; LOOKED_AT]);
     loop {
-        watched.readable().await?;
+        let ready = watched.ready(Interest::READABLE).await?;
         let peek = || match looked_at.peek(&mut buffer[..])? {
             now if now == seen => Err(io::ErrorKind::WouldBlock.into()),
             now => Ok(now),
         };
         match watched.try_io(Interest::READABLE, peek) {
             Ok(now) => seen = now,
+            // The end is never taken back, and waiting for more would go round and round.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
+                return Ok(Spoken::Bytes);
+            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }

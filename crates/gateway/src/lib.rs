@@ -18,6 +18,7 @@
 //!
 //! * [`handover`] replaces the process under load: a successor takes the listening sockets over, and the connections end in the process
 //!   that they began in. [`seat`] is which of the two this process is.
+//! * [`fuzz`] says what must hold whatever a stranger sends.
 //! * [`metrics`] and [`access`] are what is counted and logged of it, [`admin`] is where Prometheus asks.
 //!
 //! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection, before a move and after it: nothing
@@ -31,6 +32,7 @@ pub mod cache;
 pub mod clients;
 pub mod connect;
 pub mod detect;
+pub mod fuzz;
 pub mod gate;
 pub mod gated;
 pub mod handover;
@@ -155,7 +157,9 @@ async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<(Gateway, Option
         Start::TakeOver => None,
     };
     let seat = Seat::new(rand::random(), replaces, sockets);
-    let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone()).seated(seat).counted(Metrics::new(&config.gateway));
+    let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone())
+        .seated(seat)
+        .counted(Metrics::new(&config.gateway));
     if let Some(slice) = slice.filter(|slice| slice.gateway == config.gateway) {
         gateway.apply(slice);
     }

@@ -66,7 +66,6 @@ impl Seat {
     }
 
     /// To be held by whatever accepts and, from the moment it is accepted, by every connection.
-    #[must_use]
     pub fn at_work(&self) -> TaskTrackerToken {
         self.work.token()
     }

@@ -21,7 +21,7 @@ async fn serving(state: &Path) -> (World, Job, SocketAddr) {
     let mut world = World::new();
     let job = world.job(|_| async { text("hello") }).await;
     let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
-    let door = handover::open_door(state, world.gateway.seat().incarnation).unwrap();
+    let door = handover::open_door(state, world.gateway.seat().incarnation).expect("a door");
     let (gateway, stop) = (world.gateway.clone(), world.lifecycle.soft().clone());
     world.lifecycle.tasks().spawn("door", async move {
         tokio::select! {
@@ -34,7 +34,7 @@ async fn serving(state: &Path) -> (World, Job, SocketAddr) {
 
 async fn take(state: &Path) -> Taken {
     let state = state.to_owned();
-    tokio::task::spawn_blocking(move || handover::take(&state)).await.unwrap().unwrap()
+    tokio::task::spawn_blocking(move || handover::take(&state)).await.expect("it ends").expect("what is handed over")
 }
 
 #[tokio::test]
@@ -171,11 +171,11 @@ async fn start(world: &World, state: &Path) -> (Lifecycle, SocketAddr) {
     let said = async {
         loop {
             match std::fs::read_to_string(&address) {
-                Ok(said) => return said.trim().parse().unwrap(),
+                Ok(said) => return said.trim().parse().expect("an address"),
                 Err(_) => tokio::task::yield_now().await,
             }
         }
     };
-    let admin = timeout(PATIENCE, said).await.unwrap();
+    let admin = timeout(PATIENCE, said).await.expect("an address in time");
     (lifecycle, admin)
 }

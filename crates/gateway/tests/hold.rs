@@ -7,15 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Empty, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::header::{CONNECTION, UPGRADE};
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use mooring_api::watch::Flow;
 use mooring_types::MigrationId;
 use mooring_types::gateway::Protocol;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -109,6 +109,43 @@ async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
         world.until(|world| world.clients() == 0).await;
     }
     assert_eq!(job.requests(), 4);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_of_http_2_that_is_given_up_makes_room() {
+    let (mut world, job, port) = counting(held()).await;
+    world.change(|connection| connection.patience.held_max = 1);
+    let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let connection = world.lifecycle.tasks().spawn("client", connection);
+    let request = || Request::get("http://example/").body(Empty::<Bytes>::new()).unwrap();
+    let mut other = Wire::connect(port).await;
+    // Once a request is given up, and once the whole connection goes.
+    for goes_away in [false, true] {
+        let mut waiting = Box::pin(sender.send_request(request()));
+        assert!(timeout(world::QUIET, &mut waiting).await.is_err());
+        assert_eq!(other.ask(GET).await.status(), 503);
+        drop(waiting);
+        if goes_away {
+            connection.abort();
+            world.until(|world| world.clients() == 1).await;
+        }
+        let freed = async {
+            loop {
+                other.send(GET).await;
+                if other.is_quiet().await {
+                    break;
+                }
+                assert_eq!(other.receive().await.status(), 503);
+            }
+        };
+        timeout(PATIENCE, freed).await.expect("there is room again");
+        world.open();
+        assert_eq!(other.receive().await.body, "got 0");
+        world.hold();
+    }
+    assert_eq!(job.requests(), 2);
     world.stop().await;
 }
 

@@ -303,6 +303,23 @@ async fn auto_takes_for_bytes_what_is_no_http() {
 }
 
 #[tokio::test]
+async fn auto_takes_for_bytes_what_ends_before_it_is_http() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    for first in [&b""[..], b"GE", b"GET / HTTP/1.1"] {
+        let mut client = TcpStream::connect(port).await.unwrap();
+        client.write_all(first).await.unwrap();
+        client.shutdown().await.unwrap();
+        let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+        let mut got = Vec::new();
+        timeout(PATIENCE, job.read_to_end(&mut got)).await.unwrap().unwrap();
+        assert_eq!(got, first);
+    }
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn auto_lets_a_server_speak_first() {
     let mut world = World::new();
     let (listener, target) = server().await;

@@ -18,9 +18,9 @@ fn rules(texts: &[&str]) -> Vec<InboundRule> {
 }
 
 async fn connect_from(source: &str, port: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
-    socket.connect(port).await.unwrap()
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(format!("{source}:0").parse().expect("an address")).expect("an address of loopback");
+    socket.connect(port).await.expect("a connection")
 }
 
 async fn is_reset(client: &mut TcpStream) -> bool {

@@ -1,6 +1,9 @@
 //! Processes, told apart by id and start time: an id alone may have been given to another process meanwhile.
 
-#![expect(unsafe_code, reason = "a child sets its session and its parent-death signal between fork and exec, and is given limits")]
+#![expect(
+    unsafe_code,
+    reason = "a child sets its session and its parent-death signal between fork and exec, and is given limits"
+)]
 
 use std::fs;
 use std::os::fd::{AsRawFd, RawFd};

@@ -20,6 +20,7 @@ mod auth;
 mod center;
 mod error;
 mod logs;
+mod metrics;
 mod moves;
 mod observed;
 mod reconcile;

@@ -12,7 +12,7 @@ const PATHS: &str = include_str!("../../api/src/paths.rs");
 /// How the committed document is renewed.
 const RENEW: &str = "UPDATE_OPENAPI=1 cargo test -p mooring-opcenter --test openapi";
 /// What only daemons call, and what answers about OpCenter itself.
-const NOT_FOR_USERS: [&str; 8] = [
+const NOT_FOR_USERS: [&str; 9] = [
     paths::GATEWAY_WATCH,
     paths::GATEWAY_REPORT,
     paths::HOST_WATCH,
@@ -21,6 +21,7 @@ const NOT_FOR_USERS: [&str; 8] = [
     paths::OPENAPI,
     paths::HEALTHZ,
     paths::READYZ,
+    paths::METRICS,
 ];
 
 fn generated() -> String {

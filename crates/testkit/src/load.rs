@@ -21,6 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer than a job is ever away.
 const LIMIT: Duration = Duration::from_secs(120);
+/// How many connections wait for the next request, and for how long: those that a pause has opened are gone before the next one.
+const IDLE: usize = 32;
+const IDLE_LIMIT: Duration = Duration::from_secs(2);
 /// How many WebSockets are opened at a time.
 const OPENING: usize = 50;
 /// How many faults are kept word for word.
@@ -187,7 +190,13 @@ async fn converse(
 async fn request(address: SocketAddr, a_second: u32, seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
     // Another one may have been installed before.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let client = match reqwest::Client::builder().no_proxy().timeout(LIMIT).build() {
+    let client = match reqwest::Client::builder()
+        .no_proxy()
+        .timeout(LIMIT)
+        .pool_max_idle_per_host(IDLE)
+        .pool_idle_timeout(IDLE_LIMIT)
+        .build()
+    {
         Ok(client) => client,
         Err(error) => return note(&seen).fault(&format!("no client for requests: {error}")),
     };

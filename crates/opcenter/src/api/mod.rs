@@ -13,8 +13,10 @@ mod watching;
 
 use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
-use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts};
+use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
 use axum::routing::get;
 use mooring_api::view::VersionView;
 use mooring_api::{ErrorCode, paths};
@@ -26,6 +28,7 @@ use utoipa_axum::routes;
 
 use crate::center::Center;
 use crate::error::ApiError;
+use crate::metrics;
 
 /// No request of a user is larger.
 const BODY_MAX: usize = 4 << 20;
@@ -84,6 +87,7 @@ pub(crate) fn router(center: Center, stop: CancellationToken) -> axum::Router {
         .route(paths::OPENAPI, get(move || std::future::ready(Json(description))))
         .route(paths::HEALTHZ, get(|| std::future::ready(StatusCode::OK)))
         .route(paths::READYZ, get(|| std::future::ready(StatusCode::OK)))
+        .route(paths::METRICS, get(measured))
         .fallback(|| {
             std::future::ready(
                 ApiError::not_found("no such path").hint(format!("the API is described at {}", paths::OPENAPI)),
@@ -93,6 +97,12 @@ pub(crate) fn router(center: Center, stop: CancellationToken) -> axum::Router {
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(TraceLayer::new_for_http())
         .with_state(center)
+}
+
+/// What Prometheus reads. Nothing in it is anybody's business alone, so no session is asked for.
+async fn measured(State(center): State<Center>) -> Result<impl IntoResponse, ApiError> {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(CONTENT_TYPE, kind)], metrics::text(&center).await?))
 }
 
 /// What serves.

@@ -1,0 +1,268 @@
+//! The requests of one client, each on its way to the job and back.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{Either, Empty, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::body::JobBody;
+use super::client_io::Requests;
+use super::headers::{Origin, Refusal};
+use super::logged::{Entry, Logged};
+use super::pool::{Pool, Upstream};
+use super::upgrade::Upgrade;
+use super::{Aborted, Session, answer, headers};
+use crate::connect::Connected;
+use crate::metrics::Unavailable;
+use crate::relay::Content;
+
+/// How often a request is tried whose connection turns out to be closed.
+const TRIES: usize = 3;
+
+type AnswerBody = Either<Full<Bytes>, JobBody>;
+type Answer = Response<AnswerBody>;
+
+/// What the requests of one client share.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    session: Session,
+    pool: Arc<Pool>,
+    requests: Requests,
+    count: AtomicU64,
+    upgrade: Mutex<Option<Upgrade>>,
+}
+
+impl Proxy {
+    /// No requests yet; what runs for them ends when `stop` is cancelled.
+    pub(crate) fn new(session: Session, stop: CancellationToken) -> Arc<Self> {
+        let pool = Pool::new(session.way.clone(), session.tasks.clone(), stop);
+        Arc::new(Self {
+            session,
+            pool,
+            requests: Requests::default(),
+            count: AtomicU64::new(0),
+            upgrade: Mutex::default(),
+        })
+    }
+
+    /// Has the first request go over a connection that was made already.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub(crate) async fn use_first(&self, connected: Connected) -> io::Result<()> {
+        self.pool.give_back(self.pool.begin(connected).await?);
+        Ok(())
+    }
+
+    /// Whose requests they are.
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// What is known of their lengths, to be followed as they come.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// What the last of them was upgraded to.
+    pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
+        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// The answer to a request, which is logged once the answer is out.
+    ///
+    /// # Errors
+    /// There is nobody to give an answer, or none to get it.
+    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
+        let mut entry = Entry::new(&self.session, &request);
+        let is_one_of_many = request.version() == Version::HTTP_2;
+        let mut answer = self.find_answer(request).await?;
+        entry.answered(answer.status().as_u16());
+        // The next request of the client is for the process that serves.
+        if self.session.seat.is_retired() && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(answer.map(|body| Logged::new(body, entry)))
+    }
+
+    async fn find_answer(&self, request: Request<Incoming>) -> Result<Answer, Aborted> {
+        let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let prepared = match self.requests.conflict(number) {
+            true => Err(Refusal::ConflictingLengths),
+            false => self.prepare(request),
+        };
+        let answer = match prepared {
+            Ok(prepared) => self.forward(prepared).await?,
+            Err(refusal) => {
+                let status = match refusal {
+                    Refusal::TransferCoding | Refusal::Method => StatusCode::NOT_IMPLEMENTED,
+                    Refusal::ConflictingLengths | Refusal::Host => StatusCode::BAD_REQUEST,
+                };
+                answer::refused(status, &refusal.to_string()).map(Either::Left)
+            }
+        };
+        self.session.metrics.request_answered(&self.session.job, answer.status().as_u16());
+        Ok(answer)
+    }
+
+    /// The request as the job gets it.
+    fn prepare(&self, mut request: Request<Incoming>) -> Result<Prepared, Refusal> {
+        if *request.method() == Method::CONNECT {
+            return Err(Refusal::Method);
+        }
+        let origin = Origin { client: self.session.address, port: self.session.way.routes.now().port };
+        let host = self.named_host(&request);
+        let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin)?;
+        if request.version() == Version::HTTP_2 {
+            join_cookies(&mut headers);
+        }
+        let is_page_load = answer::is_page_load(request.method(), request.headers());
+        let upgrade = headers.contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
+        let mut head = Request::new(());
+        (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
+        Ok(Prepared { head, body, upgrade, is_page_load })
+    }
+
+    /// The host that a request names outside of its headers. HTTP/1.0 need not name any.
+    fn named_host(&self, request: &Request<Incoming>) -> Option<HeaderValue> {
+        let named = request.uri().authority().map(|authority| {
+            let authority = authority.as_str();
+            authority.rsplit_once('@').map_or(authority, |(_, host)| host).to_owned()
+        });
+        let is_old = request.version() < Version::HTTP_11 && !request.headers().contains_key(header::HOST);
+        let named = named.or_else(|| {
+            let address = is_old.then(|| self.session.client.local_addr().ok()).flatten();
+            address.map(|address| address.to_string())
+        });
+        named.and_then(|host| HeaderValue::try_from(host).ok())
+    }
+
+    async fn forward(&self, prepared: Prepared) -> Result<Answer, Aborted> {
+        let Prepared { head, body, mut upgrade, is_page_load } = prepared;
+        let bodiless = body.is_end_stream();
+        let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
+        let body = if bodiless { Either::Right(Empty::new()) } else { Either::Left(body) };
+        let mut request = head.clone().map(|()| body);
+        let mut why = Unavailable::Broken;
+        for _ in 0..TRIES {
+            let mut upstream = match self.upstream(is_page_load).await {
+                Ok(upstream) => upstream,
+                Err(unavailable) => {
+                    why = unavailable;
+                    break;
+                }
+            };
+            let sent = tokio::select! {
+                biased;
+                () = self.session.way.end(upstream.epoch) => return Err(Aborted::JobIsAnother),
+                sent = upstream.sender.try_send_request(request) => sent,
+            };
+            match sent {
+                Ok(response) => return Ok(self.pass_on(response, upstream, upgrade.take())),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => {
+                        tracing::debug!(error = %failed.error(), "a job did not answer a request");
+                        if self.session.way.is_another(upstream.epoch).await {
+                            return Err(Aborted::JobIsAnother);
+                        }
+                        if !repeatable || !upstream.used {
+                            break;
+                        }
+                        request = head.clone().map(|()| Either::Right(Empty::new()));
+                    }
+                },
+            }
+        }
+        Ok(self.unavailable(why, is_page_load))
+    }
+
+    fn unavailable(&self, why: Unavailable, is_page_load: bool) -> Answer {
+        self.session.metrics.request_refused(&self.session.job, why);
+        let route = self.session.way.routes.now();
+        let answer = if is_page_load { answer::waiting_page(&route) } else { answer::later(&route) };
+        answer.map(Either::Left)
+    }
+
+    fn pass_on(&self, mut response: Response<Incoming>, upstream: Upstream, asked: Option<OnUpgrade>) -> Answer {
+        let mut headers = headers::answer_headers(response.headers());
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let (Some(client), Some(protocol)) = (asked, headers::upgrade(response.headers())) else {
+                return self.unavailable(Unavailable::Broken, false);
+            };
+            let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
+            let content = if is_websocket { Content::WebSocket } else { Content::Bytes };
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(header::UPGRADE, protocol);
+            let job = hyper::upgrade::on(&mut response);
+            let upgrade = Upgrade { client, job, epoch: upstream.epoch, content };
+            *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+            let mut answer = Response::new(Either::Left(Full::default()));
+            (*answer.status_mut(), *answer.headers_mut()) = (StatusCode::SWITCHING_PROTOCOLS, headers);
+            return answer;
+        }
+        let (parts, body) = response.into_parts();
+        let upstream = Upstream { used: true, ..upstream };
+        let body = JobBody::new(body, &self.session.way, upstream, &self.pool);
+        let mut answer = Response::new(Either::Right(body));
+        (*answer.status_mut(), *answer.headers_mut()) = (parts.status, headers);
+        answer
+    }
+
+    /// A connection that takes a request, as soon as there is one; none when the job's patience is over.
+    async fn upstream(&self, is_page_load: bool) -> Result<Upstream, Unavailable> {
+        let way = &self.session.way;
+        if way.gate.is_open() {
+            if let Some(upstream) = self.pool.take().await {
+                return Ok(upstream);
+            }
+            if let Ok(connected) = way.attempt().await {
+                return self.pool.begin(connected).await.map_err(|_| Unavailable::Broken);
+            }
+        }
+        let patience = way.routes.now().patience;
+        let _place = way.gate.hold(patience.held_max).ok_or(Unavailable::TooManyHeld)?;
+        let _counted = self.session.metrics.request_held(&self.session.job);
+        let seconds =
+            if is_page_load { patience.page_seconds.min(patience.hold_seconds) } else { patience.hold_seconds };
+        let ready = async {
+            way.gate.opened().await;
+            if let Some(upstream) = self.pool.take().await {
+                return Ok(upstream);
+            }
+            let connected = way.connect().await.map_err(|_| Unavailable::Unreachable)?;
+            self.pool.begin(connected).await.map_err(|_| Unavailable::Broken)
+        };
+        timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))
+    }
+}
+
+/// A request that goes to the job.
+struct Prepared {
+    head: Request<()>,
+    body: Incoming,
+    /// The client's side, where it asks for an upgrade.
+    upgrade: Option<OnUpgrade>,
+    is_page_load: bool,
+}
+
+/// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(joined) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, joined);
+    }
+}

@@ -1,0 +1,197 @@
+//! What Prometheus reads of OpCenter, at [`paths::METRICS`](mooring_api::paths::METRICS).
+//!
+//! | name | what |
+//! |---|---|
+//! | `mooring_jobs` | jobs, by status |
+//! | `mooring_hosts` | hosts, by readiness: `ready`, `notReady`, `unreachable` |
+//! | `mooring_gateways` | gateways, by whether they are heard from |
+//! | `mooring_moves_total` | moves that have ended, by outcome |
+//! | `mooring_move_phase_seconds` | how long the phases of moves took |
+//!
+//! Everything is counted anew from what is stored and observed each time, so that the figures are right whoever was restarted in
+//! between. No label names a user, a job or a host.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use mooring_store::{MigrationRow, Stage};
+use mooring_types::host::Readiness;
+use mooring_types::migration::{Outcome, Phase};
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::center::Center;
+use crate::error::ApiResult;
+use crate::observed::Observed;
+use crate::snapshot::Snapshot;
+
+/// From a phase that is a formality to one that carries a large capsule, in seconds.
+const SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStatus {
+    status: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReadiness {
+    readiness: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOutcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPhase {
+    phase: PhaseLabel,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct PhaseLabel(Phase);
+
+impl EncodeLabelValue for PhaseLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        fmt::Write::write_fmt(encoder, format_args!("{}", self.0))
+    }
+}
+
+/// Everything, as Prometheus reads it.
+pub(crate) async fn text(center: &Center) -> ApiResult<String> {
+    let observed = center.observed().clone();
+    let mut tx = center.store.begin().await?;
+    let all = Snapshot::read(&mut tx, &observed).await?;
+    let mut statuses: BTreeMap<String, i64> = BTreeMap::new();
+    for job in tx.job_list().await? {
+        *statuses.entry(job.status.to_string()).or_default() += 1;
+    }
+    let moves = tx.migration_list().await?;
+    drop(tx);
+    let mut registry = Registry::with_prefix("mooring");
+    jobs(&mut registry, &statuses);
+    hosts(&mut registry, &all, &observed);
+    count_moves(&mut registry, &moves);
+    let mut text = String::new();
+    // A string takes whatever is written to it.
+    if let Err(error) = encode(&mut text, &registry) {
+        tracing::error!(%error, "metrics can't be written");
+    }
+    Ok(text)
+}
+
+fn jobs(registry: &mut Registry, statuses: &BTreeMap<String, i64>) {
+    let jobs = Family::<OfStatus, Gauge>::default();
+    for (status, count) in statuses {
+        jobs.get_or_create(&OfStatus { status: status.clone() }).set(*count);
+    }
+    registry.register("jobs", "jobs", jobs);
+}
+
+fn hosts(registry: &mut Registry, all: &Snapshot, observed: &Observed) {
+    let (hosts, gateways) = (Family::<OfReadiness, Gauge>::default(), Family::<OfReadiness, Gauge>::default());
+    for readiness in ["ready", "notReady", "unreachable"] {
+        hosts.get_or_create(&OfReadiness { readiness }).set(0);
+    }
+    for readiness in ["ready", "unreachable"] {
+        gateways.get_or_create(&OfReadiness { readiness }).set(0);
+    }
+    for host in &all.hosts {
+        let readiness = match host.joined.facts.readiness {
+            _ if !observed.host_is_reachable(&host.id) => "unreachable",
+            Readiness::Ready => "ready",
+            Readiness::NotReady { .. } => "notReady",
+        };
+        hosts.get_or_create(&OfReadiness { readiness }).inc();
+    }
+    for gateway in &all.gateways {
+        let readiness = if observed.gateway_is_reachable(&gateway.id) { "ready" } else { "unreachable" };
+        gateways.get_or_create(&OfReadiness { readiness }).inc();
+    }
+    registry.register("hosts", "hosts", hosts);
+    registry.register("gateways", "gateways", gateways);
+}
+
+fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
+    let outcomes = Family::<OfOutcome, Counter>::default();
+    let phases = Family::<OfPhase, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
+    for outcome in ["succeeded", "failed"] {
+        outcomes.get_or_create(&OfOutcome { outcome }).inc_by(0);
+    }
+    for row in moves {
+        let outcome = match row.outcome {
+            Outcome::Succeeded => Some("succeeded"),
+            Outcome::Failed { .. } => Some("failed"),
+            Outcome::Running | Outcome::Undoing { .. } => None,
+        };
+        if let Some(outcome) = outcome.filter(|_| row.stage == Stage::Ended) {
+            outcomes.get_or_create(&OfOutcome { outcome }).inc();
+        }
+        for phase in &row.phases {
+            phases.get_or_create(&OfPhase { phase: PhaseLabel(phase.name) }).observe(phase.seconds);
+        }
+    }
+    registry.register("moves", "moves that have ended", outcomes);
+    registry.register("move_phase_seconds", "how long the phases of moves took", phases);
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::migration::PhaseTime;
+    use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
+
+    use super::*;
+
+    fn row(outcome: Outcome, stage: Stage) -> MigrationRow {
+        let mut rng = rand::rng();
+        MigrationRow {
+            id: MigrationId::random(&mut rng),
+            job: JobId::random(&mut rng),
+            generation: Generation(2),
+            from_generation: Generation(1),
+            from: HostId::random(&mut rng),
+            to: HostId::random(&mut rng),
+            token: String::new(),
+            reason: String::new(),
+            start_time: Timestamp::UNIX_EPOCH,
+            stage,
+            stage_time: Timestamp::UNIX_EPOCH,
+            freeze_time: None,
+            outcome,
+            phases: vec![PhaseTime { name: Phase::Freeze, seconds: 0.2 }],
+            pause_seconds: 0.0,
+            bytes_moved: 0,
+        }
+    }
+
+    #[test]
+    fn moves_are_counted_once_they_have_ended_and_phases_at_once() {
+        let failed = Outcome::Failed { phase: Phase::Freeze, reason: "it broke".into() };
+        let moves = [
+            row(Outcome::Succeeded, Stage::Ended),
+            row(Outcome::Succeeded, Stage::Retiring),
+            row(failed, Stage::Ended),
+            row(Outcome::Running, Stage::Freezing),
+        ];
+        let mut registry = Registry::with_prefix("mooring");
+        count_moves(&mut registry, &moves);
+        jobs(&mut registry, &[("Executing".to_owned(), 3)].into());
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        for line in [
+            "mooring_moves_total{outcome=\"succeeded\"} 1",
+            "mooring_moves_total{outcome=\"failed\"} 1",
+            "mooring_move_phase_seconds_count{phase=\"Freeze\"} 4",
+            "mooring_move_phase_seconds_bucket{le=\"0.1\",phase=\"Freeze\"} 0",
+            "mooring_move_phase_seconds_bucket{le=\"0.25\",phase=\"Freeze\"} 4",
+            "mooring_jobs{status=\"Executing\"} 3",
+        ] {
+            assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! See [`mooring_gateway::fuzz::first_bytes`].
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_gateway::fuzz::first_bytes(bytes));
