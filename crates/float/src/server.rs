@@ -59,11 +59,11 @@ impl From<BackendName> for Backend {
 #[derive(Debug, Clone, Copy, Default, ValueEnum)]
 enum RoleName {
     /// Jobs
+    #[default]
     Jobs,
     /// Gateways
     Gateways,
     /// Both
-    #[default]
     Both,
 }
 
@@ -112,6 +112,9 @@ struct Agent {
     /// What it offers itself for
     #[arg(long, value_enum, default_value_t)]
     role: RoleName,
+    /// Offer it for gateways beside jobs, the same as `--role both`
+    #[arg(long, conflicts_with = "role")]
+    gateway_host: bool,
     /// The address by which other hosts reach it
     #[arg(long, value_name = "ADDRESS")]
     underlay: Ipv4Addr,
@@ -221,7 +224,7 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         opcenter: arguments.opcenter,
         join_token: token.trim().to_owned(),
         name: arguments.name,
-        role: arguments.role.into(),
+        role: if arguments.gateway_host { HostRole::Both } else { arguments.role.into() },
         underlay: arguments.underlay,
         public_address: arguments.public_address.unwrap_or_else(|| arguments.underlay.into()),
         move_port: arguments.move_port,

@@ -204,6 +204,7 @@ impl Round {
     async fn advance(&mut self, all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Result<(), StoreError> {
         let mut row = row.clone();
         self.merge_phases(&mut row).await?;
+        self.learn_cause(&mut row).await?;
         let step = moves::next(&moves::View {
             row: &row,
             source: self.observed.job(&row.from, &row.job, row.from_generation),
@@ -310,12 +311,32 @@ impl Round {
         }
     }
 
+    /// A destination whose source failed sees no more than that it went away, and may say so first.
+    async fn learn_cause(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
+        let Outcome::Undoing { phase, reason } = &row.outcome else { return Ok(()) };
+        let source = self.observed.job(&row.from, &row.job, row.from_generation).map(|seen| &seen.state);
+        match source {
+            Some(JobState::MoveOutFailed { migration, phase: cause, reason: why })
+                if *migration == row.id && (phase, reason) != (cause, why) =>
+            {
+                row.outcome = Outcome::Undoing { phase: *cause, reason: why.clone() };
+                self.changed = true;
+                self.tx.migration_update(row).await
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in what the two hosts measured.
     async fn merge_phases(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
-        let ends = [(row.from.clone(), row.from_generation), (row.to.clone(), row.generation)];
-        for (host, generation) in ends {
+        const OF_SOURCE: [Phase; 3] = [Phase::PreCopy, Phase::Freeze, Phase::Transfer];
+        let ends = [(row.from.clone(), row.from_generation, true), (row.to.clone(), row.generation, false)];
+        for (host, generation, is_source) in ends {
             let Some(seen) = self.observed.job(&host, &row.job, generation).cloned() else { continue };
             for PhaseTime { name, seconds } in seen.phases {
+                if OF_SOURCE.contains(&name) != is_source {
+                    continue;
+                }
                 self.phase(row, name, Duration::from_secs_f64(seconds.max(0.0))).await?;
             }
             row.bytes_moved = row.bytes_moved.max(seen.bytes_moved);

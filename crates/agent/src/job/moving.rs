@@ -30,7 +30,7 @@ impl Driver {
     /// Sends the files ahead while the job executes.
     pub(super) async fn pre_copy(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         let started = Instant::now();
-        self.restart_measures()?;
+        self.forget_measures();
         let mut wanted = self.wanted.clone();
         let outcome = tokio::select! {
             outcome = self.send_ahead(directive) => outcome,
@@ -149,6 +149,7 @@ impl Driver {
     /// Forgets an attempt that came to nothing.
     pub(super) fn clear(&mut self) -> Result<()> {
         self.outgoing = None;
+        self.forget_measures();
         match self.running() {
             Some(init) => self.hold(Held::Running { init, attempt: Attempt::None }),
             None => Ok(()),
@@ -168,6 +169,7 @@ impl Driver {
         place.net(mtu).setup().await?;
         match self.restore(&place, &image, &images).await {
             Ok(init) => {
+                self.forget_measures();
                 self.hold(Held::Running { init, attempt: Attempt::None })?;
                 self.go_on(&place).await;
                 tracing::info!(job = %self.job, "job {} executes again", self.job);
@@ -309,6 +311,7 @@ impl Driver {
             return Ok(());
         };
         let images = self.place_held()?.images(&migration);
+        self.forget_measures();
         self.hold(Held::Running { init, attempt: Attempt::None })?;
         self.clean_up(images);
         Ok(())
@@ -335,13 +338,12 @@ impl Driver {
         }
     }
 
-    fn restart_measures(&mut self) -> Result<()> {
-        if let Some(mut record) = self.record.clone() {
+    /// What was measured belongs to the attempt that has ended; the next time that the record is kept it is gone.
+    fn forget_measures(&mut self) {
+        if let Some(record) = &mut self.record {
             record.phases.clear();
             record.bytes_moved = 0;
-            self.keep(record)?;
         }
-        Ok(())
     }
 
     /// Images that are of no use any more: their removal takes longer than anyone should wait.
