@@ -82,12 +82,16 @@ impl Outgoing {
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
     pub(crate) async fn follow(&mut self, images: &Path, dumped: watch::Receiver<bool>) -> Result<()> {
+        let mut known = 0;
         while !*dumped.borrow() {
-            // Only these grow at their end alone; all others are sent when they are whole.
-            let memory: Vec<String> = names(images)?.into_iter().filter(|name| name.starts_with("pages-")).collect();
+            // Only these grow at their end alone; all others are sent when they are whole. CRIU numbers them from 1. They are asked for
+            // by name, since listing a directory keeps CRIU from making files in it.
+            while images.join(memory(known + 1)).exists() {
+                known += 1;
+            }
             let mut sent = false;
-            for name in memory {
-                sent |= self.send_more(images, &name).await?;
+            for number in 1..=known {
+                sent |= self.send_new(images, &memory(number)).await?;
             }
             if !sent {
                 self.flush().await?;
@@ -108,8 +112,7 @@ impl Outgoing {
         mapped: &[std::path::PathBuf],
     ) -> Result<()> {
         for name in names(images)?.into_iter().filter(|name| name.ends_with(".img") || name == "descriptors.json") {
-            self.images.entry(name.clone()).or_default();
-            while self.send_more(images, &name).await? {}
+            self.send_new(images, &name).await?;
         }
         let now = Listing::take(&place.upper())?;
         let mut difference = now.since(&self.ahead);
@@ -130,22 +133,27 @@ impl Outgoing {
         self.answered().await
     }
 
-    /// Sends the next piece of an image, if there is one.
-    async fn send_more(&mut self, images: &Path, name: &str) -> Result<bool> {
+    /// Sends what has been added to an image; says whether there was anything.
+    async fn send_new(&mut self, images: &Path, name: &str) -> Result<bool> {
         let path = images.join(name);
-        let offset = self.images.entry(name.to_owned()).or_default();
+        let start = *self.images.entry(name.to_owned()).or_default();
+        let mut offset = start;
         // Out of the page cache, into which it has just been written: this takes microseconds.
         let file = File::open(&path).map_err(Error::system(format!("open {}", path.display())))?;
-        let mut bytes = vec![0; PIECE];
-        let count = file.read_at(&mut bytes, *offset).map_err(Error::system(format!("read {}", path.display())))?;
-        if count == 0 {
-            return Ok(false);
+        loop {
+            let length = file.metadata().map_err(Error::system(format!("look at {}", path.display())))?.len();
+            let wanted = usize::try_from(length.saturating_sub(offset)).map_or(PIECE, |left| left.min(PIECE));
+            if wanted == 0 {
+                return Ok(offset > start);
+            }
+            let mut bytes = vec![0; wanted];
+            let count = file.read_at(&mut bytes, offset).map_err(Error::system(format!("read {}", path.display())))?;
+            bytes.truncate(count);
+            offset += count as u64;
+            self.bytes += count as u64;
+            self.images.insert(name.to_owned(), offset);
+            self.send(&Frame::Chunk { image: name.to_owned(), bytes }).await?;
         }
-        bytes.truncate(count);
-        *offset += count as u64;
-        self.bytes += count as u64;
-        self.send(&Frame::Chunk { image: name.to_owned(), bytes }).await?;
-        Ok(true)
     }
 
     async fn send(&mut self, frame: &Frame) -> Result<()> {
@@ -167,6 +175,11 @@ impl Outgoing {
             _ => Err(Error::Peer("answered with something else".into())),
         }
     }
+}
+
+/// The name of an image with memory.
+fn memory(number: u32) -> String {
+    format!("pages-{number}.img")
 }
 
 fn names(images: &Path) -> Result<Vec<String>> {
