@@ -219,3 +219,52 @@ fn unknown() -> ApiError {
 fn another() -> ApiError {
     ApiError::new(ErrorCode::PermissionDenied, "the token belongs to another object")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn session(create_time: Timestamp, last_used: Timestamp) -> SessionRow {
+        let user = UserRow {
+            id: UserId::random(&mut rand::rng()),
+            name: ADMIN.into(),
+            role: ADMIN.into(),
+            password_hash: String::new(),
+            create_time,
+        };
+        SessionRow { user, create_time, last_used }
+    }
+
+    #[test]
+    fn a_session_ends_after_a_week_and_after_an_hour_of_silence() {
+        let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let after = |hours: u64, minutes: u64| begun + Duration::from_secs(hours * 3600 + minutes * 60);
+        for (last_used, now, ended) in [
+            (after(0, 0), after(0, 59), false),
+            (after(0, 0), after(1, 0), true),
+            (after(167, 30), after(167, 59), false),
+            (after(167, 30), after(168, 0), true),
+        ] {
+            assert_eq!(has_ended(&session(begun, last_used), now), ended, "{last_used}, {now}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_password_is_kept_for_its_owner_alone_and_is_the_one_that_holds() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(&directory.path().join("db")).await.unwrap();
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        ensure_admin(&store, directory.path(), now).await.unwrap();
+        let file = directory.path().join("admin-password");
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let password = std::fs::read_to_string(&file).unwrap();
+        let admin = store.begin().await.unwrap().user_get(ADMIN).await.unwrap().unwrap();
+        let hash = PasswordHash::new(&admin.password_hash).unwrap();
+        assert!(Argon2::default().verify_password(password.trim().as_bytes(), &hash).is_ok());
+        // A second start changes nothing.
+        ensure_admin(&store, directory.path(), now).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), password);
+    }
+}

@@ -1,6 +1,7 @@
 //! The daemons of `float up`: started, started again when they die, stopped in order.
 
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -126,6 +127,8 @@ impl Supervisor {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
+            // OpCenter's tells the first password.
+            .mode(0o600)
             .open(&path)
             .with_context(|| format!("can't open {}", path.display()))?;
         let mut command = std::process::Command::new(&self.program);

@@ -1,0 +1,53 @@
+//! Whoever is not logged in gets nothing: every endpoint that is described, and those of agents and gateways, asked without a token and
+//! with one that nobody was given.
+
+use anyhow::{Context, ensure};
+use mooring_api::paths;
+use mooring_testkit::world::{Plan, World};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+/// What hosts and gateways call; it is not described.
+const OF_DAEMONS: [(&str, &str); 5] = [
+    ("get", paths::HOST_WATCH),
+    ("post", paths::HOST_REPORT),
+    ("put", paths::HOST_JOB_LOG),
+    ("get", paths::GATEWAY_WATCH),
+    ("post", paths::GATEWAY_REPORT),
+];
+
+#[test]
+fn nothing_is_told_to_whoever_is_not_logged_in() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        // Somebody is, and a client has chosen the process's cryptography.
+        let _admin = world.client().await?;
+        let http = reqwest::Client::builder().no_proxy().build()?;
+        let described: Value = http.get(format!("{}{}", world.url(), paths::OPENAPI)).send().await?.json().await?;
+        let mut asked = Vec::new();
+        for (path, operations) in described["paths"].as_object().context("paths")? {
+            for (method, operation) in operations.as_object().context("operations")? {
+                // An empty list says that anyone may.
+                if operation["security"] != json!([]) {
+                    asked.push((method.clone(), path.clone()));
+                }
+            }
+        }
+        ensure!(asked.len() > 15, "{asked:?}");
+        asked.extend(OF_DAEMONS.map(|(method, path)| (method.to_owned(), path.to_owned())));
+        for (method, path) in asked {
+            let url =
+                format!("{}{}", world.url(), paths::fill(&path, &["uqaj8l6a407u88v0106ol", "uqaj8l6a407u88v0106ol"]));
+            for token in [None, Some("Bearer nobody-was-given-this")] {
+                let mut request = http.request(Method::from_bytes(method.to_uppercase().as_bytes())?, &url);
+                if let Some(token) = token {
+                    request = request.header("Authorization", token);
+                }
+                let answer = request.json(&json!({})).send().await?;
+                ensure!(answer.status() == StatusCode::UNAUTHORIZED, "{method} {path}: {}", answer.status());
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
