@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::{JobView, SubmitRequest};
-use mooring_testkit::notebook::executing;
+use mooring_api::view::SubmitRequest;
+use mooring_testkit::notebook::{ended, executing};
 use mooring_testkit::oci::{self, Layout};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
@@ -83,7 +83,7 @@ async fn submit(client: &Client, image: &str, command: &[&str], host: &str) -> R
 
 async fn runs_as_configured(client: &Client, image: &str) -> Result<()> {
     let job = submit(client, image, &[], "").await?;
-    let ended = ended(client, &job).await?;
+    let ended = ended(client, &job, LIMIT).await?;
     ensure!(ended.rc == "5" && ended.status == JobStatus::FailToComplete, "{ended:?}");
     let log = client.job_log(&job, 0).await?.text;
     let lines: Vec<&str> = log.lines().collect();
@@ -95,17 +95,9 @@ async fn runs_as_configured(client: &Client, image: &str) -> Result<()> {
 
 async fn is_refused(client: &Client, image: &str, why: &str) -> Result<()> {
     let job = submit(client, image, &[], "").await?;
-    let ended = ended(client, &job).await?;
+    let ended = ended(client, &job, LIMIT).await?;
     ensure!(ended.status == JobStatus::FailToExecute && ended.status_reason.contains(why), "{ended:?}");
     Ok(())
-}
-
-async fn ended(client: &Client, job: &str) -> Result<JobView> {
-    wait_for("the end of the job", LIMIT, async || {
-        let view = client.job_get(job).await?;
-        Ok(view.status.is_final().then_some(view))
-    })
-    .await
 }
 
 async fn moves(client: &Client, image: &str) -> Result<()> {

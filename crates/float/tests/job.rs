@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::{JobView, SubmitRequest};
-use mooring_testkit::notebook::executing;
+use mooring_api::view::SubmitRequest;
+use mooring_testkit::notebook::{ended, executing};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
@@ -27,14 +27,6 @@ async fn submit(client: &Client, script: &str, mem_gb: Option<f64>) -> Result<St
         ..SubmitRequest::default()
     };
     Ok(client.job_submit(&request).await?.id.to_string())
-}
-
-async fn ended(client: &Client, job: &str) -> Result<JobView> {
-    wait_for("the end of the job", LIMIT, async || {
-        let view = client.job_get(job).await?;
-        Ok(view.status.is_final().then_some(view))
-    })
-    .await
 }
 
 #[test]
@@ -84,7 +76,7 @@ fn clock_output_and_way_out_of_a_job_survive_moves() {
             last = Some(uptime);
         }
         client.job_cancel(&job).await?;
-        let cancelled = ended(&client, &job).await?;
+        let cancelled = ended(&client, &job, LIMIT).await?;
         ensure!(cancelled.status == JobStatus::Cancelled, "{cancelled:?}");
         Ok(())
     });
@@ -108,7 +100,7 @@ fn exit_codes_output_and_limits_are_kept() {
             ),
         ] {
             let job = submit(&client, script, memory).await?;
-            let view = ended(&client, &job).await?;
+            let view = ended(&client, &job, LIMIT).await?;
             ensure!(view.status == status && view.rc == rc, "{script}: {view:?}");
             let log = client.job_log(&job, 0).await?.text;
             ensure!(log.starts_with("well\ndone\n"), "{script}: {log}");

@@ -48,3 +48,15 @@ pub async fn executing(client: &Client, job: &str, limit: Duration) -> Result<Jo
     })
     .await
 }
+
+/// Waits until a job has ended, however.
+///
+/// # Errors
+/// It does not within `limit`.
+pub async fn ended(client: &Client, job: &str, limit: Duration) -> Result<JobView> {
+    wait_for(&format!("the end of job {job}"), limit, async || {
+        let view = client.job_get(job).await?;
+        Ok(view.status.is_final().then_some(view))
+    })
+    .await
+}
