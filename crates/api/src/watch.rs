@@ -10,7 +10,7 @@
 //! | order | the agent | reports |
 //! |---|---|---|
 //! | `Run` | starts the job if it has not begun, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
-//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (frozen and isolated), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MoveInFailed` |
+//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (frozen, and no packet reaches it), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MoveInFailed` |
 //! | `MoveOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MoveOutFailed` |
 //! | `MoveOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MoveOutFailed` |
 //! | `Abort` | destination: ends and removes everything of this job and attempt; one that was restored stays, and that is final | `Gone`, `Restored` |

@@ -14,6 +14,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 use std::{env, fs, process};
 
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+
 /// The environment variable that names the file.
 pub const VARIABLE: &str = "MOORING_FAILPOINTS";
 
@@ -55,8 +58,8 @@ pub async fn check(name: &str) -> Result<(), Injected> {
 
 /// SIGKILL is what is tested, and the one signal that no handler can soften.
 fn kill(pid: &str) {
-    match process::Command::new("kill").args(["-KILL", pid]).status() {
-        Ok(status) if status.success() => {}
-        outcome => tracing::warn!(?outcome, "process {pid} was not killed"),
+    let outcome = pid.parse().map(|pid| signal::kill(Pid::from_raw(pid), Signal::SIGKILL));
+    if !matches!(outcome, Ok(Ok(()))) {
+        tracing::warn!(?outcome, "process {pid} was not killed");
     }
 }

@@ -8,6 +8,8 @@
 //!
 //!  (nothing) ─► Arriving ─► Restored ─► Running
 //!                   └─► ArrivalFailed ─► (aborted) Gone
+//!
+//!  Running ─► Parked (the host was stopped) ─► Running
 //! ```
 //!
 //! A record says at most one step too little: an agent that was killed looks at the machine and finds out whether the step was done.

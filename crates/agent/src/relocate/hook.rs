@@ -1,7 +1,7 @@
 //! CRIU's questions at the moments that matter.
 //!
 //! CRIU runs a script at each step; ours asks the agent over a socket and waits for its answer. Before a dump the agent freezes the job
-//! (polled by CRIU it would take up to 100 ms) and holds every packet for it. Before CRIU lets a restored job go the agent freezes it
+//! (polled by CRIU it would take up to 100 ms) and drops every packet to and from it. Before CRIU lets a restored job go the agent freezes it
 //! again: it takes its first step only when the restore has succeeded and this host has put on record that the job is here.
 //! An agent that is not there is an error, with which CRIU gives the dump or restore up and a dumped job goes on.
 
