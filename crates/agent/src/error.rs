@@ -49,6 +49,20 @@ pub enum Error {
         /// Why, with what to do.
         reason: String,
     },
+    /// Data that a job asks for and this host can't give it.
+    #[error("can't mount volume {volume}: {reason}")]
+    Volume {
+        /// The volume.
+        volume: String,
+        /// Why.
+        reason: String,
+    },
+    /// The capsule store, or a capsule in it.
+    #[error("can't use the capsule store")]
+    Capsule(#[from] mooring_capsule::Error),
+    /// OpCenter has named none.
+    #[error("there is no capsule store")]
+    NoStore,
     /// A certificate or a TLS connection.
     #[error("can't {attempt}: {reason}")]
     Secure {
@@ -60,6 +74,9 @@ pub enum Error {
     /// The other host said no, or something that makes no sense.
     #[error("the other host {0}")]
     Peer(String),
+    /// What was under way when something else was ordered, or the agent was stopped.
+    #[error("it is no longer wanted")]
+    Unwanted,
     /// Something took too long.
     #[error("{0} took too long")]
     TimedOut(String),

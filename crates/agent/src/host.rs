@@ -11,6 +11,7 @@ use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::Config;
+use crate::capsules::Capsules;
 use crate::network::HostNetwork;
 use crate::relocate::destination::Arrivals;
 use crate::relocate::hook::Hooks;
@@ -37,6 +38,7 @@ pub(crate) struct Host {
     pub(crate) network: Mutex<HostNetwork>,
     pub(crate) hooks: Hooks,
     pub(crate) arrivals: Arrivals,
+    pub(crate) capsules: Capsules,
     pub(crate) membership: watch::Sender<Option<Membership>>,
     pub(crate) tasks: Tasks,
     pub(crate) stop: CancellationToken,

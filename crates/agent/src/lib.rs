@@ -11,12 +11,15 @@
 //! * `job` has every job follow its directive; what it holds it keeps on disk before it acts, so that jobs outlive the agent.
 //! * `runtime` makes containers, `relocate` moves them from host to host.
 //! * `gateways` starts the gateways placed here.
+//! * `usage` measures what jobs use.
+//! * `spot` hears when the cloud takes the machine away.
 //! * `link` joins, watches and reports.
 //!
 //! Nobody calls an agent but the source of a job that it expects, and CRIU's hooks on this machine.
 
 #![forbid(unsafe_code)]
 
+mod capsules;
 mod error;
 mod facts;
 mod gateways;
@@ -26,9 +29,13 @@ mod link;
 pub mod network;
 mod relocate;
 mod runtime;
+mod spot;
 mod tools;
+mod usage;
 
 pub use error::Error;
+
+use crate::capsules::Capsules;
 pub use gateways::TOKEN_VARIABLE;
 pub use relocate::hook::ask as ask_agent;
 
@@ -36,6 +43,7 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_ops::Lifecycle;
 use mooring_types::Name;
@@ -54,7 +62,9 @@ use crate::relocate::hook::Hooks;
 use crate::relocate::secure::Identity;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
+use crate::spot::Watcher;
 use crate::tools::Tools;
+use crate::usage::Sampler;
 
 /// What an agent is started with.
 #[derive(Debug, Clone)]
@@ -91,8 +101,14 @@ pub struct Config {
     pub clock_offset_seconds: i64,
     /// Whether a stop of the agent is a stop of the host: running jobs are checkpointed, gateways stopped, devices removed.
     pub park: bool,
+    /// The registries that are spoken to without TLS, as `HOST` or `HOST:PORT`.
+    pub insecure_registries: Vec<String>,
     /// Directories that jobs on a `dir:` image do not see.
     pub hidden: Vec<PathBuf>,
+    /// How often what its jobs use is measured.
+    pub metrics_interval: Duration,
+    /// Where the cloud says that it takes this machine away, on one that it may.
+    pub metadata: Option<String>,
 }
 
 /// Whether this machine can run and move jobs.
@@ -132,11 +148,12 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let (membership, _) = watch::channel(None);
     let host = Arc::new(Host {
         runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
-        images: Images::new(config.state_dir.join("images")),
+        images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
         identity: Identity::open(&config.state_dir)?,
         hooks: Hooks::new(network.nft_table()),
         network: Mutex::new(network),
         arrivals: Arrivals::default(),
+        capsules: Capsules::default(),
         membership,
         tasks: lifecycle.tasks().clone(),
         stop: lifecycle.soft().clone(),
@@ -151,6 +168,11 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let (table, underlay, observed) = (nft_table, host.config.underlay, host.observed.clone());
     let publisher = Publisher { table, underlay, wanted, problems, observed };
     let publisher_task = lifecycle.tasks().spawn("published ports", publisher.run(lifecycle.soft().clone()));
+    let sampler = Sampler::new(host.clone(), jobs.clone()).run(lifecycle.soft().clone());
+    let sampler_task = lifecycle.tasks().spawn("usage", sampler);
+    let (heard, notice) = watch::channel(None);
+    let spot = host.config.metadata.clone().map(|endpoint| Watcher::new(endpoint, heard, host.observed.clone()));
+    let spot_task = spot.map(|watcher| lifecycle.tasks().spawn("spot", watcher.run(lifecycle.soft().clone())));
     let link = Link {
         host: host.clone(),
         jobs: jobs.clone(),
@@ -162,6 +184,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         move_port,
         taken_in: watch::Sender::new(0),
         problems: Mutex::default(),
+        notice,
     };
     let closing = host.clone();
     let outcome = tokio::select! {
@@ -177,6 +200,10 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     // A task that could not be awaited has panicked, and the lifecycle knows.
     let _ = gateway_task.await;
     let _ = publisher_task.await;
+    let _ = sampler_task.await;
+    if let Some(task) = spot_task {
+        let _ = task.await;
+    }
     close(&closing, &tools).await;
     outcome
 }

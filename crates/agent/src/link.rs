@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest};
+use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Notice};
 use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_types::host::HostFacts;
 use tokio::sync::{Mutex, watch};
@@ -36,6 +36,8 @@ pub(crate) struct Link {
     pub(crate) move_port: u16,
     pub(crate) taken_in: watch::Sender<u64>,
     pub(crate) problems: Mutex<Vec<String>>,
+    /// What the cloud says of this machine's future.
+    pub(crate) notice: watch::Receiver<Option<Notice>>,
 }
 
 impl Link {
@@ -107,6 +109,7 @@ impl Link {
             }
         };
         *self.problems.lock().await = problems;
+        self.host.capsules.tell(slice.store.as_ref());
         self.jobs.apply(&slice.jobs);
         self.gateways.send_if_modified(|known| {
             let changed = *known != slice.gateways;
@@ -138,6 +141,7 @@ impl Link {
                     facts: self.facts.borrow().clone(),
                     jobs: self.jobs.observe(),
                     problems: self.all_problems().await,
+                    notice: *self.notice.borrow(),
                 };
                 // A report that does not arrive is made good by the next one.
                 if let Err(error) = known.client.host_report(known.id.as_str(), &report).await {

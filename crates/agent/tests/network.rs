@@ -314,7 +314,7 @@ fn the_job_is_reached_where_the_table_says(backend: Backend, mtu: u32) {
 
 fn carried_by(carrier: &Peer, peers: &[Peer], backend: Backend) -> Network {
     let routes = vec![JobRoute { address: JOB, host: carrier.host.clone() }];
-    Network { overlay: Overlay::default(), backend, peers: peers.to_vec(), routes }
+    Network { overlay: Overlay::default(), backend, peers: peers.to_vec(), routes, egress: Vec::new() }
 }
 
 #[test]

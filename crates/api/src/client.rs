@@ -1,10 +1,16 @@
 //! The typed client. It sends the token with every call, turns error bodies into [`ClientError::Refused`], and retries nothing by
 //! itself: who calls knows whether a retry is safe ([`crate::ErrorCode`] tells).
 
+mod account;
+mod secret;
+mod template;
+
 use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
+use mooring_types::duration::format_duration;
+use mooring_types::job::OutputFile;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,8 +19,9 @@ use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::view::{
     ConnectRequest, ConnectionView, EventView, ExternalRegisterRequest, ExternalUpdateRequest, GatewayCreateRequest,
-    GatewayModifyRequest, GatewayView, HostView, JobView, LogPiece, LoginRequest, MigrateRequest,
-    SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, SubmitRequest, VersionView,
+    GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobView, LogFileView, LogPiece, LoginRequest,
+    MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView,
+    SubmitRequest, VersionView,
 };
 use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -143,6 +150,23 @@ impl Client {
         self.json(Method::GET, paths::JOBS, None::<&()>).await
     }
 
+    /// The jobs that the user may see and for which every filter holds, newest last.
+    pub async fn job_list_where(&self, filters: &[String]) -> Answer<Vec<JobView>> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(filters.iter().map(|filter| ("filter", filter)));
+        self.json(Method::GET, &format!("{}?{}", paths::JOBS, query.finish()), None::<&()>).await
+    }
+
+    /// Changes what is to happen to a job by itself, its tags, or its name.
+    pub async fn job_modify(&self, id: &str, request: &JobModifyRequest) -> Answer<JobView> {
+        self.json(Method::PATCH, &fill(paths::JOB, &[id]), Some(request)).await
+    }
+
+    /// Submits a job anew, with the same spec and options.
+    pub async fn job_rerun(&self, id: &str) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_RERUN, &[id]), None::<&()>).await
+    }
+
     /// One job.
     pub async fn job_get(&self, id: &str) -> Answer<JobView> {
         self.json(Method::GET, &fill(paths::JOB, &[id]), None::<&()>).await
@@ -158,15 +182,47 @@ impl Client {
         self.json(Method::POST, &fill(paths::JOB_MIGRATE, &[id]), Some(request)).await
     }
 
+    /// Starts to put a job into the capsule store.
+    pub async fn job_suspend(&self, id: &str) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_SUSPEND, &[id]), None::<&()>).await
+    }
+
+    /// Starts to have a suspended job execute again.
+    pub async fn job_resume(&self, id: &str) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_RESUME, &[id]), None::<&()>).await
+    }
+
+    /// Starts to take a capsule of a job that goes on.
+    pub async fn job_snapshot(&self, id: &str) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_SNAPSHOT, &[id]), None::<&()>).await
+    }
+
     /// A job's events, oldest first.
     pub async fn job_events(&self, id: &str) -> Answer<Vec<EventView>> {
         self.json(Method::GET, &fill(paths::JOB_EVENTS, &[id]), None::<&()>).await
     }
 
-    /// A piece of a job's output.
+    /// What a job used, oldest first; all that is kept where no time is given.
+    pub async fn job_metrics(&self, id: &str, last: Option<Duration>) -> Answer<Vec<MetricView>> {
+        let query = last.map(|last| format!("?last={}", format_duration(last))).unwrap_or_default();
+        self.json(Method::GET, &format!("{}{query}", fill(paths::JOB_METRICS, &[id])), None::<&()>).await
+    }
+
+    /// A piece of a job's output, both streams in the order in which they came.
     pub async fn job_log(&self, id: &str, offset: u64) -> Answer<LogPiece> {
         let path = format!("{}?offset={offset}", fill(paths::JOB_LOG, &[id]));
         self.json(Method::GET, &path, None::<&()>).await
+    }
+
+    /// A piece of one of the files that are kept of a job.
+    pub async fn job_log_file(&self, id: &str, file: &OutputFile, offset: u64) -> Answer<LogPiece> {
+        let path = format!("{}?file={file}&offset={offset}", fill(paths::JOB_LOG, &[id]));
+        self.json(Method::GET, &path, None::<&()>).await
+    }
+
+    /// The files that are kept of a job.
+    pub async fn job_log_list(&self, id: &str) -> Answer<Vec<LogFileView>> {
+        self.json(Method::GET, &fill(paths::JOB_LOGS, &[id]), None::<&()>).await
     }
 
     // External jobs
@@ -278,9 +334,16 @@ impl Client {
         self.watch(&fill(paths::HOST_WATCH, &[host])).await
     }
 
-    /// Delivers a piece of a job's output; the answer is the offset wanted next.
-    pub async fn host_job_log(&self, host: &str, job: &str, offset: u64, piece: Vec<u8>) -> Answer<u64> {
-        let path = format!("{}?offset={offset}", fill(paths::HOST_JOB_LOG, &[host, job]));
+    /// Delivers a piece of a job's file; the answer is the offset wanted next, or [`watch::OUTPUT_ENOUGH`].
+    pub async fn host_job_log(
+        &self,
+        host: &str,
+        job: &str,
+        file: &OutputFile,
+        offset: u64,
+        piece: Vec<u8>,
+    ) -> Answer<u64> {
+        let path = format!("{}?file={file}&offset={offset}", fill(paths::HOST_JOB_LOG, &[host, job]));
         let request = self.request(Method::PUT, &path).timeout(CALL_TIMEOUT).body(piece);
         self.read(&path, self.send(request).await?).await
     }

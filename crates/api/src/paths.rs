@@ -6,16 +6,28 @@ pub const LOGIN: &str = "/api/v1/login";
 pub const LOGOUT: &str = "/api/v1/logout";
 /// `GET`: who is logged in.
 pub const SESSION: &str = "/api/v1/session";
-/// `GET`: list jobs; `POST`: submit one.
+/// `GET`: list jobs, those for which every `?filter=` holds; `POST`: submit one.
 pub const JOBS: &str = "/api/v1/jobs";
-/// `GET`: one job; `DELETE`: cancel it.
+/// `GET`: one job; `PATCH`: modify it; `DELETE`: cancel it.
 pub const JOB: &str = "/api/v1/jobs/{id}";
+/// `POST`: submit it anew.
+pub const JOB_RERUN: &str = "/api/v1/jobs/{id}/rerun";
 /// `POST`: move it.
 pub const JOB_MIGRATE: &str = "/api/v1/jobs/{id}/migrate";
+/// `POST`: put it into the capsule store.
+pub const JOB_SUSPEND: &str = "/api/v1/jobs/{id}/suspend";
+/// `POST`: have it execute again.
+pub const JOB_RESUME: &str = "/api/v1/jobs/{id}/resume";
+/// `POST`: take a capsule of it while it goes on.
+pub const JOB_SNAPSHOT: &str = "/api/v1/jobs/{id}/snapshot";
 /// `GET`: its events, oldest first.
 pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
-/// `GET`: its output, from `?offset=`.
+/// `GET`: what it used, oldest first, of the `?last=` time.
+pub const JOB_METRICS: &str = "/api/v1/jobs/{id}/metrics";
+/// `GET`: its output, or `?file=` of it, from `?offset=`.
 pub const JOB_LOG: &str = "/api/v1/jobs/{id}/log";
+/// `GET`: the files that are kept of it.
+pub const JOB_LOGS: &str = "/api/v1/jobs/{id}/logs";
 /// `POST`: register a job that somebody else runs.
 pub const EXTERNAL_JOBS: &str = "/api/v1/externalJobs";
 /// `PATCH`: say where it listens now, and how it is.
@@ -36,13 +48,29 @@ pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
 pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
 /// `GET`: one security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.
 pub const SECURITY_GROUP: &str = "/api/v1/securityGroups/{id}";
+/// `GET`: list users; `POST`: add one.
+pub const USERS: &str = "/api/v1/users";
+/// `GET`: one user, by name; `PATCH`: change it; `DELETE`: delete it, with `?cancelJobs=true` whatever it runs.
+pub const USER: &str = "/api/v1/users/{id}";
+/// `GET`: list groups; `POST`: add one.
+pub const GROUPS: &str = "/api/v1/groups";
+/// `GET`: one group, by name; `PATCH`: change it; `DELETE`: delete it.
+pub const GROUP: &str = "/api/v1/groups/{id}";
+/// `GET`: list one's secrets, without their values.
+pub const SECRETS: &str = "/api/v1/secrets";
+/// `GET`: one secret with its value, by name; `PUT`: set it; `DELETE`: remove it.
+pub const SECRET: &str = "/api/v1/secrets/{id}";
+/// `GET`: list templates; `POST`: create one.
+pub const TEMPLATES: &str = "/api/v1/templates";
+/// `GET`: one template, by `[private::]name[:tag]`; `DELETE`: delete it.
+pub const TEMPLATE: &str = "/api/v1/templates/{id}";
 /// `GET`: list hosts; `POST` (by an agent with the join token): join.
 pub const HOSTS: &str = "/api/v1/hosts";
 /// `GET` (by an agent): its slice of desired state, a line of JSON for each generation.
 pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
 /// `POST` (by an agent): what it observed.
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
-/// `PUT` (by an agent): a piece of a job's output, at `?offset=`. Answers with the offset wanted next.
+/// `PUT` (by an agent): a piece of a job's `?file=`, at `?offset=`. Answers with the offset wanted next.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
 /// `GET`: the OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";

@@ -18,19 +18,26 @@
 //! | `Retire` | source: removes what it holds, the capsule included | `Gone` |
 //! | `Stop` | ends the job, removes it | `Gone` |
 //!
+//! Either end of a move may be the capsule store ([`Destination`], [`Origin`]). A host that sends a job there reports `Stored` when the
+//! capsule is whole; one that takes a job from there goes from `Prepared` to `Restored` by itself. Whatever is in the store, the source may
+//! be told to roll back: nobody takes a capsule that OpCenter has no note of.
+//!
 //! A job that is in no order is left alone: a slice that is empty by mistake ends nothing. Every order is idempotent, and an
 //! observation carries the generation and the migration it belongs to.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use mooring_types::address::Overlay;
+use mooring_types::capsule::CapsuleName;
 use mooring_types::endpoint::Endpoint;
 use mooring_types::gateway::{Patience, Protocol};
 use mooring_types::host::{HostFacts, HostRole, Resources};
 use mooring_types::job::{JobSpec, JobStatus};
 use mooring_types::migration::{Phase, PhaseTime};
 use mooring_types::security::InboundRule;
+use mooring_types::usage::Usage;
 use mooring_types::{
     ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, PortRange, Timestamp,
 };
@@ -40,6 +47,8 @@ use serde::{Deserialize, Serialize};
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How often a report is sent at least.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The offset that OpCenter wants next of a file of a job of which it keeps no more.
+pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 
 /// A host introduces itself. A host of that name that joined before keeps its id (and gets a new token).
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +103,40 @@ pub struct AgentSlice {
     /// The ports of this host that lead to the jobs that it carries.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
+    /// Where capsules are kept, if they are.
+    #[serde(default)]
+    pub store: Option<StoreAccess>,
+}
+
+/// How a capsule store is reached.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StoreAccess {
+    /// `dir:/path` or `s3://bucket/prefix`.
+    pub location: String,
+    /// The address of an S3-compatible server; empty for the cloud provider's own.
+    #[serde(default)]
+    pub endpoint: String,
+    /// Its region.
+    #[serde(default)]
+    pub region: String,
+    /// Who asks; empty for what the machine itself may do.
+    #[serde(default)]
+    pub access_key: String,
+    /// What shows that it is them.
+    #[serde(default)]
+    pub secret_key: String,
+    /// What capsules are sealed with, in hex.
+    pub seal: String,
+}
+
+impl fmt::Debug for StoreAccess {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreAccess")
+            .field("location", &self.location)
+            .field("endpoint", &self.endpoint)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The overlay network: who is in it, and which host carries which job.
@@ -108,6 +151,9 @@ pub struct Network {
     pub peers: Vec<Peer>,
     /// Which host carries which job's address now.
     pub routes: Vec<JobRoute>,
+    /// The jobs whose own connections leave through one host, whoever carries them.
+    #[serde(default)]
+    pub egress: Vec<JobRoute>,
 }
 
 /// How the hosts of a cluster reach each other's jobs.
@@ -176,10 +222,8 @@ pub enum JobOrder {
     MoveIn {
         /// The attempt.
         migration: MigrationId,
-        /// The SHA-256 of the sender's certificate, in hex.
-        from: String,
-        /// What the sender must present.
-        token: String,
+        /// From where.
+        from: Origin,
     },
     /// Send it.
     MoveOut {
@@ -187,12 +231,8 @@ pub enum JobOrder {
         migration: MigrationId,
         /// How far to go.
         stage: MoveOutStage,
-        /// The receiver's address for capsules.
-        to: SocketAddr,
-        /// The SHA-256 of the receiver's certificate, in hex.
-        certificate: String,
-        /// What to present to it.
-        token: String,
+        /// Where to.
+        to: Destination,
     },
     /// Undo a [`JobOrder::MoveIn`].
     Abort {
@@ -203,6 +243,8 @@ pub enum JobOrder {
     Rollback {
         /// The attempt.
         migration: MigrationId,
+        /// What becomes of the job's connections.
+        connections: Connections,
     },
     /// Let go of a job that has moved away.
     Retire {
@@ -211,6 +253,68 @@ pub enum JobOrder {
     },
     /// End it.
     Stop,
+}
+
+/// From where a job comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Origin {
+    /// Another host.
+    Host {
+        /// The SHA-256 of its certificate, in hex.
+        certificate: String,
+        /// What it must present.
+        token: String,
+    },
+    /// The capsule store.
+    Store {
+        /// The capsule.
+        capsule: CapsuleName,
+        /// What becomes of the connections that the job had.
+        connections: Connections,
+    },
+}
+
+/// What becomes of the connections of a job that is restored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Connections {
+    /// They go on.
+    Kept,
+    /// The other ends have seen more of the job than it knows of: it is told that they have ended.
+    Reset,
+}
+
+/// Where a job goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Destination {
+    /// Another host.
+    Host {
+        /// Where it takes capsules.
+        address: SocketAddr,
+        /// The SHA-256 of its certificate, in hex.
+        certificate: String,
+        /// What to present to it.
+        token: String,
+    },
+    /// The capsule store.
+    Store {
+        /// The capsule to be made.
+        capsule: CapsuleName,
+        /// What the job does once its state is taken.
+        then: Then,
+    },
+}
+
+/// What a job does once its state is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Then {
+    /// It stands still until it is retired or rolled back.
+    Waits,
+    /// It goes on while the capsule is stored.
+    GoesOn,
 }
 
 /// How far a source should go.
@@ -266,6 +370,24 @@ pub struct HostReport {
     pub jobs: Vec<JobObservation>,
     /// What keeps it from making its slice so, for people to read.
     pub problems: Vec<String>,
+    /// What its cloud says of the machine's future; absent while that is not known.
+    #[serde(default)]
+    pub notice: Option<Notice>,
+}
+
+/// What a cloud says of a machine's future.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Notice {
+    /// Nothing: it stays.
+    Stays,
+    /// It is likelier than others to be taken away.
+    AtRisk,
+    /// It is taken away.
+    Reclaimed {
+        /// When.
+        at: Timestamp,
+    },
 }
 
 /// A job as a host sees it.
@@ -282,6 +404,25 @@ pub struct JobObservation {
     pub phases: Vec<PhaseTime>,
     /// Bytes sent or received for the attempt under way.
     pub bytes_moved: u64,
+    /// How far it has come with what takes long, like `pulling ubuntu:22.04: 12 of 80 MB`; empty where there is nothing to tell.
+    #[serde(default)]
+    pub progress: String,
+    /// The digest of its image, once it is known; empty for images that have none.
+    #[serde(default)]
+    pub image_digest: String,
+    /// What it used when that was last measured, while it executes here.
+    #[serde(default)]
+    pub usage: Option<UsageSample>,
+}
+
+/// A measurement of what a job uses. It is reported again and again, until there is the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageSample {
+    /// When it was made, by the host's clock; no other of the job has the same time.
+    pub time: Timestamp,
+    /// What was measured.
+    pub usage: Usage,
 }
 
 /// What is so of a job on a host.
@@ -321,6 +462,18 @@ pub enum JobState {
     Sent {
         /// The attempt.
         migration: MigrationId,
+    },
+    /// Source: its state is taken, and it goes on; the capsule is on its way to the store.
+    Captured {
+        /// The attempt.
+        migration: MigrationId,
+    },
+    /// Source: the capsule is in the store, whole.
+    Stored {
+        /// The attempt.
+        migration: MigrationId,
+        /// How much it takes there.
+        stored_bytes: u64,
     },
     /// Destination: the job executes here and was seen to live.
     Restored {
@@ -471,6 +624,15 @@ pub struct ConnectionObservation {
     pub problem: Option<String>,
     /// Its clients.
     pub clients: Vec<ClientObservation>,
+    /// How many of those who wait for the job want it to be resumed; a page that asks again and again by itself does not.
+    #[serde(default)]
+    pub calling: u32,
+    /// Bytes from all clients to the job, of those as well that have gone, since the process was started.
+    #[serde(default)]
+    pub bytes_in: u64,
+    /// Bytes from the job to all clients.
+    #[serde(default)]
+    pub bytes_out: u64,
 }
 
 /// A client of a connection.

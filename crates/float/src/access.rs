@@ -74,12 +74,17 @@ pub(crate) fn credentials(global: &Global) -> Result<LoginRequest> {
         Some(username) => username.clone(),
         None => ask_username()?,
     };
-    let password = match (&global.password, std::env::var(PASSWORD_VARIABLE)) {
-        (Some(password), _) => password.clone(),
-        (None, Ok(password)) => password,
-        (None, Err(_)) => ask_password(&username)?,
-    };
+    let password = password(global, &username)?;
     Ok(LoginRequest { username, password })
+}
+
+/// The password of a user, asked for where it was not given.
+pub(crate) fn password(global: &Global, username: &str) -> Result<String> {
+    match (&global.password, std::env::var(PASSWORD_VARIABLE)) {
+        (Some(password), _) => Ok(password.clone()),
+        (None, Ok(password)) => Ok(password),
+        (None, Err(_)) => ask_password(username),
+    }
 }
 
 /// The address as it is kept and compared: without the scheme that is assumed anyway.

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands::{auth, external, gateway, job, log, migrate, security_group, submit};
+use crate::commands::{
+    auth, external, gateway, group, job, log, metrics, migrate, secret, security_group, submit, suspend, template, user,
+};
 use crate::printer::Format;
 use crate::{server, up};
 
@@ -99,7 +101,7 @@ Example:
     Logout,
     /// submit a job
     #[command(visible_alias = "sbatch")]
-    Submit(submit::SubmitArgs),
+    Submit(Box<submit::SubmitArgs>),
     /// list jobs
     #[command(visible_aliases = ["squeue", "ls"])]
     List(job::ListArgs),
@@ -107,11 +109,28 @@ Example:
     Show(job::ShowArgs),
     /// move a job to another host; its connections through gateways stay
     Migrate(migrate::MigrateArgs),
-    /// cancel a job
+    /// put a job into the capsule store and free its host; its gateway ports stay
+    #[command(visible_alias = "hibernate")]
+    Suspend(suspend::SuspendArgs),
+    /// have a suspended job go on, on any host that fits
+    #[command(visible_aliases = ["recover", "restore"])]
+    Resume(suspend::ResumeArgs),
+    /// take a capsule of a job that goes on
+    Snapshot(suspend::SnapshotArgs),
+    /// change a job's tags, policies, limits or name
+    Modify(job::ModifyArgs),
+    /// submit a job anew, with the same spec and options
+    #[command(visible_aliases = ["requeue", "resubmit"])]
+    Rerun(submit::RerunArgs),
+    /// cancel a job, or all that a filter finds
     #[command(visible_alias = "scancel")]
     Cancel(job::CancelArgs),
     /// show what a job has written, or its events
     Log(log::LogArgs),
+    /// show what a job used, over time
+    Metrics(metrics::MetricsArgs),
+    /// show what jobs use now
+    Top(metrics::TopArgs),
     /// list the hosts with what they have and carry
     #[command(visible_alias = "sinfo")]
     #[command(after_help = "\
@@ -125,6 +144,14 @@ Example:
     /// security groups: who may connect to gateways and to published ports
     #[command(name = "securityGroup", visible_alias = "sg")]
     SecurityGroup(security_group::SecurityGroupArgs),
+    /// templates: what a submission needs not say
+    Template(template::TemplateArgs),
+    /// secrets, for the environment of your jobs
+    Secret(secret::SecretArgs),
+    /// users
+    User(user::UserArgs),
+    /// groups of users, who see each other's jobs
+    Group(group::GroupArgs),
     /// run a daemon
     Server(server::Args),
     /// run everything on this machine
@@ -202,7 +229,18 @@ mod tests {
 
     #[test]
     fn every_alias_is_known() {
-        for line in ["sbatch -i dir:/", "squeue", "ls", "scancel -j x", "sinfo"] {
+        for line in [
+            "sbatch -i dir:/",
+            "squeue",
+            "ls",
+            "scancel -j x",
+            "hibernate -j x",
+            "recover -j x",
+            "restore -j x",
+            "sinfo",
+            "requeue -j x",
+            "resubmit -j x",
+        ] {
             let line = format!("float {line}");
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

@@ -18,11 +18,13 @@ mod cli;
 mod commands;
 mod confirm;
 mod error;
-mod filter;
+mod file;
+mod job_file;
 mod parse;
 mod printer;
 mod server;
 mod session;
+mod store;
 mod table;
 mod up;
 

@@ -82,6 +82,18 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// Tells that a request was taken, in the words that scripts look for on stdout: a comment, where the format has them, so that what follows
+    /// is read all the same.
+    pub(crate) fn accepted(&self, text: &str) -> Result<()> {
+        match self.format {
+            Format::Yaml => self.line(&format!("# {text}")),
+            Format::Json | Format::Table => {
+                self.note(text);
+                Ok(())
+            }
+        }
+    }
+
     /// Whether someone watches stderr as it grows.
     pub(crate) fn is_watched(&self) -> bool {
         io::stderr().is_terminal()
@@ -116,9 +128,10 @@ fn yaml(value: &(impl Serialize + ?Sized)) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use insta::assert_snapshot;
-    use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, SecurityGroupView};
+    use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, SecurityGroupView};
 
     use super::*;
+    use crate::commands::metrics::UseNow;
     use crate::samples;
 
     const ALL: [Format; 3] = [Format::Json, Format::Yaml, Format::Table];
@@ -133,6 +146,16 @@ mod tests {
             let text = Printer::new(format).render_object(&samples::moved_job()).unwrap();
             assert_snapshot!(name("job", format), text);
         }
+    }
+
+    #[test]
+    fn metrics() {
+        let text = Printer::new(Format::Table).render_list(&samples::metrics()).unwrap();
+        assert_snapshot!("metrics-table", text);
+        let jobs = [samples::moved_job(), samples::new_job()].map(UseNow::from);
+        assert_snapshot!("top-table", Printer::new(Format::Table).render_list(&jobs).unwrap());
+        let nothing = Printer::new(Format::Table).render_list::<MetricView>(&[]).unwrap();
+        assert_eq!(nothing, "No metrics\n");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! Values for the tests of what is printed.
 
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView};
+use mooring_api::view::{
+    ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, MigrationView, SecurityGroupView,
+};
 use mooring_api::watch::ClientObservation;
 use mooring_types::gateway::{GatewayStatus, Patience, Protocol};
 use mooring_types::host::HostRole;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::policy::{Egress, MigratePolicy, VmPolicy};
 
 /// A job that has just been submitted.
 pub(crate) fn new_job() -> JobView {
@@ -16,6 +19,7 @@ pub(crate) fn new_job() -> JobView {
         host_name: String::new(),
         user: "alice".into(),
         image: "dir:/".into(),
+        image_digest: String::new(),
         status: JobStatus::Submitted,
         category: JobStatus::Submitted.category(),
         status_reason: String::new(),
@@ -24,9 +28,27 @@ pub(crate) fn new_job() -> JobView {
         end_time: None,
         last_update: "2026-08-01T12:30:00.25Z".parse().unwrap(),
         duration: "0s".into(),
+        queue_time: "2m0s".into(),
         rc: String::new(),
+        stdout: "stdout.autosave".into(),
+        stderr: "stderr.autosave".into(),
+        input_args: "-i dir:/ -n job -c 1 -m 2".into(),
+        vm_policy: VmPolicy::default(),
+        migrate_policy: MigratePolicy::default().to_string(),
+        time_limit: String::new(),
+        idle: String::new(),
+        resume_on_connect: false,
+        snapshot_interval: String::new(),
+        egress: Egress::Host,
+        custom_tags: [].into(),
         cpu: 1,
+        cpu_max: 1,
         mem_gb: 2.0,
+        mem_gb_max: 2.0,
+        mem_used: None,
+        cpu_used: None,
+        core_hours: 0.0,
+        scheduler: "mooring".into(),
         address: String::new(),
         generation: 0,
         port_mappings: Vec::new(),
@@ -34,6 +56,7 @@ pub(crate) fn new_job() -> JobView {
         publish: Vec::new(),
         security_groups: vec!["default".into()],
         endpoints: Vec::new(),
+        data_volumes: Vec::new(),
         env: [].into(),
         migrations: Vec::new(),
     }
@@ -53,8 +76,17 @@ pub(crate) fn moved_job() -> JobView {
         exec_time: Some("2026-08-01T12:00:04.5Z".parse().unwrap()),
         last_update: "2026-08-01T12:20:00Z".parse().unwrap(),
         duration: "32m10s".into(),
+        queue_time: "4s".into(),
+        input_args: "-i dir:/ -n notebook -c 2:4 -m 4 --publish 8888:8888 --publish 22:22 --gateway lab".into(),
+        idle: "30m0s".into(),
+        custom_tags: [("project".into(), "course-7".into())].into(),
         cpu: 2,
+        cpu_max: 4,
         mem_gb: 4.0,
+        mem_gb_max: 4.0,
+        mem_used: Some(1.234),
+        cpu_used: Some(0.25),
+        core_hours: 1.0722,
         address: "100.64.0.2".into(),
         generation: 2,
         port_mappings: vec!["8888 -> 198.18.0.1:10000".into(), "22 -> 198.18.0.1:10001".into()],
@@ -63,6 +95,7 @@ pub(crate) fn moved_job() -> JobView {
         env: [("LANG".into(), "C.UTF-8".into()), ("JUPYTER_TOKEN".into(), "********".into())].into(),
         migrations: vec![MigrationView {
             id: "m-a407u88v0106oluqaj8l6".parse().unwrap(),
+            kind: "move".into(),
             from: "host-1".into(),
             to: "host-2".into(),
             start_time: "2026-08-01T12:19:58Z".parse().unwrap(),
@@ -162,6 +195,32 @@ pub(crate) fn hosts() -> Vec<HostView> {
         ..ready.clone()
     };
     vec![ready, lost]
+}
+
+/// What a job used before and after a move.
+pub(crate) fn metrics() -> Vec<MetricView> {
+    let before = MetricView {
+        time: "2026-08-01T12:19:40.5Z".parse().unwrap(),
+        status: JobStatus::Executing,
+        cpu_used: 1.875,
+        cpu: 2.0,
+        mem_used: 3.821,
+        mem_gb: 4.0,
+        page_cache: 0.12,
+        swap: 0.0,
+        processes: 17,
+        received_per_second: 512,
+        sent_per_second: 1_234_567,
+        disk: Some(0.034),
+    };
+    let after = MetricView {
+        time: "2026-08-01T12:20:01Z".parse().unwrap(),
+        cpu_used: 0.01,
+        mem_gb: 6.0,
+        disk: None,
+        ..before.clone()
+    };
+    vec![before, after]
 }
 
 /// The beginning of a job's event log.

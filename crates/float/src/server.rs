@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Subcommand, ValueEnum};
@@ -9,11 +10,16 @@ use mooring_api::watch::Backend;
 use mooring_gateway::Start;
 use mooring_ops::Lifecycle;
 use mooring_types::address::Overlay;
+use mooring_types::duration::parse_duration;
 use mooring_types::host::HostRole;
 use mooring_types::{GatewayId, Name};
 
+use crate::store::StoreArgs;
+
 /// Where `scripts/setup` puts JupyterLab.
 pub(crate) const JUPYTER: &str = "/opt/mooring/jupyter";
+/// How often hosts measure what their jobs use.
+pub(crate) const METRICS_INTERVAL: &str = "20s";
 
 /// A daemon to run.
 #[derive(Debug, clap::Args)]
@@ -92,9 +98,18 @@ struct OpCenter {
     /// The addresses of jobs and hosts in the overlay, a prefix of /15 or shorter
     #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/10")]
     overlay: ipnet::Ipv4Net,
+    #[command(flatten)]
+    store: StoreArgs,
     /// JupyterLab's virtual environment, for the template `jupyter`
     #[arg(long, value_name = "DIR", default_value = JUPYTER)]
     jupyter: PathBuf,
+    /// An image with JupyterLab for the template `jupyter`, in place of the virtual environment
+    #[arg(long, value_name = "IMAGE")]
+    jupyter_image: Option<String>,
+    /// A directory of the hosts that the jobs of everybody may mount with `--dataVolume`, and what is below it; those of
+    /// admins may mount any. Repeatable
+    #[arg(long = "volume-path", value_name = "DIR")]
+    volume_paths: Vec<PathBuf>,
 }
 
 /// What an agent is started with.
@@ -148,9 +163,41 @@ struct Agent {
     /// Checkpoint the jobs and stop the gateways when the agent is stopped, instead of leaving them running
     #[arg(long)]
     park: bool,
+    /// A registry of images that is spoken to without TLS; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
     /// A directory that jobs on a `dir:` image do not see; may be given several times
     #[arg(long, value_name = "DIR")]
     hide: Vec<PathBuf>,
+    /// How often it measures what its jobs use, like 20s
+    #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
+    metrics_interval: Duration,
+    #[command(flatten)]
+    spot: SpotArgs,
+}
+
+/// How a host hears that its cloud takes it away.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct SpotArgs {
+    /// The cloud that may take the machine away, and says so: its jobs are moved in time
+    #[arg(long, value_enum, value_name = "CLOUD")]
+    pub(crate) spot: Option<Cloud>,
+    /// Where the cloud's instance metadata service answers
+    #[arg(long, value_name = "URL", requires = "spot", default_value = "http://169.254.169.254")]
+    pub(crate) metadata_endpoint: String,
+}
+
+/// A cloud that takes machines away.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Cloud {
+    /// EC2 spot instances
+    Aws,
+}
+
+impl SpotArgs {
+    fn metadata(self) -> Option<String> {
+        self.spot.map(|Cloud::Aws| self.metadata_endpoint)
+    }
 }
 
 /// What a gateway is started with.
@@ -176,6 +223,12 @@ struct Gateway {
     admin: SocketAddr,
 }
 
+/// A time after which something is done again.
+pub(crate) fn interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+    if interval.is_zero() { Err("it has to be longer than 0s".into()) } else { Ok(interval) }
+}
+
 /// Runs a daemon until it is asked to stop.
 pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     mooring_ops::log::init("info,boringtun=off");
@@ -187,7 +240,10 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 listen: arguments.listen,
                 overlay: Overlay::new(arguments.overlay)?,
                 backend: arguments.backend.into(),
+                store: arguments.store.access()?,
                 jupyter: arguments.jupyter,
+                jupyter_image: arguments.jupyter_image,
+                volume_paths: arguments.volume_paths,
             };
             serve(&lifecycle, mooring_opcenter::run(config, lifecycle.clone())).await?
         }
@@ -237,7 +293,10 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         tools: arguments.tools,
         clock_offset_seconds: arguments.clock_offset,
         park: arguments.park,
+        insecure_registries: arguments.insecure_registry,
         hidden,
+        metrics_interval: arguments.metrics_interval,
+        metadata: arguments.spot.metadata(),
     })
 }
 

@@ -2,10 +2,15 @@
 
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, SecurityGroupView};
+use mooring_api::view::{
+    ConnectionView, EventView, GatewayView, GroupView, HostView, JobView, MetricView, SecretView, SecurityGroupView,
+    TemplateView, UserView,
+};
 use mooring_types::Timestamp;
 use serde::Serialize;
 use serde_norway::Value;
+
+use crate::commands::metrics::UseNow;
 
 /// What can be a row.
 pub(crate) trait Tabular: Serialize {
@@ -113,12 +118,110 @@ impl Tabular for HostView {
     }
 }
 
+impl Tabular for MetricView {
+    const NONE: &'static str = "No metrics";
+    const COLUMNS: &'static [&'static str] = &[
+        "TIME",
+        "STATUS",
+        "CPU USED",
+        "GB USED",
+        "GB CACHED",
+        "GB SWAPPED",
+        "PROCESSES",
+        "RECEIVED/S",
+        "SENT/S",
+        "GB ON DISK",
+    ];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            seconds(self.time),
+            self.status.to_string(),
+            format!("{:.2}/{}", self.cpu_used, self.cpu),
+            format!("{:.3}/{}", self.mem_used, self.mem_gb),
+            format!("{:.3}", self.page_cache),
+            format!("{:.3}", self.swap),
+            self.processes.to_string(),
+            self.received_per_second.to_string(),
+            self.sent_per_second.to_string(),
+            self.disk.map_or_else(String::new, |gb| format!("{gb:.3}")),
+        ]
+    }
+}
+
+impl Tabular for UseNow {
+    const NONE: &'static str = "No jobs";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "USER", "STATUS", "CPU USED", "GB USED"];
+
+    fn row(&self) -> Vec<String> {
+        let of = |used: Option<f64>, all: f64| used.map_or_else(String::new, |used| format!("{used:.2}/{all}"));
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.host_name.clone(),
+            self.user.clone(),
+            self.status.to_string(),
+            of(self.cpu_used, self.cpu.into()),
+            of(self.mem_used, self.mem_gb),
+        ]
+    }
+}
+
 impl Tabular for EventView {
     const NONE: &'static str = "No events";
     const COLUMNS: &'static [&'static str] = &["TIME", "KIND", "MESSAGE"];
 
     fn row(&self) -> Vec<String> {
         vec![self.time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), self.kind.clone(), self.message.clone()]
+    }
+}
+
+impl Tabular for UserView {
+    const NONE: &'static str = "No users";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "ROLE", "GROUPS", "CREATED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.role.to_string(),
+            self.groups.join(", "),
+            seconds(self.create_time),
+        ]
+    }
+}
+
+impl Tabular for GroupView {
+    const NONE: &'static str = "No groups";
+    const COLUMNS: &'static [&'static str] = &["NAME", "USERS", "CREATED", "DESCRIPTION"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.name.clone(), self.users.join(", "), seconds(self.create_time), self.description.clone()]
+    }
+}
+
+impl Tabular for SecretView {
+    const NONE: &'static str = "No secrets";
+    const COLUMNS: &'static [&'static str] = &["NAME", "CREATED", "UPDATED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![self.name.clone(), seconds(self.create_time), seconds(self.update_time)]
+    }
+}
+
+impl Tabular for TemplateView {
+    const NONE: &'static str = "No templates";
+    const COLUMNS: &'static [&'static str] = &["NAME", "USER", "CREATED", "IMAGE", "PORTS", "DESCRIPTION"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.name.clone(),
+            self.user.clone(),
+            self.create_time.map(seconds).unwrap_or_default(),
+            self.job.image.clone(),
+            self.job.publish.join(", "),
+            self.description.clone(),
+        ]
     }
 }
 

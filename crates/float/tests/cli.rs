@@ -60,6 +60,16 @@ fn every_command_explains_itself() {
     for wanted in ["create", "list", "show", "addRule", "rmRule", "delete"] {
         assert!(seen.contains(&format!("float securityGroup {wanted}")), "{wanted}");
     }
+    for wanted in ["add", "list", "info", "update", "delete"] {
+        assert!(seen.contains(&format!("float user {wanted}")), "{wanted}");
+        assert!(seen.contains(&format!("float group {wanted}")), "{wanted}");
+    }
+    for wanted in ["set", "get", "ls", "unset"] {
+        assert!(seen.contains(&format!("float secret {wanted}")), "{wanted}");
+    }
+    for wanted in ["create", "list", "show", "delete"] {
+        assert!(seen.contains(&format!("float template {wanted}")), "{wanted}");
+    }
 }
 
 #[test]
@@ -91,8 +101,8 @@ fn failures_go_to_stderr_and_exit_with_1() {
         ),
         (
             &["-a", NOWHERE, "-O", "t", "list", "-f", "age=3"],
-            "Error: Invalid argument, invalid filter `age=3` (code: 1003)\n\
-             hint: write `status=Executing or status=Floating`; the keys are id, name, status and user\n",
+            "Error: Invalid argument, invalid filter: unknown key `age`, at character 1 of `age=3` (code: 1003)\n\
+             hint: the keys are status, user, name, id, image, host, category, tag:KEY, submit, update, duration\n",
         ),
         (
             &["-a", NOWHERE, "-O", "t", "securityGroup", "show", "-g", "../hosts"],

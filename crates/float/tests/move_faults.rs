@@ -109,7 +109,9 @@ async fn fault(
     };
     let broken = asking.seen().broken;
     world.failpoint_set(&phase.failpoint(), &action)?;
-    let asked = client.job_migrate(&witness.session.job, &MigrateRequest { host: destination.into() }).await;
+    let asked = client
+        .job_migrate(&witness.session.job, &MigrateRequest { host: destination.into(), ..MigrateRequest::default() })
+        .await;
     let fails_at_once = phase == Phase::Plan && matches!(victim, Victim::Nobody | Victim::OpCenter);
     ensure!(asked.is_err() == fails_at_once, "the request: {asked:?}");
     wait_for("the failpoint", OVER_WITHIN, async || Ok(world.failpoints_left().is_empty().then_some(()))).await?;

@@ -137,10 +137,10 @@ impl<'a> Stage<'a> {
                 "give `--image dir:/`, `oci:/path` or `oci-archive:/path.tar`, or `--template jupyter`",
             ),
             case(
-                "submit --template rstudio".to_owned(),
+                "submit --template nothing".to_owned(),
                 NOT_FOUND,
-                "no template is named `rstudio`",
-                "there are: jupyter",
+                "no template `nothing`",
+                "`float template list` shows the templates",
             ),
             case(
                 format!("submit -i dir:/ -c 4097 {command}"),
@@ -396,7 +396,8 @@ fn settled(world: &World) -> Result<()> {
 fn state(world: &World) -> Result<[Value; 2]> {
     let mut jobs = done(world, "list")?;
     for job in jobs.as_array_mut().context("jobs are a list")? {
-        job.as_object_mut().context("a job is an object")?.remove("duration");
+        let job = job.as_object_mut().context("a job is an object")?;
+        job.retain(|key, _| !["duration", "coreHours"].contains(&key.as_str()));
     }
     Ok([jobs, done(world, "gateway list")?])
 }

@@ -48,6 +48,23 @@ done
 float show -j "$job" -F json | grep -q '"outcome": *"succeeded"' || fail 'the job was not moved'
 [ "$(float show -j "$job" | awk '/^portMappings:/ {getline; print $4}')" = "$where" ] || fail 'the address changed'
 
+float suspend -f -j "$job" | grep -q 'Suspend request has been submitted' || fail 'suspend says something else'
+for _ in $(seq 300); do
+  status=$(float show -j "$job" -F json | jq -r .status)
+  [ "$status" = Suspended ] && break
+  sleep 0.1
+done
+[ "$status" = Suspended ] || fail "the job is $status"
+[ "$(float show -j "$job" -F json | jq -r '.workingHost')" = '' ] || fail 'a suspended job has a host'
+[ "$(float show -j "$job" | awk '/^portMappings:/ {getline; print $4}')" = "$where" ] || fail 'the address changed with the suspend'
+float resume -j "$job" >/dev/null
+for _ in $(seq 300); do
+  status=$(float show -j "$job" -F json | jq -r .status)
+  [ "$status" = Executing ] && break
+  sleep 0.1
+done
+[ "$status" = Executing ] || fail "the job is $status"
+
 float cancel -f -j "$job" >/dev/null
 for _ in $(seq 300); do
   status=$(float show -j "$job" | awk '$1 == "status:" {print $2}')

@@ -16,6 +16,8 @@ pub struct Clients(Arc<Mutex<Registry>>);
 struct Registry {
     next: u64,
     present: BTreeMap<u64, Arc<ClientRecord>>,
+    /// Bytes in and out of those who have gone.
+    gone: (u64, u64),
 }
 
 /// One client.
@@ -67,13 +69,47 @@ impl Clients {
         self.registry().present.values().map(observe).collect()
     }
 
+    /// Bytes in and out of everyone who was ever connected.
+    #[must_use]
+    pub fn moved(&self) -> (u64, u64) {
+        let registry = self.registry();
+        registry.present.values().fold(registry.gone, |sum, record| record.add_to(sum))
+    }
+
     fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+impl ClientRecord {
+    fn add_to(&self, (bytes_in, bytes_out): (u64, u64)) -> (u64, u64) {
+        (bytes_in + self.bytes_in.load(Ordering::Relaxed), bytes_out + self.bytes_out.load(Ordering::Relaxed))
+    }
+}
+
 impl Drop for Present {
     fn drop(&mut self) {
-        self.clients.registry().present.remove(&self.key);
+        let mut registry = self.clients.registry();
+        if let Some(record) = registry.present.remove(&self.key) {
+            registry.gone = record.add_to(registry.gone);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_moved_counts_after_it_has_gone() {
+        let clients = Clients::default();
+        let enter = |port: u16| clients.enter(([127, 0, 0, 1], port).into(), Timestamp::UNIX_EPOCH);
+        let (first, second) = (enter(1), enter(2));
+        first.record.bytes_in.store(5, Ordering::Relaxed);
+        second.record.bytes_out.store(7, Ordering::Relaxed);
+        drop(first);
+        assert_eq!((clients.moved(), clients.observe().len()), ((5, 7), 1));
+        drop(second);
+        assert_eq!((clients.moved(), clients.observe().len()), ((5, 7), 0));
     }
 }

@@ -51,6 +51,7 @@ impl Way {
         let mut refusing_since = None;
         loop {
             if !self.gate.is_open() {
+                let _call = self.gate.call();
                 self.gate.opened().await;
                 refusing_since = None;
             }

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use mooring_linux::tcp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 /// How long [`Gate::settle`] waits.
@@ -39,6 +39,9 @@ pub struct Gate {
     changed: watch::Sender<bool>,
     legs: Mutex<Legs>,
     held: AtomicU32,
+    calling: AtomicU32,
+    /// Told when the first one calls.
+    called: Arc<Notify>,
 }
 
 /// The connections to the job.
@@ -69,12 +72,37 @@ pub struct Connecting(Arc<Gate>);
 #[derive(Debug)]
 pub struct Held(Arc<Gate>);
 
+/// Somebody who wants the job to be back; leaving by drop.
+#[derive(Debug)]
+pub struct Call(Arc<Gate>);
+
 impl Gate {
-    /// A closed gate.
+    /// A closed gate. `called` is notified when somebody begins to want the job back.
     #[must_use]
-    pub fn new() -> Arc<Self> {
+    pub fn new(called: Arc<Notify>) -> Arc<Self> {
         let (changed, _) = watch::channel(false);
-        Arc::new(Self { open: RwLock::new(false), changed, legs: Mutex::default(), held: AtomicU32::new(0) })
+        Arc::new(Self {
+            open: RwLock::new(false),
+            changed,
+            legs: Mutex::default(),
+            held: AtomicU32::new(0),
+            calling: AtomicU32::new(0),
+            called,
+        })
+    }
+
+    /// Notes that a person or a program wants the job: it is not an open page that asks again and again by itself.
+    pub fn call(self: &Arc<Self>) -> Call {
+        if self.calling.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.called.notify_one();
+        }
+        Call(self.clone())
+    }
+
+    /// How many want the job to be back.
+    #[must_use]
+    pub fn calling(&self) -> u32 {
+        self.calling.load(Ordering::Relaxed)
     }
 
     /// Lets bytes flow.
@@ -199,6 +227,12 @@ impl Drop for Leg {
 impl Drop for Held {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.calling.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -49,6 +49,8 @@ pub(crate) struct Key {
 pub(crate) struct Listener {
     pub(crate) clients: Clients,
     pub(crate) route: RouteCell,
+    /// Its job's.
+    pub(crate) gate: Arc<Gate>,
     pub(crate) stop: CancellationToken,
     /// Kept for a successor; none where it does not listen.
     pub(crate) socket: Option<Arc<TcpListener>>,

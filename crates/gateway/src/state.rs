@@ -170,10 +170,16 @@ impl Gateway {
         let state = self.lock();
         // Whether a port can be listened at is for the process that serves to say.
         let concerns = |seen: &ConnectionObservation| !self.seat.is_retired() || !seen.clients.is_empty();
-        let observe = |(key, listener): (&Key, &Listener)| ConnectionObservation {
-            connection: key.connection.clone(),
-            problem: listener.problem.clone(),
-            clients: listener.clients.observe(),
+        let observe = |(key, listener): (&Key, &Listener)| {
+            let (bytes_in, bytes_out) = listener.clients.moved();
+            ConnectionObservation {
+                connection: key.connection.clone(),
+                problem: listener.problem.clone(),
+                calling: listener.gate.calling(),
+                clients: listener.clients.observe(),
+                bytes_in,
+                bytes_out,
+            }
         };
         GatewayReport {
             incarnation: self.seat.incarnation,
@@ -219,7 +225,7 @@ impl Gateway {
 
     /// Closes the job's gate where its bytes have to wait.
     fn hold(&self, state: &mut State, directive: &ConnectionDirective) {
-        let fresh = || JobFlow { gate: Gate::new(), paused: None, quiesce: None, quiesced: None };
+        let fresh = || JobFlow { gate: Gate::new(self.observed.clone()), paused: None, quiesce: None, quiesced: None };
         let flow = state.jobs.entry(directive.job.clone()).or_insert_with(fresh);
         let Flow::Held { quiesce } = &directive.flow else { return };
         if flow.gate.is_open() {
@@ -269,6 +275,7 @@ impl Gateway {
     fn listen(&self, state: &mut State, key: Key, directive: &ConnectionDirective, rules: Arc<[InboundRule]>) {
         let job = &directive.job;
         let Some(flow) = state.jobs.get(job).filter(|_| self.seat.may_listen()) else { return };
+        let gate = flow.gate.clone();
         let address = key.socket_address();
         let (clients, stop) = (Clients::default(), self.stop.child_token());
         let route = RouteCell::new(Route::new(directive, rules));
@@ -278,7 +285,7 @@ impl Gateway {
                 let serving = Serving {
                     job: job.clone(),
                     routes: route.routes(),
-                    gate: flow.gate.clone(),
+                    gate: gate.clone(),
                     clients: clients.clone(),
                     tasks: self.tasks.clone(),
                     stop: stop.clone(),
@@ -297,7 +304,7 @@ impl Gateway {
                 (Some(format!("can't listen at {address}: {error}")), None)
             }
         };
-        state.listeners.insert(key, Listener { clients, route, stop, socket, problem });
+        state.listeners.insert(key, Listener { clients, route, gate, stop, socket, problem });
         self.observed.notify_one();
     }
 

@@ -203,7 +203,11 @@ impl Cgroup {
         }
     }
 
-    fn directory(&self, controller: &str) -> PathBuf {
+    pub(crate) fn version(&self) -> Version {
+        self.version
+    }
+
+    pub(crate) fn directory(&self, controller: &str) -> PathBuf {
         Path::new(ROOT).join(controller).join(&self.path)
     }
 

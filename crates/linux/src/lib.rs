@@ -15,27 +15,32 @@
 //! | [`splice`] | bytes from socket to socket |
 //! | [`tcp`] | what is not acknowledged yet |
 //! | [`fds`] | messages that carry open descriptors between processes |
-//! | [`probe`] | restored connections that ask their peers how much has arrived |
+//! | [`connections`] | restored connections: those that go on, and those that can't |
+//! | [`handle`] | where the file lies that a handle names |
 //! | [`process`] | processes by id and start time |
+//! | [`usage`] | what a control group uses, and what an interface has carried |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
 //!
 //! Everything that changes the machine is idempotent: made twice it is the same, and removing what is not there is no error.
 
 pub mod cgroup;
+pub mod connections;
 mod error;
 pub mod fds;
+pub mod handle;
 pub mod ip;
 pub mod job_net;
 pub mod mount;
 pub mod netns;
 pub mod nft;
 pub mod own_run;
-pub mod probe;
+
 pub mod process;
 pub mod splice;
 pub mod tcp;
 pub mod tun;
+pub mod usage;
 pub mod wireguard;
 
 pub use error::{Error, Result};

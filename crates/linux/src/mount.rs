@@ -27,6 +27,19 @@ pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> R
         .map_err(Error::errno(format!("mount an overlay at {}", target.display())))
 }
 
+/// Mounts a file system in memory at `target`, unless something is mounted there. `options` are those of tmpfs, like `size=4m`.
+///
+/// # Errors
+/// It could not be mounted.
+pub fn tmpfs(target: &Path, options: &str) -> Result<()> {
+    let attempt = || format!("mount a tmpfs at {}", target.display());
+    fs::create_dir_all(target).map_err(Error::system(attempt()))?;
+    if is_mounted(target)? {
+        return Ok(());
+    }
+    mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some(options)).map_err(Error::errno(attempt()))
+}
+
 /// Puts a whiteout at `path` of an overlay's upper layer: what the lower layers have there is not seen.
 ///
 /// # Errors

@@ -1,9 +1,11 @@
 //! Holding packets of a job, and translating what leaves the overlay: one nftables table per host.
 //!
 //! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A *held* address is in a
-//! set that two chains drop on: one before routing for what others send, one on output for what this host sends itself. A *muted*
+//! set that three chains drop on: one before routing for what others send, one on output for what this host sends itself, and one on the
+//! way to the job for what has its address only since it was translated. A *muted*
 //! address is in another set: what comes from it is dropped as well. A *quiet* one may say everything but that a connection ends.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::{Result, ip};
@@ -18,6 +20,7 @@ pub async fn install(table: &str, overlay: &str) -> Result<()> {
 add set inet {table} held {{ type ipv4_addr; }}
 add set inet {table} muted {{ type ipv4_addr; }}
 add set inet {table} quiet {{ type ipv4_addr; }}
+add set inet {table} away {{ type ipv4_addr; }}
 add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
 flush chain inet {table} arriving
 add rule inet {table} arriving ip daddr @held drop
@@ -26,10 +29,26 @@ add rule inet {table} arriving ip saddr @quiet tcp flags & (fin | rst) != 0 drop
 add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
 flush chain inet {table} sending
 add rule inet {table} sending ip daddr @held drop
+add chain inet {table} delivering {{ type filter hook postrouting priority 0; policy accept; }}
+flush chain inet {table} delivering
+add rule inet {table} delivering ip daddr @held drop
 add chain inet {table} leaving {{ type nat hook postrouting priority 100; policy accept; }}
 flush chain inet {table} leaving
-add rule inet {table} leaving ip saddr {overlay} ip daddr != {overlay} masquerade"
+add rule inet {table} leaving ip saddr {overlay} ip saddr != @away ip daddr != {overlay} masquerade"
     );
+    apply(script).await
+}
+
+/// Gives exactly these addresses none of this host's own when they leave the overlay: they leave it elsewhere.
+///
+/// # Errors
+/// nftables could not be used; then nothing has changed.
+pub async fn leave_elsewhere(table: &str, away: &BTreeSet<Ipv4Addr>) -> Result<()> {
+    let mut script = format!("flush set inet {table} away");
+    if !away.is_empty() {
+        let elements: Vec<String> = away.iter().map(ToString::to_string).collect();
+        script += &format!("\nadd element inet {table} away {{ {} }}", elements.join(", "));
+    }
     apply(script).await
 }
 

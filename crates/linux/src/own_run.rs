@@ -6,7 +6,6 @@
 #![expect(unsafe_code, reason = "a child enters a mount namespace of its own between fork and exec")]
 
 use std::ffi::CString;
-use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
@@ -17,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-use crate::mount::{is_mounted, unmount_below};
+use crate::mount::{tmpfs, unmount_below};
 use crate::{Error, Result};
 
 const RUN: &str = "/run";
@@ -43,11 +42,7 @@ impl OwnRun {
     /// It could not be mounted.
     pub fn open(directory: &Path) -> Result<Self> {
         let attempt = || format!("mount a tmpfs at {}", directory.display());
-        fs::create_dir_all(directory).map_err(Error::system(attempt()))?;
-        if !is_mounted(directory)? {
-            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(SIZE))
-                .map_err(Error::errno(attempt()))?;
-        }
+        tmpfs(directory, SIZE)?;
         let source =
             CString::new(directory.as_os_str().as_bytes()).map_err(|error| Error::system(attempt())(error.into()))?;
         Ok(Self { directory: directory.to_owned(), source })

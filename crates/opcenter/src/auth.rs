@@ -1,5 +1,8 @@
 //! Who is asking: users by password and session, hosts and gateways by token. Of every token but a gateway's only the SHA-256 is kept.
+//!
+//! What a user may do is in [`mooring_types::user`]; [`User::may_see`] and [`User::may_change`] are where it is asked.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use base64::prelude::BASE64_STANDARD;
 use mooring_api::ErrorCode;
 use mooring_api::view::SessionView;
 use mooring_store::{GatewayRow, HostRow, SessionRow, Store, UserRow};
-use mooring_types::{Clock, Timestamp, UserId};
+use mooring_types::{Clock, Role, Timestamp, UserId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
@@ -31,8 +34,12 @@ const SESSION_IDLE: Duration = Duration::from_secs(3600);
 const TOUCH_AFTER: Duration = Duration::from_secs(60);
 const PASSWORD_LENGTH: usize = 20;
 
-/// The role that may see and do everything.
-pub(crate) const ADMIN: &str = "admin";
+/// The user that is there from the first start on.
+const ADMIN: &str = "admin";
+/// No password is shorter, in characters.
+const PASSWORD_MIN: usize = 8;
+/// No password is longer, in bytes: it takes time to hash.
+const PASSWORD_MAX: usize = 1024;
 
 /// The hash that is verified for a name that nobody has, so that its answer takes as long.
 static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
@@ -53,10 +60,21 @@ fn hash(password: &str) -> Result<String, Error> {
     Ok(hashed.to_string())
 }
 
-/// Has `admin` be a user, with a random password that the state directory keeps.
+/// Checks a new password and hashes it.
+pub(crate) async fn new_hash(password: &str) -> ApiResult<String> {
+    if password.chars().count() < PASSWORD_MIN || password.len() > PASSWORD_MAX {
+        return Err(ApiError::invalid(format!("a password has at least {PASSWORD_MIN} characters"))
+            .hint("choose a longer one; a few words are easier to keep in mind than signs"));
+    }
+    let password = password.to_owned();
+    let hashed = tokio::task::spawn_blocking(move || hash(&password)).await;
+    Ok(hashed.map_err(|_| ApiError::new(ErrorCode::Internal, "the password could not be hashed"))??)
+}
+
+/// Has `admin` be a user where there is no admin, with a random password that the state directory keeps.
 pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp) -> Result<(), Error> {
     let mut tx = store.begin().await?;
-    if tx.user_get(ADMIN).await?.is_some() {
+    if tx.user_list().await?.iter().any(|user| user.role == Role::Admin) {
         return Ok(());
     }
     let path = state_dir.join("admin-password");
@@ -65,7 +83,7 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
     let user = UserRow {
         id: UserId::random(&mut rand::rng()),
         name: ADMIN.to_owned(),
-        role: ADMIN.to_owned(),
+        role: Role::Admin,
         password_hash: hash(&password)?,
         create_time: now,
     };
@@ -81,11 +99,7 @@ pub(crate) async fn login(center: &Center, name: &str, password: &str) -> ApiRes
     let user = tx.user_get(name).await?;
     drop(tx);
     let known = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
-    let given = password.to_owned();
-    let verified = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&known).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
-    });
-    let (Some(user), Ok(true)) = (user, verified.await) else {
+    let (Some(user), true) = (user, verify(known, password).await) else {
         return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
             .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory"));
     };
@@ -93,26 +107,51 @@ pub(crate) async fn login(center: &Center, name: &str, password: &str) -> ApiRes
     let mut tx = center.store.begin().await?;
     tx.session_insert(&hash_token(&token), &user.id, now).await?;
     tx.commit().await?;
-    Ok(SessionView { token, username: user.name, role: user.role, expires_at: now + SESSION_LIFE })
+    Ok(SessionView { token, username: user.name, role: user.role.to_string(), expires_at: now + SESSION_LIFE })
+}
+
+/// Whether a password is the one that was hashed.
+pub(crate) async fn verify(known: String, password: &str) -> bool {
+    let given = password.to_owned();
+    let verified = tokio::task::spawn_blocking(move || {
+        PasswordHash::new(&known).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
+    });
+    verified.await.unwrap_or(false)
 }
 
 /// A user with a session that holds.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
+    pub(crate) id: UserId,
     pub(crate) name: String,
-    pub(crate) role: String,
+    pub(crate) role: Role,
     pub(crate) expires_at: Timestamp,
     token_hash: String,
+    /// The users that share a group with it.
+    mates: BTreeSet<String>,
 }
 
 impl User {
     pub(crate) fn is_admin(&self) -> bool {
-        self.role == ADMIN
+        self.role == Role::Admin
     }
 
-    /// Whether what belongs to `owner` is this user's business.
+    /// Whether this user may know that something of `owner` is there, and how it is.
     pub(crate) fn may_see(&self, owner: &str) -> bool {
+        self.may_change(owner) || self.mates.contains(owner)
+    }
+
+    /// Whether what belongs to `owner` is this user's to change, and to see whole.
+    pub(crate) fn may_change(&self, owner: &str) -> bool {
         self.is_admin() || self.name == owner
+    }
+
+    /// That something is for admins alone.
+    pub(crate) fn refuse_unless_admin(&self, what: &str) -> ApiResult<()> {
+        if self.is_admin() {
+            return Ok(());
+        }
+        Err(ApiError::new(ErrorCode::PermissionDenied, format!("{what} takes the role `admin`")).hint("ask an admin"))
     }
 
     /// Ends the session.
@@ -138,12 +177,14 @@ impl FromRequestParts<Center> for User {
                 ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
             );
         }
-        if session.last_used + TOUCH_AFTER < now {
+        let SessionRow { user, create_time, last_used } = session;
+        let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
+        if last_used + TOUCH_AFTER < now {
             tx.session_touch(&token_hash, now).await?;
             tx.commit().await?;
         }
-        let SessionRow { user, create_time, .. } = session;
-        Ok(Self { name: user.name, role: user.role, expires_at: create_time + SESSION_LIFE, token_hash })
+        let expires_at = create_time + SESSION_LIFE;
+        Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
     }
 }
 
@@ -230,7 +271,7 @@ mod tests {
         let user = UserRow {
             id: UserId::random(&mut rand::rng()),
             name: ADMIN.into(),
-            role: ADMIN.into(),
+            role: Role::Admin,
             password_hash: String::new(),
             create_time,
         };

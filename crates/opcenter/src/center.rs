@@ -8,12 +8,16 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use mooring_capsule::{CapsuleStore, SealKey};
 use mooring_store::Store;
 use mooring_types::{Clock, GatewayId, HostId, SystemClock};
 use tokio::sync::{Notify, watch};
 
+use crate::logs::Logs;
 use crate::observed::Observed;
-use crate::{Config, Error, auth};
+use crate::reconcile::Followed;
+use crate::vault::Vault;
+use crate::{Config, Error, auth, janitor};
 
 /// The slices in force: for each watcher the slice without its sequence, to be compared, and the line that it gets.
 #[derive(Debug, Default, Clone)]
@@ -31,13 +35,19 @@ pub(crate) struct Center {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) join_token: Arc<str>,
     pub(crate) published: watch::Sender<Arc<Published>>,
+    pub(crate) logs: Arc<Logs>,
+    pub(crate) vault: Arc<Vault>,
+    /// Where capsules are kept.
+    pub(crate) capsules: Option<CapsuleStore>,
     observed: Arc<Mutex<Observed>>,
+    /// What the reconciler remembers of the jobs whose policies it follows.
+    pub(crate) followed: Arc<Mutex<Followed>>,
     wake: Arc<Notify>,
 }
 
 impl Center {
     /// Opens the state directory, made at the first start with an admin and a join token.
-    pub(crate) async fn open(config: Config) -> Result<Self, Error> {
+    pub(crate) async fn open(mut config: Config) -> Result<Self, Error> {
         fs::create_dir_all(config.state_dir.join("logs")).map_err(|source| Error::System {
             attempt: format!("make state directory {}", config.state_dir.display()),
             source,
@@ -46,13 +56,24 @@ impl Center {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         auth::ensure_admin(&store, &config.state_dir, clock.now()).await?;
         let join_token = secret_file(&config.state_dir.join("join-token"), auth::new_token)?;
+        let capsules = match &mut config.store {
+            Some(access) => {
+                access.seal = SealKey::load_or_create(&config.state_dir.join("seal-key"))?.to_hex();
+                Some(janitor::open(access)?)
+            }
+            None => None,
+        };
         Ok(Self {
+            capsules,
+            logs: Arc::new(Logs::new(&config.state_dir)),
+            vault: Arc::new(Vault::open(&config.state_dir)?),
             config: Arc::new(config),
             store,
             clock,
             join_token: join_token.into(),
             published: watch::Sender::default(),
             observed: Arc::default(),
+            followed: Arc::default(),
             wake: Arc::default(),
         })
     }

@@ -1,6 +1,7 @@
 //! Errors: one for what keeps OpCenter from running, one for what a caller is told.
 
 use std::io;
+use std::path::PathBuf;
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -25,6 +26,18 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The file of the key of secrets holds none.
+    #[error("{} holds no key: put back the one that secrets were sealed with, or take the file away and set every secret anew", path.display())]
+    SecretKey {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The capsule store.
+    #[error("can't use the capsule store")]
+    Capsules(#[from] mooring_capsule::Error),
+    /// A secret can't be sealed.
+    #[error("can't seal a secret")]
+    Seal,
     /// A password can't be hashed.
     #[error("can't hash a password: {0}")]
     Password(argon2::password_hash::Error),

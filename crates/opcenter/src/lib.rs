@@ -15,19 +15,26 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod api;
 mod auth;
 mod center;
 mod error;
+mod idle;
+mod janitor;
 mod logs;
 mod metrics;
 mod moves;
 mod observed;
 mod reconcile;
+mod request;
 mod slices;
 mod snapshot;
 mod templates;
+mod transit;
+mod usage;
 mod usecase;
+mod vault;
 mod views;
 
 pub use api::openapi;
@@ -37,7 +44,7 @@ use std::future::IntoFuture;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use mooring_api::watch::Backend;
+use mooring_api::watch::{Backend, StoreAccess};
 use mooring_ops::Lifecycle;
 use mooring_store::Store;
 use mooring_types::address::Overlay;
@@ -58,8 +65,22 @@ pub struct Config {
     pub overlay: Overlay,
     /// How hosts reach each other's jobs.
     pub backend: Backend,
+    /// Where capsules are kept, if they are; its seal is kept in the state directory and not given.
+    pub store: Option<StoreAccess>,
     /// JupyterLab's virtual environment, for the template.
     pub jupyter: PathBuf,
+    /// The image that the template runs in, in place of that.
+    pub jupyter_image: Option<String>,
+    /// The directories of hosts that everybody's jobs may mount; an admin's may mount any.
+    pub volume_paths: Vec<PathBuf>,
+}
+
+impl Config {
+    /// Whether there is a place for capsules.
+    #[must_use]
+    pub fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
 }
 
 /// Whether a state directory can be used: it is new, or of this version or an older one.
@@ -89,6 +110,8 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let center = Center::open(config).await?;
     let stop = lifecycle.soft().clone();
     let reconciler = lifecycle.tasks().spawn("reconcile", reconcile::run(center.clone(), stop.clone()));
+    let janitor = lifecycle.tasks().spawn("janitor", janitor::run(center.clone(), stop.clone()));
+    let tidier = lifecycle.tasks().spawn("usage", usage::tidy(center.clone(), stop.clone()));
     let router = api::router(center.clone(), stop.clone());
     let servers = listeners.into_iter().map(|listener| {
         if let Ok(address) = listener.local_addr() {
@@ -99,7 +122,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let served = futures_util::future::try_join_all(servers).await;
     lifecycle.stop();
     // A task that could not be awaited has panicked, and the lifecycle knows.
-    let _ = reconciler.await;
+    let _ = (reconciler.await, janitor.await, tidier.await);
     center.store.close().await;
     served.map(drop).map_err(|source| Error::System { attempt: "serve".into(), source })
 }

@@ -1,70 +1,311 @@
-//! The output of jobs: what their hosts have sent of it, one file for each job, which survives every move.
+//! What is kept of jobs: what their hosts have sent of their files. It survives every move, and the job's end.
+//!
+//! ```text
+//!   logs/<job>/stdout.autosave   what it wrote on its standard output
+//!             /stderr.autosave   and on its standard error
+//!             /order             in which order it came
+//!             /results/<name>    what it left as results
+//! ```
+//!
+//! The order is a list of how long both streams were after each piece, two 64-bit numbers each. It is as exact as hosts are fast: within
+//! half a second what came on the standard output is put first. No file grows beyond [`OUTPUT_MAX`]: what is cut ends with [`CUT`].
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
+use mooring_api::watch::OUTPUT_ENOUGH;
 use mooring_types::JobId;
+use mooring_types::job::{OUTPUT_MAX, OutputFile, RESULTS_MAX};
 
 use crate::error::Error;
 
 /// The largest piece that is given at once.
 const PIECE_MAX: u64 = 256 * 1024;
+/// How a file ends of which more came than is kept.
+const CUT: &str = "\n[cut here: no more than 64 MiB are kept of each file of a job]\n";
+const ORDER: &str = "order";
+const ENTRY: u64 = 16;
 
-fn file(state_dir: &Path, job: &JobId) -> PathBuf {
-    state_dir.join("logs").join(job.as_str()).join("stdout.autosave")
+/// What is kept of all jobs.
+#[derive(Debug)]
+pub(crate) struct Logs {
+    directory: PathBuf,
+    /// One piece at a time: two hosts may send the same one while a job moves.
+    writing: Mutex<()>,
 }
 
-/// Takes in a piece that starts at `offset`; gives back the offset wanted next. What is there already is skipped, what would leave a
-/// gap is not taken.
-pub(crate) fn append(state_dir: &Path, job: &JobId, offset: u64, piece: &[u8]) -> Result<u64, Error> {
-    let path = file(state_dir, job);
-    let write = || -> io::Result<u64> {
+/// How long both streams are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Lengths {
+    stdout: u64,
+    stderr: u64,
+}
+
+impl Lengths {
+    fn sum(self) -> u64 {
+        self.stdout + self.stderr
+    }
+}
+
+impl Logs {
+    /// What is kept below a state directory.
+    pub(crate) fn new(state_dir: &Path) -> Self {
+        Self { directory: state_dir.join("logs"), writing: Mutex::default() }
+    }
+
+    /// Takes in a piece that starts at `offset`; gives back the offset wanted next, or [`OUTPUT_ENOUGH`]. What is there already is skipped,
+    /// what would leave a gap is not taken.
+    pub(crate) fn append(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> Result<u64, Error> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.add(job, file, offset, piece)
+            .map_err(|source| Error::System { attempt: format!("keep {file} of job {job}"), source })
+    }
+
+    fn add(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> io::Result<u64> {
+        let path = self.path(job, file);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
-        let mut file = OpenOptions::new().create(true).append(true).open(&path)?;
-        let length = file.metadata()?.len();
+        if matches!(file, OutputFile::Result(_)) && !path.exists() && self.results(job)?.len() >= RESULTS_MAX {
+            return Ok(OUTPUT_ENOUGH);
+        }
+        let before = self.lengths(job)?;
+        let kept = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let length = kept.metadata()?.len();
+        if length > OUTPUT_MAX {
+            return Ok(OUTPUT_ENOUGH);
+        }
         let known = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
         if offset > length || known >= piece.len() {
             return Ok(length);
         }
-        file.write_all(&piece[known..])?;
-        Ok(offset + piece.len() as u64)
-    };
-    write().map_err(|source| Error::System { attempt: format!("keep the output of job {job}"), source })
+        let fresh = &piece[known..];
+        let room = usize::try_from(OUTPUT_MAX - length).unwrap_or(usize::MAX);
+        let next = if fresh.len() <= room {
+            kept.write_all_at(fresh, length)?;
+            length + fresh.len() as u64
+        } else {
+            kept.write_all_at(&fresh[..room], length)?;
+            kept.write_all_at(CUT.as_bytes(), OUTPUT_MAX)?;
+            OUTPUT_ENOUGH
+        };
+        if !matches!(file, OutputFile::Result(_)) {
+            self.note_order(job, before)?;
+        }
+        Ok(next)
+    }
+
+    /// A piece of a file that starts at `offset`; empty at the end.
+    pub(crate) fn read(&self, job: &JobId, file: &OutputFile, offset: u64) -> Result<Vec<u8>, Error> {
+        let mut piece = Vec::new();
+        read_into(&mut piece, &self.path(job, file), offset, u64::MAX)
+            .map_err(|source| Error::System { attempt: format!("read {file} of job {job}"), source })?;
+        Ok(piece)
+    }
+
+    /// A piece of both streams in the order in which they came, that starts at `offset`; empty at the end.
+    pub(crate) fn read_both(&self, job: &JobId, offset: u64) -> Result<Vec<u8>, Error> {
+        let _still = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || -> io::Result<Vec<u8>> {
+            let (mut order, now) = (self.order(job)?, self.lengths(job)?);
+            if order.last() != Some(&now) {
+                order.push(now);
+            }
+            let first = order.partition_point(|lengths| lengths.sum() <= offset);
+            let mut from = first.checked_sub(1).map_or(Lengths::default(), |before| order[before]);
+            let (mut skip, mut piece) = (offset.saturating_sub(from.sum()), Vec::new());
+            for to in &order[first..] {
+                for (file, start, end) in
+                    [(OutputFile::Stdout, from.stdout, to.stdout), (OutputFile::Stderr, from.stderr, to.stderr)]
+                {
+                    let part = end.saturating_sub(start);
+                    let skipped = skip.min(part);
+                    skip -= skipped;
+                    read_into(&mut piece, &self.path(job, &file), start + skipped, part - skipped)?;
+                    if piece.len() as u64 >= PIECE_MAX {
+                        return Ok(piece);
+                    }
+                }
+                from = *to;
+            }
+            Ok(piece)
+        };
+        read().map_err(|source| Error::System { attempt: format!("read the output of job {job}"), source })
+    }
+
+    /// The files that are kept of a job, with their sizes.
+    pub(crate) fn list(&self, job: &JobId) -> Result<Vec<(OutputFile, u64)>, Error> {
+        let results = self.results(job);
+        let results =
+            results.map_err(|source| Error::System { attempt: format!("list the results of job {job}"), source })?;
+        let all = [OutputFile::Stdout, OutputFile::Stderr].into_iter().chain(results);
+        let sized = |file| (fs::metadata(self.path(job, &file)).map_or(0, |found| found.len()), file);
+        Ok(all.map(sized).map(|(size, file)| (file, size)).collect())
+    }
+
+    fn results(&self, job: &JobId) -> io::Result<Vec<OutputFile>> {
+        let entries = match fs::read_dir(self.directory.join(job.as_str()).join("results")) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let name = |entry: fs::DirEntry| format!("results/{}", entry.file_name().to_string_lossy()).parse().ok();
+        let mut results: Vec<OutputFile> = entries.filter_map(Result::ok).filter_map(name).collect();
+        results.sort();
+        Ok(results)
+    }
+
+    fn path(&self, job: &JobId, file: &OutputFile) -> PathBuf {
+        self.directory.join(job.as_str()).join(file.to_string())
+    }
+
+    fn lengths(&self, job: &JobId) -> io::Result<Lengths> {
+        let length = |file: OutputFile| -> io::Result<u64> {
+            match fs::metadata(self.path(job, &file)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(0),
+                found => Ok(found?.len()),
+            }
+        };
+        Ok(Lengths { stdout: length(OutputFile::Stdout)?, stderr: length(OutputFile::Stderr)? })
+    }
+
+    fn order(&self, job: &JobId) -> io::Result<Vec<Lengths>> {
+        let bytes = match fs::read(self.directory.join(job.as_str()).join(ORDER)) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            bytes => bytes?,
+        };
+        Ok(bytes.chunks_exact(ENTRY as usize).filter_map(entry).collect())
+    }
+
+    /// Notes how long the streams are; they were `before` as long. A piece that goes on where the last one ended is one with it.
+    fn note_order(&self, job: &JobId, before: Lengths) -> io::Result<()> {
+        let path = self.directory.join(job.as_str()).join(ORDER);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
+        let mut count = file.metadata()?.len() / ENTRY;
+        let at = |index: Option<u64>| -> io::Result<Lengths> {
+            let Some(index) = index else { return Ok(Lengths::default()) };
+            let mut bytes = [0; ENTRY as usize];
+            file.read_exact_at(&mut bytes, index * ENTRY)?;
+            Ok(entry(&bytes).unwrap_or_default())
+        };
+        let (last, earlier) = (at(count.checked_sub(1))?, at(count.checked_sub(2))?);
+        let put = |count: u64, lengths: Lengths| {
+            let bytes = [lengths.stdout.to_le_bytes(), lengths.stderr.to_le_bytes()].concat();
+            file.write_all_at(&bytes, count * ENTRY)
+        };
+        if last != before {
+            // It was killed before it noted a piece.
+            put(count, before)?;
+            count += 1;
+        }
+        let now = self.lengths(job)?;
+        let goes_on = (now.stderr == earlier.stderr) || (now.stdout == earlier.stdout);
+        if last == before && count > 0 && goes_on { put(count - 1, now) } else { put(count, now) }
+    }
 }
 
-/// A piece that starts at `offset`; empty at the end.
-pub(crate) fn read(state_dir: &Path, job: &JobId, offset: u64) -> Result<Vec<u8>, Error> {
-    let path = file(state_dir, job);
-    let read = || -> io::Result<Vec<u8>> {
-        let mut file = match fs::File::open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            file => file?,
-        };
-        file.seek(SeekFrom::Start(offset))?;
-        let mut piece = Vec::new();
-        file.take(PIECE_MAX).read_to_end(&mut piece)?;
-        Ok(piece)
+fn entry(bytes: &[u8]) -> Option<Lengths> {
+    let (stdout, stderr) = bytes.split_at_checked(8)?;
+    Some(Lengths {
+        stdout: u64::from_le_bytes(stdout.try_into().ok()?),
+        stderr: u64::from_le_bytes(stderr.try_into().ok()?),
+    })
+}
+
+/// Adds up to `length` bytes of a file from `offset` on, no more than make a piece; nothing where there is none.
+fn read_into(piece: &mut Vec<u8>, path: &Path, offset: u64, length: u64) -> io::Result<()> {
+    let known = piece.len();
+    let room = usize::try_from(length.min(PIECE_MAX.saturating_sub(known as u64))).unwrap_or(0);
+    if room == 0 {
+        return Ok(());
+    }
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        file => file?,
     };
-    read().map_err(|source| Error::System { attempt: format!("read the output of job {job}"), source })
+    piece.resize(known + room, 0);
+    let mut filled = known;
+    while filled < piece.len() {
+        match file.read_at(&mut piece[filled..], offset + (filled - known) as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    piece.truncate(filled);
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::OutputFile::{Stderr, Stdout};
     use super::*;
+
+    fn kept() -> (tempfile::TempDir, Logs, JobId) {
+        let world = tempfile::tempdir().unwrap();
+        let logs = Logs::new(world.path());
+        (world, logs, JobId::random(&mut rand::rng()))
+    }
 
     #[test]
     fn pieces_make_one_text_whatever_is_sent_twice() {
-        let world = tempfile::tempdir().unwrap();
-        let job = JobId::random(&mut rand::rng());
-        assert_eq!(append(world.path(), &job, 0, b"").unwrap(), 0);
-        assert_eq!(append(world.path(), &job, 0, b"hello ").unwrap(), 6);
-        assert_eq!(append(world.path(), &job, 0, b"hello ").unwrap(), 6);
-        assert_eq!(append(world.path(), &job, 3, b"lo world").unwrap(), 11);
-        assert_eq!(append(world.path(), &job, 40, b"a gap").unwrap(), 11);
-        assert_eq!(read(world.path(), &job, 6).unwrap(), b"world");
-        assert_eq!(read(world.path(), &job, 90).unwrap(), b"");
+        let (_world, logs, job) = kept();
+        for (offset, piece, next) in
+            [(0, "", 0), (0, "hello ", 6), (0, "hello ", 6), (3, "lo world", 11), (40, "a gap", 11)]
+        {
+            assert_eq!(logs.append(&job, &Stdout, offset, piece.as_bytes()).unwrap(), next, "{piece}");
+        }
+        assert_eq!(logs.read(&job, &Stdout, 6).unwrap(), b"world");
+        assert_eq!(logs.read(&job, &Stdout, 90).unwrap(), b"");
+        assert_eq!(logs.read(&job, &Stderr, 0).unwrap(), b"");
+        assert_eq!(logs.read_both(&job, 0).unwrap(), b"hello world");
+    }
+
+    #[test]
+    fn both_streams_are_read_in_the_order_in_which_they_came_from_any_offset() {
+        let (world, logs, job) = kept();
+        let (mut ends, mut wanted) = ([0, 0], String::new());
+        for (file, text) in
+            [(&Stderr, "one "), (&Stdout, "two "), (&Stdout, "three "), (&Stderr, "four "), (&Stdout, "five")]
+        {
+            let end = &mut ends[usize::from(*file == Stderr)];
+            *end = logs.append(&job, file, *end, text.as_bytes()).unwrap();
+            wanted.push_str(text);
+            for offset in 0..=wanted.len() {
+                let read = logs.read_both(&job, offset as u64).unwrap();
+                assert_eq!(String::from_utf8(read).unwrap(), wanted[offset..], "from {offset}");
+            }
+        }
+        // Two pieces in a row of one stream are one.
+        let order = world.path().join("logs").join(job.as_str()).join("order");
+        assert_eq!(fs::metadata(&order).unwrap().len(), 4 * ENTRY);
+        // What it was killed before it noted comes last, and stays there.
+        OpenOptions::new().write(true).open(&order).unwrap().set_len(3 * ENTRY).unwrap();
+        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted);
+        logs.append(&job, &Stderr, ends[1], b" six").unwrap();
+        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted + " six");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_cut_with_a_mark() {
+        let (_world, logs, job) = kept();
+        let piece = vec![b'x'; 3 << 20];
+        let (mut next, mut sent) = (0, 0);
+        while next != OUTPUT_ENOUGH {
+            assert!(sent < OUTPUT_MAX, "it takes in whatever comes");
+            next = logs.append(&job, &Stdout, next, &piece).unwrap();
+            sent += piece.len() as u64;
+        }
+        assert_eq!(logs.append(&job, &Stdout, 0, b"").unwrap(), OUTPUT_ENOUGH);
+        assert_eq!(logs.list(&job).unwrap(), [(Stdout, OUTPUT_MAX + CUT.len() as u64), (Stderr, 0)]);
+        let end = logs.read(&job, &Stdout, OUTPUT_MAX - 1).unwrap();
+        assert_eq!(String::from_utf8(end).unwrap(), format!("x{CUT}"));
+        assert!(CUT.contains(&format!("{} MiB", OUTPUT_MAX >> 20)));
+        // The other stream has its own.
+        logs.append(&job, &Stderr, 0, b"still").unwrap();
+        assert_eq!(logs.read(&job, &Stderr, 0).unwrap(), b"still");
     }
 }

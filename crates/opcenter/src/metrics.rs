@@ -5,7 +5,7 @@
 //! | `mooring_jobs` | jobs, by status |
 //! | `mooring_hosts` | hosts, by readiness: `ready`, `notReady`, `unreachable` |
 //! | `mooring_gateways` | gateways, by whether they are heard from |
-//! | `mooring_moves_total` | moves that have ended, by outcome |
+//! | `mooring_moves_total` | moves that have ended, by kind and outcome |
 //! | `mooring_move_phase_seconds` | how long the phases of moves took |
 //!
 //! Everything is counted anew from what is stored and observed each time, so that the figures are right whoever was restarted in
@@ -16,7 +16,7 @@ use std::fmt;
 
 use mooring_store::{MigrationRow, Stage};
 use mooring_types::host::Readiness;
-use mooring_types::migration::{Outcome, Phase};
+use mooring_types::migration::{Kind, Outcome, Phase};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -45,7 +45,17 @@ struct OfReadiness {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOutcome {
+    kind: KindLabel,
     outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct KindLabel(Kind);
+
+impl EncodeLabelValue for KindLabel {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        fmt::Write::write_fmt(encoder, format_args!("{}", self.0))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -120,8 +130,10 @@ fn hosts(registry: &mut Registry, all: &Snapshot, observed: &Observed) {
 fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
     let outcomes = Family::<OfOutcome, Counter>::default();
     let phases = Family::<OfPhase, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
-    for outcome in ["succeeded", "failed"] {
-        outcomes.get_or_create(&OfOutcome { outcome }).inc_by(0);
+    for kind in Kind::ALL {
+        for outcome in ["succeeded", "failed"] {
+            outcomes.get_or_create(&OfOutcome { kind: KindLabel(kind), outcome }).inc_by(0);
+        }
     }
     for row in moves {
         let outcome = match row.outcome {
@@ -130,7 +142,7 @@ fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
             Outcome::Running | Outcome::Undoing { .. } => None,
         };
         if let Some(outcome) = outcome.filter(|_| row.stage == Stage::Ended) {
-            outcomes.get_or_create(&OfOutcome { outcome }).inc();
+            outcomes.get_or_create(&OfOutcome { kind: KindLabel(row.kind), outcome }).inc();
         }
         for phase in &row.phases {
             phases.get_or_create(&OfPhase { phase: PhaseLabel(phase.name) }).observe(phase.seconds);
@@ -152,10 +164,14 @@ mod tests {
         MigrationRow {
             id: MigrationId::random(&mut rng),
             job: JobId::random(&mut rng),
+            kind: Kind::Move,
             generation: Generation(2),
             from_generation: Generation(1),
-            from: HostId::random(&mut rng),
-            to: HostId::random(&mut rng),
+            from: Some(HostId::random(&mut rng)),
+            to: Some(HostId::random(&mut rng)),
+            capsule: None,
+            destination_lost: false,
+            resources: None,
             token: String::new(),
             reason: String::new(),
             start_time: Timestamp::UNIX_EPOCH,
@@ -184,8 +200,9 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
-            "mooring_moves_total{outcome=\"succeeded\"} 1",
-            "mooring_moves_total{outcome=\"failed\"} 1",
+            "mooring_moves_total{kind=\"move\",outcome=\"succeeded\"} 1",
+            "mooring_moves_total{kind=\"move\",outcome=\"failed\"} 1",
+            "mooring_moves_total{kind=\"suspend\",outcome=\"failed\"} 0",
             "mooring_move_phase_seconds_count{phase=\"Freeze\"} 4",
             "mooring_move_phase_seconds_bucket{le=\"0.1\",phase=\"Freeze\"} 0",
             "mooring_move_phase_seconds_bucket{le=\"0.25\",phase=\"Freeze\"} 4",

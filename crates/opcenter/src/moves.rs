@@ -1,11 +1,13 @@
 //! What a move does next, as a pure function of what was decided and what is observed.
 //!
 //! ```text
-//!  Preparing ─► PreCopying ─► Quiescing ─► Freezing ─► Restoring ─► Retiring ─► Ended     succeeded
-//!      │             │            │            │           │
-//!      └─────────────┴────────────┴────────────┴───────────┴──► Aborting ─► RollingBack ─► Ended     failed
-//!                                                                  │
-//!                                                                  └─► Retiring     the destination had restored it after all
+//!  move      Preparing ─► PreCopying ─► Quiescing ─► Freezing ─► Restoring ─► Retiring ─► Ended
+//!  suspend                PreCopying ─► Quiescing ─► Freezing ──────────────► Retiring ─► Ended
+//!  capture                PreCopying ─► Quiescing ─► Freezing ─► Restoring ────────────► Ended
+//!  resume    Preparing ─────────────────────────────────────────► Restoring ────────────► Ended
+//!
+//!  any stage before Retiring ──► Aborting ─► RollingBack ─► Ended     failed
+//!                                   └─► as if nothing had failed      the destination had restored it after all
 //! ```
 //!
 //! This is the one place that undoes. The destination puts on record that it has restored the job before the job takes its first step
@@ -13,12 +15,17 @@
 //! only when the destination can't execute the job: it has said that nothing is left, or the source has said that the capsule was
 //! never released, or the source was never told to freeze. Until one of the three is known the job waits, since two of it would be
 //! worse than none.
+//!
+//! The capsule store executes nothing: what goes into it can be rolled back until OpCenter notes that the job is there, and what comes
+//! out of it stays there until OpCenter notes that it has arrived. A destination that is silent for [`LOST`] is given up: should it have
+//! the job, it ends it when it comes back, since it is told of a newer generation; what its clients have seen of it is not known, so that
+//! the connections of a job that goes on without it are reset.
 
 use std::time::Duration;
 
 use mooring_api::watch::{JobObservation, JobState};
 use mooring_store::{MigrationRow, Stage};
-use mooring_types::migration::{Outcome, Phase};
+use mooring_types::migration::{Kind, Outcome, Phase};
 
 /// How long a stage may take before the move is given up. Generous: a large capsule over a slow network is no failure.
 pub(crate) const STAGE_LIMIT: Duration = Duration::from_secs(600);
@@ -26,6 +33,8 @@ pub(crate) const STAGE_LIMIT: Duration = Duration::from_secs(600);
 pub(crate) const QUIESCE_LIMIT: Duration = Duration::from_secs(2);
 /// How long a source that is not heard from is waited for once the destination owns the job.
 pub(crate) const RETIRE_LIMIT: Duration = Duration::from_secs(60);
+/// How long a silent host that may have the job is waited for, from when the move was given up.
+pub(crate) const LOST: Duration = Duration::from_secs(30);
 
 /// What is known of a move.
 #[derive(Debug, Clone)]
@@ -50,14 +59,18 @@ pub(crate) enum Step {
     Stay,
     /// Go on to a stage.
     Go(Stage),
-    /// The destination owns the job from now on.
+    /// The destination owns the job from now on, which may be the store.
     Commit,
     /// Give it up.
     Undo { phase: Phase, reason: String },
-    /// It is over, and the source executes the job.
+    /// The destination is lost: the source goes on, and no connection does.
+    GiveUp,
+    /// It is over, and the source executes the job or the store has it.
     Restored,
     /// It is over, and the source can't bring the job back.
     Lost { reason: String },
+    /// It is over, and the source is not heard from: it may have the job, or not.
+    SourceLost,
 }
 
 /// What a move does next.
@@ -66,6 +79,7 @@ pub(crate) fn next(view: &View<'_>) -> Step {
         Stage::Ended => Step::Stay,
         Stage::Retiring => retiring(view),
         Stage::Restoring | Stage::Aborting if is_restored(view) => Step::Commit,
+        Stage::Preparing if view.row.kind.is_out_of_store() && is_restored(view) => Step::Commit,
         Stage::Aborting => aborting(view),
         Stage::RollingBack => rolling_back(view),
         stage => failure(view).unwrap_or_else(|| forward(view, stage)),
@@ -73,16 +87,20 @@ pub(crate) fn next(view: &View<'_>) -> Step {
 }
 
 fn forward(view: &View<'_>, stage: Stage) -> Step {
-    let is =
-        |seen: Option<&JobObservation>, wanted: fn(&JobState) -> bool| seen.is_some_and(|seen| wanted(&seen.state));
+    let kind = view.row.kind;
+    let source = view.source.map(|seen| &seen.state);
+    let prepared = view.destination.is_some_and(|seen| matches!(seen.state, JobState::Prepared { .. }));
     let step = match stage {
-        Stage::Preparing => is(view.destination, |state| matches!(state, JobState::Prepared { .. }))
-            .then_some(Step::Go(Stage::PreCopying)),
-        Stage::PreCopying => {
-            is(view.source, |state| matches!(state, JobState::PreCopied { .. })).then_some(Step::Go(Stage::Quiescing))
-        }
+        Stage::Preparing if kind.is_out_of_store() => prepared.then_some(Step::Go(Stage::Restoring)),
+        Stage::Preparing => prepared.then_some(Step::Go(Stage::PreCopying)),
+        Stage::PreCopying => matches!(source, Some(JobState::PreCopied { .. })).then_some(Step::Go(Stage::Quiescing)),
         Stage::Quiescing => (view.quiet || view.in_stage >= QUIESCE_LIMIT).then_some(Step::Go(Stage::Freezing)),
-        Stage::Freezing => is(view.source, |state| matches!(state, JobState::Frozen { .. } | JobState::Sent { .. }))
+        Stage::Freezing | Stage::Restoring if kind.is_into_store() && is_stored(view) => Some(Step::Commit),
+        Stage::Freezing if kind == Kind::Capture => {
+            matches!(source, Some(JobState::Captured { .. })).then_some(Step::Go(Stage::Restoring))
+        }
+        Stage::Freezing if kind == Kind::Suspend => None,
+        Stage::Freezing => matches!(source, Some(JobState::Frozen { .. } | JobState::Sent { .. }))
             .then_some(Step::Go(Stage::Restoring)),
         Stage::Restoring | Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => None,
     };
@@ -94,6 +112,13 @@ fn is_restored(view: &View<'_>) -> bool {
     let restored =
         |seen: &JobObservation| matches!(&seen.state, JobState::Restored { migration } if *migration == view.row.id);
     view.destination.is_some_and(restored)
+}
+
+/// Whether the capsule is in the store.
+fn is_stored(view: &View<'_>) -> bool {
+    let stored =
+        |seen: &JobObservation| matches!(&seen.state, JobState::Stored { migration, .. } if *migration == view.row.id);
+    view.source.is_some_and(stored)
 }
 
 /// Why a move that is not committed has to be given up, if it has to.
@@ -120,7 +145,8 @@ fn failure(view: &View<'_>) -> Option<Step> {
         }
         _ => {}
     }
-    let early = row.stage < Stage::Freezing;
+    // Between two hosts the later stages wait: the one that is silent may have the job. The store never has.
+    let early = row.stage < Stage::Freezing || row.kind != Kind::Move;
     if view.destination_is_silent && early {
         return Some(Step::Undo { phase: phase_of(row.stage), reason: "the destination is not heard from".into() });
     }
@@ -141,20 +167,34 @@ fn retiring(view: &View<'_>) -> Step {
 }
 
 fn aborting(view: &View<'_>) -> Step {
-    let gone = view.destination.is_some_and(|seen| seen.state == JobState::Gone);
-    let released = view.row.freeze_time.is_some()
+    let row = view.row;
+    let gone = row.to.is_none() || view.destination.is_some_and(|seen| seen.state == JobState::Gone);
+    let released = (row.kind.is_out_of_store() || row.freeze_time.is_some())
         && !view.source.is_some_and(
-            |seen| matches!(&seen.state, JobState::MoveOutFailed { migration, .. } if *migration == view.row.id),
+            |seen| matches!(&seen.state, JobState::MoveOutFailed { migration, .. } if *migration == row.id),
         );
-    if gone || !released { Step::Go(Stage::RollingBack) } else { Step::Stay }
+    match gone || !released {
+        true => Step::Go(Stage::RollingBack),
+        false if view.destination_is_silent && view.in_stage >= LOST => Step::GiveUp,
+        false => Step::Stay,
+    }
 }
 
 fn rolling_back(view: &View<'_>) -> Step {
+    if view.row.from.is_none() {
+        return Step::Restored;
+    }
     match view.source.map(|seen| &seen.state) {
         Some(JobState::Running | JobState::Exited { .. }) => Step::Restored,
         Some(JobState::Lost { reason } | JobState::FailedToStart { reason }) => Step::Lost { reason: reason.clone() },
+        _ if view.source_is_silent && view.in_stage >= LOST => Step::SourceLost,
         _ => Step::Stay,
     }
+}
+
+/// Where a move of a kind begins.
+pub(crate) fn first_stage(kind: Kind) -> Stage {
+    if kind.is_into_store() { Stage::PreCopying } else { Stage::Preparing }
 }
 
 /// The phase that a stage stands for.
@@ -184,15 +224,19 @@ mod tests {
 
     use super::*;
 
-    fn row(stage: Stage, frozen: bool) -> MigrationRow {
+    fn row(kind: Kind, stage: Stage, frozen: bool) -> MigrationRow {
         let mut rng = rand::rng();
         MigrationRow {
             id: MigrationId::random(&mut rng),
             job: JobId::random(&mut rng),
+            kind,
             generation: Generation(2),
             from_generation: Generation(1),
-            from: HostId::random(&mut rng),
-            to: HostId::random(&mut rng),
+            from: (!kind.is_out_of_store()).then(|| HostId::random(&mut rng)),
+            to: (!kind.is_into_store()).then(|| HostId::random(&mut rng)),
+            capsule: None,
+            destination_lost: false,
+            resources: None,
             token: String::new(),
             reason: String::new(),
             start_time: Timestamp::UNIX_EPOCH,
@@ -218,6 +262,8 @@ mod tests {
             JobState::PreCopied { migration: migration() },
             JobState::Frozen { migration: migration() },
             JobState::Sent { migration: migration() },
+            JobState::Stored { migration: migration(), stored_bytes: 1 },
+            JobState::Captured { migration: migration() },
             JobState::Restored { migration: migration() },
             JobState::MoveInFailed { migration: migration(), phase, reason: reason.clone() },
             JobState::MoveOutFailed { migration: migration(), phase, reason: reason.clone() },
@@ -241,10 +287,11 @@ mod tests {
     proptest! {
         #[test]
         fn the_source_goes_on_only_when_the_destination_can_not(
-            stage in 0_usize..9, frozen: bool, source in prop::option::of(0_usize..13), destination in prop::option::of(0_usize..13),
+            kind in prop::sample::select(Kind::ALL.to_vec()), stage in 0_usize..9, frozen: bool,
+            source in prop::option::of(0_usize..15), destination in prop::option::of(0_usize..15),
             silent: (bool, bool), quiet: bool, seconds in 0_u64..1000,
         ) {
-            let row = row(STAGES[stage], frozen);
+            let row = row(kind, STAGES[stage], frozen);
             let all = states(&row.id);
             let observe = |index: usize| JobObservation {
                 job: row.job.clone(),
@@ -252,35 +299,66 @@ mod tests {
                 state: all[index].clone(),
                 phases: Vec::new(),
                 bytes_moved: 0,
+                image_digest: String::new(),
+                usage: None,
+                progress: String::new(),
             };
-            let (source, destination) = (source.map(observe), destination.map(observe));
+            // The store observes nothing.
+            let source = source.filter(|_| row.from.is_some()).map(observe);
+            let destination = destination.filter(|_| row.to.is_some()).map(observe);
             let view = View {
                 row: &row,
                 source: source.as_ref(),
-                source_is_silent: silent.0,
+                source_is_silent: silent.0 && row.from.is_some(),
                 destination: destination.as_ref(),
-                destination_is_silent: silent.1,
+                destination_is_silent: silent.1 && row.to.is_some(),
                 quiet,
                 in_stage: Duration::from_secs(seconds),
             };
             let state = |seen: &Option<JobObservation>| seen.as_ref().map(|seen| seen.state.clone());
+            let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
+            let stored = matches!(state(&source), Some(JobState::Stored { .. }));
             match next(&view) {
                 Step::Go(Stage::RollingBack) => {
                     let withheld = matches!(state(&source), Some(JobState::MoveOutFailed { .. }));
+                    let can_not = row.to.is_none() || state(&destination) == Some(JobState::Gone);
                     prop_assert!(row.stage == Stage::Aborting);
-                    prop_assert!(state(&destination) == Some(JobState::Gone) || !frozen || withheld);
+                    prop_assert!(can_not || (row.from.is_some() && (!frozen || withheld)));
                 }
-                Step::Commit => {
-                    let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
-                    prop_assert!(matches!(row.stage, Stage::Restoring | Stage::Aborting) && restored);
-                }
+                Step::Commit => match kind {
+                    Kind::Suspend | Kind::Capture => {
+                        prop_assert!(matches!(row.stage, Stage::Freezing | Stage::Restoring) && stored);
+                    }
+                    _ => prop_assert!(row.stage <= Stage::Aborting && restored),
+                },
+                Step::GiveUp => prop_assert!(row.stage == Stage::Aborting && view.destination_is_silent && !restored),
                 Step::Restored => prop_assert!(row.stage == Stage::RollingBack),
                 Step::Undo { .. } => {
-                    let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
                     prop_assert!(row.stage <= Stage::Restoring && !(restored && row.stage == Stage::Restoring));
                 }
                 Step::Go(next) => prop_assert!(next > row.stage && next != Stage::Aborting),
+                Step::SourceLost => prop_assert!(row.stage == Stage::RollingBack && view.source_is_silent),
                 Step::Stay | Step::Lost { .. } => {}
+            }
+        }
+
+        #[test]
+        fn a_job_that_is_undone_for_too_long_is_given_back(
+            kind in prop::sample::select(Kind::ALL.to_vec()), frozen: bool,
+        ) {
+            // Whoever is silent, nothing waits for ever.
+            for stage in [Stage::Aborting, Stage::RollingBack] {
+                let row = row(kind, stage, frozen);
+                let view = View {
+                    row: &row,
+                    source: None,
+                    source_is_silent: row.from.is_some(),
+                    destination: None,
+                    destination_is_silent: row.to.is_some(),
+                    quiet: false,
+                    in_stage: LOST,
+                };
+                prop_assert_ne!(next(&view), Step::Stay);
             }
         }
     }

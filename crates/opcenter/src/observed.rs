@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::{GatewayReport, HostReport, JobObservation};
-use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId};
+use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 use tokio::time::Instant;
 
 /// After how long without a report a host or a gateway counts as unreachable.
@@ -100,6 +100,19 @@ impl Observed {
             .iter()
             .flat_map(|(host, (report, _))| report.jobs.iter().map(move |seen| (host, seen)))
             .filter(move |(_, seen)| seen.job == *job)
+    }
+
+    /// Whether somebody at a connection's gateway wants its job to be resumed.
+    pub(crate) fn is_called_for(&self, gateway: &GatewayId, connection: &ConnectionId) -> bool {
+        let mut seen = self.gateway(gateway).flat_map(|report| &report.connections);
+        seen.any(|seen| seen.connection == *connection && seen.calling > 0)
+    }
+
+    /// All bytes that the clients of a connection have moved, in and out, as far as its gateway's processes know that are heard from.
+    pub(crate) fn moved(&self, gateway: &GatewayId, connection: &ConnectionId) -> (u64, u64) {
+        let seen = self.gateway(gateway).flat_map(|report| &report.connections);
+        let of_connection = seen.filter(|seen| seen.connection == *connection);
+        of_connection.fold((0, 0), |(bytes_in, bytes_out), seen| (bytes_in + seen.bytes_in, bytes_out + seen.bytes_out))
     }
 
     /// Whether every process of a gateway that is heard from has gone quiet for a move.

@@ -11,31 +11,48 @@
 //! | Aborting | `Abort`, which a job that was restored outlives | nothing new | source | held if they were |
 //! | RollingBack | `Abort` | `Rollback` | source | held if they were |
 //!
+//! Where one end of a move is the capsule store, its column has nobody in it:
+//!
+//! | kind, stage | host | routes lead to | bytes |
+//! |---|---|---|---|
+//! | suspend, capture: PreCopying to Freezing | as a source | it | as for a move |
+//! | capture: Restoring (the capsule is being stored) | `MoveOut` Freeze | it | flow |
+//! | suspend: Retiring | `Retire` | nobody | held |
+//! | resume, recover: Preparing, Restoring | `MoveIn` | it | held |
+//!
 //! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MoveIn` that restores follows a
 //! `MoveOut` that has frozen.
 
 use std::net::SocketAddr;
 
 use mooring_api::watch::{
-    AgentSlice, ConnectionDirective, Flow, GatewayPlacement, GatewaySlice, JobDirective, JobOrder, JobRoute, JobState,
-    MoveOutStage, Network, Peer, PublishedPort, Target,
+    AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement, GatewaySlice,
+    JobDirective, JobOrder, JobRoute, JobState, MoveOutStage, Network, Origin, Peer, PublishedPort, Target, Then,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
-use mooring_types::job::{JobStatus, Publish};
-use mooring_types::migration::{Outcome, Phase};
-use mooring_types::{Generation, HostId, Port};
+use mooring_types::job::{JobSpec, JobStatus, Publish};
+use mooring_types::migration::{Kind, Outcome, Phase};
+use mooring_types::policy::Egress;
+use mooring_types::{Generation, HostId, Name, Port, secret};
 
 use crate::Config;
 use crate::observed::Observed;
 use crate::snapshot::Snapshot;
+use crate::vault::Vault;
 
 /// The slice of a host; the sequence is filled in when it is published.
-pub(crate) fn for_host(config: &Config, all: &Snapshot, observed: &Observed, host: &HostRow) -> AgentSlice {
+pub(crate) fn for_host(
+    config: &Config,
+    vault: &Vault,
+    all: &Snapshot,
+    observed: &Observed,
+    host: &HostRow,
+) -> AgentSlice {
     AgentSlice {
         sequence: 0,
         host: host.id.clone(),
         network: network(config, all),
-        jobs: all.jobs.values().filter_map(|job| directive(all, observed, job, &host.id)).collect(),
+        jobs: all.jobs.values().filter_map(|job| directive(vault, all, observed, job, &host.id)).collect(),
         gateways: all
             .gateways
             .iter()
@@ -48,6 +65,7 @@ pub(crate) fn for_host(config: &Config, all: &Snapshot, observed: &Observed, hos
             })
             .collect(),
         published: published(all, &host.id),
+        store: config.store.clone(),
     }
 }
 
@@ -78,7 +96,19 @@ fn network(config: &Config, all: &Snapshot) -> Network {
         backend: config.backend,
         peers: all.hosts.iter().map(peer).collect(),
         routes: all.jobs.values().filter_map(route).collect(),
+        egress: all.jobs.values().filter_map(|job| egress(config, all, job)).collect(),
     }
+}
+
+/// The host through which a job's own connections leave, where it is to be one for the job's life: that of the gateway that it was
+/// connected to first. WireGuard has no way for it: a peer there is told by the addresses that it may send from.
+fn egress(config: &Config, all: &Snapshot, job: &JobRow) -> Option<JobRoute> {
+    if job.policy.egress != Egress::Gateway || job.status.is_final() || config.backend == Backend::Wireguard {
+        return None;
+    }
+    let first = all.first_gateways.get(&job.id)?;
+    let gateway = all.gateways.iter().find(|gateway| gateway.id == *first)?;
+    Some(JobRoute { address: job.address?, host: gateway.host.clone() })
 }
 
 /// The ports of the jobs to which this host's routes lead; of two that want the same port, the older job comes first.
@@ -103,17 +133,43 @@ fn published(all: &Snapshot, host: &HostId) -> Vec<PublishedPort> {
 /// The host to which a job's address leads.
 fn carrier<'a>(all: &'a Snapshot, job: &'a JobRow) -> Option<&'a HostId> {
     match all.moves.get(&job.id) {
-        Some(row) if matches!(row.stage, Stage::Restoring | Stage::Retiring) => Some(&row.to),
-        Some(row) => Some(&row.from),
+        Some(row) => match (row.kind, row.stage) {
+            (Kind::Move, Stage::Restoring | Stage::Retiring) | (Kind::Resume | Kind::Recover, _) => row.to.as_ref(),
+            (Kind::Suspend, Stage::Retiring) => None,
+            (Kind::Move | Kind::Suspend | Kind::Capture, _) => row.from.as_ref(),
+        },
         None => job.host.as_ref(),
     }
 }
 
-fn directive(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
+fn directive(vault: &Vault, all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
     let (generation, order) = order(all, observed, job, host)?;
     // An ended job that has given its address back is held by nobody who would still need it.
     let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
-    Some(JobDirective { job: job.id.clone(), generation, address, spec: job.spec.clone(), order })
+    let mut spec = spec(vault, all, job);
+    // A destination makes room for the size that the job has there.
+    let arriving = all.moves.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
+    if let Some(resources) = arriving.and_then(|row| row.resources) {
+        spec.resources = resources;
+    }
+    Some(JobDirective { job: job.id.clone(), generation, address, spec, order })
+}
+
+/// What a host is told to run: the image that the first host found under its name, whatever the name means by now.
+/// References to secrets are replaced here and nowhere else; a variable of a secret that was removed is left out.
+fn spec(vault: &Vault, all: &Snapshot, job: &JobRow) -> JobSpec {
+    let mut spec = job.spec.clone();
+    let stands_for = |name: &Name| {
+        let secret = all.secrets.iter().find(|secret| secret.name == *name && secret.user_name == job.user_name)?;
+        vault.unseal(&secret.user, &secret.name, &secret.sealed).ok()
+    };
+    let resolve = |(key, value): (String, String)| Some((key, secret::resolve(&value, stands_for)?));
+    spec.env = spec.env.into_iter().filter_map(resolve).collect();
+    if !job.image_digest.is_empty() {
+        spec.image = spec.image.pinned(&job.image_digest);
+    }
+    spec.env.insert("FLOAT_USER".into(), job.user_name.clone());
+    spec
 }
 
 fn order(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
@@ -121,8 +177,8 @@ fn order(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Op
         return order_to_stop(all, observed, job, host);
     }
     match all.moves.get(&job.id) {
-        Some(row) if *host == row.to => order_at_destination(all, row),
-        Some(row) if *host == row.from => order_at_source(all, job, row),
+        Some(row) if row.to.as_ref() == Some(host) => order_at_destination(all, row),
+        Some(row) if row.from.as_ref() == Some(host) => order_at_source(all, job, row),
         None if job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: job.exec_time.is_some() }))
         }
@@ -150,9 +206,11 @@ fn order_to_stop(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostI
 /// The hosts that may hold a job, each with the generation.
 pub(crate) fn stoppers(all: &Snapshot, job: &JobRow) -> Vec<(HostId, Generation)> {
     let moving = all.moves.get(&job.id);
-    let mut stoppers: Vec<(HostId, Generation)> = moving
-        .map(|row| vec![(row.from.clone(), row.from_generation), (row.to.clone(), row.generation)])
-        .unwrap_or_default();
+    let ends = |row: &MigrationRow| {
+        let from = row.from.clone().map(|host| (host, row.from_generation));
+        from.into_iter().chain(row.to.clone().map(|host| (host, row.generation))).collect()
+    };
+    let mut stoppers: Vec<(HostId, Generation)> = moving.map(ends).unwrap_or_default();
     if let Some(owner) = &job.host
         && !stoppers.iter().any(|(host, _)| host == owner)
     {
@@ -165,8 +223,7 @@ fn order_at_destination(all: &Snapshot, row: &MigrationRow) -> Option<(Generatio
     let migration = row.id.clone();
     let order = match row.stage {
         Stage::Preparing | Stage::PreCopying | Stage::Quiescing | Stage::Freezing | Stage::Restoring => {
-            let from = all.host(&row.from)?.joined.certificate.clone();
-            JobOrder::MoveIn { migration, from, token: row.token.clone() }
+            JobOrder::MoveIn { migration, from: origin(all, row)? }
         }
         Stage::Retiring => JobOrder::Run { begun: true },
         Stage::Aborting | Stage::RollingBack => JobOrder::Abort { migration },
@@ -175,25 +232,48 @@ fn order_at_destination(all: &Snapshot, row: &MigrationRow) -> Option<(Generatio
     Some((row.generation, order))
 }
 
+fn origin(all: &Snapshot, row: &MigrationRow) -> Option<Origin> {
+    Some(match &row.from {
+        Some(from) => {
+            Origin::Host { certificate: all.host(from)?.joined.certificate.clone(), token: row.token.clone() }
+        }
+        None => Origin::Store {
+            capsule: row.capsule.clone()?,
+            connections: if row.kind == Kind::Recover { Connections::Reset } else { Connections::Kept },
+        },
+    })
+}
+
+fn destination(all: &Snapshot, row: &MigrationRow) -> Option<Destination> {
+    Some(match &row.to {
+        Some(to) => {
+            let to = &all.host(to)?.joined;
+            Destination::Host {
+                address: SocketAddr::from((to.address, to.move_port)),
+                certificate: to.certificate.clone(),
+                token: row.token.clone(),
+            }
+        }
+        None => Destination::Store {
+            capsule: row.capsule.clone()?,
+            then: if row.kind == Kind::Capture { Then::GoesOn } else { Then::Waits },
+        },
+    })
+}
+
 fn order_at_source(all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
-    let move_out = |stage| {
-        let to = &all.host(&row.to)?.joined;
-        Some(JobOrder::MoveOut {
-            migration: row.id.clone(),
-            stage,
-            to: SocketAddr::from((to.address, to.move_port)),
-            certificate: to.certificate.clone(),
-            token: row.token.clone(),
-        })
-    };
+    let move_out = |stage| Some(JobOrder::MoveOut { migration: row.id.clone(), stage, to: destination(all, row)? });
     match row.stage {
         Stage::Preparing => Some((job.generation, JobOrder::Run { begun: true })),
         Stage::PreCopying | Stage::Quiescing => Some((job.generation, move_out(MoveOutStage::PreCopy)?)),
         Stage::Freezing | Stage::Restoring => Some((job.generation, move_out(MoveOutStage::Freeze)?)),
         Stage::Retiring => Some((row.from_generation, JobOrder::Retire { migration })),
         Stage::Aborting | Stage::Ended => None,
-        Stage::RollingBack => Some((job.generation, JobOrder::Rollback { migration })),
+        Stage::RollingBack => {
+            let connections = if row.destination_lost { Connections::Reset } else { Connections::Kept };
+            Some((job.generation, JobOrder::Rollback { migration, connections }))
+        }
     }
 }
 
@@ -206,7 +286,7 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         job_status: job.status,
         gateway_port: connection.gateway_port,
         target: target(all, job, connection.target_port)?,
-        epoch: all.externals.get(&job.id).map_or(0, |row| row.epoch),
+        epoch: all.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
         protocol: connection.protocol,
         patience: connection.patience,
         flow: flow(all, job),
@@ -232,6 +312,9 @@ pub(crate) fn flow(all: &Snapshot, job: &JobRow) -> Flow {
         return if job.status == JobStatus::Executing { Flow::Open } else { Flow::Held { quiesce: None } };
     };
     match (row.stage, &row.outcome) {
+        (Stage::Restoring, _) if row.kind == Kind::Capture => Flow::Open,
+        (Stage::Retiring, _) if row.kind == Kind::Suspend => Flow::Held { quiesce: None },
+        _ if row.kind.is_out_of_store() => Flow::Held { quiesce: None },
         (Stage::Preparing | Stage::PreCopying | Stage::Retiring | Stage::Ended, _) => Flow::Open,
         (Stage::Quiescing | Stage::Freezing | Stage::Restoring, _) => Flow::Held { quiesce: Some(row.id.clone()) },
         (Stage::Aborting | Stage::RollingBack, Outcome::Undoing { phase, .. }) if *phase < Phase::Quiesce => Flow::Open,
@@ -241,11 +324,11 @@ pub(crate) fn flow(all: &Snapshot, job: &JobRow) -> Flow {
 
 #[cfg(test)]
 mod tests {
-    use mooring_store::SecurityGroupRow;
+    use mooring_store::{SecretRow, SecurityGroupRow};
     use mooring_types::host::Resources;
     use mooring_types::job::{Image, JobSpec};
     use mooring_types::security::SecurityGroupSpec;
-    use mooring_types::{JobId, SecurityGroupId, Timestamp};
+    use mooring_types::{JobId, SecurityGroupId, Timestamp, UserId};
 
     use super::*;
 
@@ -264,31 +347,26 @@ mod tests {
     }
 
     fn job(host: &HostId, submitted: &str, publish: &[&str], groups: &[&SecurityGroupRow]) -> JobRow {
+        let spec = JobSpec {
+            name: "job".parse().unwrap(),
+            image: Image::Directory("/".into()),
+            command: Vec::new(),
+            env: [].into(),
+            working_dir: "/".into(),
+            resources: Resources { cpu: 1, mem_gb: 1.0 },
+            publish: publish.iter().map(|publish| publish.parse().unwrap()).collect(),
+            access_path: "/".into(),
+            script: None,
+            with_root: false,
+            volumes: Vec::new(),
+        };
         JobRow {
-            id: JobId::random(&mut rand::rng()),
-            user_name: "admin".into(),
-            spec: JobSpec {
-                name: "job".parse().unwrap(),
-                image: Image::Directory("/".into()),
-                command: Vec::new(),
-                env: [].into(),
-                working_dir: "/".into(),
-                resources: Resources { cpu: 1, mem_gb: 1.0 },
-                publish: publish.iter().map(|publish| publish.parse().unwrap()).collect(),
-                access_path: "/".into(),
-            },
             status: JobStatus::Executing,
-            status_reason: String::new(),
             address: Some([100, 64, 0, 2].into()),
             generation: Generation::FIRST,
             host: Some(host.clone()),
-            host_wanted: String::new(),
             security_groups: groups.iter().map(|group| group.id.clone()).collect(),
-            exit_code: None,
-            submit_time: time(submitted),
-            exec_time: None,
-            end_time: None,
-            last_update: time(submitted),
+            ..JobRow::submitted(JobId::random(&mut rand::rng()), "admin", spec, time(submitted))
         }
     }
 
@@ -301,7 +379,43 @@ mod tests {
             gateways: Vec::new(),
             connections: Vec::new(),
             security_groups,
+            secrets: Vec::new(),
+            first_gateways: [].into(),
+            capsules: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_reference_is_replaced_by_the_secret_of_the_job_s_owner_and_left_out_without_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let secret = |owner: &str, value: &str| {
+            let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
+            let sealed = vault.seal(&user, &name, value).unwrap();
+            SecretRow {
+                user,
+                user_name: owner.into(),
+                name,
+                sealed,
+                create_time: time("00:00:00"),
+                update_time: time("00:00:00"),
+            }
+        };
+        let mut job = job(&HostId::random(&mut rand::rng()), "00:00:00", &[], &[]);
+        let env = [("K", "a-{secret:token}"), ("OTHER", "{secret:gone}"), ("PLAIN", "p")];
+        job.spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let mut all = snapshot(&[&job], Vec::new());
+        let seen = |all: &Snapshot| {
+            let spec = spec(&vault, all, &job);
+            assert!(!format!("{spec:?}").contains("sesame"));
+            ["K", "OTHER", "PLAIN"].map(|key| spec.env.get(key).cloned())
+        };
+        assert_eq!(seen(&all), [None, None, Some("p".into())]);
+        all.secrets = vec![secret("bob", "bobs"), secret("admin", "open-sesame")];
+        assert_eq!(seen(&all), [Some("a-open-sesame".into()), None, Some("p".into())]);
+        // One that was sealed with another key is as good as none.
+        all.secrets[1].sealed = vec![1; 40];
+        assert_eq!(seen(&all)[0], None);
     }
 
     #[test]

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mooring_store::{
-    ConnectionRow, ExternalRow, GatewayRow, HostRow, JobRow, MigrationRow, SecurityGroupRow, StoreError, Tx,
+    CapsuleRow, ConnectionRow, ExternalRow, GatewayRow, HostRow, JobRow, MigrationRow, SecretRow, SecurityGroupRow,
+    StoreError, Tx,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
 use mooring_types::placement::Candidate;
 use mooring_types::security::InboundRule;
-use mooring_types::{HostId, JobId, SecurityGroupId};
+use mooring_types::{GatewayId, HostId, JobId, SecurityGroupId};
 
 use crate::observed::Observed;
 
@@ -26,6 +27,12 @@ pub(crate) struct Snapshot {
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) connections: Vec<ConnectionRow>,
     pub(crate) security_groups: Vec<SecurityGroupRow>,
+    /// The gateway that each job was connected to first.
+    pub(crate) first_gateways: BTreeMap<JobId, GatewayId>,
+    /// What is in the capsule store, oldest first.
+    pub(crate) capsules: Vec<CapsuleRow>,
+    /// As they are sealed.
+    pub(crate) secrets: Vec<SecretRow>,
 }
 
 impl Snapshot {
@@ -48,6 +55,9 @@ impl Snapshot {
             gateways: tx.gateway_list().await?,
             connections: tx.connection_list().await?,
             security_groups: tx.security_group_list().await?,
+            first_gateways: tx.connection_list_first().await?.into_iter().collect(),
+            capsules: tx.capsule_list().await?,
+            secrets: tx.secret_list().await?,
         })
     }
 
@@ -57,6 +67,16 @@ impl Snapshot {
 
     pub(crate) fn host_name(&self, id: &HostId) -> String {
         self.host(id).map_or_else(String::new, |host| host.name.to_string())
+    }
+
+    /// The name of an end of a move.
+    pub(crate) fn end_name(&self, end: Option<&HostId>) -> String {
+        end.map_or_else(|| "the capsule store".to_owned(), |host| self.host_name(host))
+    }
+
+    /// The newest capsule of a job.
+    pub(crate) fn capsule(&self, job: &JobId) -> Option<&CapsuleRow> {
+        self.capsules.iter().rfind(|capsule| capsule.job == *job)
     }
 
     /// The address of its host that a gateway listens on, or would on that host.
@@ -84,9 +104,9 @@ impl Snapshot {
             .values()
             .filter(|job| !job.status.is_final() && job.host.as_ref() == Some(host))
             .map(|job| job.spec.resources);
-        let arriving = self.moves.values().filter(|row| row.to == *host).filter_map(|row| {
+        let arriving = self.moves.values().filter(|row| row.to.as_ref() == Some(host)).filter_map(|row| {
             let job = self.jobs.get(&row.job)?;
-            (job.host.as_ref() != Some(host)).then_some(job.spec.resources)
+            (job.host.as_ref() != Some(host)).then_some(row.resources.unwrap_or(job.spec.resources))
         });
         let gateways =
             self.gateways.iter().filter(|gateway| gateway.host == *host).map(|gateway| gateway.spec.resources);

@@ -3,20 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView};
+use mooring_api::view::{
+    ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView, SubmitRequest,
+};
 use mooring_api::watch::{ConnectionObservation, Flow};
 use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, MigrationRow, SecurityGroupRow, Tx};
+use mooring_types::duration::format_duration;
+use mooring_types::filter::{Filter, Subject};
 use mooring_types::gateway::{Exposure, GatewayStatus};
 use mooring_types::host::Readiness;
+use mooring_types::job::{Image, JobStatus, OutputFile};
 use mooring_types::migration::Outcome;
+use mooring_types::usage::Usage;
 use mooring_types::{ConnectionId, GatewayId, JobId, SecurityGroupId, Timestamp};
 
 use crate::auth::User;
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
 use crate::observed::Observed;
+use crate::request;
 use crate::slices;
 use crate::snapshot::{Snapshot, capacity};
+use crate::usage;
 use crate::usecase::security_group;
 
 /// What is shown instead of a value that looks like a secret.
@@ -42,11 +50,13 @@ impl Views {
     /// One job, with its moves.
     pub(crate) fn job(&self, job: &JobRow, moves: &[MigrationRow]) -> JobView {
         let ended = job.status.is_final();
+        let is_ours = job.spec.image != Image::External;
+        let request = request::of_job(job, &self.group_names(&job.security_groups));
         let host = job.host.as_ref().filter(|_| !ended).and_then(|host| self.all.host(host));
         let end = job.end_time.unwrap_or(self.now);
-        let ran = job
-            .exec_time
-            .map_or(Duration::ZERO, |began| Duration::try_from(end.duration_since(began)).unwrap_or_default());
+        let ran = self.ran(job);
+        let waited = between(job.submit_time, job.exec_time.unwrap_or(end));
+        let used = self.used(job).filter(|_| !ended);
         let connections: Vec<ConnectionView> = self
             .all
             .connections
@@ -65,17 +75,36 @@ impl Views {
             host_name: host.map_or_else(String::new, |host| host.name.to_string()),
             user: job.user_name.clone(),
             image: job.spec.image.to_string(),
+            image_digest: job.image_digest.clone(),
             status: job.status,
             category: job.status.category(),
-            status_reason: job.status_reason.clone(),
+            status_reason: self.reason(job),
             submit_time: job.submit_time,
             exec_time: job.exec_time,
             end_time: job.end_time,
             last_update: job.last_update,
             duration: duration(ran),
+            queue_time: duration(waited),
             rc: job.exit_code.map_or_else(String::new, |code| code.to_string()),
+            stdout: if is_ours { OutputFile::Stdout.to_string() } else { String::new() },
+            stderr: if is_ours { OutputFile::Stderr.to_string() } else { String::new() },
+            input_args: if is_ours { request::arguments(&shown(job, request)) } else { String::new() },
+            vm_policy: job.policy.vm_policy,
+            migrate_policy: job.policy.migrate_policy.to_string(),
+            time_limit: job.policy.time_limit.map(format_duration).unwrap_or_default(),
+            idle: job.policy.idle.map(|idle| format_duration(idle.after)).unwrap_or_default(),
+            resume_on_connect: job.policy.resume_on_connect,
+            snapshot_interval: job.policy.snapshot_interval.map(format_duration).unwrap_or_default(),
+            egress: job.policy.egress,
+            custom_tags: job.policy.custom_tags.clone(),
             cpu: job.spec.resources.cpu,
+            cpu_max: job.policy.cpu_max.unwrap_or(job.spec.resources.cpu),
             mem_gb: job.spec.resources.mem_gb,
+            mem_gb_max: job.policy.mem_gb_max.unwrap_or(job.spec.resources.mem_gb),
+            mem_used: used.map(|usage| usage::gb(usage.mem_used)),
+            cpu_used: used.map(|usage| usage::rounded(usage.cpu_used)),
+            core_hours: core_hours(job.spec.resources.cpu, job.executed(self.now)),
+            scheduler: if is_ours { "mooring".into() } else { "external".into() },
             address: job.address.map_or_else(String::new, |address| address.to_string()),
             generation: job.generation.0,
             port_mappings: addresses.collect(),
@@ -83,9 +112,50 @@ impl Views {
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
             security_groups: self.group_names(&job.security_groups),
             endpoints: self.endpoints(&job.id),
+            data_volumes: job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect(),
             env: masked(&job.spec.env),
             migrations: moves.iter().map(|row| self.migration(row)).collect(),
         }
+    }
+
+    /// Why its status is so, or how far its host has come with it.
+    fn reason(&self, job: &JobRow) -> String {
+        let waits = matches!(
+            job.status,
+            JobStatus::Initializing | JobStatus::Starting | JobStatus::Floating | JobStatus::Resuming
+        );
+        let mut told = self.observed.holders(&job.id).map(|(_, seen)| &seen.progress);
+        match told.find(|progress| waits && !progress.is_empty()) {
+            Some(progress) => progress.clone(),
+            None => job.status_reason.clone(),
+        }
+    }
+
+    /// What it used when its host last measured it.
+    fn used(&self, job: &JobRow) -> Option<Usage> {
+        Some(self.observed.job(job.host.as_ref()?, &job.id, job.generation)?.usage?.usage)
+    }
+
+    /// From its first execution to its end or now.
+    fn ran(&self, job: &JobRow) -> Duration {
+        job.exec_time.map_or(Duration::ZERO, |began| between(began, job.end_time.unwrap_or(self.now)))
+    }
+
+    /// Whether all filters hold for a job as it is shown.
+    fn is_meant(&self, job: &JobRow, view: &JobView, filters: &[Filter]) -> bool {
+        let subject = Subject {
+            id: view.id.as_str(),
+            name: &view.name,
+            user: &view.user,
+            image: &view.image,
+            host: &view.host_name,
+            tags: &view.custom_tags,
+            status: view.status,
+            submit: view.submit_time,
+            update: view.last_update,
+            duration: self.ran(job),
+        };
+        filters.iter().all(|filter| filter.holds(&subject, self.now))
     }
 
     fn endpoints(&self, job: &JobId) -> Vec<String> {
@@ -96,8 +166,9 @@ impl Views {
     fn migration(&self, row: &MigrationRow) -> MigrationView {
         MigrationView {
             id: row.id.clone(),
-            from: self.all.host_name(&row.from),
-            to: self.all.host_name(&row.to),
+            kind: row.kind.to_string(),
+            from: self.all.end_name(row.from.as_ref()),
+            to: self.all.end_name(row.to.as_ref()),
             start_time: row.start_time,
             reason: row.reason.clone(),
             outcome: match &row.outcome {
@@ -128,6 +199,14 @@ impl Views {
         let seen =
             |known: &&ConnectionRow| self.all.jobs.get(&known.job).is_some_and(|job| user.may_see(&job.user_name));
         let connections = self.all.connections.iter().filter(|known| known.gateway == gateway.id).filter(seen);
+        let shown = |known: &ConnectionRow| {
+            let owner = self.all.jobs.get(&known.job).map(|job| job.user_name.as_str()).unwrap_or_default();
+            let mut view = self.connection(known)?;
+            if !user.may_change(owner) {
+                view.access_url = without_query(&view.access_url);
+            }
+            Some(view)
+        };
         GatewayView {
             id: gateway.id.clone(),
             name: gateway.spec.name.to_string(),
@@ -140,7 +219,7 @@ impl Views {
             mem_gb: gateway.spec.resources.mem_gb,
             host_name: self.all.host_name(&gateway.host),
             create_time: gateway.create_time,
-            connections: connections.filter_map(|known| self.connection(known)).collect(),
+            connections: connections.filter_map(shown).collect(),
         }
     }
 
@@ -253,8 +332,8 @@ pub(crate) async fn job(center: &Center, id: &JobId) -> ApiResult<JobView> {
     Ok(Views::look(center, &mut tx).await?.job(&job, &moves))
 }
 
-/// All jobs that are the user's business, newest last.
-pub(crate) async fn jobs(center: &Center, user: &User) -> ApiResult<Vec<JobView>> {
+/// The jobs that are the user's business and for which all filters hold, newest last.
+pub(crate) async fn jobs(center: &Center, user: &User, filters: &[Filter]) -> ApiResult<Vec<JobView>> {
     let mut tx = center.store.begin().await?;
     let rows = tx.job_list().await?;
     let mut moves: BTreeMap<JobId, Vec<MigrationRow>> = BTreeMap::new();
@@ -263,7 +342,25 @@ pub(crate) async fn jobs(center: &Center, user: &User) -> ApiResult<Vec<JobView>
     }
     let views = Views::look(center, &mut tx).await?;
     let of = |job: &JobRow| moves.get(&job.id).map(Vec::as_slice).unwrap_or_default();
-    Ok(rows.iter().filter(|job| user.may_see(&job.user_name)).map(|job| views.job(job, of(job))).collect())
+    let seen = rows.iter().filter(|job| user.may_see(&job.user_name));
+    let shown = seen.map(|job| (job, views.job(job, of(job))));
+    let meant = shown.filter(|(job, view)| views.is_meant(job, view, filters));
+    Ok(meant.map(|(_, view)| as_seen_by(user, view)).collect())
+}
+
+/// What a user sees of a job: of one that belongs to a member of its groups nothing that opens it.
+pub(crate) fn as_seen_by(user: &User, mut job: JobView) -> JobView {
+    if !user.may_change(&job.user) {
+        job.access_urls.iter_mut().for_each(|url| *url = without_query(url));
+        job.env.values_mut().for_each(|value| MASK.clone_into(value));
+        job.input_args.clear();
+    }
+    job
+}
+
+/// A URL without what may be a token.
+fn without_query(url: &str) -> String {
+    url.split_once('?').map_or(url, |(before, _)| before).to_owned()
 }
 
 /// An entry of a job's event log.
@@ -276,17 +373,28 @@ fn working_host(host: &HostRow) -> String {
     format!("{} ({}Core{}GB)", host.joined.address, all.cpu, all.mem_gb)
 }
 
-/// `3m5s`, as the users' scripts know it.
+/// `3m5s`, as the users' scripts know it, in whole seconds.
 fn duration(time: Duration) -> String {
-    let seconds = time.as_secs();
-    match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
-        (0, 0, seconds) => format!("{seconds}s"),
-        (0, minutes, seconds) => format!("{minutes}m{seconds}s"),
-        (hours, minutes, seconds) => format!("{hours}h{minutes}m{seconds}s"),
-    }
+    format_duration(Duration::from_secs(time.as_secs()))
 }
 
-fn masked(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Cores times hours, to four places.
+fn core_hours(cores: u32, executed: Duration) -> f64 {
+    (f64::from(cores) * executed.as_secs_f64() / 3600.0 * 1e4).round() / 1e4
+}
+
+/// A request without what looks like a secret.
+fn shown(job: &JobRow, mut request: SubmitRequest) -> SubmitRequest {
+    request.env = masked(&job.spec.env).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    request.data_volumes = job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect();
+    request
+}
+
+pub(crate) fn masked(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mask = |(key, value): (&String, &String)| {
         let upper = key.to_uppercase();
         let secret = SECRET_WORDS.iter().any(|word| upper.contains(word));

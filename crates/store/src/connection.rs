@@ -67,6 +67,17 @@ impl Tx {
         Ok(())
     }
 
+    /// The gateway that each job was connected to first, of those that it is connected to.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn connection_list_first(&mut self) -> Result<Vec<(JobId, GatewayId)>> {
+        let rows = sqlx::query("SELECT job_id, gateway_id, MIN(rowid) FROM connection GROUP BY job_id")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(|row| Ok((parsed(row, "job_id")?, parsed(row, "gateway_id")?))).collect()
+    }
+
     /// Removes every connection of a job.
     ///
     /// # Errors

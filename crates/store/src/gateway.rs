@@ -22,6 +22,8 @@ pub struct GatewayRow {
     pub create_time: Timestamp,
     /// How many restarts were asked for.
     pub restart: u64,
+    /// Who created it.
+    pub user_name: String,
 }
 
 impl Tx {
@@ -30,15 +32,18 @@ impl Tx {
     /// # Errors
     /// The name is taken, or the database fails.
     pub async fn gateway_insert(&mut self, gateway: &GatewayRow) -> Result<()> {
-        sqlx::query("INSERT INTO gateway (id, name, spec, host_id, token, create_time) VALUES (?, ?, ?, ?, ?, ?)")
-            .bind(gateway.id.as_str())
-            .bind(gateway.spec.name.as_str())
-            .bind(to_json(&gateway.spec)?)
-            .bind(gateway.host.as_str())
-            .bind(&gateway.token)
-            .bind(gateway.create_time.to_string())
-            .execute(&mut *self.inner)
-            .await?;
+        sqlx::query(
+            "INSERT INTO gateway (id, name, spec, host_id, token, create_time, user_name) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(gateway.id.as_str())
+        .bind(gateway.spec.name.as_str())
+        .bind(to_json(&gateway.spec)?)
+        .bind(gateway.host.as_str())
+        .bind(&gateway.token)
+        .bind(gateway.create_time.to_string())
+        .bind(&gateway.user_name)
+        .execute(&mut *self.inner)
+        .await?;
         Ok(())
     }
 
@@ -61,7 +66,8 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
-        const SQL: &str = "SELECT id, spec, host_id, token, create_time, restart FROM gateway ORDER BY create_time, id";
+        const SQL: &str =
+            "SELECT id, spec, host_id, token, create_time, restart, user_name FROM gateway ORDER BY create_time, id";
         let rows = sqlx::query(SQL).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
@@ -96,5 +102,6 @@ fn read(row: &SqliteRow) -> Result<GatewayRow> {
         token: row.try_get("token")?,
         create_time: parsed(row, "create_time")?,
         restart: row.try_get::<i64, _>("restart")?.cast_unsigned(),
+        user_name: row.try_get("user_name")?,
     })
 }

@@ -45,10 +45,47 @@ pub struct HostRow {
     pub joined: Joined,
     /// When it was last heard from.
     pub last_seen: Option<Timestamp>,
+    /// That an admin wants it empty.
+    pub drain_by_hand: Option<Drain>,
+    /// That it will be taken away, as its cloud says.
+    pub drain_by_notice: Option<Drain>,
+}
+
+/// That a host is to be empty: it takes no new jobs, and those on it leave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when everything should have left.
+    pub deadline: Option<Timestamp>,
+    /// What leaves.
+    pub extent: Extent,
+    /// Why, like `host host-1 is reclaimed at 2026-01-02T03:04:05Z`.
+    pub reason: String,
+}
+
+/// Which jobs leave a host that is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Extent {
+    /// All: what no other host has room for is suspended.
+    Everything,
+    /// Those that another host has room for.
+    WhatFitsElsewhere,
+}
+
+impl HostRow {
+    /// What its jobs leave for, if they do: the one that asks for more, and of two that ask for the same the one that is over sooner.
+    #[must_use]
+    pub fn drain(&self) -> Option<&Drain> {
+        let drains = [&self.drain_by_hand, &self.drain_by_notice].into_iter().flatten();
+        drains.min_by_key(|drain| (drain.extent != Extent::Everything, drain.deadline.is_none(), drain.deadline))
+    }
 }
 
 impl Tx {
-    /// Adds a host, or replaces all of the one with that id but its overlay address.
+    /// Adds a host, or replaces all of the one with that id but its overlay address and its drains.
     ///
     /// # Errors
     /// Another host has the name, or the database fails.
@@ -69,14 +106,31 @@ impl Tx {
         Ok(())
     }
 
+    /// Keeps what a host is drained for.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn host_drain_set(
+        &mut self,
+        host: &HostId,
+        by_hand: Option<&Drain>,
+        by_notice: Option<&Drain>,
+    ) -> Result<()> {
+        sqlx::query("UPDATE host SET drain_by_hand = ?, drain_by_notice = ? WHERE id = ?")
+            .bind(by_hand.map(to_json).transpose()?)
+            .bind(by_notice.map(to_json).transpose()?)
+            .bind(host.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// All hosts by name.
     ///
     /// # Errors
     /// The database fails.
     pub async fn host_list(&mut self) -> Result<Vec<HostRow>> {
-        let rows = sqlx::query("SELECT id, name, overlay, token_hash, join_data, last_seen FROM host ORDER BY name")
-            .fetch_all(&mut *self.inner)
-            .await?;
+        let rows = sqlx::query("SELECT * FROM host ORDER BY name").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 }
@@ -89,5 +143,14 @@ fn read(row: &SqliteRow) -> Result<HostRow> {
         token_hash: row.try_get("token_hash")?,
         joined: json(row, "join_data")?,
         last_seen: parsed_option(row, "last_seen")?,
+        drain_by_hand: drain(row, "drain_by_hand")?,
+        drain_by_notice: drain(row, "drain_by_notice")?,
     })
+}
+
+fn drain(row: &SqliteRow, column: &'static str) -> Result<Option<Drain>> {
+    match row.try_get::<Option<&str>, _>(column)? {
+        Some(_) => json(row, column).map(Some),
+        None => Ok(None),
+    }
 }

@@ -1,9 +1,12 @@
 //! Jobs.
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
+use mooring_types::host::Resources;
 use mooring_types::job::{JobSpec, JobStatus};
-use mooring_types::{Generation, HostId, JobId, SecurityGroupId, Timestamp};
+use mooring_types::policy::JobPolicy;
+use mooring_types::{Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -18,6 +21,10 @@ pub struct JobRow {
     pub user_name: String,
     /// What to run.
     pub spec: JobSpec,
+    /// The digest of its image, from when a host first pulled it; empty for images that have none.
+    pub image_digest: String,
+    /// What is to happen to it by itself.
+    pub policy: JobPolicy,
     /// Its status.
     pub status: JobStatus,
     /// Why it is so; empty where there is nothing to say.
@@ -28,8 +35,14 @@ pub struct JobRow {
     pub generation: Generation,
     /// The host that owns it.
     pub host: Option<HostId>,
+    /// Grows when the job is another one than before for its open connections.
+    pub epoch: u64,
     /// The host that the user insists on, by name; empty for any.
     pub host_wanted: String,
+    /// The gateway that it was submitted for, by id; empty for none.
+    pub gateway_wanted: String,
+    /// The target ports that it was submitted with; empty for all that it publishes.
+    pub target_ports: Vec<u16>,
     /// Who may connect to its published ports on the host that carries it.
     pub security_groups: Vec<SecurityGroupId>,
     /// Its exit code.
@@ -42,6 +55,50 @@ pub struct JobRow {
     pub end_time: Option<Timestamp>,
     /// When the row last changed.
     pub last_update: Timestamp,
+    /// When its status last changed.
+    pub status_time: Timestamp,
+    /// For how long it had executed by then; see [`JobRow::executed`].
+    pub executed_before: Duration,
+}
+
+impl JobRow {
+    /// A job that is taken in now: nothing is decided about it yet, and nothing said but what to run.
+    #[must_use]
+    pub fn submitted(id: JobId, user_name: &str, spec: JobSpec, now: Timestamp) -> Self {
+        Self {
+            id,
+            user_name: user_name.to_owned(),
+            spec,
+            image_digest: String::new(),
+            policy: JobPolicy::default(),
+            status: JobStatus::Submitted,
+            status_reason: String::new(),
+            address: None,
+            generation: Generation(0),
+            epoch: 0,
+            host: None,
+            host_wanted: String::new(),
+            gateway_wanted: String::new(),
+            target_ports: Vec::new(),
+            security_groups: Vec::new(),
+            exit_code: None,
+            submit_time: now,
+            exec_time: None,
+            end_time: None,
+            last_update: now,
+            status_time: now,
+            executed_before: Duration::ZERO,
+        }
+    }
+
+    /// For how long it has executed: times in which it waited, was moved or was suspended are not counted.
+    #[must_use]
+    pub fn executed(&self, now: Timestamp) -> Duration {
+        let executes = matches!(self.status, JobStatus::Executing | JobStatus::Capturing);
+        // A clock that was set back has measured nothing.
+        let since = Duration::try_from(now.duration_since(self.status_time)).unwrap_or_default();
+        self.executed_before + if executes { since } else { Duration::ZERO }
+    }
 }
 
 impl Tx {
@@ -51,20 +108,24 @@ impl Tx {
     /// The database fails.
     pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO job (id, user_name, spec, status, address, generation, host_wanted, security_groups, submit_time,
-                last_update)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO job (id, user_name, spec, policy, status, address, generation, host_wanted, gateway_wanted,
+                target_ports, security_groups, submit_time, last_update, status_time)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(job.id.as_str())
         .bind(&job.user_name)
         .bind(to_json(&job.spec)?)
+        .bind(to_json(&job.policy)?)
         .bind(job.status.to_string())
         .bind(job.address.map(|address| address.to_string()))
         .bind(job.generation.0.cast_signed())
         .bind(&job.host_wanted)
+        .bind(&job.gateway_wanted)
+        .bind(to_json(&job.target_ports)?)
         .bind(to_json(&job.security_groups)?)
         .bind(job.submit_time.to_string())
         .bind(job.last_update.to_string())
+        .bind(job.status_time.to_string())
         .execute(&mut *self.inner)
         .await?;
         self.event_append(&job.id, EventKind::Status, &job.status.to_string(), job.submit_time).await
@@ -116,6 +177,48 @@ impl Tx {
         Ok(())
     }
 
+    /// Takes a job from its host: its state is in the capsule store.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_disown(&mut self, id: &JobId, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET host_id = NULL, last_update = ? WHERE id = ?")
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes the size of a job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_resources_set(&mut self, id: &JobId, resources: Resources, now: Timestamp) -> Result<()> {
+        let Some(mut job) = self.job_get(id).await? else { return Ok(()) };
+        self.size_submitted_keep(id, job.spec.resources).await?;
+        job.spec.resources = resources;
+        sqlx::query("UPDATE job SET spec = ?, last_update = ? WHERE id = ?")
+            .bind(to_json(&job.spec)?)
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Has every connection that a job had count as one with another job.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_epoch_next(&mut self, id: &JobId) -> Result<()> {
+        sqlx::query("UPDATE job SET epoch = epoch + 1 WHERE id = ?")
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Changes a job's status, the times that follow from it, and writes the event. A job that ends frees its ports; its address it keeps until
     /// [`Tx::job_address_free`].
     ///
@@ -148,7 +251,7 @@ impl Tx {
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         let executes = to == JobStatus::Executing;
         sqlx::query(
-            "UPDATE job SET status = ?, status_reason = ?, last_update = ?,
+            "UPDATE job SET status = ?, status_reason = ?, last_update = ?, status_time = ?, executed_ms = ?,
                 exec_time = CASE WHEN ? THEN COALESCE(exec_time, ?) ELSE exec_time END,
                 end_time = CASE WHEN ? THEN ? ELSE end_time END
              WHERE id = ?",
@@ -156,6 +259,8 @@ impl Tx {
         .bind(to.to_string())
         .bind(reason)
         .bind(now.to_string())
+        .bind(now.to_string())
+        .bind(i64::try_from(job.executed(now).as_millis()).unwrap_or(i64::MAX))
         .bind(executes)
         .bind(now.to_string())
         .bind(to.is_final())
@@ -182,6 +287,47 @@ impl Tx {
         Ok(())
     }
 
+    /// Changes a job's name, as its users see it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_name_set(&mut self, id: &JobId, name: &Name, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET spec = json_set(spec, '$.name', ?), last_update = ? WHERE id = ?")
+            .bind(name.as_str())
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes what is to happen to a job by itself.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_policy_set(&mut self, id: &JobId, policy: &JobPolicy, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET policy = ?, last_update = ? WHERE id = ?")
+            .bind(to_json(policy)?)
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Keeps the digest of a job's image.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_image_digest_set(&mut self, id: &JobId, digest: &str) -> Result<()> {
+        sqlx::query("UPDATE job SET image_digest = ? WHERE id = ?")
+            .bind(digest)
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Keeps a job's exit code.
     ///
     /// # Errors
@@ -201,17 +347,24 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
         id: parsed(row, "id")?,
         user_name: row.try_get("user_name")?,
         spec: json(row, "spec")?,
+        image_digest: row.try_get("image_digest")?,
+        policy: json(row, "policy")?,
         status: parsed(row, "status")?,
         status_reason: row.try_get("status_reason")?,
         address: parsed_option(row, "address")?,
         generation: Generation(unsigned(row, "generation")?),
         host: parsed_option(row, "host_id")?,
+        epoch: unsigned(row, "epoch")?,
         host_wanted: row.try_get("host_wanted")?,
+        gateway_wanted: row.try_get("gateway_wanted")?,
+        target_ports: json(row, "target_ports")?,
         security_groups: json(row, "security_groups")?,
         exit_code: row.try_get("exit_code")?,
         submit_time: parsed(row, "submit_time")?,
         exec_time: parsed_option(row, "exec_time")?,
         end_time: parsed_option(row, "end_time")?,
         last_update: parsed(row, "last_update")?,
+        status_time: parsed(row, "status_time")?,
+        executed_before: Duration::from_millis(unsigned(row, "executed_ms")?),
     })
 }

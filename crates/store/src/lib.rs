@@ -12,27 +12,37 @@
 
 #![forbid(unsafe_code)]
 
+mod capsule;
 mod connection;
 mod error;
 mod event;
 mod external;
 mod gateway;
+mod group;
 mod host;
 mod job;
 mod migration;
+mod secret;
 mod security_group;
 mod setting;
+mod template;
+mod usage;
 mod user;
 
+pub use capsule::CapsuleRow;
 pub use connection::ConnectionRow;
 pub use error::StoreError;
 pub use event::{EventKind, EventRow};
 pub use external::ExternalRow;
 pub use gateway::GatewayRow;
-pub use host::{HostRow, Joined};
+pub use group::{GroupRow, MembershipRow};
+pub use host::{Drain, Extent, HostRow, Joined};
 pub use job::JobRow;
 pub use migration::{MigrationRow, Stage};
+pub use secret::SecretRow;
 pub use security_group::SecurityGroupRow;
+pub use template::TemplateRow;
+pub use usage::UsageRow;
 pub use user::{SessionRow, UserRow};
 
 use std::path::Path;

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use mooring_types::migration::{Outcome, PhaseTime};
+use mooring_types::capsule::CapsuleName;
+use mooring_types::host::Resources;
+use mooring_types::migration::{Kind, Outcome, PhaseTime};
 use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -73,14 +75,22 @@ pub struct MigrationRow {
     pub id: MigrationId,
     /// The job.
     pub job: JobId,
+    /// Which ends it has.
+    pub kind: Kind,
     /// The generation that it would commit.
     pub generation: Generation,
     /// The generation that the source holds.
     pub from_generation: Generation,
-    /// The source.
-    pub from: HostId,
-    /// The destination.
-    pub to: HostId,
+    /// The source; the capsule store when there is none.
+    pub from: Option<HostId>,
+    /// The destination; the capsule store when there is none.
+    pub to: Option<HostId>,
+    /// The capsule that is made or used.
+    pub capsule: Option<CapsuleName>,
+    /// Whether it was given up without the destination's word that nothing is left there.
+    pub destination_lost: bool,
+    /// The size that the job has afterwards, where it is another one.
+    pub resources: Option<Resources>,
     /// What the source presents to the destination.
     pub token: String,
     /// Why the job is moved.
@@ -111,15 +121,19 @@ impl Tx {
     pub async fn migration_insert(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO migration
-                (id, job_id, generation, from_generation, from_host, to_host, token, reason, start_time, stage, stage_time, outcome)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (id, job_id, kind, generation, from_generation, from_host, to_host, capsule, resources, token, reason, start_time, stage,
+                 stage_time, outcome)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(migration.id.as_str())
         .bind(migration.job.as_str())
+        .bind(migration.kind.to_string())
         .bind(migration.generation.0.cast_signed())
         .bind(migration.from_generation.0.cast_signed())
-        .bind(migration.from.as_str())
-        .bind(migration.to.as_str())
+        .bind(migration.from.as_ref().map(HostId::as_str))
+        .bind(migration.to.as_ref().map(HostId::as_str))
+        .bind(migration.capsule.as_ref().map(CapsuleName::as_str))
+        .bind(migration.resources.as_ref().map(to_json).transpose()?)
         .bind(&migration.token)
         .bind(&migration.reason)
         .bind(migration.start_time.to_string())
@@ -138,7 +152,7 @@ impl Tx {
     pub async fn migration_update(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "UPDATE migration SET stage = ?, stage_time = ?, freeze_time = ?, outcome = ?, phases = ?, pause_seconds = ?,
-                bytes_moved = ? WHERE id = ?",
+                bytes_moved = ?, destination_lost = ? WHERE id = ?",
         )
         .bind(migration.stage.to_string())
         .bind(migration.stage_time.to_string())
@@ -147,6 +161,7 @@ impl Tx {
         .bind(to_json(&migration.phases)?)
         .bind(migration.pause_seconds)
         .bind(migration.bytes_moved.cast_signed())
+        .bind(migration.destination_lost)
         .bind(migration.id.as_str())
         .execute(&mut *self.inner)
         .await?;
@@ -174,6 +189,22 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
+    /// The last moves of that kind that succeeded, the newest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn migration_list_latest(&mut self, kind: Kind, limit: u32) -> Result<Vec<MigrationRow>> {
+        let query =
+            "SELECT * FROM migration WHERE kind = ? AND stage = 'ended' AND outcome = ? ORDER BY rowid DESC LIMIT ?";
+        let rows = sqlx::query(query)
+            .bind(kind.to_string())
+            .bind(to_json(&Outcome::Succeeded)?)
+            .bind(limit)
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// The moves of a job, oldest first.
     ///
     /// # Errors
@@ -191,10 +222,17 @@ fn read(row: &SqliteRow) -> Result<MigrationRow> {
     Ok(MigrationRow {
         id: parsed(row, "id")?,
         job: parsed(row, "job_id")?,
+        kind: parsed(row, "kind")?,
         generation: Generation(unsigned(row, "generation")?),
         from_generation: Generation(unsigned(row, "from_generation")?),
-        from: parsed(row, "from_host")?,
-        to: parsed(row, "to_host")?,
+        from: parsed_option(row, "from_host")?,
+        to: parsed_option(row, "to_host")?,
+        capsule: parsed_option(row, "capsule")?,
+        destination_lost: row.try_get("destination_lost")?,
+        resources: match row.try_get::<Option<String>, _>("resources")? {
+            Some(_) => Some(json(row, "resources")?),
+            None => None,
+        },
         token: row.try_get("token")?,
         reason: row.try_get("reason")?,
         start_time: parsed(row, "start_time")?,

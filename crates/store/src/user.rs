@@ -1,6 +1,6 @@
 //! Users and their sessions. Of a token only its SHA-256 is kept.
 
-use mooring_types::{Timestamp, UserId};
+use mooring_types::{Role, Timestamp, UserId};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -13,8 +13,8 @@ pub struct UserRow {
     pub id: UserId,
     /// The name to log in with.
     pub name: String,
-    /// `admin` or `user`.
-    pub role: String,
+    /// What it may do.
+    pub role: Role,
     /// The password as argon2 keeps it.
     pub password_hash: String,
     /// Since when.
@@ -41,7 +41,7 @@ impl Tx {
         sqlx::query("INSERT INTO user (id, name, role, password_hash, create_time) VALUES (?, ?, ?, ?, ?)")
             .bind(user.id.as_str())
             .bind(&user.name)
-            .bind(&user.role)
+            .bind(user.role.to_string())
             .bind(&user.password_hash)
             .bind(user.create_time.to_string())
             .execute(&mut *self.inner)
@@ -59,6 +59,50 @@ impl Tx {
             .fetch_optional(&mut *self.inner)
             .await?;
         row.as_ref().map(read_user).transpose()
+    }
+
+    /// All users, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn user_list(&mut self) -> Result<Vec<UserRow>> {
+        let rows = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user ORDER BY create_time, id")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read_user).collect()
+    }
+
+    /// Changes a user's role and password.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn user_update(&mut self, user: &UserRow) -> Result<()> {
+        sqlx::query("UPDATE user SET role = ?, password_hash = ? WHERE id = ?")
+            .bind(user.role.to_string())
+            .bind(&user.password_hash)
+            .bind(user.id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a user with its sessions, memberships, secrets and private templates. Its jobs stay under its name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn user_delete(&mut self, id: &UserId) -> Result<()> {
+        self.session_delete_of_user(id).await?;
+        sqlx::query("DELETE FROM user WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Ends every session of a user.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn session_delete_of_user(&mut self, id: &UserId) -> Result<()> {
+        sqlx::query("DELETE FROM session WHERE user_id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
     }
 
     /// Begins a session.
@@ -126,7 +170,7 @@ fn read_user(row: &SqliteRow) -> Result<UserRow> {
     Ok(UserRow {
         id: parsed(row, "id")?,
         name: row.try_get("name")?,
-        role: row.try_get("role")?,
+        role: parsed(row, "role")?,
         password_hash: row.try_get("password_hash")?,
         create_time: parsed(row, "create_time")?,
     })

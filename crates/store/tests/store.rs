@@ -1,6 +1,7 @@
 //! The store with its real database.
 
 use std::path::Path;
+use std::time::Duration;
 
 use mooring_store::{
     ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
@@ -9,7 +10,8 @@ use mooring_store::{
 use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol};
 use mooring_types::host::{HostFacts, HostRole, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
-use mooring_types::migration::Outcome;
+use mooring_types::migration::{Kind, Outcome};
+use mooring_types::policy::JobPolicy;
 use mooring_types::security::{DEFAULT_GROUP, SecurityGroupSpec, allows};
 use mooring_types::{
     ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, SecurityGroupId, Timestamp,
@@ -47,36 +49,30 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
             facts,
         },
         last_seen: Some(now()),
+        drain_by_hand: None,
+        drain_by_notice: None,
     }
 }
 
 fn job(address: [u8; 4]) -> JobRow {
     let port = Port::new(8888).expect("a port");
+    let spec = JobSpec {
+        name: "job".parse().expect("a name"),
+        image: Image::Directory("/".into()),
+        command: vec!["sleep".into(), "1".into()],
+        env: [("K".to_owned(), "V".to_owned())].into(),
+        working_dir: "/".into(),
+        resources: Resources { cpu: 1, mem_gb: 0.5 },
+        publish: vec![mooring_types::job::Publish { host: port, container: port }],
+        access_path: "/".into(),
+        script: None,
+        with_root: false,
+        volumes: Vec::new(),
+    };
     JobRow {
-        id: JobId::random(&mut rand::rng()),
-        user_name: "admin".into(),
-        spec: JobSpec {
-            name: "job".parse().expect("a name"),
-            image: Image::Directory("/".into()),
-            command: vec!["sleep".into(), "1".into()],
-            env: [("K".to_owned(), "V".to_owned())].into(),
-            working_dir: "/".into(),
-            resources: Resources { cpu: 1, mem_gb: 0.5 },
-            publish: vec![mooring_types::job::Publish { host: port, container: port }],
-            access_path: "/".into(),
-        },
-        status: JobStatus::Submitted,
-        status_reason: String::new(),
         address: Some(address.into()),
-        generation: Generation(0),
-        host: None,
-        host_wanted: String::new(),
         security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
-        exit_code: None,
-        submit_time: now(),
-        exec_time: None,
-        end_time: None,
-        last_update: now(),
+        ..JobRow::submitted(JobId::random(&mut rand::rng()), "admin", spec, now())
     }
 }
 
@@ -138,6 +134,40 @@ async fn a_status_follows_the_state_machine_and_leaves_an_event() {
 }
 
 #[tokio::test]
+async fn only_the_time_in_which_a_job_executes_counts_and_its_policy_is_kept() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    let job = job([100, 64, 0, 2]);
+    tx.job_insert(&job).await.unwrap();
+    let at = |seconds: u64| now() + Duration::from_secs(seconds);
+    let executed = |row: &JobRow, seconds: u64| row.executed(at(seconds)).as_secs();
+    let mut row = tx.job_get(&job.id).await.unwrap().unwrap();
+    for (to, time) in [
+        (JobStatus::Initializing, 10),
+        (JobStatus::Starting, 20),
+        (JobStatus::Executing, 30),
+        (JobStatus::Floating, 40),
+        (JobStatus::Executing, 50),
+        (JobStatus::Suspending, 55),
+        (JobStatus::Suspended, 60),
+        (JobStatus::Resuming, 1000),
+        (JobStatus::Executing, 1010),
+    ] {
+        tx.job_status_set(&row, to, "", at(time)).await.unwrap();
+        row = tx.job_get(&job.id).await.unwrap().unwrap();
+    }
+    assert_eq!((executed(&row, 1010), executed(&row, 1013), executed(&row, 0)), (15, 18, 15));
+    let policy = JobPolicy { time_limit: Some(Duration::from_secs(60)), ..JobPolicy::default() };
+    tx.job_policy_set(&job.id, &policy, at(1020)).await.unwrap();
+    tx.job_name_set(&job.id, &"other".parse().unwrap(), at(1020)).await.unwrap();
+    tx.job_status_set(&row, JobStatus::Timedout, "", at(1030)).await.unwrap();
+    let row = tx.job_get(&job.id).await.unwrap().unwrap();
+    assert_eq!((executed(&row, 5000), row.policy, row.spec.name.as_str()), (35, policy, "other"));
+    assert_eq!((row.status_time, row.last_update, row.end_time), (at(1030), at(1030), Some(at(1030))));
+}
+
+#[tokio::test]
 async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
@@ -155,8 +185,12 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         job: job.id.clone(),
         generation: Generation(2),
         from_generation: Generation::FIRST,
-        from: from.id.clone(),
-        to: to.id.clone(),
+        kind: Kind::Move,
+        from: Some(from.id.clone()),
+        to: Some(to.id.clone()),
+        capsule: None,
+        destination_lost: false,
+        resources: None,
         token: "t".into(),
         reason: "requested by admin".into(),
         start_time: now(),
@@ -196,6 +230,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         token: "secret".into(),
         create_time: now(),
         restart: 0,
+        user_name: "alice".into(),
     };
     tx.gateway_insert(&gateway).await.unwrap();
     assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));

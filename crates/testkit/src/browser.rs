@@ -20,7 +20,7 @@ use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use thirtyfour::prelude::{By, ElementQueryable, WebDriver, WebElement};
-use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities};
+use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities, TypingData};
 
 pub use thirtyfour::Key;
 
@@ -143,6 +143,14 @@ impl Browser {
             .key_up(held)
             .perform()
             .await?)
+    }
+
+    /// Presses one key after the other, wherever the page's focus is: a text, or a single [`Key`].
+    ///
+    /// # Errors
+    /// The page can't be reached.
+    pub async fn enter(&self, keys: impl Into<TypingData>) -> Result<()> {
+        Ok(self.driver()?.action_chain().send_keys(keys).perform().await?)
     }
 
     /// What the page shows, as a PNG in the browser's directory.

@@ -65,7 +65,15 @@ impl Jupyter {
     /// # Errors
     /// The server does not start one.
     pub async fn kernel_start(&self) -> Result<Kernel> {
-        let answer = self.call(Method::POST, "api/kernels", Some(json!({"name": "python3"}))).await?;
+        self.kernel_start_of("python3").await
+    }
+
+    /// Starts a kernel of another kind, like `ir` for R.
+    ///
+    /// # Errors
+    /// The server does not start one.
+    pub async fn kernel_start_of(&self, kind: &str) -> Result<Kernel> {
+        let answer = self.call(Method::POST, "api/kernels", Some(json!({"name": kind}))).await?;
         let id = answer["id"].as_str().context("the new kernel has no id")?;
         Ok(Kernel { id: id.to_owned() })
     }

@@ -13,13 +13,18 @@
 //! | [`session`] | a job behind a gateway of its own |
 //! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
 //! | [`lab_page`] | JupyterLab in a browser, with a cell that counts |
+//! | [`code_server`] | VS Code in a browser, with a terminal |
+//! | [`shiny`] | a Shiny app in a browser, with a counter |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
 //! | [`oci`] | OCI images made by hand |
+//! | [`registry`] | a real registry of images, and a narrow way to it |
+//! | [`s3`] | an S3-compatible object store, as a task or as a program |
 //! | [`sequence`] | which numbers of a sequence are missing or came twice |
 //! | [`distribution`] | least, median, 90th percentile, most |
 //! | [`wait`] | waiting for a condition |
+//! | [`chaos`] | everything at random for minutes, and what has to hold whatever happens |
 //! | [`witness`] | a job that remembers who it is and how often it was asked, and its client |
 //!
 //! Nothing here knows how Mooring works inside: what is watched is what a client sees.
@@ -29,6 +34,8 @@
 pub mod away;
 pub mod browser;
 pub mod channels;
+pub mod chaos;
+pub mod code_server;
 pub mod counting;
 pub mod distribution;
 pub mod echo;
@@ -37,8 +44,11 @@ pub mod lab_page;
 pub mod load;
 pub mod notebook;
 pub mod oci;
+pub mod registry;
+pub mod s3;
 pub mod sequence;
 pub mod session;
+pub mod shiny;
 pub mod streaming;
 pub mod streams;
 pub mod tour;

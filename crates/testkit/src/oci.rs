@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const GZIP_LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -18,6 +19,8 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub struct Layout {
     directory: PathBuf,
     layers: Vec<Value>,
+    /// What the layers are, unpacked: their digests.
+    diffs: Vec<String>,
 }
 
 impl Layout {
@@ -29,7 +32,7 @@ impl Layout {
         let directory = directory.into();
         fs::create_dir_all(directory.join("blobs/sha256"))?;
         fs::write(directory.join("oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }).to_string())?;
-        Ok(Self { directory, layers: Vec::new() })
+        Ok(Self { directory, layers: Vec::new(), diffs: Vec::new() })
     }
 
     /// Adds a layer with all that is below `root`. Gives back the blob's path.
@@ -39,28 +42,45 @@ impl Layout {
     pub fn layer(&mut self, root: &Path) -> Result<PathBuf> {
         let output = Command::new("tar").arg("-C").arg(root).args(["--numeric-owner", "-cf", "-", "."]).output()?;
         ensure!(output.status.success(), "tar: {}", String::from_utf8_lossy(&output.stderr));
+        self.diffs.push(digest(&output.stdout));
         let blob = self.blob(LAYER, &output.stdout)?;
         let path = self.path(&blob);
         self.layers.push(blob);
         path
     }
 
-    /// Completes the layout; `run` is the part `config` of the image's configuration.
+    /// Adds a layer with all that is below `root`, compressed as most are. Gives back the blob's path.
+    ///
+    /// # Errors
+    /// It can't be packed.
+    pub fn gzip_layer(&mut self, root: &Path) -> Result<PathBuf> {
+        let plain = self.layer(root)?;
+        self.layers.pop();
+        let output = Command::new("gzip").args(["-n", "-c"]).arg(&plain).output()?;
+        ensure!(output.status.success(), "gzip: {}", String::from_utf8_lossy(&output.stderr));
+        fs::remove_file(plain)?;
+        let blob = self.blob(GZIP_LAYER, &output.stdout)?;
+        let path = self.path(&blob);
+        self.layers.push(blob);
+        path
+    }
+
+    /// Completes the layout; `run` is the part `config` of the image's configuration. Gives back the image's digest.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn finish(self, run: &Value) -> Result<()> {
+    pub fn finish(self, run: &Value) -> Result<String> {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
-        let diffs: Vec<&Value> = self.layers.iter().map(|layer| &layer["digest"]).collect();
         let config = json!({
             "architecture": architecture, "os": "linux", "config": run,
-            "rootfs": { "type": "layers", "diff_ids": diffs },
+            "rootfs": { "type": "layers", "diff_ids": self.diffs },
         });
         let config = self.blob(CONFIG, config.to_string().as_bytes())?;
         let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": self.layers });
         let manifest = self.blob(MANIFEST, manifest.to_string().as_bytes())?;
         let index = json!({ "schemaVersion": 2, "manifests": [manifest] });
-        Ok(fs::write(self.directory.join("index.json"), index.to_string())?)
+        fs::write(self.directory.join("index.json"), index.to_string())?;
+        Ok(index["manifests"][0]["digest"].as_str().context("a digest")?.to_owned())
     }
 
     fn path(&self, blob: &Value) -> Result<PathBuf> {
@@ -69,10 +89,14 @@ impl Layout {
     }
 
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Value> {
-        let digest = hex::encode(Sha256::digest(bytes));
-        fs::write(self.directory.join("blobs/sha256").join(&digest), bytes)?;
-        Ok(json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() }))
+        let blob = json!({ "mediaType": media_type, "digest": digest(bytes), "size": bytes.len() });
+        fs::write(self.path(&blob)?, bytes)?;
+        Ok(blob)
     }
+}
+
+fn digest(bytes: &[u8]) -> String {
+    format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
 /// Puts programs of this machine below `root`, each at its own path with the libraries that it needs.

@@ -55,13 +55,17 @@ pub struct Plan {
     pub virtual_hosts: u32,
     /// How they reach each other; `float`'s own choice when absent.
     pub backend: Option<Backend>,
+    /// Further arguments of `float up`.
+    pub arguments: Vec<String>,
+    /// Further variables in the environment of all its processes.
+    pub environment: Vec<(String, PathBuf)>,
 }
 
 impl Plan {
     /// Two virtual hosts and the default backend.
     #[must_use]
     pub fn new(float: impl Into<PathBuf>) -> Self {
-        Self { float: float.into(), virtual_hosts: 2, backend: None }
+        Self { float: float.into(), virtual_hosts: 2, backend: None, arguments: Vec::new(), environment: Vec::new() }
     }
 }
 
@@ -289,6 +293,7 @@ impl World {
         if let Some(backend) = self.plan.backend {
             command.args(["--backend", backend_name(backend)]);
         }
+        command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.env(FAILPOINTS, self.failpoints());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log.try_clone()?);
         netns::enter_command(&mut command, &self.namespace())?;

@@ -12,19 +12,31 @@
 //! | [`address`] | the overlay addresses that belong to jobs and hosts |
 //! | [`endpoint`] | where a job listens that somebody else runs |
 //! | [`job`] | what a job is, its 19 statuses, and who may do what when |
+//! | [`capsule`] | the names of capsules |
 //! | [`migration`] | the phases of a move and its outcome |
 //! | [`host`] | machines, their capacity and readiness |
 //! | [`gateway`] | gateways and connections |
 //! | [`security`] | security groups and what their rules allow |
+//! | [`user`] | the roles of users |
+//! | [`secret`] | references to secrets |
+//! | [`template`] | the names of templates |
 //! | [`placement`] | which host a job goes to |
 //! | [`generation`] | the number that makes stale actors harmless |
 //! | [`clock`] | time as a parameter |
+//! | [`duration`] | durations as users write and read them |
+//! | [`filter`] | which jobs are meant |
+//! | [`size`] | how much a job asks for |
+//! | [`usage`] | what a job uses |
+//! | [`policy`] | what is to happen to a job by itself |
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod capsule;
 pub mod clock;
+pub mod duration;
 pub mod endpoint;
+pub mod filter;
 pub mod gateway;
 pub mod generation;
 pub mod host;
@@ -32,12 +44,23 @@ pub mod id;
 pub mod job;
 pub mod migration;
 pub mod name;
+mod nearest;
 pub mod placement;
+pub mod policy;
 pub mod port;
+pub mod secret;
 pub mod security;
+pub mod size;
+pub mod template;
+pub mod usage;
+pub mod user;
 
+pub use capsule::CapsuleName;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use generation::Generation;
 pub use id::{ConnectionId, GatewayId, HostId, JobId, MigrationId, SecurityGroupId, UserId};
 pub use name::Name;
+pub use nearest::nearest;
 pub use port::{Port, PortRange};
+pub use template::TemplateName;
+pub use user::Role;

@@ -2,6 +2,9 @@
 //!
 //! `Plan → Prepare → PreCopy → Quiesce → Freeze → Transfer → Restore → Verify → Commit → Retire`
 //!
+//! A move has two ends, and either may be the capsule store instead of a host: a suspend is a move into the store, a resume one out of
+//! it, and a capsule of a running job is a suspend after which the job goes on where it was. [`Kind`] says which.
+//!
 //! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends with the source executing it. The
 //! destination then puts on record that the job is here, before the job takes its first step there, and from that record on it belongs
 //! to the destination. [`Phase::Commit`] is OpCenter's taking note of that. Before OpCenter tells a source to go on, it makes sure that
@@ -10,6 +13,65 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+/// Which ends a move has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// From a host to another.
+    Move,
+    /// From a host into the capsule store; no host runs the job afterwards.
+    Suspend,
+    /// From a host into the capsule store, while the job stays where it is.
+    Capture,
+    /// From the capsule store to a host, with every connection that the job had.
+    Resume,
+    /// From the capsule store to a host after the one that ran it was lost: what the job did since then is undone, so that its
+    /// connections can't go on.
+    Recover,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 5] = [Self::Move, Self::Suspend, Self::Capture, Self::Resume, Self::Recover];
+
+    /// Whether the job comes out of the capsule store.
+    #[must_use]
+    pub fn is_out_of_store(self) -> bool {
+        matches!(self, Self::Resume | Self::Recover)
+    }
+
+    /// Whether a capsule is made.
+    #[must_use]
+    pub fn is_into_store(self) -> bool {
+        matches!(self, Self::Suspend | Self::Capture)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Move => "move",
+            Self::Suspend => "suspend",
+            Self::Capture => "capture",
+            Self::Resume => "resume",
+            Self::Recover => "recover",
+        })
+    }
+}
+
+impl std::str::FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| UnknownKind(text.to_owned()))
+    }
+}
+
+/// A text that is no kind of move.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown kind of move `{0}`")]
+pub struct UnknownKind(String);
 
 /// A phase of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

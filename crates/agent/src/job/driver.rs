@@ -6,7 +6,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use mooring_api::watch::{JobDirective, JobOrder};
+use mooring_api::watch::{JobDirective, JobOrder, JobState};
 use mooring_linux::mount;
 use mooring_ops::failpoint;
 use mooring_types::JobId;
@@ -15,17 +15,19 @@ use tokio::sync::watch;
 
 use super::Observation;
 use super::held::{Attempt, Held, Init, Record, Release};
-use super::log::LogPump;
-use super::moving;
+use super::log::{LogPump, Results};
+use super::moving::{self, Peers};
 use super::policy::{Act, decide};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::relocate::destination::Expected;
 use crate::relocate::source::Outgoing;
 use crate::runtime::bundle::{self, HostPart};
-use crate::runtime::container::{self, Runtime};
+use crate::runtime::container::Runtime;
 use crate::runtime::image::Image;
+use crate::runtime::own;
 use crate::runtime::place::Place;
+use crate::runtime::volume;
 
 /// How often a job is looked at for whether it has ended.
 const LOOK: Duration = Duration::from_millis(200);
@@ -108,7 +110,7 @@ impl Driver {
             Act::PreCopy(migration) => self.pre_copy(directive, migration).await,
             Act::Freeze(migration) => self.freeze(directive, migration).await,
             Act::Clear => self.clear(),
-            Act::Resume => self.resume().await,
+            Act::Resume => self.resume(directive).await,
             Act::Keep => self.take_over(),
             Act::Stop => {
                 if let Some(Held::Running { init, .. }) = self.record.as_ref().map(|record| &record.held) {
@@ -143,7 +145,7 @@ impl Driver {
             changed = self.wanted.changed() => return changed.is_err(),
             () = ended => {}
             incoming = arrived => {
-                self.receive(incoming).await;
+                self.receive(incoming, Peers::OutsideLost).await;
                 return false;
             }
         }
@@ -168,6 +170,8 @@ impl Driver {
                 self.send_output(&place).await;
                 end_of(&place)
             }
+            // The next agent of this host starts it.
+            Err(error) if self.host.stop.is_cancelled() => return Err(error),
             Err(error) => {
                 let reason = error.told();
                 tracing::warn!(job = %self.job, "job {} could not be started: {reason}", self.job);
@@ -178,9 +182,9 @@ impl Driver {
         self.hold(held)
     }
 
-    async fn try_start(&self, directive: &JobDirective, place: &Place) -> Result<Option<Init>> {
-        let image = self.host.images.ready(&directive.spec.image).await?;
-        bundle::furnish(place, &directive.spec, &self.host.config.hidden)?;
+    async fn try_start(&mut self, directive: &JobDirective, place: &Place) -> Result<Option<Init>> {
+        let image = self.image(directive).await?;
+        bundle::furnish(place, &directive.spec, &image, &self.host.config.hidden)?;
         self.furnish(place, directive, &image).await?;
         Runtime::mount_root(place, &image)?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
@@ -188,13 +192,48 @@ impl Driver {
         self.host.runtime.run(place).await
     }
 
+    /// Makes the job's image ready, for as long as nothing else is ordered; reports say how far it is. From then on the record names this
+    /// very image, whatever its tag comes to mean.
+    pub(super) async fn image(&mut self, directive: &JobDirective) -> Result<Image> {
+        let mut wanted = self.wanted.clone();
+        let is_other = |now: &JobDirective| now.generation != directive.generation || now.order != directive.order;
+        let image = tokio::select! {
+            image = self.host.images.ready_with(&directive.spec.image, |progress| self.tell(progress)) => image,
+            () = self.host.stop.cancelled() => Err(Error::Unwanted),
+            _ = wanted.wait_for(|now| now.as_ref().is_some_and(is_other)) => Err(Error::Unwanted),
+        };
+        self.tell(String::new());
+        let image = image?;
+        if let (Some(digest), Some(mut record)) = (&image.digest, self.record.clone()) {
+            record.spec.image = record.spec.image.pinned(digest);
+            self.keep_quietly(record)?;
+        }
+        Ok(image)
+    }
+
+    /// Has the next report say how far something is that takes long.
+    fn tell(&self, progress: String) {
+        let Some(mut now) = self.record.as_ref().map(Record::observe) else { return };
+        let mut seen = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.as_ref().map_or("", |seen| &seen.progress) != progress {
+            // What is kept already may say more than is done yet.
+            now.state = JobState::Starting;
+            now.progress = progress;
+            *seen = Some(now);
+            self.host.observed.notify_one();
+        }
+    }
+
     /// Writes the bundle and makes the network.
     pub(super) async fn furnish(&self, place: &Place, directive: &JobDirective, image: &Image) -> Result<()> {
         let part = HostPart {
+            job: &directive.job,
+            opcenter: &self.host.config.opcenter,
             clock_offset_seconds: self.host.config.clock_offset_seconds,
             float: &self.host.config.float,
             hook_socket: &self.host.hook_socket(),
         };
+        volume::check(&directive.spec.volumes, &self.host.config.hidden)?;
         bundle::write(place, &directive.spec, image, &part)?;
         let mtu = self.host.network.lock().await.mtu();
         Ok(place.net(mtu).setup().await?)
@@ -215,8 +254,8 @@ impl Driver {
 
     /// Who hears that a job has ended looks at its output: it goes first.
     async fn send_output(&self, place: &Place) {
-        self.log.follow(Some(container::log_file(place)));
-        self.log.flush().await;
+        self.log.follow(Some(place.upper()));
+        self.log.flush(Results::Included).await;
     }
 
     /// Removes everything of the job but the record that it is gone.
@@ -230,7 +269,8 @@ impl Driver {
             Some(record) => self.host.place(&record.job, record.generation, record.address),
             None => self.place(directive),
         };
-        self.log.flush().await;
+        let ended = matches!(self.record.as_ref().map(|record| &record.held), Some(Held::Exited { .. }));
+        self.log.flush(if ended { Results::Included } else { Results::Left }).await;
         self.log.follow(None);
         self.host.network.lock().await.carried_elsewhere(place.address()).await?;
         self.host.runtime.remove(&place).await?;
@@ -260,6 +300,9 @@ impl Driver {
         }
         let Some(record) = &self.record else { return parking };
         let parked = matches!(record.held, Held::Parked | Held::Frozen { .. });
+        if let Held::Frozen { migration, .. } = &record.held {
+            place.checkpoint(migration).put_on_disk()?;
+        }
         let still = place.cgroup().pids().is_empty();
         if parked || still {
             // What stands still needs neither a mount nor an interface.
@@ -310,15 +353,14 @@ impl Driver {
         }
         drop(seen);
         let lies = self.record.as_ref().filter(|record| !matches!(record.held, Held::Gone | Held::Starting));
-        let file =
-            lies.map(|record| container::log_file(&self.host.place(&record.job, record.generation, record.address)));
-        self.log.follow(file);
+        let upper = lies.map(|record| self.host.place(&record.job, record.generation, record.address).upper());
+        self.log.follow(upper);
     }
 }
 
 /// How a job whose first process is gone has ended.
 fn end_of(place: &Place) -> Held {
-    match container::exit_code(place) {
+    match own::exit_code(place) {
         Some(code) => Held::Exited { code },
         None => Held::Lost {
             reason: "its first process is gone and left no exit code: it was killed, or its host was restarted".into(),
@@ -333,15 +375,19 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
     let found = match record.held.clone() {
         Held::Starting => runs()
             .map(|init| Held::Running { init, attempt: Attempt::None })
-            .or_else(|| container::exit_code(&place).map(|code| Held::Exited { code })),
+            .or_else(|| own::exit_code(&place).map(|code| Held::Exited { code })),
         Held::Parked => {
-            host.runtime.settled(&place.directory().join(moving::PARKED)).await;
+            host.runtime.settled(place.parked().images()).await;
             runs().map(|init| Held::Running { init, attempt: Attempt::None })
         }
         Held::Running { init, attempt } => {
             let attempt = match attempt {
                 // The connection that the files went over is gone: they go again.
                 Attempt::PreCopied(_) => Attempt::None,
+                Attempt::Captured(migration) => {
+                    let reason = "the source's agent was restarted".to_owned();
+                    Attempt::Failed { migration, phase: Phase::Transfer, reason }
+                }
                 other => other,
             };
             Some(if init.lives() { Held::Running { init, attempt } } else { end_of(&place) })
@@ -350,11 +396,10 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
         Held::Freezing { init, migration } => Some(recover_freezing(host, &place, init, migration).await),
         Held::Frozen { migration, release } => Some(recover_frozen(host, &place, migration, release).await),
         Held::Arriving { migration } => {
-            let images = place.images(&migration);
             if let Err(error) = place.cgroup().kill_all() {
                 tracing::warn!(job = %record.job, error = &error as &dyn std::error::Error, "what was arriving still runs");
             }
-            host.runtime.settled(&images).await;
+            host.runtime.settled(place.checkpoint(&migration).images()).await;
             let reason = "the destination's agent was restarted".to_owned();
             Some(Held::ArrivalFailed { migration, phase: Phase::Restore, reason })
         }
@@ -370,7 +415,11 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
             tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "job {} can't be reached", record.job);
         }
         // It may have been restored and not been let go.
-        if let Err(error) = moving::set_going(host, &place).await {
+        let peers = match record.held {
+            Held::Restored { .. } => Peers::OutsideLost,
+            _ => Peers::Kept,
+        };
+        if let Err(error) = moving::set_going(host, &place, peers).await {
             tracing::error!(job = %record.job, error = &error as &dyn std::error::Error, "job {} may stand still", record.job);
         }
     }
@@ -382,8 +431,7 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
 
 async fn recover_freezing(host: &Host, place: &Place, init: Init, migration: mooring_types::MigrationId) -> Held {
     use mooring_types::migration::Phase;
-    let images = place.images(&migration);
-    let dumped = host.runtime.checkpoint_outcome(&images).await;
+    let dumped = host.runtime.checkpoint_outcome(place.checkpoint(&migration).images()).await;
     let reason = "the source's agent was restarted".to_owned();
     if init.lives() {
         // It may stand still, frozen for a dump that did not come to be.
@@ -404,7 +452,7 @@ async fn recover_freezing(host: &Host, place: &Place, init: Init, migration: moo
 async fn recover_frozen(host: &Host, place: &Place, migration: mooring_types::MigrationId, release: Release) -> Held {
     use mooring_types::migration::Phase;
     // A restore of one's own may have been under way.
-    host.runtime.settled(&place.images(&migration)).await;
+    host.runtime.settled(place.checkpoint(&migration).images()).await;
     let reason = "the source's agent was restarted".to_owned();
     match (host.runtime.init(place), release) {
         (Some(init), _) => {

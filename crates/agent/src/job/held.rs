@@ -69,6 +69,10 @@ pub(crate) enum Attempt {
     None,
     /// Files are ahead.
     PreCopied(MigrationId),
+    /// Its state is taken and it goes on; the capsule is on its way to the store.
+    Captured(MigrationId),
+    /// The capsule is in the store.
+    Stored { migration: MigrationId, stored_bytes: u64 },
     /// It failed, and the job executes.
     Failed { migration: MigrationId, phase: Phase, reason: String },
 }
@@ -85,6 +89,8 @@ pub(crate) enum Release {
     Given,
     /// The destination has confirmed the whole capsule.
     Confirmed,
+    /// The capsule is in the store.
+    Stored { stored_bytes: u64 },
 }
 
 /// What this host holds.
@@ -169,6 +175,11 @@ impl Record {
                 JobState::MoveOutFailed { migration, phase, reason }
             }
             Held::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
+            Held::Frozen { migration, release: Release::Stored { stored_bytes } }
+            | Held::Running { attempt: Attempt::Stored { migration, stored_bytes }, .. } => {
+                JobState::Stored { migration, stored_bytes }
+            }
+            Held::Running { attempt: Attempt::Captured(migration), .. } => JobState::Captured { migration },
             Held::Arriving { migration } => JobState::Prepared { migration },
             Held::ArrivalFailed { migration, phase, reason } => JobState::MoveInFailed { migration, phase, reason },
             Held::Restored { migration, .. } => JobState::Restored { migration },
@@ -180,6 +191,9 @@ impl Record {
             state,
             phases: self.phases.clone(),
             bytes_moved: self.bytes_moved,
+            progress: String::new(),
+            image_digest: self.spec.image.digest().unwrap_or_default().to_owned(),
+            usage: None,
         }
     }
 

@@ -1,100 +1,148 @@
-//! A job's output on its way to OpCenter: read from where it lies, sent from where OpCenter says it has come to.
+//! A job's files on their way to OpCenter: read from where they lie, sent from where OpCenter says it has come to.
+//!
+//! Both streams go while the job runs, each by itself; its results once it has ended. What OpCenter keeps no more of is not sent.
 
-use std::fs::File;
+use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_api::watch::OUTPUT_ENOUGH;
 use mooring_types::JobId;
+use mooring_types::job::OutputFile;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::host::Host;
+use crate::runtime::own;
 
 const PERIOD: Duration = Duration::from_millis(500);
 const PIECE: usize = 512 << 10;
+/// How long OpCenter may take in nothing until nobody waits for it any more.
 const FLUSH_LIMIT: Duration = Duration::from_secs(3);
 
-/// Sends the output of one job for as long as it is held.
+/// Whether a job has come to its end, so that what it left are its results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Results {
+    Included,
+    Left,
+}
+
+/// Sends the files of one job for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct LogPump {
-    file: watch::Sender<Option<PathBuf>>,
-    flush: mpsc::Sender<oneshot::Sender<()>>,
+    upper: watch::Sender<Option<PathBuf>>,
+    flush: mpsc::Sender<(Results, oneshot::Sender<()>)>,
+    /// How many pieces OpCenter has taken in.
+    sent: watch::Receiver<u64>,
 }
 
 impl LogPump {
     /// Starts pumping; it ends when the pump is dropped.
     pub(crate) fn start(host: Arc<Host>, job: JobId) -> Self {
-        let (file, watched) = watch::channel(None);
+        let (upper, watched) = watch::channel(None);
         let (flush, asked) = mpsc::channel(1);
-        host.clone().tasks.spawn("job log", run(host, job, watched, asked));
-        Self { file, flush }
+        let (count, sent) = watch::channel(0);
+        let pump = Pump { host: host.clone(), job, offsets: HashMap::new(), count };
+        host.tasks.spawn("job log", pump.run(watched, asked));
+        Self { upper, flush, sent }
     }
 
-    /// Says where the output lies.
-    pub(crate) fn follow(&self, file: Option<PathBuf>) {
-        self.file.send_replace(file);
+    /// Says where the job's files lie.
+    pub(crate) fn follow(&self, upper: Option<PathBuf>) {
+        self.upper.send_replace(upper);
     }
 
-    /// Sends what is there, as far as OpCenter can be reached in a short time.
-    pub(crate) async fn flush(&self) {
-        let (done, waits) = oneshot::channel();
-        if self.flush.send(done).await.is_ok() {
-            // What was not sent in time is lost with the job's files, and OpCenter's copy says where it ends.
-            let _ = tokio::time::timeout(FLUSH_LIMIT, waits).await;
-        }
-    }
-}
-
-async fn run(
-    host: Arc<Host>,
-    job: JobId,
-    file: watch::Receiver<Option<PathBuf>>,
-    mut asked: mpsc::Receiver<oneshot::Sender<()>>,
-) {
-    let mut offset = None;
-    loop {
-        let done = tokio::select! {
-            () = host.stop.cancelled() => return,
-            asked = asked.recv() => match asked {
-                Some(done) => Some(done),
-                None => return,
-            },
-            () = tokio::time::sleep(PERIOD) => None,
-        };
-        let path = file.borrow().clone();
-        if let Some(path) = path {
-            push(&host, &job, &path, &mut offset).await;
-        }
-        if let Some(done) = done {
-            // Nobody may wait any more.
-            let _ = done.send(());
-        }
-    }
-}
-
-/// Sends all that is new; `offset` is what OpCenter wants next, once it was asked.
-async fn push(host: &Host, job: &JobId, path: &Path, offset: &mut Option<u64>) {
-    let membership = host.membership.borrow().clone();
-    let (Some(membership), Ok(file)) = (membership, File::open(path)) else { return };
-    loop {
-        let start = offset.unwrap_or(0);
-        let mut bytes = vec![0; PIECE];
-        let count = match offset {
-            Some(start) => file.read_at(&mut bytes, *start).unwrap_or(0),
-            // An empty piece asks how far OpCenter has come.
-            None => 0,
-        };
-        if count == 0 && offset.is_some() {
+    /// Sends what is there, for as long as OpCenter takes it in.
+    pub(crate) async fn flush(&self, results: Results) {
+        let (done, mut waits) = oneshot::channel();
+        if self.flush.send((results, done)).await.is_err() {
             return;
         }
-        bytes.truncate(count);
-        match membership.client.host_job_log(membership.id.as_str(), job.as_str(), start, bytes).await {
-            Ok(next) => *offset = Some(next),
-            Err(error) => {
-                tracing::debug!(%job, error = &error as &dyn std::error::Error, "the output of job {job} waits");
-                *offset = None;
-                return;
+        let mut sent = self.sent.clone();
+        loop {
+            tokio::select! {
+                _ = &mut waits => return,
+                changed = tokio::time::timeout(FLUSH_LIMIT, sent.changed()) => if !matches!(changed, Ok(Ok(()))) {
+                    // What was not sent is lost with the job's files, and OpCenter's copy says where it ends.
+                    return;
+                },
+            }
+        }
+    }
+}
+
+struct Pump {
+    host: Arc<Host>,
+    job: JobId,
+    /// What OpCenter wants next of each file, once it was asked.
+    offsets: HashMap<OutputFile, u64>,
+    count: watch::Sender<u64>,
+}
+
+impl Pump {
+    async fn run(
+        mut self,
+        upper: watch::Receiver<Option<PathBuf>>,
+        mut asked: mpsc::Receiver<(Results, oneshot::Sender<()>)>,
+    ) {
+        loop {
+            let asked = tokio::select! {
+                () = self.host.stop.cancelled() => return,
+                asked = asked.recv() => match asked {
+                    Some(asked) => Some(asked),
+                    None => return,
+                },
+                () = tokio::time::sleep(PERIOD) => None,
+            };
+            let upper = upper.borrow().clone();
+            if let Some(upper) = upper {
+                let mut files = vec![OutputFile::Stdout, OutputFile::Stderr];
+                if let Some((Results::Included, _)) = asked {
+                    files.extend(own::results(&upper));
+                }
+                for file in files {
+                    self.push(&upper, &file).await;
+                }
+            }
+            if let Some((_, done)) = asked {
+                // Nobody may wait any more.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// Sends all that is new of a file.
+    async fn push(&mut self, upper: &Path, name: &OutputFile) {
+        let membership = self.host.membership.borrow().clone();
+        let (Some(membership), Some(file)) = (membership, own::open_output(upper, name)) else { return };
+        loop {
+            let known = self.offsets.get(name).copied();
+            let mut bytes = Vec::new();
+            if let Some(start) = known {
+                if start == OUTPUT_ENOUGH {
+                    return;
+                }
+                bytes.resize(PIECE, 0);
+                let count = file.read_at(&mut bytes, start).unwrap_or(0);
+                bytes.truncate(count);
+                if bytes.is_empty() {
+                    return;
+                }
+            }
+            // An empty piece asks how far OpCenter has come.
+            let start = known.unwrap_or(0);
+            let (host, job) = (membership.id.as_str(), self.job.as_str());
+            match membership.client.host_job_log(host, job, name, start, bytes).await {
+                Ok(next) => {
+                    self.offsets.insert(name.clone(), next);
+                    self.count.send_modify(|count| *count += 1);
+                }
+                Err(error) => {
+                    tracing::debug!(job = %self.job, error = &error as &dyn std::error::Error, "{name} of job {} waits", self.job);
+                    self.offsets.remove(name);
+                    return;
+                }
             }
         }
     }

@@ -13,10 +13,12 @@ pub(crate) mod policy;
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::Ipv4Addr;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mooring_api::watch::{JobDirective, JobObservation};
-use mooring_types::JobId;
+use mooring_api::watch::{JobDirective, JobObservation, JobState, UsageSample};
+use mooring_types::{Generation, JobId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -24,14 +26,19 @@ use self::driver::Driver;
 use self::held::Record;
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::runtime::place::Place;
 
 /// What a driver observes, for the reports; `None` when nothing is held.
 pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 
 #[derive(Debug)]
 struct Driven {
+    /// The job's, for its whole life.
+    address: Ipv4Addr,
     wanted: watch::Sender<Option<JobDirective>>,
     observation: Observation,
+    /// What it used when that was last measured.
+    usage: Option<(Generation, UsageSample)>,
     task: JoinHandle<Option<Result<()>>>,
 }
 
@@ -52,12 +59,14 @@ impl Jobs {
         let directory = jobs.host.jobs();
         let failed = || format!("read {}", directory.display());
         fs::create_dir_all(&directory).map_err(Error::system(failed()))?;
+        // Records and bundles tell what jobs are given in their environments.
+        fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).map_err(Error::system(failed()))?;
         for entry in fs::read_dir(&directory).map_err(Error::system(failed()))? {
             let path = entry.map_err(Error::system(failed()))?.path();
             match Record::load(&path) {
                 Ok(Some(record)) => {
                     let recovered = driver::recover(&jobs.host, record).await;
-                    jobs.drive(recovered.job.clone(), Some(recovered));
+                    jobs.drive(recovered);
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -74,7 +83,7 @@ impl Jobs {
         known.retain(|_, driven| !driven.wanted.is_closed());
         for directive in directives {
             if !known.contains_key(&directive.job) {
-                known.insert(directive.job.clone(), self.spawn(directive.job.clone(), None));
+                known.insert(directive.job.clone(), self.spawn(directive.job.clone(), directive.address, None));
             }
         }
         for (job, driven) in known.iter() {
@@ -95,8 +104,30 @@ impl Jobs {
 
     /// What is held of every job.
     pub(crate) fn observe(&self) -> Vec<JobObservation> {
-        let read = |driven: &Driven| driven.observation.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let read = |driven: &Driven| {
+            let mut seen = driven.observed()?;
+            let measured =
+                driven.usage.filter(|(generation, _)| *generation == seen.generation && executes(&seen.state));
+            seen.usage = measured.map(|(_, sample)| sample);
+            Some(seen)
+        };
         self.driven().values().filter_map(read).collect()
+    }
+
+    /// The jobs that execute here, each with where it lies.
+    pub(crate) fn executing(&self) -> Vec<(JobId, Generation, Place)> {
+        let read = |(job, driven): (&JobId, &Driven)| {
+            let seen = driven.observed().filter(|seen| executes(&seen.state))?;
+            Some((job.clone(), seen.generation, self.host.place(job, seen.generation, driven.address)))
+        };
+        self.driven().iter().filter_map(read).collect()
+    }
+
+    /// Keeps what a job uses for the next reports.
+    pub(crate) fn measured(&self, job: &JobId, generation: Generation, sample: UsageSample) {
+        if let Some(driven) = self.driven().get_mut(job) {
+            driven.usage = Some((generation, sample));
+        }
     }
 
     /// Resolves when every driver has ended, after the agent was asked to stop.
@@ -116,23 +147,55 @@ impl Jobs {
         if unparked.is_empty() { Ok(()) } else { Err(Error::NotParked(unparked.join(", "))) }
     }
 
-    fn drive(&self, job: JobId, record: Option<Record>) {
-        let driven = self.spawn(job.clone(), record);
+    fn drive(&self, record: Record) {
+        let job = record.job.clone();
+        let driven = self.spawn(job.clone(), record.address, Some(record));
         self.driven().insert(job, driven);
     }
 
-    fn spawn(&self, job: JobId, record: Option<Record>) -> Driven {
+    fn spawn(&self, job: JobId, address: Ipv4Addr, record: Option<Record>) -> Driven {
         let (wanted, wants) = watch::channel(None);
         let observation = Observation::default();
         if let Ok(mut seen) = observation.lock() {
             *seen = record.as_ref().map(Record::observe);
         }
-        let driver = Driver::new(self.host.clone(), job, record, wants, observation.clone());
-        let task = self.host.tasks.spawn("job", driver.run());
-        Driven { wanted, observation, task }
+        let driver = Driver::new(self.host.clone(), job.clone(), record, wants, observation.clone());
+        let jobs = self.clone();
+        let task = self.host.tasks.spawn("job", async move {
+            let outcome = driver.run().await;
+            jobs.revisit(&job);
+            outcome
+        });
+        Driven { address, wanted, observation, usage: None, task }
+    }
+
+    /// An order may have come while the driver of a job that was gone was about to end: it gets a new one.
+    fn revisit(&self, job: &JobId) {
+        let mut known = self.driven();
+        let ended = known.get(job).filter(|driven| driven.wanted.is_closed() && !self.host.stop.is_cancelled());
+        let missed = ended.and_then(|driven| driven.wanted.borrow().clone());
+        if let Some(missed) = missed {
+            let driven = self.spawn(job.clone(), missed.address, None);
+            driven.wanted.send_replace(Some(missed));
+            known.insert(job.clone(), driven);
+        }
     }
 
     fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Driven>> {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Driven {
+    fn observed(&self) -> Option<JobObservation> {
+        self.observation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Whether a job in that state may be at work.
+fn executes(state: &JobState) -> bool {
+    matches!(
+        state,
+        JobState::Running | JobState::PreCopied { .. } | JobState::Captured { .. } | JobState::Restored { .. }
+    )
 }

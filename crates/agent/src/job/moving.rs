@@ -1,12 +1,15 @@
 //! What a driver does for a move: the source's half, the destination's half, and the way back.
 
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
+use std::path::PathBuf;
 
-use mooring_api::watch::{JobDirective, JobOrder};
-use mooring_linux::probe;
+use ipnet::IpNet;
+use mooring_api::watch::{Connections, Destination, JobDirective, JobOrder, Origin, Then};
+use mooring_capsule::Facts;
+use mooring_linux::connections;
 use mooring_ops::failpoint;
-use mooring_types::MigrationId;
 use mooring_types::migration::Phase;
+use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -18,11 +21,9 @@ use crate::relocate::destination::{Incoming, Received};
 use crate::relocate::files;
 use crate::relocate::frame::Hello;
 use crate::relocate::source::Outgoing;
-use crate::runtime::container::Runtime;
+use crate::runtime::checkpoint::Checkpoint;
+use crate::runtime::container::{Afterwards, Runtime};
 use crate::runtime::place::Place;
-
-/// Where a job that is parked keeps its images.
-pub(super) const PARKED: &str = "images-parked";
 
 impl Driver {
     // The source
@@ -60,15 +61,30 @@ impl Driver {
     }
 
     async fn connect(&self, directive: &JobDirective) -> Result<Outgoing> {
-        let JobOrder::MoveOut { migration, to, certificate, token, .. } = &directive.order else {
+        let JobOrder::MoveOut { migration, to, .. } = &directive.order else {
             return Err(Error::Peer("is not named".into()));
         };
-        let hello = Hello { migration: migration.clone(), job: self.job.clone(), token: token.clone() };
-        Outgoing::open(&self.host.identity, *to, certificate.clone(), hello).await
+        match to {
+            Destination::Host { address, certificate, token } => {
+                let hello = Hello { migration: migration.clone(), job: self.job.clone(), token: token.clone() };
+                Outgoing::open(&self.host.identity, *address, certificate.clone(), hello).await
+            }
+            Destination::Store { capsule, .. } => Outgoing::into_store(&self.host.capsules.store()?, capsule).await,
+        }
     }
 
     /// Checkpoints the job and sends it.
-    pub(super) async fn freeze(&mut self, _directive: &JobDirective, migration: MigrationId) -> Result<()> {
+    pub(super) async fn freeze(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        match &directive.order {
+            JobOrder::MoveOut { to: Destination::Store { then: Then::GoesOn, .. }, .. } => {
+                self.capture(migration).await
+            }
+            JobOrder::MoveOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn send_away(&mut self, migration: MigrationId, into_store: bool) -> Result<()> {
         let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
             // The files went over a connection that is gone: they go again.
             return self.clear();
@@ -78,19 +94,21 @@ impl Driver {
             return self.hold(Held::Running { init, attempt });
         }
         let place = self.place_held()?;
-        let images = place.images(&migration);
-        fresh_directory(&images)?;
+        let checkpoint = place.checkpoint(&migration);
+        checkpoint.make()?;
         self.hold(Held::Freezing { init, migration: migration.clone() })?;
-        let mapped: Vec<PathBuf> = files::mapped(&place.cgroup().pids()).into_iter().collect();
+        let pids = place.cgroup().pids();
+        checkpoint.expect_memory(pids.len())?;
+        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
         let started = Instant::now();
         let (done, dumped) = watch::channel(false);
         let (dump, followed) = tokio::join!(
             async {
-                let outcome = self.dump(&place, &images).await;
+                let outcome = self.dump(&place, &checkpoint, Afterwards::Ended).await;
                 done.send_replace(true);
                 outcome
             },
-            outgoing.follow(&images, dumped)
+            outgoing.follow(&checkpoint, dumped)
         );
         if let Err(error) = dump {
             return self.dump_failed(&place, init, migration, &error).await;
@@ -104,13 +122,17 @@ impl Driver {
             sent = async {
                 followed?;
                 failpoint::check(&Phase::Transfer.failpoint()).await?;
-                outgoing.send_rest(&images, &place, &mapped).await
+                outgoing.send_images(&checkpoint).await?;
+                outgoing.send_changes(&place, &mapped).await
             } => sent,
             () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
         };
         if let Err(error) = sent {
             let release = Release::Refused { phase: Phase::Transfer, reason: error.told() };
             return self.hold(Held::Frozen { migration, release });
+        }
+        if into_store {
+            return self.keep_in_store(outgoing, migration, started).await;
         }
         // From here on the destination may execute the job: only its own word, through OpCenter, lets this host go on.
         self.hold(Held::Frozen { migration: migration.clone(), release: Release::Given })?;
@@ -126,10 +148,93 @@ impl Driver {
         }
     }
 
-    async fn dump(&self, place: &Place, images: &Path) -> Result<()> {
+    /// Ends the capsule of a job that stands still. Whatever comes of it, the job may be rolled back: the store executes nothing.
+    async fn keep_in_store(&mut self, outgoing: Outgoing, migration: MigrationId, started: Instant) -> Result<()> {
+        let bytes = outgoing.bytes();
+        let mut wanted = self.wanted.clone();
+        let stored = tokio::select! {
+            stored = self.store(outgoing) => stored,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        let release = match stored {
+            Ok(stored_bytes) => {
+                self.measured(Phase::Transfer, started, bytes);
+                Release::Stored { stored_bytes }
+            }
+            Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.told() },
+        };
+        self.hold(Held::Frozen { migration, release })
+    }
+
+    async fn store(&self, outgoing: Outgoing) -> Result<u64> {
+        let Some(record) = &self.record else { return Err(Error::Peer("has no record of the job".into())) };
+        let facts = Facts {
+            job: self.job.clone(),
+            generation: record.generation,
+            created: SystemClock.now(),
+            about: serde_json::json!({ "host": self.host.config.name, "address": record.address }),
+        };
+        Ok(outgoing.store(&self.host.capsules.store()?, facts).await?.stored_bytes)
+    }
+
+    /// Takes the job's state and has it go on, then stores what was taken.
+    async fn capture(&mut self, migration: MigrationId) -> Result<()> {
+        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
+            // What went ahead went into a capsule that is gone: it goes again.
+            return self.clear();
+        };
+        let place = self.place_held()?;
+        let checkpoint = place.checkpoint(&migration);
+        checkpoint.make()?;
+        self.hold(Held::Freezing { init, migration: migration.clone() })?;
+        let started = Instant::now();
+        let taken = self.take_state(&place, &checkpoint, &mut outgoing).await;
+        if let Err(error) = taken {
+            self.clean_up(checkpoint);
+            return self.dump_failed(&place, init, migration, &error).await;
+        }
+        self.measured(Phase::Freeze, started, outgoing.bytes());
+        set_going(&self.host, &place, Peers::Kept).await?;
+        self.hold(Held::Running { init, attempt: Attempt::Captured(migration.clone()) })?;
+        let started = Instant::now();
+        let mut wanted = self.wanted.clone();
+        let stored = tokio::select! {
+            stored = async {
+                failpoint::check(&Phase::Transfer.failpoint()).await?;
+                outgoing.send_images(&checkpoint).await?;
+                let bytes = outgoing.bytes();
+                Ok((self.store(outgoing).await?, bytes))
+            } => stored,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        self.clean_up(checkpoint);
+        let attempt = match stored {
+            Ok((stored_bytes, bytes)) => {
+                self.measured(Phase::Transfer, started, bytes);
+                Attempt::Stored { migration, stored_bytes }
+            }
+            Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.told() },
+        };
+        self.hold(Held::Running { init, attempt })
+    }
+
+    /// Dumps the job, and sends the files that go with the dump while it still stands.
+    async fn take_state(&self, place: &Place, checkpoint: &Checkpoint, outgoing: &mut Outgoing) -> Result<()> {
+        failpoint::check(&Phase::Freeze.failpoint()).await?;
+        let pids = place.cgroup().pids();
+        checkpoint.expect_memory(pids.len())?;
+        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
+        self.dump(place, checkpoint, Afterwards::Frozen).await?;
+        if !place.cgroup().is_frozen() {
+            return Err(Error::Peer("has let the job go on before its files were taken".into()));
+        }
+        outgoing.send_changes(place, &mapped).await
+    }
+
+    async fn dump(&self, place: &Place, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
         let hooks = &self.host.hooks;
         let registered = hooks.register(place.container(), place.cgroup(), place.address());
-        let outcome = self.host.runtime.checkpoint(place, images).await;
+        let outcome = self.host.runtime.checkpoint(place, checkpoint.images(), afterwards).await;
         drop(registered);
         outcome
     }
@@ -157,23 +262,27 @@ impl Driver {
     }
 
     /// Has the job execute again from its own capsule.
-    pub(super) async fn resume(&mut self) -> Result<()> {
+    pub(super) async fn resume(&mut self, directive: &JobDirective) -> Result<()> {
+        let peers = match directive.order {
+            JobOrder::Rollback { connections: Connections::Reset, .. } => Peers::AllLost,
+            _ => Peers::Kept,
+        };
         let place = self.place_held()?;
-        let images = match self.record.as_ref().map(|record| &record.held) {
-            Some(Held::Frozen { migration, .. }) => place.images(migration),
-            _ => place.directory().join(PARKED),
+        let checkpoint = match self.record.as_ref().map(|record| &record.held) {
+            Some(Held::Frozen { migration, .. }) => place.checkpoint(migration),
+            _ => place.parked(),
         };
         let Some(record) = self.record.clone() else { return Ok(()) };
         let image = self.host.images.ready(&record.spec.image).await?;
         let mtu = self.host.network.lock().await.mtu();
         place.net(mtu).setup().await?;
-        match self.restore(&place, &image, &images).await {
+        match self.restore(&place, &image, &checkpoint).await {
             Ok(init) => {
                 self.forget_measures();
                 self.hold(Held::Running { init, attempt: Attempt::None })?;
-                self.go_on(&place).await;
+                self.go_on(&place, peers).await;
                 tracing::info!(job = %self.job, "job {} executes again", self.job);
-                self.clean_up(images);
+                self.clean_up(checkpoint);
                 Ok(())
             }
             Err(error) => {
@@ -186,9 +295,9 @@ impl Driver {
 
     /// Checkpoints the job to this host's own disk.
     pub(super) async fn park(&mut self, place: &Place) -> Result<()> {
-        let images = place.directory().join(PARKED);
-        fresh_directory(&images)?;
-        if let Err(error) = self.dump(place, &images).await {
+        let checkpoint = place.parked();
+        checkpoint.make_on_disk()?;
+        if let Err(error) = self.dump(place, &checkpoint, Afterwards::Ended).await {
             place.cgroup().thaw()?;
             self.host.hooks.release(place.address()).await?;
             return Err(error);
@@ -200,41 +309,76 @@ impl Driver {
 
     /// Makes ready to receive.
     pub(super) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
-        let JobOrder::MoveIn { from, token, .. } = &directive.order else { return Ok(()) };
+        let JobOrder::MoveIn { from, .. } = &directive.order else { return Ok(()) };
         let started = Instant::now();
         self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
         let place = self.place(directive);
         let made = async {
             failpoint::check(&Phase::Prepare.failpoint()).await?;
             self.host.runtime.remove(&place).await?;
-            let image = self.host.images.ready(&directive.spec.image).await?;
-            self.furnish(&place, directive, &image).await
+            let image = self.image(directive).await?;
+            self.furnish(&place, directive, &image).await?;
+            place.checkpoint(&migration).make()
         };
         if let Err(error) = made.await {
             let reason = error.told();
             return self.hold(Held::ArrivalFailed { migration, phase: Phase::Prepare, reason });
         }
-        let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
-        self.expected = Some(self.host.arrivals.expect(hello, from.clone()));
         self.measured(Phase::Prepare, started, 0);
-        self.publish();
-        Ok(())
+        match from {
+            Origin::Host { certificate, token } => {
+                let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
+                self.expected = Some(self.host.arrivals.expect(hello, certificate.clone()));
+                self.publish();
+                Ok(())
+            }
+            Origin::Store { capsule, connections } => {
+                self.publish();
+                self.fetch(migration, capsule, *connections).await
+            }
+        }
+    }
+
+    /// Takes the job out of the capsule store.
+    async fn fetch(&mut self, migration: MigrationId, capsule: &CapsuleName, connections: Connections) -> Result<()> {
+        let opened = async { Incoming::out_of_store(&self.host.capsules.store()?, capsule).await };
+        match opened.await {
+            Ok(incoming) => {
+                let peers = match connections {
+                    Connections::Kept => Peers::OutsideLost,
+                    Connections::Reset => Peers::AllLost,
+                };
+                self.receive(incoming, peers).await;
+                Ok(())
+            }
+            Err(error) => {
+                let reason = error.told();
+                self.hold(Held::ArrivalFailed { migration, phase: Phase::Transfer, reason })
+            }
+        }
     }
 
     /// Takes in what comes, and restores the job once all is there.
-    pub(super) async fn receive(&mut self, incoming: Incoming) {
+    pub(super) async fn receive(&mut self, incoming: Incoming, peers: Peers) {
+        let started = Instant::now();
         let Some(Held::Arriving { migration }) = self.record.as_ref().map(|record| record.held.clone()) else { return };
         let Ok(place) = self.place_held() else { return };
-        let images = place.images(&migration);
+        let checkpoint = place.checkpoint(&migration);
         let mut wanted = self.wanted.clone();
         let hooks = self.host.hooks.clone();
+        let from_store = incoming.is_out_of_store();
         let received = tokio::select! {
-            received = incoming.receive(&place, &images, async || hooks.hold(place.address()).await) => received,
+            received = incoming.receive(&place, &checkpoint, async || hooks.hold(place.address()).await) => received,
             // Whatever has come is removed by the order that came instead.
             () = no_longer(&mut wanted, &migration) => return,
         };
         let outcome = match received {
-            Received::Whole => self.arrive(&place, &migration, &images).await,
+            Received::Whole => {
+                if from_store {
+                    self.measured(Phase::Transfer, started, checkpoint.size());
+                }
+                self.arrive(&place, &migration, &checkpoint, peers).await
+            }
             Received::Ahead(error) => {
                 tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
                 Ok(())
@@ -249,19 +393,25 @@ impl Driver {
         }
     }
 
-    async fn arrive(&mut self, place: &Place, migration: &MigrationId, images: &Path) -> Result<()> {
+    async fn arrive(
+        &mut self,
+        place: &Place,
+        migration: &MigrationId,
+        checkpoint: &Checkpoint,
+        peers: Peers,
+    ) -> Result<()> {
         self.expected = None;
         let Some(record) = self.record.clone() else { return Ok(()) };
         let started = Instant::now();
         let restored = async {
             failpoint::check(&Phase::Restore.failpoint()).await?;
             let image = self.host.images.ready(&record.spec.image).await?;
-            self.restore(place, &image, images).await
+            self.restore(place, &image, checkpoint).await
         };
         let restored = restored.await;
         let verified = match restored {
             Ok(init) => {
-                self.measured(Phase::Restore, started, directory_size(images));
+                self.measured(Phase::Restore, started, checkpoint.size());
                 let started = Instant::now();
                 let verified = verify(place, init).await.map_err(|error| (Phase::Verify, error));
                 self.measured(Phase::Verify, started, 0);
@@ -273,7 +423,7 @@ impl Driver {
             Ok(init) => {
                 // The point of no return: with this record the job is this host's, and it has not taken a step before.
                 self.hold(Held::Restored { migration: migration.clone(), init })?;
-                self.go_on(place).await;
+                self.go_on(place, peers).await;
                 Ok(())
             }
             Err((phase, error)) => {
@@ -287,19 +437,24 @@ impl Driver {
     }
 
     /// Restores the job from images. It stands still and no packet reaches it: see [`Driver::go_on`].
-    async fn restore(&self, place: &Place, image: &crate::runtime::image::Image, images: &Path) -> Result<Init> {
+    async fn restore(
+        &self,
+        place: &Place,
+        image: &crate::runtime::image::Image,
+        checkpoint: &Checkpoint,
+    ) -> Result<Init> {
         Runtime::mount_root(place, image)?;
         self.host.hooks.quieten(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());
-        let outcome = self.host.runtime.restore(place, images).await;
+        let outcome = self.host.runtime.restore(place, checkpoint.images()).await;
         drop(registered);
         outcome
     }
 
     /// Lets a restored job of this host take its first step.
-    async fn go_on(&self, place: &Place) {
-        while let Err(error) = set_going(&self.host, place).await {
+    async fn go_on(&self, place: &Place, peers: Peers) {
+        while let Err(error) = set_going(&self.host, place, peers).await {
             tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} still stands still", self.job);
             tokio::time::sleep(RETRY).await;
         }
@@ -310,10 +465,10 @@ impl Driver {
         let Some(Held::Restored { migration, init }) = self.record.as_ref().map(|record| record.held.clone()) else {
             return Ok(());
         };
-        let images = self.place_held()?.images(&migration);
+        let checkpoint = self.place_held()?.checkpoint(&migration);
         self.forget_measures();
         self.hold(Held::Running { init, attempt: Attempt::None })?;
-        self.clean_up(images);
+        self.clean_up(checkpoint);
         Ok(())
     }
 
@@ -346,29 +501,46 @@ impl Driver {
         }
     }
 
-    /// Images that are of no use any more: their removal takes longer than anyone should wait.
-    fn clean_up(&self, images: PathBuf) {
-        // Under a name of its own, so that new images may take the old one's place at once.
-        let used = images.with_file_name(format!("used-{:016x}", rand::random::<u64>()));
-        let images = if std::fs::rename(&images, &used).is_ok() { used } else { images };
+    /// A checkpoint that is of no use any more: its removal takes longer than anyone should wait.
+    fn clean_up(&self, checkpoint: Checkpoint) {
+        let checkpoint = checkpoint.set_aside();
         self.host.tasks.spawn("clean up", async move {
-            let removed = tokio::task::spawn_blocking(move || {
-                mooring_linux::mount::unmount_below(&images).and_then(|()| mooring_linux::mount::remove_tree(&images))
-            });
-            if let Ok(Err(error)) = removed.await {
-                tracing::warn!(error = &error as &dyn std::error::Error, "used images stay");
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || checkpoint.remove()).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "a used checkpoint stays");
             }
         });
     }
 }
 
+/// Which of the other ends of a restored job's connections are where they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Peers {
+    /// All of them.
+    Kept,
+    /// Those in the overlay; the others were spoken to in the name of another host.
+    OutsideLost,
+    /// None: they have seen more of the job than it knows of.
+    AllLost,
+}
+
 /// Has packets pass and the job's processes run; nothing changes where they do.
-pub(super) async fn set_going(host: &Host, place: &Place) -> Result<()> {
+pub(super) async fn set_going(host: &Host, place: &Place, peers: Peers) -> Result<()> {
     host.hooks.release(place.address()).await?;
     let cgroup = place.cgroup();
     if cgroup.is_frozen() {
-        let connections = probe::probe_peers(&cgroup.pids());
-        tracing::debug!(connections, "{connections} connections ask their peers how much has arrived");
+        let network = host.network.lock().await;
+        let (overlay, leads_away) = (network.overlay(), network.leads_away(place.address()));
+        drop(network);
+        let outside = |peer: IpAddr| overlay.is_some_and(|overlay| !IpNet::from(overlay.range()).contains(&peer));
+        let ended = match peers {
+            Peers::Kept => 0,
+            // Outside of it they speak with a host that stays the same.
+            Peers::OutsideLost if leads_away => 0,
+            Peers::OutsideLost => connections::reset(&cgroup.pids(), outside),
+            Peers::AllLost => connections::reset(&cgroup.pids(), |_| true),
+        };
+        let asked = connections::probe_peers(&cgroup.pids());
+        tracing::debug!(ended, asked, "{ended} connections end, {asked} ask their peers how much has arrived");
     }
     Ok(cgroup.thaw()?)
 }
@@ -394,15 +566,4 @@ async fn no_longer(wanted: &mut watch::Receiver<Option<JobDirective>>, migration
     if wanted.wait_for(other).await.is_err() {
         std::future::pending().await
     }
-}
-
-fn fresh_directory(path: &Path) -> Result<()> {
-    mooring_linux::mount::unmount_below(path)?;
-    mooring_linux::mount::remove_tree(path)?;
-    std::fs::create_dir_all(path).map_err(Error::system(format!("make {}", path.display())))
-}
-
-fn directory_size(path: &Path) -> u64 {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).map(|found| found.len()).sum()
 }

@@ -83,6 +83,11 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
             Held::Running { attempt: Attempt::Failed { migration: failed, .. }, .. } if failed == migration => {
                 Act::Nothing
             }
+            Held::Running { attempt: Attempt::Captured(now) | Attempt::Stored { migration: now, .. }, .. }
+                if now == migration =>
+            {
+                Act::Nothing
+            }
             Held::Running { attempt: Attempt::PreCopied(ready), .. } if ready == migration => match stage {
                 MoveOutStage::PreCopy => Act::Nothing,
                 MoveOutStage::Freeze => Act::Freeze(migration.clone()),
@@ -118,6 +123,7 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
 mod tests {
     use std::net::Ipv4Addr;
 
+    use mooring_api::watch::{Connections, Destination, Origin};
     use mooring_types::host::Resources;
     use mooring_types::job::JobSpec;
     use mooring_types::migration::Phase;
@@ -141,6 +147,9 @@ mod tests {
                 resources: Resources { cpu: 1, mem_gb: 1.0 },
                 publish: Vec::new(),
                 access_path: "/".into(),
+                script: None,
+                with_root: false,
+                volumes: Vec::new(),
             },
             order,
         }
@@ -163,6 +172,9 @@ mod tests {
             Held::Freezing { init, migration: m() },
             Held::Frozen { migration: m(), release: Release::Withheld },
             Held::Frozen { migration: m(), release: Release::Confirmed },
+            Held::Frozen { migration: m(), release: Release::Stored { stored_bytes: 1 } },
+            Held::Running { init, attempt: Attempt::Captured(m()) },
+            Held::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1 } },
             Held::Arriving { migration: m() },
             Held::ArrivalFailed { migration: m(), phase: Phase::Restore, reason },
             Held::Restored { migration: m(), init },
@@ -176,18 +188,23 @@ mod tests {
         let out = |stage| JobOrder::MoveOut {
             migration: m(),
             stage,
-            to: (Ipv4Addr::LOCALHOST, 1).into(),
-            certificate: String::new(),
-            token: String::new(),
+            to: Destination::Host {
+                address: (Ipv4Addr::LOCALHOST, 1).into(),
+                certificate: String::new(),
+                token: String::new(),
+            },
         };
         vec![
             JobOrder::Run { begun: false },
             JobOrder::Run { begun: true },
-            JobOrder::MoveIn { migration: m(), from: String::new(), token: String::new() },
+            JobOrder::MoveIn {
+                migration: m(),
+                from: Origin::Host { certificate: String::new(), token: String::new() },
+            },
             out(MoveOutStage::PreCopy),
             out(MoveOutStage::Freeze),
             JobOrder::Abort { migration: m() },
-            JobOrder::Rollback { migration: m() },
+            JobOrder::Rollback { migration: m(), connections: Connections::Kept },
             JobOrder::Retire { migration: m() },
             JobOrder::Stop,
         ]
@@ -196,7 +213,7 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_that_executes_is_removed_without_an_order_to(
-            held in 0_usize..15, order in prop::option::of(0_usize..9), generations in (1_u64..4, 1_u64..4),
+            held in 0_usize..18, order in prop::option::of(0_usize..9), generations in (1_u64..4, 1_u64..4),
         ) {
             let migration = MigrationId::random(&mut rand::rng());
             let order = order.map(|index| every_order(&migration)[index].clone());

@@ -22,6 +22,7 @@
 //! ([`HostNetwork::close`] removes it) and is found again by the next one.
 
 mod direct;
+mod egress;
 mod error;
 mod key;
 mod link;
@@ -40,10 +41,12 @@ use mooring_linux::job_net::sysctl;
 use mooring_linux::{ip, nft};
 use mooring_ops::Tasks;
 use mooring_types::HostId;
+use mooring_types::address::Overlay;
 use tokio_util::sync::CancellationToken;
 
 pub use error::NetworkError;
 
+use egress::Egress;
 use key::Key;
 use table::{Reach, Table};
 use vxlan::Vxlan;
@@ -72,10 +75,14 @@ pub struct HostNetwork {
     fabric: Option<Fabric>,
     /// The whole of the last slice that is in force; `None` when something of it may not be.
     in_force: Option<(HostId, Network)>,
+    /// The overlay's addresses, as they were told last.
+    overlay: Option<Overlay>,
     /// What the table wants.
     wanted: Table,
     /// The routes to other hosts that the kernel has; `None` when that is not known.
     applied: Option<Table>,
+    /// Who leaves through another host; `None` when what the kernel has is not known.
+    egress: Option<Egress>,
     /// The addresses that lead to an interface on this host, with its name.
     here: BTreeMap<Ipv4Addr, String>,
 }
@@ -113,7 +120,20 @@ impl HostNetwork {
         let key = Key::open(&config.state_dir)?;
         let nft_table = format!("mooring_{prefix}");
         let (in_force, wanted, applied, here) = (None, Table::new(), None, BTreeMap::new());
-        Ok(Self { config, key, tasks, stop, nft_table, fabric: None, in_force, wanted, applied, here })
+        Ok(Self {
+            config,
+            key,
+            tasks,
+            stop,
+            nft_table,
+            fabric: None,
+            in_force,
+            overlay: None,
+            egress: None,
+            wanted,
+            applied,
+            here,
+        })
     }
 
     /// The host's WireGuard public key, in base64.
@@ -156,6 +176,7 @@ impl HostNetwork {
             return Ok(());
         }
         self.in_force = None;
+        self.overlay = Some(network.overlay);
         let peer = network.peers.iter().find(|peer| peer.host == *own);
         let peer = peer.ok_or_else(|| NetworkError::Unlisted(own.clone()))?;
         self.make_fabric(peer, network).await?;
@@ -163,7 +184,13 @@ impl HostNetwork {
         self.wanted = table::wanted(own, peer.overlay, network, &fabric.reach());
         // One that can't be told of its peers keeps the routes from nobody.
         let told = fabric.set_peers(own, network, &self.key).await;
+        let egress = egress::wanted(own, network, &fabric.reach());
         self.set_routes().await.and(told)?;
+        let known = self.egress.take();
+        if known.as_ref() != Some(&egress) {
+            egress.put_in_force(known.as_ref(), &network.overlay.range().to_string(), &self.nft_table).await?;
+        }
+        self.egress = Some(egress);
         self.in_force = Some((own.clone(), network.clone()));
         Ok(())
     }
@@ -219,6 +246,7 @@ impl HostNetwork {
         if let Some(fabric) = self.fabric.take() {
             fabric.release().await;
         }
+        egress::forget_all().await;
         let mut outcome = ip::batch(None, &[table::clear_all_line()]).await;
         for device in [self.device("vx"), self.device("wg"), self.device("ov")] {
             outcome = outcome.and(ip::link_delete(None, &device).await);
@@ -324,6 +352,18 @@ impl HostNetwork {
         let json = ip::query(None, &["-4", "-j", "route", "show", "table", "main"]).await;
         let json = json.map_err(NetworkError::linux("read the routes"))?;
         table::read(&json, &self.job_interface_prefix()).map_err(NetworkError::printed("ip route show"))
+    }
+
+    /// Whether a job's own connections leave through another host than the one that carries it.
+    #[must_use]
+    pub fn leads_away(&self, job: Ipv4Addr) -> bool {
+        self.in_force.as_ref().is_some_and(|(_, network)| network.egress.iter().any(|line| line.address == job))
+    }
+
+    /// The overlay's addresses, once they are known.
+    #[must_use]
+    pub fn overlay(&self) -> Option<Overlay> {
+        self.overlay
     }
 
     fn own_overlay(&self) -> Option<Ipv4Addr> {

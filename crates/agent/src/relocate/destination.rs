@@ -1,15 +1,15 @@
-//! The destination's side of a move: who may come, and taking in what comes.
+//! The destination's side of a move: who may come, and taking in what comes, from another host or out of the capsule store.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use mooring_capsule::{CapsuleReader, CapsuleStore};
 use mooring_ops::Tasks;
-use mooring_types::MigrationId;
-use tokio::io::{AsyncWriteExt, BufStream};
+use mooring_types::{CapsuleName, MigrationId};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +19,7 @@ use super::files::Receiver;
 use super::frame::{self, Frame, Hello, Seal};
 use super::secure::{Identity, fingerprint};
 use crate::error::{Error, Result};
+use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::place::Place;
 
 const HELLO_LIMIT: Duration = Duration::from_secs(10);
@@ -45,9 +46,14 @@ pub(crate) struct Expected {
     door: mpsc::Receiver<Incoming>,
 }
 
-/// A connection from the source of an expected attempt.
+/// What comes in.
 #[derive(Debug)]
-pub(crate) struct Incoming(Stream);
+pub(crate) enum Incoming {
+    /// A connection from the source of an expected attempt.
+    Host(Box<Stream>),
+    /// A capsule out of the store.
+    Capsule(Box<BufReader<CapsuleReader>>),
+}
 
 /// How far a capsule has come when the connection ended.
 #[derive(Debug)]
@@ -106,7 +112,9 @@ impl Arrivals {
         };
         let guest = self.guests().get(&hello.migration).cloned();
         match guest.filter(|guest| guest.hello == hello && guest.from == from) {
-            Some(guest) => guest.door.send(Incoming(stream)).await.map_err(|_| Error::Peer("came too late".into())),
+            Some(guest) => {
+                guest.door.send(Incoming::Host(Box::new(stream))).await.map_err(|_| Error::Peer("came too late".into()))
+            }
             None => {
                 let refusal = Frame::Answer(Err("this attempt is not expected here".into()));
                 frame::send(&mut stream, &refusal).await.map_err(lost)?;
@@ -139,18 +147,53 @@ impl Drop for Expected {
 }
 
 impl Incoming {
+    /// A capsule of the store.
+    ///
+    /// # Errors
+    /// There is none of that name, or the store can't be reached.
+    pub(crate) async fn out_of_store(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
+        Ok(Self::Capsule(Box::new(BufReader::with_capacity(BUFFER, store.open_capsule(name).await?))))
+    }
+
+    pub(crate) fn is_out_of_store(&self) -> bool {
+        matches!(self, Self::Capsule(_))
+    }
+
+    async fn frame(&mut self) -> Result<Frame> {
+        match self {
+            Self::Host(stream) => frame::receive(stream.as_mut()).await,
+            Self::Capsule(reader) => frame::receive(reader.as_mut()).await,
+        }
+    }
+
+    /// Answers the source. A capsule is checked at its end instead: all of it has been read then, and nothing may follow.
+    async fn answer(&mut self, answer: &Frame, is_whole: bool) -> Result<()> {
+        match self {
+            Self::Host(stream) => {
+                frame::send(stream.as_mut(), answer).await.map_err(Error::system("answer the source"))?;
+                stream.flush().await.map_err(Error::system("answer the source"))
+            }
+            Self::Capsule(_) if !is_whole => Ok(()),
+            Self::Capsule(reader) => match reader.read(&mut [0]).await {
+                Ok(0) => Ok(()),
+                Ok(_) => Err(Error::Peer("has a capsule that goes on after its seal".into())),
+                Err(error) => Err(Error::system("read the capsule to its end")(error)),
+            },
+        }
+    }
+
     /// Takes in what comes until it is whole or breaks off. `frozen` is awaited when the first part of the frozen job arrives.
     pub(crate) async fn receive(
         mut self,
         place: &Place,
-        images: &Path,
+        checkpoint: &Checkpoint,
         frozen: impl AsyncFnOnce() -> Result<()>,
     ) -> Received {
-        let mut intake = Intake { files: Receiver::new(&place.upper()), images, open: HashMap::new(), ahead: true };
+        let mut intake = Intake { files: Receiver::new(&place.upper()), checkpoint, open: HashMap::new(), ahead: true };
         let mut frozen = Some(frozen);
         loop {
             let outcome = async {
-                let frame = frame::receive(&mut self.0).await?;
+                let frame = self.frame().await?;
                 if matches!(frame, Frame::Chunk { .. })
                     && let Some(frozen) = frozen.take()
                 {
@@ -164,18 +207,17 @@ impl Incoming {
                 Ok(Taken::Ahead | Taken::Whole) => Frame::Answer(Ok(())),
                 Err(ref error) => Frame::Answer(Err(error.told())),
             };
-            let answered = async {
-                frame::send(&mut self.0, &answer).await?;
-                self.0.flush().await
-            };
-            let answered = answered.await.map_err(Error::system("answer the source"));
+            let whole = matches!(step, Ok(Taken::Whole));
+            let answered = self.answer(&answer, whole).await;
+            let from_host = matches!(self, Self::Host(_));
             match (step, frozen.is_none()) {
                 // Whether the source hears of it or not: all is here, and it has said that all may be used.
-                (Ok(Taken::Whole), _) => return Received::Whole,
-                (Ok(_), _) if answered.is_ok() => {}
+                (Ok(Taken::Whole), _) if from_host || answered.is_ok() => return Received::Whole,
+                (Ok(Taken::More | Taken::Ahead), _) if answered.is_ok() => {}
                 (step, frozen) => {
                     let error = step.err().or(answered.err()).unwrap_or_else(|| Error::Peer("went away".into()));
-                    return if frozen { Received::Broken(error) } else { Received::Ahead(error) };
+                    // A capsule does not come a second time.
+                    return if frozen || !from_host { Received::Broken(error) } else { Received::Ahead(error) };
                 }
             }
         }
@@ -191,7 +233,7 @@ enum Taken {
 /// What is being taken in.
 struct Intake<'a> {
     files: Receiver,
-    images: &'a Path,
+    checkpoint: &'a Checkpoint,
     open: HashMap<String, (File, u64)>,
     ahead: bool,
 }
@@ -213,15 +255,11 @@ impl Intake<'_> {
     }
 
     fn write(&mut self, image: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.images.join(image);
-        let failed = |error| Error::system(format!("write {}", path.display()))(error);
         if !self.open.contains_key(image) {
-            fs::create_dir_all(self.images).map_err(failed)?;
-            let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path).map_err(failed)?;
-            self.open.insert(image.to_owned(), (file, 0));
+            self.open.insert(image.to_owned(), (self.checkpoint.create(image)?, 0));
         }
         let Some((file, size)) = self.open.get_mut(image) else { return Ok(()) };
-        file.write_all(bytes).map_err(failed)?;
+        file.write_all(bytes).map_err(Error::system(format!("write image {image}")))?;
         *size += bytes.len() as u64;
         Ok(())
     }
@@ -236,7 +274,7 @@ impl Intake<'_> {
                 return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
             }
             if *size == 0 {
-                File::create(self.images.join(image)).map_err(Error::system(format!("make {image}")))?;
+                self.checkpoint.create(image)?;
             }
         }
         Ok(())

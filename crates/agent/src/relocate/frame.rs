@@ -96,7 +96,7 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
 pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame> {
     let lost = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => Error::Peer("went away".into()),
-        _ => Error::system("receive from the other host")(error),
+        _ => Error::system("receive a capsule")(error),
     };
     let kind = from.read_u8().await.map_err(lost)?;
     let length = from.read_u32().await.map_err(lost)? as usize;

@@ -15,4 +15,5 @@ pub(crate) mod files;
 pub(crate) mod frame;
 pub(crate) mod hook;
 pub(crate) mod secure;
+mod sink;
 pub(crate) mod source;

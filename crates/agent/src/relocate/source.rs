@@ -1,36 +1,37 @@
-//! The source's side of a move.
+//! The source's side of a move: to another host, or into the capsule store.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
+use mooring_capsule::{CapsuleStore, Facts, Manifest};
+use mooring_types::CapsuleName;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use super::files::{self, Listing};
 use super::frame::{self, Frame, Hello, PIECE, Seal};
 use super::secure::Identity;
+use super::sink::{BUFFER, Sink};
 use crate::error::{Error, Result};
+use crate::runtime::checkpoint::{Checkpoint, memory_name};
 use crate::runtime::place::Place;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How often a growing image is looked at.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(1);
-const BUFFER: usize = 512 << 10;
 
-/// A connection to the destination of an attempt.
+/// What leads to the destination of an attempt.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    hello: Hello,
-    stream: BufStream<TlsStream<TcpStream>>,
+    sink: Sink,
     ahead: Listing,
     /// How much of each image has been sent.
     images: BTreeMap<String, u64>,
@@ -56,10 +57,21 @@ impl Outgoing {
             .map_err(|_| Error::TimedOut(format!("connecting to the destination at {to}")))?
             .map_err(Error::system(format!("connect to the destination at {to}")))?;
         let stream = BufStream::with_capacity(16 << 10, BUFFER, stream);
-        let mut outgoing = Self { hello, stream, ahead: Listing::default(), images: BTreeMap::new(), bytes: 0 };
-        let hello = Frame::Hello(outgoing.hello.clone());
-        outgoing.send(&hello).await?;
+        let mut outgoing = Self::over(Sink::Host(Box::new(stream)));
+        outgoing.send(&Frame::Hello(hello)).await?;
         Ok(outgoing)
+    }
+
+    /// Begins a capsule.
+    ///
+    /// # Errors
+    /// The store can't be reached, or has one of that name.
+    pub(crate) async fn into_store(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
+        Ok(Self::over(Sink::capsule(store.create(name).await?)))
+    }
+
+    fn over(sink: Sink) -> Self {
+        Self { sink, ahead: Listing::default(), images: BTreeMap::new(), bytes: 0 }
     }
 
     /// How much has been sent.
@@ -73,7 +85,7 @@ impl Outgoing {
     /// They can't be read, or the destination can't take them.
     pub(crate) async fn send_ahead(&mut self, place: &Place) -> Result<()> {
         self.ahead = Listing::take(&place.upper())?;
-        self.bytes += files::send(&mut self.stream, &place.upper(), None).await?;
+        self.bytes += files::send(&mut self.sink, &place.upper(), None).await?;
         self.answered().await
     }
 
@@ -81,17 +93,17 @@ impl Outgoing {
     ///
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
-    pub(crate) async fn follow(&mut self, images: &Path, dumped: watch::Receiver<bool>) -> Result<()> {
+    pub(crate) async fn follow(&mut self, checkpoint: &Checkpoint, dumped: watch::Receiver<bool>) -> Result<()> {
         let mut known = 0;
         while !*dumped.borrow() {
             // Only these grow at their end alone; all others are sent when they are whole. CRIU numbers them from 1. They are asked for
             // by name, since listing a directory keeps CRIU from making files in it.
-            while images.join(memory(known + 1)).exists() {
+            while checkpoint.images().join(memory_name(known + 1)).exists() {
                 known += 1;
             }
             let mut sent = false;
             for number in 1..=known {
-                sent |= self.send_new(images, &memory(number)).await?;
+                sent |= self.send_new(checkpoint, &memory_name(number)).await?;
             }
             if !sent {
                 self.flush().await?;
@@ -101,25 +113,28 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Sends everything that is not there yet, but the seal.
+    /// Sends the images that are not there yet.
+    ///
+    /// # Errors
+    /// One can't be read, or the destination can't take it.
+    pub(crate) async fn send_images(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        for name in checkpoint.names()? {
+            self.send_new(checkpoint, &name).await?;
+        }
+        self.flush().await
+    }
+
+    /// Sends what has become of files since they went ahead, while the job stands still.
     ///
     /// # Errors
     /// Something can't be read, or the destination can't take it.
-    pub(crate) async fn send_rest(
-        &mut self,
-        images: &Path,
-        place: &Place,
-        mapped: &[std::path::PathBuf],
-    ) -> Result<()> {
-        for name in names(images)?.into_iter().filter(|name| name.ends_with(".img") || name == "descriptors.json") {
-            self.send_new(images, &name).await?;
-        }
+    pub(crate) async fn send_changes(&mut self, place: &Place, mapped: &[PathBuf]) -> Result<()> {
         let now = Listing::take(&place.upper())?;
         let mut difference = now.since(&self.ahead);
         difference.changed.extend(mapped.iter().filter(|path| now.contains(path)).cloned());
         let removed = difference.removed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
         self.send(&Frame::Removed(removed)).await?;
-        self.bytes += files::send(&mut self.stream, &place.upper(), Some(&difference.changed)).await?;
+        self.bytes += files::send(&mut self.sink, &place.upper(), Some(&difference.changed)).await?;
         self.flush().await
     }
 
@@ -128,14 +143,32 @@ impl Outgoing {
     /// # Errors
     /// The destination did not take it, or is not heard from: it may have it or not.
     pub(crate) async fn seal(&mut self) -> Result<()> {
-        let seal = Seal { images: self.images.iter().map(|(name, size)| (name.clone(), *size)).collect() };
-        self.send(&Frame::Seal(seal)).await?;
+        self.send(&Frame::Seal(self.sum())).await?;
         self.answered().await
     }
 
+    /// Gives the seal, and has the store keep the capsule.
+    ///
+    /// # Errors
+    /// The store does not have it; what was written is taken back.
+    pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<Manifest> {
+        self.send(&Frame::Seal(self.sum())).await?;
+        self.flush().await?;
+        let Sink::Capsule(writer) = self.sink else {
+            return Err(Error::Peer("is no capsule store".into()));
+        };
+        let manifest = writer.into_inner().finish(facts).await?;
+        store.confirm(&manifest).await?;
+        Ok(manifest)
+    }
+
+    fn sum(&self) -> Seal {
+        Seal { images: self.images.iter().map(|(name, size)| (name.clone(), *size)).collect() }
+    }
+
     /// Sends what has been added to an image; says whether there was anything.
-    async fn send_new(&mut self, images: &Path, name: &str) -> Result<bool> {
-        let path = images.join(name);
+    async fn send_new(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<bool> {
+        let path = checkpoint.images().join(name);
         let start = *self.images.entry(name.to_owned()).or_default();
         let mut offset = start;
         // Out of the page cache, into which it has just been written: this takes microseconds.
@@ -157,16 +190,18 @@ impl Outgoing {
     }
 
     async fn send(&mut self, frame: &Frame) -> Result<()> {
-        frame::send(&mut self.stream, frame).await.map_err(Error::system("send to the destination"))
+        frame::send(&mut self.sink, frame).await.map_err(Error::system("send to the destination"))
     }
 
     async fn flush(&mut self) -> Result<()> {
-        self.stream.flush().await.map_err(Error::system("send to the destination"))
+        self.sink.flush().await.map_err(Error::system("send to the destination"))
     }
 
     async fn answered(&mut self) -> Result<()> {
         self.flush().await?;
-        let answer = tokio::time::timeout(ANSWER_LIMIT, frame::receive(&mut self.stream))
+        // A capsule says nothing before its end.
+        let Sink::Host(stream) = &mut self.sink else { return Ok(()) };
+        let answer = tokio::time::timeout(ANSWER_LIMIT, frame::receive(stream.as_mut()))
             .await
             .map_err(|_| Error::TimedOut("the destination's answer".into()))??;
         match answer {
@@ -175,19 +210,4 @@ impl Outgoing {
             _ => Err(Error::Peer("answered with something else".into())),
         }
     }
-}
-
-/// The name of an image with memory.
-fn memory(number: u32) -> String {
-    format!("pages-{number}.img")
-}
-
-fn names(images: &Path) -> Result<Vec<String>> {
-    let failed = || format!("read {}", images.display());
-    let mut names = Vec::new();
-    for entry in fs::read_dir(images).map_err(Error::system(failed()))? {
-        names.push(entry.map_err(Error::system(failed()))?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
 }

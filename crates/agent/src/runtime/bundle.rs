@@ -8,17 +8,25 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use mooring_types::JobId;
 use mooring_types::job::JobSpec;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
 use super::image::Image;
+use super::own;
 use super::place::Place;
-use super::{EXIT_CODE, LOG};
+use super::volume;
 use crate::error::{Error, Result};
 
 /// What this host adds to a bundle.
 #[derive(Debug, Clone)]
 pub(crate) struct HostPart<'a> {
+    /// The job.
+    pub(crate) job: &'a JobId,
+    /// OpCenter's address.
+    pub(crate) opcenter: &'a str,
     /// By how much the job's monotonic clock is ahead of the kernel's, when it starts here.
     pub(crate) clock_offset_seconds: i64,
     /// This program.
@@ -57,7 +65,7 @@ pub(crate) fn write(place: &Place, spec: &JobSpec, image: &Image, host: &HostPar
     let config = config(place, spec, image, host)?;
     let failed = |error: io::Error| Error::system(format!("write bundle {}", place.bundle().display()))(error);
     let write = || {
-        for directory in [place.root(), place.upper().join(".mooring"), place.work()] {
+        for directory in [place.root(), place.upper(), place.work()] {
             fs::create_dir_all(directory)?;
         }
         fs::write(place.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
@@ -72,10 +80,12 @@ pub(crate) fn write(place: &Place, spec: &JobSpec, image: &Image, host: &HostPar
 ///
 /// # Errors
 /// A file could not be written.
-pub(crate) fn furnish(place: &Place, spec: &JobSpec, hidden: &[PathBuf]) -> Result<()> {
+pub(crate) fn furnish(place: &Place, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
     let upper = place.upper();
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
     let write = || {
+        own::make(place, spec, &own::user(spec, image))?;
+        volume::furnish(&upper, &spec.volumes)?;
         fs::create_dir_all(upper.join("etc"))?;
         fs::write(upper.join("etc/resolv.conf"), resolvers())?;
         let name = &spec.name;
@@ -99,17 +109,12 @@ fn resolvers() -> String {
 }
 
 fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {
-    let command = if spec.command.is_empty() { &image.command } else { &spec.command };
-    if command.is_empty() {
+    let Some(arguments) = own::arguments(spec, image) else {
         let reason = "it names no command of its own: give one after `--`".to_owned();
         return Err(Error::Image { image: spec.image.to_string(), reason });
-    }
-    // The shell's own descriptors lead into the container before anything starts, and it stays to keep the exit code.
-    let script = format!(
-        "exec </dev/null >>/{LOG} 2>&1; \"$@\"; code=$?; echo $code >/{EXIT_CODE}.new; mv /{EXIT_CODE}.new /{EXIT_CODE}; exit $code"
-    );
-    let mut arguments = vec!["/bin/sh".to_owned(), "-c".to_owned(), script, "job".to_owned()];
-    arguments.extend(command.iter().cloned());
+    };
+    let user = own::user(spec, image);
+    let capabilities: &[&str] = if user.is_root() { &CAPABILITIES } else { &[] };
     let working_dir = match spec.working_dir.to_str() {
         Some("") | None => image.working_dir.as_str(),
         Some(directory) => directory,
@@ -125,15 +130,16 @@ fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> 
         "process": {
             "terminal": false,
             "cwd": working_dir,
-            "user": { "uid": 0, "gid": 0 },
+            "user": { "uid": user.uid, "gid": user.gid, "additionalGids": user.groups },
             "args": arguments,
-            "env": environment(spec, image),
+            "env": environment(spec, image, host),
             "noNewPrivileges": false,
+            "rlimits": [descriptors()],
             "capabilities": {
-                "bounding": CAPABILITIES, "effective": CAPABILITIES, "permitted": CAPABILITIES,
+                "bounding": CAPABILITIES, "effective": capabilities, "permitted": capabilities,
             },
         },
-        "mounts": mounts(),
+        "mounts": mounts(spec),
         "linux": {
             "namespaces": [
                 { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "time" },
@@ -152,29 +158,54 @@ fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> 
             },
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
+            "seccomp": seccomp(),
         },
     }))
 }
 
-fn mounts() -> Value {
-    json!([
-        { "destination": "/proc", "type": "proc", "source": "proc" },
-        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
-          "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
-        { "destination": "/dev/pts", "type": "devpts", "source": "devpts",
-          "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] },
-        { "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
-          "options": ["nosuid", "noexec", "nodev", "mode=1777"] },
-        { "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"] },
-        { "destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"] },
-    ])
+/// CRIU can't checkpoint an `io_uring`. Programs that can do without one (Node from version 22 makes one for every event loop) do so when
+/// the kernel seems to have none.
+fn seccomp() -> Value {
+    let rings = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
+    json!({
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [{ "names": rings, "action": "SCMP_ACT_ERRNO", "errnoRet": Errno::ENOSYS as i32 }],
+    })
 }
 
-fn environment(spec: &JobSpec, image: &Image) -> Vec<String> {
+/// How many files a job may have open: thousands of sockets and more, whatever the agent itself was started with, as far as this machine
+/// allows it. Programs that try every number up to the soft limit ask for a bound on it.
+fn descriptors() -> Value {
+    const SOFT: u64 = 65_536;
+    const HARD: u64 = 1_048_576;
+    let allowed = getrlimit(Resource::RLIMIT_NOFILE).map_or(HARD, |(_, hard)| hard);
+    json!({ "type": "RLIMIT_NOFILE", "soft": SOFT.min(allowed), "hard": HARD.min(allowed) })
+}
+
+fn mounts(spec: &JobSpec) -> Vec<Value> {
+    let usual = [
+        json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
+        json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] }),
+        json!({ "destination": "/dev/pts", "type": "devpts", "source": "devpts",
+                "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"] }),
+        json!({ "destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777"] }),
+        json!({ "destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                "options": ["nosuid", "noexec", "nodev"] }),
+        json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"] }),
+    ];
+    usual.into_iter().chain(volume::mounts(&spec.volumes)).collect()
+}
+
+fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String> {
     const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-    let mut environment = vec![PATH.to_owned(), "HOME=/root".to_owned(), "LANG=C.UTF-8".to_owned()];
+    let mut environment =
+        vec![PATH.to_owned(), format!("HOME={}", own::user(spec, image).home), "LANG=C.UTF-8".to_owned()];
     environment.extend(image.env.iter().cloned());
     environment.extend(spec.env.iter().map(|(key, value)| format!("{key}={value}")));
+    environment.extend(own::environment(host.job, host.opcenter));
     // Of two values for a key, the later one is meant.
     let mut last: Vec<String> = Vec::new();
     for entry in environment {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::image::Image;
 use super::place::Place;
-use super::{EXIT_CODE, LOG};
+use super::watched;
 use crate::error::{Error, Result};
 use crate::job::held::Init;
 use crate::tools::Tools;
@@ -31,6 +31,15 @@ const POLL: Duration = Duration::from_millis(20);
 const STATUS: &str = "status";
 const CHECKPOINT: &str = "\"$@\"; code=$?; echo $code >\"$0.new\" && mv \"$0.new\" \"$0\"; exit $code";
 const CRIU_FLAGS: [&str; 4] = ["--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore"];
+
+/// What a container does after its checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Afterwards {
+    /// It has ended.
+    Ended,
+    /// It is as it was, and stands still until its control group is thawed.
+    Frozen,
+}
 
 /// runc on this host.
 #[derive(Debug, Clone)]
@@ -69,17 +78,23 @@ impl Runtime {
         Ok(self.init(place))
     }
 
-    /// Checkpoints the container into `images`; it has ended afterwards.
+    /// Checkpoints the container into `images`.
     ///
     /// # Errors
     /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
-    pub(crate) async fn checkpoint(&self, place: &Place, images: &Path) -> Result<()> {
+    pub(crate) async fn checkpoint(&self, place: &Place, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
+        watched::write(&place.cgroup().pids(), &place.root(), images)
+            .map_err(Error::system(format!("write down what job {} watches", place.container())))?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
         command.args(inner.as_std().get_args()).arg("checkpoint").args(CRIU_FLAGS);
-        command.arg("--image-path").arg(images).arg("--work-path").arg(images).arg(place.container());
+        command.arg("--image-path").arg(images).arg("--work-path").arg(images);
+        if afterwards == Afterwards::Frozen {
+            command.arg("--leave-running");
+        }
+        command.arg(place.container());
         self.tools.prepare(&mut command);
         process::new_session(command.as_std_mut());
         finish(command, "runc checkpoint", CRIU_LIMIT, &log).await
@@ -167,19 +182,6 @@ impl Runtime {
     }
 }
 
-/// The exit code that the job left, if it did.
-pub(crate) fn exit_code(place: &Place) -> Option<i32> {
-    // The mount is gone after a restart of the machine; the layer below it is not.
-    [place.root(), place.upper()]
-        .iter()
-        .find_map(|root| fs::read_to_string(root.join(EXIT_CODE)).ok()?.trim().parse().ok())
-}
-
-/// The job's output so far.
-pub(crate) fn log_file(place: &Place) -> PathBuf {
-    place.upper().join(LOG)
-}
-
 async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -> Result<()> {
     // Nothing of the agent's own is inherited: a job would keep it.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -202,7 +204,14 @@ fn errors(log: &Path) -> String {
     if lines.is_empty() {
         lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("error")).collect();
     }
-    lines[lines.len().saturating_sub(3)..].join(" / ")
+    let told = lines[lines.len().saturating_sub(3)..].join(" / ");
+    // CRIU reads the limits of processes that are not root's with CAP_SYS_RESOURCE, which root in a container or a small VM may lack.
+    if told.contains("Can't get rlimit") {
+        return format!(
+            "the agent lacks CAP_SYS_RESOURCE, so only jobs that run as root (`--withRoot`) can be moved from this host: {told}"
+        );
+    }
+    told
 }
 
 /// Whether a process has `path` in its arguments.

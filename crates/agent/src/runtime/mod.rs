@@ -3,17 +3,17 @@
 //! * [`place`]: where everything of one generation of a job lies.
 //! * [`image`]: root file systems from directories and OCI image layouts.
 //! * [`bundle`]: the container's configuration, the same on every host but for paths.
+//! * [`checkpoint`]: where CRIU writes what it finds.
 //! * [`container`]: making, starting, ending and removing it.
-//!
-//! A job's own output goes to [`LOG`] and its exit code to [`EXIT_CODE`], both in its own root file system: they move with it, and no
-//! descriptor of the host is left open in it, which a second checkpoint would stumble over.
+//! * [`watched`]: where the files lie that it watches.
+//! * [`volume`]: the data that it finds under paths of its own.
+//! * [`own`]: what the job finds of ours inside: its output, its exit code, its script.
 
 pub(crate) mod bundle;
+pub(crate) mod checkpoint;
 pub(crate) mod container;
 pub(crate) mod image;
+pub(crate) mod own;
 pub(crate) mod place;
-
-/// The job's output, inside the container.
-pub(crate) const LOG: &str = ".mooring/job.log";
-/// The job's exit code, inside the container, once it has ended.
-pub(crate) const EXIT_CODE: &str = ".mooring/rc";
+pub(crate) mod volume;
+mod watched;

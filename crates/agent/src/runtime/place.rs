@@ -7,6 +7,8 @@ use mooring_linux::cgroup::Cgroup;
 use mooring_linux::job_net::JobNet;
 use mooring_types::{Generation, JobId, MigrationId};
 
+use super::checkpoint::Checkpoint;
+
 /// The place of one generation of a job on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Place {
@@ -90,9 +92,14 @@ impl Place {
         self.directory.join("work")
     }
 
-    /// The CRIU images of one attempt.
-    pub(crate) fn images(&self, migration: &MigrationId) -> PathBuf {
-        self.directory.join(format!("images-{migration}"))
+    /// The checkpoint of one attempt.
+    pub(crate) fn checkpoint(&self, migration: &MigrationId) -> Checkpoint {
+        Checkpoint::new(self, migration.as_str())
+    }
+
+    /// The checkpoint of a job that is parked.
+    pub(crate) fn parked(&self) -> Checkpoint {
+        Checkpoint::new(self, "parked")
     }
 
     pub(crate) fn pid_file(&self) -> PathBuf {

@@ -8,15 +8,14 @@ use clap::{Args, Subcommand};
 use mooring_api::view::LogPiece;
 use mooring_api::{Client, ErrorCode};
 use mooring_types::JobId;
+use mooring_types::job::OutputFile;
 
 use crate::error::{self, invalid};
 use crate::parse;
 use crate::printer::Printer;
 
-/// The one file that a job's output is kept in.
-const OUTPUT: &str = "stdout.autosave";
-/// Other names that it goes by.
-const OUTPUT_ALIASES: [&str; 2] = [OUTPUT, "output"];
+/// How both streams together are called, in the order in which they came.
+const BOTH: &str = "output";
 /// How long nothing may come before one asks again.
 const ASK_EVERY: Duration = Duration::from_millis(400);
 
@@ -24,7 +23,7 @@ const ASK_EVERY: Duration = Duration::from_millis(400);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  float log -j uqaj8l6a407u88v0106ol                 all that it has written
+  float log -j uqaj8l6a407u88v0106ol                 all that it has written, on both streams
   float log -j uqaj8l6a407u88v0106ol --follow        and what it writes, until it ends
   float log tail -j uqaj8l6a407u88v0106ol --lines 50
   float log events -j uqaj8l6a407u88v0106ol -F table every status and phase with its time")]
@@ -41,26 +40,26 @@ pub(crate) struct LogArgs {
 
 #[derive(Debug, Subcommand)]
 enum LogCommand {
-    /// print all that the job has written
+    /// print one of the job's files
     #[command(after_help = "\
 Example:
-  float log cat stdout.autosave -j uqaj8l6a407u88v0106ol")]
+  float log cat stderr.autosave -j uqaj8l6a407u88v0106ol")]
     Cat {
-        /// the file [default: stdout.autosave, stdout and stderr together]
+        /// the file, as `float log ls` shows it [default: output, both streams together]
         file: Option<String>,
     },
-    /// print the end of what the job has written
+    /// print the end of one of the job's files
     #[command(after_help = "\
 Example:
   float log tail --follow output -j uqaj8l6a407u88v0106ol")]
     Tail {
-        /// the file [default: stdout.autosave, stdout and stderr together]
+        /// the file, as `float log ls` shows it [default: output, both streams together]
         file: Option<String>,
         /// how many lines
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 10)]
         lines: usize,
     },
-    /// list the files of the job's output
+    /// list the job's files: what it wrote on its streams, and its results
     #[command(after_help = "\
 Example:
   float log ls -j uqaj8l6a407u88v0106ol")]
@@ -75,39 +74,44 @@ Example:
 /// Prints output or events.
 pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Result<()> {
     let Some(job) = &args.job else { return Err(invalid("no job", "name it with `-j <ID>`")) };
-    let output = Output { client, printer, job: parse::job_id(job)?, follow: args.follow };
+    let job = parse::job_id(job)?;
+    let output = |file| Output { client, printer, job: job.clone(), file, follow: args.follow };
     match args.command {
-        None => output.copy(0).await,
-        Some(LogCommand::Cat { file }) => {
-            known(file.as_deref())?;
-            output.copy(0).await
-        }
-        Some(LogCommand::Tail { file, lines }) => {
-            known(file.as_deref())?;
-            output.tail(lines).await
-        }
+        None => output(None).copy(0).await,
+        Some(LogCommand::Cat { file }) => output(known(client, &job, file).await?).copy(0).await,
+        Some(LogCommand::Tail { file, lines }) => output(known(client, &job, file).await?).tail(lines).await,
         Some(LogCommand::Ls) => {
-            output.client.job_get(output.job.as_str()).await?;
-            printer.line(OUTPUT)
+            let files = client.job_log_list(job.as_str()).await?;
+            files.iter().try_for_each(|file| printer.line(&file.name))
         }
-        Some(LogCommand::Events) => printer.list(&client.job_events(output.job.as_str()).await?),
+        Some(LogCommand::Events) => printer.list(&client.job_events(job.as_str()).await?),
     }
 }
 
-fn known(file: Option<&str>) -> Result<()> {
-    match file {
-        Some(other) if !OUTPUT_ALIASES.contains(&other) => {
-            Err(error::refused(ErrorCode::NotFound, format!("no log file `{other}`"), format!("there is `{OUTPUT}`")))
+/// The file that is meant, if the job has it; `None` for both streams together.
+async fn known(client: &Client, job: &JobId, named: Option<String>) -> Result<Option<OutputFile>> {
+    let Some(named) = named.filter(|name| name != BOTH) else { return Ok(None) };
+    let names: Vec<String> = client.job_log_list(job.as_str()).await?.into_iter().map(|file| file.name).collect();
+    match named.parse::<OutputFile>() {
+        Ok(file) if names.contains(&file.to_string()) => Ok(Some(file)),
+        _ => {
+            let all = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+            Err(error::refused(
+                ErrorCode::NotFound,
+                format!("no log file `{named}`"),
+                format!("there are {all}, and `{BOTH}` for both streams together"),
+            ))
         }
-        _ => Ok(()),
     }
 }
 
-/// The output of one job.
+/// A file of one job.
 struct Output<'a> {
     client: &'a Client,
     printer: &'a Printer,
     job: JobId,
+    /// Both streams together when absent.
+    file: Option<OutputFile>,
     follow: bool,
 }
 
@@ -141,7 +145,11 @@ impl Output<'_> {
     }
 
     async fn piece(&self, offset: u64) -> Result<LogPiece> {
-        Ok(self.client.job_log(self.job.as_str(), offset).await?)
+        let job = self.job.as_str();
+        Ok(match &self.file {
+            Some(file) => self.client.job_log_file(job, file, offset).await?,
+            None => self.client.job_log(job, offset).await?,
+        })
     }
 
     fn is_over(&self, piece: &LogPiece) -> bool {

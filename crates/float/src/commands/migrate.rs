@@ -26,6 +26,7 @@ const AWAY_LIMIT: Duration = Duration::from_secs(60);
 Examples:
   float migrate -j uqaj8l6a407u88v0106ol --wait
   float migrate -j uqaj8l6a407u88v0106ol --host host-2
+  float migrate -j uqaj8l6a407u88v0106ol -c 4 -m 16      it goes on with four cores and 16 GB
 
 The job goes on where it was, with its memory, files and connections through gateways. A move that fails leaves it
 where it is; `float show` says why under `migrations`.")]
@@ -36,6 +37,12 @@ pub(crate) struct MigrateArgs {
     /// the host to go to, by name [default: chosen]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
+    /// cores that it has afterwards [default: as before]
+    #[arg(short, long, value_name = "CORES")]
+    cpu: Option<String>,
+    /// memory in GB that it has afterwards [default: as before]
+    #[arg(short, long, value_name = "GB")]
+    mem: Option<String>,
     /// for scripts that say it: nothing is asked anyway
     #[arg(short, long)]
     force: bool,
@@ -47,17 +54,43 @@ pub(crate) struct MigrateArgs {
 /// Starts a move.
 pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    let request = MigrateRequest { host: args.host.unwrap_or_default() };
-    if !args.wait {
-        let job = client.job_migrate(id.as_str(), &request).await?;
-        printer.note("Migrate request has been submitted");
+    let request = MigrateRequest {
+        host: args.host.unwrap_or_default(),
+        cpu: args.cpu.as_deref().map(parse::cores).transpose()?,
+        mem_gb: args.mem.as_deref().map(parse::memory).transpose()?,
+    };
+    let start = async || client.job_migrate(id.as_str(), &request).await;
+    send(client, printer, &id, "Migrate", if args.wait { Patience::ToTheEnd } else { Patience::None }, start).await
+}
+
+/// Whether the end of what was asked for is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// It is not.
+    None,
+    /// It is, and a failure is one of the command.
+    ToTheEnd,
+}
+
+/// Asks for something that sends a job on its way, and follows it if that is wanted.
+pub(super) async fn send(
+    client: &Client,
+    printer: &Printer,
+    id: &JobId,
+    what: &str,
+    patience: Patience,
+    start: impl AsyncFnOnce() -> Result<JobView, ClientError>,
+) -> Result<()> {
+    if patience == Patience::None {
+        let job = start().await?;
+        printer.accepted(&format!("{what} request has been submitted"))?;
         return printer.object(&job);
     }
     let before = client.job_get(id.as_str()).await?;
     let known: BTreeSet<String> = before.migrations.iter().map(|known| known.id.to_string()).collect();
-    let first = client.job_migrate(id.as_str(), &request).await?;
+    let first = start().await?;
     let mut progress = Progress::new(printer);
-    let (job, outcome) = watch(client, &id, first, &known, &mut progress).await?;
+    let (job, outcome) = watch(client, id, first, &known, &mut progress).await?;
     progress.end();
     printer.object(&job)?;
     outcome
@@ -105,10 +138,12 @@ fn ended(migration: &MigrationView) -> Option<Result<()>> {
     let failed = migration.outcome.strip_prefix("failed");
     match (failed, migration.outcome.as_str()) {
         (Some(why), _) => {
-            let message = format!("the move to {} failed{why}", migration.to);
-            Some(
-                Err(Local::new(message, "`float log events -j <job>` tells more; the job goes on where it was").into()),
-            )
+            let message = match migration.kind.as_str() {
+                "move" => format!("the move to {} failed{why}", migration.to),
+                kind => format!("the {kind} failed{why}"),
+            };
+            let hint = "`float log events -j <job>` tells more; the job is where it was";
+            Some(Err(Local::new(message, hint).into()))
         }
         (None, "succeeded") => Some(Ok(())),
         (None, _) => None,
@@ -139,7 +174,8 @@ impl<'a> Progress<'a> {
     fn show(&mut self, migration: &MigrationView) {
         if !self.named {
             self.named = true;
-            self.line(&format!("moving from {} to {}", migration.from, migration.to));
+            let what = if migration.kind == "move" { "moving" } else { migration.kind.as_str() };
+            self.line(&format!("{what} from {} to {}", migration.from, migration.to));
         }
         for phase in &migration.phases {
             if self.shown.insert(phase.name) {
@@ -148,10 +184,12 @@ impl<'a> Progress<'a> {
         }
         if migration.outcome == "succeeded" {
             let megabytes = migration.bytes_moved as f64 / 1e6;
-            self.line(&format!(
-                "moved: the job stood still for {:.3} s, {megabytes:.1} MB were sent",
-                migration.pause_seconds
-            ));
+            let done = match migration.kind.as_str() {
+                "move" => format!("moved: the job stood still for {:.3} s", migration.pause_seconds),
+                "capture" => format!("captured: the job stood still for {:.3} s", migration.pause_seconds),
+                kind => format!("done: {kind}"),
+            };
+            self.line(&format!("{done}, {megabytes:.1} MB were sent"));
         } else if let Some(bar) = &self.live {
             bar.set_message(migration.outcome.clone());
         }

@@ -6,13 +6,19 @@
 pub(crate) mod auth;
 pub(crate) mod external;
 pub(crate) mod gateway;
+pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
 pub(crate) mod log;
+pub(crate) mod metrics;
 pub(crate) mod migrate;
 pub(crate) mod program;
+pub(crate) mod secret;
 pub(crate) mod security_group;
 pub(crate) mod submit;
+pub(crate) mod suspend;
+pub(crate) mod template;
+pub(crate) mod user;
 
 use anyhow::Result;
 use mooring_api::Client;
@@ -29,25 +35,36 @@ pub(crate) async fn run(command: Command, global: &Global, printer: &Printer) ->
         Command::Version => program::version(global, printer).await,
         command => {
             let access = Access::open(global).await?;
-            let outcome = run_logged_in(command, access.client(), printer).await;
+            let outcome = run_logged_in(command, global, access.client(), printer).await;
             access.close().await;
             outcome
         }
     }
 }
 
-async fn run_logged_in(command: Command, client: &Client, printer: &Printer) -> Result<()> {
+async fn run_logged_in(command: Command, global: &Global, client: &Client, printer: &Printer) -> Result<()> {
     match command {
-        Command::Submit(args) => submit::submit(args, client, printer).await,
+        Command::Submit(args) => submit::submit(*args, client, printer).await,
         Command::List(args) => job::list(&args, client, printer).await,
         Command::Show(args) => job::show(&args, client, printer).await,
+        Command::Modify(args) => job::modify(args, client, printer).await,
+        Command::Rerun(args) => submit::rerun(args, client, printer).await,
         Command::Migrate(args) => migrate::migrate(args, client, printer).await,
+        Command::Suspend(args) => suspend::suspend(args, client, printer).await,
+        Command::Resume(args) => suspend::resume(args, client, printer).await,
+        Command::Snapshot(args) => suspend::snapshot(args, client, printer).await,
         Command::Cancel(args) => job::cancel(&args, client, printer).await,
         Command::Log(args) => log::log(args, client, printer).await,
+        Command::Metrics(args) => metrics::metrics(&args, client, printer).await,
+        Command::Top(args) => metrics::top(&args, client, printer).await,
         Command::Hosts => host::list(client, printer).await,
         Command::Job(args) => external::run(args, client, printer).await,
         Command::Gateway(args) => gateway::gateway(args, client, printer).await,
         Command::SecurityGroup(args) => security_group::security_group(args, client, printer).await,
+        Command::Template(args) => template::template(args, client, printer).await,
+        Command::Secret(args) => secret::secret(args, client, printer).await,
+        Command::User(args) => user::user(args, client, global, printer).await,
+        Command::Group(args) => group::group(args, client, printer).await,
         Command::Login(_)
         | Command::Logout
         | Command::Version

@@ -22,9 +22,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use mooring_api::Client;
 use mooring_api::view::LoginRequest;
+use mooring_api::{Client, ErrorCode};
 use mooring_linux::cgroup::Cgroup;
+use mooring_types::duration::format_duration;
 use mooring_types::host::Readiness;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,7 +33,8 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
-use crate::server::{BackendName, JUPYTER};
+use crate::server::{BackendName, Cloud, JUPYTER, METRICS_INTERVAL, SpotArgs, interval};
+use crate::store::StoreArgs;
 
 /// How long everything may take to be ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -41,6 +43,8 @@ const POLL: Duration = Duration::from_millis(50);
 const CLOCK_STEP_SECONDS: i64 = 100_000;
 /// Virtual hosts are for trying things out: on a small machine they share its cores.
 const CORES_MIN: u32 = 4;
+/// The statuses of a host that has started as it should.
+const UP: [&str; 3] = ["ready", "draining", "drained"];
 /// The control group above everything.
 const CGROUP: &str = "mooring";
 
@@ -65,9 +69,19 @@ pub(crate) struct Args {
     /// The address by which clients reach gateways; that of --listen when absent
     #[arg(long, value_name = "ADDRESS")]
     public_address: Option<IpAddr>,
+    /// A registry of images that is spoken to without TLS; may be given several times
+    #[arg(long, value_name = "HOST[:PORT]")]
+    insecure_registry: Vec<String>,
+    #[command(flatten)]
+    store: StoreArgs,
     /// JupyterLab's virtual environment, for the template `jupyter`
     #[arg(long, value_name = "DIR", default_value = JUPYTER)]
     jupyter: PathBuf,
+    /// How often the hosts measure what their jobs use, like 20s
+    #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
+    metrics_interval: Duration,
+    #[command(flatten)]
+    spot: SpotArgs,
 }
 
 /// Runs everything until it is asked to stop.
@@ -122,12 +136,10 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
         let namespace = Some((network.namespace(number), number));
         supervisor.start(agent(up, &name, "jobs", network::host(number), &prefix, namespace, inner, &token)?)?;
     }
-    let password = fs::read_to_string(state.join("admin-password")).context("can't read the password of `admin`")?;
-    let credentials = LoginRequest { username: "admin".into(), password: password.trim().to_owned() };
-    let client = client.clone().with_token(client.login(&credentials).await?.token);
-    loop {
+    let logged_in = login(client, &state).await?;
+    while let Some(client) = &logged_in {
         let hosts = client.host_list().await?;
-        let ready = hosts.iter().filter(|host| host.status == "ready").count();
+        let ready = hosts.iter().filter(|host| UP.contains(&host.status.as_str())).count();
         if ready > usize::from(up.virtual_hosts) {
             break;
         }
@@ -135,9 +147,25 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
         supervisor.watch_until(POLL).await?;
     }
     writeln!(io::stdout(), "ready {url}").context("can't write to stdout")?;
-    note(&format!("the password of `admin` is in {}", state.join("admin-password").display()));
+    if logged_in.is_some() {
+        note(&format!("the password of `admin` is in {}", state.join("admin-password").display()));
+    }
     loop {
         supervisor.watch_until(Duration::from_millis(200)).await?;
+    }
+}
+
+/// A client that may ask how the hosts are, for as long as the first password of `admin` is in force.
+async fn login(client: Client, state: &Path) -> anyhow::Result<Option<Client>> {
+    let password = fs::read_to_string(state.join("admin-password")).context("can't read the password of `admin`")?;
+    let credentials = LoginRequest { username: "admin".into(), password: password.trim().to_owned() };
+    match client.login(&credentials).await {
+        Ok(session) => Ok(Some(client.with_token(session.token))),
+        Err(error) if error.code() == Some(ErrorCode::Unauthenticated) => {
+            note("the first password of `admin` is in force no more: `float hosts` tells when the hosts are ready");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -181,6 +209,20 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
         daemon.option("--listen", &inner.to_string());
     }
     daemon.option("--backend", backend(up.backend)).path("--jupyter", &up.jupyter);
+    let store = &up.store;
+    match &store.capsule_store {
+        Some(location) => daemon.option("--capsule-store", location),
+        None => daemon.option("--capsule-store", &format!("dir:{}", up.dir.join("capsules").display())),
+    };
+    // Keys are in its environment, as in this process's.
+    for (name, value) in [
+        ("--capsule-store-endpoint", &store.capsule_store_endpoint),
+        ("--capsule-store-region", &store.capsule_store_region),
+    ] {
+        if let Some(value) = value {
+            daemon.option(name, value);
+        }
+    }
     daemon
 }
 
@@ -220,8 +262,15 @@ fn agent(
         .option("--device-prefix", prefix)
         .option("--cgroup-parent", &format!("{CGROUP}/{}/{name}", world(&up.dir)))
         .option("--cores", &cores.to_string())
+        .option("--metrics-interval", &format_duration(up.metrics_interval))
         .path("--hide", &up.dir)
         .flag("--park");
+    for registry in &up.insecure_registry {
+        daemon.option("--insecure-registry", registry);
+    }
+    if let Some(Cloud::Aws) = up.spot.spot {
+        daemon.option("--spot", "aws").option("--metadata-endpoint", &up.spot.metadata_endpoint);
+    }
     if let Some((path, number)) = namespace {
         daemon.option("--clock-offset", &(CLOCK_STEP_SECONDS * i64::from(number)).to_string()).inside(path);
     }

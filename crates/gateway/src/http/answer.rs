@@ -31,6 +31,13 @@ pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::GET && accepts_pages && navigates && headers::upgrade(request).is_none()
 }
 
+/// Whether somebody wants the job with this request: a browser's user who goes to a page, or a program. What the script of an open page
+/// asks for by itself, again and again, is no sign of anybody.
+#[must_use]
+pub fn is_a_call(request: &HeaderMap) -> bool {
+    request.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
+}
+
 /// Later.
 #[must_use]
 pub(crate) fn later(route: &Route) -> Response<Full<Bytes>> {
@@ -138,6 +145,18 @@ mod tests {
             assert_eq!(is_page_load(&Method::GET, &headers(&lines)), is_page, "{lines:?}");
         }
         assert!(!is_page_load(&Method::POST, &headers(&[html])));
+    }
+
+    #[test]
+    fn an_open_page_does_not_call_for_its_job() {
+        for (lines, calls) in [
+            (vec![], true),
+            (vec![("sec-fetch-mode", "navigate")], true),
+            (vec![("sec-fetch-mode", "cors")], false),
+            (vec![("sec-fetch-mode", "websocket")], false),
+        ] {
+            assert_eq!(is_a_call(&headers(&lines)), calls, "{lines:?}");
+        }
     }
 
     #[test]

@@ -121,9 +121,13 @@ fn tell(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
     let mut element = format!("for={node};proto=http");
-    // A quoted string; a host has neither of the two signs that would need a backslash, or is not passed on here.
-    if let Some(host) = host.to_str().ok().filter(|host| !host.contains(['"', '\\'])) {
-        element.push_str(&format!(";host=\"{host}\""));
+    // A host with a port would have to be quoted (RFC 7239, section 4), and code-server takes the quotes for a part of it: it refuses the
+    // WebSockets of its own page then. `X-Forwarded-Host` has the host in any case.
+    let is_plain = |host: &&str| {
+        !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
+    };
+    if let Some(host) = host.to_str().ok().filter(is_plain) {
+        element.push_str(&format!(";host={host}"));
     }
     let told = [
         ("x-forwarded-for", client.to_string()),

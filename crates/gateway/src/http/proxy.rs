@@ -126,12 +126,13 @@ impl Proxy {
             join_cookies(&mut headers);
         }
         let is_page_load = answer::is_page_load(request.method(), request.headers());
+        let is_a_call = answer::is_a_call(request.headers());
         let upgrade = headers.contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
-        Ok(Prepared { head, body, upgrade, is_page_load })
+        Ok(Prepared { head, body, upgrade, is_page_load, is_a_call })
     }
 
     /// The host that a request names outside of its headers. HTTP/1.0 need not name any.
@@ -149,14 +150,15 @@ impl Proxy {
     }
 
     async fn forward(&self, prepared: Prepared) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load } = prepared;
+        let Prepared { head, body, mut upgrade, is_page_load, is_a_call } = prepared;
+        let wait = Wait { is_page_load, is_a_call };
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let body = if bodiless { Either::Right(Empty::new()) } else { Either::Left(body) };
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
         for _ in 0..TRIES {
-            let mut upstream = match self.upstream(is_page_load).await {
+            let mut upstream = match self.upstream(wait).await {
                 Ok(upstream) => upstream,
                 Err(unavailable) => {
                     why = unavailable;
@@ -221,7 +223,7 @@ impl Proxy {
     }
 
     /// A connection that takes a request, as soon as there is one; none when the job's patience is over.
-    async fn upstream(&self, is_page_load: bool) -> Result<Upstream, Unavailable> {
+    async fn upstream(&self, wait: Wait) -> Result<Upstream, Unavailable> {
         let way = &self.session.way;
         if way.gate.is_open() {
             if let Some(upstream) = self.pool.take().await {
@@ -233,9 +235,10 @@ impl Proxy {
         }
         let patience = way.routes.now().patience;
         let _place = way.gate.hold(patience.held_max).ok_or(Unavailable::TooManyHeld)?;
+        let _call = wait.is_a_call.then(|| way.gate.call());
         let _counted = self.session.metrics.request_held(&self.session.job);
         let seconds =
-            if is_page_load { patience.page_seconds.min(patience.hold_seconds) } else { patience.hold_seconds };
+            if wait.is_page_load { patience.page_seconds.min(patience.hold_seconds) } else { patience.hold_seconds };
         let ready = async {
             way.gate.opened().await;
             if let Some(upstream) = self.pool.take().await {
@@ -255,6 +258,16 @@ struct Prepared {
     /// The client's side, where it asks for an upgrade.
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
+    is_a_call: bool,
+}
+
+/// How a request waits for the job.
+#[derive(Debug, Clone, Copy)]
+struct Wait {
+    /// Only briefly: there is a page that waits in its place.
+    is_page_load: bool,
+    /// Somebody wants the job, and is not a page that asks by itself.
+    is_a_call: bool,
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

@@ -30,7 +30,7 @@ pub(super) async fn create(
     user: User,
     Body(request): Body<GatewayCreateRequest>,
 ) -> ApiResult<(StatusCode, Json<GatewayView>)> {
-    let id = gateway::create(&center, request).await?;
+    let id = gateway::create(&center, &user, request).await?;
     let mut tx = center.store.begin().await?;
     let view = Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?;
     Ok((StatusCode::CREATED, Json(view)))
@@ -83,7 +83,7 @@ pub(super) async fn restart(
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
-    let id = gateway::restart(&center, &id).await?;
+    let id = gateway::restart(&center, &user, &id).await?;
     let mut tx = center.store.begin().await?;
     Ok(Json(Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?))
 }

@@ -5,10 +5,14 @@
 
 mod external;
 mod gateway;
+mod group;
 mod host;
 mod job;
+mod secret;
 mod security_group;
 mod session;
+mod template;
+mod user;
 mod watching;
 
 use axum::Json;
@@ -57,10 +61,16 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(session::logout))
         .routes(routes!(session::show))
         .routes(routes!(job::list, job::submit))
-        .routes(routes!(job::show, job::cancel))
+        .routes(routes!(job::show, job::modify, job::cancel))
+        .routes(routes!(job::rerun))
         .routes(routes!(job::migrate))
+        .routes(routes!(job::suspend))
+        .routes(routes!(job::resume))
+        .routes(routes!(job::snapshot))
         .routes(routes!(job::events))
+        .routes(routes!(job::metrics))
         .routes(routes!(job::log))
+        .routes(routes!(job::logs))
         .routes(routes!(external::register))
         .routes(routes!(external::update))
         .routes(routes!(gateway::list, gateway::create))
@@ -69,6 +79,14 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(gateway::restart))
         .routes(routes!(security_group::list, security_group::create))
         .routes(routes!(security_group::show, security_group::modify, security_group::delete))
+        .routes(routes!(user::list, user::add))
+        .routes(routes!(user::show, user::update, user::delete))
+        .routes(routes!(group::list, group::add))
+        .routes(routes!(group::show, group::update, group::delete))
+        .routes(routes!(secret::list))
+        .routes(routes!(secret::get, secret::set, secret::unset))
+        .routes(routes!(template::list, template::create))
+        .routes(routes!(template::show, template::delete))
         .routes(routes!(host::list))
         .routes(routes!(version))
 }

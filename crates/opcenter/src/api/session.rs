@@ -46,5 +46,6 @@ pub(super) async fn logout(State(center): State<Center>, user: User) -> ApiResul
 /// Who is logged in.
 #[utoipa::path(get, path = paths::SESSION, responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
 pub(super) async fn show(user: User) -> Json<SessionView> {
-    Json(SessionView { token: String::new(), username: user.name, role: user.role, expires_at: user.expires_at })
+    let role = user.role.to_string();
+    Json(SessionView { token: String::new(), username: user.name, role, expires_at: user.expires_at })
 }

@@ -13,6 +13,7 @@ use axum::{Extension, Json, Router};
 use mooring_api::paths;
 use mooring_api::watch::{GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE};
 use mooring_types::JobId;
+use mooring_types::job::OutputFile;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +21,6 @@ use super::{Body, Named};
 use crate::auth::{GatewayProcess, HostAgent};
 use crate::center::{Center, Published};
 use crate::error::ApiResult;
-use crate::logs;
 use crate::usecase::{host, parse};
 
 /// Everything that is not for users.
@@ -60,6 +60,7 @@ async fn gateway_report(
 
 #[derive(Debug, Deserialize)]
 struct At {
+    file: OutputFile,
     offset: u64,
 }
 
@@ -67,11 +68,11 @@ async fn job_log(
     State(center): State<Center>,
     HostAgent(_): HostAgent,
     Named((_, job)): Named<(String, String)>,
-    Query(At { offset }): Query<At>,
+    Query(At { file, offset }): Query<At>,
     piece: Bytes,
 ) -> ApiResult<Json<u64>> {
     let job: JobId = parse(&job)?;
-    Ok(Json(logs::append(&center.config.state_dir, &job, offset, &piece)?))
+    Ok(Json(center.logs.append(&job, &file, offset, &piece)?))
 }
 
 async fn host_watch(

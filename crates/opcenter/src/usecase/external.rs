@@ -8,7 +8,7 @@ use mooring_store::{EventKind, ExternalRow, JobRow, Tx};
 use mooring_types::endpoint::ExternalEndpoint;
 use mooring_types::host::Resources;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
-use mooring_types::{Clock, Generation, JobId, Port};
+use mooring_types::{Clock, JobId, Port};
 
 use super::{connection, find_gateway, find_job, parse};
 use crate::auth::User;
@@ -28,35 +28,23 @@ pub(crate) async fn register(center: &Center, user: &User, request: ExternalRegi
     let id = JobId::random(&mut rand::rng());
     let now = center.clock.now();
     let targets: BTreeSet<Port> = endpoints.iter().map(|endpoint| endpoint.target).collect();
-    let job = JobRow {
-        spec: JobSpec {
-            name: match request.name.as_str() {
-                "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
-                name => parse(name)?,
-            },
-            image: Image::External,
-            command: Vec::new(),
-            env: Default::default(),
-            working_dir: "/".into(),
-            resources: Resources { cpu: 0, mem_gb: 0.0 },
-            publish: targets.iter().map(|port| Publish { host: *port, container: *port }).collect(),
-            access_path: access_path(&request.access_path)?,
+    let spec = JobSpec {
+        name: match request.name.as_str() {
+            "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
+            name => parse(name)?,
         },
-        id,
-        user_name: user.name.clone(),
-        status: JobStatus::Submitted,
-        status_reason: String::new(),
-        address: None,
-        generation: Generation(0),
-        host: None,
-        host_wanted: String::new(),
-        security_groups: Vec::new(),
-        exit_code: None,
-        submit_time: now,
-        exec_time: None,
-        end_time: None,
-        last_update: now,
+        image: Image::External,
+        command: Vec::new(),
+        env: Default::default(),
+        working_dir: "/".into(),
+        resources: Resources { cpu: 0, mem_gb: 0.0 },
+        publish: targets.iter().map(|port| Publish { host: *port, container: *port }).collect(),
+        access_path: access_path(&request.access_path)?,
+        script: None,
+        with_root: false,
+        volumes: Vec::new(),
     };
+    let job = JobRow::submitted(id, &user.name, spec, now);
     let mut tx = center.store.begin().await?;
     tx.job_insert(&job).await?;
     tx.external_insert(&ExternalRow { job: job.id.clone(), endpoints, epoch: 0 }).await?;

@@ -1,4 +1,6 @@
 //! Gateways: create, modify, restart, destroy.
+//!
+//! Everybody may see a gateway and connect jobs to it; who created it and admins change it.
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
@@ -17,7 +19,7 @@ const CPU_DEFAULT: u32 = 1;
 const MEM_DEFAULT: f64 = 1.0;
 
 /// Creates a gateway on the host with the most room; its agent starts it.
-pub(crate) async fn create(center: &Center, request: GatewayCreateRequest) -> ApiResult<GatewayId> {
+pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateRequest) -> ApiResult<GatewayId> {
     let port_range = match request.port_range.as_str() {
         "" => PortRange::DEFAULT,
         text => parse(text)?,
@@ -41,11 +43,12 @@ pub(crate) async fn create(center: &Center, request: GatewayCreateRequest) -> Ap
         token: new_token(),
         create_time: center.clock.now(),
         restart: 0,
+        user_name: user.name.clone(),
     };
     let name = gateway.spec.name.clone();
     tx.gateway_insert(&gateway).await.map_err(|error| name_taken(error, &gateway.spec))?;
     tx.commit().await?;
-    tracing::info!(gateway = %gateway.id, "gateway {} ({name}) is created", gateway.id);
+    tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({name}) is created", gateway.id);
     center.wake();
     Ok(gateway.id)
 }
@@ -165,14 +168,24 @@ fn refuse_ports_in_use(all: &Snapshot, gateway: &GatewayRow, range: PortRange) -
     .hint("choose a range that holds them, or disconnect those jobs first"))
 }
 
-/// What serves jobs of others is not one user's to change.
+/// What somebody else created, or what serves jobs of others, is not one user's to change.
 fn refuse_foreign(all: &Snapshot, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+    refuse_not_owner(user, gateway)?;
     let mut jobs = all.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
-    if jobs.any(|job| all.jobs.get(job).is_some_and(|job| !user.may_see(&job.user_name))) {
+    if jobs.any(|job| all.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
             .hint("ask an admin, or those users"));
     }
     Ok(())
+}
+
+fn refuse_not_owner(user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+    let owner = &gateway.user_name;
+    if user.may_change(owner) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("gateway `{}` belongs to {owner}", gateway.spec.name))
+        .hint(format!("ask {owner} or an admin, or create one of your own")))
 }
 
 fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
@@ -181,9 +194,10 @@ fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
 }
 
 /// Has a gateway's process replaced; its connections stay.
-pub(crate) async fn restart(center: &Center, id: &str) -> ApiResult<GatewayId> {
+pub(crate) async fn restart(center: &Center, user: &User, id: &str) -> ApiResult<GatewayId> {
     let mut tx = center.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
+    refuse_not_owner(user, &gateway)?;
     tx.gateway_restart(&gateway.id).await?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is to be restarted", gateway.id, gateway.spec.name);

@@ -10,6 +10,7 @@ use mooring_types::{Clock, HostId};
 use crate::auth::{hash_token, new_token};
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::usage;
 
 /// How exactly it is kept when a host was last heard from.
 const SEEN_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
@@ -48,11 +49,14 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
             facts: request.facts.clone(),
         },
         last_seen: Some(center.clock.now()),
+        drain_by_hand: None,
+        drain_by_notice: None,
     };
     tx.host_put(&host).await?;
     tx.commit().await?;
     tracing::info!(host = %id, "host {} ({id}) has joined", host.name);
-    let report = HostReport { sequence: 0, facts: request.facts, jobs: request.jobs, problems: Vec::new() };
+    let report =
+        HostReport { sequence: 0, facts: request.facts, jobs: request.jobs, problems: Vec::new(), notice: None };
     center.observed().host_put(id.clone(), report);
     center.wake();
     Ok(JoinAnswer { host: id, token })
@@ -66,6 +70,8 @@ pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -
     for problem in report.problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);
     }
+    let last = center.observed().host(&host.id).cloned();
+    usage::take_in(center, last.as_ref(), &report).await?;
     center.observed().host_put(host.id.clone(), report);
     center.wake();
     if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + SEEN_AFTER < now) {

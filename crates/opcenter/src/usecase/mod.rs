@@ -3,9 +3,15 @@
 pub(crate) mod connection;
 pub(crate) mod external;
 pub(crate) mod gateway;
+pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod options;
+pub(crate) mod secret;
 pub(crate) mod security_group;
+pub(crate) mod template;
+pub(crate) mod transit;
+pub(crate) mod user;
 
 use mooring_api::ErrorCode;
 use mooring_store::{GatewayRow, JobRow, Tx};
@@ -14,8 +20,19 @@ use mooring_types::JobId;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 
-/// The job of that id, if it is the user's business.
+/// The job of that id, if it is the user's to act on.
 pub(crate) async fn find_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
+    let job = see_job(tx, user, id).await?;
+    if user.may_change(&job.user_name) {
+        return Ok(job);
+    }
+    let owner = &job.user_name;
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("job {id} belongs to {owner}"))
+        .hint(format!("members of a group see each other's jobs, and no more: ask {owner} or an admin")))
+}
+
+/// The job of that id, if the user may know of it.
+pub(crate) async fn see_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
     let list = "`float list` shows the jobs";
     let id: JobId =
         id.parse().map_err(|error: mooring_types::id::InvalidId| ApiError::invalid(error.to_string()).hint(list))?;

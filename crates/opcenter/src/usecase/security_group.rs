@@ -114,7 +114,7 @@ pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<SecurityGroupRow> {
 
 async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroupRow> {
     let group = find(tx, id).await?;
-    if user.may_see(&group.user_name) {
+    if user.may_change(&group.user_name) {
         return Ok(group);
     }
     let owner = &group.user_name;

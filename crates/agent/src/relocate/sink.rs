@@ -1,0 +1,49 @@
+//! Where a source's frames go: to another host, or into a capsule.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use mooring_capsule::CapsuleWriter;
+use tokio::io::{AsyncWrite, BufStream, BufWriter};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+/// How much is gathered before it is sent on.
+pub(super) const BUFFER: usize = 512 << 10;
+
+/// Where a source's frames go.
+#[derive(Debug)]
+pub(super) enum Sink {
+    /// Another host, which answers.
+    Host(Box<BufStream<TlsStream<TcpStream>>>),
+    /// A capsule, which is whole or fails at its end.
+    Capsule(Box<BufWriter<CapsuleWriter>>),
+}
+
+impl Sink {
+    pub(super) fn capsule(writer: CapsuleWriter) -> Self {
+        Self::Capsule(Box::new(BufWriter::with_capacity(BUFFER, writer)))
+    }
+
+    fn inner(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
+        match self {
+            Self::Host(stream) => Pin::new(stream.as_mut()),
+            Self::Capsule(writer) => Pin::new(writer.as_mut()),
+        }
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.inner().poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.inner().poll_shutdown(context)
+    }
+}

@@ -1,0 +1,138 @@
+//! What a job finds of ours inside its container: `/.mooring`, in its own root file system, so that it moves with it.
+//!
+//! | there | what |
+//! |---|---|
+//! | `stdout.autosave`, `stderr.autosave` | what it writes; no descriptor of the host is left open in it, which a second checkpoint would stumble over |
+//! | `rc` | its exit code, once it has ended |
+//! | `script` | the script that it was submitted with |
+//! | `results/` | what it leaves here is kept after its end |
+//!
+//! The job can put anything in its place, a link to a file of the host as well: what is read here is read below its root or not at all.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+
+use mooring_types::JobId;
+use mooring_types::job::{JobSpec, OutputFile, RESULTS_MAX};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+
+use super::image::{Image, User};
+use super::place::Place;
+
+const DIRECTORY: &str = ".mooring";
+const EXIT_CODE: &str = "rc";
+const SCRIPT: &str = "script";
+const RESULTS: &str = "results";
+
+/// Makes it for a new job, which runs as `user`.
+pub(crate) fn make(place: &Place, spec: &JobSpec, user: &User) -> io::Result<()> {
+    let own = place.upper().join(DIRECTORY);
+    let results = own.join(RESULTS);
+    fs::create_dir_all(&results)?;
+    for directory in [&own, &results] {
+        chown(directory, Some(user.uid), Some(user.gid))?;
+    }
+    if let Some(script) = &spec.script {
+        let path = own.join(SCRIPT);
+        fs::write(&path, script)?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// Whom a job runs as.
+pub(crate) fn user(spec: &JobSpec, image: &Image) -> User {
+    if spec.with_root { User::default() } else { image.user.clone() }
+}
+
+/// The command of the container's first process, or `None` when there is nothing to run. It is a shell: its own descriptors lead into the
+/// container before anything starts, and it stays to keep the exit code.
+pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
+    let path = |name: &dyn std::fmt::Display| format!("/{DIRECTORY}/{name}");
+    let command: Vec<String> = match &spec.script {
+        // Without a line that says who reads it, a shell does.
+        Some(script) => {
+            let reader = (!script.starts_with("#!")).then(|| "/bin/sh".to_owned());
+            reader.into_iter().chain([path(&SCRIPT)]).collect()
+        }
+        None if spec.command.is_empty() => image.command.clone(),
+        None => spec.command.clone(),
+    };
+    let (stdout, stderr, rc) = (path(&OutputFile::Stdout), path(&OutputFile::Stderr), path(&EXIT_CODE));
+    let script = format!(
+        "exec </dev/null >>{stdout} 2>>{stderr}; \"$@\"; code=$?; echo $code >{rc}.new; mv {rc}.new {rc}; exit $code"
+    );
+    let shell = ["/bin/sh".to_owned(), "-c".to_owned(), script, "job".to_owned()];
+    (!command.is_empty()).then(|| shell.into_iter().chain(command).collect())
+}
+
+/// What a job is told of itself in its environment, beside `FLOAT_USER`, which comes with its specification.
+pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
+    let directory = format!("/{DIRECTORY}");
+    vec![
+        format!("FLOAT_JOB_ID={job}"),
+        format!("FLOAT_ADDR={opcenter}"),
+        format!("FLOAT_JOB_PATH={directory}"),
+        format!("FLOAT_LOG_PATH={directory}"),
+        format!("FLOAT_RESULTS={directory}/{RESULTS}"),
+    ]
+}
+
+/// The exit code that the job left, if it did.
+pub(crate) fn exit_code(place: &Place) -> Option<i32> {
+    let mut text = String::new();
+    open(&place.upper(), EXIT_CODE)?.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// A file of a job whose changed files lie below `upper`, to be read.
+pub(crate) fn open_output(upper: &Path, file: &OutputFile) -> Option<File> {
+    open(upper, &file.to_string())
+}
+
+/// The results of a job: plain files of plain names, as many as are kept.
+pub(crate) fn results(upper: &Path) -> Vec<OutputFile> {
+    let entries = fs::read_dir(upper.join(DIRECTORY).join(RESULTS)).into_iter().flatten().flatten();
+    let named = entries.filter_map(|entry| format!("{RESULTS}/{}", entry.file_name().to_str()?).parse().ok());
+    let mut results: Vec<OutputFile> = named.filter(|file| open_output(upper, file).is_some()).collect();
+    results.sort();
+    results.truncate(RESULTS_MAX);
+    results
+}
+
+fn open(upper: &Path, name: &str) -> Option<File> {
+    let beneath = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
+    let how = OpenHow::new().flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).resolve(beneath);
+    let file = File::from(openat2(File::open(upper).ok()?, &Path::new(DIRECTORY).join(name), how).ok()?);
+    file.metadata().is_ok_and(|found| found.is_file()).then_some(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn nothing_outside_the_job_is_read_whatever_it_puts_in_its_place() {
+        let world = tempfile::tempdir().unwrap();
+        let (upper, secret) = (world.path().join("upper"), world.path().join("secret"));
+        fs::create_dir_all(&secret).unwrap();
+        for name in ["stdout.autosave", "rc"] {
+            fs::write(secret.join(name), "0").unwrap();
+        }
+        fs::create_dir_all(upper.join(".mooring/results")).unwrap();
+        fs::write(upper.join(".mooring/results/table"), "").unwrap();
+        symlink(secret.join("rc"), upper.join(".mooring/results/link")).unwrap();
+        symlink(secret.join("stdout.autosave"), upper.join(".mooring/stdout.autosave")).unwrap();
+        nix::unistd::mkfifo(&upper.join(".mooring/stderr.autosave"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_output(&upper, &OutputFile::Stdout).is_none());
+        assert!(open_output(&upper, &OutputFile::Stderr).is_none());
+        assert_eq!(results(&upper), [OutputFile::Result("table".into())]);
+        fs::rename(upper.join(".mooring"), upper.join("away")).unwrap();
+        symlink(&secret, upper.join(".mooring")).unwrap();
+        assert!(open_output(&upper, &OutputFile::Stdout).is_none() && open(&upper, "rc").is_none());
+    }
+}

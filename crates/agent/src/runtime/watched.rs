@@ -1,0 +1,172 @@
+//! Where the files lie that a job watches with inotify.
+//!
+//! For a watch the kernel tells an inode and a handle, and CRIU needs a path, since inodes are others at the destination. An overlay's
+//! handles can't be opened, but each has in it the handle of the file in the layer that it comes from, which can: so the path is found
+//! without a search, and told to CRIU in the form of its own cache of such paths. It looks there before it searches a few directories and
+//! gives up, and makes sure of each path itself. Kernels before 6.6 tell no handle, and a job that watches something stays where it is.
+//!
+//! The job runs on meanwhile: a watch that it makes between this and its freeze fails the checkpoint, and the job goes on.
+//!
+//! ```text
+//!   overlay's handle: 3 bytes of padding, version, magic, length (without padding), flags, kind, 16 bytes of file system, the layer's own
+//! ```
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use mooring_linux::handle;
+
+/// The file that CRIU looks for in its working directory.
+const CACHE: &str = "irmap-cache";
+/// What it begins with: the sign of what CRIU keeps for itself, and that of this kind.
+const MAGIC: [u32; 2] = [0x5510_5940, 0x5700_4059];
+/// The kind of an overlay's handle, what comes before it and before the layer's, and the flag of a file in the upper layer.
+const OVERLAY: i32 = 0xf8;
+const PADDING: usize = 3;
+const HEAD: usize = 24;
+const IN_UPPER: u8 = 4;
+
+/// A watch, as `/proc/PID/fdinfo` tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Watch {
+    device: u32,
+    inode: u64,
+    kind: i32,
+    handle: Vec<u8>,
+}
+
+/// An overlay and its layers.
+#[derive(Debug)]
+struct Overlay {
+    root: PathBuf,
+    upper: PathBuf,
+    lower: Vec<PathBuf>,
+}
+
+/// Writes down for CRIU where everything lies that these processes watch in the overlay that is mounted at `root`.
+///
+/// # Errors
+/// The file can't be written.
+pub(crate) fn write(pids: &[i32], root: &Path, images: &Path) -> io::Result<()> {
+    let Some(overlay) = Overlay::find(root, &fs::read_to_string("/proc/self/mountinfo")?) else { return Ok(()) };
+    let mut watches: Vec<Watch> = pids.iter().flat_map(|pid| watches(*pid)).collect();
+    watches.sort_by_key(|watch| (watch.device, watch.inode));
+    watches.dedup_by_key(|watch| (watch.device, watch.inode));
+    let mut cache: Vec<u8> = MAGIC.iter().flat_map(|magic| magic.to_le_bytes()).collect();
+    let mut found = 0;
+    for watch in &watches {
+        if let Some(path) = overlay.path(watch) {
+            let entry = entry(watch, &path);
+            cache.extend(u32::try_from(entry.len()).unwrap_or_default().to_le_bytes());
+            cache.extend(entry);
+            found += 1;
+        }
+    }
+    if found > 0 { fs::write(images.join(CACHE), cache) } else { Ok(()) }
+}
+
+impl Overlay {
+    /// The one that is mounted at `root`, by `/proc/self/mountinfo`.
+    fn find(root: &Path, mounts: &str) -> Option<Self> {
+        let mut overlays = mounts.lines().filter_map(|line| line.split_once(" - overlay "));
+        let (_, options) =
+            overlays.find(|(mount, _)| mount.split(' ').nth(4).is_some_and(|at| Path::new(at) == root))?;
+        let options = options.rsplit(' ').next()?;
+        let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
+        let lower = option("lowerdir")?.split(':').map(PathBuf::from).collect();
+        Some(Self { root: root.to_owned(), upper: option("upperdir")?.into(), lower })
+    }
+
+    /// The path in the container.
+    fn path(&self, watch: &Watch) -> Option<PathBuf> {
+        let &[_, _, _, _, _, length, flags, kind, ..] = watch.handle.as_slice() else { return None };
+        let handle = watch.handle.get(HEAD..PADDING + usize::from(length)).filter(|_| watch.kind == OVERLAY)?;
+        let candidates: Vec<&Path> = match flags & IN_UPPER {
+            0 => self.lower.iter().map(PathBuf::as_path).collect(),
+            _ => vec![&self.upper],
+        };
+        candidates.into_iter().find_map(|layer| {
+            let path = handle::path(layer, i32::from(kind), handle)?;
+            let inside = path.strip_prefix(layer).ok()?;
+            let seen = fs::symlink_metadata(self.root.join(inside)).ok()?;
+            (seen.ino() == watch.inode).then(|| Path::new("/").join(inside))
+        })
+    }
+}
+
+fn watches(pid: i32) -> Vec<Watch> {
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_inotify = |path: &PathBuf| fs::read_link(path).is_ok_and(|leads| leads.as_os_str() == "anon_inode:inotify");
+    let inotify = descriptors.map(|descriptor| descriptor.path()).filter(is_inotify);
+    let told = inotify
+        .filter_map(|path| fs::read_to_string(format!("/proc/{pid}/fdinfo/{}", path.file_name()?.to_str()?)).ok());
+    told.flat_map(|told| told.lines().filter_map(read).collect::<Vec<_>>()).collect()
+}
+
+/// Reads a line like `inotify wd:1 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20 fhandle-type:f8 f_handle:00…`.
+fn read(line: &str) -> Option<Watch> {
+    let fields = line.strip_prefix("inotify ")?;
+    let field = |name: &str| fields.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix(':'));
+    let number = |name: &str| u64::from_str_radix(field(name)?, 16).ok();
+    let digits = field("f_handle")?.as_bytes().chunks(2);
+    let handle: Option<Vec<u8>> =
+        digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect();
+    let (device, kind) = (u32::try_from(number("sdev")?).ok()?, i32::try_from(number("fhandle-type")?).ok()?);
+    Some(Watch { device, inode: number("ino")?, kind, handle: handle? })
+}
+
+/// An entry as CRIU reads it: a Protocol Buffers message of device (1), inode (2) and path (3).
+fn entry(watch: &Watch, path: &Path) -> Vec<u8> {
+    let path = path.as_os_str().as_bytes();
+    let mut entry = vec![1 << 3];
+    number(u64::from(watch.device), &mut entry);
+    entry.push(2 << 3);
+    number(watch.inode, &mut entry);
+    entry.push(3 << 3 | 2);
+    number(path.len() as u64, &mut entry);
+    entry.extend(path);
+    entry
+}
+
+/// Seven bits a byte, the lowest first.
+fn number(mut value: u64, to: &mut Vec<u8>) {
+    while value >= 0x80 {
+        to.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_is_read() {
+        let line = "inotify wd:7 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20 fhandle-type:f8 f_handle:00000000fb1d0401";
+        let handle = vec![0, 0, 0, 0, 0xfb, 0x1d, 4, 1];
+        assert_eq!(read(line), Some(Watch { device: 0x2d, inode: 0x0020_454d, kind: OVERLAY, handle }));
+        for none in ["pos:\t0", "inotify wd:1", "inotify wd:1 ino:1 sdev:1 fhandle-type:1 f_handle:0g"] {
+            assert_eq!(read(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_overlay_is_found_by_where_it_is_mounted() {
+        let mounts = "30 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n\
+                      44 30 0:45 / /a rw - overlay overlay rw,lowerdir=/x,upperdir=/y,workdir=/z\n\
+                      45 30 0:46 / /b rw - overlay overlay rw,lowerdir=/1:/2,upperdir=/u,workdir=/w\n";
+        let overlay = Overlay::find(Path::new("/b"), mounts).unwrap();
+        assert_eq!((overlay.lower, overlay.upper), (vec!["/1".into(), "/2".into()], "/u".into()));
+        assert!(Overlay::find(Path::new("/"), mounts).is_none());
+    }
+
+    #[test]
+    fn an_entry_is_what_criu_reads() {
+        let watch = Watch { device: 0x2a, inode: 300, kind: OVERLAY, handle: Vec::new() };
+        assert_eq!(entry(&watch, Path::new("/a")), [8, 0x2a, 16, 0xac, 2, 26, 2, b'/', b'a']);
+    }
+}

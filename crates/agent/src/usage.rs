@@ -1,0 +1,197 @@
+//! What the jobs of this host use, measured again and again.
+//!
+//! Each job's control group and interface are read every second. Every interval, and at once when a job begins to lack memory (it may be
+//! ended before the interval is over), what was read becomes a sample that goes with the next report. Counters begin anew with each
+//! generation of a job and with each of its groups: the first reading is only what the next one is compared with.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mooring_api::watch::UsageSample;
+use mooring_linux::usage::{Counters, interface_bytes};
+use mooring_types::usage::Usage;
+use mooring_types::{Clock, Generation, JobId, SystemClock};
+use tokio_util::sync::CancellationToken;
+
+use crate::host::Host;
+use crate::job::Jobs;
+use crate::runtime::place::Place;
+
+/// How often jobs are looked at; no less often than they are measured.
+const LOOK: Duration = Duration::from_secs(1);
+/// Up to how many files of a job are counted.
+const FILES_MAX: usize = 10_000;
+
+/// Measures the jobs of this host.
+#[derive(Debug)]
+pub(crate) struct Sampler {
+    host: Arc<Host>,
+    jobs: Jobs,
+    known: HashMap<JobId, Known>,
+}
+
+/// What is known of a job from before.
+#[derive(Debug)]
+struct Known {
+    generation: Generation,
+    before: Reading,
+    lacked_memory: bool,
+}
+
+/// What was read of a job.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    at: Instant,
+    counters: Counters,
+    /// Bytes received and sent.
+    network: (u64, u64),
+}
+
+impl Sampler {
+    pub(crate) fn new(host: Arc<Host>, jobs: Jobs) -> Self {
+        Self { host, jobs, known: HashMap::new() }
+    }
+
+    /// Measures until asked to stop.
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let interval = self.host.config.metrics_interval;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK.min(interval)) => self.look(interval).await,
+            }
+        }
+    }
+
+    async fn look(&mut self, interval: Duration) {
+        let executing = self.jobs.executing();
+        self.known.retain(|job, _| executing.iter().any(|(known, _, _)| known == job));
+        for (job, generation, place) in executing {
+            let Some(now) = Reading::of(&place) else {
+                self.known.remove(&job);
+                continue;
+            };
+            let known = self.known.get(&job).filter(|known| known.generation == generation);
+            let usage = known.and_then(|known| now.since(&known.before));
+            let (Some(known), Some(mut usage)) = (known, usage) else {
+                self.known.insert(job, Known { generation, before: now, lacked_memory: false });
+                continue;
+            };
+            let lacks_memory = usage.lacks_memory().is_some();
+            let is_due = now.at.duration_since(known.before.at) >= interval;
+            if !is_due && (known.lacked_memory || !lacks_memory) {
+                continue;
+            }
+            usage.disk = disk(place.upper()).await;
+            let sample = UsageSample { time: SystemClock.now(), usage };
+            self.jobs.measured(&job, generation, sample);
+            self.known.insert(job, Known { generation, before: now, lacked_memory: lacks_memory });
+            self.host.observed.notify_one();
+        }
+    }
+}
+
+impl Reading {
+    /// Reads what the kernel counts of a job; `None` while it counts nothing.
+    fn of(place: &Place) -> Option<Self> {
+        let counters = place.cgroup().counters().ok()?;
+        // The host's end receives what the job sends.
+        let (sent, received) = interface_bytes(place.interface()).unwrap_or_default();
+        Some(Self { at: Instant::now(), counters, network: (received, sent) })
+    }
+
+    /// What was used since another reading; `None` where counters began anew in between.
+    fn since(&self, before: &Self) -> Option<Usage> {
+        let (now, then) = (&self.counters, &before.counters);
+        let seconds = self.at.duration_since(before.at).as_secs_f64();
+        let cpu_seconds = now.cpu.checked_sub(then.cpu)?.as_secs_f64();
+        Some(Usage {
+            seconds,
+            cpu_used: if seconds > 0.0 { cpu_seconds / seconds } else { 0.0 },
+            cpu: now.cores.unwrap_or_default(),
+            mem_used: now.memory.used,
+            mem: now.memory.limit.unwrap_or_default(),
+            page_cache: now.memory.page_cache,
+            swap: now.memory.swap,
+            limit_hits: now.memory.limit_hits.checked_sub(then.memory.limit_hits)?,
+            processes: now.processes,
+            received: self.network.0.checked_sub(before.network.0)?,
+            sent: self.network.1.checked_sub(before.network.1)?,
+            disk: None,
+        })
+    }
+}
+
+/// How much the files take that a job has changed.
+async fn disk(upper: PathBuf) -> Option<u64> {
+    tokio::task::spawn_blocking(move || blocks_below(&upper)).await.ok().flatten()
+}
+
+fn blocks_below(directory: &Path) -> Option<u64> {
+    const BLOCK: u64 = 512;
+    let (mut left, mut sum, mut open) = (FILES_MAX, 0, vec![directory.to_owned()]);
+    while let Some(directory) = open.pop() {
+        // What is removed meanwhile takes nothing.
+        for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
+            left = left.checked_sub(1)?;
+            let Ok(metadata) = entry.path().symlink_metadata() else { continue };
+            sum += metadata.blocks() * BLOCK;
+            if metadata.is_dir() {
+                open.push(entry.path());
+            }
+        }
+    }
+    Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_linux::usage::Memory;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn reading(at: Instant, cpu_ms: u64, hits: u64, network: (u64, u64)) -> Reading {
+        let memory = Memory { used: 700, limit: Some(1000), page_cache: 100, swap: 0, limit_hits: hits };
+        let counters = Counters { cpu: Duration::from_millis(cpu_ms), cores: Some(2.0), memory, processes: 3 };
+        Reading { at, counters, network }
+    }
+
+    #[test]
+    fn files_are_counted_up_to_a_bound() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("below")).unwrap();
+        fs::write(directory.path().join("below/file"), vec![1; 100_000]).unwrap();
+        let counted = blocks_below(directory.path()).unwrap();
+        assert!((100_000..300_000).contains(&counted), "{counted}");
+        for number in 0..=FILES_MAX {
+            fs::write(directory.path().join(number.to_string()), "").unwrap();
+        }
+        assert_eq!(blocks_below(directory.path()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn rates_are_of_the_time_between_two_readings(ms in 1_u64..60_000, cpu in 0_u64..120_000, bytes in 0_u64..1_000_000, hits in 0_u64..9) {
+            let began = Instant::now();
+            let before = reading(began, 5_000, 2, (10, 20));
+            let now = reading(began + Duration::from_millis(ms), 5_000 + cpu, 2 + hits, (10 + bytes, 20));
+            let usage = now.since(&before).unwrap();
+            prop_assert!((usage.cpu_used - cpu as f64 / ms as f64).abs() < 1e-6);
+            prop_assert_eq!((usage.received, usage.sent, usage.limit_hits), (bytes, 0, hits));
+        }
+
+        #[test]
+        fn counters_that_began_anew_are_compared_with_nothing(before in 1_u64..10_000, now in 0_u64..10_000) {
+            prop_assume!(now < before);
+            let at = Instant::now();
+            prop_assert!(reading(at, now, 0, (0, 0)).since(&reading(at, before, 0, (0, 0))).is_none());
+            prop_assert!(reading(at, 0, now, (0, 0)).since(&reading(at, 0, before, (0, 0))).is_none());
+            prop_assert!(reading(at, 0, 0, (now, 0)).since(&reading(at, 0, 0, (before, 0))).is_none());
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Objects by their names, in a directory or a bucket, with a bound on how long everything takes.
+
+use std::future::Future;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::client::{HttpError, HttpErrorKind};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    BackoffConfig, ClientOptions, GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig,
+};
+
+use crate::error::{Error, Result};
+use crate::location::{Location, S3Options};
+
+/// How long the store may take for a small request, with all its repetitions.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How many bytes a store takes or gives in a second at least; a slower one is as good as away.
+const SLOWEST: u64 = 8 << 20;
+
+/// What is said when a key is not taken, or, by the last, when there is none and the machine has none to give either.
+const DENIED: [&str; 5] =
+    ["status code: 401", "status code: 403", "AuthorizationHeaderMalformed", "InvalidAccessKeyId", "169.254.169.254"];
+/// What is said when there is no room; servers differ.
+const FULL: [&str; 4] = ["status code: 507", "InsufficientStorage", "StorageFull", "QuotaExceeded"];
+
+/// How an object's bytes are kept.
+#[derive(Debug, Clone)]
+pub(crate) enum Kind {
+    /// As a file in this directory.
+    Dir { root: PathBuf, files: Arc<LocalFileSystem> },
+    /// As an object in a bucket.
+    S3(Arc<AmazonS3>),
+}
+
+/// The objects of one capsule store.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    pub(crate) kind: Kind,
+    prefix: Path,
+    at: Arc<str>,
+}
+
+impl Backend {
+    pub(crate) fn open(location: &Location) -> Result<Self> {
+        let at: Arc<str> = location.to_string().into();
+        match location {
+            Location::Dir(path) => {
+                make_directory(path).map_err(|error| of_io(&at, error.kind(), error.into()))?;
+                let files = LocalFileSystem::new_with_prefix(path).map_err(|error| classify(&at, error))?;
+                let files = Arc::new(files.with_fsync(true).with_automatic_cleanup(true));
+                let root = path.canonicalize().map_err(|error| of_io(&at, error.kind(), error.into()))?;
+                Ok(Self { kind: Kind::Dir { root, files }, prefix: Path::default(), at })
+            }
+            Location::S3 { bucket, prefix, options } => {
+                let refuse = |why: String| Error::Location { location: location.to_string(), why };
+                let bucket = s3(bucket, options).map_err(refuse)?;
+                let prefix = Path::parse(prefix).map_err(|error| refuse(error.to_string()))?;
+                Ok(Self { kind: Kind::S3(Arc::new(bucket)), prefix, at })
+            }
+        }
+    }
+
+    /// Where the store is, for people.
+    pub(crate) fn at(&self) -> &str {
+        &self.at
+    }
+
+    /// What everything in the store lies below.
+    pub(crate) fn prefix(&self) -> &Path {
+        &self.prefix
+    }
+
+    pub(crate) fn objects(&self) -> &dyn ObjectStore {
+        match &self.kind {
+            Kind::Dir { files, .. } => files.as_ref(),
+            Kind::S3(bucket) => bucket.as_ref(),
+        }
+    }
+
+    /// Stores a small object whole.
+    pub(crate) async fn put(&self, path: &Path, payload: PutPayload) -> Result<()> {
+        let length = payload.content_length() as u64;
+        self.bounded(length, self.objects().put(path, payload)).await.map(drop)
+    }
+
+    /// A small object; nothing when there is none.
+    pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
+        let got = self.bounded(0, async { self.objects().get(path).await?.bytes().await });
+        absent_is_none(got.await)
+    }
+
+    /// A part of an object, and how long the object is; nothing when there is no object.
+    pub(crate) async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Option<(Bytes, u64)>> {
+        let length = range.end - range.start;
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
+        let got = self.bounded(length, async {
+            let got = self.objects().get_opts(path, options).await?;
+            let size = got.meta.size;
+            Ok((got.bytes().await?, size))
+        });
+        absent_is_none(got.await)
+    }
+
+    /// How long an object is; nothing when there is none.
+    pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>> {
+        let got = self.bounded(0, self.objects().head(path));
+        Ok(absent_is_none(got.await)?.map(|meta| meta.size))
+    }
+
+    /// Removes an object, or finds that there is none.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<()> {
+        absent_is_none(self.bounded(0, self.objects().delete(path)).await).map(drop)
+    }
+
+    /// Waits for an operation that carries `bytes`, no longer than a store that works would need.
+    pub(crate) async fn bounded<T>(
+        &self,
+        bytes: u64,
+        operation: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T> {
+        self.bounded_at(SLOWEST, bytes, operation).await
+    }
+
+    /// The same for an operation of another speed, in bytes a second at least.
+    pub(crate) async fn bounded_at<T>(
+        &self,
+        slowest: u64,
+        bytes: u64,
+        operation: impl Future<Output = object_store::Result<T>>,
+    ) -> Result<T> {
+        let limit = PATIENCE + Duration::from_secs(bytes / slowest);
+        match tokio::time::timeout(limit, operation).await {
+            Ok(outcome) => outcome.map_err(|error| self.failure(error)),
+            Err(elapsed) => Err(Error::Unreachable { at: self.at.to_string(), source: elapsed.into() }),
+        }
+    }
+
+    /// What a failure of the store means.
+    pub(crate) fn failure(&self, error: object_store::Error) -> Error {
+        classify(&self.at, error)
+    }
+}
+
+/// Makes the last part of a path. The rest has to be there: it may be where a file system was to be mounted.
+fn make_directory(path: &std::path::Path) -> io::Result<()> {
+    match std::fs::DirBuilder::new().mode(0o700).create(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(io::ErrorKind::NotADirectory.into()),
+        made => made,
+    }
+}
+
+fn s3(bucket: &str, options: &S3Options) -> std::result::Result<AmazonS3, String> {
+    let builder = match (&options.access_key, &options.secret_key) {
+        (Some(key), Some(secret)) => AmazonS3Builder::new().with_access_key_id(key).with_secret_access_key(secret),
+        (None, None) => AmazonS3Builder::from_env(),
+        _ => return Err("an access key and its secret come together".to_owned()),
+    };
+    // All requests are bounded from outside, by what they carry; here are the bounds within which they are repeated.
+    let client = ClientOptions::new()
+        .with_connect_timeout(Duration::from_secs(3))
+        .with_pool_idle_timeout(Duration::from_secs(15))
+        .with_timeout_disabled()
+        .with_allow_http(options.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://")));
+    let backoff = BackoffConfig {
+        init_backoff: Duration::from_millis(100),
+        max_backoff: Duration::from_secs(2),
+        ..BackoffConfig::default()
+    };
+    let mut builder = builder.with_bucket_name(bucket).with_client_options(client).with_retry(RetryConfig {
+        backoff,
+        max_retries: 3,
+        retry_timeout: Duration::from_secs(10),
+    });
+    if let Some(endpoint) = &options.endpoint {
+        builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
+    }
+    if let Some(region) = &options.region {
+        builder = builder.with_region(region);
+    }
+    builder.build().map_err(|error| error.to_string())
+}
+
+/// An object that is not there is no failure of the store. A bucket that is not there is.
+pub(crate) fn absent_is_none<T>(outcome: Result<T>) -> Result<Option<T>> {
+    match outcome {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::Failed { source, .. }) if is_absent(source.as_ref()) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_absent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }))
+}
+
+/// Sorts a failure by what a user can do about it.
+fn classify(at: &str, error: object_store::Error) -> Error {
+    use object_store::Error as Store;
+    let owned = at.to_owned();
+    // What the library keeps to itself is only to be had from what it says: the code in the body of S3's answer.
+    let said = chain(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let says = |codes: &[&str]| codes.iter().any(|code| said.contains(code));
+    let refused = matches!(error, Store::PermissionDenied { .. } | Store::Unauthenticated { .. });
+    if refused || says(&DENIED) {
+        return Error::Denied { at: owned, source: error.into() };
+    }
+    if says(&["NoSuchBucket"]) {
+        return Error::NoPlace { at: owned, source: error.into() };
+    }
+    if says(&FULL) {
+        return Error::Full { at: owned, source: error.into() };
+    }
+    if matches!(error, Store::NotFound { .. }) {
+        return Error::Failed { at: owned, source: error.into() };
+    }
+    let http = chain(&error).find_map(|cause| cause.downcast_ref::<HttpError>()).map(HttpError::kind);
+    let io = chain(&error).find_map(|cause| cause.downcast_ref::<io::Error>()).map(io::Error::kind);
+    match (http, io) {
+        (Some(HttpErrorKind::Decode | HttpErrorKind::Unknown), _) | (None, None) => {
+            Error::Failed { at: owned, source: error.into() }
+        }
+        (Some(_), _) => Error::Unreachable { at: owned, source: error.into() },
+        (None, Some(kind)) => of_io(at, kind, error.into()),
+    }
+}
+
+/// Sorts a failure of a file system.
+fn of_io(at: &str, kind: io::ErrorKind, source: crate::error::Cause) -> Error {
+    let at = at.to_owned();
+    match kind {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::Full { at, source },
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => Error::Denied { at, source },
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => Error::NoPlace { at, source },
+        io::ErrorKind::TimedOut | io::ErrorKind::StaleNetworkFileHandle => Error::Unreachable { at, source },
+        _ => Error::Failed { at, source },
+    }
+}
+
+fn chain<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}

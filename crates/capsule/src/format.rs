@@ -1,0 +1,171 @@
+//! The bytes of a capsule's stream: its header and the heads of its pieces. The crate's documentation has the picture.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use mooring_types::CapsuleName;
+
+use crate::error::{Damage, Error, Result};
+use crate::key::{KEY_ID_LENGTH, KEY_LENGTH, SealKey, random};
+
+/// The newest format.
+pub(crate) const FORMAT: u32 = 1;
+/// How many bytes are sealed at once; every piece but the last has so many.
+pub(crate) const PIECE: usize = 1 << 20;
+/// The length of what authenticates a piece, in bytes.
+pub(crate) const TAG: usize = 16;
+/// The length of a stream's header.
+pub(crate) const HEADER: usize = MAGIC.len() + 4 + KEY_ID_LENGTH + NONCE + KEY_LENGTH + TAG;
+/// The length of a piece's head.
+pub(crate) const HEAD: usize = 9;
+
+const MAGIC: &[u8; 8] = b"mooring\x1a";
+const NONCE: usize = 12;
+const LAST: u8 = 0x80;
+
+/// How the bytes of a piece are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coding {
+    /// As they are.
+    Raw,
+    /// As a zstd frame.
+    Zstd,
+    /// Not at all: they are zeros.
+    Zeros,
+}
+
+/// What comes before the sealed bytes of a piece, in the clear and authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub(crate) coding: Coding,
+    pub(crate) last: bool,
+    /// How many bytes the piece stands for.
+    pub(crate) plain: u32,
+    /// How many bytes follow the head, the tag included.
+    pub(crate) sealed: u32,
+}
+
+impl Head {
+    pub(crate) fn to_bytes(self) -> [u8; HEAD] {
+        let mut bytes = [0; HEAD];
+        bytes[0] = match self.coding {
+            Coding::Raw => 0,
+            Coding::Zstd => 1,
+            Coding::Zeros => 2,
+        } | if self.last { LAST } else { 0 };
+        bytes[1..5].copy_from_slice(&self.plain.to_le_bytes());
+        bytes[5..9].copy_from_slice(&self.sealed.to_le_bytes());
+        bytes
+    }
+
+    /// The head that these bytes are, when they can be one: nothing in it leads to more memory than a piece takes.
+    pub(crate) fn parse(bytes: &[u8; HEAD]) -> Option<Self> {
+        let [kind, p0, p1, p2, p3, s0, s1, s2, s3] = *bytes;
+        let (plain, sealed) = (u32::from_le_bytes([p0, p1, p2, p3]), u32::from_le_bytes([s0, s1, s2, s3]));
+        let coding = match kind & !LAST {
+            0 => Coding::Raw,
+            1 => Coding::Zstd,
+            2 => Coding::Zeros,
+            _ => return None,
+        };
+        let last = kind & LAST != 0;
+        let stored = (sealed as usize).checked_sub(TAG)?;
+        let fits = match coding {
+            Coding::Raw => stored == plain as usize,
+            Coding::Zstd => stored < plain as usize,
+            Coding::Zeros => stored == 0,
+        };
+        let full = plain as usize == PIECE || last && plain as usize <= PIECE;
+        (fits && full).then_some(Self { coding, last, plain, sealed })
+    }
+}
+
+/// What the pieces of one stream are sealed with.
+#[derive(Debug)]
+pub(crate) struct StreamKey {
+    key: LessSafeKey,
+    name: CapsuleName,
+}
+
+impl StreamKey {
+    /// A new data key for a stream of `name`, and the header that it is wrapped in.
+    pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER]) {
+        let data: [u8; KEY_LENGTH] = random();
+        let nonce: [u8; NONCE] = random();
+        let mut header = Vec::with_capacity(HEADER);
+        header.extend_from_slice(MAGIC);
+        header.extend_from_slice(&FORMAT.to_le_bytes());
+        header.extend_from_slice(&seal.id_bytes());
+        let mut wrapped = data.to_vec();
+        let aad = wrapping_aad(&header, name, attempt);
+        let sealed =
+            aead(&seal.wrapping()).seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), aad, &mut wrapped);
+        sealed.expect("a data key is short enough to seal");
+        header.extend_from_slice(&nonce);
+        header.extend_from_slice(&wrapped);
+        let header = header.try_into().expect("the parts of a header have its length");
+        (Self { key: aead(&data), name: name.clone() }, header)
+    }
+
+    /// The data key that a header holds.
+    pub(crate) fn open(header: &[u8; HEADER], name: &CapsuleName, attempt: &str, seal: &SealKey) -> Result<Self> {
+        let damaged = || Error::Damaged { capsule: name.clone(), damage: Damage::Header };
+        let (clear, wrapped) = header.split_at(MAGIC.len() + 4 + KEY_ID_LENGTH);
+        let (magic, rest) = clear.split_at(MAGIC.len());
+        let (format, id) = rest.split_at(4);
+        if magic != MAGIC {
+            return Err(damaged());
+        }
+        let format = u32::from_le_bytes(format.try_into().map_err(|_| damaged())?);
+        if format != FORMAT {
+            return Err(Error::Version { capsule: name.clone(), found: format, known: FORMAT });
+        }
+        if id != seal.id_bytes() {
+            let (theirs, ours) = (hex::encode(id), seal.id());
+            return Err(Error::WrongKey { capsule: name.clone(), theirs, ours });
+        }
+        let (nonce, wrapped) = wrapped.split_at(NONCE);
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
+        let mut wrapped = wrapped.to_vec();
+        let aad = wrapping_aad(clear, name, attempt);
+        let data = aead(&seal.wrapping()).open_in_place(nonce, aad, &mut wrapped).map_err(|_| damaged())?;
+        let data = (&*data).try_into().map_err(|_| damaged())?;
+        Ok(Self { key: aead(data), name: name.clone() })
+    }
+
+    /// Seals what follows the head in `piece`, and puts the tag behind it.
+    pub(crate) fn seal(&self, number: u64, head: &[u8; HEAD], piece: &mut Vec<u8>) {
+        let aad = self.piece_aad(number, head);
+        let tag = self.key.seal_in_place_separate_tag(piece_nonce(number), aad, &mut piece[HEAD..]);
+        piece.extend_from_slice(tag.expect("a piece is short enough to seal").as_ref());
+    }
+
+    /// Opens the sealed bytes of a piece in place; nothing when they are not what was sealed.
+    pub(crate) fn open_piece<'a>(&self, number: u64, head: &[u8; HEAD], sealed: &'a mut [u8]) -> Option<&'a [u8]> {
+        let aad = self.piece_aad(number, head);
+        self.key.open_in_place(piece_nonce(number), aad, sealed).ok().map(|plain| &*plain)
+    }
+
+    /// What a piece is bound to: its place in its capsule, and its head with the mark of the last piece.
+    fn piece_aad(&self, number: u64, head: &[u8; HEAD]) -> Aad<Vec<u8>> {
+        let mut bound = Vec::with_capacity(8 + HEAD + self.name.as_str().len());
+        bound.extend_from_slice(&number.to_le_bytes());
+        bound.extend_from_slice(head);
+        bound.extend_from_slice(self.name.as_str().as_bytes());
+        Aad::from(bound)
+    }
+}
+
+/// What a data key is bound to: what its header says in the clear, and the stream that it is the key of.
+fn wrapping_aad(clear: &[u8], name: &CapsuleName, attempt: &str) -> Aad<Vec<u8>> {
+    Aad::from([clear, name.as_str().as_bytes(), b".", attempt.as_bytes()].concat())
+}
+
+/// The nonce of a piece. It is used once: the data key is random and for one stream, in which every number occurs once.
+fn piece_nonce(number: u64) -> Nonce {
+    let mut nonce = [0; NONCE];
+    nonce[..8].copy_from_slice(&number.to_le_bytes());
+    Nonce::assume_unique_for_key(nonce)
+}
+
+fn aead(key: &[u8; KEY_LENGTH]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has the length that the cipher takes"))
+}

@@ -1,0 +1,141 @@
+//! Where a capsule store is.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+
+/// Where a capsule store is: `dir:/path`, a plain absolute path, or `s3://bucket/prefix`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A directory on this host or on a file system that hosts share.
+    Dir(PathBuf),
+    /// A part of a bucket.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// What the names of its objects start with; empty, or without slashes at its ends.
+        prefix: String,
+        /// How it is reached; not part of the printed location.
+        options: S3Options,
+    },
+}
+
+/// How an S3-compatible object store is reached.
+///
+/// What is missing is looked up as Amazon's own tools do: in the environment (`AWS_ACCESS_KEY_ID`, `AWS_REGION` and so on), then
+/// from the metadata service of the machine.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct S3Options {
+    /// The address of the service, `https://…`; Amazon's own when missing. `http://…` is taken as well: what is stored is sealed,
+    /// and the secret only signs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// The region; `us-east-1` when nothing says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The access key. It comes with [`S3Options::secret_key`] or not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key: Option<String>,
+    /// The secret of the access key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_key: Option<String>,
+}
+
+impl Location {
+    /// The same location, reached with these options; they mean nothing to a directory.
+    #[must_use]
+    pub fn with_s3(self, options: S3Options) -> Self {
+        match self {
+            Self::Dir(path) => Self::Dir(path),
+            Self::S3 { bucket, prefix, .. } => Self::S3 { bucket, prefix, options },
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let refuse = |why: &str| Error::Location { location: text.to_owned(), why: why.to_owned() };
+        if let Some(rest) = text.strip_prefix("s3://") {
+            let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+            // The names that every S3-compatible store takes.
+            let fits = (3..=63).contains(&bucket.len())
+                && bucket
+                    .bytes()
+                    .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte));
+            if !fits {
+                return Err(refuse("a bucket has 3 to 63 lower-case letters, digits, `.` or `-`"));
+            }
+            let prefix = prefix.trim_matches('/');
+            if object_store::path::Path::parse(prefix).is_err() {
+                return Err(refuse("its prefix has an empty or a forbidden part"));
+            }
+            return Ok(Self::S3 {
+                bucket: bucket.to_owned(),
+                prefix: prefix.to_owned(),
+                options: S3Options::default(),
+            });
+        }
+        let path = PathBuf::from(text.strip_prefix("dir:").unwrap_or(text));
+        if path.is_absolute() { Ok(Self::Dir(path)) } else { Err(refuse("a directory is given by an absolute path")) }
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dir(path) => write!(f, "dir:{}", path.display()),
+            Self::S3 { bucket, prefix, .. } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix, .. } => write!(f, "s3://{bucket}/{prefix}"),
+        }
+    }
+}
+
+impl fmt::Debug for S3Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let hidden = self.secret_key.as_ref().map(|_| "…");
+        f.debug_struct("S3Options")
+            .field("endpoint", &self.endpoint)
+            .field("region", &self.region)
+            .field("access_key", &self.access_key)
+            .field("secret_key", &hidden)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_location_reads_back_as_it_is_printed() {
+        for text in ["dir:/var/lib/capsules", "s3://capsules", "s3://my-bucket/a/b"] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
+        }
+        assert_eq!("/srv/c".parse::<Location>().unwrap().to_string(), "dir:/srv/c");
+        assert_eq!("s3://bucket/".parse::<Location>().unwrap().to_string(), "s3://bucket");
+    }
+
+    #[test]
+    fn what_is_no_location_is_refused() {
+        for text in
+            ["", "dir:relative", "relative", "s3://", "s3:///x", "s3://Bucket", "s3://bucket/a//b", "s3://bucket/../x"]
+        {
+            assert!(matches!(text.parse::<Location>(), Err(Error::Location { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_by_accident() {
+        let options = S3Options { secret_key: Some("hush".to_owned()), ..S3Options::default() };
+        let location = "s3://bucket".parse::<Location>().unwrap().with_s3(options.clone());
+        assert!(!format!("{location:?}").contains("hush"));
+        assert_eq!(serde_json::from_str::<S3Options>(&serde_json::to_string(&options).unwrap()).unwrap(), options);
+    }
+}

@@ -1,0 +1,106 @@
+//! `float group`.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use mooring_api::Client;
+use mooring_api::view::{GroupAddRequest, GroupUpdateRequest};
+
+use crate::confirm::confirm;
+use crate::parse;
+use crate::printer::Printer;
+
+/// What `float group` is given.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The members of a group see each other's jobs: that they are there and how they are, not what they write or
+the tokens of their URLs. They can't act on them.")]
+pub(crate) struct GroupArgs {
+    #[command(subcommand)]
+    command: GroupCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum GroupCommand {
+    /// add a group
+    #[command(after_help = "\
+Example:
+  float group add lab --description 'the lab on floor 3' --user alice --user bob")]
+    Add {
+        /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+        name: String,
+        /// what it is for
+        #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+        description: String,
+        /// a user to be in it; repeatable
+        #[arg(long, value_name = "USER")]
+        user: Vec<String>,
+    },
+    /// list groups; who is no admin sees its own
+    #[command(visible_alias = "ls")]
+    #[command(after_help = "\
+Example:
+  float group list -F table")]
+    List,
+    /// show a group with its members
+    #[command(visible_alias = "show")]
+    #[command(after_help = "\
+Example:
+  float group info lab")]
+    Info {
+        /// the group
+        name: String,
+    },
+    /// change who is in a group, or what it is for
+    #[command(after_help = "\
+Example:
+  float group update lab --addUser carol --rmUser bob")]
+    Update {
+        /// the group
+        name: String,
+        /// what it is for
+        #[arg(long, value_name = "TEXT")]
+        description: Option<String>,
+        /// a user to be in it; repeatable
+        #[arg(long = "addUser", value_name = "USER")]
+        add_user: Vec<String>,
+        /// a user to be in it no more; repeatable
+        #[arg(long = "rmUser", value_name = "USER")]
+        rm_user: Vec<String>,
+    },
+    /// delete a group; its members stay users
+    #[command(after_help = "\
+Examples:
+  float group delete lab                             asks first
+  float group delete lab -f")]
+    Delete {
+        /// the group
+        name: String,
+        /// don't ask
+        #[arg(short, long)]
+        force: bool,
+    },
+}
+
+/// Runs a command about groups.
+pub(crate) async fn group(args: GroupArgs, client: &Client, printer: &Printer) -> Result<()> {
+    match args.command {
+        GroupCommand::Add { name, description, user } => {
+            printer.object(&client.group_add(&GroupAddRequest { name, description, users: user }).await?)
+        }
+        GroupCommand::List => printer.list(&client.group_list().await?),
+        GroupCommand::Info { name } => printer.object(&client.group_get(parse::group(&name)?).await?),
+        GroupCommand::Update { name, description, add_user, rm_user } => {
+            let request = GroupUpdateRequest { description, add_users: add_user, remove_users: rm_user };
+            printer.object(&client.group_update(parse::group(&name)?, &request).await?)
+        }
+        GroupCommand::Delete { name, force } => {
+            let name = parse::group(&name)?;
+            if !force {
+                confirm(&format!("delete group {name}?"))?;
+            }
+            client.group_delete(name).await?;
+            printer.note(&format!("group {name} is deleted"));
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! A job's own connections to the outside: those through its host end at once with a move instead of hanging, those through a gateway's
+//! host survive it, and come from one address all along.
+
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::{JobView, MigrateRequest, SubmitRequest};
+use mooring_linux::netns;
+use mooring_testkit::notebook::ended;
+use mooring_testkit::session::Session;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::world::{Plan, World};
+use mooring_types::job::JobStatus;
+
+const WITHIN: Duration = Duration::from_secs(60);
+const PORT: u16 = 5000;
+/// The address of the gateways' host on the network that `float up` makes.
+const GATEWAYS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
+/// A machine on that network that is no host.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 200);
+/// What a download has; a line comes every 10 ms.
+const LINES: u32 = 800;
+/// How soon a program has to hear that its connection is gone.
+const SOON: Duration = Duration::from_secs(5);
+
+/// Downloads all lines in order; one that breaks is begun anew. The exit code says how often that was.
+const DOWNLOAD: &str = "
+import socket, sys, time
+breaks = 0
+while True:
+    try:
+        lines = socket.create_connection((sys.argv[1], int(sys.argv[2]))).makefile()
+        for number in range(int(sys.argv[3])):
+            line = lines.readline()
+            if not line: raise ConnectionError
+            assert line == f'{number}\\n', line
+        sys.exit(breaks)
+    except ConnectionError:
+        breaks += 1
+        time.sleep(0.1)
+";
+
+/// A machine outside of the overlay, with a server that sends numbered lines slowly.
+struct Outside {
+    namespace: PathBuf,
+    clients: Arc<Mutex<Vec<SocketAddr>>>,
+}
+
+impl Outside {
+    fn start(world: &World) -> Result<Self> {
+        let namespace = world.files().join("outside.netns");
+        netns::create(&namespace)?;
+        ip(world, "link add outside type veth peer name outsidep")?;
+        ip(world, "link set outside master mooring0 up")?;
+        netns::run_in(&world.namespace(), || netns::move_link("outsidep", &namespace))??;
+        let clients: Arc<Mutex<Vec<SocketAddr>>> = Arc::default();
+        let listener = netns::run_in(&namespace, || -> Result<TcpListener> {
+            for line in [&format!("address add {OUTSIDE}/24 dev outsidep"), "link set outsidep up"] {
+                let status = Command::new("ip").args(line.split(' ')).status()?;
+                ensure!(status.success(), "ip {line}");
+            }
+            Ok(TcpListener::bind((OUTSIDE, PORT))?)
+        })??;
+        let seen = clients.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                if let Ok(peer) = stream.peer_addr() {
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
+                }
+                thread::spawn(move || send_lines(stream));
+            }
+        });
+        Ok(Self { namespace, clients })
+    }
+
+    fn clients(&self) -> Vec<SocketAddr> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        // The world removes what is left.
+        let _ = netns::delete(&self.namespace);
+    }
+}
+
+fn send_lines(mut stream: TcpStream) {
+    for number in 0..LINES {
+        // Who has gone away needs no more.
+        if writeln!(stream, "{number}").is_err() {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn ip(world: &World, line: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(line.split(' '));
+    let ran = world.run(command)?;
+    ensure!(ran.code == Some(0), "ip {line}: {}", ran.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_download_through_the_host_ends_at_once_with_a_move() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outside = Outside::start(&world).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let session = download(&client, &outside, "host").await?;
+        moved(&client, &session.job).await?;
+        let moved_at = Instant::now();
+        wait_for("the download to be begun anew", WITHIN, async || Ok((outside.clients().len() > 1).then_some(())))
+            .await?;
+        ensure!(moved_at.elapsed() < SOON, "it hung for {:?}", moved_at.elapsed());
+        let job = ended(&client, &session.job, WITHIN).await?;
+        ensure!(job.rc == "1", "{job:?}");
+        let from: Vec<IpAddr> = outside.clients().iter().map(SocketAddr::ip).collect();
+        ensure!(from.len() == 2 && from[0] != from[1] && !from.contains(&GATEWAYS), "{from:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_download_through_a_gateway_s_host_survives_moves() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outside = Outside::start(&world).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let session = download(&client, &outside, "gateway").await?;
+        for _ in 0..2 {
+            moved(&client, &session.job).await?;
+        }
+        let job = ended(&client, &session.job, WITHIN).await?;
+        ensure!(job.rc == "0", "{job:?}");
+        let from: Vec<IpAddr> = outside.clients().iter().map(SocketAddr::ip).collect();
+        ensure!(from == [GATEWAYS], "{from:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+async fn download(client: &Client, outside: &Outside, egress: &str) -> Result<Session> {
+    let words = ["python3", "-c", DOWNLOAD, &OUTSIDE.to_string(), &PORT.to_string(), &LINES.to_string()];
+    let request = SubmitRequest {
+        name: "download".into(),
+        image: "dir:/".into(),
+        command: words.map(str::to_owned).into(),
+        publish: vec!["8080".into()],
+        egress: egress.into(),
+        ..SubmitRequest::default()
+    };
+    let session = Session::launch(client, request).await?;
+    wait_for("the download", WITHIN, async || Ok((!outside.clients().is_empty()).then_some(()))).await?;
+    Ok(session)
+}
+
+async fn moved(client: &Client, job: &str) -> Result<JobView> {
+    // The host that it left last may still be letting go.
+    let before = wait_for("a move to begin", WITHIN, async || {
+        Ok(client.job_migrate(job, &MigrateRequest::default()).await.ok())
+    })
+    .await?;
+    wait_for("the move", WITHIN, async || {
+        let job = client.job_get(job).await?;
+        let outcome = job.migrations.last().map(|made| made.outcome.clone()).unwrap_or_default();
+        ensure!(!outcome.starts_with("failed"), "{outcome}");
+        let done = job.migrations.len() == before.migrations.len() && outcome == "succeeded";
+        Ok((done && job.status == JobStatus::Executing).then_some(job))
+    })
+    .await
+}

@@ -1,0 +1,278 @@
+//! What happens to a job because of what it uses: a larger size before its memory is short, the capsule store when nobody uses it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::{JobView, MetricView, SubmitRequest};
+use mooring_testkit::notebook::executing;
+use mooring_testkit::session::Session;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking};
+use mooring_testkit::world::{Plan, World};
+use mooring_types::job::JobStatus;
+use nix::sys::signal::Signal;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// A job's memory, in GB.
+const MEM_GB: f64 = 0.5;
+/// After how long without use a job is suspended.
+const IDLE: Duration = Duration::from_secs(3);
+
+/// Holds 460 MB after some seconds, and then more and more slowly, up to `$3` MB, beside the witness `$1` with the mark `$2`.
+const GROWS: &str = r#"
+{
+  i=0; while [ $i -lt 23 ]; do head -c 20000000 /dev/zero; sleep 0.2; i=$((i+1)); done
+  i=460; while [ $i -lt $3 ]; do head -c 1000000 /dev/zero; sleep 0.4; i=$((i+1)); done
+  exec sleep 100000
+} | tail >/dev/null &
+exec "$1" 0.0.0.0:9000 "$2"
+"#;
+
+/// Answers every request with who it is and how many it has answered.
+const COUNTS: &str = r#"
+import http.server, random
+identity, count = random.random(), 0
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        global count
+        count += 1
+        body = f"{identity} {count}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.do_GET()
+    def log_message(self, *_):
+        pass
+http.server.HTTPServer(("0.0.0.0", 8000), Handler).serve_forever()
+"#;
+
+fn world(virtual_hosts: u32) -> World {
+    let arguments = ["--metrics-interval", "500ms"].map(str::to_owned).to_vec();
+    World::start(Plan { virtual_hosts, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).expect("a world")
+}
+
+/// A witness whose memory grows up to so many MB, with a policy that evades the lack of it and nothing else.
+async fn growing(world: &World, client: &Client, up_to_mb: u32) -> Result<Session> {
+    let program = world.bring(&witness::program()?)?.display().to_string();
+    let mark = format!("grows-{:016x}", rand::random::<u64>());
+    let command = ["/bin/sh", "-c", GROWS, "grows", &program, &mark, &up_to_mb.to_string()];
+    let request = SubmitRequest {
+        name: "grows".into(),
+        image: "dir:/".into(),
+        command: command.map(str::to_owned).to_vec(),
+        mem_gb: Some(MEM_GB),
+        migrate_policy: "[disable=true,evadeOOM=true]".into(),
+        publish: vec!["9000".into()],
+        ..SubmitRequest::default()
+    };
+    Session::launch(client, request).await
+}
+
+#[test]
+fn a_job_that_is_about_to_lack_memory_goes_on_with_more_of_it() {
+    let world = world(2);
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let session = growing(&world, &client, 540).await?;
+        let before = client.job_get(&session.job).await?;
+        let asking = Asking::start(session.address);
+        let after = wait_for("the job with more memory than it began with", 2 * WITHIN, async || {
+            let job = client.job_get(&session.job).await?;
+            ensure!(!job.status.is_final(), "{}: {}", job.status, job.status_reason);
+            Ok(job.mem_used.is_some_and(|used| used > MEM_GB).then_some(job))
+        })
+        .await?;
+        let seen = asking.answered(20, WITHIN).await?;
+        ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
+        ensure!((after.mem_gb, after.cpu) == (1.0, before.cpu) && after.host_name != before.host_name, "{after:?}");
+        let [made] = after.migrations.as_slice() else { anyhow::bail!("{:?}", after.migrations) };
+        ensure!(made.kind == "move" && made.outcome == "succeeded", "{made:?}");
+        ensure!(made.reason == "nearly all of its memory is in use", "{made:?}");
+        is_told(&world, &client, &after).await
+    });
+    outcome.unwrap();
+}
+
+/// The history of the job and what the commands print of it.
+async fn is_told(world: &World, client: &Client, job: &JobView) -> Result<()> {
+    let id = job.id.as_str();
+    let history = client.job_metrics(id, None).await?;
+    ensure!(history.is_sorted_by(|a, b| a.time < b.time), "{history:?}");
+    let with = |mem_gb: f64| history.iter().filter(move |row| row.mem_gb == mem_gb).collect::<Vec<&MetricView>>();
+    ensure!(with(MEM_GB).len() > 5 && !with(1.0).is_empty(), "{history:?}");
+    ensure!(with(MEM_GB).iter().any(|row| row.mem_used > 0.95 * MEM_GB), "{history:?}");
+    ensure!(history.iter().all(|row| row.mem_used < row.mem_gb), "{history:?}");
+    ensure!(history.iter().any(|row| row.processes > 2 && row.disk.is_some()), "{history:?}");
+    ensure!(history.iter().all(|row| row.cpu_used < 16.0), "a counter that began anew is no use: {history:?}");
+    ensure!(history.iter().any(|row| row.cpu_used > 0.0), "{history:?}");
+    ensure!(history.iter().any(|row| row.received_per_second > 0 && row.sent_per_second > 0), "{history:?}");
+    ensure!(history.iter().any(|row| row.status == JobStatus::Executing), "{history:?}");
+    ensure!(client.job_metrics(id, Some(Duration::from_millis(1))).await?.len() < history.len(), "all of it");
+    let table = world.float(&["metrics", "-j", id, "--last", "10m", "-F", "table"])?;
+    ensure!(table.stdout.contains("Executing") && table.stdout.contains("/0.5"), "{table:?}");
+    let now = world.float(&["top", "-F", "table"])?;
+    ensure!(now.stdout.contains(id) && now.stdout.contains("/1"), "{now:?}");
+    Ok(())
+}
+
+#[test]
+fn a_job_for_which_no_host_has_more_room_stays_and_says_so_once() {
+    let world = world(1);
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let session = growing(&world, &client, 485).await?;
+        let wishes = async || {
+            let events = client.job_events(&session.job).await?;
+            let notes =
+                events.into_iter().map(|event| event.message).filter(|text| text.contains("it stays where it is"));
+            anyhow::Ok(notes.collect::<Vec<String>>())
+        };
+        wait_for("the wish", WITHIN, async || Ok((!wishes().await?.is_empty()).then_some(()))).await?;
+        let told = client.job_metrics(&session.job, None).await?.len();
+        wait_for("some more measurements", WITHIN, async || {
+            Ok((client.job_metrics(&session.job, None).await?.len() >= told + 6).then_some(()))
+        })
+        .await?;
+        let wishes = wishes().await?;
+        ensure!(wishes.len() == 1, "{wishes:?}");
+        ensure!(wishes[0].contains("1 GB are wanted, and no ready host has the room"), "{wishes:?}");
+        let job = executing(&client, &session.job, WITHIN).await?;
+        ensure!(job.mem_gb == MEM_GB && job.migrations.is_empty(), "{job:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
+    let world = world(2);
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let request = SubmitRequest {
+            name: "counts".into(),
+            image: "dir:/".into(),
+            command: ["python3", "-c", COUNTS].map(str::to_owned).to_vec(),
+            publish: vec!["8000".into()],
+            idle: "3s".into(),
+            resume_on_connect: true,
+            ..SubmitRequest::default()
+        };
+        let Session { job, address, .. } = Session::launch(&client, request).await?;
+        let (identity, mut count) =
+            wait_for("the first answer", WITHIN, async || Ok(ask(address, 0).await.ok())).await?;
+        // Somebody who sends much uses it.
+        let used = Instant::now();
+        while used.elapsed() < 3 * IDLE {
+            let (same, next) = ask(address, 20_000).await?;
+            ensure!(same == identity && next == count + 1, "{same} {next} after {identity} {count}");
+            count = next;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let view = client.job_get(&job).await?;
+        ensure!(view.status == JobStatus::Executing && view.migrations.is_empty(), "{view:?}");
+        // An open page that asks now and then does not.
+        let page = async {
+            while ask(address, 0).await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let suspended = async {
+            wait_for("the job to leave", WITHIN, async || {
+                let view = client.job_get(&job).await?;
+                Ok((view.status != JobStatus::Executing).then_some(()))
+            })
+            .await
+        };
+        tokio::select! {
+            () = page => anyhow::bail!("the job does not answer"),
+            outcome = suspended => outcome?,
+        }
+        let suspended = wait_for("the job to be suspended", WITHIN, async || {
+            let view = client.job_get(&job).await?;
+            Ok((view.status == JobStatus::Suspended).then_some(view))
+        })
+        .await?;
+        ensure!(suspended.status_reason == "idle for 3s" && suspended.mem_used.is_none(), "{suspended:?}");
+        ensure!(suspended.migrations.last().is_some_and(|made| made.reason == "idle for 3s"), "{suspended:?}");
+
+        let (same, next) = ask(address, 0).await.context("the request that has to wait")?;
+        ensure!(same == identity && next > count, "{same} {next} after {identity} {count}");
+        let resumed = client.job_get(&job).await?;
+        let kinds: Vec<&str> = resumed.migrations.iter().map(|made| made.kind.as_str()).collect();
+        ensure!(kinds.starts_with(&["suspend", "resume"]), "{kinds:?}");
+        ensure!(resumed.port_mappings == suspended.port_mappings, "{resumed:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_restart_of_opcenter_begins_no_idleness_anew() {
+    // Ten of the twenty are left.
+    const LONG: Duration = Duration::from_secs(16);
+    let world = world(1);
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let request = SubmitRequest {
+            name: "forgotten".into(),
+            image: "dir:/".into(),
+            command: ["sleep", "100000"].map(str::to_owned).to_vec(),
+            idle: "20s".into(),
+            ..SubmitRequest::default()
+        };
+        let job = client.job_submit(&request).await?.id.to_string();
+        let database = format!("sqlite://{}?mode=ro", world.directory().join("opcenter/opcenter.db").display());
+        let database = sqlx::SqlitePool::connect(&database).await?;
+        wait_for("half of the idle time", WITHIN, async || {
+            let kept: Option<i64> =
+                sqlx::query_scalar("SELECT idle_ms FROM idleness").fetch_optional(&database).await?;
+            Ok(kept.is_some_and(|kept| kept >= 10_000).then_some(()))
+        })
+        .await?;
+        database.close().await;
+        let opcenter = world.daemons(&["server", "opcenter"]);
+        opcenter.first().context("OpCenter does not run")?.signal(Signal::SIGKILL)?;
+        wait_for("another OpCenter", WITHIN, async || {
+            let now = world.daemons(&["server", "opcenter"]);
+            Ok(now.iter().any(|daemon| opcenter.iter().all(|killed| killed.pid != daemon.pid)).then_some(()))
+        })
+        .await?;
+        world.opcenter_answers(WITHIN).await?;
+        let back = Instant::now();
+        let view = wait_for("the job to leave", WITHIN, async || {
+            let view = client.job_get(&job).await?;
+            Ok(view.migrations.last().is_some_and(|made| made.kind == "suspend").then_some(view))
+        })
+        .await?;
+        ensure!(view.migrations.len() == 1, "{view:?}");
+        ensure!(back.elapsed() < LONG, "it took {:?} after the restart", back.elapsed());
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// One plain request with a body of so many bytes, and who answered it as which.
+async fn ask(address: SocketAddr, bytes: usize) -> Result<(String, u64)> {
+    let exchange = async {
+        let mut connection = TcpStream::connect(address).await?;
+        let method = if bytes > 0 { "POST" } else { "GET" };
+        let head = format!("{method} / HTTP/1.1\r\nHost: job\r\nContent-Length: {bytes}\r\nConnection: close\r\n\r\n");
+        connection.write_all(head.as_bytes()).await?;
+        connection.write_all(&vec![b'x'; bytes]).await?;
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await?;
+        anyhow::Ok(answer)
+    };
+    let answer = tokio::time::timeout(WITHIN, exchange).await.context("no answer")??;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (_, body) = answer.split_once("\r\n\r\n").with_context(|| format!("no body: {answer}"))?;
+    let (identity, count) = body.split_once(' ').with_context(|| format!("who is {body}?"))?;
+    Ok((identity.to_owned(), count.parse()?))
+}

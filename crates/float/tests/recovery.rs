@@ -1,0 +1,93 @@
+//! A host that is lost with a job on it, and comes back later.
+//!
+//! The job executes elsewhere from its newest capsule, under the same address; its clients are told that their connections have ended. The
+//! host still executes the job as it was: when it comes back it ends that copy before it is given anything to do.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking, Witness};
+use mooring_testkit::world::{Plan, World};
+use mooring_types::job::JobStatus;
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// 10 s to notice that the host is lost and a few more to execute elsewhere, on a machine that does other things as well.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(25);
+
+#[test]
+fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "castaway", &program).await?;
+        let (id, address) = (witness.session.job.clone(), witness.session.address);
+        let asking = Asking::start(address);
+        asking.answered(20, WITHIN).await?;
+        client.job_snapshot(&id).await?;
+        let before = wait_for("the capsule", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
+            Ok((taken && job.status == JobStatus::Executing).then_some(job))
+        })
+        .await?;
+        asking.answered(20, WITHIN).await?;
+        drop(asking.finish().await);
+        let mut connection = TcpStream::connect(address)?;
+        connection.set_read_timeout(Some(RECOVERED_WITHIN))?;
+        connection.write_all(b"?\n")?;
+        ensure!(connection.read(&mut [0; 64])? > 0, "the job does not answer");
+
+        link(&world, &before.host_name, "down")?;
+        let lost = Instant::now();
+        let after = wait_for("the job on another host", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            Ok((job.status == JobStatus::Executing && job.host_name != before.host_name).then_some(job))
+        })
+        .await?;
+        let took = lost.elapsed();
+        ensure!(took < RECOVERED_WITHIN, "it took {took:?}: {:?}", after.migrations);
+        ensure!(after.migrations.last().is_some_and(|made| made.kind == "recover"), "{after:?}");
+        ensure!(after.port_mappings == before.port_mappings && after.generation > before.generation, "{after:?}");
+        // A connection of before has ended, and is not left to hang.
+        let ended = connection.write_all(b"?\n").and_then(|()| read_to_end(&mut connection));
+        match ended {
+            Ok(0) => {}
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {}
+            other => anyhow::bail!("the old connection: {other:?}"),
+        }
+        let asking = Asking::start(address);
+        let seen = asking.answered(20, WITHIN).await?;
+        ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
+        ensure!(witness.processes() == 2, "the stale copy executes: {}", witness.processes());
+
+        link(&world, &before.host_name, "up")?;
+        wait_for("the stale copy to end", WITHIN, async || Ok((witness.processes() == 1).then_some(()))).await?;
+        let seen = asking.answered(20, WITHIN).await?;
+        ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
+        let job = client.job_get(&id).await?;
+        ensure!(job.host_name == after.host_name && job.generation == after.generation, "{job:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Reads past what was answered before.
+fn read_to_end(connection: &mut TcpStream) -> std::io::Result<usize> {
+    let mut bytes = Vec::new();
+    connection.read_to_end(&mut bytes).map(|_| 0)
+}
+
+/// Cuts a host off from all others, or joins it again.
+fn link(world: &World, host: &str, to: &str) -> Result<()> {
+    let device = host.replace("host-", "mrhost");
+    let mut command = Command::new("ip");
+    command.args(["link", "set", &device, to]);
+    let ran = world.run(command).context("run ip")?;
+    ensure!(ran.code == Some(0), "ip link set {device} {to}: {}", ran.stderr);
+    Ok(())
+}

@@ -1,0 +1,111 @@
+//! A job in the capsule store: suspended for longer than any time-out of its client, resumed under the same address, captured while it
+//! goes on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::JobView;
+use mooring_testkit::notebook::executing;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking, Witness};
+use mooring_testkit::world::{Plan, World};
+use mooring_types::job::JobStatus;
+
+const WITHIN: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_suspended_job_leaves_its_host_and_comes_back_with_its_connections() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "sleeper", &program).await?;
+        let (id, address) = (witness.session.job.clone(), witness.session.address);
+        let asking = Asking::start(address);
+        asking.answered(20, WITHIN).await?;
+        for round in 1..=2 {
+            client.job_suspend(&id).await?;
+            let suspended = status(&client, &id, JobStatus::Suspended).await?;
+            ensure!(suspended.host_name.is_empty() && suspended.working_host.is_empty(), "{suspended:?}");
+            ensure!(suspended.port_mappings.len() == 1, "it keeps its port: {:?}", suspended.port_mappings);
+            wait_for("the host to let go", WITHIN, async || {
+                let hosts = client.host_list().await?;
+                Ok((witness.processes() == 0 && hosts.iter().all(|host| host.jobs == 0)).then_some(()))
+            })
+            .await?;
+            wait_for("only the newest capsule", WITHIN, async || Ok((capsules(&world)? == 1).then_some(()))).await?;
+            // Nothing is answered, and nothing breaks.
+            let still = asking.seen();
+            let refused = client.job_suspend(&id).await.err().context("suspended twice")?;
+            ensure!(refused.to_string().contains("Suspended"), "{refused}");
+            client.job_resume(&id).await?;
+            let resumed = executing(&client, &id, WITHIN).await?;
+            let seen = asking.answered(20, WITHIN).await?;
+            ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?} after {still:?}");
+            ensure!(resumed.port_mappings == suspended.port_mappings, "{resumed:?}");
+            let kinds: Vec<&str> = resumed.migrations.iter().map(|known| known.kind.as_str()).collect();
+            ensure!(kinds == ["suspend", "resume"].repeat(round), "{kinds:?}");
+            ensure!(resumed.migrations.iter().all(|known| known.outcome == "succeeded"), "{resumed:?}");
+        }
+        // What is cancelled while it is suspended leaves nothing.
+        client.job_suspend(&id).await?;
+        status(&client, &id, JobStatus::Suspended).await?;
+        drop(asking.finish().await);
+        client.job_cancel(&id).await?;
+        status(&client, &id, JobStatus::Cancelled).await?;
+        wait_for("the capsule to go", WITHIN, async || Ok((capsules(&world)? == 0).then_some(()))).await
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_capsule_is_taken_of_a_job_that_goes_on() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "model", &program).await?;
+        let id = witness.session.job.clone();
+        let asking = Asking::start(witness.session.address);
+        for _ in 0..3 {
+            let before = client.job_get(&id).await?;
+            client.job_snapshot(&id).await?;
+            let after = wait_for("the capsule", WITHIN, async || {
+                let job = client.job_get(&id).await?;
+                let made = job.migrations.len() > before.migrations.len() && job.status == JobStatus::Executing;
+                Ok(made.then_some(job))
+            })
+            .await?;
+            let made = after.migrations.last().context("no record of it")?;
+            ensure!(made.kind == "capture" && made.outcome == "succeeded", "{made:?}");
+            ensure!(after.host_name == before.host_name && after.generation == before.generation, "{after:?}");
+            let seen = asking.answered(20, WITHIN).await?;
+            ensure!(seen.broken == 0 && seen.fault.is_none() && witness.processes() > 0, "{seen:?}");
+        }
+        wait_for("older capsules to go", WITHIN, async || Ok((capsules(&world)? == 1).then_some(()))).await
+    });
+    outcome.unwrap();
+}
+
+async fn status(client: &Client, job: &str, wanted: JobStatus) -> Result<JobView> {
+    wait_for(&format!("the job to be {wanted}"), WITHIN, async || {
+        let job = client.job_get(job).await?;
+        Ok((job.status == wanted).then_some(job))
+    })
+    .await
+}
+
+/// How many capsules are in the store of a world.
+fn capsules(world: &World) -> Result<usize> {
+    fn manifests(directory: &Path) -> Result<usize> {
+        let mut found = 0;
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            found += if path.is_dir() { manifests(&path)? } else { usize::from(path.ends_with("manifest.json")) };
+        }
+        Ok(found)
+    }
+    manifests(&world.directory().join("capsules"))
+}

@@ -1,0 +1,204 @@
+//! The TCP connections of restored processes: those that go on, and those that can't.
+//!
+//! A restored socket knows what it had sent and not what was acknowledged meanwhile, and has measured no round trip: left alone it waits
+//! a second before it sends anything again, and a program whose send buffer is full waits with it. Leaving the kernel's repair mode
+//! sends a window probe, which any peer answers with what it has. The processes have to stand still: a socket in repair mode takes
+//! nothing from its program.
+//!
+//! A connection whose other end is gone, or can't be reached from here, would hang until somebody loses patience. It is reset instead: its
+//! program is told at once, as by the peer itself, and does what it does when a connection breaks.
+
+#![expect(unsafe_code, reason = "descriptors of other processes and TCP options are had by system calls")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::socket::{SockaddrStorage, getpeername};
+
+/// States in which a connection may have something to send (include/net/tcp_states.h).
+const ESTABLISHED: u8 = 1;
+const CLOSE_WAIT: u8 = 8;
+const REPAIR_ON: libc::c_int = 1;
+const REPAIR_OFF: libc::c_int = 0;
+
+/// Sends a probe on every connection of these processes; gives back how many there were. What can't be reached is left alone: it goes
+/// on by itself, later.
+pub fn probe_peers(pids: &[i32]) -> usize {
+    each_of(pids, probe)
+}
+
+/// Resets every connection of these processes to a peer that is `lost`; gives back how many there were. Nothing is lost of the host
+/// itself: its loopback addresses are not asked about.
+pub fn reset(pids: &[i32], lost: impl Fn(IpAddr) -> bool) -> usize {
+    each_of(pids, |socket| match peer(socket) {
+        Some(peer) if !peer.is_loopback() && lost(peer) => disconnect(socket).map(|()| true),
+        _ => Ok(false),
+    })
+}
+
+/// Does something to each established connection; counts where it was done.
+fn each_of(pids: &[i32], act: impl Fn(&OwnedFd) -> io::Result<bool>) -> usize {
+    let mut seen = BTreeSet::new();
+    pids.iter().map(|pid| each_of_process(*pid, &mut seen, &act).unwrap_or(0)).sum()
+}
+
+fn each_of_process(
+    pid: i32,
+    seen: &mut BTreeSet<String>,
+    act: &impl Fn(&OwnedFd) -> io::Result<bool>,
+) -> io::Result<usize> {
+    let process = pidfd_open(pid)?;
+    let mut done = 0;
+    for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
+        let target = fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
+        // Processes that were forked share sockets.
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        if target.starts_with("socket:") && seen.insert(target) && on_connection(&process, number, act).unwrap_or(false)
+        {
+            done += 1;
+        }
+    }
+    Ok(done)
+}
+
+fn on_connection(process: &OwnedFd, number: RawFd, act: &impl Fn(&OwnedFd) -> io::Result<bool>) -> io::Result<bool> {
+    let socket = pidfd_getfd(process, number)?;
+    let is_connection = option(&socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)? == libc::IPPROTO_TCP
+        && matches!(state(&socket)?, ESTABLISHED | CLOSE_WAIT);
+    if is_connection { act(&socket) } else { Ok(false) }
+}
+
+fn probe(socket: &OwnedFd) -> io::Result<bool> {
+    // Repair mode takes over this one, and leaves it off.
+    let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)?;
+    Ok(true)
+}
+
+fn peer(socket: &OwnedFd) -> Option<IpAddr> {
+    let address: SockaddrStorage = getpeername(socket.as_raw_fd()).ok()?;
+    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
+    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_canonical()))
+}
+
+/// Connecting to nothing ends a connection at once: its peer gets a reset, its program the error that one would give it.
+fn disconnect(socket: &OwnedFd) -> io::Result<()> {
+    // SAFETY: a sockaddr is a C struct of integers, for which all zeros is a value, that of AF_UNSPEC.
+    let nothing: libc::sockaddr = unsafe { mem::zeroed() };
+    let size = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the address is read, is as long as is said, and lives for the call.
+    let answer = unsafe { libc::connect(socket.as_raw_fd(), &raw const nothing, size) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn state(socket: &OwnedFd) -> io::Result<u8> {
+    // SAFETY: a tcp_info is a C struct of integers, for which all zeros is a value.
+    let mut info: libc::tcp_info = unsafe { mem::zeroed() };
+    let mut size = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes into `info`, and both live for the call.
+    let answer = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut size)
+    };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(info.tcpi_state) }
+}
+
+fn option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most one int, and both places live for the call.
+    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+}
+
+fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let size = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: the option takes one int, which is passed with its size and lives for the call.
+    let answer = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes two integers.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
+}
+
+fn pidfd_getfd(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes three integers, of which the first is an open descriptor.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
+}
+
+fn owned(answer: libc::c_long) -> io::Result<OwnedFd> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let descriptor = RawFd::try_from(answer).map_err(io::Error::other)?;
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn connections_of_another_process_are_probed_and_go_on() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        // A process of its own that has the connection as its input and output, twice the same socket.
+        let (input, output) = (OwnedFd::from(client.try_clone().unwrap()), OwnedFd::from(client));
+        let mut cat = Command::new("cat").stdin(Stdio::from(input)).stdout(Stdio::from(output)).spawn().expect("cat");
+        let pid = i32::try_from(cat.id()).unwrap();
+        server.write_all(b"before").unwrap();
+        let mut echo = [0; 6];
+        server.read_exact(&mut echo).unwrap();
+        assert_eq!(probe_peers(&[pid]), 1);
+        server.write_all(b"after!").unwrap();
+        server.read_exact(&mut echo).unwrap();
+        assert_eq!(&echo, b"after!");
+        server.shutdown(std::net::Shutdown::Write).unwrap();
+        assert!(cat.wait().unwrap().success());
+        assert_eq!(probe_peers(&[pid]), 0);
+    }
+
+    #[test]
+    fn a_lost_connection_of_another_process_ends_at_once_and_loopback_goes_on() {
+        // A peer that is not on loopback, in a namespace where its address can be given.
+        let program = "import socket, sys
+s = socket.create_server(('0.0.0.0', 0)); c = socket.create_connection(('198.18.255.1', s.getsockname()[1])); a, _ = s.accept()
+l = socket.create_connection(('127.0.0.1', s.getsockname()[1])); b, _ = s.accept()
+print('ready', flush=True)
+try: print('got', c.recv(1), flush=True)
+except ConnectionError: print('broken', flush=True)
+b.send(b'x'); print('loopback', l.recv(1), flush=True)";
+        let mut command = Command::new("unshare");
+        command.args([
+            "--net",
+            "/bin/sh",
+            "-c",
+            "ip link set lo up; ip addr add 198.18.255.1/32 dev lo; exec python3 -c \"$0\"",
+            program,
+        ]);
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("unshare runs");
+        let mut lines = io::BufRead::lines(io::BufReader::new(child.stdout.take().expect("its output")));
+        let mut line = || lines.next().expect("a line").expect("text");
+        assert_eq!(line(), "ready");
+        let pid = i32::try_from(child.id()).unwrap();
+        assert_eq!(reset(&[pid], |peer| peer == IpAddr::from([198, 18, 255, 2])), 0);
+        // Both ends are this process's: with the one that is asked about first the other has ended.
+        assert_eq!(reset(&[pid], |peer| peer == IpAddr::from([198, 18, 255, 1])), 1);
+        assert_eq!(line(), "broken");
+        assert_eq!(line(), "loopback b'x'");
+        assert!(child.wait().unwrap().success());
+    }
+}

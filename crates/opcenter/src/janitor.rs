@@ -1,0 +1,175 @@
+//! What may go of the capsule store.
+//!
+//! Of a job that lives the newest capsule stays, since it is what the job is resumed or recovered from, and whatever a move under way makes
+//! or uses. The rest goes: first OpCenter's note of it, then the capsule, so that nobody takes one that is half gone. What no note was
+//! ever made of (an agent was killed between the two) goes when it is found.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use mooring_api::watch::StoreAccess;
+use mooring_capsule::{CapsuleStore, Location, S3Options, SealKey};
+use mooring_store::{CapsuleRow, JobRow, MigrationRow, StoreError};
+use mooring_types::{CapsuleName, Clock};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::center::Center;
+
+const PERIOD: Duration = Duration::from_secs(5);
+/// How often the store itself is looked through: an object store answers page by page, and for money.
+const SWEEP: Duration = Duration::from_secs(3600);
+
+/// After how long without a sign of it a writer is taken for dead.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// Why a round was not finished; the next one goes on.
+#[derive(Debug, thiserror::Error)]
+enum Unfinished {
+    #[error("the database failed")]
+    Database(#[from] StoreError),
+    #[error("the capsule store failed")]
+    Capsules(#[from] mooring_capsule::Error),
+}
+
+/// Opens a store as agents are told of it.
+pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule::Error> {
+    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+    let options = S3Options {
+        endpoint: given(&access.endpoint),
+        region: given(&access.region),
+        access_key: given(&access.access_key),
+        secret_key: given(&access.secret_key),
+    };
+    // One that is no key opens nothing, and lists and removes all the same.
+    let seal = access.seal.parse().unwrap_or_else(|_| SealKey::random());
+    CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)
+}
+
+/// Keeps the store tidy until asked to stop.
+pub(crate) async fn run(center: Center, stop: CancellationToken) {
+    let Some(store) = center.capsules.clone() else { return };
+    let mut swept: Option<Instant> = None;
+    loop {
+        let outcome = async {
+            tidy(&center, &store).await?;
+            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
+                sweep(&center, &store).await?;
+                swept = Some(Instant::now());
+            }
+            Ok::<(), Unfinished>(())
+        };
+        let outcome = tokio::select! {
+            outcome = outcome => outcome,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = outcome {
+            tracing::warn!(error = &error as &dyn std::error::Error, "the capsule store is not tidy");
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PERIOD) => {}
+        }
+    }
+}
+
+async fn tidy(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> {
+    let mut tx = center.store.begin().await?;
+    let (capsules, jobs) = (tx.capsule_list().await?, tx.job_list_live().await?);
+    let moves = tx.migration_list_under_way().await?;
+    let unused = unused(&capsules, &jobs, &moves);
+    if unused.is_empty() {
+        return Ok(());
+    }
+    for name in &unused {
+        tx.capsule_delete(name).await?;
+    }
+    tx.commit().await?;
+    for name in &unused {
+        store.remove(name).await?;
+        tracing::info!(capsule = %name, "capsule {name} is removed: nobody needs it");
+    }
+    Ok(())
+}
+
+/// The capsules that nobody needs.
+fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> Vec<CapsuleName> {
+    let lives = |row: &CapsuleRow| jobs.iter().any(|job| job.id == row.job && !job.status.is_final());
+    let is_newest = |row: &CapsuleRow| capsules.iter().rfind(|other| other.job == row.job) == Some(row);
+    let is_in_use = |row: &CapsuleRow| moves.iter().any(|known| known.capsule.as_ref() == Some(&row.name));
+    let is_needed = |row: &CapsuleRow| is_in_use(row) || lives(row) && is_newest(row);
+    capsules.iter().filter(|row| !is_needed(row)).map(|row| row.name.clone()).collect()
+}
+
+async fn sweep(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> {
+    // What is in the store now has its note by then, or is of a move under way, or is nobody's.
+    let there = store.list().await?;
+    let mut tx = center.store.begin().await?;
+    let noted = tx.capsule_list().await?.into_iter().map(|row| row.name);
+    let under_way = tx.migration_list_under_way().await?.into_iter().filter_map(|row| row.capsule);
+    let known: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
+    // Another OpCenter's jobs may be in the same place.
+    let mut strays = Vec::new();
+    for name in there.into_iter().filter(|name| !known.contains(name)) {
+        let job = name.as_str().split('-').next().and_then(|job| job.parse().ok());
+        if let Some(job) = job
+            && tx.job_get(&job).await?.is_some()
+        {
+            strays.push(name);
+        }
+    }
+    drop(tx);
+    for name in strays {
+        store.remove(&name).await?;
+        tracing::warn!(capsule = %name, "capsule {name} is removed: no note was made of it");
+    }
+    let before = center.clock.now() - ABANDONED;
+    store.sweep(before).await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::host::Resources;
+    use mooring_types::job::{Image, JobSpec, JobStatus};
+    use mooring_types::migration::Kind;
+    use mooring_types::{Generation, JobId, Timestamp};
+
+    use super::*;
+
+    fn job(status: JobStatus) -> JobRow {
+        let spec = JobSpec {
+            name: "job".parse().expect("a name"),
+            image: Image::Directory("/".into()),
+            command: Vec::new(),
+            env: [].into(),
+            working_dir: "/".into(),
+            resources: Resources { cpu: 1, mem_gb: 1.0 },
+            publish: Vec::new(),
+            access_path: "/".into(),
+            script: None,
+            with_root: false,
+            volumes: Vec::new(),
+        };
+        JobRow { status, ..JobRow::submitted(JobId::random(&mut rand::rng()), "admin", spec, Timestamp::UNIX_EPOCH) }
+    }
+
+    fn capsule(job: &JobRow, number: u64) -> CapsuleRow {
+        CapsuleRow {
+            name: CapsuleName::of_job(&job.id, Generation(number), 1),
+            job: job.id.clone(),
+            kind: Kind::Capture,
+            create_time: Timestamp::UNIX_EPOCH,
+            bytes: 2,
+            stored_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn the_newest_capsule_of_a_job_that_lives_stays() {
+        let (alive, ended) = (job(JobStatus::Suspended), job(JobStatus::Cancelled));
+        let capsules = [capsule(&alive, 1), capsule(&ended, 1), capsule(&alive, 2)];
+        let gone = [capsules[0].name.clone(), capsules[1].name.clone()];
+        assert_eq!(unused(&capsules, &[alive, ended], &[]), gone);
+    }
+}

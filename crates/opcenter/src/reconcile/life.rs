@@ -1,0 +1,212 @@
+//! How a job starts, how its status follows what its host observes, how it ends.
+
+use mooring_api::watch::JobState;
+use mooring_store::{JobRow, MigrationRow, StoreError};
+use mooring_types::Generation;
+use mooring_types::duration::format_duration;
+use mooring_types::host::Resources;
+use mooring_types::job::JobStatus;
+use mooring_types::migration::{Kind, Outcome};
+use mooring_types::placement::{Candidate, NoHost, choose, choose_named};
+
+use super::{Round, elapsed};
+use crate::snapshot::Snapshot;
+use crate::transit::Plan;
+use crate::{moves, slices, transit};
+
+/// How often in a row a job is recovered, before it is given up.
+const RECOVERIES: usize = 3;
+
+impl Round {
+    pub(super) async fn place(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<(), StoreError> {
+        let asked = job.spec.resources;
+        let chosen = match job.host_wanted.as_str() {
+            "" => choose(candidates, asked, None),
+            name => choose_named(candidates, name, asked, None),
+        };
+        match chosen.map(|host| host.id.clone()) {
+            Ok(host) => {
+                if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
+                    candidate.used = candidate.used + asked;
+                }
+                self.tx.job_own(&job.id, &host, Generation::FIRST, self.now).await?;
+                self.status(job, JobStatus::Initializing, "").await
+            }
+            // Hosts come and go, and are waited for; what no host that is known could ever take is told at once.
+            Err(refusal) => {
+                let possible = |host: &&Candidate| job.host_wanted.is_empty() || host.name == job.host_wanted;
+                let large_enough = |host: &Candidate| host.capacity.fits(Resources { cpu: 0, mem_gb: 0.0 }, asked);
+                let waited = elapsed(job.status_time, self.now);
+                if refusal != NoHost::None && !candidates.iter().filter(possible).any(large_enough) {
+                    self.status(job, JobStatus::NoAvailableHost, &refusal.to_string()).await
+                } else if job.policy.vm_policy.gives_up(waited) {
+                    let patience = format_duration(job.policy.vm_policy.patience());
+                    self.status(job, JobStatus::NoAvailableHost, &format!("{refusal}, and was not for {patience}"))
+                        .await
+                } else {
+                    Ok(())
+                }
+            }
+        }
+    }
+
+    /// Has a job's status follow what its host observes.
+    pub(super) async fn follow(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+        let Some(host) = &job.host else { return Ok(()) };
+        let host_name = all.host_name(host);
+        if self.observed.host_is_silent(host) {
+            return match job.status {
+                JobStatus::Executing => {
+                    self.status(job, JobStatus::Unknown, &format!("host {host_name} is not heard from")).await
+                }
+                _ => Ok(()),
+            };
+        }
+        let Some(seen) = self.observed.job(host, &job.id, job.generation).cloned() else { return Ok(()) };
+        if job.image_digest.is_empty() && !seen.image_digest.is_empty() {
+            self.changed = true;
+            self.tx.job_image_digest_set(&job.id, &seen.image_digest).await?;
+        }
+        if job.status == JobStatus::Executing
+            && !matches!(seen.state, JobState::Exited { .. })
+            && job.policy.is_over_time(job.executed(self.now))
+        {
+            let limit = format_duration(job.policy.time_limit.unwrap_or_default());
+            return self.status(job, JobStatus::Timedout, &format!("it executed for its time limit of {limit}")).await;
+        }
+        match seen.state {
+            JobState::Starting if job.status == JobStatus::Initializing => {
+                self.status(job, JobStatus::Starting, "").await
+            }
+            JobState::Running | JobState::Restored { .. } | JobState::Exited { .. }
+                if job.status == JobStatus::Initializing =>
+            {
+                self.status(job, JobStatus::Starting, "").await
+            }
+            JobState::Running | JobState::Restored { .. } | JobState::Exited { .. }
+                if job.status != JobStatus::Executing =>
+            {
+                self.status(job, JobStatus::Executing, "").await
+            }
+            JobState::Exited { code } => {
+                self.tx.job_exit_code_set(&job.id, code).await?;
+                match code {
+                    0 => self.status(job, JobStatus::Completed, "").await,
+                    _ => self.status(job, JobStatus::FailToComplete, &format!("it ended with exit code {code}")).await,
+                }
+            }
+            JobState::FailedToStart { reason } | JobState::Lost { reason }
+                if job.status.may_become(JobStatus::FailToExecute) =>
+            {
+                self.status(job, JobStatus::FailToExecute, &reason).await
+            }
+            JobState::FailedToStart { reason } | JobState::Lost { reason } => {
+                self.status(job, JobStatus::FailToComplete, &reason).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Has a suspended job resume by itself when somebody wants it, where its policy says so.
+    pub(super) async fn wake(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+        let mut connections = all.connections.iter().filter(|connection| connection.job == job.id);
+        let is_called_for = connections.any(|known| self.observed.is_called_for(&known.gateway, &known.id));
+        if !(job.policy.resume_on_connect && is_called_for) {
+            return Ok(());
+        }
+        self.status(job, JobStatus::Resuming, "a client wants it").await
+    }
+
+    /// Has a job whose host is not heard from execute elsewhere, from its newest capsule; one that has none waits for its host.
+    pub(super) async fn find_again(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
+        let lost = job.host.as_ref().is_none_or(|host| self.observed.host_is_silent(host));
+        if !lost {
+            return self.follow(all, job).await;
+        }
+        if all.capsule(&job.id).is_none() {
+            return Ok(());
+        }
+        let tried = self.tx.migration_list_of_job(&job.id).await?;
+        let of_now = tried.iter().rev().take_while(|row| row.kind == Kind::Recover);
+        let failed = of_now.filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
+        if failed >= RECOVERIES {
+            let reason = format!("it could not be recovered {failed} times; the last time {}", job.status_reason);
+            return self.status(job, JobStatus::FailToComplete, &reason).await;
+        }
+        self.out_of_store(all, job, Kind::Recover, candidates).await
+    }
+
+    /// Begins to take a job out of the capsule store, onto any host that fits; until there is one it waits.
+    pub(super) async fn out_of_store(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        kind: Kind,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
+        let Some(capsule) = all.capsule(&job.id) else {
+            return self.status(job, JobStatus::FailToComplete, "it has no capsule").await;
+        };
+        let asked = job.spec.resources;
+        let Ok(chosen) = choose(candidates, asked, None).map(|host| host.id.clone()) else { return Ok(()) };
+        if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == chosen) {
+            candidate.used = candidate.used + asked;
+        }
+        let reason = match (kind, &job.host) {
+            (Kind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
+            _ => job.status_reason.clone(),
+        };
+        if kind == Kind::Recover {
+            self.tx.job_disown(&job.id, self.now).await?;
+            self.tx.job_epoch_next(&job.id).await?;
+        }
+        let plan = Plan {
+            kind,
+            from: None,
+            to: Some(chosen),
+            capsule: Some(capsule.name.clone()),
+            resources: None,
+            reason,
+            start_time: self.now,
+        };
+        self.changed = true;
+        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+    }
+
+    /// Ends a job's cancellation once every host that may hold it says that nothing is left.
+    pub(super) async fn cancel(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        moving: Option<&MigrationRow>,
+    ) -> Result<(), StoreError> {
+        let left = slices::stoppers(all, job).into_iter().any(|(host, generation)| {
+            self.observed.job(&host, &job.id, generation).is_none_or(|seen| seen.state != JobState::Gone)
+        });
+        if left {
+            return Ok(());
+        }
+        if let Some(row) = moving {
+            let phase = moves::phase_of(row.stage);
+            let outcome = Outcome::Failed { phase, reason: "the job was cancelled".into() };
+            self.end(row.clone(), outcome).await?;
+        }
+        self.status(job, JobStatus::Cancelled, "").await
+    }
+
+    /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.
+    pub(super) async fn free(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+        let may_be_held = slices::stoppers(all, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
+        let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
+        if job.address.is_some() && !may_be_held && !is_held {
+            self.changed = true;
+            self.tx.job_address_free(&job.id).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,281 @@
+//! What a job's policy has happen by itself while the job executes: a capsule, a suspend because nobody uses it, a move to another size.
+//!
+//! [`Followed`] is what is remembered from one pass to the next. All of it can be lost: for how long a job was idle is kept in the
+//! database now and then, and the rest is found out again with the next measurement.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{MutexGuard, PoisonError};
+use std::time::Duration;
+
+use mooring_api::watch::UsageSample;
+use mooring_store::{ConnectionRow, EventKind, JobRow, MigrationRow, StoreError};
+use mooring_types::gateway::Protocol;
+use mooring_types::migration::{Kind, Outcome};
+use mooring_types::placement::{Candidate, choose};
+use mooring_types::policy::IdlePolicy;
+use mooring_types::{HostId, JobId, Timestamp};
+
+use super::{Round, elapsed};
+use crate::advice::{self, Advice, advise, short};
+use crate::idle::{Idleness, Seen, Traffic};
+use crate::snapshot::Snapshot;
+use crate::transit::{self, Plan};
+
+/// How long a job stays where it is after a move has failed that its policy wanted.
+const RETRY: Duration = Duration::from_secs(60);
+/// Measurements of so much more time than a policy looks back are read: one may have come late.
+const SLACK: Duration = Duration::from_secs(60);
+/// Into how many parts an idle time is cut that are kept one by one.
+const IDLE_PARTS: u32 = 20;
+
+/// What is remembered of the jobs whose policies are followed.
+#[derive(Debug, Default)]
+pub(crate) struct Followed {
+    idle: HashMap<JobId, Kept>,
+    sizes: HashMap<JobId, Weighed>,
+}
+
+/// For how long a job was not used.
+#[derive(Debug)]
+struct Kept {
+    now: Idleness,
+    in_database: Duration,
+}
+
+/// The last measurement from which a size was derived.
+#[derive(Debug)]
+struct Weighed {
+    time: Timestamp,
+    /// Whether it was told that no host has the room.
+    told: bool,
+}
+
+impl Followed {
+    /// Forgets the jobs that are not among these.
+    pub(crate) fn keep(&mut self, jobs: &BTreeMap<JobId, JobRow>) {
+        self.idle.retain(|job, _| jobs.contains_key(job));
+        self.sizes.retain(|job, _| jobs.contains_key(job));
+    }
+}
+
+impl Round {
+    /// Begins what is due for a job that executes and is not on its way.
+    pub(super) async fn follow_policy(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
+        match job.policy.idle {
+            Some(IdlePolicy { after }) if self.config.has_store() => {
+                if self.is_idle(all, job, after).await? {
+                    self.forget_idleness(job).await?;
+                    return self.send_to_store(job, Kind::Suspend, format!("idle for {}", short(after))).await;
+                }
+            }
+            // Should it have such a policy again, its time begins anew.
+            _ => self.forget_idleness(job).await?,
+        }
+        if self.resize(job, candidates).await? {
+            return Ok(());
+        }
+        if let Some(interval) = job.policy.snapshot_interval
+            && self.capture_is_due(all, job, interval).await?
+        {
+            return self.send_to_store(job, Kind::Capture, "its snapshot interval is over".into()).await;
+        }
+        Ok(())
+    }
+
+    /// Looks whether a job is used, and tells whether it has not been for that long.
+    async fn is_idle(&mut self, all: &Snapshot, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
+        let (seen, known) = (self.seen(all, job), self.followed().idle.remove(&job.id));
+        let mut kept = match known {
+            Some(kept) => kept,
+            None => {
+                let in_database = self.tx.idleness_get(&job.id).await?;
+                Kept { now: Idleness::after(in_database, self.now), in_database }
+            }
+        };
+        kept.now.look(self.now, seen);
+        let idle = kept.now.idle();
+        if idle.abs_diff(kept.in_database) >= after / IDLE_PARTS && idle != kept.in_database {
+            kept.in_database = idle;
+            self.changed = true;
+            self.tx.idleness_set(&job.id, idle).await?;
+        }
+        self.followed().idle.insert(job.id.clone(), kept);
+        Ok(idle >= after)
+    }
+
+    async fn forget_idleness(&mut self, job: &JobRow) -> Result<(), StoreError> {
+        let known = self.followed().idle.remove(&job.id);
+        if known.is_some_and(|kept| !kept.in_database.is_zero()) {
+            self.changed = true;
+            self.tx.idleness_set(&job.id, Duration::ZERO).await?;
+        }
+        Ok(())
+    }
+
+    fn seen(&self, all: &Snapshot, job: &JobRow) -> Seen {
+        let Some(UsageSample { usage, .. }) = self.measured(job) else { return Seen::Unclear };
+        let mut traffic = Traffic::default();
+        for ConnectionRow { id, gateway, protocol, .. } in all.connections.iter().filter(|known| known.job == job.id) {
+            if !self.observed.gateway_is_reachable(gateway) {
+                return Seen::Unclear;
+            }
+            let (bytes_in, bytes_out) = self.observed.moved(gateway, id);
+            match protocol {
+                Protocol::Tcp => traffic.tcp_in += bytes_in,
+                Protocol::Auto | Protocol::Http => traffic.http_in += bytes_in,
+            }
+            traffic.out += bytes_out;
+        }
+        Seen::All { traffic, usage }
+    }
+
+    /// What a job used when its host last measured it, in its present generation.
+    fn measured(&self, job: &JobRow) -> Option<UsageSample> {
+        let host = job.host.as_ref().filter(|host| self.observed.host_is_reachable(host))?;
+        self.observed.job(host, &job.id, job.generation)?.usage
+    }
+
+    /// Begins to move a job to the size that it should have, once for each measurement at most.
+    async fn resize(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
+        let Some(back) = advice::looks_back(&job.policy) else { return Ok(false) };
+        let Some(UsageSample { time, .. }) = self.measured(job) else { return Ok(false) };
+        let told = match self.followed().sizes.get(&job.id) {
+            Some(weighed) if weighed.time == time => return Ok(false),
+            known => known.is_some_and(|weighed| weighed.told),
+        };
+        let mut history = self.tx.usage_list(&job.id, time - back - SLACK).await?;
+        history.retain(|row| row.generation == job.generation);
+        let submitted = self.tx.size_submitted_get(&job.id).await?.unwrap_or(job.spec.resources);
+        let advice = advise(&job.policy, submitted, job.spec.resources, &history);
+        let stays = match advice {
+            Some(advice) if !self.has_failed_lately(job).await? => {
+                match choose(candidates, advice.size, job.host.as_ref()).map(|host| host.id.clone()) {
+                    Ok(host) => {
+                        if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
+                            candidate.used = candidate.used + advice.size;
+                        }
+                        self.followed().sizes.remove(&job.id);
+                        self.move_to_size(job, host, advice).await?;
+                        return Ok(true);
+                    }
+                    Err(refusal) => Some((advice, refusal)),
+                }
+            }
+            // What has failed is told, and tried again later.
+            Some(_) => {
+                self.weigh(job, time, told);
+                return Ok(false);
+            }
+            None => None,
+        };
+        self.weigh(job, time, stays.is_some());
+        match stays {
+            Some((Advice { size, reason }, refusal)) if !told => {
+                let message = format!(
+                    "{reason}: {} cores and {} GB are wanted, and {refusal}; it stays where it is",
+                    size.cpu, size.mem_gb
+                );
+                tracing::warn!(job = %job.id, "job {}: {message}", job.id);
+                self.changed = true;
+                self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Remembers that nothing begins because of a measurement.
+    fn weigh(&self, job: &JobRow, time: Timestamp, told: bool) {
+        self.followed().sizes.insert(job.id.clone(), Weighed { time, told });
+    }
+
+    /// Whether a move of the job has failed so lately that it would again.
+    async fn has_failed_lately(&mut self, job: &JobRow) -> Result<bool, StoreError> {
+        let tried = self.tx.migration_list_of_job(&job.id).await?;
+        let failed = |row: &MigrationRow| row.kind == Kind::Move && matches!(row.outcome, Outcome::Failed { .. });
+        Ok(tried.last().is_some_and(|row| failed(row) && elapsed(row.stage_time, self.now) < RETRY))
+    }
+
+    async fn move_to_size(&mut self, job: &JobRow, host: HostId, advice: Advice) -> Result<(), StoreError> {
+        let plan = Plan {
+            kind: Kind::Move,
+            from: job.host.clone(),
+            to: Some(host),
+            capsule: None,
+            resources: Some(advice.size),
+            reason: advice.reason,
+            start_time: self.now,
+        };
+        self.changed = true;
+        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Followed> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn capture_is_due(&mut self, all: &Snapshot, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
+        let newest = all.capsule(&job.id).map(|capsule| capsule.create_time);
+        if !self.config.has_store() || !is_due(job.exec_time, newest, None, interval, self.now) {
+            return Ok(false);
+        }
+        // One that failed is tried again no sooner than the next would have come.
+        let tried = self.tx.migration_list_of_job(&job.id).await?;
+        let last = tried.iter().rfind(|row: &&MigrationRow| row.kind == Kind::Capture).map(|row| row.stage_time);
+        Ok(is_due(job.exec_time, newest, last, interval, self.now))
+    }
+
+    /// Begins to put a job into the capsule store.
+    pub(super) async fn send_to_store(&mut self, job: &JobRow, kind: Kind, reason: String) -> Result<(), StoreError> {
+        let plan = Plan {
+            kind,
+            from: job.host.clone(),
+            to: None,
+            capsule: None,
+            resources: None,
+            reason,
+            start_time: self.now,
+        };
+        self.changed = true;
+        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+    }
+}
+
+/// Whether a capsule is due: since it began to execute, and since the newest one and the last attempt, the interval is over.
+fn is_due(
+    began: Option<Timestamp>,
+    newest: Option<Timestamp>,
+    tried: Option<Timestamp>,
+    interval: Duration,
+    now: Timestamp,
+) -> bool {
+    let since = [began, newest, tried].into_iter().flatten().max();
+    since.is_some_and(|since| elapsed(since, now) >= interval)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_capsule_is_due_after_the_interval_from_whatever_came_last() {
+        let at = |seconds: i64| Timestamp::from_second(seconds).ok();
+        let now = at(1000).expect("a time");
+        let minute = Duration::from_secs(60);
+        for (began, newest, tried, due) in [
+            (None, None, None, false),
+            (at(900), None, None, true),
+            (at(950), None, None, false),
+            (at(100), at(950), None, false),
+            (at(100), at(900), at(960), false),
+            (at(100), at(900), at(940), true),
+        ] {
+            assert_eq!(is_due(began, newest, tried, minute, now), due, "{began:?} {newest:?} {tried:?}");
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! What everybody is told of the decisions.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mooring_api::watch::{AgentSlice, GatewaySlice};
+use mooring_types::Clock;
+use serde::Serialize;
+
+use crate::center::{Center, Published};
+use crate::observed::Observed;
+use crate::slices;
+use crate::snapshot::Snapshot;
+
+/// Sends every host and gateway the slice that follows, where it differs from the one it has.
+pub(super) fn publish(center: &Center, all: &Snapshot, observed: &Observed) {
+    let previous = center.published.borrow().clone();
+    let mut next = Published { sequence: previous.sequence, ..Published::default() };
+    // Sequences grow over restarts as well: they start from the clock.
+    let sequence = u64::try_from(center.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
+    for host in &all.hosts {
+        let slice = slices::for_host(&center.config, &center.vault, all, observed, host);
+        let line = line(previous.hosts.get(&host.id), slice, sequence, |slice: &mut AgentSlice, sequence| {
+            slice.sequence = sequence;
+        });
+        next.hosts.insert(host.id.clone(), line);
+    }
+    for gateway in &all.gateways {
+        let Some(slice) = slices::for_gateway(all, gateway) else { continue };
+        let line = line(previous.gateways.get(&gateway.id), slice, sequence, |slice: &mut GatewaySlice, sequence| {
+            slice.sequence = sequence;
+        });
+        next.gateways.insert(gateway.id.clone(), line);
+    }
+    if next.hosts != previous.hosts || next.gateways != previous.gateways {
+        next.sequence = sequence;
+        center.published.send_replace(Arc::new(next));
+    }
+}
+
+/// The line of a slice: the previous one where nothing but the sequence differs.
+fn line<T: Serialize>(
+    previous: Option<&(Bytes, Bytes)>,
+    mut slice: T,
+    sequence: u64,
+    number: fn(&mut T, u64),
+) -> (Bytes, Bytes) {
+    let bare = to_line(&slice);
+    match previous {
+        Some((known, line)) if *known == bare => (bare, line.clone()),
+        _ => {
+            number(&mut slice, sequence);
+            let line = to_line(&slice);
+            (bare, line)
+        }
+    }
+}
+
+fn to_line(slice: &impl Serialize) -> Bytes {
+    let mut line = serde_json::to_vec(slice).unwrap_or_else(|error| {
+        tracing::error!(%error, "a slice can't be written as JSON");
+        Vec::new()
+    });
+    line.push(b'\n');
+    line.into()
+}

@@ -1,0 +1,264 @@
+//! Jobs on their way: to another host, into the capsule store, out of it.
+
+use std::time::Duration;
+
+use mooring_api::watch::{JobObservation, JobState};
+use mooring_ops::failpoint;
+use mooring_store::{CapsuleRow, EventKind, JobRow, MigrationRow, Stage, StoreError};
+use mooring_types::job::JobStatus;
+use mooring_types::migration::{Kind, Outcome, Phase, PhaseTime};
+
+use super::{Round, elapsed};
+use crate::moves::{self, Step};
+use crate::snapshot::Snapshot;
+
+impl Round {
+    pub(super) async fn advance(&mut self, all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Result<(), StoreError> {
+        let mut row = row.clone();
+        self.merge_phases(&mut row).await?;
+        self.learn_cause(&mut row).await?;
+        let step = moves::next(&moves::View {
+            row: &row,
+            source: self.source(&row),
+            source_is_silent: row.from.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
+            destination: self.destination(&row),
+            destination_is_silent: row.to.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
+            quiet: self.is_quiet(all, &row),
+            in_stage: elapsed(row.stage_time, self.now),
+        });
+        match step {
+            Step::Stay => Ok(()),
+            Step::Go(Stage::Ended) => {
+                let took = elapsed(row.stage_time, self.now);
+                self.phase(&mut row, Phase::Retire, took).await?;
+                let outcome = row.outcome.clone();
+                self.end(row, outcome).await
+            }
+            Step::Go(stage) => {
+                self.finish_own_phase(all, &mut row).await?;
+                self.enter(row, stage).await
+            }
+            Step::Commit => self.commit(all, job, row).await,
+            Step::Undo { phase, reason } => self.undo(job, row, phase, reason).await,
+            Step::GiveUp => self.give_up(all, job, row).await,
+            Step::Restored => self.undone(job, row).await,
+            Step::SourceLost => {
+                let outcome = moves::failed(&row.outcome);
+                let host = all.end_name(row.from.as_ref());
+                self.end(row, outcome).await?;
+                self.status(job, JobStatus::Unknown, &format!("host {host} is not heard from")).await
+            }
+            Step::Lost { reason } => {
+                let outcome = moves::failed(&row.outcome);
+                self.end(row, outcome).await?;
+                self.status(job, JobStatus::FailToComplete, &reason).await
+            }
+        }
+    }
+
+    async fn commit(&mut self, all: &Snapshot, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+        if let Err(error) = failpoint::check(&Phase::Commit.failpoint()).await {
+            // The destination has decided; what fails here is only that OpCenter takes note of it, which it does at the next pass.
+            tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
+            return Ok(());
+        }
+        if row.kind != Kind::Capture {
+            self.stood_still(&mut row);
+        }
+        row.outcome = Outcome::Succeeded;
+        self.phase(&mut row, Phase::Commit, Duration::ZERO).await?;
+        let stood = format!("it stood still for {:.3} s", row.pause_seconds);
+        let (from, to) = (all.end_name(row.from.as_ref()), all.end_name(row.to.as_ref()));
+        let message = match row.kind {
+            Kind::Move => format!("moved from {from} to {to}; {stood}"),
+            Kind::Suspend => {
+                format!("suspended: it left {from}, and is in the capsule store ({})", self.keep(&row).await?)
+            }
+            Kind::Capture => format!("a capsule was taken ({}); {stood}", self.keep(&row).await?),
+            Kind::Resume => format!("resumed on {to}"),
+            Kind::Recover => format!("recovered on {to}"),
+        };
+        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+        if let Some(resources) = row.resources {
+            self.tx.job_resources_set(&job.id, resources, self.now).await?;
+        }
+        match (&row.to, row.kind) {
+            (Some(to), _) => {
+                self.tx.job_own(&job.id, to, row.generation, self.now).await?;
+                self.status(job, JobStatus::Executing, "").await?;
+            }
+            (None, Kind::Suspend) => {
+                self.tx.job_disown(&job.id, self.now).await?;
+                self.status(job, JobStatus::Suspended, &row.reason).await?;
+            }
+            (None, _) => self.status(job, JobStatus::Executing, "").await?,
+        }
+        let source_lets_go = matches!(row.kind, Kind::Move | Kind::Suspend);
+        self.enter(row, if source_lets_go { Stage::Retiring } else { Stage::Ended }).await
+    }
+
+    /// Notes that a capsule is in the store, and tells its size.
+    async fn keep(&mut self, row: &MigrationRow) -> Result<String, StoreError> {
+        let stored_bytes = match self.source(row).map(|seen| &seen.state) {
+            Some(JobState::Stored { stored_bytes, .. }) => *stored_bytes,
+            _ => 0,
+        };
+        if let Some(name) = row.capsule.clone() {
+            let (job, kind, bytes) = (row.job.clone(), row.kind, row.bytes_moved);
+            let capsule = CapsuleRow { name, job, kind, create_time: self.now, bytes, stored_bytes };
+            self.tx.capsule_insert(&capsule).await?;
+        }
+        let mb = |bytes: u64| bytes as f64 / 1e6;
+        Ok(format!("{:.1} MB, stored as {:.1} MB", mb(row.bytes_moved), mb(stored_bytes)))
+    }
+
+    /// A destination that is lost: what it has of the job ends when it comes back, and nobody may take it for the job meanwhile.
+    async fn give_up(&mut self, all: &Snapshot, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+        let to = all.end_name(row.to.as_ref());
+        let message = format!("host {to} is not heard from and is given up; connections of the job are ended");
+        tracing::warn!(job = %job.id, migration = %row.id, "job {}: {message}", job.id);
+        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+        self.tx.job_epoch_next(&job.id).await?;
+        row.destination_lost = true;
+        self.enter(row, Stage::RollingBack).await
+    }
+
+    /// The job is where it was before.
+    async fn undone(&mut self, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+        let outcome = moves::failed(&row.outcome);
+        let reason = match &outcome {
+            Outcome::Failed { phase, reason } => format!("the {} failed in {phase}: {reason}", row.kind),
+            _ => String::new(),
+        };
+        self.stood_still(&mut row);
+        let status = match row.kind {
+            Kind::Move | Kind::Suspend | Kind::Capture => JobStatus::Executing,
+            Kind::Resume => JobStatus::Suspended,
+            Kind::Recover => JobStatus::Unknown,
+        };
+        self.end(row, outcome).await?;
+        self.status(job, status, &reason).await
+    }
+
+    fn stood_still(&self, row: &mut MigrationRow) {
+        row.pause_seconds = row.freeze_time.map_or(0.0, |time| elapsed(time, self.now).as_secs_f64());
+    }
+
+    /// What the source says of its generation.
+    fn source(&self, row: &MigrationRow) -> Option<&JobObservation> {
+        self.observed.job(row.from.as_ref()?, &row.job, row.from_generation)
+    }
+
+    /// What the destination says of its generation.
+    fn destination(&self, row: &MigrationRow) -> Option<&JobObservation> {
+        self.observed.job(row.to.as_ref()?, &row.job, row.generation)
+    }
+
+    async fn undo(
+        &mut self,
+        job: &JobRow,
+        mut row: MigrationRow,
+        phase: Phase,
+        reason: String,
+    ) -> Result<(), StoreError> {
+        let kind = row.kind;
+        tracing::warn!(job = %job.id, migration = %row.id, %phase, "the {kind} of job {} failed in {phase}: {reason}", job.id);
+        let message = format!("the {kind} {} failed in {phase}: {reason}; undoing it", row.id);
+        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+        row.outcome = Outcome::Undoing { phase, reason };
+        self.enter(row, Stage::Aborting).await
+    }
+
+    async fn enter(&mut self, mut row: MigrationRow, stage: Stage) -> Result<(), StoreError> {
+        tracing::info!(job = %row.job, migration = %row.id, %stage, "the {} of job {} is {stage}", row.kind, row.job);
+        self.changed = true;
+        (row.stage, row.stage_time) = (stage, self.now);
+        match stage {
+            Stage::Freezing => row.freeze_time = Some(self.now),
+            // It goes on already; what is left is to store what was taken.
+            Stage::Restoring if row.kind == Kind::Capture => self.stood_still(&mut row),
+            _ => {}
+        }
+        self.tx.migration_update(&row).await
+    }
+
+    pub(super) async fn end(&mut self, mut row: MigrationRow, outcome: Outcome) -> Result<(), StoreError> {
+        row.outcome = outcome;
+        self.enter(row, Stage::Ended).await
+    }
+
+    /// The phases that nobody but OpCenter can measure.
+    async fn finish_own_phase(&mut self, all: &Snapshot, row: &mut MigrationRow) -> Result<(), StoreError> {
+        match row.stage {
+            Stage::Preparing => {
+                let planned = elapsed(row.start_time, row.stage_time);
+                self.phase(row, Phase::Plan, planned).await
+            }
+            Stage::Quiescing => {
+                let took = elapsed(row.stage_time, self.now);
+                if !self.is_quiet(all, row) {
+                    tracing::warn!(job = %row.job, "gateways did not go quiet for job {} in time", row.job);
+                }
+                self.phase(row, Phase::Quiesce, took).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A destination whose source failed sees no more than that it went away, and may say so first.
+    async fn learn_cause(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
+        let Outcome::Undoing { phase, reason } = &row.outcome else { return Ok(()) };
+        let source = self.source(row).map(|seen| &seen.state);
+        match source {
+            Some(JobState::MoveOutFailed { migration, phase: cause, reason: why })
+                if *migration == row.id && (phase, reason) != (cause, why) =>
+            {
+                row.outcome = Outcome::Undoing { phase: *cause, reason: why.clone() };
+                self.changed = true;
+                self.tx.migration_update(row).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes in what the two hosts measured.
+    async fn merge_phases(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
+        const OF_SOURCE: [Phase; 3] = [Phase::PreCopy, Phase::Freeze, Phase::Transfer];
+        let ends = [(self.source(row).cloned(), true), (self.destination(row).cloned(), false)];
+        for (seen, is_source) in ends {
+            let Some(seen) = seen else { continue };
+            for PhaseTime { name, seconds } in seen.phases {
+                // What comes out of the store is transferred by the destination.
+                let of_source = OF_SOURCE.contains(&name) && row.from.is_some();
+                if of_source != is_source {
+                    continue;
+                }
+                self.phase(row, name, Duration::from_secs_f64(seconds.max(0.0))).await?;
+            }
+            row.bytes_moved = row.bytes_moved.max(seen.bytes_moved);
+        }
+        Ok(())
+    }
+
+    /// Records a phase's duration, once.
+    async fn phase(&mut self, row: &mut MigrationRow, phase: Phase, took: Duration) -> Result<(), StoreError> {
+        if row.phases.iter().any(|known| known.name == phase) {
+            return Ok(());
+        }
+        row.phases.push(PhaseTime { name: phase, seconds: took.as_secs_f64() });
+        row.phases.sort_by_key(|known| known.name);
+        self.changed = true;
+        self.tx.migration_update(row).await?;
+        let message = format!("{phase} took {:.3} s ({})", took.as_secs_f64(), row.id);
+        self.tx.event_append(&row.job, EventKind::Phase, &message, self.now).await
+    }
+
+    /// Whether every gateway that serves the job and can answer has gone quiet.
+    fn is_quiet(&self, all: &Snapshot, row: &MigrationRow) -> bool {
+        let mut serving = all.connections.iter().filter(|connection| connection.job == row.job);
+        serving.all(|connection| {
+            let gateway = &connection.gateway;
+            !self.observed.gateway_is_reachable(gateway) || self.observed.gateway_is_quiet(gateway, &row.id)
+        })
+    }
+}

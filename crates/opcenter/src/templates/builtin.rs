@@ -1,0 +1,332 @@
+//! The templates that are built in.
+//!
+//! | template | port | what it needs |
+//! |---|---|---|
+//! | `jupyter` | 8888 | a virtual environment of the hosts, or an image with JupyterLab (`-i`, or OpCenter's `--jupyter-image`) |
+//! | `rstudio` | 8787 | its image; `-e PASSWORD=…` or `-e DISABLE_AUTH=true` |
+//! | `shiny` | 3838 | R with the package shiny on the hosts; `-e SHINY_APP=<directory>` for an app of one's own |
+//! | `code-server` | 8989 | code-server in [`PREFIX`]; `-e PASSWORD=…` |
+//! | `ssh` | 22 | sshd on the hosts; `-e AUTHORIZED_KEY=<public key>` |
+//!
+//! All but `rstudio` run on the host's own files, with what they write in a layer of the job's own.
+
+use std::path::{Path, PathBuf};
+
+use mooring_api::ErrorCode;
+use mooring_api::view::SubmitRequest;
+
+use super::Pattern;
+use crate::Config;
+use crate::error::{ApiError, ApiResult};
+
+/// Where `scripts/setup` puts what is installed for templates.
+const PREFIX: &str = "/opt/mooring";
+/// Where the program may be below its directory, by the way in which it was installed.
+const CODE_SERVER: [&str; 2] = ["code-server/bin/code-server", "code-server/node_modules/.bin/code-server"];
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A template that is built in.
+#[derive(Debug, Clone)]
+pub(crate) struct BuiltIn {
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) pattern: Pattern,
+    /// A variable that a submission has to give, with what it holds.
+    needs: Option<(&'static str, &'static str)>,
+    /// What has to be in this place, with how it gets there.
+    lacks: Option<(PathBuf, &'static str)>,
+}
+
+/// All of them.
+pub(crate) fn all(config: &Config) -> ApiResult<Vec<BuiltIn>> {
+    Ok(vec![code_server(Path::new(PREFIX))?, jupyter(config)?, rstudio()?, shiny()?, ssh()?])
+}
+
+impl BuiltIn {
+    /// The request that a submission stands for, if all that it needs is there.
+    pub(crate) fn complete(self, given: &SubmitRequest, token: &str) -> ApiResult<(SubmitRequest, String)> {
+        if let (Some((path, hint)), true) = (&self.lacks, given.command.is_empty()) {
+            let message = format!("template `{}` needs {}, which is not there", self.name, path.display());
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint(*hint));
+        }
+        let pattern = self.in_image(given).pattern.with_token(token);
+        let access_path = pattern.access_path.clone();
+        let job = pattern.complete(given)?;
+        if let Some((key, what)) = self.needs {
+            let given =
+                |entry: &String| entry.split_once('=').is_some_and(|(name, value)| name == key && !value.is_empty());
+            if !job.env.iter().any(given) {
+                return Err(ApiError::invalid(format!("template `{}` needs the variable {key}", self.name))
+                    .hint(format!("give `-e {key}=…` with {what}")));
+            }
+        }
+        Ok((job, access_path))
+    }
+
+    /// In an image, JupyterLab is the image's own.
+    fn in_image(&self, given: &SubmitRequest) -> Self {
+        let mut own = self.clone();
+        if own.name == JUPYTER_NAME && !given.image.is_empty() && !given.image.starts_with("dir:") {
+            own.pattern = in_image_of(&given.image).unwrap_or(own.pattern);
+        }
+        own
+    }
+}
+
+fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
+    texts.map(str::to_owned).into()
+}
+
+// jupyter
+
+const JUPYTER_NAME: &str = "jupyter";
+
+/// `$0` is the directory of the virtual environment, `$1` the token. Its files are in the job's own layer.
+const JUPYTER: &str = "mkdir -p /root/work && cd /root/work && exec \"$0/bin/python\" -m jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
+--IdentityProvider.token=\"$1\" --ServerApp.root_dir=/root/work --ServerApp.allow_remote_access=True \
+--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 --ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 \
+--LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate";
+
+/// `$0` is the token. Where it works is where its image's user is at home.
+const JUPYTER_IN_IMAGE: &str = "cd \"${HOME:-/}\" && exec jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
+--IdentityProvider.token=\"$0\" --ServerApp.allow_remote_access=True \
+--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 --ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 \
+--LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate";
+
+const JUPYTER_PATH: &str = "/lab?token={token}";
+
+fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
+    let environment = config.jupyter.display();
+    let on_host = SubmitRequest {
+        image: "dir:/".into(),
+        command: texts(["/bin/sh", "-c", JUPYTER, &environment.to_string(), "{token}"]),
+        env: vec![format!("PATH={environment}/bin:{PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
+        publish: vec!["8888".into()],
+        mem_gb: Some(2.0),
+        ..SubmitRequest::default()
+    };
+    let pattern = match &config.jupyter_image {
+        Some(image) => in_image_of(image)?,
+        None => Pattern::new(&on_host, JUPYTER_PATH)?,
+    };
+    Ok(BuiltIn {
+        name: JUPYTER_NAME,
+        description: "JupyterLab; its URL has its token",
+        pattern,
+        needs: None,
+        lacks: None,
+    })
+}
+
+fn in_image_of(image: &str) -> ApiResult<Pattern> {
+    let job = SubmitRequest {
+        image: image.to_owned(),
+        command: texts(["/bin/sh", "-c", JUPYTER_IN_IMAGE, "{token}"]),
+        publish: vec!["8888".into()],
+        mem_gb: Some(2.0),
+        ..SubmitRequest::default()
+    };
+    Pattern::new(&job, JUPYTER_PATH)
+}
+
+// rstudio
+
+fn rstudio() -> ApiResult<BuiltIn> {
+    let job = SubmitRequest {
+        image: "docker.io/rocker/rstudio:latest".into(),
+        publish: vec!["8787".into()],
+        mem_gb: Some(4.0),
+        ..SubmitRequest::default()
+    };
+    Ok(BuiltIn {
+        name: "rstudio",
+        description: "RStudio Server from its image, user `rstudio`; give `-e PASSWORD=...` or `-e DISABLE_AUTH=true`, without \
+            either the job's output has a password. Not verified: its software was not at hand",
+        pattern: Pattern::new(&job, "/")?,
+        needs: None,
+        lacks: None,
+    })
+}
+
+// shiny
+
+/// The app is in `$SHINY_APP`; without one it is a small one that counts in the session, which a move must not notice.
+const SHINY: &str = r#"command -v R >/dev/null || { echo 'shiny: R is not installed: install the packages r-base-core and r-cran-shiny on the hosts' >&2; exit 127; }
+if [ -z "$SHINY_APP" ]; then
+  SHINY_APP=/root/shiny-demo; export SHINY_APP
+  mkdir -p "$SHINY_APP" && cat >"$SHINY_APP/app.R" <<'APP' || exit 1
+library(shiny)
+ui <- fluidPage(
+  titlePanel("Shiny"),
+  p("Set SHINY_APP to the directory of an app of your own."),
+  actionButton("more", "More"),
+  textOutput("count"),
+  sliderInput("points", "Points", min = 10, max = 500, value = 100),
+  plotOutput("plot")
+)
+server <- function(input, output, session) {
+  count <- reactiveVal(0)
+  observeEvent(input$more, count(count() + 1))
+  output$count <- renderText(paste("count:", count()))
+  output$plot <- renderPlot(plot(cumsum(rnorm(input$points)), type = "l", xlab = "", ylab = ""))
+}
+shinyApp(ui, server)
+APP
+fi
+exec R --no-echo --no-restore --no-save -e 'shiny::runApp(Sys.getenv("SHINY_APP"), host = "0.0.0.0", port = 3838, launch.browser = FALSE)'"#;
+
+fn shiny() -> ApiResult<BuiltIn> {
+    let job = SubmitRequest {
+        image: "dir:/".into(),
+        command: texts(["/bin/sh", "-c", SHINY]),
+        env: vec![format!("PATH={PATH}"), "HOME=/root".into(), "LANG=C.UTF-8".into()],
+        publish: vec!["3838".into()],
+        mem_gb: Some(1.0),
+        ..SubmitRequest::default()
+    };
+    Ok(BuiltIn {
+        name: "shiny",
+        description: "a Shiny app: the directory that `-e SHINY_APP=...` names on the hosts, else a small demo",
+        pattern: Pattern::new(&job, "/")?,
+        needs: None,
+        lacks: None,
+    })
+}
+
+// code-server
+
+/// `$0` is the program, `$1` the password that was drawn. One that was given is not told.
+const CODE_SERVER_RUN: &str = r#"mkdir -p /root/work && cd /root/work || exit 1
+[ "$PASSWORD" != "$1" ] || echo "code-server: the password is $PASSWORD"
+exec "$0" --bind-addr 0.0.0.0:8989 --auth password --disable-telemetry --disable-update-check --disable-getting-started-override /root/work"#;
+
+fn code_server(prefix: &Path) -> ApiResult<BuiltIn> {
+    let places = CODE_SERVER.map(|place| prefix.join(place));
+    let found = places.iter().find(|place| place.exists());
+    let hint =
+        "`scripts/setup test` installs it there, as `npm install --prefix /opt/mooring/code-server code-server` does";
+    let lacks = found.is_none().then(|| (prefix.join("code-server"), hint));
+    let program = found.unwrap_or(&places[0]);
+    // The Node that it wants may be beside it.
+    let beside = program.parent().unwrap_or(prefix).display();
+    let job = SubmitRequest {
+        image: "dir:/".into(),
+        command: texts(["/bin/sh", "-c", CODE_SERVER_RUN, &program.display().to_string(), "{token}"]),
+        env: vec![
+            format!("PATH={beside}:{PATH}"),
+            "HOME=/root".into(),
+            "SHELL=/bin/bash".into(),
+            "PASSWORD={token}".into(),
+        ],
+        publish: vec!["8989".into()],
+        mem_gb: Some(3.0),
+        ..SubmitRequest::default()
+    };
+    Ok(BuiltIn {
+        name: "code-server",
+        description: "VS Code in the browser; give `-e PASSWORD=...`, without it the job's output has a password",
+        pattern: Pattern::new(&job, "/?folder=/root/work")?,
+        needs: None,
+        lacks,
+    })
+}
+
+// ssh
+
+/// The host key is drawn in the job's own layer, and moves with it.
+const SSH: &str = r#"umask 077
+at=/root/.mooring-ssh
+mkdir -p "$at" /run/sshd || exit 1
+[ -f "$at/host_key" ] || ssh-keygen -q -t ed25519 -N '' -C '' -f "$at/host_key" || exit 1
+printf '%s\n' "$AUTHORIZED_KEY" >"$at/authorized_keys"
+cat >"$at/sshd_config" <<CONFIG
+HostKey $at/host_key
+AuthorizedKeysFile $at/authorized_keys
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+Subsystem sftp internal-sftp
+CONFIG
+echo "ssh: the host key is $(cat "$at/host_key.pub")"
+exec /usr/sbin/sshd -D -e -p 22 -f "$at/sshd_config""#;
+
+fn ssh() -> ApiResult<BuiltIn> {
+    let job = SubmitRequest {
+        image: "dir:/".into(),
+        command: texts(["/bin/sh", "-c", SSH]),
+        env: vec![format!("PATH={PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
+        publish: vec!["22".into()],
+        mem_gb: Some(1.0),
+        ..SubmitRequest::default()
+    };
+    Ok(BuiltIn {
+        name: "ssh",
+        description: "an SSH server for `root`; give the public key that may log in as `-e AUTHORIZED_KEY=...`. Its host key is in the \
+            job's output",
+        pattern: Pattern::new(&job, "/")?,
+        needs: Some(("AUTHORIZED_KEY", "your public key, like the line in ~/.ssh/id_ed25519.pub")),
+        lacks: None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn given(env: &[&str]) -> SubmitRequest {
+        SubmitRequest { env: env.iter().map(ToString::to_string).collect(), ..SubmitRequest::default() }
+    }
+
+    #[test]
+    fn code_server_is_looked_for_where_it_may_be() {
+        let prefix = tempfile::tempdir().unwrap();
+        let refused = code_server(prefix.path()).unwrap().complete(&given(&[]), "t").unwrap_err();
+        assert_eq!(refused.0.error_code(), ErrorCode::NotFound);
+        assert!(refused.0.hint.unwrap().contains("npm install"));
+        let program = prefix.path().join("code-server/node_modules/.bin/code-server");
+        fs::create_dir_all(program.parent().unwrap()).unwrap();
+        fs::write(&program, "").unwrap();
+        let (job, path) = code_server(prefix.path()).unwrap().complete(&given(&[]), "t0").unwrap();
+        assert_eq!(job.command[3..], [program.display().to_string(), "t0".into()]);
+        assert!(job.env.contains(&"PASSWORD=t0".to_owned()));
+        assert_eq!(path, "/?folder=/root/work");
+        let (job, _) = code_server(prefix.path()).unwrap().complete(&given(&["PASSWORD={secret:p}"]), "t0").unwrap();
+        assert!(job.env.contains(&"PASSWORD={secret:p}".to_owned()));
+    }
+
+    #[test]
+    fn ssh_needs_a_key() {
+        for env in [&[][..], &["AUTHORIZED_KEY="], &["AUTHORIZED_KEYS=ssh-ed25519 x"]] {
+            let refused = ssh().unwrap().complete(&given(env), "t").unwrap_err();
+            assert_eq!(refused.0.message, "template `ssh` needs the variable AUTHORIZED_KEY");
+        }
+        assert!(ssh().unwrap().complete(&given(&["AUTHORIZED_KEY=ssh-ed25519 x"]), "t").is_ok());
+    }
+
+    #[test]
+    fn jupyter_in_an_image_is_the_image_s_own() {
+        let config = Config {
+            store: None,
+            state_dir: "/nowhere".into(),
+            listen: Vec::new(),
+            overlay: mooring_types::address::Overlay::new("100.64.0.0/10".parse().unwrap()).unwrap(),
+            backend: Default::default(),
+            jupyter: "/venv".into(),
+            jupyter_image: None,
+            volume_paths: Vec::new(),
+        };
+        let (job, path) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
+        assert_eq!((job.image.as_str(), job.command[3].as_str(), path.as_str()), ("dir:/", "/venv", "/lab?token=t0"));
+        let in_image = SubmitRequest { image: "jupyter/base-notebook".into(), ..SubmitRequest::default() };
+        let (job, _) = jupyter(&config).unwrap().complete(&in_image, "t0").unwrap();
+        assert_eq!((job.image.as_str(), job.command[3].as_str()), ("jupyter/base-notebook", "t0"));
+        assert!(job.env.is_empty(), "{job:?}");
+        let config = Config { jupyter_image: Some("r.example/lab:1".into()), ..config };
+        let (job, _) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
+        assert_eq!(job.image, "r.example/lab:1");
+    }
+}

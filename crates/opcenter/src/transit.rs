@@ -1,0 +1,96 @@
+//! The beginning of a job's way: to another host, into the capsule store, out of it.
+//!
+//! Whoever decides that a job goes somewhere (a user, a policy, the reconciler) says so with a [`Plan`]; from [`begin`] on the row that
+//! it makes is the reconciler's.
+
+use mooring_store::{EventKind, JobRow, MigrationRow, StoreError, Tx};
+use mooring_types::capsule::CapsuleName;
+use mooring_types::host::Resources;
+use mooring_types::job::JobStatus;
+use mooring_types::migration::{Kind, Outcome};
+use mooring_types::{Generation, HostId, MigrationId, Timestamp};
+
+use crate::auth::new_token;
+use crate::moves;
+
+/// Where a job goes, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    pub(crate) kind: Kind,
+    pub(crate) from: Option<HostId>,
+    pub(crate) to: Option<HostId>,
+    /// The capsule that it comes out of; one that is to be made gets its name in [`begin`].
+    pub(crate) capsule: Option<CapsuleName>,
+    /// The size that it has afterwards, where it is another one.
+    pub(crate) resources: Option<Resources>,
+    /// Why, like `requested by admin`.
+    pub(crate) reason: String,
+    /// When it was asked for.
+    pub(crate) start_time: Timestamp,
+}
+
+/// Puts a plan on record, with the status and the event that follow from it.
+///
+/// # Errors
+/// The job's status does not allow it, it is on its way already, or the database fails.
+pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp) -> Result<MigrationRow, StoreError> {
+    let generation = next_generation(tx, job).await?;
+    let made = plan.kind.is_into_store().then(|| CapsuleName::of_job(&job.id, generation, 1));
+    let row = MigrationRow {
+        id: MigrationId::random(&mut rand::rng()),
+        job: job.id.clone(),
+        kind: plan.kind,
+        generation,
+        from_generation: job.generation,
+        from: plan.from,
+        to: plan.to,
+        capsule: plan.capsule.or(made),
+        destination_lost: false,
+        resources: plan.resources,
+        token: new_token(),
+        reason: plan.reason,
+        start_time: plan.start_time,
+        stage: moves::first_stage(plan.kind),
+        stage_time: now,
+        freeze_time: None,
+        outcome: Outcome::Running,
+        phases: Vec::new(),
+        pause_seconds: 0.0,
+        bytes_moved: 0,
+    };
+    tx.migration_insert(&row).await?;
+    let status = status_under_way(row.kind);
+    if job.status != status {
+        tx.job_status_set(job, status, &row.reason, now).await?;
+    }
+    let message = format!("to {}: {} ({})", intent(row.kind), row.reason, row.id);
+    tx.event_append(&job.id, EventKind::Note, &message, now).await?;
+    tracing::info!(job = %job.id, migration = %row.id, kind = %row.kind, "job {} is {message}", job.id);
+    Ok(row)
+}
+
+/// The status of a job on its way.
+pub(crate) fn status_under_way(kind: Kind) -> JobStatus {
+    match kind {
+        Kind::Move => JobStatus::Floating,
+        Kind::Suspend => JobStatus::Suspending,
+        Kind::Capture => JobStatus::Capturing,
+        Kind::Resume | Kind::Recover => JobStatus::Resuming,
+    }
+}
+
+fn intent(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Move => "be moved",
+        Kind::Suspend => "be suspended",
+        Kind::Capture => "have a capsule taken",
+        Kind::Resume => "be resumed",
+        Kind::Recover => "be recovered from its newest capsule",
+    }
+}
+
+/// A generation that no attempt of the job ever had: what an old one left behind can't be taken for the new one.
+async fn next_generation(tx: &mut Tx, job: &JobRow) -> Result<Generation, StoreError> {
+    let tried = tx.migration_list_of_job(&job.id).await?.into_iter().map(|row| row.generation);
+    Ok(tried.chain([job.generation]).max().unwrap_or(job.generation).next())
+}

@@ -1,0 +1,229 @@
+//! Templates: create, list, show, delete; and the request that a submission with a template stands for.
+//!
+//! A public template is made and deleted by admins and used by everybody; a private one is its user's alone. Of one name there may be
+//! many tags, and no tag or `latest` means the newest. One that an admin made comes before the one of its name that is built in; what is
+//! built in has no tags.
+
+use std::collections::BTreeMap;
+
+use mooring_api::ErrorCode;
+use mooring_api::view::{SubmitRequest, TemplateCreateRequest, TemplateView};
+use mooring_store::{TemplateRow, Tx};
+use mooring_types::template::Scope;
+use mooring_types::{Clock, Name, TemplateName};
+use serde_json::Value;
+
+use super::{find_job, parse, taken};
+use crate::auth::{User, new_token};
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+use crate::request;
+use crate::templates::Pattern;
+use crate::templates::builtin::{self, BuiltIn};
+use crate::views::masked;
+
+const LIST: &str = "`float template list` shows the templates";
+/// The length of a job's token, in hexadecimal digits.
+const TOKEN_LENGTH: usize = 32;
+/// The longest description, in characters.
+const DESCRIPTION_MAX: usize = 256;
+
+/// Creates a template.
+pub(crate) async fn create(center: &Center, user: &User, request: &TemplateCreateRequest) -> ApiResult<TemplateView> {
+    let name: TemplateName = parse(&request.name)?;
+    if name.scope == Scope::Public && !user.is_admin() {
+        return Err(ApiError::new(ErrorCode::PermissionDenied, "a public template takes the role `admin`")
+            .hint(format!("create `private::{name}` for yourself, or ask an admin")));
+    }
+    if request.description.chars().count() > DESCRIPTION_MAX || request.description.contains(char::is_control) {
+        return Err(ApiError::invalid(format!("a description is one line of at most {DESCRIPTION_MAX} characters")));
+    }
+    let mut tx = center.store.begin().await?;
+    let mut pattern = match (request.from_job.as_str(), &request.job) {
+        ("", Some(job)) => Pattern::new(&checked(job)?, "/")?,
+        ("", None) => return Err(ApiError::invalid("nothing to make a template from").hint("name a job or a job file")),
+        (job, None) => {
+            let job = find_job(&mut tx, user, job).await?;
+            let groups =
+                tx.security_group_list().await?.into_iter().filter(|group| job.security_groups.contains(&group.id));
+            let groups: Vec<String> = groups.map(|group| group.spec.name.to_string()).collect();
+            Pattern::of_job(request::of_job(&job, &groups), &job.spec.access_path)?
+        }
+        (_, Some(_)) => {
+            return Err(ApiError::invalid("a template is made from a job or from a job file, not from both"));
+        }
+    };
+    match request.access_path.as_str() {
+        "" => {}
+        path if path.starts_with('/') && !path.contains(char::is_control) => path.clone_into(&mut pattern.access_path),
+        other => {
+            return Err(ApiError::invalid(format!("`{other}` is no path")).hint("an access path starts with `/`"));
+        }
+    }
+    let known = tx.template_list(&user.id).await?;
+    let tag = match name.tag.clone() {
+        Some(tag) => tag,
+        None => next_tag(&known, &name)?,
+    };
+    let row = TemplateRow {
+        owner: (name.scope == Scope::Private).then(|| user.id.clone()),
+        name: name.name.clone(),
+        tag,
+        description: request.description.clone(),
+        job: Value::Object(pattern.job),
+        access_path: pattern.access_path,
+        user_name: user.name.clone(),
+        create_time: center.clock.now(),
+    };
+    let full = full_name(&row);
+    tx.template_insert(&row).await.map_err(|error| {
+        taken(error, || format!("there is a template `{full}` already")).hint("choose another tag, or delete that one")
+    })?;
+    let view = view(row)?;
+    tx.commit().await?;
+    tracing::info!(user = user.name, "template {full} is created");
+    Ok(view)
+}
+
+/// All templates that a user may use: those that are built in, then the others, oldest first.
+pub(crate) async fn list(center: &Center, user: &User) -> ApiResult<Vec<TemplateView>> {
+    let mut tx = center.store.begin().await?;
+    let made = tx.template_list(&user.id).await?.into_iter().map(view);
+    builtin::all(&center.config)?.into_iter().map(view_of_built_in).chain(made).collect()
+}
+
+/// One template.
+pub(crate) async fn show(center: &Center, user: &User, name: &str) -> ApiResult<TemplateView> {
+    let mut tx = center.store.begin().await?;
+    match find(center, &mut tx, user, &parse(name)?).await? {
+        Found::Made(row) => view(row),
+        Found::BuiltIn(template) => view_of_built_in(template),
+    }
+}
+
+/// Deletes a template, which has to be named with its tag.
+pub(crate) async fn delete(center: &Center, user: &User, name: &str) -> ApiResult<()> {
+    let name: TemplateName = parse(name)?;
+    let mut tx = center.store.begin().await?;
+    let row = match find(center, &mut tx, user, &name).await? {
+        Found::Made(row) => row,
+        Found::BuiltIn(_) => {
+            return Err(ApiError::new(ErrorCode::WrongStatus, format!("template `{name}` is built in and stays"))
+                .hint("a public template of the same name comes before it"));
+        }
+    };
+    if row.owner.is_none() {
+        user.refuse_unless_admin("deleting a public template")?;
+    }
+    if name.tag.is_none() {
+        return Err(
+            ApiError::invalid("which tag is to be deleted?").hint(format!("the newest is `{}`", full_name(&row)))
+        );
+    }
+    tx.template_delete(&row).await?;
+    tx.commit().await?;
+    tracing::info!(user = user.name, "template {name} is deleted");
+    Ok(())
+}
+
+/// The request that a submission stands for, and what follows the address in its job's URL.
+pub(crate) async fn complete(center: &Center, user: &User, given: SubmitRequest) -> ApiResult<(SubmitRequest, String)> {
+    if given.template.is_empty() {
+        return Ok((given, "/".into()));
+    }
+    let mut tx = center.store.begin().await?;
+    let found = find(center, &mut tx, user, &parse(&given.template)?).await?;
+    drop(tx);
+    let token = new_token()[..TOKEN_LENGTH].to_owned();
+    match found {
+        Found::BuiltIn(template) => template.complete(&given, &token),
+        Found::Made(row) => {
+            let pattern = pattern(row)?.with_token(&token);
+            let access_path = pattern.access_path.clone();
+            Ok((pattern.complete(&given)?, access_path))
+        }
+    }
+}
+
+enum Found {
+    Made(TemplateRow),
+    BuiltIn(BuiltIn),
+}
+
+async fn find(center: &Center, tx: &mut Tx, user: &User, name: &TemplateName) -> ApiResult<Found> {
+    let of_name = tx.template_list(&user.id).await?.into_iter().filter(|row| is_of(row, name));
+    let all: Vec<TemplateRow> = of_name.collect();
+    let newest = all.iter().rev().find(|row| name.tag.as_ref().is_none_or(|tag| row.tag == *tag));
+    if let Some(row) = newest {
+        return Ok(Found::Made(row.clone()));
+    }
+    let built_in = builtin::all(&center.config)?.into_iter().find(|template| template.name == name.name.as_str());
+    match (built_in, name.scope, &name.tag) {
+        (Some(template), Scope::Public, None) => Ok(Found::BuiltIn(template)),
+        (Some(_), Scope::Public, Some(_)) if all.is_empty() => {
+            let error = ApiError::not_found(format!("no template `{name}`: the one that is built in has no tags"));
+            Err(error.hint(format!("write `{}` alone", name.name)))
+        }
+        _ => Err(ApiError::not_found(format!("no template `{name}`")).hint(LIST)),
+    }
+}
+
+fn is_of(row: &TemplateRow, name: &TemplateName) -> bool {
+    row.name == name.name && row.owner.is_some() == (name.scope == Scope::Private)
+}
+
+/// The number that follows the highest one.
+fn next_tag(known: &[TemplateRow], name: &TemplateName) -> ApiResult<Name> {
+    let numbers = known.iter().filter(|row| is_of(row, name)).filter_map(|row| row.tag.as_str().parse::<u32>().ok());
+    parse(&numbers.max().unwrap_or(0).saturating_add(1).to_string())
+}
+
+/// What can't be part of a template.
+fn checked(job: &SubmitRequest) -> ApiResult<SubmitRequest> {
+    if !job.template.is_empty() {
+        return Err(ApiError::invalid("a template is not made from another template").hint("take `template` out"));
+    }
+    if job.image.is_empty() {
+        return Err(ApiError::invalid("the template's job has no image").hint("give `image`"));
+    }
+    Ok(job.clone())
+}
+
+fn pattern(row: TemplateRow) -> ApiResult<Pattern> {
+    match row.job {
+        Value::Object(job) => Ok(Pattern { job, access_path: row.access_path }),
+        _ => Err(ApiError::new(ErrorCode::Internal, "the template's job is not one").hint("create it anew")),
+    }
+}
+
+fn full_name(row: &TemplateRow) -> String {
+    let scope = if row.owner.is_some() { Scope::Private } else { Scope::Public };
+    TemplateName { scope, name: row.name.clone(), tag: Some(row.tag.clone()) }.to_string()
+}
+
+fn view(row: TemplateRow) -> ApiResult<TemplateView> {
+    let (name, description) = (full_name(&row), row.description.clone());
+    let (user, create_time) = (row.user_name.clone(), Some(row.create_time));
+    let pattern = pattern(row)?;
+    let job = pattern.shown(hidden)?;
+    Ok(TemplateView { name, description, user, create_time, access_path: pattern.access_path, job })
+}
+
+fn view_of_built_in(template: BuiltIn) -> ApiResult<TemplateView> {
+    Ok(TemplateView {
+        name: template.name.to_owned(),
+        description: template.description.to_owned(),
+        user: String::new(),
+        create_time: None,
+        job: template.pattern.shown(hidden)?,
+        access_path: template.pattern.access_path,
+    })
+}
+
+/// A value as it is shown: what is drawn for each job is no secret yet.
+fn hidden(key: &str, value: &str) -> String {
+    if value == "{token}" {
+        return value.to_owned();
+    }
+    masked(&BTreeMap::from([(key.to_owned(), value.to_owned())])).remove(key).unwrap_or_default()
+}

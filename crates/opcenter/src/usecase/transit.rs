@@ -1,0 +1,147 @@
+//! Jobs that are sent somewhere: migrate, suspend, resume, capture.
+
+use std::time::Duration;
+
+use mooring_api::ErrorCode;
+use mooring_api::view::MigrateRequest;
+use mooring_ops::failpoint;
+use mooring_store::{JobRow, Stage, Tx};
+use mooring_types::host::Resources;
+use mooring_types::job::{Action, JobStatus};
+use mooring_types::migration::{Kind, Phase};
+use mooring_types::placement::{NoHost, choose, choose_named};
+use mooring_types::{Clock, HostId, JobId};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{find_job, job, options};
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::{ApiError, ApiResult};
+use crate::snapshot::Snapshot;
+use crate::transit::{self, Plan};
+
+/// How long a request waits for the end of the move before it; users' programs wait longer.
+const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+
+/// Begins to move a job.
+pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: MigrateRequest) -> ApiResult<JobId> {
+    let start_time = center.clock.now();
+    let mut tx = begin_when_settled(center, user, id).await?;
+    let job = find_job(&mut tx, user, id).await?;
+    job.status.allows(Action::Migrate)?;
+    options::may_move(&job)?;
+    let (all, from) = at_home(center, &mut tx, &job).await?;
+    let resources = new_size(&job, &request)?;
+    let asked = resources.unwrap_or(job.spec.resources);
+    let candidates = all.job_candidates(&center.observed());
+    let chosen = match request.host.as_str() {
+        "" => choose(&candidates, asked, Some(&from)),
+        name if all.hosts.iter().any(|host| host.name.as_str() == name && !host.joined.role.takes_jobs()) => {
+            Err(NoHost::TakesNoJobs(name.to_owned()))
+        }
+        name => choose_named(&candidates, name, asked, Some(&from)),
+    }?;
+    failpoint::check(&Phase::Plan.failpoint())
+        .await
+        .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
+    let plan = Plan {
+        kind: Kind::Move,
+        from: Some(from),
+        to: Some(chosen.id.clone()),
+        capsule: None,
+        resources,
+        reason: format!("requested by {}", user.name),
+        start_time,
+    };
+    transit::begin(&mut tx, &job, plan, center.clock.now()).await?;
+    tx.commit().await?;
+    center.wake();
+    Ok(job.id)
+}
+
+fn new_size(job: &JobRow, request: &MigrateRequest) -> ApiResult<Option<Resources>> {
+    if request.cpu.is_none() && request.mem_gb.is_none() {
+        return Ok(None);
+    }
+    let now = job.spec.resources;
+    job::resources(request.cpu.unwrap_or(now.cpu), request.mem_gb.unwrap_or(now.mem_gb)).map(Some)
+}
+
+/// Begins to put a job into the capsule store: its host is freed.
+pub(crate) async fn suspend(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
+    into_store(center, user, id, Action::Suspend, Kind::Suspend).await
+}
+
+/// Begins to take a capsule of a job that goes on.
+pub(crate) async fn capture(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
+    into_store(center, user, id, Action::Capture, Kind::Capture).await
+}
+
+async fn into_store(center: &Center, user: &User, id: &str, action: Action, kind: Kind) -> ApiResult<JobId> {
+    let start_time = center.clock.now();
+    let mut tx = begin_when_settled(center, user, id).await?;
+    let job = find_job(&mut tx, user, id).await?;
+    job.status.allows(action)?;
+    let (_, from) = at_home(center, &mut tx, &job).await?;
+    if center.config.store.is_none() {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "OpCenter has no capsule store")
+            .hint("start it with `--capsule-store dir:/path` or `s3://bucket/prefix`"));
+    }
+    let reason = format!("requested by {}", user.name);
+    let plan = Plan { kind, from: Some(from), to: None, capsule: None, resources: None, reason, start_time };
+    transit::begin(&mut tx, &job, plan, center.clock.now()).await?;
+    tx.commit().await?;
+    center.wake();
+    Ok(job.id)
+}
+
+/// Begins to have a suspended job execute again; the reconciler finds it a host.
+pub(crate) async fn resume(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = center.store.begin().await?;
+    let job = find_job(&mut tx, user, id).await?;
+    job.status.allows(Action::Resume)?;
+    let now = center.clock.now();
+    tx.job_status_set(&job, JobStatus::Resuming, &format!("requested by {}", user.name), now).await?;
+    tx.commit().await?;
+    center.wake();
+    Ok(job.id)
+}
+
+/// Begins once the host that a job has left has let go of it, or has had its time: the job executes by then, and a user who sees that may
+/// ask for the next thing.
+async fn begin_when_settled(center: &Center, user: &User, id: &str) -> ApiResult<Tx> {
+    let mut published = center.published.subscribe();
+    let limit = Instant::now() + SETTLED_WITHIN;
+    loop {
+        let mut tx = center.store.begin().await?;
+        let job = find_job(&mut tx, user, id).await?;
+        let leaves = tx.migration_list_of_job(&job.id).await?.last().is_some_and(|row| row.stage == Stage::Retiring);
+        if !leaves {
+            return Ok(tx);
+        }
+        drop(tx);
+        // What ends a move shows in the slices of its hosts.
+        if !matches!(timeout_at(limit, published.changed()).await, Ok(Ok(()))) {
+            return Ok(center.store.begin().await?);
+        }
+    }
+}
+
+/// That a job is on a host of ours and not on its way, with that host.
+async fn at_home(center: &Center, tx: &mut Tx, job: &JobRow) -> ApiResult<(Snapshot, HostId)> {
+    let observed = center.observed().clone();
+    let all = Snapshot::read(tx, &observed).await?;
+    if all.moves.contains_key(&job.id) {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the last move of the job is not cleaned up yet")
+            .hint("try again in a moment"));
+    }
+    if all.externals.contains_key(&job.id) {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
+            .hint("move or suspend it there, and say so with `float job update`"));
+    }
+    let Some(from) = job.host.clone() else {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the job has no host"));
+    };
+    Ok((all, from))
+}

@@ -1,0 +1,111 @@
+//! The key that secrets are sealed with, and what it seals.
+//!
+//! The key is in `secret-key` of the state directory, beside the database and never in it: who has a copy of the database alone has no
+//! secret. A sealed value is bound to its user and its name, so that it can't be put in the place of another one.
+//!
+//! ```text
+//!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
+//! ```
+
+use std::fmt;
+use std::path::Path;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use mooring_types::{Name, UserId};
+use rand::Rng;
+
+use crate::center::secret_file;
+use crate::error::Error;
+
+const FILE: &str = "secret-key";
+const KEY_LENGTH: usize = 32;
+const VERSION: u8 = 1;
+
+/// Seals and opens secrets.
+pub(crate) struct Vault {
+    key: RandomizedNonceKey,
+}
+
+/// A sealed value that this key does not open, or that was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("it was sealed with another key, or is damaged")]
+pub(crate) struct CantOpen;
+
+impl Vault {
+    /// With the key of a state directory, made if there is none.
+    pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
+        let path = state_dir.join(FILE);
+        let text = secret_file(&path, || hex::encode(rand::rng().random::<[u8; KEY_LENGTH]>()))?;
+        let refused = || Error::SecretKey { path: path.clone() };
+        let bytes = hex::decode(text).map_err(|_| refused())?;
+        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| refused())? })
+    }
+
+    /// Seals a value.
+    pub(crate) fn seal(&self, user: &UserId, name: &Name, value: &str) -> Result<Vec<u8>, Error> {
+        let mut sealed = value.as_bytes().to_vec();
+        let nonce = self.key.seal_in_place_append_tag(bound_to(user, name), &mut sealed).map_err(|_| Error::Seal)?;
+        Ok([&[VERSION], nonce.as_ref().as_slice(), &sealed].concat())
+    }
+
+    /// Opens a sealed value.
+    pub(crate) fn unseal(&self, user: &UserId, name: &Name, sealed: &[u8]) -> Result<String, CantOpen> {
+        let (nonce, sealed) =
+            sealed.strip_prefix(&[VERSION]).and_then(|rest| rest.split_at_checked(NONCE_LEN)).ok_or(CantOpen)?;
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CantOpen)?;
+        let mut value = sealed.to_vec();
+        let opened = self.key.open_in_place(nonce, bound_to(user, name), &mut value).map_err(|_| CantOpen)?;
+        String::from_utf8(opened.to_vec()).map_err(|_| CantOpen)
+    }
+}
+
+impl fmt::Debug for Vault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Vault")
+    }
+}
+
+/// Ids have no `/`, so that no two of these are the same.
+fn bound_to(user: &UserId, name: &Name) -> Aad<Vec<u8>> {
+    Aad::from(format!("{user}/{name}").into_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_for_its_user_and_name_with_its_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
+        let sealed = vault.seal(&user, &name, "open sesame").unwrap();
+        assert!(!sealed.windows(4).any(|part| part == b"open" || part == b"same"));
+        assert_ne!(vault.seal(&user, &name, "open sesame").unwrap(), sealed);
+        // A second start has the same key.
+        let again = Vault::open(directory.path()).unwrap();
+        assert_eq!(again.unseal(&user, &name, &sealed).unwrap(), "open sesame");
+        let mode = std::fs::metadata(directory.path().join(FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        assert!(vault.unseal(&UserId::random(&mut rand::rng()), &name, &sealed).is_err());
+        assert!(vault.unseal(&user, &"other".parse().unwrap(), &sealed).is_err());
+        let elsewhere = tempfile::tempdir().unwrap();
+        assert!(Vault::open(elsewhere.path()).unwrap().unseal(&user, &name, &sealed).is_err());
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert!(vault.unseal(&user, &name, &changed).is_err(), "byte {at}");
+            assert!(vault.unseal(&user, &name, &sealed[..at]).is_err(), "{at} bytes");
+        }
+    }
+
+    #[test]
+    fn a_file_without_a_key_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(FILE), "not a key\n").unwrap();
+        assert!(matches!(Vault::open(directory.path()), Err(Error::SecretKey { .. })));
+    }
+}

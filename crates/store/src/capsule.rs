@@ -1,0 +1,75 @@
+//! What is in the capsule store.
+
+use mooring_types::capsule::CapsuleName;
+use mooring_types::migration::Kind;
+use mooring_types::{JobId, Timestamp};
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, parsed, unsigned};
+
+/// A capsule that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CapsuleRow {
+    /// Its name in the store.
+    pub name: CapsuleName,
+    /// The job that it is of.
+    pub job: JobId,
+    /// What it was made for.
+    pub kind: Kind,
+    /// When it was whole.
+    pub create_time: Timestamp,
+    /// How much was put in.
+    pub bytes: u64,
+    /// How much it takes in the store.
+    pub stored_bytes: u64,
+}
+
+impl Tx {
+    /// Adds one.
+    ///
+    /// # Errors
+    /// There is one of that name, or the database fails.
+    pub async fn capsule_insert(&mut self, row: &CapsuleRow) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO capsule (name, job_id, kind, create_time, bytes, stored_bytes) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.name.as_str())
+        .bind(row.job.as_str())
+        .bind(row.kind.to_string())
+        .bind(row.create_time.to_string())
+        .bind(row.bytes.cast_signed())
+        .bind(row.stored_bytes.cast_signed())
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Forgets one; nothing there is no error.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn capsule_delete(&mut self, name: &CapsuleName) -> Result<()> {
+        sqlx::query("DELETE FROM capsule WHERE name = ?").bind(name.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// All of them, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn capsule_list(&mut self) -> Result<Vec<CapsuleRow>> {
+        let rows = sqlx::query("SELECT * FROM capsule ORDER BY create_time, rowid").fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<CapsuleRow> {
+    Ok(CapsuleRow {
+        name: parsed(row, "name")?,
+        job: parsed(row, "job_id")?,
+        kind: parsed(row, "kind")?,
+        create_time: parsed(row, "create_time")?,
+        bytes: unsigned(row, "bytes")?,
+        stored_bytes: unsigned(row, "stored_bytes")?,
+    })
+}

@@ -1,0 +1,147 @@
+//! Groups of users. A member is in them by its id, and shown by its name.
+
+use mooring_types::{Name, Timestamp, UserId};
+use sqlx::Row;
+
+use crate::{Result, Tx, parsed};
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupRow {
+    /// Its name.
+    pub name: Name,
+    /// What it is for.
+    pub description: String,
+    /// Since when.
+    pub create_time: Timestamp,
+}
+
+/// That a user is in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MembershipRow {
+    /// The group.
+    pub group: Name,
+    /// The user.
+    pub user: UserId,
+    /// The user's name.
+    pub user_name: String,
+}
+
+impl Tx {
+    /// Adds a group.
+    ///
+    /// # Errors
+    /// The name is taken, or the database fails.
+    pub async fn group_insert(&mut self, group: &GroupRow) -> Result<()> {
+        sqlx::query("INSERT INTO user_group (name, description, create_time) VALUES (?, ?, ?)")
+            .bind(group.name.as_str())
+            .bind(&group.description)
+            .bind(group.create_time.to_string())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Changes what a group is for.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn group_update(&mut self, name: &Name, description: &str) -> Result<()> {
+        sqlx::query("UPDATE user_group SET description = ? WHERE name = ?")
+            .bind(description)
+            .bind(name.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// All groups, by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn group_list(&mut self) -> Result<Vec<GroupRow>> {
+        let rows = sqlx::query("SELECT name, description, create_time FROM user_group ORDER BY name")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        let read = |row| {
+            Ok(GroupRow {
+                name: parsed(row, "name")?,
+                description: row.try_get("description")?,
+                create_time: parsed(row, "create_time")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes a group; its members stay users.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn group_delete(&mut self, name: &Name) -> Result<()> {
+        sqlx::query("DELETE FROM user_group WHERE name = ?").bind(name.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Who is in which group, by group and user name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn membership_list(&mut self) -> Result<Vec<MembershipRow>> {
+        let rows = sqlx::query(
+            "SELECT group_name, user_id, user.name AS user_name
+             FROM group_member JOIN user ON user.id = group_member.user_id ORDER BY group_name, user.name",
+        )
+        .fetch_all(&mut *self.inner)
+        .await?;
+        let read = |row| {
+            Ok(MembershipRow {
+                group: parsed(row, "group_name")?,
+                user: parsed(row, "user_id")?,
+                user_name: row.try_get("user_name")?,
+            })
+        };
+        rows.iter().map(read).collect()
+    }
+
+    /// The names of all users with whom a user shares a group, itself included if it is in one.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn membership_mates(&mut self, user: &UserId) -> Result<Vec<String>> {
+        let rows = sqlx::query(
+            "SELECT DISTINCT user.name AS user_name FROM group_member AS own
+             JOIN group_member AS other ON other.group_name = own.group_name
+             JOIN user ON user.id = other.user_id WHERE own.user_id = ?",
+        )
+        .bind(user.as_str())
+        .fetch_all(&mut *self.inner)
+        .await?;
+        rows.iter().map(|row| Ok(row.try_get("user_name")?)).collect()
+    }
+
+    /// Has a user be in a group.
+    ///
+    /// # Errors
+    /// It is in it already, or the database fails.
+    pub async fn membership_insert(&mut self, group: &Name, user: &UserId) -> Result<()> {
+        sqlx::query("INSERT INTO group_member (group_name, user_id) VALUES (?, ?)")
+            .bind(group.as_str())
+            .bind(user.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Has a user be in a group no more.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn membership_delete(&mut self, group: &Name, user: &UserId) -> Result<()> {
+        sqlx::query("DELETE FROM group_member WHERE group_name = ? AND user_id = ?")
+            .bind(group.as_str())
+            .bind(user.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+}

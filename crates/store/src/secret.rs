@@ -1,0 +1,93 @@
+//! Secrets of users, as they were sealed: what is in here is of no use without the key, which the store never sees.
+
+use mooring_types::{Name, Timestamp, UserId};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, Tx, parsed};
+
+/// A secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretRow {
+    /// Whose.
+    pub user: UserId,
+    /// The name of whom it belongs to, as jobs have it.
+    pub user_name: String,
+    /// Its name.
+    pub name: Name,
+    /// Its value, sealed.
+    pub sealed: Vec<u8>,
+    /// Since when.
+    pub create_time: Timestamp,
+    /// When its value was last set.
+    pub update_time: Timestamp,
+}
+
+const SELECT: &str =
+    "SELECT secret.user_id, user.name AS user_name, secret.name, sealed, secret.create_time, secret.update_time
+    FROM secret JOIN user ON user.id = secret.user_id";
+
+impl Tx {
+    /// Sets a secret; one of that name of that user gets the new value.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn secret_put(&mut self, user: &UserId, name: &Name, sealed: &[u8], now: Timestamp) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO secret (user_id, name, sealed, create_time, update_time) VALUES (?, ?, ?, ?, ?)
+             ON CONFLICT (user_id, name) DO UPDATE SET sealed = excluded.sealed, update_time = excluded.update_time",
+        )
+        .bind(user.as_str())
+        .bind(name.as_str())
+        .bind(sealed)
+        .bind(now.to_string())
+        .bind(now.to_string())
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// All secrets, by user and name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn secret_list(&mut self) -> Result<Vec<SecretRow>> {
+        let sql = format!("{SELECT} ORDER BY secret.user_id, secret.name");
+        let rows = sqlx::query(&sql).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// A user's secrets, by name.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn secret_list_of_user(&mut self, user: &UserId) -> Result<Vec<SecretRow>> {
+        let sql = format!("{SELECT} WHERE secret.user_id = ? ORDER BY secret.name");
+        let rows = sqlx::query(&sql).bind(user.as_str()).fetch_all(&mut *self.inner).await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes a secret; whether there was one.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn secret_delete(&mut self, user: &UserId, name: &Name) -> Result<bool> {
+        let done = sqlx::query("DELETE FROM secret WHERE user_id = ? AND name = ?")
+            .bind(user.as_str())
+            .bind(name.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(done.rows_affected() > 0)
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<SecretRow> {
+    Ok(SecretRow {
+        user: parsed(row, "user_id")?,
+        user_name: row.try_get("user_name")?,
+        name: parsed(row, "name")?,
+        sealed: row.try_get("sealed")?,
+        create_time: parsed(row, "create_time")?,
+        update_time: parsed(row, "update_time")?,
+    })
+}

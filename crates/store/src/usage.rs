@@ -1,0 +1,186 @@
+//! What jobs use: a history for each, dense for the last day and thin before, and what follows from it of how they are used.
+
+use std::time::Duration;
+
+use mooring_types::host::Resources;
+use mooring_types::job::JobStatus;
+use mooring_types::usage::Usage;
+use mooring_types::{Generation, JobId, Timestamp};
+use sqlx::Row;
+use sqlx::sqlite::SqliteRow;
+
+use crate::{Result, StoreError, Tx, parsed, unsigned};
+
+/// A measurement of what a job used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UsageRow {
+    /// The job.
+    pub job: JobId,
+    /// When it was made, by the clock of the host.
+    pub time: Timestamp,
+    /// The generation of the job that was measured.
+    pub generation: Generation,
+    /// The job's status then.
+    pub status: JobStatus,
+    /// What was measured.
+    pub usage: Usage,
+}
+
+impl Tx {
+    /// Adds a measurement; one that is known already stays as it is.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn usage_insert(&mut self, row: &UsageRow) -> Result<()> {
+        let usage = &row.usage;
+        sqlx::query(
+            "INSERT OR IGNORE INTO usage (job_id, time, generation, status, seconds, cpu_used, cpu, mem_used, mem,
+                page_cache, swap, limit_hits, processes, received, sent, disk)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(row.job.as_str())
+        .bind(row.time.as_millisecond())
+        .bind(row.generation.0.cast_signed())
+        .bind(row.status.to_string())
+        .bind(usage.seconds)
+        .bind(usage.cpu_used)
+        .bind(usage.cpu)
+        .bind(usage.mem_used.cast_signed())
+        .bind(usage.mem.cast_signed())
+        .bind(usage.page_cache.cast_signed())
+        .bind(usage.swap.cast_signed())
+        .bind(usage.limit_hits.cast_signed())
+        .bind(usage.processes)
+        .bind(usage.received.cast_signed())
+        .bind(usage.sent.cast_signed())
+        .bind(usage.disk.map(u64::cast_signed))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// What a job used from a time on, oldest first.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn usage_list(&mut self, job: &JobId, since: Timestamp) -> Result<Vec<UsageRow>> {
+        let rows = sqlx::query("SELECT * FROM usage WHERE job_id = ? AND time >= ? ORDER BY time")
+            .bind(job.as_str())
+            .bind(since.as_millisecond())
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Keeps of what was measured before a time only the first of each `step`.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn usage_thin(&mut self, before: Timestamp, step: Duration) -> Result<u64> {
+        let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
+        let done = sqlx::query(
+            "DELETE FROM usage WHERE time < ?1 AND EXISTS (SELECT 1 FROM usage AS other WHERE other.job_id = usage.job_id
+                AND other.time >= usage.time / ?2 * ?2 AND other.time < usage.time)",
+        )
+        .bind(before.as_millisecond())
+        .bind(step)
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// Forgets what was measured before a time, and all that was ever measured of the jobs that had ended by another.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn usage_forget(&mut self, before: Timestamp, ended_before: Timestamp) -> Result<u64> {
+        let done = sqlx::query(
+            "DELETE FROM usage WHERE time < ?
+                OR job_id IN (SELECT id FROM job WHERE end_time IS NOT NULL AND end_time < ?)",
+        )
+        .bind(before.as_millisecond())
+        .bind(ended_before.to_string())
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(done.rows_affected())
+    }
+
+    /// For how long a job has been seen not to be used.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn idleness_get(&mut self, job: &JobId) -> Result<Duration> {
+        let row = sqlx::query("SELECT idle_ms FROM idleness WHERE job_id = ?")
+            .bind(job.as_str())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let millis = row.as_ref().map(|row| unsigned(row, "idle_ms")).transpose()?;
+        Ok(Duration::from_millis(millis.unwrap_or_default()))
+    }
+
+    /// Keeps for how long a job has been seen not to be used.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn idleness_set(&mut self, job: &JobId, idle: Duration) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO idleness (job_id, idle_ms) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET idle_ms = excluded.idle_ms",
+        )
+        .bind(job.as_str())
+        .bind(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX))
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
+    }
+
+    /// Keeps the size that a job was submitted with, before a move first gives it another one.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub(crate) async fn size_submitted_keep(&mut self, job: &JobId, size: Resources) -> Result<()> {
+        sqlx::query("INSERT OR IGNORE INTO size_submitted (job_id, cpu, mem_gb) VALUES (?, ?, ?)")
+            .bind(job.as_str())
+            .bind(size.cpu)
+            .bind(size.mem_gb)
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// The size that a job was submitted with; `None` where it still has that one.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn size_submitted_get(&mut self, job: &JobId) -> Result<Option<Resources>> {
+        let row = sqlx::query("SELECT cpu, mem_gb FROM size_submitted WHERE job_id = ?")
+            .bind(job.as_str())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        let read = |row: SqliteRow| Ok(Resources { cpu: unsigned(&row, "cpu")?, mem_gb: row.try_get("mem_gb")? });
+        row.map(read).transpose()
+    }
+}
+
+fn read(row: &SqliteRow) -> Result<UsageRow> {
+    let unreadable = |source| StoreError::Unreadable { column: "time", source };
+    Ok(UsageRow {
+        job: parsed(row, "job_id")?,
+        time: Timestamp::from_millisecond(row.try_get("time")?).map_err(|error| unreadable(Box::new(error)))?,
+        generation: Generation(unsigned(row, "generation")?),
+        status: parsed(row, "status")?,
+        usage: Usage {
+            seconds: row.try_get("seconds")?,
+            cpu_used: row.try_get("cpu_used")?,
+            cpu: row.try_get("cpu")?,
+            mem_used: unsigned(row, "mem_used")?,
+            mem: unsigned(row, "mem")?,
+            page_cache: unsigned(row, "page_cache")?,
+            swap: unsigned(row, "swap")?,
+            limit_hits: unsigned(row, "limit_hits")?,
+            processes: unsigned(row, "processes")?,
+            received: unsigned(row, "received")?,
+            sent: unsigned(row, "sent")?,
+            disk: row.try_get::<Option<i64>, _>("disk")?.and_then(|disk| disk.try_into().ok()),
+        },
+    })
+}

@@ -1,0 +1,118 @@
+//! Users, groups, secrets and templates in the real database.
+
+use mooring_store::{GroupRow, MembershipRow, Store, TemplateRow, Tx, UserRow};
+use mooring_types::{Name, Role, Timestamp, UserId};
+use serde_json::json;
+
+fn now() -> Timestamp {
+    "2026-01-02T03:04:05.678Z".parse().expect("a time")
+}
+
+fn name(text: &str) -> Name {
+    text.parse().expect("a name")
+}
+
+fn user(name: &str) -> UserRow {
+    UserRow {
+        id: UserId::random(&mut rand::rng()),
+        name: name.into(),
+        role: Role::User,
+        password_hash: "hash".into(),
+        create_time: now(),
+    }
+}
+
+fn template(owner: Option<&UserRow>, tag: &str) -> TemplateRow {
+    TemplateRow {
+        owner: owner.map(|user| user.id.clone()),
+        name: name("web"),
+        tag: name(tag),
+        description: String::new(),
+        job: json!({"image": "dir:/"}),
+        access_path: "/".into(),
+        user_name: "alice".into(),
+        create_time: now(),
+    }
+}
+
+async fn world(directory: &std::path::Path) -> (Tx, UserRow, UserRow) {
+    let mut tx =
+        Store::open(&directory.join("opcenter.db")).await.expect("the store opens").begin().await.expect("a tx");
+    let (alice, bob) = (user("alice"), user("bob"));
+    tx.user_insert(&alice).await.expect("alice");
+    tx.user_insert(&bob).await.expect("bob");
+    (tx, alice, bob)
+}
+
+#[tokio::test]
+async fn with_a_user_goes_all_that_is_the_user_s_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    let lab = GroupRow { name: name("lab"), description: String::new(), create_time: now() };
+    tx.group_insert(&lab).await.unwrap();
+    for user in [&alice, &bob] {
+        tx.membership_insert(&lab.name, &user.id).await.unwrap();
+        tx.secret_put(&user.id, &name("key"), b"sealed", now()).await.unwrap();
+        tx.template_insert(&template(Some(user), "1")).await.unwrap();
+        tx.session_insert(&user.name, &user.id, now()).await.unwrap();
+    }
+    tx.template_insert(&template(None, "1")).await.unwrap();
+    assert_eq!(tx.membership_mates(&alice.id).await.unwrap().len(), 2);
+
+    tx.user_delete(&alice.id).await.unwrap();
+    assert_eq!(tx.user_list().await.unwrap(), std::slice::from_ref(&bob));
+    assert!(tx.session_get("alice").await.unwrap().is_none());
+    assert!(tx.session_get("bob").await.unwrap().is_some());
+    let left = MembershipRow { group: lab.name.clone(), user: bob.id.clone(), user_name: "bob".into() };
+    assert_eq!(tx.membership_list().await.unwrap(), [left]);
+    assert_eq!(tx.secret_list().await.unwrap().len(), 1);
+    assert_eq!(tx.template_list(&alice.id).await.unwrap(), [template(None, "1")]);
+    assert_eq!(tx.template_list(&bob.id).await.unwrap().len(), 2);
+
+    tx.group_delete(&lab.name).await.unwrap();
+    assert_eq!(tx.membership_list().await.unwrap(), []);
+    assert!(tx.membership_mates(&bob.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_secret_is_one_of_its_user_and_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    for (user, sealed) in [(&alice, b"one"), (&bob, b"two"), (&alice, b"new")] {
+        tx.secret_put(&user.id, &name("key"), sealed, now()).await.unwrap();
+    }
+    let all = tx.secret_list().await.unwrap();
+    assert_eq!(all.len(), 2);
+    let own = tx.secret_list_of_user(&alice.id).await.unwrap();
+    assert_eq!((own[0].sealed.as_slice(), own[0].user_name.as_str(), own.len()), (b"new".as_slice(), "alice", 1));
+    assert!(tx.secret_delete(&alice.id, &name("key")).await.unwrap());
+    assert!(!tx.secret_delete(&alice.id, &name("key")).await.unwrap());
+    assert_eq!(tx.secret_list_of_user(&bob.id).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_template_s_name_and_tag_are_taken_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    for made in [template(None, "1"), template(None, "0"), template(Some(&alice), "1"), template(Some(&bob), "1")] {
+        tx.template_insert(&made).await.unwrap();
+    }
+    for taken in [template(None, "1"), template(Some(&alice), "1")] {
+        assert!(tx.template_insert(&taken).await.unwrap_err().is_taken());
+    }
+    // The newest is last, whatever its tag.
+    let all = [template(None, "1"), template(None, "0"), template(Some(&alice), "1")];
+    assert_eq!(tx.template_list(&alice.id).await.unwrap(), all);
+    tx.template_delete(&template(None, "1")).await.unwrap();
+    assert_eq!(tx.template_list(&alice.id).await.unwrap(), all[1..]);
+}
+
+#[tokio::test]
+async fn a_password_and_a_role_are_changed_and_the_rest_stays() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    let changed = UserRow { role: Role::Admin, password_hash: "other".into(), ..alice };
+    tx.user_update(&changed).await.unwrap();
+    assert_eq!(tx.user_get("alice").await.unwrap(), Some(changed));
+    assert_eq!(tx.user_get("bob").await.unwrap(), Some(bob));
+}

@@ -1,0 +1,171 @@
+//! VS Code in a browser, served by code-server, used as a person does: a terminal in which commands run.
+//!
+//! The workbench has several WebSockets to its server (one for itself, one for the extensions, …). What the page shows of their fate is
+//! remembered from [`CodePage::open`] on: dialogs and notifications, and every WebSocket that is made after the first ones.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use mooring_api::view::SubmitRequest;
+
+use crate::browser::{Browser, Key};
+use crate::wait::wait_for;
+
+/// The port that code-server listens at.
+pub const PORT: u16 = 8989;
+/// Where `scripts/setup test` puts it, with a Node of its own.
+const PROGRAMS: &str = "/opt/mooring/code-server/node_modules/.bin";
+/// How long the page may take for one step.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The terminal is drawn with elements that can be read, and nothing but the terminal is opened or asked for.
+const SETTINGS: &str = r#"{
+    "terminal.integrated.gpuAcceleration": "off",
+    "terminal.integrated.shellIntegration.enabled": false,
+    "workbench.startupEditor": "none",
+    "security.workspace.trust.enabled": false,
+    "chat.disableAIFeatures": true,
+    "telemetry.telemetryLevel": "off"
+}"#;
+
+/// `$0` is the settings, `$@` the arguments; its files are below HOME.
+const SERVE: &str = "mkdir -p \"$HOME/User\" && cd \"$HOME\" && printf %s \"$0\" >User/settings.json && exec code-server --config \"$HOME/config.yaml\" \
+--user-data-dir \"$HOME\" --auth none --disable-telemetry --disable-update-check --ignore-last-opened \"$@\"";
+
+/// What the terminal shows, line by line.
+const SCREEN: &str = "
+    const rows = document.querySelectorAll('.terminal-wrapper.active .xterm-rows > div');
+    return [...rows].map(row => row.textContent.replaceAll('\\u00a0', ' ').trimEnd()).filter(row => row);";
+
+/// Has the page remember from here on what it says of its connections, and which it makes.
+const REMEMBER: &str = "
+    window.remembered = {said: [], sockets: []};
+    const look = () => {
+        for (const box of document.querySelectorAll('.monaco-dialog-box, .notification-list-item-message')) {
+            const text = box.textContent;
+            if (!window.remembered.said.includes(text)) window.remembered.said.push(text);
+        }
+    };
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true, characterData: true});
+    window.WebSocket = class extends window.WebSocket {
+        constructor(url, ...rest) {
+            super(url, ...rest);
+            window.remembered.sockets.push(String(url));
+        }
+    };";
+
+/// A request for a job that serves VS Code.
+#[must_use]
+pub fn job(name: &str) -> SubmitRequest {
+    SubmitRequest {
+        name: name.to_owned(),
+        image: "dir:/".into(),
+        command: command("/srv/code", PORT),
+        mem_gb: Some(3.0),
+        publish: vec![PORT.to_string()],
+        ..SubmitRequest::default()
+    }
+}
+
+/// The command that serves VS Code on every address, its files below `home`.
+#[must_use]
+pub fn command(home: &str, port: u16) -> Vec<String> {
+    let path = format!("PATH={PROGRAMS}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    let address = format!("0.0.0.0:{port}");
+    let words = [
+        "env",
+        &path,
+        &format!("HOME={home}"),
+        "SHELL=/bin/bash",
+        "sh",
+        "-c",
+        SERVE,
+        SETTINGS,
+        "--bind-addr",
+        &address,
+    ];
+    words.map(str::to_owned).into()
+}
+
+/// VS Code in a browser, with a terminal.
+#[derive(Debug)]
+pub struct CodePage<'a> {
+    browser: &'a Browser,
+}
+
+/// What a page has shown and done since [`CodePage::open`].
+#[derive(Debug, serde::Deserialize)]
+pub struct Remembered {
+    /// The text of every dialog and notification.
+    pub said: Vec<String>,
+    /// The URL of every WebSocket that was made.
+    pub sockets: Vec<String>,
+}
+
+impl Remembered {
+    /// Whether the page said that it was disconnected, connects again or has to be loaded again.
+    #[must_use]
+    pub fn speaks_of_connections(&self) -> bool {
+        self.said.iter().map(|text| text.to_lowercase()).any(|text| text.contains("connect") || text.contains("reload"))
+    }
+}
+
+impl<'a> CodePage<'a> {
+    /// Opens the workbench, and a terminal in it.
+    ///
+    /// # Errors
+    /// Either does not become ready.
+    pub async fn open(browser: &'a Browser, url: &str) -> Result<Self> {
+        browser.open(url).await?;
+        browser.element(".monaco-workbench .statusbar", LIMIT).await?;
+        let page = Self { browser };
+        browser.enter(Key::F1).await?;
+        let palette = browser.element(".quick-input-widget input", LIMIT).await?;
+        palette.send_keys("Terminal: Create New Terminal").await?;
+        browser.element(".quick-input-list .focused", LIMIT).await?;
+        palette.send_keys(Key::Enter + "").await?;
+        browser.element(".terminal-wrapper.active .xterm-rows", LIMIT).await?;
+        wait_for("a prompt", LIMIT, async || {
+            Ok(page.screen().await?.iter().any(|line| line.ends_with(['#', '$'])).then_some(()))
+        })
+        .await?;
+        browser.run::<()>(REMEMBER, &[]).await?;
+        Ok(page)
+    }
+
+    /// Types a line into the terminal.
+    ///
+    /// # Errors
+    /// The page can't be reached.
+    pub async fn enter(&self, line: &str) -> Result<()> {
+        self.browser.enter(line).await?;
+        self.browser.enter(Key::Enter).await
+    }
+
+    /// Waits until the terminal shows a line.
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn line(&self, wanted: &str) -> Result<()> {
+        wait_for(&format!("`{wanted}` in the terminal"), LIMIT, async || {
+            Ok(self.screen().await?.iter().any(|line| line == wanted).then_some(()))
+        })
+        .await
+    }
+
+    /// What the terminal shows now, line by line.
+    ///
+    /// # Errors
+    /// The page can't be asked.
+    pub async fn screen(&self) -> Result<Vec<String>> {
+        self.browser.run(SCREEN, &[]).await
+    }
+
+    /// What the page has shown and done until now.
+    ///
+    /// # Errors
+    /// The page can't be asked.
+    pub async fn remembered(&self) -> Result<Remembered> {
+        self.browser.run("return window.remembered", &[]).await
+    }
+}

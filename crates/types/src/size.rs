@@ -1,0 +1,79 @@
+//! How much a job asks for: `2`, or `2:4` for at least 2 and at most 4.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A least size and, where there is one, a most.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Size<T> {
+    /// What it is given first.
+    pub min: T,
+    /// What it may be given by a move; no less than the least.
+    pub max: Option<T>,
+}
+
+/// A text that is no size.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid size `{text}`: write a number above 0, or min:max with min no larger than max")]
+pub struct InvalidSize {
+    text: String,
+}
+
+impl<T: FromStr + PartialOrd + Default> FromStr for Size<T> {
+    type Err = InvalidSize;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSize> {
+        // What is no number, like NaN, is larger than nothing; infinity is no size.
+        let read = |part: &str| {
+            let digits = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+            part.parse::<T>().ok().filter(|number| digits && *number > T::default())
+        };
+        let whole = || match text.split_once(':') {
+            None => Some(Self { min: read(text)?, max: None }),
+            Some((min, max)) => {
+                let (min, max) = (read(min)?, read(max)?);
+                (min <= max).then_some(Self { min, max: Some(max) })
+            }
+        };
+        whole().ok_or_else(|| InvalidSize { text: text.chars().take(80).collect() })
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for Size<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.max {
+            Some(max) => write!(f, "{}:{max}", self.min),
+            None => write!(f, "{}", self.min),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn sizes_are_a_number_or_a_range() {
+        assert_eq!("2".parse(), Ok(Size { min: 2_u32, max: None }));
+        assert_eq!("2:4".parse(), Ok(Size { min: 2_u32, max: Some(4) }));
+        assert_eq!("0.5:8".parse(), Ok(Size { min: 0.5_f64, max: Some(8.0) }));
+        for bad in ["", "0", "4:2", "2:", ":2", "a", "2:3:4", "-1", "1.5", "+1"] {
+            assert!(bad.parse::<Size<u32>>().is_err(), "{bad}");
+        }
+        for bad in ["", "0", "8:4", "nan", "inf", "-1", "4GB", "1e9"] {
+            assert!(bad.parse::<Size<f64>>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_size_reads_back(min in 1_u32..1000, more in prop::option::of(0_u32..1000)) {
+            let size = Size { min, max: more.map(|more| min + more) };
+            prop_assert_eq!(size.to_string().parse::<Size<u32>>(), Ok(size));
+            let size = Size { min: f64::from(min) / 8.0, max: more.map(|more| f64::from(min + more) / 8.0) };
+            prop_assert_eq!(size.to_string().parse::<Size<f64>>(), Ok(size));
+        }
+    }
+}
