@@ -9,8 +9,10 @@ TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20
 MINUTES ?= 10
 FUZZ_SECONDS ?= 60
+# Another one each day; a seed that was printed gives the same deeds again.
+SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test lint bench fuzz soak fmt clean
+.PHONY: help build demo test lint bench fuzz soak chaos fmt clean
 
 help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,12 @@ soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MIN
 	cargo build --release --locked -p bench
 	cargo build --release --locked -p mooring-testkit --bins
 	target/release/bench soak --minutes $(MINUTES)
+
+chaos: ## Do everything at random to ten jobs on three hosts for MINUTES=10, drawn from SEED (today's date): nothing may be lost
+	@[ "$$(id -u)" = 0 ] || { echo 'make chaos needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+	scripts/setup build run
+	cargo build --locked -p float -p mooring-testkit --bins
+	MOORING_CHAOS_SEED=$(SEED) MOORING_CHAOS_MINUTES=$(MINUTES) cargo test --locked -p float --test chaos -- --nocapture
 
 fuzz: ## Send strange bytes to what reads a stranger's: FUZZ_SECONDS=60 for each target
 	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

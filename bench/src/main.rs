@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | `jupyter` | an idle JupyterLab with one kernel | receive and send all the time over the kernel's WebSocket |
 //! | `away` | a program that answers lines | one keeps sending while the job is away for long |
+//! | `suspend` | an idle JupyterLab with one kernel, suspended and resumed | stay connected |
 //! | `streams` | a program that sends and checks | eight exchange pseudo-random bytes at full speed |
 //!
 //! `bench soak` has thousands of clients stay for minutes while the job is moved and the gateway's configuration changes, and looks at
@@ -31,7 +32,7 @@ use serde_json::{Map, json};
 
 use crate::goals::Goal;
 use crate::parts::soak::{self, Soak};
-use crate::parts::{Outcome, away, jupyter, streams};
+use crate::parts::{Outcome, away, jupyter, streams, suspend};
 
 /// Measures Mooring.
 #[derive(Debug, Parser)]
@@ -76,6 +77,7 @@ enum Part {
     Jupyter,
     Away,
     Streams,
+    Suspend,
 }
 
 #[derive(Debug, Args)]
@@ -136,6 +138,7 @@ fn measure(arguments: Move) -> Result<ExitCode> {
                 Part::Jupyter => jupyter::measure(&client, arguments.moves).await,
                 Part::Away => away::measure(&world, &client, arguments.moves, arguments.away).await,
                 Part::Streams => streams::measure(&world, &client, arguments.moves).await,
+                Part::Suspend => suspend::measure(&client, arguments.moves).await,
             }
         })?);
     }

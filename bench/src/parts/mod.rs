@@ -4,6 +4,7 @@ pub(crate) mod away;
 pub(crate) mod jupyter;
 pub(crate) mod soak;
 pub(crate) mod streams;
+pub(crate) mod suspend;
 
 use std::io::{Write, stderr};
 

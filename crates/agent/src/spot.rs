@@ -84,6 +84,8 @@ impl Watcher {
 
     /// Watches until asked to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        // The first provider stays, as that of OpCenter's client does.
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let http = match Client::builder().no_proxy().connect_timeout(TIMEOUT).timeout(TIMEOUT).build() {
             Ok(http) => http,
             Err(error) => {

@@ -18,10 +18,10 @@ use serde::de::DeserializeOwned;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::view::{
-    ConnectRequest, ConnectionView, EventView, ExternalRegisterRequest, ExternalUpdateRequest, GatewayCreateRequest,
-    GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobView, LogFileView, LogPiece, LoginRequest,
-    MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView,
-    SubmitRequest, VersionView,
+    ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
+    ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView, JobModifyRequest,
+    JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
+    SecurityGroupModifyRequest, SecurityGroupView, SessionView, SubmitRequest, VersionView,
 };
 use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -317,6 +317,16 @@ impl Client {
     /// All hosts.
     pub async fn host_list(&self) -> Answer<Vec<HostView>> {
         self.json(Method::GET, paths::HOSTS, None::<&()>).await
+    }
+
+    /// Begins to drain a host.
+    pub async fn host_drain(&self, host: &str, request: &DrainRequest) -> Answer<DrainAnswer> {
+        self.json(Method::POST, &fill(paths::HOST_DRAIN, &[host]), Some(request)).await
+    }
+
+    /// Has a host take jobs again.
+    pub async fn host_undrain(&self, host: &str) -> Answer<HostView> {
+        self.json(Method::DELETE, &fill(paths::HOST_DRAIN, &[host]), None::<&()>).await
     }
 
     /// Joins as a host.

@@ -72,6 +72,8 @@ pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
 /// `PUT` (by an agent): a piece of a job's `?file=`, at `?offset=`. Answers with the offset wanted next.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
+/// `POST`: drain a host, by id or name; `DELETE`: have it take jobs again.
+pub const HOST_DRAIN: &str = "/api/v1/hosts/{id}/drain";
 /// `GET`: the OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";
 /// `GET`: the version.

@@ -579,7 +579,7 @@ pub struct HostView {
     pub name: String,
     /// Its address between hosts.
     pub address: String,
-    /// `ready`, `notReady: …` or `unreachable`.
+    /// `ready`, `draining`, `drained`, `notReady: …` or `unreachable`.
     pub status: String,
     /// What it offers itself for.
     #[schema(value_type = String)]
@@ -608,6 +608,42 @@ pub struct HostView {
     /// What keeps it from doing as it should.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
+    /// What its jobs leave for, if they do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainView>,
+}
+
+/// That the jobs of a host leave it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainView {
+    /// Since when.
+    #[schema(value_type = String)]
+    pub since: Timestamp,
+    /// Until when they should have left.
+    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// Why.
+    pub reason: String,
+}
+
+/// How a host is to be drained.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct DrainRequest {
+    /// Within how much time, like `2m`; as long as it takes when empty.
+    pub within: String,
+}
+
+/// A host that is drained from now on.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainAnswer {
+    /// The host.
+    pub host: HostView,
+    /// The gateways on it, which stay.
+    pub gateways: Vec<String>,
 }
 
 /// What serves.

@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    auth, external, gateway, group, job, log, metrics, migrate, secret, security_group, submit, suspend, template, user,
+    auth, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, submit, suspend,
+    template, user,
 };
 use crate::printer::Format;
 use crate::{server, up};
@@ -131,12 +132,9 @@ Example:
     Metrics(metrics::MetricsArgs),
     /// show what jobs use now
     Top(metrics::TopArgs),
-    /// list the hosts with what they have and carry
+    /// list the hosts with what they have and carry, or have one be empty
     #[command(visible_alias = "sinfo")]
-    #[command(after_help = "\
-Example:
-  float hosts -F table")]
-    Hosts,
+    Hosts(host::HostsArgs),
     /// jobs that somebody else runs: a gateway for them as well
     Job(external::JobArgs),
     /// gateways: the stable addresses of jobs

@@ -185,6 +185,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         jobs: 1,
         last_seen: None,
         problems: Vec::new(),
+        drain: None,
     };
     let lost = HostView {
         id: "h-206oluqaj8l6a407u88v0".parse().unwrap(),

@@ -1,6 +1,7 @@
 //! `float server`: the daemons.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -110,6 +111,9 @@ struct OpCenter {
     /// admins may mount any. Repeatable
     #[arg(long = "volume-path", value_name = "DIR")]
     volume_paths: Vec<PathBuf>,
+    /// How many jobs at once leave a host that is drained or reclaimed
+    #[arg(long, value_name = "N", default_value = "2")]
+    drain_at_once: NonZeroUsize,
 }
 
 /// What an agent is started with.
@@ -244,6 +248,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 jupyter: arguments.jupyter,
                 jupyter_image: arguments.jupyter_image,
                 volume_paths: arguments.volume_paths,
+                drain_at_once: arguments.drain_at_once,
             };
             serve(&lifecycle, mooring_opcenter::run(config, lifecycle.clone())).await?
         }

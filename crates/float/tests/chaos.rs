@@ -1,11 +1,18 @@
 //! Everything at random for a while, with nothing lost: see [`mooring_testkit::chaos`].
 //!
-//! `make chaos` does it for minutes with a seed that it prints; here is a short one that is always the same.
+//! `make chaos` does it for minutes with a seed that it prints; here is a short one that is always the same, and what it found once.
 
+use std::fs;
+use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use mooring_testkit::chaos::{Chaos, Plan};
+use mooring_testkit::notebook::executing;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking, Witness};
+use mooring_testkit::world::{self, World};
 
 /// What `make chaos` sets.
 const SEED: &str = "MOORING_CHAOS_SEED";
@@ -16,7 +23,7 @@ fn nothing_is_lost_whatever_happens() {
     let minutes = from_environment::<f64>(MINUTES);
     let short = Plan {
         float: env!("CARGO_BIN_EXE_float").into(),
-        seed: from_environment(SEED).unwrap_or(4),
+        seed: from_environment(SEED).unwrap_or(174_893),
         duration: Duration::from_secs(20),
         hosts: 3,
         witnesses: 3,
@@ -42,4 +49,63 @@ fn nothing_is_lost_whatever_happens() {
 
 fn from_environment<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
+}
+
+/// OpCenter is started again and a host is lost while nobody can reach the capsule store: the job waits for it.
+#[test]
+fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
+    const WITHIN: Duration = Duration::from_secs(60);
+    let store = tempfile::tempdir_in("/var/tmp").unwrap();
+    let (capsules, aside) = (store.path().join("capsules"), store.path().join("aside"));
+    let location = format!("dir:{}", capsules.display());
+    let plan = world::Plan::new(env!("CARGO_BIN_EXE_float"));
+    let world = World::start(world::Plan { arguments: vec!["--capsule-store".into(), location], ..plan }).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "patient", &program).await?;
+        let id = witness.session.job.clone();
+        client.job_snapshot(&id).await?;
+        wait_for("the capsule", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            Ok(job.migrations.last().is_some_and(|made| made.outcome == "succeeded").then_some(()))
+        })
+        .await?;
+        let before = executing(&client, &id, WITHIN).await?;
+
+        fs::rename(&capsules, &aside)?;
+        fs::write(&capsules, "not the capsule store\n")?;
+        for opcenter in world.daemons(&["server", "opcenter"]) {
+            opcenter.signal(nix::sys::signal::Signal::SIGKILL)?;
+        }
+        world.opcenter_answers(WITHIN).await?;
+        link(&world, &before.host_name, "down")?;
+        wait_for("recoveries to fail", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            ensure!(!job.status.is_final(), "the job is {}: {}", job.status, job.status_reason);
+            let failed = job.migrations.iter().filter(|made| made.outcome.starts_with("failed: "));
+            Ok((failed.count() >= 3).then_some(()))
+        })
+        .await?;
+
+        fs::remove_file(&capsules)?;
+        fs::rename(&aside, &capsules)?;
+        let after = executing(&client, &id, WITHIN).await?;
+        ensure!(after.host_name != before.host_name, "{after:?}");
+        let asking = Asking::start(witness.session.address);
+        let seen = asking.answered(20, WITHIN).await?;
+        ensure!(seen.fault.is_none(), "{seen:?}");
+        link(&world, &before.host_name, "up")?;
+        wait_for("the stale copy to end", WITHIN, async || Ok((witness.processes() == 1).then_some(()))).await
+    });
+    outcome.unwrap();
+}
+
+/// Cuts a host off from all others, or joins it again.
+fn link(world: &World, host: &str, to: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["link", "set", &host.replace("host-", "mrhost"), to]);
+    let ran = world.run(command)?;
+    ensure!(ran.code == Some(0), "ip link set {host} {to}: {}", ran.stderr);
+    Ok(())
 }

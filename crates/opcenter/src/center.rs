@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use mooring_capsule::{CapsuleStore, SealKey};
+use mooring_capsule::SealKey;
 use mooring_store::Store;
 use mooring_types::{Clock, GatewayId, HostId, SystemClock};
 use tokio::sync::{Notify, watch};
@@ -37,8 +37,6 @@ pub(crate) struct Center {
     pub(crate) published: watch::Sender<Arc<Published>>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) vault: Arc<Vault>,
-    /// Where capsules are kept.
-    pub(crate) capsules: Option<CapsuleStore>,
     observed: Arc<Mutex<Observed>>,
     /// What the reconciler remembers of the jobs whose policies it follows.
     pub(crate) followed: Arc<Mutex<Followed>>,
@@ -56,15 +54,22 @@ impl Center {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         auth::ensure_admin(&store, &config.state_dir, clock.now()).await?;
         let join_token = secret_file(&config.state_dir.join("join-token"), auth::new_token)?;
-        let capsules = match &mut config.store {
-            Some(access) => {
-                access.seal = SealKey::load_or_create(&config.state_dir.join("seal-key"))?.to_hex();
-                Some(janitor::open(access)?)
+        if let Some(access) = &mut config.store {
+            let seal = config.state_dir.join("seal-key");
+            match janitor::open(access) {
+                Ok(_) => {}
+                // At the first start it is a mistake in how this was started; afterwards it is away, and will come back.
+                Err(error) if !seal.exists() => return Err(error.into()),
+                Err(error) => {
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "the capsule store is away: it is tried again"
+                    );
+                }
             }
-            None => None,
-        };
+            access.seal = SealKey::load_or_create(&seal)?.to_hex();
+        }
         Ok(Self {
-            capsules,
             logs: Arc::new(Logs::new(&config.state_dir)),
             vault: Arc::new(Vault::open(&config.state_dir)?),
             config: Arc::new(config),

@@ -48,10 +48,15 @@ pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule
 
 /// Keeps the store tidy until asked to stop.
 pub(crate) async fn run(center: Center, stop: CancellationToken) {
-    let Some(store) = center.capsules.clone() else { return };
-    let mut swept: Option<Instant> = None;
+    let Some(access) = center.config.store.clone() else { return };
+    let (mut opened, mut swept): (Option<CapsuleStore>, Option<Instant>) = (None, None);
     loop {
         let outcome = async {
+            // It may be away when this process starts.
+            let store = match &opened {
+                Some(store) => store.clone(),
+                None => opened.insert(open(&access)?).clone(),
+            };
             tidy(&center, &store).await?;
             if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
                 sweep(&center, &store).await?;

@@ -19,6 +19,7 @@ mod advice;
 mod api;
 mod auth;
 mod center;
+mod drain;
 mod error;
 mod idle;
 mod janitor;
@@ -42,6 +43,7 @@ pub use error::Error;
 
 use std::future::IntoFuture;
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use mooring_api::watch::{Backend, StoreAccess};
@@ -73,6 +75,8 @@ pub struct Config {
     pub jupyter_image: Option<String>,
     /// The directories of hosts that everybody's jobs may mount; an admin's may mount any.
     pub volume_paths: Vec<PathBuf>,
+    /// How many jobs at once leave a host that is drained.
+    pub drain_at_once: NonZeroUsize,
 }
 
 impl Config {

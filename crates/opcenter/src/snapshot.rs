@@ -113,6 +113,13 @@ impl Snapshot {
         owned.chain(arriving).chain(gateways).sum()
     }
 
+    /// Whether no job is on a host, nor on its way to it or away from it.
+    pub(crate) fn is_empty(&self, host: &HostId) -> bool {
+        let here = |end: &Option<HostId>| end.as_ref() == Some(host);
+        let carries = self.jobs.values().any(|job| !job.status.is_final() && here(&job.host));
+        !carries && !self.moves.values().any(|row| here(&row.from) || here(&row.to))
+    }
+
     /// The hosts that run jobs, as placement sees them.
     pub(crate) fn job_candidates(&self, observed: &Observed) -> Vec<Candidate> {
         self.candidates(observed, |host| host.joined.role.takes_jobs(), true)
@@ -129,10 +136,11 @@ impl Snapshot {
             name: host.name.to_string(),
             capacity: capacity(host),
             used: self.used(&host.id),
-            refusal: match &host.joined.facts.readiness {
+            refusal: match (&host.joined.facts.readiness, host.drain()) {
                 _ if !observed.host_is_reachable(&host.id) => Some("it is not heard from".into()),
-                Readiness::NotReady { reason } if has_to_be_ready => Some(reason.clone()),
-                Readiness::NotReady { .. } | Readiness::Ready => None,
+                (_, Some(drain)) => Some(drain.reason.clone()),
+                (Readiness::NotReady { reason }, None) if has_to_be_ready => Some(reason.clone()),
+                (Readiness::NotReady { .. } | Readiness::Ready, None) => None,
             },
         };
         self.hosts.iter().filter(|host| takes(host)).map(candidate).collect()

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mooring_api::view::{
-    ConnectionView, EventView, GatewayView, HostView, JobView, MigrationView, SecurityGroupView, SubmitRequest,
+    ConnectionView, DrainAnswer, DrainView, EventView, GatewayView, HostView, JobView, MigrationView,
+    SecurityGroupView, SubmitRequest,
 };
 use mooring_api::watch::{ConnectionObservation, Flow};
 use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, MigrationRow, SecurityGroupRow, Tx};
@@ -15,7 +16,7 @@ use mooring_types::host::Readiness;
 use mooring_types::job::{Image, JobStatus, OutputFile};
 use mooring_types::migration::Outcome;
 use mooring_types::usage::Usage;
-use mooring_types::{ConnectionId, GatewayId, JobId, SecurityGroupId, Timestamp};
+use mooring_types::{ConnectionId, GatewayId, HostId, JobId, SecurityGroupId, Timestamp};
 
 use crate::auth::User;
 use crate::center::Center;
@@ -290,6 +291,18 @@ impl Views {
         known.map(|group| group.spec.name.to_string()).collect()
     }
 
+    /// A host that is drained, and what stays on it.
+    pub(crate) fn drained(&self, host: &HostId) -> ApiResult<DrainAnswer> {
+        let on_it = self.all.gateways.iter().filter(|gateway| gateway.host == *host);
+        let gateways = on_it.map(|gateway| gateway.spec.name.to_string()).collect();
+        Ok(DrainAnswer { host: self.host_of_id(host)?, gateways })
+    }
+
+    /// One host.
+    pub(crate) fn host_of_id(&self, host: &HostId) -> ApiResult<HostView> {
+        self.all.host(host).map(|host| self.host(host)).ok_or_else(|| ApiError::not_found(format!("no host {host}")))
+    }
+
     /// All hosts.
     pub(crate) fn hosts(&self) -> Vec<HostView> {
         self.all.hosts.iter().map(|host| self.host(host)).collect()
@@ -306,6 +319,7 @@ impl Views {
             address: host.joined.address.to_string(),
             status: match &facts.readiness {
                 _ if !self.observed.host_is_reachable(&host.id) => "unreachable".into(),
+                _ if host.drain().is_some() => if self.all.is_empty(&host.id) { "drained" } else { "draining" }.into(),
                 Readiness::Ready => "ready".into(),
                 Readiness::NotReady { reason } => format!("notReady: {reason}"),
             },
@@ -320,6 +334,11 @@ impl Views {
             jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
             last_seen: host.last_seen,
             problems: self.observed.host(&host.id).map(|report| report.problems.clone()).unwrap_or_default(),
+            drain: host.drain().map(|drain| DrainView {
+                since: drain.since,
+                deadline: drain.deadline,
+                reason: drain.reason.clone(),
+            }),
         }
     }
 }

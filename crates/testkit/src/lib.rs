@@ -21,6 +21,7 @@
 //! | [`oci`] | OCI images made by hand |
 //! | [`registry`] | a real registry of images, and a narrow way to it |
 //! | [`s3`] | an S3-compatible object store, as a task or as a program |
+//! | [`metadata_service`] | a cloud's word to its machines that they are taken away |
 //! | [`sequence`] | which numbers of a sequence are missing or came twice |
 //! | [`distribution`] | least, median, 90th percentile, most |
 //! | [`wait`] | waiting for a condition |
@@ -42,6 +43,7 @@ pub mod echo;
 pub mod jupyter;
 pub mod lab_page;
 pub mod load;
+pub mod metadata_service;
 pub mod notebook;
 pub mod oci;
 pub mod registry;

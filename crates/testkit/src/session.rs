@@ -32,7 +32,7 @@ impl Session {
     ///
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
-    pub async fn launch(client: &Client, mut job: SubmitRequest) -> Result<Self> {
+    pub async fn launch(client: &Client, job: SubmitRequest) -> Result<Self> {
         let request = GatewayCreateRequest { name: job.name.clone(), ..GatewayCreateRequest::default() };
         let gateway = client.gateway_create(&request).await.context("create a gateway")?.id.to_string();
         wait_for("the gateway", READY_WITHIN, async || {
@@ -40,17 +40,25 @@ impl Session {
             Ok((status == GatewayStatus::Running).then_some(()))
         })
         .await?;
-        job.gateway.clone_from(&gateway);
+        Self::launch_behind(client, &gateway, job).await
+    }
+
+    /// Submits the job to a gateway that runs, and waits until it executes and is connected.
+    ///
+    /// # Errors
+    /// OpCenter refuses, or something does not become ready in time.
+    pub async fn launch_behind(client: &Client, gateway: &str, mut job: SubmitRequest) -> Result<Self> {
+        gateway.clone_into(&mut job.gateway);
         let job = client.job_submit(&job).await.with_context(|| format!("submit {}", job.name))?.id.to_string();
         executing(client, &job, READY_WITHIN).await?;
         let (address, access_url) = wait_for("the connection", READY_WITHIN, async || {
-            let GatewayView { address, connections, .. } = client.gateway_get(&gateway).await?;
+            let GatewayView { address, connections, .. } = client.gateway_get(gateway).await?;
             let address: IpAddr = address.parse().with_context(|| format!("the gateway's address `{address}`"))?;
             let open = |connection: &ConnectionView| connection.job_id.as_str() == job && connection.state == "open";
             let open = connections.into_iter().find(open);
             Ok(open.map(|open| (SocketAddr::new(address, open.gateway_port), open.access_url)))
         })
         .await?;
-        Ok(Self { job, gateway, address, access_url })
+        Ok(Self { job, gateway: gateway.to_owned(), address, access_url })
     }
 }

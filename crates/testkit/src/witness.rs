@@ -98,15 +98,20 @@ impl Witness {
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Self> {
-        let mark = format!("{name}-{:016x}", rand::random::<u64>());
-        let request = SubmitRequest {
-            name: name.to_owned(),
-            image: "dir:/".into(),
-            command: vec![program.display().to_string(), format!("0.0.0.0:{PORT}"), mark.clone()],
-            publish: vec![PORT.to_string()],
-            ..SubmitRequest::default()
-        };
-        let session = Session::launch(client, request).await?;
+        let (request, mark) = request(name, program);
+        Self::reached(Session::launch(client, request).await?, mark).await
+    }
+
+    /// The same behind a gateway that runs.
+    ///
+    /// # Errors
+    /// OpCenter refuses, or something does not become ready in time.
+    pub async fn launch_behind(client: &Client, gateway: &str, name: &str, program: &Path) -> Result<Self> {
+        let (request, mark) = request(name, program);
+        Self::reached(Session::launch_behind(client, gateway, request).await?, mark).await
+    }
+
+    async fn reached(session: Session, mark: String) -> Result<Self> {
         wait_for("the witness behind its gateway", READY_WITHIN, async || {
             Ok(ask(&mut connect(session.address).await.ok()).await.ok())
         })
@@ -127,6 +132,19 @@ impl Witness {
         };
         lines.filter(is_witness).count()
     }
+}
+
+/// What a witness is submitted with, and the mark that it carries.
+fn request(name: &str, program: &Path) -> (SubmitRequest, String) {
+    let mark = format!("{name}-{:016x}", rand::random::<u64>());
+    let request = SubmitRequest {
+        name: name.to_owned(),
+        image: "dir:/".into(),
+        command: vec![program.display().to_string(), format!("0.0.0.0:{PORT}"), mark.clone()],
+        publish: vec![PORT.to_string()],
+        ..SubmitRequest::default()
+    };
+    (request, mark)
 }
 
 impl Asking {

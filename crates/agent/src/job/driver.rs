@@ -253,7 +253,7 @@ impl Driver {
     }
 
     /// Who hears that a job has ended looks at its output: it goes first.
-    async fn send_output(&self, place: &Place) {
+    pub(super) async fn send_output(&self, place: &Place) {
         self.log.follow(Some(place.upper()));
         self.log.flush(Results::Included).await;
     }
@@ -359,7 +359,7 @@ impl Driver {
 }
 
 /// How a job whose first process is gone has ended.
-fn end_of(place: &Place) -> Held {
+pub(super) fn end_of(place: &Place) -> Held {
     match own::exit_code(place) {
         Some(code) => Held::Exited { code },
         None => Held::Lost {

@@ -13,7 +13,7 @@ use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::driver::{Driver, RETRY};
+use super::driver::{Driver, RETRY, end_of};
 use super::held::{Attempt, Held, Init, Record, Release};
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -247,6 +247,11 @@ impl Driver {
         if init.lives() {
             let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason };
             return self.hold(Held::Running { init, attempt });
+        }
+        // It may have ended by itself at that very moment, and left nothing that could be checkpointed.
+        if let ended @ Held::Exited { .. } = end_of(place) {
+            self.send_output(place).await;
+            return self.hold(ended);
         }
         self.hold(Held::Lost { reason: format!("it did not survive a failed checkpoint: {reason}") })
     }

@@ -22,8 +22,8 @@ Examples:
   float metrics -j uqaj8l6a407u88v0106ol --last 1d -F json
 
 What a job uses is measured every 20 s. All of it is kept for a day, what came before in steps of
-5 minutes, and none of it for longer than 7 days after the job's end. Memory is what is in use: files
-that the kernel keeps in memory and can read again are told apart.")]
+5 minutes, and none of it for longer than 7 days after the job's end. Memory is what is in use:
+files that the kernel keeps in memory and can read again are told apart.")]
 pub(crate) struct MetricsArgs {
     /// the job
     #[arg(short, long, value_name = "ID")]

@@ -2,12 +2,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use mooring_api::view::HostView;
+use mooring_api::view::{DrainAnswer, DrainRequest, HostView};
 use mooring_api::{ErrorBody, paths};
 
+use super::{Body, Named};
 use crate::auth::User;
 use crate::center::Center;
 use crate::error::ApiResult;
+use crate::usecase::host;
 use crate::views::Views;
 
 /// All hosts by name.
@@ -15,4 +17,31 @@ use crate::views::Views;
 pub(super) async fn list(State(center): State<Center>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
     let mut tx = center.store.begin().await?;
     Ok(Json(Views::look(&center, &mut tx).await?.hosts()))
+}
+
+/// Have all jobs of a host leave it, and no new ones come.
+#[utoipa::path(post, path = paths::HOST_DRAIN, params(("id" = String, Path)), request_body = DrainRequest,
+    responses((status = 200, body = DrainAnswer), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn drain(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+    Body(request): Body<DrainRequest>,
+) -> ApiResult<Json<DrainAnswer>> {
+    let id = host::drain(&center, &user, &id, &request).await?;
+    let mut tx = center.store.begin().await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.drained(&id)?))
+}
+
+/// Have a host take jobs again.
+#[utoipa::path(delete, path = paths::HOST_DRAIN, params(("id" = String, Path)),
+    responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn undrain(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<HostView>> {
+    let id = host::undrain(&center, &user, &id).await?;
+    let mut tx = center.store.begin().await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.host_of_id(&id)?))
 }

@@ -88,6 +88,7 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(template::list, template::create))
         .routes(routes!(template::show, template::delete))
         .routes(routes!(host::list))
+        .routes(routes!(host::drain, host::undrain))
         .routes(routes!(version))
 }
 

@@ -1,5 +1,7 @@
 //! How a job starts, how its status follows what its host observes, how it ends.
 
+use std::time::Duration;
+
 use mooring_api::watch::JobState;
 use mooring_store::{JobRow, MigrationRow, StoreError};
 use mooring_types::Generation;
@@ -14,8 +16,11 @@ use crate::snapshot::Snapshot;
 use crate::transit::Plan;
 use crate::{moves, slices, transit};
 
-/// How often in a row a job is recovered, before it is given up.
-const RECOVERIES: usize = 3;
+/// How often in a row a job is recovered, before it is given up: for some minutes, since a capsule store that is away comes back.
+const RECOVERIES: usize = 10;
+/// How long a job is left after a recovery that failed; twice as long after each further one.
+const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
+const RECOVERY_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Round {
     pub(super) async fn place(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<(), StoreError> {
@@ -138,6 +143,9 @@ impl Round {
             let reason = format!("it could not be recovered {failed} times; the last time {}", job.status_reason);
             return self.status(job, JobStatus::FailToComplete, &reason).await;
         }
+        if failed > 0 && elapsed(job.status_time, self.now) < recovery_pause(failed) {
+            return Ok(());
+        }
         self.out_of_store(all, job, Kind::Recover, candidates).await
     }
 
@@ -209,4 +217,10 @@ impl Round {
         }
         Ok(())
     }
+}
+
+/// How long a job is left that could not be recovered so often.
+fn recovery_pause(failed: usize) -> Duration {
+    let doubled = u32::try_from(failed.saturating_sub(1)).unwrap_or(u32::MAX);
+    RECOVERY_PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(RECOVERY_PAUSE_MAX)
 }

@@ -4,10 +4,12 @@
 //! the store or reports something wakes it; a timer does so every second for what only time decides.
 //!
 //! * [`life`]: how a job starts, how its status follows what its host observes, how it ends.
+//! * [`drain`]: hosts that are to be empty.
 //! * [`policy`]: what a job's policy has happen by itself.
 //! * [`transit`]: jobs on their way: to another host, into the capsule store, out of it.
 //! * [`publish`]: what everybody is told of the decisions.
 
+mod drain;
 mod life;
 mod policy;
 mod publish;
@@ -91,6 +93,10 @@ struct Round {
 impl Round {
     async fn decide(&mut self, all: &Snapshot) -> Result<(), StoreError> {
         let mut candidates = all.job_candidates(&self.observed);
+        // What begins to leave is on its way in the next look.
+        if self.drain(all, &mut candidates).await? {
+            return Ok(());
+        }
         for job in all.jobs.values() {
             match (job.status, all.moves.get(&job.id)) {
                 // Whoever runs it says how it is; only its cancellation is decided here.

@@ -310,6 +310,7 @@ mod tests {
     #[test]
     fn jupyter_in_an_image_is_the_image_s_own() {
         let config = Config {
+            drain_at_once: std::num::NonZeroUsize::MIN,
             store: None,
             state_dir: "/nowhere".into(),
             listen: Vec::new(),

@@ -1,16 +1,18 @@
-//! Hosts: join, report.
+//! Hosts: join, report, drain.
 
 use std::collections::BTreeSet;
 
 use mooring_api::ErrorCode;
+use mooring_api::view::DrainRequest;
 use mooring_api::watch::{HostReport, JoinAnswer, JoinRequest};
-use mooring_store::{HostRow, Joined};
+use mooring_store::{Drain, Extent, HostRow, Joined, Tx};
+use mooring_types::duration::parse_duration;
 use mooring_types::{Clock, HostId};
 
-use crate::auth::{hash_token, new_token};
+use crate::auth::{User, hash_token, new_token};
 use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
-use crate::usage;
+use crate::{drain, usage};
 
 /// How exactly it is kept when a host was last heard from.
 const SEEN_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
@@ -72,6 +74,7 @@ pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -
     }
     let last = center.observed().host(&host.id).cloned();
     usage::take_in(center, last.as_ref(), &report).await?;
+    take_notice(center, &host, &report).await?;
     center.observed().host_put(host.id.clone(), report);
     center.wake();
     if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + SEEN_AFTER < now) {
@@ -84,4 +87,74 @@ pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -
         }
     }
     Ok(())
+}
+
+/// Drains a host that its cloud takes away, and ends that when it is left where it is after all.
+async fn take_notice(center: &Center, host: &HostRow, report: &HostReport) -> ApiResult<()> {
+    let Some(notice) = report.notice else { return Ok(()) };
+    let wanted = |host: &HostRow| {
+        drain::by_notice(host.name.as_str(), notice, host.drain_by_notice.as_ref(), center.clock.now())
+    };
+    if wanted(host) == host.drain_by_notice {
+        return Ok(());
+    }
+    let mut tx = center.store.begin().await?;
+    // As it is now: an admin may have drained it meanwhile.
+    let Some(host) = tx.host_list().await?.into_iter().find(|known| known.id == host.id) else { return Ok(()) };
+    let wanted = wanted(&host);
+    tx.host_drain_set(&host.id, host.drain_by_hand.as_ref(), wanted.as_ref()).await?;
+    tx.commit().await?;
+    match wanted {
+        Some(drain) => tracing::warn!(host = %host.id, "{}: its jobs leave", drain.reason),
+        None => tracing::info!(host = %host.id, "host {} is not reclaimed any more", host.name),
+    }
+    Ok(())
+}
+
+/// Begins to drain a host, or gives a drain by hand another deadline.
+pub(crate) async fn drain(center: &Center, user: &User, id: &str, request: &DrainRequest) -> ApiResult<HostId> {
+    user.refuse_unless_admin("draining a host")?;
+    let now = center.clock.now();
+    let deadline = match request.within.as_str() {
+        "" => None,
+        text => {
+            let within = parse_duration(text).map_err(|error| ApiError::invalid(error.to_string()))?;
+            Some(now.checked_add(within).map_err(|_| ApiError::invalid(format!("`{text}` is too long")))?)
+        }
+    };
+    let mut tx = center.store.begin().await?;
+    let host = find(&mut tx, id).await?;
+    let since = host.drain_by_hand.as_ref().map_or(now, |known| known.since);
+    let reason = format!("host {} is drained by {}", host.name, user.name);
+    let by_hand = Drain { since, deadline, extent: Extent::Everything, reason };
+    tx.host_drain_set(&host.id, Some(&by_hand), host.drain_by_notice.as_ref()).await?;
+    tx.commit().await?;
+    tracing::info!(host = %host.id, user = user.name, "{}", by_hand.reason);
+    center.wake();
+    Ok(host.id)
+}
+
+/// Has a host take jobs again; moves under way go on.
+pub(crate) async fn undrain(center: &Center, user: &User, id: &str) -> ApiResult<HostId> {
+    user.refuse_unless_admin("ending the drain of a host")?;
+    let mut tx = center.store.begin().await?;
+    let host = find(&mut tx, id).await?;
+    let stands = center.observed().host(&host.id).is_some_and(|report| report.notice.is_some());
+    if let Some(notice) = host.drain_by_notice.as_ref().filter(|_| stands) {
+        return Err(ApiError::new(ErrorCode::WrongStatus, notice.reason.clone())
+            .hint("it takes jobs again by itself when its cloud takes that back"));
+    }
+    tx.host_drain_set(&host.id, None, None).await?;
+    tx.commit().await?;
+    tracing::info!(host = %host.id, user = user.name, "host {} takes jobs again", host.name);
+    center.wake();
+    Ok(host.id)
+}
+
+/// The host of that id or name.
+async fn find(tx: &mut Tx, id: &str) -> ApiResult<HostRow> {
+    let mut hosts = tx.host_list().await?.into_iter();
+    hosts
+        .find(|host| host.id.as_str() == id || host.name.as_str() == id)
+        .ok_or_else(|| ApiError::not_found(format!("no host `{id}`")).hint("`float hosts` shows the hosts"))
 }

@@ -43,7 +43,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use self::run::Run;
 use self::store::Store;
@@ -101,10 +101,7 @@ impl Chaos {
             let mut run = Run::prepare(&self.plan, &self.world, &self.store).await?;
             match run.whole().await {
                 Ok(summary) => Ok(summary),
-                Err(error) => {
-                    let report = run.report().await;
-                    Err(error.context(report))
-                }
+                Err(error) => Err(anyhow!("{error:#}\n\n{}", run.report().await)),
             }
         })
     }

@@ -67,9 +67,7 @@ async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>) {
     for number in 0_u64.. {
         let asked = if number % ANEW == 0 {
             // Not for long: it would hide what the connection that stays sees.
-            tokio::time::timeout(Duration::from_secs(5), ask(&mut None, address))
-                .await
-                .unwrap_or_else(|_| Err(Asked::Open))
+            tokio::time::timeout(Duration::from_secs(5), ask(&mut None, address)).await.unwrap_or(Err(Asked::Open))
         } else {
             ask(&mut kept, address).await
         };

@@ -104,6 +104,7 @@ impl<'a> Run<'a> {
             toll: Toll::begin(),
             done: 0,
         };
+        run.diary.note(format!("seed {}", plan.seed));
         run.settle("all jobs to execute", Rest::Executing).await?;
         Ok(run)
     }

@@ -76,7 +76,7 @@ impl Subject {
             image: "dir:/".into(),
             mem_gb: Some(0.5),
             // Some have capsules from which they can be recovered, and some have none.
-            snapshot_interval: if self.place % 3 == 0 { "15s".into() } else { String::new() },
+            snapshot_interval: if self.place.is_multiple_of(3) { "15s".into() } else { String::new() },
             ..SubmitRequest::default()
         };
         match self.kind {

@@ -1,0 +1,90 @@
+//! A host that its cloud takes away: what is on it leaves in time, and one that is left where it is takes jobs again.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::HostView;
+use mooring_testkit::metadata_service::Service;
+use mooring_testkit::notebook::executing;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking, Witness};
+use mooring_testkit::world::{Plan, World};
+use mooring_types::{Clock, SystemClock};
+use nix::sys::signal::Signal;
+
+const WITHIN: Duration = Duration::from_secs(60);
+/// In the world's own namespace, at every address of it.
+const ENDPOINT: &str = "http://198.18.0.1:8080";
+
+#[test]
+fn what_is_on_a_reclaimed_host_leaves_in_time() {
+    let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
+    plan.arguments = ["--spot", "aws", "--metadata-endpoint", ENDPOINT].map(str::to_owned).to_vec();
+    let world = World::start(plan).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let service = Service::start("0.0.0.0:8080".parse()?).await?;
+        // There was no service when the agents looked; those that start now find it.
+        for agent in world.daemons(&["server", "agent"]) {
+            agent.signal(Signal::SIGKILL)?;
+        }
+        let machine = |number: u8| IpAddr::from([198, 18, 0, number + 1]);
+        wait_for("the agents to look", WITHIN, async || {
+            Ok((service.looks(machine(1)) > 0 && service.looks(machine(2)) > 0).then_some(()))
+        })
+        .await?;
+        let witness = Witness::launch(&client, "tenant", &program).await?;
+        let id = &witness.session.job;
+        let asking = Asking::start(witness.session.address);
+        asking.answered(20, WITHIN).await?;
+        let home = client.job_get(id).await?.host_name;
+        let (from, to) = if home == "host-1" { (1, 2) } else { (2, 1) };
+
+        // A token that is forgotten is asked for anew.
+        service.forget_tokens();
+        let looked = service.looks(machine(from));
+        wait_for("another look", WITHIN, async || Ok((service.looks(machine(from)) > looked).then_some(()))).await?;
+
+        let time = SystemClock.now() + Duration::from_secs(120);
+        service.interrupt(machine(from), time);
+        let drained = host(&client, &home, "drained").await?;
+        let drain = drained.drain.context("no drain")?;
+        ensure!(drain.reason == format!("host {home} is reclaimed at {time}"), "{drain:?}");
+        ensure!(drain.deadline.is_some_and(|deadline| deadline < time), "{drain:?}");
+        let job = executing(&client, id, WITHIN).await?;
+        ensure!(job.host_name == format!("host-{to}"), "{job:?}");
+        ensure!(job.migrations.last().is_some_and(|last| last.reason == drain.reason), "{job:?}");
+        asking.answered(20, WITHIN).await?;
+        let ran = world.float(&["hosts", "undrain", &home])?;
+        ensure!(ran.code == Some(1) && ran.stderr.contains("is reclaimed at"), "{ran:?}");
+
+        service.withdraw(machine(from));
+        host(&client, &home, "ready").await?;
+        // At risk alone, with the other host as before: moved back; nobody is suspended.
+        service.recommend(machine(to), SystemClock.now());
+        let drain = host(&client, &format!("host-{to}"), "drained").await?.drain.context("no drain")?;
+        ensure!(drain.deadline.is_none() && drain.reason.contains("may be reclaimed"), "{drain:?}");
+        ensure!(executing(&client, id, WITHIN).await?.host_name == home, "it did not move");
+        // Nowhere to go: it stays, and executes.
+        service.recommend(machine(from), SystemClock.now());
+        host(&client, &home, "draining").await?;
+        let seen = asking.answered(100, WITHIN).await?;
+        ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
+        let job = executing(&client, id, WITHIN).await?;
+        ensure!(job.host_name == home && job.migrations.len() == 2, "{job:?}");
+        drop(asking.finish().await);
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+async fn host(client: &Client, name: &str, status: &str) -> Result<HostView> {
+    wait_for(&format!("{name} to be {status}"), WITHIN, async || {
+        let hosts = client.host_list().await?;
+        Ok(hosts.into_iter().find(|host| host.name == name && host.status == status))
+    })
+    .await
+}

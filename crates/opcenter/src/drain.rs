@@ -1,0 +1,321 @@
+//! What leaves a host that is drained, and how, as a pure function of what is on it.
+//!
+//! ```text
+//!   by hand      until a deadline, if one was given     everything leaves
+//!   reclaimed    until MARGIN before the cloud's time   everything leaves
+//!   at risk      no deadline                            what another host has room for leaves
+//! ```
+//!
+//! The job with the largest state goes first, since it takes longest: the memory that it uses, or the size that it was given where that
+//! was not measured yet. No more than a number of them leave at once: dumps compete for the host's cores and transfers for its network,
+//! and of jobs that leave together each stands still for as long as all of them take.
+//!
+//! A job is moved where a host has room, it may be moved, and the time is enough; otherwise it is suspended. A move that failed is tried
+//! again, to another host where there is one, and after [`ATTEMPTS`] the job is suspended. The time that is needed is [`OVERHEAD`] and
+//! the size over the rate of earlier moves (or, for the capsule store, of earlier capsules) of [`MEASURED`] or more, of which
+//! [`RATE`] is assumed where there was none. A suspend that will not end in time by that reckoning comes last, when all that can end in
+//! time has begun: the reckoning may be wrong, and of a job that is still on its host when that goes nothing is left but an older capsule.
+//! A move is never begun then, since one that is interrupted at its end leaves a job with two hosts of which one is gone.
+//!
+//! What is suspended, captured or moved already is waited for, and counts.
+
+use std::time::Duration;
+
+use mooring_api::watch::Notice;
+use mooring_store::{Drain, Extent, MigrationRow};
+use mooring_types::host::Resources;
+use mooring_types::migration::Phase;
+use mooring_types::placement::{Candidate, choose};
+use mooring_types::{HostId, JobId, Timestamp};
+
+/// How often moves of a job may fail before it is suspended.
+pub(crate) const ATTEMPTS: usize = 3;
+/// How long before the machine goes everything has to have left it.
+pub(crate) const MARGIN: Duration = Duration::from_secs(10);
+/// What leaving takes whatever the size: gateways go quiet, CRIU starts twice, the source lets go; more of it on a busy machine.
+const OVERHEAD: Duration = Duration::from_secs(4);
+/// Bytes in a second where nothing was measured: a modest disk's or a gigabit network's.
+const RATE: f64 = 100e6;
+/// Of smaller ones the time is all overhead.
+const MEASURED: u64 = 64_000_000;
+
+/// A host that is drained.
+#[derive(Debug, Clone)]
+pub(crate) struct Situation {
+    pub(crate) host: HostId,
+    pub(crate) extent: Extent,
+    /// How much time is left, where it is limited.
+    pub(crate) left: Option<Duration>,
+    /// How many jobs may leave at once.
+    pub(crate) at_once: usize,
+    /// How many do.
+    pub(crate) under_way: usize,
+    pub(crate) has_store: bool,
+    /// Bytes in a second between hosts.
+    pub(crate) move_rate: f64,
+    /// Bytes in a second into the capsule store.
+    pub(crate) store_rate: f64,
+    /// The jobs on it that are not on their way.
+    pub(crate) jobs: Vec<Leaver>,
+}
+
+/// A job that is to leave.
+#[derive(Debug, Clone)]
+pub(crate) struct Leaver {
+    pub(crate) job: JobId,
+    pub(crate) bytes: u64,
+    pub(crate) size: Resources,
+    pub(crate) may_move: bool,
+    /// Where moves of it have failed to, for this drain.
+    pub(crate) failed_to: Vec<HostId>,
+    /// Whether something has failed so lately that it would again.
+    pub(crate) rests: bool,
+}
+
+/// How a job leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// To another host.
+    Move(HostId),
+    /// Into the capsule store.
+    Suspend {
+        /// Why it is not moved.
+        why: &'static str,
+    },
+}
+
+/// What begins now. The candidates' use grows with it.
+pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(JobId, Way)> {
+    let mut free = situation.at_once.saturating_sub(situation.under_way);
+    let mut jobs: Vec<&Leaver> = situation.jobs.iter().collect();
+    jobs.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.job.as_str().cmp(b.job.as_str())));
+    let (mut begun, mut late) = (Vec::new(), Vec::new());
+    let mut may_be_late = true;
+    for leaver in jobs {
+        let Some(way) = way(situation, leaver, candidates) else { continue };
+        match way {
+            Way::Suspend { .. } if !situation.is_enough(leaver.bytes, situation.store_rate) => late.push((leaver, way)),
+            // It has the first claim on what is left of the time.
+            _ if leaver.rests || free == 0 => may_be_late = false,
+            way => {
+                if let Way::Move(to) = &way
+                    && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == *to)
+                {
+                    candidate.used = candidate.used + leaver.size;
+                }
+                free -= 1;
+                begun.push((leaver.job.clone(), way));
+            }
+        }
+    }
+    if may_be_late {
+        let late = late.into_iter().filter(|(leaver, _)| !leaver.rests).take(free);
+        begun.extend(late.map(|(leaver, way)| (leaver.job.clone(), way)));
+    }
+    begun
+}
+
+fn way(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Option<Way> {
+    let why = match room(situation, leaver, candidates) {
+        Ok(host) => return Some(Way::Move(host)),
+        Err(why) => why,
+    };
+    (situation.extent == Extent::Everything && situation.has_store).then_some(Way::Suspend { why })
+}
+
+/// The host that a job is moved to, or why it is not.
+fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Result<HostId, &'static str> {
+    if !leaver.may_move {
+        return Err("it may not be moved");
+    }
+    if leaver.failed_to.len() >= ATTEMPTS {
+        return Err("moves of it have failed");
+    }
+    if !situation.is_enough(leaver.bytes, situation.move_rate) {
+        return Err("the time is too short to move it");
+    }
+    let untried: Vec<Candidate> =
+        candidates.iter().filter(|candidate| !leaver.failed_to.contains(&candidate.id)).cloned().collect();
+    let away = Some(&situation.host);
+    let chosen = choose(&untried, leaver.size, away).or_else(|_| choose(candidates, leaver.size, away));
+    chosen.map(|host| host.id.clone()).map_err(|_| "no other host has room")
+}
+
+impl Situation {
+    /// Whether so much can leave in the time that is left.
+    fn is_enough(&self, bytes: u64, rate: f64) -> bool {
+        self.left.is_none_or(|left| OVERHEAD.as_secs_f64() + bytes as f64 / rate <= left.as_secs_f64())
+    }
+}
+
+/// Bytes in a second of earlier moves.
+pub(crate) fn rate(moves: &[MigrationRow]) -> f64 {
+    let large = moves.iter().filter(|row| row.bytes_moved >= MEASURED);
+    let (bytes, seconds) = large.fold((0.0, 0.0), |(bytes, seconds), row| {
+        let counts = |phase| matches!(phase, Phase::PreCopy | Phase::Freeze | Phase::Transfer | Phase::Restore);
+        let took: f64 = row.phases.iter().filter(|phase| counts(phase.name)).map(|phase| phase.seconds).sum();
+        (bytes + row.bytes_moved as f64, seconds + took)
+    });
+    if seconds > 0.0 { bytes / seconds } else { RATE }
+}
+
+/// What a notice of its cloud's drains a host for.
+pub(crate) fn by_notice(host: &str, notice: Notice, known: Option<&Drain>, now: Timestamp) -> Option<Drain> {
+    let (deadline, extent, reason) = match notice {
+        Notice::Stays => return None,
+        Notice::AtRisk => (None, Extent::WhatFitsElsewhere, format!("host {host} may be reclaimed soon")),
+        Notice::Reclaimed { at } => {
+            (Some(at - MARGIN), Extent::Everything, format!("host {host} is reclaimed at {at}"))
+        }
+    };
+    let since = known.filter(|known| known.extent == extent).map_or(now, |known| known.since);
+    Some(Drain { since, deadline, extent, reason })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Debug, Clone)]
+    struct Made {
+        situation: Situation,
+        candidates: Vec<Candidate>,
+    }
+
+    fn candidate(name: &str, cpu: u32, refusal: Option<String>) -> Candidate {
+        let nothing = Resources { cpu: 0, mem_gb: 0.0 };
+        let id = HostId::random(&mut rand::rng());
+        Candidate { id, name: name.into(), capacity: Resources { cpu, mem_gb: 1000.0 }, used: nothing, refusal }
+    }
+
+    fn made() -> impl Strategy<Value = Made> {
+        let job = (0_u64..20_000_000_000, 1_u32..4, any::<bool>(), 0_usize..5, any::<bool>());
+        (
+            (prop::collection::vec(job, 0..10), prop::collection::vec((0_u32..12, any::<bool>()), 0..4)),
+            (any::<bool>(), prop::option::of(0_u64..300), 1_usize..5, 0_usize..6, any::<bool>()),
+            (10e6..500e6, 10e6..500e6),
+        )
+            .prop_map(
+                |((jobs, hosts), (all, left, at_once, under_way, has_store), (move_rate, store_rate))| {
+                    let here = candidate("here", 100, Some("it is drained".into()));
+                    let host = here.id.clone();
+                    let others = hosts.into_iter().enumerate().map(|(index, (cpu, ready))| {
+                        candidate(&format!("host-{index}"), cpu, (!ready).then(|| "it is not heard from".into()))
+                    });
+                    let candidates: Vec<Candidate> = others.chain([here]).collect();
+                    let leaver = |(bytes, cpu, may_move, failed, rests): (u64, u32, bool, usize, bool)| Leaver {
+                        job: JobId::random(&mut rand::rng()),
+                        bytes,
+                        size: Resources { cpu, mem_gb: 1.0 },
+                        may_move,
+                        failed_to: vec![candidates[0].id.clone(); failed],
+                        rests,
+                    };
+                    let jobs = jobs.into_iter().map(leaver).collect();
+                    let extent = if all { Extent::Everything } else { Extent::WhatFitsElsewhere };
+                    let left = left.map(Duration::from_secs);
+                    let situation =
+                        Situation { host, extent, left, at_once, under_way, has_store, move_rate, store_rate, jobs };
+                    Made { situation, candidates }
+                },
+            )
+    }
+
+    fn ends_in_time(situation: &Situation, leaver: &Leaver, way: &Way) -> bool {
+        let rate = if matches!(way, Way::Move(_)) { situation.move_rate } else { situation.store_rate };
+        situation.is_enough(leaver.bytes, rate)
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_begin_than_may_and_the_largest_first(made in made()) {
+            let Made { situation, mut candidates } = made;
+            let begun = next(&situation, &mut candidates);
+            prop_assert!(begun.is_empty() || begun.len() + situation.under_way <= situation.at_once);
+            let of = |job: &JobId| situation.jobs.iter().find(|leaver| leaver.job == *job).unwrap();
+            let in_time: Vec<u64> = begun
+                .iter()
+                .filter(|(job, way)| ends_in_time(&situation, of(job), way))
+                .map(|(job, _)| of(job).bytes)
+                .collect();
+            prop_assert!(in_time.is_sorted_by(|a, b| a >= b));
+            for (job, _) in &begun {
+                prop_assert!(!of(job).rests);
+                prop_assert_eq!(begun.iter().filter(|(other, _)| other == job).count(), 1);
+            }
+        }
+
+        #[test]
+        fn every_host_has_room_for_what_is_sent_there(made in made()) {
+            let Made { situation, mut candidates } = made;
+            let begun = next(&situation, &mut candidates);
+            for candidate in &candidates {
+                let arriving = begun.iter().any(|(_, way)| *way == Way::Move(candidate.id.clone()));
+                prop_assert!(!arriving || candidate.id != situation.host && candidate.refusal.is_none());
+                prop_assert!(candidate.used.cpu <= candidate.capacity.cpu);
+            }
+        }
+
+        #[test]
+        fn nothing_begins_that_can_not_end_in_time_but_suspends_at_the_very_last(made in made()) {
+            let Made { situation, mut candidates } = made;
+            let before = candidates.clone();
+            let begun = next(&situation, &mut candidates);
+            for (job, way) in &begun {
+                let leaver = situation.jobs.iter().find(|leaver| leaver.job == *job).unwrap();
+                if ends_in_time(&situation, leaver, way) {
+                    continue;
+                }
+                let is_suspend = matches!(way, Way::Suspend { .. });
+                prop_assert!(is_suspend);
+                let waits = situation.jobs.iter().any(|other| {
+                    let is_begun = begun.iter().any(|(begun, _)| *begun == other.job);
+                    let could = super::way(&situation, other, &candidates);
+                    !is_begun && could.is_some_and(|way| ends_in_time(&situation, other, &way))
+                });
+                prop_assert!(!waits, "{before:?}");
+            }
+        }
+
+        #[test]
+        fn everything_leaves_in_the_end(made in made()) {
+            let Made { mut situation, mut candidates } = made;
+            for leaver in &mut situation.jobs {
+                leaver.rests = false;
+            }
+            (situation.extent, situation.has_store, situation.under_way) = (Extent::Everything, true, 0);
+            let mut rounds = 0;
+            while !situation.jobs.is_empty() {
+                let begun = next(&situation, &mut candidates);
+                prop_assert!(!begun.is_empty(), "nothing begins: {situation:?}");
+                situation.jobs.retain(|leaver| begun.iter().all(|(job, _)| *job != leaver.job));
+                situation.left = situation.left.map(|left| left.saturating_sub(Duration::from_secs(20)));
+                rounds += 1;
+            }
+            prop_assert!(rounds <= 10);
+        }
+
+        #[test]
+        fn who_is_only_at_risk_suspends_nothing(made in made()) {
+            let Made { mut situation, mut candidates } = made;
+            situation.extent = Extent::WhatFitsElsewhere;
+            let only_moves = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Way::Move(_)));
+            prop_assert!(only_moves);
+        }
+    }
+
+    #[test]
+    fn a_notice_that_stands_keeps_its_beginning() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let (began, later, end) = (at("2026-01-02T12:00:00Z"), at("2026-01-02T12:00:30Z"), at("2026-01-02T12:02:00Z"));
+        let first = by_notice("host-1", Notice::Reclaimed { at: end }, None, began).unwrap();
+        assert_eq!(first.reason, "host host-1 is reclaimed at 2026-01-02T12:02:00Z");
+        assert_eq!(first.deadline, Some(end - MARGIN));
+        assert_eq!(by_notice("host-1", Notice::Reclaimed { at: end }, Some(&first), later), Some(first.clone()));
+        let risk = by_notice("host-1", Notice::AtRisk, Some(&first), later).unwrap();
+        assert_eq!((risk.since, risk.deadline, risk.extent), (later, None, Extent::WhatFitsElsewhere));
+        assert_eq!(by_notice("host-1", Notice::Stays, Some(&first), later), None);
+    }
+}

@@ -1,0 +1,124 @@
+//! Hosts that are drained: what of them leaves next. [`drain::next`] decides.
+//!
+//! Nothing is remembered here: why and until when is in the host's row, what was tried is in the records of the moves. After a restart of
+//! OpCenter nothing begins until every host was heard from or has been silent for long, since a host that is not heard from yet has no
+//! room for anything.
+
+use std::time::Duration;
+
+use mooring_api::watch::JobState;
+use mooring_store::{Drain, HostRow, JobRow, MigrationRow, Stage, StoreError};
+use mooring_types::job::JobStatus;
+use mooring_types::migration::{Kind, Outcome};
+use mooring_types::placement::Candidate;
+use mooring_types::policy::Moves;
+
+use super::{Round, elapsed};
+use crate::drain::{self, Leaver, Situation, Way};
+use crate::snapshot::Snapshot;
+use crate::transit::{self, Plan};
+
+/// How long a job is left alone after its move or suspend has failed.
+const REST: Duration = Duration::from_secs(5);
+/// How many earlier moves the rate is taken from.
+const EARLIER: u32 = 20;
+
+impl Round {
+    /// Begins what is next on every host that is drained, and tells whether anything began.
+    pub(super) async fn drain(&mut self, all: &Snapshot, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
+        let unknown =
+            |host: &HostRow| !self.observed.host_is_reachable(&host.id) && !self.observed.host_is_silent(&host.id);
+        if all.hosts.iter().any(|host| host.joined.role.takes_jobs() && unknown(host)) {
+            return Ok(false);
+        }
+        let mut began = false;
+        for host in &all.hosts {
+            let reachable = self.observed.host_is_reachable(&host.id);
+            let Some(drain) = host.drain().filter(|_| reachable) else { continue };
+            let Some(situation) = self.situation(all, host, drain).await? else { continue };
+            for (job, way) in drain::next(&situation, candidates) {
+                if let Some(job) = all.jobs.get(&job) {
+                    self.depart(job, host, drain, way).await?;
+                    began = true;
+                }
+            }
+        }
+        Ok(began)
+    }
+
+    /// What is on a host, if anything of it could begin to leave.
+    async fn situation(
+        &mut self,
+        all: &Snapshot,
+        host: &HostRow,
+        drain: &Drain,
+    ) -> Result<Option<Situation>, StoreError> {
+        // A source that only lets go is no burden.
+        let leaving = |row: &&MigrationRow| row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
+        let (under_way, at_once) = (all.moves.values().filter(leaving).count(), self.config.drain_at_once.get());
+        if under_way >= at_once {
+            return Ok(None);
+        }
+        let mut jobs = Vec::new();
+        for job in all.jobs.values().filter(|job| job.host.as_ref() == Some(&host.id)) {
+            if !all.moves.contains_key(&job.id) && self.may_leave(job, host) {
+                jobs.push(self.leaver(job, host, drain).await?);
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(None);
+        }
+        let left = drain.deadline.map(|deadline| elapsed(self.now, deadline));
+        let (moves, capsules) = match left {
+            Some(_) => (
+                self.tx.migration_list_latest(Kind::Move, EARLIER).await?,
+                self.tx.migration_list_latest(Kind::Suspend, EARLIER).await?,
+            ),
+            None => (Vec::new(), Vec::new()),
+        };
+        Ok(Some(Situation {
+            host: host.id.clone(),
+            extent: drain.extent,
+            left,
+            at_once,
+            under_way,
+            has_store: self.config.has_store(),
+            move_rate: drain::rate(&moves),
+            store_rate: drain::rate(&capsules),
+            jobs,
+        }))
+    }
+
+    /// Whether a job executes and its host says so; one that starts or ends is waited for.
+    fn may_leave(&self, job: &JobRow, host: &HostRow) -> bool {
+        let seen = self.observed.job(&host.id, &job.id, job.generation).map(|seen| &seen.state);
+        job.status == JobStatus::Executing && matches!(seen, Some(JobState::Running | JobState::Restored { .. }))
+    }
+
+    async fn leaver(&mut self, job: &JobRow, host: &HostRow, drain: &Drain) -> Result<Leaver, StoreError> {
+        let mut tried = self.tx.migration_list_of_job(&job.id).await?;
+        tried.retain(|row| row.from.as_ref() == Some(&host.id) && row.start_time >= drain.since);
+        tried.retain(|row| matches!(row.outcome, Outcome::Failed { .. }));
+        let used = self.observed.job(&host.id, &job.id, job.generation).and_then(|seen| seen.usage);
+        let given = (job.spec.resources.mem_gb * 1e9) as u64;
+        Ok(Leaver {
+            job: job.id.clone(),
+            bytes: used.map_or(given, |sample| sample.usage.mem_used),
+            size: job.spec.resources,
+            may_move: job.policy.moves == Moves::Allowed,
+            rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < REST),
+            failed_to: tried.into_iter().filter(|row| row.kind == Kind::Move).filter_map(|row| row.to).collect(),
+        })
+    }
+
+    async fn depart(&mut self, job: &JobRow, host: &HostRow, drain: &Drain, way: Way) -> Result<(), StoreError> {
+        let (kind, to, reason) = match way {
+            Way::Move(to) => (Kind::Move, Some(to), drain.reason.clone()),
+            Way::Suspend { why } => (Kind::Suspend, None, format!("{}, and {why}", drain.reason)),
+        };
+        let from = Some(host.id.clone());
+        let plan = Plan { kind, from, to, capsule: None, resources: None, reason, start_time: self.now };
+        self.changed = true;
+        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+    }
+}
