@@ -56,7 +56,7 @@ chaos: ## Do everything at random to ten jobs on three hosts for MINUTES=10, dra
 	@[ "$$(id -u)" = 0 ] || { echo 'make chaos needs root: it makes network namespaces and runs containers' >&2; exit 1; }
 	scripts/setup build run
 	cargo build --locked -p float -p mooring-testkit --bins
-	MOORING_CHAOS_SEED=$(SEED) MOORING_CHAOS_MINUTES=$(MINUTES) cargo test --locked -p float --test chaos -- --nocapture
+	MOORING_CHAOS_SEED=$(SEED) MOORING_CHAOS_MINUTES=$(MINUTES) cargo test --locked -p float --test chaos nothing_is_lost -- --nocapture
 
 fuzz: ## Send strange bytes to what reads a stranger's: FUZZ_SECONDS=60 for each target
 	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz

@@ -1,6 +1,7 @@
 //! A job in the capsule store: suspended for longer than any time-out of its client, resumed under the same address, captured while it
 //! goes on.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::JobView;
 use mooring_testkit::notebook::executing;
+use mooring_testkit::s3::{self, Keys};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
@@ -89,6 +91,69 @@ fn a_capsule_is_taken_of_a_job_that_goes_on() {
     outcome.unwrap();
 }
 
+/// The address of the gateways' host, which jobs' hosts reach.
+const BUCKETS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 9000);
+
+#[test]
+fn a_store_that_is_away_leaves_the_job_where_it_is_and_a_bucket_takes_it() {
+    let keys = Keys { access: "mooring".into(), secret: "a-secret".into() };
+    let plan = Plan {
+        arguments: [
+            "--capsule-store",
+            "s3://capsules/lab",
+            "--capsule-store-endpoint",
+            "http://198.18.0.1:9000",
+            "--capsule-store-region",
+            "us-east-1",
+        ]
+        .map(str::to_owned)
+        .into(),
+        environment: vec![
+            ("AWS_ACCESS_KEY_ID".into(), keys.access.clone().into()),
+            ("AWS_SECRET_ACCESS_KEY".into(), keys.secret.clone().into()),
+        ],
+        ..Plan::new(env!("CARGO_BIN_EXE_float"))
+    };
+    let world = World::start(plan).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let buckets = world.files().join("buckets");
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "remote", &program).await?;
+        let id = witness.session.job.clone();
+        let asking = Asking::start(witness.session.address);
+        asking.answered(20, WITHIN).await?;
+
+        client.job_suspend(&id).await?;
+        let kept = wait_for("the failure to be told", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            let failed = job.migrations.last().is_some_and(|made| made.outcome.starts_with("failed: PreCopy"));
+            Ok((failed && job.status == JobStatus::Executing).then_some(job))
+        })
+        .await?;
+        ensure!(kept.status_reason.contains("capsule store"), "{}", kept.status_reason);
+        asking.answered(20, WITHIN).await?;
+
+        std::fs::create_dir(&buckets)?;
+        s3::make_bucket(&buckets, "capsules")?;
+        let tried = async {
+            client.job_suspend(&id).await?;
+            status(&client, &id, JobStatus::Suspended).await?;
+            ensure!(manifests(&buckets)? == 1, "no capsule in the bucket");
+            client.job_resume(&id).await?;
+            executing(&client, &id, WITHIN).await?;
+            let seen = asking.answered(20, WITHIN).await?;
+            ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
+            Ok(())
+        };
+        tokio::select! {
+            outcome = tried => outcome,
+            served = s3::serve(BUCKETS, &buckets, &keys) => served.map(|never| match never {}),
+        }
+    });
+    outcome.unwrap();
+}
+
 async fn status(client: &Client, job: &str, wanted: JobStatus) -> Result<JobView> {
     wait_for(&format!("the job to be {wanted}"), WITHIN, async || {
         let job = client.job_get(job).await?;
@@ -99,13 +164,15 @@ async fn status(client: &Client, job: &str, wanted: JobStatus) -> Result<JobView
 
 /// How many capsules are in the store of a world.
 fn capsules(world: &World) -> Result<usize> {
-    fn manifests(directory: &Path) -> Result<usize> {
-        let mut found = 0;
-        for entry in std::fs::read_dir(directory)? {
-            let path = entry?.path();
-            found += if path.is_dir() { manifests(&path)? } else { usize::from(path.ends_with("manifest.json")) };
-        }
-        Ok(found)
-    }
     manifests(&world.directory().join("capsules"))
+}
+
+/// How many manifests are below a directory.
+fn manifests(directory: &Path) -> Result<usize> {
+    let mut found = 0;
+    for entry in std::fs::read_dir(directory)? {
+        let path = entry?.path();
+        found += if path.is_dir() { manifests(&path)? } else { usize::from(path.ends_with("manifest.json")) };
+    }
+    Ok(found)
 }
