@@ -46,6 +46,8 @@ pub(crate) struct View<'a> {
     /// What the destination says of its generation.
     pub(crate) destination: Option<&'a JobObservation>,
     pub(crate) destination_is_silent: bool,
+    /// Whether the host from whose loss the job is recovered is heard from again, and executes it.
+    pub(crate) owner_is_back: bool,
     /// Whether every gateway that can answer has gone quiet.
     pub(crate) quiet: bool,
     /// Since when the stage is as it is.
@@ -124,6 +126,12 @@ fn is_stored(view: &View<'_>) -> bool {
 /// Why a move that is not committed has to be given up, if it has to.
 fn failure(view: &View<'_>) -> Option<Step> {
     let row = view.row;
+    if view.owner_is_back {
+        return Some(Step::Undo {
+            phase: phase_of(row.stage),
+            reason: "the host that was lost is back with the job".into(),
+        });
+    }
     match view.destination.map(|seen| &seen.state) {
         Some(JobState::MoveInFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
@@ -289,7 +297,7 @@ mod tests {
         fn the_source_goes_on_only_when_the_destination_can_not(
             kind in prop::sample::select(Kind::ALL.to_vec()), stage in 0_usize..9, frozen: bool,
             source in prop::option::of(0_usize..15), destination in prop::option::of(0_usize..15),
-            silent: (bool, bool), quiet: bool, seconds in 0_u64..1000,
+            silent: (bool, bool), back: bool, quiet: bool, seconds in 0_u64..1000,
         ) {
             let row = row(kind, STAGES[stage], frozen);
             let all = states(&row.id);
@@ -312,6 +320,7 @@ mod tests {
                 source_is_silent: silent.0 && row.from.is_some(),
                 destination: destination.as_ref(),
                 destination_is_silent: silent.1 && row.to.is_some(),
+                owner_is_back: back && kind == Kind::Recover,
                 quiet,
                 in_stage: Duration::from_secs(seconds),
             };
@@ -355,6 +364,7 @@ mod tests {
                     source_is_silent: row.from.is_some(),
                     destination: None,
                     destination_is_silent: row.to.is_some(),
+                    owner_is_back: false,
                     quiet: false,
                     in_stage: LOST,
                 };

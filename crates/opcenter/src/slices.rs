@@ -179,6 +179,10 @@ fn order(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Op
     match all.moves.get(&job.id) {
         Some(row) if row.to.as_ref() == Some(host) => order_at_destination(all, row),
         Some(row) if row.from.as_ref() == Some(host) => order_at_source(all, job, row),
+        // It was lost, and may come back with the job before the job has been recovered elsewhere: then it goes on there.
+        Some(row) if row.kind == Kind::Recover && job.host.as_ref() == Some(host) => {
+            Some((job.generation, JobOrder::Run { begun: true }))
+        }
         None if job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: job.exec_time.is_some() }))
         }

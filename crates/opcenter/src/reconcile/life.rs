@@ -16,8 +16,6 @@ use crate::snapshot::Snapshot;
 use crate::transit::Plan;
 use crate::{moves, slices, transit};
 
-/// How often in a row a job is recovered, before it is given up: for some minutes, since a capsule store that is away comes back.
-const RECOVERIES: usize = 10;
 /// How long a job is left after a recovery that failed; twice as long after each further one.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
 const RECOVERY_PAUSE_MAX: Duration = Duration::from_secs(60);
@@ -122,7 +120,8 @@ impl Round {
         self.status(job, JobStatus::Resuming, "a client wants it").await
     }
 
-    /// Has a job whose host is not heard from execute elsewhere, from its newest capsule; one that has none waits for its host.
+    /// Has a job whose host is not heard from execute elsewhere, from its newest capsule; one that has none waits for its host. It is never
+    /// given up: a capsule store that is away comes back, and so may the host.
     pub(super) async fn find_again(
         &mut self,
         all: &Snapshot,
@@ -139,10 +138,6 @@ impl Round {
         let tried = self.tx.migration_list_of_job(&job.id).await?;
         let of_now = tried.iter().rev().take_while(|row| row.kind == Kind::Recover);
         let failed = of_now.filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
-        if failed >= RECOVERIES {
-            let reason = format!("it could not be recovered {failed} times; the last time {}", job.status_reason);
-            return self.status(job, JobStatus::FailToComplete, &reason).await;
-        }
         if failed > 0 && elapsed(job.status_time, self.now) < recovery_pause(failed) {
             return Ok(());
         }
@@ -169,10 +164,6 @@ impl Round {
             (Kind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
             _ => job.status_reason.clone(),
         };
-        if kind == Kind::Recover {
-            self.tx.job_disown(&job.id, self.now).await?;
-            self.tx.job_epoch_next(&job.id).await?;
-        }
         let plan = Plan {
             kind,
             from: None,

@@ -23,6 +23,7 @@ impl Round {
             source_is_silent: row.from.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
             destination: self.destination(&row),
             destination_is_silent: row.to.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
+            owner_is_back: self.owner_is_back(job, &row),
             quiet: self.is_quiet(all, &row),
             in_stage: elapsed(row.stage_time, self.now),
         });
@@ -85,6 +86,9 @@ impl Round {
         match (&row.to, row.kind) {
             (Some(to), _) => {
                 self.tx.job_own(&job.id, to, row.generation, self.now).await?;
+                if row.kind == Kind::Recover {
+                    self.tx.job_epoch_next(&job.id).await?;
+                }
                 self.status(job, JobStatus::Executing, "").await?;
             }
             (None, Kind::Suspend) => {
@@ -142,6 +146,14 @@ impl Round {
 
     fn stood_still(&self, row: &mut MigrationRow) {
         row.pause_seconds = row.freeze_time.map_or(0.0, |time| elapsed(time, self.now).as_secs_f64());
+    }
+
+    /// Whether the host from whose loss a job is recovered is heard from again, and has it.
+    fn owner_is_back(&self, job: &JobRow, row: &MigrationRow) -> bool {
+        let Some(owner) = job.host.as_ref().filter(|_| row.kind == Kind::Recover) else { return false };
+        let has_it =
+            self.observed.job(owner, &job.id, job.generation).is_some_and(|seen| seen.state == JobState::Running);
+        has_it && !self.observed.host_is_silent(owner)
     }
 
     /// What the source says of its generation.
