@@ -13,6 +13,7 @@ use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Phase;
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// 10 s to notice that the host is lost and a few more to execute elsewhere, on a machine that does other things as well.
@@ -71,6 +72,51 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         let job = client.job_get(&id).await?;
         ensure!(job.host_name == after.host_name && job.generation == after.generation, "{job:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "sailor", &program).await?;
+        let id = witness.session.job.clone();
+        client.job_snapshot(&id).await?;
+        let before = wait_for("the capsule", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
+            Ok((taken && job.status == JobStatus::Executing).then_some(job))
+        })
+        .await?;
+        // What it does from here on is in no capsule.
+        let asking = Asking::start(witness.session.address);
+        asking.answered(50, WITHIN).await?;
+        for _ in 0..10 {
+            world.failpoint_set(&Phase::Restore.failpoint(), "error")?;
+        }
+        link(&world, &before.host_name, "down")?;
+        wait_for("a recovery to fail", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            Ok(job
+                .migrations
+                .iter()
+                .any(|made| made.kind == "recover" && made.outcome.starts_with("failed"))
+                .then_some(()))
+        })
+        .await?;
+        link(&world, &before.host_name, "up")?;
+        let after = wait_for("the job on its own host", WITHIN, async || {
+            let job = client.job_get(&id).await?;
+            Ok((job.status == JobStatus::Executing).then_some(job))
+        })
+        .await?;
+        ensure!(after.host_name == before.host_name && after.generation == before.generation, "{after:?}");
+        let seen = asking.answered(50, WITHIN).await?;
+        ensure!(seen.fault.is_none() && witness.processes() == 1, "{seen:?}");
         Ok(())
     });
     outcome.unwrap();
