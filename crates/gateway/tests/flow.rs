@@ -1,98 +1,28 @@
 //! The gateway with real sockets: what a client and a job see while bytes flow, wait and flow again.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
-use mooring_gateway::state::Gateway;
+use mooring_api::watch::Flow;
 use mooring_gateway::{Config, Start, cache};
 use mooring_ops::Lifecycle;
-use mooring_types::gateway::{Patience, Protocol};
-use mooring_types::job::JobStatus;
-use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Port, PortRange};
+use mooring_types::gateway::Protocol;
+use mooring_types::{MigrationId, Port};
 use rand::{Rng, RngCore, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
-const QUIET: Duration = Duration::from_millis(200);
+mod world;
 
-struct World {
-    lifecycle: Lifecycle,
-    gateway: Gateway,
-    slice: GatewaySlice,
-}
-
-impl World {
-    fn new() -> Self {
-        let lifecycle = Lifecycle::new();
-        let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone());
-        let slice = GatewaySlice {
-            sequence: 1,
-            gateway: GatewayId::random(&mut rand::rng()),
-            name: "test".parse().expect("a name"),
-            bind: Ipv4Addr::LOCALHOST.into(),
-            port_range: PortRange::DEFAULT,
-            rules: vec!["tcp:*:127.0.0.0/8".parse().expect("a rule")],
-            connections: Vec::new(),
-        };
-        Self { lifecycle, gateway, slice }
-    }
-
-    /// Connects a job that listens at `target`; gives back where clients connect.
-    async fn connect(&mut self, target: SocketAddr, flow: Flow) -> SocketAddr {
-        let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
-        self.slice.connections.push(ConnectionDirective {
-            connection: ConnectionId::random(&mut rand::rng()),
-            job: JobId::random(&mut rand::rng()),
-            job_name: "job".parse().expect("a name"),
-            job_status: JobStatus::Executing,
-            gateway_port: Port::new(free.port()).expect("a port"),
-            target: Target::Overlay(target),
-            epoch: 0,
-            protocol: Protocol::Tcp,
-            patience: Patience::default(),
-            flow,
-        });
-        self.apply();
-        free
-    }
-
-    fn flow(&mut self, index: usize, flow: Flow) {
-        self.slice.connections[index].flow = flow;
-        self.apply();
-    }
-
-    fn apply(&mut self) {
-        self.slice.sequence += 1;
-        self.gateway.apply(self.slice.clone());
-    }
-
-    async fn stop(self) {
-        self.lifecycle.stop();
-        self.gateway.close();
-        timeout(PATIENCE, self.lifecycle.tasks().ended()).await.expect("all tasks end");
-        assert!(!self.lifecycle.tasks().panicked());
-    }
-}
-
-fn held() -> Flow {
-    Flow::Held { quiesce: None }
-}
-
-async fn server() -> (TcpListener, SocketAddr) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
-    (listener, address)
-}
+use world::{PATIENCE, QUIET, World, held, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bytes_are_exact_in_both_directions_through_many_holds() {
     const AMOUNT: usize = 8 << 20;
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
 
@@ -139,7 +69,7 @@ async fn bytes_are_exact_in_both_directions_through_many_holds() {
 async fn after_a_quiesce_nothing_is_sent_and_nothing_is_lost() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     let (mut job, _) = listener.accept().await.unwrap();
     client.write_all(b"before").await.unwrap();
@@ -177,7 +107,7 @@ async fn after_a_quiesce_nothing_is_sent_and_nothing_is_lost() {
 async fn a_client_that_comes_while_held_is_connected_afterwards() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, held()).await;
+    let port = world.connect(target, Protocol::Tcp, held()).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     client.write_all(b"early").await.unwrap();
     assert!(timeout(QUIET, listener.accept()).await.is_err());
@@ -195,7 +125,7 @@ async fn a_server_may_speak_first_and_start_late() {
     let mut world = World::new();
     let (listener, target) = server().await;
     drop(listener);
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     // Nothing listens yet: the client is kept.
     assert!(timeout(QUIET, client.read_u8()).await.is_err());
@@ -212,7 +142,7 @@ async fn a_server_may_speak_first_and_start_late() {
 async fn half_a_close_is_passed_on_each_way() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     let (mut job, _) = listener.accept().await.unwrap();
     client.write_all(b"all").await.unwrap();
@@ -232,7 +162,7 @@ async fn half_a_close_is_passed_on_each_way() {
 async fn a_reset_is_passed_on_as_a_reset() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     for reset_by_job in [true, false] {
         let mut client = TcpStream::connect(port).await.unwrap();
         let (mut job, _) = listener.accept().await.unwrap();
@@ -251,14 +181,14 @@ async fn a_reset_is_passed_on_as_a_reset() {
 async fn a_change_does_not_touch_what_it_does_not_concern() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
     let (mut job, _) = listener.accept().await.unwrap();
     let mut other = None;
     for round in 0..100_u8 {
         match round % 2 {
             0 => {
-                let at = world.connect(target, Flow::Open).await;
+                let at = world.connect(target, Protocol::Tcp, Flow::Open).await;
                 other = Some(TcpStream::connect(at).await.unwrap());
                 listener.accept().await.unwrap();
             }
@@ -279,12 +209,12 @@ async fn a_change_does_not_touch_what_it_does_not_concern() {
 async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
     let mut world = World::new();
     let (_listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     world.slice.connections.clear();
     world.apply();
     let (blocker, blocked) = server().await;
     assert_ne!(port, blocked);
-    world.connect(target, Flow::Open).await;
+    world.connect(target, Protocol::Tcp, Flow::Open).await;
     world.slice.connections[0].gateway_port = Port::new(blocked.port()).unwrap();
     world.apply();
     let problem = world.gateway.observe().connections[0].problem.clone().unwrap();
@@ -308,7 +238,7 @@ async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
 async fn a_gateway_that_starts_while_opcenter_is_away_serves_what_it_knew() {
     let mut world = World::new();
     let (listener, target) = server().await;
-    let port = world.connect(target, Flow::Open).await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let (slice, state) = (world.slice.clone(), tempfile::tempdir().unwrap());
     world.stop().await;
     cache::save(state.path(), &slice).unwrap();

@@ -94,6 +94,12 @@ impl World {
         });
     }
 
+    /// Changes whether the bytes of a connection flow.
+    pub(crate) fn flow(&mut self, index: usize, flow: Flow) {
+        self.slice.connections[index].flow = flow;
+        self.apply();
+    }
+
     pub(crate) fn apply(&mut self) {
         self.slice.sequence += 1;
         self.gateway.apply(self.slice.clone());
