@@ -48,13 +48,7 @@ impl Capsules {
 }
 
 fn open(access: &StoreAccess) -> Result<CapsuleStore> {
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let options = S3Options {
-        endpoint: given(&access.endpoint),
-        region: given(&access.region),
-        access_key: given(&access.access_key),
-        secret_key: given(&access.secret_key),
-    };
+    let options = S3Options::given(&access.endpoint, &access.region, &access.access_key, &access.secret_key);
     let seal: SealKey = access.seal.parse().map_err(|_| Error::Peer("has given a seal key that is none".into()))?;
     Ok(CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)?)
 }

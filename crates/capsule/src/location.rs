@@ -46,6 +46,20 @@ pub struct S3Options {
     pub secret_key: Option<String>,
 }
 
+impl S3Options {
+    /// The options as a configuration writes them, where what is empty is not given.
+    #[must_use]
+    pub fn given(endpoint: &str, region: &str, access_key: &str, secret_key: &str) -> Self {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+        Self {
+            endpoint: given(endpoint),
+            region: given(region),
+            access_key: given(access_key),
+            secret_key: given(secret_key),
+        }
+    }
+}
+
 impl Location {
     /// The same location, reached with these options; they mean nothing to a directory.
     #[must_use]

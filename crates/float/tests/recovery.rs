@@ -9,6 +9,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::JobView;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
@@ -29,13 +31,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         let (id, address) = (witness.session.job.clone(), witness.session.address);
         let asking = Asking::start(address);
         asking.answered(20, WITHIN).await?;
-        client.job_snapshot(&id).await?;
-        let before = wait_for("the capsule", WITHIN, async || {
-            let job = client.job_get(&id).await?;
-            let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
-            Ok((taken && job.status == JobStatus::Executing).then_some(job))
-        })
-        .await?;
+        let before = captured(&client, &id).await?;
         asking.answered(20, WITHIN).await?;
         drop(asking.finish().await);
         let mut connection = TcpStream::connect(address)?;
@@ -85,13 +81,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
         let client = world.client().await?;
         let witness = Witness::launch(&client, "sailor", &program).await?;
         let id = witness.session.job.clone();
-        client.job_snapshot(&id).await?;
-        let before = wait_for("the capsule", WITHIN, async || {
-            let job = client.job_get(&id).await?;
-            let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
-            Ok((taken && job.status == JobStatus::Executing).then_some(job))
-        })
-        .await?;
+        let before = captured(&client, &id).await?;
         // What it does from here on is in no capsule.
         let asking = Asking::start(witness.session.address);
         asking.answered(50, WITHIN).await?;
@@ -120,6 +110,17 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// Has a capsule taken of a job that goes on.
+async fn captured(client: &Client, id: &str) -> Result<JobView> {
+    client.job_snapshot(id).await?;
+    wait_for("the capsule", WITHIN, async || {
+        let job = client.job_get(id).await?;
+        let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
+        Ok((taken && job.status == JobStatus::Executing).then_some(job))
+    })
+    .await
 }
 
 /// Reads past what was answered before.

@@ -34,13 +34,7 @@ enum Unfinished {
 
 /// Opens a store as agents are told of it.
 pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule::Error> {
-    let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-    let options = S3Options {
-        endpoint: given(&access.endpoint),
-        region: given(&access.region),
-        access_key: given(&access.access_key),
-        secret_key: given(&access.secret_key),
-    };
+    let options = S3Options::given(&access.endpoint, &access.region, &access.access_key, &access.secret_key);
     // One that is no key opens nothing, and lists and removes all the same.
     let seal = access.seal.parse().unwrap_or_else(|_| SealKey::random());
     CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)
