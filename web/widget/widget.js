@@ -30,6 +30,7 @@
     const LOST_AFTER = 3_000;
     const ALERT_AT_LEAST = 1_000;
     const BACK_FOR = 2_000;
+    const LOOK_AGAIN = 2_000;
     const PUT_BACK_AT_MOST = 20;
     const DRAG_FROM = 4;
     const STEP = 16;
@@ -408,7 +409,22 @@
             }
         }
 
-        return {open, close, arrange, tell, hear, toggle: () => (frame ? close() : open())};
+        return {open, close, arrange, tell, hear, toggle: () => (frame ? close() : open()), isOpen: () => frame !== null};
+    }
+
+    /**
+     * Loads the gateway's waiting page again until the job's own comes in its place: at once when the job begins to respond, and now and then
+     * meanwhile, but not under the hands of somebody who has the panel open.
+     */
+    function waitForPage(panel) {
+        if (!document.documentElement.hasAttribute('data-mooring-waiting')) return () => {};
+        let responds = null;
+        setInterval(() => (responds || !panel.isOpen()) && location.reload(), LOOK_AGAIN);
+        return state => {
+            /* A job that responds, but not at this port yet, is asked now and then. */
+            if (state.responsive && responds === false) location.reload();
+            responds = state.responsive;
+        };
     }
 
     /** Puts the widget into the page and keeps it there, unless the page insists. */
@@ -444,6 +460,7 @@
         const pill = makePill(stage, () => panel.toggle(), () => panel.arrange());
         const panel = makePanel(stage, pill);
         const bar = makeBar(panel.open);
+        const waits = waitForPage(panel);
         stage.append(pill.root);
         tree.append(bar.root, stage);
 
@@ -456,6 +473,7 @@
             if (state.id !== job) return replaced(state);
             pill.show(LOOKS[state.status] ?? 'busy', state.name, state.status);
             panel.tell(state);
+            waits(state);
             if (state.responsive) bar.lower(`${state.name} executes again.`);
             else bar.raise(alertText(state), state.possible.includes('resume'));
         }

@@ -123,6 +123,11 @@ impl Client {
         self.json(Method::POST, paths::LOGIN, Some(credentials)).await
     }
 
+    /// Logs in for one job alone; the answer has the token.
+    pub async fn job_login(&self, id: &str, credentials: &LoginRequest) -> Answer<SessionView> {
+        self.json(Method::POST, &fill(paths::JOB_SESSION, &[id]), Some(credentials)).await
+    }
+
     /// Ends the session.
     pub async fn logout(&self) -> Answer<()> {
         self.nothing(Method::POST, paths::LOGOUT, None::<&()>).await

@@ -20,6 +20,8 @@ pub const JOB_SUSPEND: &str = "/api/v1/jobs/{id}/suspend";
 pub const JOB_RESUME: &str = "/api/v1/jobs/{id}/resume";
 /// `POST`: take a capsule of it while it goes on.
 pub const JOB_SNAPSHOT: &str = "/api/v1/jobs/{id}/snapshot";
+/// `POST`: log in for this job alone, with a JSON body.
+pub const JOB_SESSION: &str = "/api/v1/jobs/{id}/session";
 /// `GET`: its events, oldest first.
 pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
 /// `GET`: what it used, oldest first, of the `?last=` time.

@@ -10,7 +10,7 @@ pub use template::{TemplateCreateRequest, TemplateView};
 
 use std::collections::BTreeMap;
 
-use mooring_types::gateway::{GatewayStatus, Patience, Protocol};
+use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
 use mooring_types::host::HostRole;
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::PhaseTime;
@@ -496,6 +496,9 @@ pub struct ConnectionView {
     /// For how long, and for how many, it waits for its job.
     #[schema(value_type = Object)]
     pub patience: Patience,
+    /// Whether its pages get the widget: `shown` or `hidden`.
+    #[schema(value_type = String)]
+    pub widget: Widget,
     /// Its clients.
     pub clients: Vec<ClientObservation>,
 }
@@ -522,6 +525,10 @@ pub struct ConnectRequest {
     /// How many new requests may wait at a time; 10000 when absent.
     #[serde(default)]
     pub held_max: Option<u32>,
+    /// Whether their pages get the widget: `shown` or `hidden`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub widget: Widget,
 }
 
 /// A security group to be created.

@@ -32,7 +32,7 @@ use std::time::Duration;
 use mooring_types::address::Overlay;
 use mooring_types::capsule::CapsuleName;
 use mooring_types::endpoint::Endpoint;
-use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Resources};
 use mooring_types::job::{JobSpec, JobStatus};
 use mooring_types::migration::{Phase, PhaseTime};
@@ -553,6 +553,9 @@ pub struct ConnectionDirective {
     /// For how long new requests wait.
     #[serde(default)]
     pub patience: Patience,
+    /// Whether its pages get the widget.
+    #[serde(default)]
+    pub widget: Widget,
     /// Whether bytes flow.
     pub flow: Flow,
 }

@@ -4,7 +4,7 @@ use mooring_api::view::{
     ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, MigrationView, SecurityGroupView,
 };
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{GatewayStatus, Patience, Protocol};
+use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
 use mooring_types::host::HostRole;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -135,6 +135,7 @@ pub(crate) fn gateway() -> GatewayView {
             state: "open".into(),
             protocol: Protocol::Auto,
             patience: Patience::default(),
+            widget: Widget::Shown,
             clients: vec![ClientObservation {
                 address: "198.18.0.1:51234".parse().unwrap(),
                 connected_at: "2026-08-01T12:01:00Z".parse().unwrap(),

@@ -18,6 +18,7 @@
 //!
 //! * [`handover`] replaces the process under load: a successor takes the listening sockets over, and the connections end in the process
 //!   that they began in. [`seat`] is which of the two this process is.
+//! * [`widget`] is what the gateway puts into the pages of jobs, and what that asks of it.
 //! * [`fuzz`] says what must hold whatever a stranger sends.
 //! * [`metrics`] and [`access`] are what is counted and logged of it, [`admin`] is where Prometheus asks.
 //!
@@ -46,6 +47,7 @@ pub mod seat;
 pub mod state;
 pub mod tunnel;
 pub mod websocket;
+pub mod widget;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -61,6 +63,7 @@ use crate::handover::{HandoverError, Taken};
 use crate::metrics::Metrics;
 use crate::seat::Seat;
 use crate::state::Gateway;
+use crate::widget::Desk;
 
 /// How long the last report may take.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -111,7 +114,7 @@ pub enum Error {
 /// The client for OpCenter could not be made, or the process that serves did not hand over. That OpCenter is away is no error.
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let client = Client::new(&config.opcenter)?.with_token(config.token.clone());
-    let (gateway, predecessor) = open(&config, &lifecycle).await?;
+    let (gateway, predecessor) = open(&config, &client, &lifecycle).await?;
     if let Some(predecessor) = predecessor {
         tokio::task::spawn_blocking(move || Taken::serve(&predecessor)).await??;
     }
@@ -135,7 +138,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
 }
 
 /// A gateway that serves, and whom to tell so.
-async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<(Gateway, Option<UnixStream>), Error> {
+async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result<(Gateway, Option<UnixStream>), Error> {
     let state_dir = config.state_dir.clone();
     let (mut slice, sockets, predecessor) = match config.start {
         Start::Alone => (None, HashMap::new(), None),
@@ -159,7 +162,8 @@ async fn open(config: &Config, lifecycle: &Lifecycle) -> Result<(Gateway, Option
     let seat = Seat::new(rand::random(), replaces, sockets);
     let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone())
         .seated(seat)
-        .counted(Metrics::new(&config.gateway));
+        .counted(Metrics::new(&config.gateway))
+        .asking(Desk::new(client.clone()));
     if let Some(slice) = slice.filter(|slice| slice.gateway == config.gateway) {
         gateway.apply(slice);
     }

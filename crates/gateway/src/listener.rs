@@ -28,6 +28,7 @@ use crate::metrics::Metrics;
 use crate::relay;
 use crate::route::{RouteCell, Routes};
 use crate::seat::Seat;
+use crate::widget::Desk;
 use crate::{http, tunnel};
 
 const BACKLOG: u32 = 1024;
@@ -70,6 +71,7 @@ pub(crate) struct Serving {
     pub(crate) observed: Arc<Notify>,
     pub(crate) seat: Arc<Seat>,
     pub(crate) metrics: Metrics,
+    pub(crate) desk: Desk,
 }
 
 impl Key {
@@ -148,9 +150,16 @@ impl Serving {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&**client).set_tcp_keepalive(&keepalive)?;
         let spoken = detect::listen_to(client, way.routes.now().protocol, &way).await?;
-        let (job, tasks, metrics, seat) =
-            (self.job.clone(), self.tasks.clone(), self.metrics.clone(), self.seat.clone());
-        let session = |way| http::Session { client: client.clone(), address, way, job, tasks, metrics, seat };
+        let session = |way| http::Session {
+            client: client.clone(),
+            address,
+            way,
+            job: self.job.clone(),
+            tasks: self.tasks.clone(),
+            metrics: self.metrics.clone(),
+            seat: self.seat.clone(),
+            desk: self.desk.clone(),
+        };
         // Each is a large future, and a client needs one.
         match spoken {
             Client::Bytes(connected) => Box::pin(tunnel::carry(client, connected, &way)).await,

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mooring_api::watch::{ConnectionDirective, Target};
-use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
 use mooring_types::{Name, Port};
@@ -27,6 +27,8 @@ pub struct Route {
     pub protocol: Protocol,
     /// For how long new requests wait.
     pub patience: Patience,
+    /// Whether its pages get the widget.
+    pub widget: Widget,
     /// The job's name, for people.
     pub job_name: Name,
     /// The job's status, for people.
@@ -45,6 +47,7 @@ impl Route {
             epoch: directive.epoch,
             protocol: directive.protocol,
             patience: directive.patience,
+            widget: directive.widget,
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             rules,
@@ -96,6 +99,13 @@ impl Routes {
     #[must_use]
     pub fn now(&self) -> Arc<Route> {
         self.0.borrow().clone()
+    }
+
+    /// Resolves when the route is another one than at the last call, or than when these were cloned.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            future::pending().await
+        }
     }
 
     /// Resolves when a client may not be here any more.

@@ -28,6 +28,7 @@ use crate::listener::{Key, Listener, Serving, bind};
 use crate::metrics::Metrics;
 use crate::route::{Route, RouteCell};
 use crate::seat::Seat;
+use crate::widget::Desk;
 
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -56,6 +57,7 @@ pub struct Gateway {
     observed: Arc<Notify>,
     seat: Arc<Seat>,
     metrics: Metrics,
+    desk: Desk,
 }
 
 impl Gateway {
@@ -69,6 +71,7 @@ impl Gateway {
             observed: Arc::default(),
             seat: Arc::default(),
             metrics: Metrics::default(),
+            desk: Desk::default(),
         }
     }
 
@@ -82,6 +85,12 @@ impl Gateway {
     #[must_use]
     pub fn counted(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same, with a way to OpCenter for the widget.
+    #[must_use]
+    pub fn asking(self, desk: Desk) -> Self {
+        Self { desk, ..self }
     }
 
     /// What is counted.
@@ -292,6 +301,7 @@ impl Gateway {
                     observed: self.observed.clone(),
                     seat: self.seat.clone(),
                     metrics: self.metrics.clone(),
+                    desk: self.desk.clone(),
                 };
                 self.tasks.spawn("listener", serving.accept(socket.clone()));
                 (None, Some(socket))

@@ -1,6 +1,8 @@
 //! Who is asking: users by password and session, hosts and gateways by token. Of every token but a gateway's only the SHA-256 is kept.
 //!
-//! What a user may do is in [`mooring_types::user`]; [`User::may_see`] and [`User::may_change`] are where it is asked.
+//! What a user may do is in [`mooring_types::user`]; [`User::may_see`] and [`User::may_change`] are where it is asked. A session that was
+//! begun on a page of a job is good for that job alone: its token lies within reach of whatever the job's pages load, and whoever takes it
+//! from there can do no more with it than the job could do to itself. [`is_open_to`] is the list of what that is.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,20 +13,22 @@ use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use axum::extract::{FromRequestParts, Path as PathParameter};
+use axum::http::Method;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mooring_api::ErrorCode;
 use mooring_api::view::SessionView;
-use mooring_store::{GatewayRow, HostRow, SessionRow, Store, UserRow};
-use mooring_types::{Clock, Role, Timestamp, UserId};
+use mooring_api::{ErrorCode, paths};
+use mooring_store::{GatewayRow, HostRow, SessionRow, Store, Tx, UserRow};
+use mooring_types::{Clock, JobId, Role, Timestamp, UserId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 use sha2::{Digest, Sha256};
 
 use crate::center::{Center, secret_file};
 use crate::error::{ApiError, ApiResult, Error};
+use crate::usecase::{parse, see_job};
 
 /// How long a session lasts.
 const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
@@ -95,19 +99,51 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
 
 /// Begins a session.
 pub(crate) async fn login(center: &Center, name: &str, password: &str) -> ApiResult<SessionView> {
+    let user = authenticate(center, name, password).await?;
+    let mut tx = center.store.begin().await?;
+    let (_, session) = begin(&mut tx, user, None, center.clock.now()).await?;
+    tx.commit().await?;
+    Ok(session)
+}
+
+/// Begins a session that is good for one job alone.
+pub(crate) async fn login_for_job(center: &Center, job: &str, name: &str, password: &str) -> ApiResult<SessionView> {
+    let job: JobId = parse(job)?;
+    let now = center.clock.now();
+    center.attempts.begin(name, now).map_err(|until| {
+        ApiError::new(ErrorCode::Unavailable, format!("a wrong password was given too often for `{name}`"))
+            .hint(format!("try again after {until}, or use `float login`"))
+    })?;
+    let user = authenticate(center, name, password).await?;
+    center.attempts.succeeded(name);
+    let mut tx = center.store.begin().await?;
+    let (user, session) = begin(&mut tx, user, Some(&job), now).await?;
+    see_job(&mut tx, &user, job.as_str()).await?;
+    tx.commit().await?;
+    Ok(session)
+}
+
+/// The user of that name and password.
+async fn authenticate(center: &Center, name: &str, password: &str) -> ApiResult<UserRow> {
     let mut tx = center.store.begin().await?;
     let user = tx.user_get(name).await?;
     drop(tx);
     let known = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
-    let (Some(user), true) = (user, verify(known, password).await) else {
-        return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
-            .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory"));
-    };
-    let (token, now) = (new_token(), center.clock.now());
-    let mut tx = center.store.begin().await?;
-    tx.session_insert(&hash_token(&token), &user.id, now).await?;
-    tx.commit().await?;
-    Ok(SessionView { token, username: user.name, role: user.role.to_string(), expires_at: now + SESSION_LIFE })
+    let verified = verify(known, password).await;
+    user.filter(|_| verified).ok_or_else(|| {
+        ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
+            .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory")
+    })
+}
+
+/// Begins a session in a transaction that is under way.
+async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) -> ApiResult<(User, SessionView)> {
+    let token = new_token();
+    tx.session_insert(&hash_token(&token), &user.id, job, now).await?;
+    let user = User::of(tx, SessionRow { user, create_time: now, last_used: now, job: job.cloned() }, &token).await?;
+    let session =
+        SessionView { token, username: user.name.clone(), role: user.role.to_string(), expires_at: user.expires_at };
+    Ok((user, session))
 }
 
 /// Whether a password is the one that was hashed.
@@ -132,6 +168,14 @@ pub(crate) struct User {
 }
 
 impl User {
+    /// The user of a session.
+    async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
+        let SessionRow { user, create_time, .. } = session;
+        let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
+        let (expires_at, token_hash) = (create_time + SESSION_LIFE, hash_token(token));
+        Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
+    }
+
     pub(crate) fn is_admin(&self) -> bool {
         self.role == Role::Admin
     }
@@ -166,8 +210,8 @@ impl FromRequestParts<Center> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
-        let token_hash = hash_token(bearer(parts)?);
-        let now = center.clock.now();
+        let token = bearer(parts)?;
+        let (token_hash, now) = (hash_token(token), center.clock.now());
         let mut tx = center.store.begin().await?;
         let Some(session) = tx.session_get(&token_hash).await? else { return Err(unknown()) };
         if has_ended(&session, now) {
@@ -177,14 +221,32 @@ impl FromRequestParts<Center> for User {
                 ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
             );
         }
-        let SessionRow { user, create_time, last_used } = session;
-        let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
+        if let Some(job) = &session.job
+            && !is_open_to(job, &parts.method, parts.uri.path())
+        {
+            return Err(ApiError::new(ErrorCode::PermissionDenied, format!("the session is for job {job} alone"))
+                .hint("log in with `float login`"));
+        }
+        let last_used = session.last_used;
+        let user = Self::of(&mut tx, session, token).await?;
         if last_used + TOUCH_AFTER < now {
             tx.session_touch(&token_hash, now).await?;
             tx.commit().await?;
         }
-        let expires_at = create_time + SESSION_LIFE;
-        Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
+        Ok(user)
+    }
+}
+
+/// Whether a session for one job may ask for this.
+fn is_open_to(job: &JobId, method: &Method, path: &str) -> bool {
+    let of_job = |template: &str| paths::fill(template, &[job.as_str()]) == path;
+    match *method {
+        Method::GET => of_job(paths::JOB) || path == paths::SESSION,
+        Method::DELETE => of_job(paths::JOB),
+        Method::POST => {
+            [paths::JOB_MIGRATE, paths::JOB_SUSPEND, paths::JOB_RESUME].into_iter().any(of_job) || path == paths::LOGOUT
+        }
+        _ => false,
     }
 }
 
@@ -275,7 +337,7 @@ mod tests {
             password_hash: String::new(),
             create_time,
         };
-        SessionRow { user, create_time, last_used }
+        SessionRow { user, create_time, last_used, job: None }
     }
 
     #[test]
@@ -289,6 +351,30 @@ mod tests {
             (after(167, 30), after(168, 0), true),
         ] {
             assert_eq!(has_ended(&session(begun, last_used), now), ended, "{last_used}, {now}");
+        }
+    }
+
+    #[test]
+    fn a_session_for_a_job_is_good_for_that_job_alone() {
+        let (own, other) = ("uqaj8l6a407u88v0106ol", "aqaj8l6a407u88v0106ol");
+        let job: JobId = own.parse().unwrap();
+        let own = format!("/api/v1/jobs/{own}");
+        let open = [("GET", ""), ("DELETE", ""), ("POST", "/migrate"), ("POST", "/suspend"), ("POST", "/resume")];
+        for (method, rest) in open {
+            let method: Method = method.parse().unwrap();
+            assert!(is_open_to(&job, &method, &format!("{own}{rest}")), "{method} {rest}");
+            assert!(!is_open_to(&job, &method, &format!("/api/v1/jobs/{other}{rest}")), "{method} {rest} of another");
+        }
+        assert!(is_open_to(&job, &Method::POST, "/api/v1/logout"));
+        for (method, path) in [
+            (Method::PATCH, own.as_str()),
+            (Method::GET, "/api/v1/jobs"),
+            (Method::POST, "/api/v1/jobs"),
+            (Method::GET, &format!("{own}/log")),
+            (Method::GET, "/api/v1/secrets"),
+            (Method::POST, &format!("{own}/migrate/../../secrets")),
+        ] {
+            assert!(!is_open_to(&job, &method, path), "{method} {path}");
         }
     }
 

@@ -13,6 +13,7 @@ use mooring_store::Store;
 use mooring_types::{Clock, GatewayId, HostId, SystemClock};
 use tokio::sync::{Notify, watch};
 
+use crate::attempts::Attempts;
 use crate::logs::Logs;
 use crate::observed::Observed;
 use crate::reconcile::Followed;
@@ -37,6 +38,7 @@ pub(crate) struct Center {
     pub(crate) published: watch::Sender<Arc<Published>>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) vault: Arc<Vault>,
+    pub(crate) attempts: Arc<Attempts>,
     observed: Arc<Mutex<Observed>>,
     /// What the reconciler remembers of the jobs whose policies it follows.
     pub(crate) followed: Arc<Mutex<Followed>>,
@@ -72,6 +74,7 @@ impl Center {
         Ok(Self {
             logs: Arc::new(Logs::new(&config.state_dir)),
             vault: Arc::new(Vault::open(&config.state_dir)?),
+            attempts: Arc::default(),
             config: Arc::new(config),
             store,
             clock,

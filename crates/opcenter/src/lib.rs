@@ -17,6 +17,7 @@
 
 mod advice;
 mod api;
+mod attempts;
 mod auth;
 mod center;
 mod drain;

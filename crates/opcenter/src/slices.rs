@@ -293,6 +293,7 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         epoch: all.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
         protocol: connection.protocol,
         patience: connection.patience,
+        widget: connection.widget,
         flow: flow(all, job),
     })
 }

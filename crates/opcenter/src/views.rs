@@ -258,6 +258,7 @@ impl Views {
             state,
             protocol: connection.protocol,
             patience: connection.patience,
+            widget: connection.widget,
             clients: seen.iter().flat_map(|seen| seen.clients.iter().cloned()).collect(),
         })
     }

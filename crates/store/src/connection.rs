@@ -1,6 +1,6 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
 use sqlx::sqlite::SqliteRow;
 
@@ -23,6 +23,8 @@ pub struct ConnectionRow {
     pub protocol: Protocol,
     /// For how long, and for how many, it waits for its job.
     pub patience: Patience,
+    /// Whether its pages get the widget.
+    pub widget: Widget,
 }
 
 impl Tx {
@@ -32,8 +34,8 @@ impl Tx {
     /// The port is taken, the target is connected already, or the database fails.
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, patience)
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, patience, widget)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -42,6 +44,7 @@ impl Tx {
         .bind(connection.gateway_port.get())
         .bind(to_json(&connection.protocol)?)
         .bind(to_json(&connection.patience)?)
+        .bind(to_json(&connection.widget)?)
         .execute(&mut *self.inner)
         .await?;
         Ok(())
@@ -97,6 +100,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         gateway_port: port(row, "gateway_port")?,
         protocol: json(row, "protocol")?,
         patience: json(row, "patience")?,
+        widget: json(row, "widget")?,
     })
 }
 

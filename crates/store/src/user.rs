@@ -1,10 +1,10 @@
 //! Users and their sessions. Of a token only its SHA-256 is kept.
 
-use mooring_types::{Role, Timestamp, UserId};
+use mooring_types::{JobId, Role, Timestamp, UserId};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::{Result, Tx, parsed};
+use crate::{Result, Tx, parsed, parsed_option};
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +30,8 @@ pub struct SessionRow {
     pub create_time: Timestamp,
     /// When it was used last.
     pub last_used: Timestamp,
+    /// The job that it is for, where it is for one alone.
+    pub job: Option<JobId>,
 }
 
 impl Tx {
@@ -105,14 +107,21 @@ impl Tx {
         Ok(())
     }
 
-    /// Begins a session.
+    /// Begins a session, for one job alone where one is given.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn session_insert(&mut self, token_hash: &str, user: &UserId, now: Timestamp) -> Result<()> {
-        sqlx::query("INSERT INTO session (token_hash, user_id, create_time, last_used) VALUES (?, ?, ?, ?)")
+    pub async fn session_insert(
+        &mut self,
+        token_hash: &str,
+        user: &UserId,
+        job: Option<&JobId>,
+        now: Timestamp,
+    ) -> Result<()> {
+        sqlx::query("INSERT INTO session (token_hash, user_id, job_id, create_time, last_used) VALUES (?, ?, ?, ?, ?)")
             .bind(token_hash)
             .bind(user.as_str())
+            .bind(job.map(JobId::as_str))
             .bind(now.to_string())
             .bind(now.to_string())
             .execute(&mut *self.inner)
@@ -127,7 +136,7 @@ impl Tx {
     pub async fn session_get(&mut self, token_hash: &str) -> Result<Option<SessionRow>> {
         let row = sqlx::query(
             "SELECT user.id, user.name, user.role, user.password_hash, user.create_time,
-                    session.create_time AS began, session.last_used
+                    session.create_time AS began, session.last_used, session.job_id
              FROM session JOIN user ON user.id = session.user_id WHERE session.token_hash = ?",
         )
         .bind(token_hash)
@@ -138,6 +147,7 @@ impl Tx {
                 user: read_user(row)?,
                 create_time: parsed(row, "began")?,
                 last_used: parsed(row, "last_used")?,
+                job: parsed_option(row, "job_id")?,
             })
         };
         row.as_ref().map(read).transpose()

@@ -54,7 +54,7 @@ async fn with_a_user_goes_all_that_is_the_user_s_alone() {
         tx.membership_insert(&lab.name, &user.id).await.unwrap();
         tx.secret_put(&user.id, &name("key"), b"sealed", now()).await.unwrap();
         tx.template_insert(&template(Some(user), "1")).await.unwrap();
-        tx.session_insert(&user.name, &user.id, now()).await.unwrap();
+        tx.session_insert(&user.name, &user.id, None, now()).await.unwrap();
     }
     tx.template_insert(&template(None, "1")).await.unwrap();
     assert_eq!(tx.membership_mates(&alice.id).await.unwrap().len(), 2);

@@ -7,7 +7,7 @@ use mooring_store::{
     ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
     StoreError,
 };
-use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol};
+use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::{Kind, Outcome};
@@ -248,6 +248,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         gateway_port: Port::new(10000).unwrap(),
         protocol: Protocol::Auto,
         patience: Patience { hold_seconds: 1, page_seconds: 2, held_max: 3 },
+        widget: Widget::Hidden,
     };
     tx.connection_insert(&connection).await.unwrap();
     let other = ConnectionRow { id: ConnectionId::random(&mut rand::rng()), ..connection.clone() };

@@ -66,6 +66,17 @@ impl Default for Patience {
     }
 }
 
+/// Whether the gateway puts its widget into the pages of a connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Widget {
+    /// It does.
+    #[default]
+    Shown,
+    /// Pages stay as the job sends them.
+    Hidden,
+}
+
 /// Whether a gateway serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use mooring_api::Client;
 use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Protocol, Widget};
 
 use crate::confirm::confirm;
 use crate::parse;
@@ -143,6 +143,9 @@ Examples:
 While the job is away new requests wait for it: up to the hold limit, then they are answered with
 503; a browser's page load gets a waiting page sooner.
 
+Pages get a widget at the top right: the job's status, an alert while it can't answer, and,
+after login, its details with migrate, suspend, resume and cancel.
+
 Prints the new connections; `accessUrl` is what one pastes into a browser.")]
 struct ConnectArgs {
     /// the gateway, by id or name
@@ -166,6 +169,9 @@ struct ConnectArgs {
     /// how many new requests may wait at a time [default: 10000]
     #[arg(long = "heldMax", value_name = "N")]
     held_max: Option<u32>,
+    /// leave pages as the job sends them, without the widget
+    #[arg(long = "noWidget")]
+    no_widget: bool,
 }
 
 #[derive(Debug, Args)]
@@ -259,6 +265,7 @@ impl ConnectArgs {
             hold_limit: self.hold_limit,
             page_patience: self.page_patience,
             held_max: self.held_max,
+            widget: if self.no_widget { Widget::Hidden } else { Widget::Shown },
         })
     }
 }

@@ -1,15 +1,18 @@
 //! What the gateway answers itself, in place of a job that can't.
 //!
 //! A request that its job could not take gets 503 with `Retry-After`, which clients take for what it is: later. Browsers that load a page
-//! get one that says what is going on and loads itself again; it needs no script and nothing from elsewhere.
+//! get one that says what is going on and loads itself again; it needs no script and nothing from elsewhere, and with the widget in it a
+//! suspended job can be resumed from it.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use mooring_types::gateway::Widget;
 
 use super::headers;
 use crate::route::Route;
+use crate::widget;
 
 /// When to ask again, in seconds.
 const RETRY_AFTER: u32 = 5;
@@ -19,6 +22,19 @@ const REFRESH: u32 = 2;
 /// Whether a browser loads a page with this request.
 #[must_use]
 pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
+    *method == Method::GET && asks_for_page(request)
+}
+
+/// Whether a browser goes to a page with this request, and not in a frame. Browsers that keep to themselves where the answer goes, as they
+/// do without TLS, may ask for a frame all the same.
+#[must_use]
+pub fn is_navigation(method: &Method, request: &HeaderMap) -> bool {
+    let is_in_window = request.get("sec-fetch-dest").is_none_or(|destination| destination == "document");
+    let is_of_script = request.contains_key("x-requested-with") || request.contains_key("hx-request");
+    matches!(*method, Method::GET | Method::POST) && is_in_window && !is_of_script && asks_for_page(request)
+}
+
+fn asks_for_page(request: &HeaderMap) -> bool {
     let is = |name: &str, expected: &str| request.get(name).is_none_or(|value| value == expected);
     let accepts_pages = request
         .get_all(header::ACCEPT)
@@ -28,7 +44,7 @@ pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
         Some(mode) => mode == "navigate",
         None => is("sec-fetch-dest", "document"),
     };
-    *method == Method::GET && accepts_pages && navigates && headers::upgrade(request).is_none()
+    accepts_pages && navigates && headers::upgrade(request).is_none()
 }
 
 /// Whether somebody wants the job with this request: a browser's user who goes to a page, or a program. What the script of an open page
@@ -53,8 +69,14 @@ pub(crate) fn later(route: &Route) -> Response<Full<Bytes>> {
 /// The page that a browser shows while the job can't answer.
 #[must_use]
 pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
+    let again = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH}\">");
+    // The widget's script loads it again, but not while somebody logs in.
+    let again = match route.widget {
+        Widget::Shown => format!("<noscript>{again}</noscript>{}", widget::script()),
+        Widget::Hidden => again,
+    };
     let mut response =
-        plain(StatusCode::SERVICE_UNAVAILABLE, page(route.job_name.as_str(), &route.job_status.to_string()));
+        plain(StatusCode::SERVICE_UNAVAILABLE, page(route.job_name.as_str(), &route.job_status.to_string(), &again));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
     headers.insert(header::RETRY_AFTER, HeaderValue::from(REFRESH));
@@ -78,15 +100,15 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn page(name: &str, status: &str) -> String {
+fn page(name: &str, status: &str, again: &str) -> String {
     let (name, status) = (escaped(name), escaped(status));
     format!(
         r#"<!doctype html>
-<html lang="en">
+<html lang="en" data-mooring-waiting>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="{REFRESH}">
+{again}
 <title>{name} is {status}</title>
 <style>
 :root {{ color-scheme: light dark; font: 1.125rem/1.5 system-ui, sans-serif; }}
@@ -148,6 +170,22 @@ mod tests {
     }
 
     #[test]
+    fn a_navigation_is_told_from_frames_and_from_what_scripts_ask_for() {
+        let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
+        for (lines, expected) in [
+            (vec![html], true),
+            (vec![html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], true),
+            (vec![html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], false),
+            (vec![html, ("x-requested-with", "XMLHttpRequest")], false),
+            (vec![html, ("hx-request", "true")], false),
+            (vec![("accept", "*/*")], false),
+        ] {
+            assert_eq!(is_navigation(&Method::POST, &headers(&lines)), expected, "{lines:?}");
+        }
+        assert!(!is_navigation(&Method::PUT, &headers(&[html])));
+    }
+
+    #[test]
     fn an_open_page_does_not_call_for_its_job() {
         for (lines, calls) in [
             (vec![], true),
@@ -161,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_name_can_not_become_a_part_of_the_page() {
-        let page = page("<script>&\"'", "Floating");
+        let page = page("<script>&\"'", "Floating", "");
         assert!(page.contains("<h1>&lt;script&gt;&amp;&quot;&#39;</h1>") && !page.contains("<script"));
     }
 }

@@ -5,7 +5,8 @@
 //!                                │                    │ none, and the gate is closed or the job refuses
 //!                                │                    ▼
 //!                                │                  hold: for a while, a number of them; then 503 or the waiting page
-//!                                └─ 101 ─► upgrade ─► relay
+//!                                ├─ 101 ─► upgrade ─► relay
+//!                                └─ a path of the widget, or a page for it to go into ─► widget
 //! ```
 //!
 //! Bodies stream through in both directions. A request that has been sent to the job stays with it while it is away. When the job is
@@ -45,6 +46,7 @@ use crate::connect::{Connected, Way};
 use crate::metrics::Metrics;
 use crate::relay;
 use crate::seat::Seat;
+use crate::widget::Desk;
 
 /// The longest head of a request.
 const HEAD_MAX: usize = 64 * 1024;
@@ -67,6 +69,9 @@ pub enum Aborted {
     /// Nobody waits for the answer.
     #[error("the client has gone")]
     ClientLeft,
+    /// The page could not be followed.
+    #[error("the page can't be read")]
+    Page,
 }
 
 /// A client that speaks HTTP.
@@ -86,6 +91,8 @@ pub struct Session {
     pub metrics: Metrics,
     /// Whether another process serves by now.
     pub seat: Arc<Seat>,
+    /// The widget's way to OpCenter.
+    pub desk: Desk,
 }
 
 impl Session {
@@ -133,7 +140,7 @@ impl Session {
             outcome => outcome.map_err(io::Error::other)?,
         }
         match proxy.take_upgrade() {
-            Some(upgrade) => upgrade.carry(&proxy.session().client, &proxy.session().way).await,
+            Some(upgrade) => upgrade.carry(proxy.session()).await,
             None => relay::linger(&proxy.session().client).await,
         }
     }

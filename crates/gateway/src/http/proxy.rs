@@ -11,6 +11,7 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use mooring_types::gateway::Widget;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -19,16 +20,17 @@ use super::client_io::Requests;
 use super::headers::{Origin, Refusal};
 use super::logged::{Entry, Logged};
 use super::pool::{Pool, Upstream};
-use super::upgrade::Upgrade;
+use super::upgrade::{Both, Upgrade};
 use super::{Aborted, Session, answer, headers};
 use crate::connect::Connected;
 use crate::metrics::Unavailable;
 use crate::relay::Content;
+use crate::widget::{self, Injection, PageBody};
 
 /// How often a request is tried whose connection turns out to be closed.
 const TRIES: usize = 3;
 
-type AnswerBody = Either<Full<Bytes>, JobBody>;
+type AnswerBody = Either<Full<Bytes>, Either<JobBody, PageBody<JobBody>>>;
 type Answer = Response<AnswerBody>;
 
 /// What the requests of one client share.
@@ -98,6 +100,9 @@ impl Proxy {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
+            false if widget::concerns(&self.session.way.routes.now(), request.uri().path()) => {
+                return Ok(self.serve_widget(request).await);
+            }
             false => self.prepare(request),
         };
         let answer = match prepared {
@@ -114,6 +119,18 @@ impl Proxy {
         Ok(answer)
     }
 
+    async fn serve_widget(&self, request: Request<Incoming>) -> Answer {
+        let (answer, watcher) = widget::answer(&self.session.desk, &self.session.job, request).await;
+        if let Some(watcher) = watcher {
+            self.goes_over(Upgrade::Watcher(watcher));
+        }
+        answer.map(Either::Left)
+    }
+
+    fn goes_over(&self, upgrade: Upgrade) {
+        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+    }
+
     /// The request as the job gets it.
     fn prepare(&self, mut request: Request<Incoming>) -> Result<Prepared, Refusal> {
         if *request.method() == Method::CONNECT {
@@ -127,12 +144,17 @@ impl Proxy {
         }
         let is_page_load = answer::is_page_load(request.method(), request.headers());
         let is_a_call = answer::is_a_call(request.headers());
+        let gets_widget = self.session.way.routes.now().widget == Widget::Shown
+            && answer::is_navigation(request.method(), request.headers());
+        if gets_widget {
+            widget::ask_for_page(&mut headers);
+        }
         let upgrade = headers.contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
-        Ok(Prepared { head, body, upgrade, is_page_load, is_a_call })
+        Ok(Prepared { head, body, upgrade, is_page_load, is_a_call, gets_widget })
     }
 
     /// The host that a request names outside of its headers. HTTP/1.0 need not name any.
@@ -150,7 +172,7 @@ impl Proxy {
     }
 
     async fn forward(&self, prepared: Prepared) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load, is_a_call } = prepared;
+        let Prepared { head, body, mut upgrade, is_page_load, is_a_call, gets_widget } = prepared;
         let wait = Wait { is_page_load, is_a_call };
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
@@ -171,7 +193,10 @@ impl Proxy {
                 sent = upstream.sender.try_send_request(request) => sent,
             };
             match sent {
-                Ok(response) => return Ok(self.pass_on(response, upstream, upgrade.take())),
+                Ok(response) => {
+                    let answer = self.pass_on(response, upstream, upgrade.take());
+                    return Ok(if gets_widget { with_widget(answer) } else { answer });
+                }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
@@ -208,8 +233,7 @@ impl Proxy {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
             let job = hyper::upgrade::on(&mut response);
-            let upgrade = Upgrade { client, job, epoch: upstream.epoch, content };
-            *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+            self.goes_over(Upgrade::Job(Both { client, job, epoch: upstream.epoch, content }));
             let mut answer = Response::new(Either::Left(Full::default()));
             (*answer.status_mut(), *answer.headers_mut()) = (StatusCode::SWITCHING_PROTOCOLS, headers);
             return answer;
@@ -217,7 +241,7 @@ impl Proxy {
         let (parts, body) = response.into_parts();
         let upstream = Upstream { used: true, ..upstream };
         let body = JobBody::new(body, &self.session.way, upstream, &self.pool);
-        let mut answer = Response::new(Either::Right(body));
+        let mut answer = Response::new(Either::Right(Either::Left(body)));
         (*answer.status_mut(), *answer.headers_mut()) = (parts.status, headers);
         answer
     }
@@ -259,6 +283,8 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
     is_a_call: bool,
+    /// A page that comes as the answer gets the widget.
+    gets_widget: bool,
 }
 
 /// How a request waits for the job.
@@ -268,6 +294,19 @@ struct Wait {
     is_page_load: bool,
     /// Somebody wants the job, and is not a page that asks by itself.
     is_a_call: bool,
+}
+
+/// An answer to a browser that goes to a page, with the widget in it where it is one.
+fn with_widget(answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    let body = match body {
+        Either::Right(Either::Left(page)) => match Injection::plan(parts.status, &mut parts.headers) {
+            Some(injection) => Either::Right(Either::Right(PageBody::new(page, injection))),
+            None => Either::Right(Either::Left(page)),
+        },
+        other => other,
+    };
+    Response::from_parts(parts, body)
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

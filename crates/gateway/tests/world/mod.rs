@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::state::Gateway;
 use mooring_ops::Lifecycle;
-use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -70,6 +70,7 @@ impl World {
             epoch: 0,
             protocol,
             patience: Patience::default(),
+            widget: Widget::Hidden,
             flow,
         });
         self.apply();
@@ -239,6 +240,22 @@ impl Wire {
         timeout(PATIENCE, self.0.read_exact(&mut body)).await.expect("a body in time").expect("a body");
         received.body = String::from_utf8(body).expect("text");
         received
+    }
+
+    /// The next answer, which comes in chunks.
+    pub(crate) async fn receive_chunks(&mut self) -> Received {
+        let mut received = Received { head: self.head().await, body: String::new() };
+        loop {
+            let mut line = String::new();
+            timeout(PATIENCE, self.0.read_line(&mut line)).await.expect("a chunk in time").expect("a chunk");
+            let length = usize::from_str_radix(line.trim(), 16).expect("a length");
+            let mut chunk = vec![0; length + 2];
+            timeout(PATIENCE, self.0.read_exact(&mut chunk)).await.expect("a chunk in time").expect("a chunk");
+            if length == 0 {
+                return received;
+            }
+            received.body.push_str(std::str::from_utf8(&chunk[..length]).expect("text"));
+        }
     }
 
     pub(crate) async fn ask(&mut self, request: impl AsRef<[u8]>) -> Received {

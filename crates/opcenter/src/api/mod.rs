@@ -60,6 +60,7 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(session::login, session::login_basic))
         .routes(routes!(session::logout))
         .routes(routes!(session::show))
+        .routes(routes!(session::login_for_job))
         .routes(routes!(job::list, job::submit))
         .routes(routes!(job::show, job::modify, job::cancel))
         .routes(routes!(job::rerun))

@@ -8,7 +8,7 @@ use mooring_api::ErrorBody;
 use mooring_api::paths;
 use mooring_api::view::{LoginRequest, SessionView};
 
-use super::Body;
+use super::{Body, Named};
 use crate::auth::{self, User, basic};
 use crate::center::Center;
 use crate::error::ApiResult;
@@ -34,6 +34,18 @@ pub(super) async fn login_basic(State(center): State<Center>, request: Request) 
 async fn begin(center: &Center, name: &str, password: &str) -> ApiResult<Begun> {
     let session = auth::login(center, name, password).await?;
     Ok(([(AUTHORIZATION, session.token.clone())], Json(session)))
+}
+
+/// Log in for one job alone: the session shows it, moves, suspends, resumes and cancels it, and is good for nothing else. A name that was
+/// tried too often in vain has to wait.
+#[utoipa::path(post, path = paths::JOB_SESSION, params(("id" = String, Path)), request_body = LoginRequest, security(),
+    responses((status = 200, body = SessionView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn login_for_job(
+    State(center): State<Center>,
+    Named(id): Named<String>,
+    Body(request): Body<LoginRequest>,
+) -> ApiResult<Json<SessionView>> {
+    Ok(Json(auth::login_for_job(&center, &id, &request.username, &request.password).await?))
 }
 
 /// End the session.

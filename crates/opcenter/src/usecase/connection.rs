@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::{Patience, Protocol};
+use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::job::Action;
 use mooring_types::{ConnectionId, Port};
 
@@ -26,7 +26,7 @@ pub(crate) async fn connect(
     gateway: &str,
     request: &ConnectRequest,
 ) -> ApiResult<Vec<ConnectionId>> {
-    let manner = Manner { protocol: request.protocol, patience: patience(request)? };
+    let manner = Manner { protocol: request.protocol, patience: patience(request)?, widget: request.widget };
     let mut tx = center.store.begin().await?;
     let gateway = find_gateway(&mut tx, gateway).await?;
     let job = find_job(&mut tx, user, &request.job_id).await?;
@@ -37,11 +37,12 @@ pub(crate) async fn connect(
     Ok(made)
 }
 
-/// How a connection treats its bytes, and how it waits.
+/// How a connection treats its bytes and its pages, and how it waits.
 #[derive(Debug, Clone, Copy, Default)]
 struct Manner {
     protocol: Protocol,
     patience: Patience,
+    widget: Widget,
 }
 
 /// What is asked for, within reason; what is not asked for is the default.
@@ -112,6 +113,7 @@ async fn insert_with(
             gateway_port,
             protocol: manner.protocol,
             patience: manner.patience,
+            widget: manner.widget,
         };
         tx.connection_insert(&connection).await?;
         made.push(connection.id);

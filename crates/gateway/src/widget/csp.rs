@@ -1,0 +1,170 @@
+//! What a page's Content Security Policy has to allow for the widget, and no more (CSP Level 3).
+//!
+//! The widget is one script of the page's own origin, a WebSocket and a frame to it. A policy that forbids one of them gets the least that
+//! allows it:
+//!
+//! | | the directive that decides | what is added |
+//! |---|---|---|
+//! | script | `script-src-elem`, `script-src`, `default-src` | the nonce; `'self'` where a nonce would take back `'unsafe-inline'` |
+//! | WebSocket | `connect-src`, `default-src` | `'self'` |
+//! | frame | `frame-src`, `child-src`, `default-src` | `'self'` |
+//!
+//! Where a more general directive decides, it stays as it is, and a copy of it under the first name gets the addition. Styles need nothing:
+//! the widget makes them by script.
+
+/// One policy, as its directives in order.
+#[derive(Debug)]
+struct Policy<'a>(Vec<(&'a str, Vec<&'a str>)>);
+
+/// What a header or a `meta` element says of policies, with the widget allowed.
+#[must_use]
+pub(super) fn allow_widget(policies: &str, nonce: &str) -> String {
+    let nonce = format!("'nonce-{nonce}'");
+    let allowed = policies.split(',').map(|text| {
+        let mut policy = Policy::read(text);
+        policy.allow(&["script-src-elem", "script-src", "default-src"], |sources| script_source(sources, &nonce));
+        policy.allow(&["connect-src", "default-src"], own_origin);
+        policy.allow(&["frame-src", "child-src", "default-src"], own_origin);
+        policy.write()
+    });
+    allowed.collect::<Vec<String>>().join(", ")
+}
+
+/// Whether no script can run in the page, whatever else is allowed.
+#[must_use]
+pub(super) fn forbids_scripts(policies: &str) -> bool {
+    policies.split(',').any(|text| {
+        let policy = Policy::read(text);
+        policy.find("sandbox").is_some_and(|at| !has(&policy.0[at].1, "allow-scripts"))
+    })
+}
+
+impl<'a> Policy<'a> {
+    fn read(text: &'a str) -> Self {
+        let directives = text.split(';').filter_map(|directive| {
+            let mut words = directive.split_ascii_whitespace();
+            Some((words.next()?, words.collect()))
+        });
+        Self(directives.collect())
+    }
+
+    fn write(&self) -> String {
+        let directives = self.0.iter().map(|(name, values)| [&[*name], values.as_slice()].concat().join(" "));
+        directives.collect::<Vec<String>>().join("; ")
+    }
+
+    /// Of several of one name the first counts.
+    fn find(&self, name: &str) -> Option<usize> {
+        self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
+    }
+
+    /// Adds what `addition` asks for to what decides: the first of `names` that is there.
+    fn allow<'b: 'a>(&mut self, names: &[&'b str], addition: impl Fn(&[&'a str]) -> Option<&'b str>) {
+        let Some(at) = names.iter().find_map(|name| self.find(name)) else { return };
+        let Some(source) = addition(&self.0[at].1) else { return };
+        let mut sources = self.0[at].1.clone();
+        sources.retain(|source| !source.eq_ignore_ascii_case("'none'"));
+        sources.push(source);
+        if self.0[at].0.eq_ignore_ascii_case(names[0]) {
+            self.0[at].1 = sources;
+        } else {
+            self.0.push((names[0], sources));
+        }
+    }
+}
+
+fn script_source<'b>(sources: &[&str], nonce: &'b str) -> Option<&'b str> {
+    let starts = |source: &&str| {
+        let source = source.to_ascii_lowercase();
+        ["'nonce-", "'sha256-", "'sha384-", "'sha512-"].iter().any(|kind| source.starts_with(kind))
+    };
+    if has(sources, "'strict-dynamic'") || sources.iter().any(starts) {
+        return Some(nonce);
+    }
+    if has(sources, "'unsafe-inline'") { own_origin(sources) } else { Some(nonce) }
+}
+
+fn own_origin<'b>(sources: &[&str]) -> Option<&'b str> {
+    (!has(sources, "'self'")).then_some("'self'")
+}
+
+fn has(sources: &[&str], wanted: &str) -> bool {
+    sources.iter().any(|source| source.eq_ignore_ascii_case(wanted))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_policy_gets_the_least_that_allows_the_widget() {
+        for (policy, allowed) in [
+            ("frame-ancestors 'self'; report-uri /x", "frame-ancestors 'self'; report-uri /x"),
+            (
+                "default-src 'none'",
+                "default-src 'none'; script-src-elem 'nonce-N'; connect-src 'self'; frame-src 'self'",
+            ),
+            ("script-src 'self'", "script-src 'self'; script-src-elem 'self' 'nonce-N'"),
+            ("script-src-elem 'nonce-x' 'strict-dynamic'", "script-src-elem 'nonce-x' 'strict-dynamic' 'nonce-N'"),
+            // A nonce would forbid the page's own inline scripts.
+            (
+                "script-src 'unsafe-inline' https:",
+                "script-src 'unsafe-inline' https:; script-src-elem 'unsafe-inline' https: 'self'",
+            ),
+            ("script-src 'self' 'unsafe-inline'", "script-src 'self' 'unsafe-inline'"),
+            ("connect-src wss:, connect-src 'self'", "connect-src wss: 'self', connect-src 'self'"),
+            ("CHILD-SRC a.example;; img-src *", "CHILD-SRC a.example; img-src *; frame-src a.example 'self'"),
+            ("", ""),
+        ] {
+            assert_eq!(allow_widget(policy, "N"), allowed, "{policy}");
+        }
+    }
+
+    #[test]
+    fn a_sandbox_without_scripts_is_seen() {
+        for (policy, forbids) in [
+            ("sandbox", true),
+            ("sandbox allow-forms", true),
+            ("sandbox allow-forms allow-scripts", false),
+            ("default-src 'none'", false),
+            ("img-src *, sandbox", true),
+        ] {
+            assert_eq!(forbids_scripts(policy), forbids, "{policy}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_taken_away_and_twice_is_as_once(
+            directives in prop::collection::vec(
+                ("(default-src|script-src|script-src-elem|connect-src|frame-src|child-src|img-src|sandbox)",
+                 prop::collection::vec("('self'|'none'|'unsafe-inline'|'nonce-a'|https:|\\*)", 0..4)),
+                0..6),
+        ) {
+            let text: Vec<String> = directives.iter().map(|(name, values)| format!("{name} {}", values.join(" "))).collect();
+            let text = text.join(";");
+            let allowed = allow_widget(&text, "N");
+            let (before, after) = (Policy::read(&text), Policy::read(&allowed));
+            for (name, values) in &before.0 {
+                let at = after.find(name).expect("it stays");
+                if before.find(name).map(|at| &before.0[at].1) != Some(values) {
+                    continue;
+                }
+                let stays = |value: &&&str| **value != "'none'";
+                for value in values.iter().filter(stays) {
+                    prop_assert!(after.0[at].1.contains(value), "{} lost {} in {}", text, value, allowed);
+                }
+            }
+            let again = allow_widget(&allowed, "N");
+            let (once, twice) = (Policy::read(&allowed), Policy::read(&again));
+            prop_assert_eq!(once.0.len(), twice.0.len());
+        }
+
+        #[test]
+        fn noise_is_read_without_harm(text in ".*") {
+            let _ = (allow_widget(&text, "N"), forbids_scripts(&text));
+        }
+    }
+}

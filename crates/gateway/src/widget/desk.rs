@@ -1,0 +1,163 @@
+//! The panel's way to OpCenter: a few calls about one job, with what the panel's user may do and nothing of what the gateway may.
+//!
+//! | | goes on as |
+//! |---|---|
+//! | `POST login`, `POST logout` | a session for the job, begun and ended |
+//! | `GET job` | the job |
+//! | `POST job/migrate`, `job/suspend`, `job/resume`, `job/cancel` | the same of the job |
+//!
+//! The answers are OpCenter's own, errors too. Where it does not answer, the panel is told so; the job and its clients are not concerned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+use mooring_api::view::{LoginRequest, MigrateRequest};
+use mooring_api::{Client, ClientError, ErrorBody, ErrorCode};
+use mooring_types::JobId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// No request of a panel is longer.
+const BODY_MAX: usize = 16 * 1024;
+/// How long a panel may take to send one.
+const BODY_LIMIT: Duration = Duration::from_secs(10);
+/// How many calls of all panels of a gateway are under way at a time.
+const CALLS_MAX: usize = 16;
+/// The sandboxed frame that the panel is.
+const NO_ORIGIN: &str = "null";
+
+/// The way to OpCenter; by default there is none.
+#[derive(Debug, Clone, Default)]
+pub struct Desk(Option<Arc<Way>>);
+
+#[derive(Debug)]
+struct Way {
+    opcenter: Client,
+    calls: Semaphore,
+}
+
+type Answer = Result<Response<Full<Bytes>>, ErrorBody>;
+
+impl Desk {
+    /// The way to an OpCenter. A token of the client is not used.
+    #[must_use]
+    pub fn new(opcenter: Client) -> Self {
+        Self(Some(Arc::new(Way { opcenter, calls: Semaphore::new(CALLS_MAX) })))
+    }
+
+    /// The answer to a panel's call about a job.
+    pub(super) async fn answer(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+        let is_of_panel = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == NO_ORIGIN);
+        let mut answer = if *request.method() == Method::OPTIONS {
+            permission()
+        } else {
+            self.call(job, call, request).await.unwrap_or_else(refusal)
+        };
+        let headers = answer.headers_mut();
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::VARY, HeaderValue::from_static("origin"));
+        if is_of_panel {
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(NO_ORIGIN));
+        }
+        answer
+    }
+
+    async fn call(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
+        let away = || ErrorBody::new(ErrorCode::Unavailable, "OpCenter is not known to this gateway");
+        let way = self.0.as_deref().ok_or_else(away)?;
+        let _place = way.calls.try_acquire().map_err(|_| {
+            ErrorBody::new(ErrorCode::Unavailable, "too many ask at the moment").hint("try again in a moment")
+        })?;
+        let (parts, body) = request.into_parts();
+        let session = || Ok::<_, ErrorBody>(way.opcenter.clone().with_token(bearer(&parts.headers)?));
+        let id = job.as_str();
+        match (&parts.method, call) {
+            (&Method::POST, "login") => {
+                let credentials: LoginRequest = read(body).await?;
+                shown(StatusCode::OK, way.opcenter.job_login(id, &credentials).await)
+            }
+            (&Method::POST, "logout") => {
+                session()?.logout().await.map_err(told)?;
+                Ok(empty(StatusCode::NO_CONTENT))
+            }
+            (&Method::GET, "job") => shown(StatusCode::OK, session()?.job_get(id).await),
+            (&Method::POST, "job/migrate") => {
+                let (session, wanted): (_, MigrateRequest) = (session()?, read(body).await?);
+                shown(StatusCode::ACCEPTED, session.job_migrate(id, &wanted).await)
+            }
+            (&Method::POST, "job/suspend") => shown(StatusCode::ACCEPTED, session()?.job_suspend(id).await),
+            (&Method::POST, "job/resume") => shown(StatusCode::ACCEPTED, session()?.job_resume(id).await),
+            (&Method::POST, "job/cancel") => shown(StatusCode::OK, session()?.job_cancel(id).await),
+            _ => Err(ErrorBody::new(ErrorCode::NotFound, "the widget has no such call")),
+        }
+    }
+}
+
+/// That the panel may ask.
+fn permission() -> Response<Full<Bytes>> {
+    let mut answer = empty(StatusCode::NO_CONTENT);
+    let headers = answer.headers_mut();
+    headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
+    headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("authorization, content-type"));
+    headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
+    answer
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, ErrorBody> {
+    let header = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(|header| header.strip_prefix("Bearer ")).map(str::trim);
+    token
+        .filter(|token| !token.is_empty())
+        .ok_or_else(|| ErrorBody::new(ErrorCode::Unauthenticated, "no session").hint("log in"))
+}
+
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, ErrorBody> {
+    let wrong = |reason: String| ErrorBody::new(ErrorCode::InvalidArgument, reason);
+    let read = timeout(BODY_LIMIT, Limited::new(body, BODY_MAX).collect()).await;
+    let body = read.map_err(|_| wrong("the request did not come".into()))?;
+    let body = body.map_err(|error| wrong(format!("the request can't be read: {error}")))?.to_bytes();
+    let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
+    serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
+}
+
+fn shown<T: Serialize>(status: StatusCode, outcome: Result<T, ClientError>) -> Answer {
+    json(status, &outcome.map_err(told)?)
+}
+
+fn json(status: StatusCode, value: &impl Serialize) -> Answer {
+    let text = serde_json::to_vec(value).map_err(|error| ErrorBody::new(ErrorCode::Internal, error.to_string()))?;
+    let mut answer = Response::new(Full::from(text));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Ok(answer)
+}
+
+/// What the panel is told of a call that failed.
+fn told(error: ClientError) -> ErrorBody {
+    match error {
+        ClientError::Refused(body) => body,
+        other => {
+            tracing::debug!(error = &other as &dyn std::error::Error, "OpCenter did not answer a panel");
+            ErrorBody::new(ErrorCode::Unavailable, "OpCenter does not answer")
+                .hint("the job and its connections go on without it; try again in a moment")
+        }
+    }
+}
+
+fn refusal(body: ErrorBody) -> Response<Full<Bytes>> {
+    let status = StatusCode::from_u16(body.error_code().http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    json(status, &body).unwrap_or_else(|_| empty(status))
+}
+
+fn empty(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,388 @@
+//! The page that the widget is put into, on its way from the job to the browser.
+//!
+//! A page is an HTML document that a browser goes to, outside of frames. Its bytes stream through: what they say of the document's
+//! structure is followed, the script goes in as the first thing in its head, and everything else stays as it is, whatever it is. A
+//! page that can't be followed any further (a tag longer than [`MEMORY_MAX`]) goes on without.
+//!
+//! Left alone: what is compressed (browsers' requests for pages ask for none, see [`ask_for_page`]), attachments, parts, what may not be
+//! transformed, what is coded in a way in which ASCII is not ASCII, and pages whose policy forbids scripts.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::body::{Body, Frame, SizeHint};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use lol_html::html_content::ContentType;
+use lol_html::send::{HtmlRewriter, Settings};
+use lol_html::{AsciiCompatibleEncoding, MemorySettings, OutputSink, element, end};
+
+use super::{SCRIPT_PATH, csp};
+use crate::http::Aborted;
+
+/// The longest piece of a document that is kept until its end is seen.
+const MEMORY_MAX: usize = 4 << 20;
+const POLICIES: [HeaderName; 2] = [header::CONTENT_SECURITY_POLICY, header::CONTENT_SECURITY_POLICY_REPORT_ONLY];
+/// What a response says of exactly the bytes that the job sent.
+const OF_BYTES: [HeaderName; 6] = [
+    header::CONTENT_LENGTH,
+    header::ACCEPT_RANGES,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
+/// Has a browser's request for a page ask for one that can be read.
+pub(crate) fn ask_for_page(request: &mut HeaderMap) {
+    request.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// How the widget is put into a page.
+#[derive(Debug)]
+pub(crate) struct Injection {
+    encoding: AsciiCompatibleEncoding,
+    nonce: String,
+}
+
+impl Injection {
+    /// How it is put into the page that a response to a browser is, with the response's headers changed for it; nothing where it is none,
+    /// or one that is left alone.
+    pub(crate) fn plan(status: StatusCode, headers: &mut HeaderMap) -> Option<Self> {
+        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+        if status.is_informational() || bodiless || status == StatusCode::PARTIAL_CONTENT {
+            return None;
+        }
+        let encoding = encoding(headers)?;
+        let lists = |name: HeaderName, token: &str| {
+            let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
+            lines.flat_map(|line| line.split([',', ';'])).any(|word| word.trim().eq_ignore_ascii_case(token))
+        };
+        let is_coded = headers.contains_key(header::CONTENT_ENCODING) && !lists(header::CONTENT_ENCODING, "identity");
+        if is_coded
+            || lists(header::CACHE_CONTROL, "no-transform")
+            || lists(header::CONTENT_DISPOSITION, "attachment")
+            || policies(headers).any(csp::forbids_scripts)
+        {
+            return None;
+        }
+        let nonce = hex(rand::random());
+        allow(headers, &nonce);
+        for name in OF_BYTES {
+            headers.remove(name);
+        }
+        weaken(headers);
+        Some(Self { encoding, nonce })
+    }
+
+    fn script(&self) -> String {
+        format!("<script src=\"{SCRIPT_PATH}\" nonce=\"{}\" async></script>", self.nonce)
+    }
+
+    fn rewriter(self, output: Output) -> HtmlRewriter<'static, Output> {
+        let script = self.script();
+        let is_in = Arc::new(AtomicBool::new(false));
+        let once = move |is_in: &AtomicBool| !is_in.swap(true, Ordering::Relaxed);
+        let (of_head, of_body, of_end) = (is_in.clone(), is_in.clone(), is_in);
+        let (for_head, for_body, nonce) = (script.clone(), script.clone(), self.nonce);
+        let memory = MemorySettings::new()
+            .with_max_allowed_memory_usage(MEMORY_MAX)
+            .with_graceful_bail_out_on_memory_limit_exceeded(true);
+        let settings = Settings::new_send()
+            .with_encoding(self.encoding)
+            .with_memory_settings(memory)
+            .with_strict(false)
+            .append_element_content_handler(element!("head", move |head| {
+                if once(&of_head) {
+                    head.prepend(&for_head, ContentType::Html);
+                }
+                Ok(())
+            }))
+            .append_element_content_handler(element!("body", move |body| {
+                if once(&of_body) {
+                    body.prepend(&for_body, ContentType::Html);
+                }
+                Ok(())
+            }))
+            .append_element_content_handler(element!("meta[http-equiv][content]", move |meta| {
+                let is_policy = meta
+                    .get_attribute("http-equiv")
+                    .is_some_and(|name| name.trim().eq_ignore_ascii_case("content-security-policy"));
+                if let Some(policy) = meta.get_attribute("content").filter(|_| is_policy) {
+                    meta.set_attribute("content", &csp::allow_widget(&policy, &nonce))?;
+                }
+                Ok(())
+            }))
+            .append_document_content_handler(end!(move |end| {
+                if once(&of_end) {
+                    end.append(&script, ContentType::Html);
+                }
+                Ok(())
+            }));
+        HtmlRewriter::new(settings, output)
+    }
+}
+
+/// The encoding of an HTML document, if ASCII is ASCII in it.
+fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
+    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let mut parts = kind.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case("text/html") {
+        return None;
+    }
+    let charset = parts.find_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
+    });
+    match charset {
+        // Nothing is read but tags and their names, which look alike in all encodings that remain.
+        None => Some(AsciiCompatibleEncoding::utf_8()),
+        Some(charset) => AsciiCompatibleEncoding::new(encoding_rs::Encoding::for_label(charset.as_bytes())?),
+    }
+}
+
+fn policies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    headers.get_all(header::CONTENT_SECURITY_POLICY).into_iter().filter_map(|line| line.to_str().ok())
+}
+
+/// Has the page's policies allow the widget.
+fn allow(headers: &mut HeaderMap, nonce: &str) {
+    for name in POLICIES {
+        let lines: Vec<HeaderValue> = headers.get_all(&name).into_iter().cloned().collect();
+        headers.remove(&name);
+        for line in lines {
+            let allowed = line.to_str().ok().map(|line| csp::allow_widget(line, nonce));
+            let allowed = allowed.and_then(|line| HeaderValue::try_from(line).ok());
+            headers.append(&name, allowed.unwrap_or(line));
+        }
+    }
+}
+
+/// Has the page's validator be one of its meaning, not of its bytes (RFC 9110, section 8.8.1).
+fn weaken(headers: &mut HeaderMap) {
+    if let Some(tag) = headers.get(header::ETAG)
+        && tag.as_bytes().starts_with(b"\"")
+        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
+    {
+        headers.insert(header::ETAG, weak);
+    }
+}
+
+fn hex(bytes: [u8; 16]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Where the rewritten page is gathered until it is sent.
+#[derive(Debug, Clone, Default)]
+struct Output(Arc<Mutex<Vec<u8>>>);
+
+impl Output {
+    fn take(&self) -> Option<Bytes> {
+        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (!gathered.is_empty()).then(|| Bytes::from(std::mem::take(&mut *gathered)))
+    }
+}
+
+impl OutputSink for Output {
+    fn handle_chunk(&mut self, chunk: &[u8]) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(chunk);
+    }
+}
+
+/// A page with the widget in it.
+pub(crate) struct PageBody<B> {
+    page: B,
+    /// None once the page's last byte has been read.
+    rewriter: Option<Box<HtmlRewriter<'static, Output>>>,
+    output: Output,
+    trailers: Option<Frame<Bytes>>,
+}
+
+impl<B> PageBody<B> {
+    pub(crate) fn new(page: B, injection: Injection) -> Self {
+        let output = Output::default();
+        let rewriter = Box::new(injection.rewriter(output.clone()));
+        Self { page, rewriter: Some(rewriter), output, trailers: None }
+    }
+
+    fn read(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), Aborted> {
+        let data = match frame.map(Frame::into_data) {
+            Some(Ok(data)) => Some(data),
+            Some(Err(trailers)) => {
+                self.trailers = Some(trailers);
+                None
+            }
+            None => None,
+        };
+        let outcome = match (data, self.rewriter.take()) {
+            (_, None) => Ok(()),
+            (None, Some(rewriter)) => rewriter.end(),
+            (Some(data), Some(mut rewriter)) => {
+                let outcome = rewriter.write(&data);
+                self.rewriter = Some(rewriter);
+                outcome
+            }
+        };
+        outcome.map_err(|error| {
+            tracing::warn!(%error, "the widget could not be put into a page, which is broken off");
+            Aborted::Page
+        })
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = Aborted> + Unpin> Body for PageBody<B> {
+    type Data = Bytes;
+    type Error = Aborted;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        loop {
+            if let Some(data) = self.output.take() {
+                return Poll::Ready(Some(Ok(Frame::data(data))));
+            }
+            if self.rewriter.is_none() {
+                return Poll::Ready(self.trailers.take().map(Ok));
+            }
+            let frame = ready!(Pin::new(&mut self.page).poll_frame(context)).transpose()?;
+            self.read(frame)?;
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, StreamBody};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        lines.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value))).collect()
+    }
+
+    /// The page as it is sent, cut into pieces of these sizes, and as a browser gets it.
+    fn rewritten(page: &[u8], sizes: &[usize]) -> (Vec<u8>, String) {
+        let injection =
+            Injection::plan(StatusCode::OK, &mut headers(&[("content-type", "text/html")])).expect("a page");
+        let script = injection.script();
+        let (mut pieces, mut rest, mut sizes) = (Vec::new(), page, sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap_or(&1)));
+            pieces.push(Ok::<_, Aborted>(Frame::data(Bytes::copy_from_slice(piece))));
+            rest = after;
+        }
+        let body = PageBody::new(StreamBody::new(futures_util::stream::iter(pieces)), injection);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let got = runtime.block_on(body.collect()).expect("a page").to_bytes();
+        (got.to_vec(), script)
+    }
+
+    #[test]
+    fn the_script_is_the_first_thing_in_the_head_or_as_early_as_there_is_a_place() {
+        for (page, expected) in [
+            ("<!doctype html><html><head><base href=/x><title>a</title></head><body>b", "<head>*<base"),
+            ("<HTML><HEAD lang=en>\n<title>", "<HEAD lang=en>*\n<title>"),
+            ("<title>a</title><body class=b><p>c", "<body class=b>*<p>c"),
+            ("<p>Hello", "<p>Hello*"),
+            ("", ""),
+            ("<!-- <head> --><script>'<head>'</script><head></head>", "</script><head>*</head>"),
+        ] {
+            let (got, script) = rewritten(page.as_bytes(), &[3]);
+            let got = String::from_utf8(got).unwrap();
+            let expected = expected.replace('*', &script);
+            assert!(got.contains(&expected), "{page} became {got}");
+            assert_eq!(got.matches(&script).count(), usize::from(!page.is_empty() || got == script), "{got}");
+        }
+    }
+
+    #[test]
+    fn a_policy_of_the_document_allows_the_widget_too() {
+        let page = b"<head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\"><meta name=a content=b>";
+        let (got, _) = rewritten(page, &[7]);
+        let got = String::from_utf8(got).unwrap();
+        assert!(got.contains("connect-src 'self'") && got.contains("script-src-elem 'nonce-"), "{got}");
+        assert!(got.ends_with("<meta name=a content=b>"), "{got}");
+    }
+
+    #[test]
+    fn only_pages_get_it() {
+        let html = ("content-type", "text/html; charset=utf-8");
+        for (status, lines, gets) in [
+            (200, vec![html], true),
+            (404, vec![html], true),
+            (200, vec![("content-type", "TEXT/HTML")], true),
+            (200, vec![("content-type", "text/html; charset=windows-1252")], true),
+            (200, vec![("content-type", "text/html; charset=utf-16")], false),
+            (200, vec![("content-type", "text/plain")], false),
+            (200, vec![], false),
+            (206, vec![html], false),
+            (304, vec![html], false),
+            (204, vec![html], false),
+            (200, vec![html, ("content-encoding", "gzip")], false),
+            (200, vec![html, ("content-encoding", "identity")], true),
+            (200, vec![html, ("cache-control", "private, no-transform")], false),
+            (200, vec![html, ("content-disposition", "attachment; filename=a.html")], false),
+            (200, vec![html, ("content-disposition", "inline")], true),
+            (200, vec![html, ("content-security-policy", "sandbox")], false),
+        ] {
+            let mut got = headers(&lines);
+            let status = StatusCode::from_u16(status).unwrap();
+            assert_eq!(Injection::plan(status, &mut got).is_some(), gets, "{status} {lines:?}");
+            if !gets {
+                assert_eq!(got, headers(&lines));
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_said_of_the_bytes_is_not_said_of_others() {
+        let mut got = headers(&[
+            ("content-type", "text/html"),
+            ("content-length", "7"),
+            ("etag", "\"a\""),
+            ("content-security-policy", "script-src 'self'"),
+            ("set-cookie", "a=b"),
+        ]);
+        let injection = Injection::plan(StatusCode::OK, &mut got).unwrap();
+        assert!(!got.contains_key("content-length"));
+        assert_eq!((&got["etag"], &got["set-cookie"]), (&"W/\"a\"".parse().unwrap(), &"a=b".parse().unwrap()));
+        let nonce = format!("'nonce-{}'", injection.nonce);
+        assert!(got["content-security-policy"].to_str().unwrap().contains(&nonce));
+        let mut weak = headers(&[("content-type", "text/html"), ("etag", "W/\"a\"")]);
+        Injection::plan(StatusCode::OK, &mut weak).unwrap();
+        assert_eq!(weak["etag"], "W/\"a\"");
+    }
+
+    proptest! {
+        #[test]
+        fn a_page_stays_what_it_is_but_for_the_script(
+            parts in prop::collection::vec(
+                prop_oneof![
+                    "(<!doctype html>|<html>|<head>|</head>|<body>|<p>|<meta charset=utf-8>|<!--|-->|<script>|</script>|<svg>|<textarea>)",
+                    "[ -~]{0,20}",
+                    "\\PC{0,8}",
+                ],
+                0..20),
+            noise in prop::collection::vec(any::<u8>(), 0..40),
+            sizes in prop::collection::vec(1_usize..30, 1..5),
+        ) {
+            let page = [parts.concat().as_bytes(), &noise].concat();
+            let (got, script) = rewritten(&page, &sizes);
+            let at = got.windows(script.len()).position(|window| window == script.as_bytes());
+            let without = match at {
+                Some(at) => [&got[..at], &got[at + script.len()..]].concat(),
+                None => got,
+            };
+            prop_assert_eq!(String::from_utf8_lossy(&without), String::from_utf8_lossy(&page));
+        }
+    }
+}

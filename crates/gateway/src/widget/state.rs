@@ -1,0 +1,187 @@
+//! What an open page is told of its job: a WebSocket with a message at once and at each change.
+//!
+//! A request of HTTP would do as well, but browsers open only six at a time to one address, and several tabs would leave none for the
+//! job's pages. It is closed with 1012 when another process serves: the page connects to that one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{SinkExt, StreamExt};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::upgrade::OnUpgrade;
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use mooring_api::watch::Target;
+use mooring_types::JobId;
+use mooring_types::job::{Action, JobStatus};
+use serde::Serialize;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::Error;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+
+use super::plain;
+use crate::http::headers;
+use crate::route::{Route, Routes};
+use crate::seat::Seat;
+
+/// Middleboxes forget connections on which nothing comes for longer.
+const PING: Duration = Duration::from_secs(30);
+/// How long a page may take to read a message.
+const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// Pages have nothing to say.
+const MESSAGE_MAX: usize = 1024;
+
+/// What a page is told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct State {
+    id: String,
+    name: String,
+    status: JobStatus,
+    /// Whether it answers.
+    responsive: bool,
+    /// Whether somebody else runs it.
+    external: bool,
+    /// What can be asked for.
+    possible: Vec<&'static str>,
+}
+
+impl State {
+    fn new(job: &JobId, route: &Route) -> Self {
+        let status = route.job_status;
+        let external = matches!(route.target, Target::Endpoints(_));
+        let mut actions = vec![("cancel", Action::Cancel)];
+        if !external {
+            let moves = [("migrate", Action::Migrate), ("suspend", Action::Suspend), ("resume", Action::Resume)];
+            actions.splice(0..0, moves);
+        }
+        Self {
+            id: job.to_string(),
+            name: route.job_name.to_string(),
+            status,
+            responsive: matches!(status, JobStatus::Executing | JobStatus::Capturing),
+            external,
+            possible: actions
+                .iter()
+                .filter(|(_, action)| status.allows(*action).is_ok())
+                .map(|(name, _)| *name)
+                .collect(),
+        }
+    }
+
+    fn message(&self) -> Result<Message, Error> {
+        let text = serde_json::to_string(self).map_err(|error| Error::Io(error.into()))?;
+        Ok(Message::Text(Utf8Bytes::from(text)))
+    }
+}
+
+/// A page that is told what becomes of its job.
+#[derive(Debug)]
+pub(crate) struct Watcher(OnUpgrade);
+
+/// The answer to a page's request to be told, with the watcher where it is.
+pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, Option<Watcher>) {
+    let headers = request.headers();
+    let is_websocket = headers::upgrade(headers).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_websocket && is_current);
+    let Some(accepted) = key.and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok()) else {
+        let mut refused = plain(StatusCode::UPGRADE_REQUIRED, "the state of a job comes over a WebSocket");
+        refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        return (refused, None);
+    };
+    if !is_of_page(headers) {
+        return (plain(StatusCode::FORBIDDEN, "the state of a job is for its own pages"), None);
+    }
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+    answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    answer.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
+    (answer, Some(Watcher(hyper::upgrade::on(request))))
+}
+
+/// Whether a page of the same address asks, or no browser at all.
+fn is_of_page(headers: &HeaderMap) -> bool {
+    let Some(origin) = headers.get(header::ORIGIN) else { return true };
+    let authority = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()?.authority().cloned());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    matches!((authority, host), (Some(authority), Some(host)) if authority.as_str().eq_ignore_ascii_case(host))
+}
+
+impl Watcher {
+    /// Tells until the page has gone or another process serves.
+    ///
+    /// # Errors
+    /// The page's side broke.
+    pub(crate) async fn tell(self, job: &JobId, routes: &Routes, seat: &Seat) -> Result<(), Error> {
+        let page = self.0.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+        let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
+        let mut page = WebSocketStream::from_raw_socket(TokioIo::new(page), Role::Server, Some(config)).await;
+        let mut told = State::new(job, &routes.now());
+        send(&mut page, told.message()?).await?;
+        let mut routes = routes.clone();
+        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
+        loop {
+            tokio::select! {
+                () = routes.changed() => {
+                    let state = State::new(job, &routes.now());
+                    if state != told {
+                        send(&mut page, state.message()?).await?;
+                        told = state;
+                    }
+                }
+                said = page.next() => match said {
+                    None | Some(Ok(Message::Close(_))) => return Ok(()),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return Err(error),
+                },
+                _ = ping.tick() => send(&mut page, Message::Ping(Bytes::new())).await?,
+                () = seat.retired() => {
+                    let restarting = CloseFrame { code: CloseCode::Restart, reason: Utf8Bytes::default() };
+                    return send(&mut page, Message::Close(Some(restarting))).await;
+                }
+            }
+        }
+    }
+}
+
+async fn send<S>(page: &mut WebSocketStream<S>, message: Message) -> Result<(), Error>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    timeout(SEND_LIMIT, page.send(message)).await.unwrap_or_else(|limit| Err(Error::Io(limit.into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_of_the_same_address_are_told() {
+        for (origin, host, told) in [
+            (None, "lab:10000", true),
+            (Some("http://lab:10000"), "lab:10000", true),
+            (Some("http://LAB:10000"), "lab:10000", true),
+            (Some("https://lab:10000"), "lab:10000", true),
+            (Some("http://lab:10001"), "lab:10000", false),
+            (Some("http://elsewhere"), "lab", false),
+            (Some("null"), "lab", false),
+            (Some(""), "lab", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, HeaderValue::from_static(host));
+            if let Some(origin) = origin {
+                headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
+            }
+            assert_eq!(is_of_page(&headers), told, "{origin:?} at {host}");
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The widget: in the pages of jobs, in nothing else, and told of what becomes of the job.
+
+mod world;
+
+use std::net::SocketAddr;
+
+use futures_util::StreamExt;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{Request, Response};
+use mooring_api::watch::Flow;
+use mooring_types::gateway::{Protocol, Widget};
+use mooring_types::job::JobStatus;
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
+use world::{Body, GET, Job, PATIENCE, Received, Wire, World, text};
+
+const NAVIGATION: &str = "Host: example\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n";
+const SCRIPT: &str = "<script src=\"/.mooring/widget.js\"";
+
+/// Answers with a page that says how it was asked for; with something else where the path says so.
+async fn page(request: Request<Incoming>) -> Response<Body> {
+    let path = request.uri().path().to_owned();
+    let coding = request.headers().get("accept-encoding").and_then(|value| value.to_str().ok()).unwrap_or("none");
+    let page = format!("<html><head><title>{path}</title></head><body>{coding}</body></html>");
+    let _ = request.into_body().collect().await;
+    let mut answer = text(page);
+    let kind = if path == "/data" { "application/json" } else { "text/html; charset=utf-8" };
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+    answer
+}
+
+async fn world() -> (World, Job, SocketAddr) {
+    let mut world = World::new();
+    let job = world.job(page).await;
+    let port = world.connect(job.address, Protocol::Auto, Flow::Open).await;
+    world.change(|connection| connection.widget = Widget::Shown);
+    (world, job, port)
+}
+
+async fn go_to(wire: &mut Wire, path: &str, more: &str) -> Received {
+    wire.send(format!("GET {path} HTTP/1.1\r\n{NAVIGATION}{more}\r\n")).await;
+    wire.receive_chunks().await
+}
+
+#[tokio::test]
+async fn a_page_gets_it_and_nothing_else_does() {
+    let (mut world, job, port) = world().await;
+    let mut wire = Wire::connect(port).await;
+    let got = go_to(&mut wire, "/lab", "").await;
+    assert_eq!(got.status(), 200);
+    assert!(got.body.contains(&format!("<head>{SCRIPT}")) && got.body.ends_with("<body>identity</body></html>"));
+    assert!(got.header("content-length").is_none());
+    for more in ["Sec-Fetch-Dest: iframe\r\n", "Sec-Fetch-Mode: cors\r\n", "X-Requested-With: XMLHttpRequest\r\n"] {
+        let got = wire.ask(format!("GET /lab HTTP/1.1\r\n{NAVIGATION}{more}\r\n")).await;
+        assert!(!got.body.contains(SCRIPT) && got.body.contains("gzip, br"), "{more}: {}", got.body);
+    }
+    let got = wire.ask(format!("GET /data HTTP/1.1\r\n{NAVIGATION}\r\n")).await;
+    assert!(!got.body.contains(SCRIPT), "{}", got.body);
+    let got = wire.ask(GET).await;
+    assert!(!got.body.contains(SCRIPT), "{}", got.body);
+
+    // Where it is not wanted, its paths are the job's.
+    let before = job.requests();
+    let file = wire.ask("GET /.mooring/widget.js HTTP/1.1\r\nHost: example\r\n\r\n").await;
+    assert!(file.header("content-type").is_some_and(|kind| kind.starts_with("text/javascript")), "{}", file.head);
+    assert_eq!(job.requests(), before);
+    world.change(|connection| connection.widget = Widget::Hidden);
+    let got = wire.ask(format!("GET /lab HTTP/1.1\r\n{NAVIGATION}\r\n")).await;
+    assert!(!got.body.contains(SCRIPT) && got.body.contains("gzip, br"), "{}", got.body);
+    let got = wire.ask("GET /.mooring/widget.js HTTP/1.1\r\nHost: example\r\n\r\n").await;
+    assert!(got.body.contains("<title>/.mooring/widget.js</title>"), "{}", got.body);
+    world.stop().await;
+}
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+async fn watch(port: SocketAddr, origin: Option<&str>) -> Result<Socket, Error> {
+    let mut request = format!("ws://{port}/.mooring/state").into_client_request()?;
+    if let Some(origin) = origin {
+        request.headers_mut().insert("origin", HeaderValue::from_str(origin).expect("an origin"));
+    }
+    Ok(timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.expect("in time")?.0)
+}
+
+async fn told(socket: &mut Socket) -> Value {
+    loop {
+        let message = timeout(PATIENCE, socket.next()).await.expect("in time").expect("a message");
+        if let Message::Text(text) = message.expect("a message") {
+            return serde_json::from_str(&text).expect("JSON");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_page_is_told_what_becomes_of_its_job() {
+    let (mut world, job, port) = world().await;
+    let mut page = watch(port, Some(&format!("http://{port}"))).await.unwrap();
+    let first = told(&mut page).await;
+    assert_eq!(first["id"], world.slice.connections[0].job.as_str());
+    let told_of = |state: &Value| (state["status"].clone(), state["responsive"].clone(), state["possible"].clone());
+    assert_eq!(told_of(&first), (json!("Executing"), json!(true), json!(["migrate", "suspend", "cancel"])));
+    world.hold();
+    let floating = told(&mut page).await;
+    assert_eq!(told_of(&floating), (json!("Floating"), json!(false), json!(["cancel"])));
+    // A page that is opened meanwhile is told at once.
+    assert_eq!(told(&mut watch(port, None).await.unwrap()).await, floating);
+    world.change(|connection| connection.job_status = JobStatus::Suspended);
+    assert_eq!(told_of(&told(&mut page).await), (json!("Suspended"), json!(false), json!(["resume", "cancel"])));
+    world.open();
+    assert_eq!(told(&mut page).await, first);
+    assert_eq!((job.accepted(), job.requests()), (0, 0));
+    for origin in ["http://elsewhere.example", "null"] {
+        let refused = watch(port, Some(origin)).await.unwrap_err();
+        assert!(matches!(&refused, Error::Http(answer) if answer.status() == 403), "{refused}");
+    }
+    let client = &world.gateway.observe().connections[0].clients;
+    assert!(client.iter().all(|client| client.bytes_in == 0 && client.bytes_out == 0), "{client:?}");
+
+    // Another process serves from now on.
+    world.gateway.retire();
+    let end = timeout(PATIENCE, page.next()).await.expect("in time").expect("a close").expect("a close");
+    assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1012), "{end:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn without_opcenter_the_panel_is_told_so() {
+    let (world, job, port) = world().await;
+    let mut wire = Wire::connect(port).await;
+    let body = "{\"username\":\"a\",\"password\":\"b\"}";
+    let got = wire
+        .ask(format!(
+            "POST /.mooring/api/login HTTP/1.1\r\nHost: a\r\nOrigin: null\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+        .await;
+    assert_eq!((got.status(), got.header("access-control-allow-origin")), (503, Some("null")));
+    assert!(got.body.contains("\"code\":1009"), "{}", got.body);
+    let got = wire.ask("GET /.mooring/api/job HTTP/1.1\r\nHost: a\r\nOrigin: http://b.example\r\n\r\n").await;
+    assert_eq!((got.status(), got.header("access-control-allow-origin")), (503, None));
+    assert_eq!(job.requests(), 0);
+    world.stop().await;
+}
