@@ -143,6 +143,11 @@ impl Gate {
         let _ = self.changed.subscribe().wait_for(|open| *open).await;
     }
 
+    /// Resolves while the gate is closed.
+    pub async fn closed(&self) {
+        let _ = self.changed.subscribe().wait_for(|open| !*open).await;
+    }
+
     /// Runs a call that may send, unless the gate is closed. It must not block.
     pub fn pass<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);

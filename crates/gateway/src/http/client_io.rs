@@ -10,11 +10,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
+use super::interim::Interim;
 use super::lengths::Lengths;
 
 /// How long a client may take to send the head of a request.
@@ -41,13 +43,16 @@ pub(crate) struct ClientIo {
     socket: Arc<TcpStream>,
     /// Followed where they are HTTP/1.
     requests: Option<Requests>,
+    interim: Interim,
+    /// What is not out yet of interim answers that have begun: nothing may come before it.
+    begun: Bytes,
     head_limit: Duration,
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>) -> Self {
-        Self { socket, requests, head_limit: HEAD_LIMIT, limit: None }
+    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>, interim: Interim) -> Self {
+        Self { socket, requests, interim, begun: Bytes::new(), head_limit: HEAD_LIMIT, limit: None }
     }
 
     fn take_note(&mut self, bytes: &[u8]) {
@@ -90,15 +95,17 @@ impl AsyncRead for ClientIo {
 }
 
 impl AsyncWrite for ClientIo {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(context))?;
         self.poll_write_with(context, |socket| socket.try_write(bytes))
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_begun(context))?;
         self.poll_write_with(context, |socket| socket.try_write_vectored(pieces))
     }
 
@@ -106,8 +113,15 @@ impl AsyncWrite for ClientIo {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
+    /// Everything that hyper has written is out: interim answers may come now.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_begun(context))?;
+            match self.interim.take(context) {
+                Some(begun) => self.begun = begun,
+                None => return Poll::Ready(Ok(())),
+            }
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -116,6 +130,14 @@ impl AsyncWrite for ClientIo {
 }
 
 impl ClientIo {
+    fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.begun.is_empty() {
+            let written = ready!(self.poll_write_with(context, |socket| socket.try_write(&self.begun)))?;
+            self.begun.advance(written);
+        }
+        Poll::Ready(Ok(()))
+    }
+
     fn poll_write_with(
         &self,
         context: &mut Context<'_>,
@@ -133,6 +155,8 @@ impl ClientIo {
 
 #[cfg(test)]
 mod tests {
+    use hyper::StatusCode;
+    use hyper::header::{self, HeaderMap, HeaderValue};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio::time::{Instant, timeout};
@@ -145,7 +169,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()));
+        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default());
         io.head_limit = LIMIT;
         let mut buffer = [0; 256];
         // Before a head, after one, and within a body there is no limit.
@@ -167,5 +191,40 @@ mod tests {
         };
         assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
         assert!(started.elapsed() >= LIMIT);
+    }
+
+    #[tokio::test]
+    async fn what_has_begun_is_whole_before_anything_else_is_written() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
+        let interim = Interim::default();
+        let mut io = ClientIo::new(Arc::new(socket), None, interim.clone());
+        let hint = "x".repeat(50_000);
+        let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::try_from(hint.clone()).unwrap())]);
+        // The client reads nothing, so what is written gets stuck sooner or later: in an earlier answer or in an interim one.
+        let mut expected = String::new();
+        for round in 0.. {
+            let _unanswered = interim.begin(round);
+            interim.send(round + 1, StatusCode::EARLY_HINTS, &headers);
+            interim.send(round, StatusCode::EARLY_HINTS, &headers);
+            let stuck = timeout(Duration::from_millis(50), io.flush()).await.is_err();
+            expected.push_str(&format!("HTTP/1.1 103 Early Hints\r\nlink: {hint}\r\n\r\n"));
+            if stuck {
+                break;
+            }
+        }
+        expected.push_str("HTTP/1.1 200 OK\r\n\r\n");
+        let mut got = vec![0; expected.len()];
+        let (sent, received) = tokio::join!(io.write_all(b"HTTP/1.1 200 OK\r\n\r\n"), client.read_exact(&mut got));
+        sent.unwrap();
+        received.unwrap();
+        assert!(got == expected.as_bytes(), "{} bytes in order", got.len());
+        // What belongs to a request that is answered is never begun.
+        drop(interim.begin(7));
+        interim.send(7, StatusCode::EARLY_HINTS, &headers);
+        io.flush().await.unwrap();
+        assert!(timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
     }
 }

@@ -9,15 +9,18 @@
 //!                                └─ a path of the widget, or a page for it to go into ─► widget
 //! ```
 //!
-//! Bodies stream through in both directions. A request that has been sent to the job stays with it while it is away. When the job is
-//! another one afterwards, what was under way is aborted: the client's connection is closed, a stream of HTTP/2 is reset. A connection
-//! on which nothing was under way stays. A request is sent a second time only if not a byte of it was sent before, or if it changes
-//! nothing and its connection was an old one, which the job may have closed at the same moment.
+//! Bodies stream through in both directions. One that a client asks about first is not asked for before its job wants it (`expect`), and
+//! what a job says before its answer goes on as well (`interim`). A request that has been sent to the job stays with it while it is
+//! away. When the job is another one afterwards, what was under way is aborted: the client's connection is closed, a stream of HTTP/2 is
+//! reset. A connection on which nothing was under way stays. A request is sent a second time only if not a byte of it was sent before,
+//! or if it changes nothing and its connection was an old one, which the job may have closed at the same moment.
 
 pub mod answer;
 mod body;
 mod client_io;
+mod expect;
 pub mod headers;
+mod interim;
 pub mod lengths;
 mod logged;
 mod pool;
@@ -107,7 +110,7 @@ impl Session {
         if let Some(connected) = connected {
             proxy.use_first(connected).await?;
         }
-        let io = ClientIo::new(proxy.session().client.clone(), Some(proxy.requests().clone()));
+        let io = ClientIo::new(proxy.session().client.clone(), Some(proxy.requests().clone()), proxy.interim().clone());
         let service = service_fn(|request| {
             let proxy = proxy.clone();
             async move {
@@ -153,7 +156,7 @@ impl Session {
         let stop = CancellationToken::new();
         let _stop_with_this = stop.clone().drop_guard();
         let proxy = Proxy::new(self, stop);
-        let io = ClientIo::new(proxy.session().client.clone(), None);
+        let io = ClientIo::new(proxy.session().client.clone(), None, proxy.interim().clone());
         let service = service_fn(|request| {
             let proxy = proxy.clone();
             async move { proxy.answer(request).await }

@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{Either, Empty};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use mooring_ops::Tasks;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::expect::{ClientBody, Unasked};
 use crate::connect::{Connected, Way};
 
 /// The body of a request: the client's, or none.
-pub(crate) type RequestBody = Either<Incoming, Empty<Bytes>>;
+pub(crate) type RequestBody = Either<ClientBody, Empty<Bytes>>;
 
 /// How long a connection may take to be ready again after a response has ended; one that is not is replaced.
 const READY_LIMIT: Duration = Duration::from_millis(200);
@@ -34,6 +34,8 @@ pub(crate) struct Upstream {
     pub(crate) epoch: u64,
     /// Whether it has carried a request before.
     pub(crate) used: bool,
+    /// It answers a request whose body it never gets: it is the last one.
+    pub(crate) unasked: Option<Unasked>,
 }
 
 /// The connections of one client.
@@ -64,7 +66,9 @@ impl Pool {
 
     /// Gives a connection back whose response has ended.
     pub(crate) fn give_back(&self, upstream: Upstream) {
-        self.idle().push(upstream);
+        if upstream.unasked.is_none() {
+            self.idle().push(upstream);
+        }
     }
 
     /// Makes ready a connection that was just made.
@@ -84,7 +88,7 @@ impl Pool {
                 },
             }
         });
-        Ok(Upstream { sender, epoch, used: false })
+        Ok(Upstream { sender, epoch, used: false, unasked: None })
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Upstream>> {

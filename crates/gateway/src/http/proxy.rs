@@ -17,7 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::JobBody;
 use super::client_io::Requests;
+use super::expect::{self, ClientBody, Expectation};
 use super::headers::{Origin, Refusal};
+use super::interim::Interim;
 use super::logged::{Entry, Logged};
 use super::pool::{Pool, Upstream};
 use super::upgrade::{Both, Upgrade};
@@ -39,6 +41,7 @@ pub(crate) struct Proxy {
     session: Session,
     pool: Arc<Pool>,
     requests: Requests,
+    interim: Interim,
     count: AtomicU64,
     upgrade: Mutex<Option<Upgrade>>,
 }
@@ -51,6 +54,7 @@ impl Proxy {
             session,
             pool,
             requests: Requests::default(),
+            interim: Interim::default(),
             count: AtomicU64::new(0),
             upgrade: Mutex::default(),
         })
@@ -75,6 +79,11 @@ impl Proxy {
         &self.requests
     }
 
+    /// What their job says before it answers.
+    pub(crate) fn interim(&self) -> &Interim {
+        &self.interim
+    }
+
     /// What the last of them was upgraded to.
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
@@ -87,17 +96,24 @@ impl Proxy {
     pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
         let mut entry = Entry::new(&self.session, &request);
         let is_one_of_many = request.version() == Version::HTTP_2;
-        let mut answer = self.find_answer(request).await?;
+        let expectation = Expectation::of(&request);
+        let mut answer = self.find_answer(request, expectation.as_ref()).await?;
         entry.answered(answer.status().as_u16());
-        // The next request of the client is for the process that serves.
-        if self.session.seat.is_retired() && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        // The next request of the client is for the process that serves; or what comes next is the body that nobody asked for.
+        let is_last = self.session.seat.is_retired() || expectation.is_some_and(|expected| expected.is_unasked());
+        if is_last && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(answer.map(|body| Logged::new(body, entry)))
     }
 
-    async fn find_answer(&self, request: Request<Incoming>) -> Result<Answer, Aborted> {
+    async fn find_answer(
+        &self,
+        request: Request<Incoming>,
+        expectation: Option<&Expectation>,
+    ) -> Result<Answer, Aborted> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
+        let unanswered = (request.version() == Version::HTTP_11).then(|| self.interim.begin(number));
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
             false if widget::concerns(&self.session.way.routes.now(), request.uri().path()) => {
@@ -106,7 +122,10 @@ impl Proxy {
             false => self.prepare(request),
         };
         let answer = match prepared {
-            Ok(prepared) => self.forward(prepared).await?,
+            Ok(mut prepared) => {
+                self.listen(&mut prepared.head, number, expectation);
+                self.forward(prepared, expectation).await?
+            }
             Err(refusal) => {
                 let status = match refusal {
                     Refusal::TransferCoding | Refusal::Method => StatusCode::NOT_IMPLEMENTED,
@@ -115,6 +134,9 @@ impl Proxy {
                 answer::refused(status, &refusal.to_string()).map(Either::Left)
             }
         };
+        if let Some(unanswered) = unanswered {
+            unanswered.end().await;
+        }
         self.session.metrics.request_answered(&self.session.job, answer.status().as_u16());
         Ok(answer)
     }
@@ -142,6 +164,9 @@ impl Proxy {
         if request.version() == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
+        if request.version() < Version::HTTP_11 && expect::is_expected(&headers) {
+            headers.remove(header::EXPECT);
+        }
         let is_page_load = answer::is_page_load(request.method(), request.headers());
         let is_a_call = answer::is_a_call(request.headers());
         let gets_widget = self.session.way.routes.now().widget == Widget::Shown
@@ -155,6 +180,17 @@ impl Proxy {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
         Ok(Prepared { head, body, upgrade, is_page_load, is_a_call, gets_widget })
+    }
+
+    /// Has what the job says before its answer go where it belongs.
+    fn listen(&self, head: &mut Request<()>, number: u64, expectation: Option<&Expectation>) {
+        let (interim, expectation) = (self.interim.clone(), expectation.cloned());
+        hyper::ext::on_informational(head, move |said| match (said.status(), &expectation) {
+            (StatusCode::CONTINUE, Some(expectation)) => expectation.want(),
+            // Nobody asked for it.
+            (StatusCode::CONTINUE, None) => {}
+            (status, _) => interim.send(number, status, said.headers()),
+        });
     }
 
     /// The host that a request names outside of its headers. HTTP/1.0 need not name any.
@@ -171,12 +207,15 @@ impl Proxy {
         named.and_then(|host| HeaderValue::try_from(host).ok())
     }
 
-    async fn forward(&self, prepared: Prepared) -> Result<Answer, Aborted> {
+    async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
         let Prepared { head, body, mut upgrade, is_page_load, is_a_call, gets_widget } = prepared;
         let wait = Wait { is_page_load, is_a_call };
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
-        let body = if bodiless { Either::Right(Empty::new()) } else { Either::Left(body) };
+        let body = match bodiless {
+            true => Either::Right(Empty::new()),
+            false => Either::Left(ClientBody::new(body, expectation, &self.session.way.gate)),
+        };
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
         for _ in 0..TRIES {
@@ -194,6 +233,7 @@ impl Proxy {
             };
             match sent {
                 Ok(response) => {
+                    upstream.unasked = expectation.and_then(Expectation::refuse);
                     let answer = self.pass_on(response, upstream, upgrade.take());
                     return Ok(if gets_widget { with_widget(answer) } else { answer });
                 }
