@@ -5,12 +5,12 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::JobView;
+use mooring_testkit::outage;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
@@ -39,7 +39,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         connection.write_all(b"?\n")?;
         ensure!(connection.read(&mut [0; 64])? > 0, "the job does not answer");
 
-        link(&world, &before.host_name, "down")?;
+        outage::lose(&world, &before.host_name)?;
         let lost = Instant::now();
         let after = wait_for("the job on another host", WITHIN, async || {
             let job = client.job_get(&id).await?;
@@ -62,7 +62,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         ensure!(witness.processes() == 2, "the stale copy executes: {}", witness.processes());
 
-        link(&world, &before.host_name, "up")?;
+        outage::find_again(&world, &before.host_name)?;
         wait_for("the stale copy to end", WITHIN, async || Ok((witness.processes() == 1).then_some(()))).await?;
         let seen = asking.answered(20, WITHIN).await?;
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
@@ -88,7 +88,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
         for _ in 0..10 {
             world.failpoint_set(&Phase::Restore.failpoint(), "error")?;
         }
-        link(&world, &before.host_name, "down")?;
+        outage::lose(&world, &before.host_name)?;
         wait_for("a recovery to fail", WITHIN, async || {
             let job = client.job_get(&id).await?;
             Ok(job
@@ -98,7 +98,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
                 .then_some(()))
         })
         .await?;
-        link(&world, &before.host_name, "up")?;
+        outage::find_again(&world, &before.host_name)?;
         let after = wait_for("the job on its own host", WITHIN, async || {
             let job = client.job_get(&id).await?;
             Ok((job.status == JobStatus::Executing).then_some(job))
@@ -127,14 +127,4 @@ async fn captured(client: &Client, id: &str) -> Result<JobView> {
 fn read_to_end(connection: &mut TcpStream) -> std::io::Result<usize> {
     let mut bytes = Vec::new();
     connection.read_to_end(&mut bytes).map(|_| 0)
-}
-
-/// Cuts a host off from all others, or joins it again.
-fn link(world: &World, host: &str, to: &str) -> Result<()> {
-    let device = host.replace("host-", "mrhost");
-    let mut command = Command::new("ip");
-    command.args(["link", "set", &device, to]);
-    let ran = world.run(command).context("run ip")?;
-    ensure!(ran.code == Some(0), "ip link set {device} {to}: {}", ran.stderr);
-    Ok(())
 }

@@ -45,6 +45,10 @@ const REMEMBER: &str = "
 
 const OUTPUT: &str = "return document.querySelector('.jp-OutputArea-output')?.textContent ?? ''";
 
+/// What each cell shows that shows anything.
+const OUTPUTS: &str =
+    "return [...document.querySelectorAll('.jp-OutputArea')].map(area => area.textContent).filter(text => text)";
+
 /// A notebook in JupyterLab's page, with a cell that counts.
 #[derive(Debug)]
 pub struct LabPage<'a> {
@@ -122,11 +126,54 @@ impl<'a> LabPage<'a> {
         let expected: Vec<String> = (0..self.numbers).map(|number| number.to_string()).collect();
         ensure!(all == expected, "the page shows {all:?}");
         self.idle().await?;
+        self.remembered().await
+    }
+
+    /// What the page has shown since [`LabPage::count`].
+    ///
+    /// # Errors
+    /// The page can't be asked.
+    pub async fn remembered(&self) -> Result<Remembered> {
         self.browser.run("return window.remembered", &[]).await
     }
 
+    /// Writes a further cell below the others, runs it, and gives back what it shows.
+    ///
+    /// # Errors
+    /// It shows nothing in time.
+    pub async fn run_next(&self, code: &str) -> Result<String> {
+        let before = self.outputs().await?.len();
+        // Where a cell was run, the next one is the active one.
+        self.browser.element(".jp-Cell.jp-mod-active .cm-content", LIMIT).await?.click().await?;
+        self.browser.enter(code).await?;
+        self.browser.press(Key::Shift, Key::Enter).await?;
+        wait_for(&format!("the output of `{code}`"), LIMIT, async || {
+            let mut outputs = self.outputs().await?;
+            Ok(if outputs.len() > before { outputs.pop() } else { None })
+        })
+        .await
+    }
+
+    async fn outputs(&self) -> Result<Vec<String>> {
+        self.browser.run(OUTPUTS, &[]).await
+    }
+
+    /// Waits until the page has shown a state of the kernel since [`LabPage::count`].
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn has_shown(&self, state: &str) -> Result<()> {
+        wait_for(&format!("the kernel's state `{state}`"), LIMIT, async || {
+            Ok(self.remembered().await?.states.iter().any(|seen| seen == state).then_some(()))
+        })
+        .await
+    }
+
     /// Waits until the page says that the kernel is idle.
-    async fn idle(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// It does not in time.
+    pub async fn idle(&self) -> Result<()> {
         let state = format!("{STATE} return state() ?? null");
         wait_for("an idle kernel", LIMIT, async || {
             let state: Option<String> = self.browser.run(&state, &[]).await?;

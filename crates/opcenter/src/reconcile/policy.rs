@@ -224,9 +224,11 @@ impl Round {
         if !self.config.has_store() || !is_due(job.exec_time, newest, None, interval, self.now) {
             return Ok(false);
         }
-        // One that failed is tried again no sooner than the next would have come.
+        // One that failed is tried again no sooner than the next would have come. A job that came out of a capsule has done nothing since
+        // that is not in it: its clients, who come back at this moment, are not to wait for the next one.
         let tried = self.tx.migration_list_of_job(&job.id).await?;
-        let last = tried.iter().rfind(|row: &&MigrationRow| row.kind == Kind::Capture).map(|row| row.stage_time);
+        let counts = |row: &&MigrationRow| matches!(row.kind, Kind::Capture | Kind::Resume | Kind::Recover);
+        let last = tried.iter().rfind(counts).map(|row| row.stage_time);
         Ok(is_due(job.exec_time, newest, last, interval, self.now))
     }
 
