@@ -94,15 +94,38 @@ impl Error {
         move |source| Self::System { attempt, source }
     }
 
-    /// The whole chain of causes as one line, for a job's record.
+    /// The whole chain of causes as one line, for a job's record. Some libraries' errors have their causes in their own text, and an
+    /// [`io::Error`] speaks as what is inside it does: nothing is said twice.
     pub(crate) fn told(&self) -> String {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let more = error.to_string();
+            if !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
             cause = error.source();
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_cause_says_is_told_once() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let at = "http://127.0.0.1:9000".to_owned();
+        let away = mooring_capsule::Error::Unreachable { at, source: Box::new(io::Error::other(refused())) };
+        let through_a_stream: io::Error = away.into();
+        let error = Error::system("send the capsule")(io::Error::other(through_a_stream));
+        let wanted = "can't send the capsule: reach the capsule store at http://127.0.0.1:9000: connection refused";
+        assert_eq!(error.told(), wanted);
+        let capsule =
+            Error::Capsule(mooring_capsule::Error::NotFound { capsule: "uqaj8l6a407u88v0106ol-2-1".parse().unwrap() });
+        assert_eq!(capsule.told(), "can't use the capsule store: there is no capsule uqaj8l6a407u88v0106ol-2-1");
     }
 }
