@@ -7,7 +7,7 @@ use crate::tools::Tools;
 
 const GB: f64 = 1e9;
 
-/// Measures the machine and its tools. A host for gateways alone needs no CRIU.
+/// Measures the machine and its tools. A host for gateways alone needs no CRIU. How the machine is paid for can't be measured.
 pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
     let found = tools.facts().await;
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
@@ -17,6 +17,7 @@ pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         criu: found.criu,
         runc: found.runc,
+        purchase: None,
         readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { found.readiness },
     }
 }

@@ -47,7 +47,7 @@ use std::time::Duration;
 
 use mooring_ops::Lifecycle;
 use mooring_types::Name;
-use mooring_types::host::{HostRole, Readiness};
+use mooring_types::host::{HostRole, Purchase, Readiness};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
@@ -62,7 +62,7 @@ use crate::relocate::hook::Hooks;
 use crate::relocate::secure::Identity;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
-use crate::spot::Watcher;
+use crate::spot::{Heard, Watcher};
 use crate::tools::Tools;
 use crate::usage::Sampler;
 
@@ -109,6 +109,8 @@ pub struct Config {
     pub metrics_interval: Duration,
     /// Where the cloud says that it takes this machine away, on one that it may.
     pub metadata: Option<String>,
+    /// How this machine is paid for; when absent, as the cloud says, and where none is asked, on demand.
+    pub purchase: Option<Purchase>,
 }
 
 /// Whether this machine can run and move jobs.
@@ -170,8 +172,8 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let publisher_task = lifecycle.tasks().spawn("published ports", publisher.run(lifecycle.soft().clone()));
     let sampler = Sampler::new(host.clone(), jobs.clone()).run(lifecycle.soft().clone());
     let sampler_task = lifecycle.tasks().spawn("usage", sampler);
-    let (heard, notice) = watch::channel(None);
-    let spot = host.config.metadata.clone().map(|endpoint| Watcher::new(endpoint, heard, host.observed.clone()));
+    let (hears, heard) = watch::channel(Heard::without_a_cloud(host.config.purchase, host.config.metadata.as_deref()));
+    let spot = host.config.metadata.clone().map(|endpoint| Watcher::new(endpoint, hears, host.observed.clone()));
     let spot_task = spot.map(|watcher| lifecycle.tasks().spawn("spot", watcher.run(lifecycle.soft().clone())));
     let link = Link {
         host: host.clone(),
@@ -184,7 +186,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         move_port,
         taken_in: watch::Sender::new(0),
         problems: Mutex::default(),
-        notice,
+        heard,
     };
     let closing = host.clone();
     let outcome = tokio::select! {

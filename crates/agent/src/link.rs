@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Notice};
+use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest};
 use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_types::host::HostFacts;
 use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::{Host, Membership};
 use crate::job::Jobs;
 use crate::network::published::Wanted;
+use crate::spot::Heard;
 use crate::tools::Tools;
 
 const RECONNECT: Duration = Duration::from_millis(500);
@@ -21,6 +23,8 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const MEASURE: Duration = Duration::from_secs(30);
 /// How long a report is held back for more to go with it; what a move waits for is never delayed by more.
 const COALESCE: Duration = Duration::from_millis(1);
+/// How long the first look at what the cloud says may take before it is joined without.
+const HEARD_WITHIN: Duration = Duration::from_secs(4);
 
 /// What goes between this host and OpCenter.
 #[derive(Debug)]
@@ -36,8 +40,8 @@ pub(crate) struct Link {
     pub(crate) move_port: u16,
     pub(crate) taken_in: watch::Sender<u64>,
     pub(crate) problems: Mutex<Vec<String>>,
-    /// What the cloud says of this machine's future.
-    pub(crate) notice: watch::Receiver<Option<Notice>>,
+    /// What the cloud says of this machine.
+    pub(crate) heard: watch::Receiver<Heard>,
 }
 
 impl Link {
@@ -77,6 +81,8 @@ impl Link {
 
     async fn join(&self) -> std::result::Result<Membership, ClientError> {
         let config = &self.host.config;
+        // What is known by then is known before the first job comes. A cloud that does not answer is not waited for.
+        let _ = timeout(HEARD_WITHIN, self.heard.clone().wait_for(|heard| heard.looked)).await;
         let client = Client::new(&config.opcenter)?;
         let answer = client
             .host_join(&JoinRequest {
@@ -88,7 +94,7 @@ impl Link {
                 move_port: self.move_port,
                 certificate: self.host.identity.fingerprint(),
                 wireguard_key: self.host.network.lock().await.wireguard_public_key().to_owned(),
-                facts: self.facts.borrow().clone(),
+                facts: self.facts(),
                 jobs: self.jobs.observe(),
             })
             .await?;
@@ -138,10 +144,10 @@ impl Link {
             if let Some(known) = known {
                 let report = HostReport {
                     sequence: *self.taken_in.borrow(),
-                    facts: self.facts.borrow().clone(),
+                    facts: self.facts(),
                     jobs: self.jobs.observe(),
                     problems: self.all_problems().await,
-                    notice: *self.notice.borrow(),
+                    notice: self.heard.borrow().notice,
                 };
                 // A report that does not arrive is made good by the next one.
                 if let Err(error) = known.client.host_report(known.id.as_str(), &report).await {
@@ -155,6 +161,10 @@ impl Link {
                 _ = membership.changed() => {}
             }
         }
+    }
+
+    fn facts(&self) -> HostFacts {
+        HostFacts { purchase: self.heard.borrow().purchase, ..self.facts.borrow().clone() }
     }
 
     async fn all_problems(&self) -> Vec<String> {

@@ -1,7 +1,8 @@
-//! The machine's future, as its cloud tells it: EC2's instance metadata service, spoken to as IMDSv2.
+//! The machine as its cloud knows it, how it is paid for and what becomes of it: EC2's instance metadata service, spoken to as IMDSv2.
 //!
 //! ```text
 //!   PUT /latest/api/token                                     a token, for the seconds that are asked for
+//!   GET /latest/meta-data/instance-life-cycle                 spot, or on-demand, scheduled, capacity-block: paid for as long as wanted
 //!   GET /latest/meta-data/spot/instance-action                {"action": "terminate", "time": "…"}: it is taken away then
 //!   GET /latest/meta-data/events/recommendations/rebalance    {"noticeTime": "…"}: it is likelier than others to be
 //!                                                             404: nothing of the kind
@@ -10,7 +11,7 @@
 //! The instance action is written two minutes before, and counts whatever it is: of a machine that is stopped or hibernated its jobs
 //! can't be reached either. AWS advises to look every 5 s; of two minutes that is much, and a look costs nothing, so it is every 2 s.
 //!
-//! What is known goes from unknown ([`None`]) to a [`Notice`] and never back: a service that does not answer for a while has withdrawn
+//! How it is paid for is asked until it is known, unless it was said on the command line. What is known ([`Heard`]) is not forgotten: a service that does not answer for a while has withdrawn
 //! nothing. Where it never answered, the machine is no EC2 instance: that is asked again now and then, and said once.
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 use mooring_api::watch::Notice;
 use mooring_types::Timestamp;
+use mooring_types::host::Purchase;
 use reqwest::{Client, Method, Response, StatusCode};
 use serde::Deserialize;
 use tokio::sync::{Notify, watch};
@@ -25,6 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "/latest/api/token";
+const LIFE_CYCLE: &str = "/latest/meta-data/instance-life-cycle";
 const ACTION: &str = "/latest/meta-data/spot/instance-action";
 const REBALANCE: &str = "/latest/meta-data/events/recommendations/rebalance";
 const LIFETIME_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
@@ -37,11 +40,30 @@ const ABSENT_PERIOD: Duration = Duration::from_secs(60);
 /// The service is one hop away.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// What is known of the machine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    /// How it is paid for.
+    pub(crate) purchase: Option<Purchase>,
+    /// What becomes of it.
+    pub(crate) notice: Option<Notice>,
+    /// Whether its cloud was asked, as far as one is to be: what is not known yet may stay so.
+    pub(crate) looked: bool,
+}
+
+impl Heard {
+    /// What is known before the cloud is asked. Where it is not asked, the machine is paid for as was said, or on demand.
+    pub(crate) fn without_a_cloud(said: Option<Purchase>, metadata: Option<&str>) -> Self {
+        let alone = metadata.is_none();
+        Self { purchase: said.or(alone.then_some(Purchase::OnDemand)), notice: None, looked: alone }
+    }
+}
+
 /// Watches the metadata service.
 #[derive(Debug)]
 pub(crate) struct Watcher {
     endpoint: String,
-    notice: watch::Sender<Option<Notice>>,
+    heard: watch::Sender<Heard>,
     /// Has what is new reported at once.
     observed: Arc<Notify>,
     token: Option<Token>,
@@ -78,8 +100,8 @@ struct Rebalance {
 
 impl Watcher {
     /// Watches the service at `endpoint`, like `http://169.254.169.254`.
-    pub(crate) fn new(endpoint: String, notice: watch::Sender<Option<Notice>>, observed: Arc<Notify>) -> Self {
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), notice, observed, token: None }
+    pub(crate) fn new(endpoint: String, heard: watch::Sender<Heard>, observed: Arc<Notify>) -> Self {
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), heard, observed, token: None }
     }
 
     /// Watches until asked to stop.
@@ -105,7 +127,7 @@ impl Watcher {
                     self.tell(notice);
                 }
                 Err(error) => {
-                    let was_there = self.notice.borrow().is_some();
+                    let was_there = self.heard.borrow().notice.is_some();
                     let error = &error as &dyn std::error::Error;
                     match (std::mem::take(&mut answers), was_there) {
                         (true, true) => tracing::warn!(error, "the metadata service does not answer any more"),
@@ -116,7 +138,8 @@ impl Watcher {
                     }
                 }
             }
-            let period = if self.notice.borrow().is_some() { PERIOD } else { ABSENT_PERIOD };
+            self.heard.send_if_modified(|heard| !std::mem::replace(&mut heard.looked, true));
+            let period = if self.heard.borrow().notice.is_some() { PERIOD } else { ABSENT_PERIOD };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(period) => {}
@@ -125,7 +148,7 @@ impl Watcher {
     }
 
     fn tell(&self, notice: Notice) {
-        let is_new = self.notice.send_if_modified(|known| known.replace(notice) != Some(notice));
+        let is_new = self.heard.send_if_modified(|heard| heard.notice.replace(notice) != Some(notice));
         if is_new {
             match notice {
                 Notice::Stays => tracing::info!("the cloud leaves this machine where it is"),
@@ -137,6 +160,14 @@ impl Watcher {
     }
 
     async fn look(&mut self, http: &Client) -> Result<Notice, Failure> {
+        if self.heard.borrow().purchase.is_none() {
+            let text = self.get(http, LIFE_CYCLE).await?;
+            let purchase =
+                if text.as_deref().map(str::trim) == Some("spot") { Purchase::Spot } else { Purchase::OnDemand };
+            tracing::info!("this machine is {purchase}, as its cloud says");
+            self.heard.send_modify(|heard| heard.purchase = Some(purchase));
+            self.observed.notify_one();
+        }
         if let Some(text) = self.get(http, ACTION).await? {
             let InstanceAction { time } =
                 serde_json::from_str(&text).map_err(|source| Failure::Unreadable { path: ACTION, source })?;

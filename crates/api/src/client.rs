@@ -21,7 +21,7 @@ use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
     ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView, JobModifyRequest,
     JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
-    SecurityGroupModifyRequest, SecurityGroupView, SessionView, SubmitRequest, VersionView,
+    SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, SubmitRequest, VersionView,
 };
 use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -141,6 +141,11 @@ impl Client {
     /// What serves.
     pub async fn version_get(&self) -> Answer<VersionView> {
         self.json(Method::GET, paths::VERSION, None::<&()>).await
+    }
+
+    /// How everything is, in numbers.
+    pub async fn status_get(&self) -> Answer<StatusView> {
+        self.json(Method::GET, paths::STATUS, None::<&()>).await
     }
 
     // Jobs

@@ -6,6 +6,8 @@ pub const LOGIN: &str = "/api/v1/login";
 pub const LOGOUT: &str = "/api/v1/logout";
 /// `GET`: who is logged in.
 pub const SESSION: &str = "/api/v1/session";
+/// `GET`: how everything is, in numbers.
+pub const STATUS: &str = "/api/v1/status";
 /// `GET`: list jobs, those for which every `?filter=` holds; `POST`: submit one.
 pub const JOBS: &str = "/api/v1/jobs";
 /// `GET`: one job; `PATCH`: modify it; `DELETE`: cancel it.

@@ -2,16 +2,18 @@
 
 mod account;
 mod secret;
+mod status;
 mod template;
 
 pub use account::{GroupAddRequest, GroupUpdateRequest, GroupView, UserAddRequest, UserUpdateRequest, UserView};
 pub use secret::{SecretSetRequest, SecretValue, SecretView};
+pub use status::{GatewayCounts, HostCounts, JobCounts, StatusView};
 pub use template::{TemplateCreateRequest, TemplateView};
 
 use std::collections::BTreeMap;
 
 use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
-use mooring_types::host::HostRole;
+use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::PhaseTime;
 use mooring_types::policy::{Egress, VmPolicy};
@@ -145,7 +147,7 @@ pub struct JobView {
     pub id: JobId,
     /// Its name.
     pub name: String,
-    /// Address and size of the host that executes it, like `198.18.0.2 (2Core4GB)`; empty when there is none.
+    /// Address and size of the host that executes it, like `198.18.0.2 (2Core4GB/Spot)`; empty when there is none.
     pub working_host: String,
     /// The name of that host; empty when there is none.
     pub host_name: String,
@@ -591,6 +593,10 @@ pub struct HostView {
     /// What it offers itself for.
     #[schema(value_type = String)]
     pub role: HostRole,
+    /// How it is paid for: `spot` or `onDemand`.
+    #[schema(value_type = String)]
+    #[serde(default)]
+    pub purchase: Purchase,
     /// Cores.
     pub cores: u32,
     /// Memory in GB.

@@ -132,6 +132,11 @@ Example:
     Metrics(metrics::MetricsArgs),
     /// show what jobs use now
     Top(metrics::TopArgs),
+    /// show how OpCenter is: its version, and how many hosts, gateways and jobs there are
+    #[command(after_help = "\
+Example:
+  float status -F table")]
+    Status,
     /// list the hosts with what they have and carry, or have one be empty
     #[command(visible_alias = "sinfo")]
     Hosts(host::HostsArgs),

@@ -5,7 +5,7 @@ use mooring_api::view::{
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
-use mooring_types::host::HostRole;
+use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
 use mooring_types::policy::{Egress, MigratePolicy, VmPolicy};
@@ -67,7 +67,7 @@ pub(crate) fn moved_job() -> JobView {
     JobView {
         id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
         name: "notebook".into(),
-        working_host: "198.18.0.3 (2Core4GB)".into(),
+        working_host: "198.18.0.3 (2Core4GB/Spot)".into(),
         host_name: "host-2".into(),
         user: "admin".into(),
         status: JobStatus::Executing,
@@ -178,6 +178,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         role: HostRole::Jobs,
         cores: 4,
         mem_gb: 8.0,
+        purchase: Purchase::OnDemand,
         cores_used: 2,
         mem_gb_used: 4.0,
         kernel: "6.12.0".into(),
@@ -191,6 +192,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
     let lost = HostView {
         id: "h-206oluqaj8l6a407u88v0".parse().unwrap(),
         name: "host-2".into(),
+        purchase: Purchase::Spot,
         status: "notReady: CRIU is missing".into(),
         criu: String::new(),
         jobs: 0,

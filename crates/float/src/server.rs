@@ -12,7 +12,7 @@ use mooring_gateway::Start;
 use mooring_ops::Lifecycle;
 use mooring_types::address::Overlay;
 use mooring_types::duration::parse_duration;
-use mooring_types::host::HostRole;
+use mooring_types::host::{HostRole, Purchase};
 use mooring_types::{GatewayId, Name};
 
 use crate::store::StoreArgs;
@@ -176,8 +176,30 @@ struct Agent {
     /// How often it measures what its jobs use, like 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
+    /// How the machine is paid for; as the cloud of --spot says when absent, and on demand without one
+    #[arg(long, value_enum)]
+    purchase: Option<PurchaseName>,
     #[command(flatten)]
     spot: SpotArgs,
+}
+
+/// How a host is paid for.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+#[value(rename_all = "camelCase")]
+pub(crate) enum PurchaseName {
+    /// What its cloud may take away
+    Spot,
+    /// What stays for as long as it is wanted
+    OnDemand,
+}
+
+impl From<PurchaseName> for Purchase {
+    fn from(name: PurchaseName) -> Self {
+        match name {
+            PurchaseName::Spot => Self::Spot,
+            PurchaseName::OnDemand => Self::OnDemand,
+        }
+    }
 }
 
 /// How a host hears that its cloud takes it away.
@@ -302,6 +324,7 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         hidden,
         metrics_interval: arguments.metrics_interval,
         metadata: arguments.spot.metadata(),
+        purchase: arguments.purchase.map(Into::into),
     })
 }
 

@@ -98,8 +98,9 @@ impl Tabular for SecurityGroupView {
 
 impl Tabular for HostView {
     const NONE: &'static str = "No hosts";
-    const COLUMNS: &'static [&'static str] =
-        &["ID", "NAME", "ADDRESS", "STATUS", "ROLE", "JOBS", "CPU USED", "GB USED", "KERNEL", "CRIU", "RUNC"];
+    const COLUMNS: &'static [&'static str] = &[
+        "ID", "NAME", "ADDRESS", "STATUS", "ROLE", "JOBS", "CPU USED", "GB USED", "KERNEL", "CRIU", "RUNC", "PURCHASE",
+    ];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -114,6 +115,7 @@ impl Tabular for HostView {
             self.kernel.clone(),
             self.criu.clone(),
             self.runc.clone(),
+            word(&self.purchase),
         ]
     }
 }

@@ -346,7 +346,7 @@ fn a_job_ends_at_its_time_limit_and_waits_for_a_host_no_longer_than_its_policy()
         let told = becomes(&world, &large, "NoAvailableHost").await?["statusReason"].clone();
         ensure!(told == "no ready host has the room that is asked for", "{told}");
         let told = becomes(&world, &hasty, "NoAvailableHost").await?["statusReason"].clone();
-        ensure!(told == "no ready host has the room that is asked for, and was not for 2s", "{told}");
+        ensure!(told == "no ready host has the room that is asked for; waited for 2s in vain", "{told}");
         ensure!(show(&world, &patient)?["status"] == "Submitted");
         answer(&world, &["cancel", "-f", "-j", &fillers[0]])?;
         becomes(&world, &patient, "Executing").await?;

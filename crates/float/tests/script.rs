@@ -16,6 +16,7 @@ fail() { echo "$*" >&2; exit 1; }
 float login -a "$OPCENTER" -u admin -p "$PASSWORD" | grep -qx 'Login Succeeded!' || fail 'login says something else'
 grep -q '^address: ' ~/.float/session.yaml || fail 'no address in the session file'
 float login --info | grep -qx 'username: admin' || fail 'login --info does not tell the user'
+float status | grep -qx 'License Status: valid' || fail 'status says something else'
 [ "$(float list)" = 'No jobs' ] || fail 'an empty list is not `No jobs`'
 
 gateway=$(float gateway create -c 1 -m 1 -n mygw --portRange 10000:10010 | awk '$1 == "id:" {print $2; exit}')

@@ -11,6 +11,7 @@ use mooring_testkit::notebook::executing;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::host::Purchase;
 use mooring_types::{Clock, SystemClock};
 use nix::sys::signal::Signal;
 
@@ -27,6 +28,7 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let service = Service::start("0.0.0.0:8080".parse()?).await?;
+        service.is_spot(IpAddr::from([198, 18, 0, 3]));
         // There was no service when the agents looked; those that start now find it.
         for agent in world.daemons(&["server", "agent"]) {
             agent.signal(Signal::SIGKILL)?;
@@ -36,6 +38,15 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
             Ok((service.looks(machine(1)) > 0 && service.looks(machine(2)) > 0).then_some(()))
         })
         .await?;
+        // What the command line does not say of a host its cloud does.
+        let purchases = wait_for("the host to be known as a spot instance", WITHIN, async || {
+            let hosts = client.host_list().await?;
+            let purchase = |name: &str| hosts.iter().find(|host| host.name == name).map(|host| host.purchase);
+            let [first, second] = [purchase("host-1"), purchase("host-2")];
+            Ok((second == Some(Purchase::Spot)).then_some(first))
+        })
+        .await?;
+        ensure!(purchases == Some(Purchase::OnDemand), "{purchases:?}");
         let witness = Witness::launch(&client, "tenant", &program).await?;
         let id = &witness.session.job;
         let asking = Asking::start(witness.session.address);

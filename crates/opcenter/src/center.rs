@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use mooring_capsule::SealKey;
 use mooring_store::Store;
-use mooring_types::{Clock, GatewayId, HostId, SystemClock};
+use mooring_types::{Clock, GatewayId, HostId, SystemClock, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use crate::attempts::Attempts;
@@ -39,6 +39,8 @@ pub(crate) struct Center {
     pub(crate) logs: Arc<Logs>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) attempts: Arc<Attempts>,
+    /// Since when this process serves.
+    pub(crate) start_time: Timestamp,
     observed: Arc<Mutex<Observed>>,
     /// What the reconciler remembers of the jobs whose policies it follows.
     pub(crate) followed: Arc<Mutex<Followed>>,
@@ -77,6 +79,7 @@ impl Center {
             attempts: Arc::default(),
             config: Arc::new(config),
             store,
+            start_time: clock.now(),
             clock,
             join_token: join_token.into(),
             published: watch::Sender::default(),

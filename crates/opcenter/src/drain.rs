@@ -23,9 +23,8 @@ use std::time::Duration;
 
 use mooring_api::watch::Notice;
 use mooring_store::{Drain, Extent, MigrationRow};
-use mooring_types::host::Resources;
 use mooring_types::migration::Phase;
-use mooring_types::placement::{Candidate, choose};
+use mooring_types::placement::{Asked, Candidate, NoHost, choose};
 use mooring_types::{HostId, JobId, Timestamp};
 
 /// How often moves of a job may fail before it is suspended.
@@ -64,7 +63,7 @@ pub(crate) struct Situation {
 pub(crate) struct Leaver {
     pub(crate) job: JobId,
     pub(crate) bytes: u64,
-    pub(crate) size: Resources,
+    pub(crate) asked: Asked,
     pub(crate) may_move: bool,
     /// Where moves of it have failed to, for this drain.
     pub(crate) failed_to: Vec<HostId>,
@@ -101,7 +100,7 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
                 if let Way::Move(to) = &way
                     && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == *to)
                 {
-                    candidate.used = candidate.used + leaver.size;
+                    candidate.used = candidate.used + leaver.asked.resources;
                 }
                 free -= 1;
                 begun.push((leaver.job.clone(), way));
@@ -137,8 +136,13 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
     let untried: Vec<Candidate> =
         candidates.iter().filter(|candidate| !leaver.failed_to.contains(&candidate.id)).cloned().collect();
     let away = Some(&situation.host);
-    let chosen = choose(&untried, leaver.size, away).or_else(|_| choose(candidates, leaver.size, away));
-    chosen.map(|host| host.id.clone()).map_err(|_| "no other host has room")
+    let others: Vec<Candidate> =
+        candidates.iter().filter(|candidate| candidate.id != situation.host).cloned().collect();
+    let chosen = choose(&untried, leaver.asked, away).or_else(|_| choose(&others, leaver.asked, None));
+    chosen.map(|host| host.id.clone()).map_err(|refusal| match refusal {
+        NoHost::NoneOfKind { .. } => "its VM policy takes no other host",
+        _ => "no other host has room",
+    })
 }
 
 impl Situation {
@@ -174,6 +178,8 @@ pub(crate) fn by_notice(host: &str, notice: Notice, known: Option<&Drain>, now: 
 
 #[cfg(test)]
 mod tests {
+    use mooring_types::host::{Purchase, Resources};
+    use mooring_types::policy::Wanted;
     use proptest::prelude::*;
 
     use super::*;
@@ -184,35 +190,45 @@ mod tests {
         candidates: Vec<Candidate>,
     }
 
-    fn candidate(name: &str, cpu: u32, refusal: Option<String>) -> Candidate {
+    fn candidate(name: &str, cpu: u32, purchase: Purchase, refusal: Option<String>) -> Candidate {
         let nothing = Resources { cpu: 0, mem_gb: 0.0 };
         let id = HostId::random(&mut rand::rng());
-        Candidate { id, name: name.into(), capacity: Resources { cpu, mem_gb: 1000.0 }, used: nothing, refusal }
+        let capacity = Resources { cpu, mem_gb: 1000.0 };
+        Candidate { id, name: name.into(), capacity, used: nothing, purchase, refusal }
     }
 
     fn made() -> impl Strategy<Value = Made> {
-        let job = (0_u64..20_000_000_000, 1_u32..4, any::<bool>(), 0_usize..5, any::<bool>());
+        let kinds = [Wanted::SpotOnly, Wanted::SpotFirst, Wanted::OnDemand];
+        let wanted = prop::sample::select(kinds.to_vec());
+        let purchase = prop::sample::select(vec![Purchase::Spot, Purchase::OnDemand]);
+        let job = (0_u64..20_000_000_000, 1_u32..4, wanted, any::<bool>(), 0_usize..5, any::<bool>());
         (
-            (prop::collection::vec(job, 0..10), prop::collection::vec((0_u32..12, any::<bool>()), 0..4)),
+            (prop::collection::vec(job, 0..10), prop::collection::vec((0_u32..12, purchase, any::<bool>()), 0..4)),
             (any::<bool>(), prop::option::of(0_u64..300), 1_usize..5, 0_usize..6, any::<bool>()),
             (10e6..500e6, 10e6..500e6),
         )
             .prop_map(
                 |((jobs, hosts), (all, left, at_once, under_way, has_store), (move_rate, store_rate))| {
-                    let here = candidate("here", 100, Some("it is drained".into()));
+                    let here = candidate("here", 100, Purchase::Spot, Some("it is drained".into()));
                     let host = here.id.clone();
-                    let others = hosts.into_iter().enumerate().map(|(index, (cpu, ready))| {
-                        candidate(&format!("host-{index}"), cpu, (!ready).then(|| "it is not heard from".into()))
+                    let others = hosts.into_iter().enumerate().map(|(index, (cpu, purchase, ready))| {
+                        candidate(
+                            &format!("host-{index}"),
+                            cpu,
+                            purchase,
+                            (!ready).then(|| "it is not heard from".into()),
+                        )
                     });
                     let candidates: Vec<Candidate> = others.chain([here]).collect();
-                    let leaver = |(bytes, cpu, may_move, failed, rests): (u64, u32, bool, usize, bool)| Leaver {
-                        job: JobId::random(&mut rand::rng()),
-                        bytes,
-                        size: Resources { cpu, mem_gb: 1.0 },
-                        may_move,
-                        failed_to: vec![candidates[0].id.clone(); failed],
-                        rests,
-                    };
+                    let leaver =
+                        |(bytes, cpu, wanted, may_move, failed, rests): (u64, u32, Wanted, bool, usize, bool)| Leaver {
+                            job: JobId::random(&mut rand::rng()),
+                            bytes,
+                            asked: Asked::of(wanted, Resources { cpu, mem_gb: 1.0 }),
+                            may_move,
+                            failed_to: vec![candidates[0].id.clone(); failed],
+                            rests,
+                        };
                     let jobs = jobs.into_iter().map(leaver).collect();
                     let extent = if all { Extent::Everything } else { Extent::WhatFitsElsewhere };
                     let left = left.map(Duration::from_secs);
@@ -255,6 +271,17 @@ mod tests {
                 let arriving = begun.iter().any(|(_, way)| *way == Way::Move(candidate.id.clone()));
                 prop_assert!(!arriving || candidate.id != situation.host && candidate.refusal.is_none());
                 prop_assert!(candidate.used.cpu <= candidate.capacity.cpu);
+            }
+        }
+
+        #[test]
+        fn no_job_is_moved_to_a_host_that_its_policy_does_not_take(made in made()) {
+            let Made { situation, mut candidates } = made;
+            for (job, way) in next(&situation, &mut candidates) {
+                let Way::Move(to) = way else { continue };
+                let leaver = situation.jobs.iter().find(|leaver| leaver.job == job).unwrap();
+                let host = candidates.iter().find(|candidate| candidate.id == to).unwrap();
+                prop_assert!(leaver.asked.wanted.unwrap().admits(host.purchase));
             }
         }
 

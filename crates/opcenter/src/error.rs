@@ -91,11 +91,17 @@ impl From<NoHost> for ApiError {
     fn from(error: NoHost) -> Self {
         let code = match &error {
             NoHost::Unknown(_) => ErrorCode::NotFound,
-            NoHost::AlreadyThere(_) | NoHost::TakesNoJobs(_) => ErrorCode::InvalidArgument,
+            NoHost::AlreadyThere(_) | NoHost::TakesNoJobs(_) | NoHost::Forbidden { .. } => ErrorCode::InvalidArgument,
             NoHost::NotReady { .. } => ErrorCode::Unavailable,
-            NoHost::None | NoHost::NoRoom { .. } | NoHost::NoRoomAnywhere => ErrorCode::ResourceExhausted,
+            NoHost::None | NoHost::NoneOfKind { .. } | NoHost::NoRoom { .. } | NoHost::NoRoomAnywhere { .. } => {
+                ErrorCode::ResourceExhausted
+            }
         };
-        Self::new(code, error.to_string()).hint("`float hosts` lists the hosts with what they have free")
+        let hint = match &error {
+            NoHost::Forbidden { .. } => "name another host, or change the policy with `float modify --vmPolicy`",
+            _ => "`float hosts` lists the hosts with what they have free",
+        };
+        Self::new(code, error.to_string()).hint(hint)
     }
 }
 

@@ -32,6 +32,7 @@ mod reconcile;
 mod request;
 mod slices;
 mod snapshot;
+mod status;
 mod templates;
 mod transit;
 mod usage;

@@ -8,6 +8,7 @@ use mooring_types::policy::{Egress, JobPolicy, Moves, Rerun};
 /// The request that makes the same job, whatever template it was made from.
 pub(crate) fn of_job(job: &JobRow, security_groups: &[String]) -> SubmitRequest {
     let (spec, policy, usual) = (&job.spec, &job.policy, JobPolicy::default());
+    let size = job.size_asked_for();
     SubmitRequest {
         name: spec.name.to_string(),
         template: String::new(),
@@ -16,9 +17,9 @@ pub(crate) fn of_job(job: &JobRow, security_groups: &[String]) -> SubmitRequest 
         script: spec.script.clone().unwrap_or_default(),
         env: spec.env.iter().map(|(key, value)| format!("{key}={value}")).collect(),
         working_dir: spec.working_dir.to_str().unwrap_or_default().to_owned(),
-        cpu: Some(spec.resources.cpu),
+        cpu: Some(size.cpu),
         cpu_max: policy.cpu_max,
-        mem_gb: Some(spec.resources.mem_gb),
+        mem_gb: Some(size.mem_gb),
         mem_gb_max: policy.mem_gb_max,
         with_root: spec.with_root,
         data_volumes: spec.volumes.iter().map(ToString::to_string).collect(),

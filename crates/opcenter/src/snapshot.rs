@@ -136,6 +136,7 @@ impl Snapshot {
             name: host.name.to_string(),
             capacity: capacity(host),
             used: self.used(&host.id),
+            purchase: host.joined.facts.purchase(),
             refusal: match (&host.joined.facts.readiness, host.drain()) {
                 _ if !observed.host_is_reachable(&host.id) => Some("it is not heard from".into()),
                 (_, Some(drain)) => Some(drain.reason.clone()),

@@ -12,7 +12,7 @@ use mooring_store::{ConnectionRow, EventRow, GatewayRow, HostRow, JobRow, Migrat
 use mooring_types::duration::format_duration;
 use mooring_types::filter::{Filter, Subject};
 use mooring_types::gateway::{Exposure, GatewayStatus};
-use mooring_types::host::Readiness;
+use mooring_types::host::{Purchase, Readiness};
 use mooring_types::job::{Image, JobStatus, OutputFile};
 use mooring_types::migration::Outcome;
 use mooring_types::usage::Usage;
@@ -325,6 +325,7 @@ impl Views {
                 Readiness::NotReady { reason } => format!("notReady: {reason}"),
             },
             role: host.joined.role,
+            purchase: facts.purchase(),
             cores: facts.cores,
             mem_gb: facts.mem_gb,
             cores_used: used.cpu,
@@ -390,7 +391,11 @@ pub(crate) fn event(row: EventRow) -> EventView {
 
 fn working_host(host: &HostRow) -> String {
     let all = capacity(host);
-    format!("{} ({}Core{}GB)", host.joined.address, all.cpu, all.mem_gb)
+    let purchase = match host.joined.facts.purchase() {
+        Purchase::Spot => "Spot",
+        Purchase::OnDemand => "OnDemand",
+    };
+    format!("{} ({}Core{}GB/{purchase})", host.joined.address, all.cpu, all.mem_gb)
 }
 
 /// `3m5s`, as the users' scripts know it, in whole seconds.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use mooring_types::host::Resources;
 use mooring_types::job::{JobSpec, JobStatus};
+use mooring_types::placement::Asked;
 use mooring_types::policy::JobPolicy;
 use mooring_types::{Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
 use sqlx::Row;
@@ -59,6 +60,10 @@ pub struct JobRow {
     pub status_time: Timestamp,
     /// For how long it had executed by then; see [`JobRow::executed`].
     pub executed_before: Duration,
+    /// The size that it was submitted with, where a move has given it another one.
+    pub size_submitted: Option<Resources>,
+    /// Whether it is suspended for want of a host alone, and is resumed by itself as soon as one fits.
+    pub awaits_host: bool,
 }
 
 impl JobRow {
@@ -88,7 +93,21 @@ impl JobRow {
             last_update: now,
             status_time: now,
             executed_before: Duration::ZERO,
+            size_submitted: None,
+            awaits_host: false,
         }
+    }
+
+    /// The size that it was submitted with.
+    #[must_use]
+    pub fn size_asked_for(&self) -> Resources {
+        self.size_submitted.unwrap_or(self.spec.resources)
+    }
+
+    /// What it asks of a host that is to take it.
+    #[must_use]
+    pub fn asked(&self) -> Asked {
+        Asked::of(self.policy.vm_policy.policy, self.spec.resources)
     }
 
     /// For how long it has executed: times in which it waited, was moved or was suspended are not counted.
@@ -99,6 +118,17 @@ impl JobRow {
         let since = Duration::try_from(now.duration_since(self.status_time)).unwrap_or_default();
         self.executed_before + if executes { since } else { Duration::ZERO }
     }
+}
+
+/// The query for jobs, of which the argument says which.
+macro_rules! select {
+    ($which:literal) => {
+        concat!(
+            "SELECT job.*, size_submitted.cpu AS cpu_submitted, size_submitted.mem_gb AS mem_gb_submitted
+             FROM job LEFT JOIN size_submitted ON size_submitted.job_id = job.id ",
+            $which
+        )
+    };
 }
 
 impl Tx {
@@ -136,8 +166,7 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn job_get(&mut self, id: &JobId) -> Result<Option<JobRow>> {
-        let row =
-            sqlx::query("SELECT * FROM job WHERE id = ?").bind(id.as_str()).fetch_optional(&mut *self.inner).await?;
+        let row = sqlx::query(select!("WHERE id = ?")).bind(id.as_str()).fetch_optional(&mut *self.inner).await?;
         row.as_ref().map(read).transpose()
     }
 
@@ -146,7 +175,7 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn job_list(&mut self) -> Result<Vec<JobRow>> {
-        let rows = sqlx::query("SELECT * FROM job ORDER BY submit_time, id").fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query(select!("ORDER BY submit_time, id")).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
@@ -155,10 +184,9 @@ impl Tx {
     /// # Errors
     /// The database fails.
     pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
-        let rows =
-            sqlx::query("SELECT * FROM job WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id")
-                .fetch_all(&mut *self.inner)
-                .await?;
+        let rows = sqlx::query(select!("WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id"))
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.iter().map(read).collect()
     }
 
@@ -248,12 +276,33 @@ impl Tx {
         self.job_status_write(job, to, reason, now).await
     }
 
+    /// Has a job that is being suspended, or is, resumed by itself as soon as a host fits.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_await_host(&mut self, id: &JobId) -> Result<()> {
+        sqlx::query("UPDATE job SET awaits_host = 1 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
+    /// Has a suspended job stay so until somebody asks for it.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn job_await_user(&mut self, id: &JobId) -> Result<()> {
+        sqlx::query("UPDATE job SET awaits_host = 0 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         let executes = to == JobStatus::Executing;
+        // Whatever it awaits is over once it executes, or has ended.
+        let is_away = matches!(to, JobStatus::Suspending | JobStatus::Suspended | JobStatus::Resuming);
         sqlx::query(
             "UPDATE job SET status = ?, status_reason = ?, last_update = ?, status_time = ?, executed_ms = ?,
                 exec_time = CASE WHEN ? THEN COALESCE(exec_time, ?) ELSE exec_time END,
-                end_time = CASE WHEN ? THEN ? ELSE end_time END
+                end_time = CASE WHEN ? THEN ? ELSE end_time END,
+                awaits_host = CASE WHEN ? THEN awaits_host ELSE 0 END
              WHERE id = ?",
         )
         .bind(to.to_string())
@@ -265,6 +314,7 @@ impl Tx {
         .bind(now.to_string())
         .bind(to.is_final())
         .bind(now.to_string())
+        .bind(is_away)
         .bind(job.id.as_str())
         .execute(&mut *self.inner)
         .await?;
@@ -366,5 +416,10 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
         last_update: parsed(row, "last_update")?,
         status_time: parsed(row, "status_time")?,
         executed_before: Duration::from_millis(unsigned(row, "executed_ms")?),
+        size_submitted: match row.try_get("mem_gb_submitted")? {
+            Some(mem_gb) => Some(Resources { cpu: unsigned(row, "cpu_submitted")?, mem_gb }),
+            None => None,
+        },
+        awaits_host: row.try_get("awaits_host")?,
     })
 }

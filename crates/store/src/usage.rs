@@ -146,19 +146,6 @@ impl Tx {
             .await?;
         Ok(())
     }
-
-    /// The size that a job was submitted with; `None` where it still has that one.
-    ///
-    /// # Errors
-    /// The database fails.
-    pub async fn size_submitted_get(&mut self, job: &JobId) -> Result<Option<Resources>> {
-        let row = sqlx::query("SELECT cpu, mem_gb FROM size_submitted WHERE job_id = ?")
-            .bind(job.as_str())
-            .fetch_optional(&mut *self.inner)
-            .await?;
-        let read = |row: SqliteRow| Ok(Resources { cpu: unsigned(&row, "cpu")?, mem_gb: row.try_get("mem_gb")? });
-        row.map(read).transpose()
-    }
 }
 
 fn read(row: &SqliteRow) -> Result<UsageRow> {

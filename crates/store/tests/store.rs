@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use mooring_store::{
     ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
-    StoreError,
+    StoreError, Tx,
 };
 use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol, Widget};
-use mooring_types::host::{HostFacts, HostRole, Readiness, Resources};
+use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::{Kind, Outcome};
 use mooring_types::policy::JobPolicy;
@@ -33,6 +33,7 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
         criu: "4.2.1".into(),
         runc: "1.3.6".into(),
         readiness: Readiness::Ready,
+        purchase: Some(Purchase::Spot),
     };
     HostRow {
         id: HostId::random(&mut rand::rng()),
@@ -165,6 +166,32 @@ async fn only_the_time_in_which_a_job_executes_counts_and_its_policy_is_kept() {
     let row = tx.job_get(&job.id).await.unwrap().unwrap();
     assert_eq!((executed(&row, 5000), row.policy, row.spec.name.as_str()), (35, policy, "other"));
     assert_eq!((row.status_time, row.last_update, row.end_time), (at(1030), at(1030), Some(at(1030))));
+}
+
+#[tokio::test]
+async fn a_job_awaits_a_host_until_it_executes_or_its_user_says_otherwise() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.unwrap();
+    let job = job([100, 64, 0, 2]);
+    tx.job_insert(&job).await.unwrap();
+    let go = async |tx: &mut Tx, path: &[JobStatus]| {
+        for to in path {
+            let row = tx.job_get(&job.id).await.unwrap().unwrap();
+            tx.job_status_set(&row, *to, "", now()).await.unwrap();
+        }
+        tx.job_get(&job.id).await.unwrap().unwrap().awaits_host
+    };
+    use JobStatus::{Executing, Initializing, Resuming, Starting, Suspended, Suspending};
+    assert!(!go(&mut tx, &[Initializing, Starting, Executing, Suspending]).await);
+    tx.job_await_host(&job.id).await.unwrap();
+    assert!(go(&mut tx, &[Suspended, Resuming, Suspended]).await, "a resume that failed is no reason to stay");
+    assert!(!go(&mut tx, &[Resuming, Executing, Suspending]).await, "the next suspend is another one");
+    tx.job_await_host(&job.id).await.unwrap();
+    assert!(!go(&mut tx, &[Executing, Suspending, Suspended]).await, "it was not suspended");
+    tx.job_await_host(&job.id).await.unwrap();
+    tx.job_await_user(&job.id).await.unwrap();
+    assert!(!go(&mut tx, &[]).await);
 }
 
 #[tokio::test]

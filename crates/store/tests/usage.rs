@@ -78,7 +78,7 @@ async fn idleness_and_the_first_size_are_kept() {
         let mut tx = store.begin().await.unwrap();
         tx.job_insert(&job).await.unwrap();
         assert_eq!(tx.idleness_get(&job.id).await.unwrap(), Duration::ZERO);
-        assert_eq!(tx.size_submitted_get(&job.id).await.unwrap(), None);
+        assert_eq!(tx.job_get(&job.id).await.unwrap().unwrap().size_submitted, None);
         for seconds in [5, 90] {
             tx.idleness_set(&job.id, Duration::from_secs(seconds)).await.unwrap();
         }
@@ -90,6 +90,6 @@ async fn idleness_and_the_first_size_are_kept() {
     }
     let mut tx = Store::open(&path).await.unwrap().begin().await.unwrap();
     assert_eq!(tx.idleness_get(&job.id).await.unwrap(), Duration::from_secs(90));
-    assert_eq!(tx.size_submitted_get(&job.id).await.unwrap(), Some(job.spec.resources));
-    assert_eq!(tx.job_get(&job.id).await.unwrap().unwrap().spec.resources.cpu, 2);
+    let row = tx.job_get(&job.id).await.unwrap().unwrap();
+    assert_eq!((row.size_asked_for(), row.spec.resources), (job.spec.resources, Resources { cpu: 2, mem_gb: 2.0 }));
 }

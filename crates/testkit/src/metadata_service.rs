@@ -3,7 +3,7 @@
 //! Nothing is told without a token, and a token is good for the seconds that were asked for and for the machine that asked. [`Service`]
 //! is a task of the test; inside a world's namespace the virtual hosts reach it at the bridge's address, each with its own.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ struct Told {
     interruptions: HashMap<IpAddr, Timestamp>,
     recommendations: HashMap<IpAddr, Timestamp>,
     looks: HashMap<IpAddr, u64>,
+    spot: HashSet<IpAddr>,
 }
 
 impl Service {
@@ -48,6 +49,7 @@ impl Service {
         let (address, told) = (listener.local_addr()?, Shared::default());
         let router = Router::new()
             .route("/latest/api/token", put(token))
+            .route("/latest/meta-data/instance-life-cycle", get(life_cycle))
             .route("/latest/meta-data/spot/instance-action", get(action))
             .route("/latest/meta-data/events/recommendations/rebalance", get(rebalance))
             .with_state(Arc::clone(&told))
@@ -61,6 +63,11 @@ impl Service {
     #[must_use]
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A machine is a spot instance; the others are on demand.
+    pub fn is_spot(&self, machine: IpAddr) {
+        lock(&self.told).spot.insert(machine);
     }
 
     /// A machine is taken away at that time.
@@ -107,6 +114,16 @@ async fn token(
     let token = format!("{:032x}", rand::random::<u128>());
     lock(&told).tokens.insert(token.clone(), (from.ip(), Instant::now() + lifetime));
     Ok(token)
+}
+
+async fn life_cycle(
+    State(told): State<Shared>,
+    ConnectInfo(from): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+) -> Result<&'static str, StatusCode> {
+    let told = lock(&told);
+    told.admit(from.ip(), &headers)?;
+    Ok(if told.spot.contains(&from.ip()) { "spot" } else { "on-demand" })
 }
 
 async fn action(

@@ -1,5 +1,7 @@
 //! Machines: what a host offers, and whether it may take jobs.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What a machine has, as its agent measured it.
@@ -18,6 +20,44 @@ pub struct HostFacts {
     pub runc: String,
     /// Whether jobs that may move can run here.
     pub readiness: Readiness,
+    /// How it is paid for; absent while its cloud was not heard yet.
+    #[serde(default)]
+    pub purchase: Option<Purchase>,
+}
+
+impl HostFacts {
+    /// These, with what is not known of the machine as it was known before: how it is paid for does not change in its life.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.purchase = self.purchase.or(before.purchase);
+        self
+    }
+
+    /// How it is paid for: what its cloud does not say it takes away stays.
+    #[must_use]
+    pub fn purchase(&self) -> Purchase {
+        self.purchase.unwrap_or_default()
+    }
+}
+
+/// How a machine is paid for, which decides whether its cloud may take it away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Purchase {
+    /// At the price of what is left over: it can be reclaimed.
+    Spot,
+    /// For as long as it is wanted.
+    #[default]
+    OnDemand,
+}
+
+impl fmt::Display for Purchase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Spot => "spot",
+            Self::OnDemand => "on-demand",
+        })
+    }
 }
 
 /// Whether a host takes jobs.

@@ -1,7 +1,46 @@
-//! Which host a job goes to: the ready one with the most room, ties broken by name so that the choice can be foretold.
+//! Which host a job goes to: of those that its VM policy admits the ready one with the most room, spot hosts first where it wants them
+//! first, ties broken by name so that the choice can be foretold.
 
 use crate::HostId;
-use crate::host::Resources;
+use crate::host::{Purchase, Resources};
+use crate::policy::Wanted;
+
+/// What is asked of a host.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Asked {
+    /// How much.
+    pub resources: Resources,
+    /// What kind of host it may be, and which comes first; any where nothing is said.
+    pub wanted: Option<Wanted>,
+}
+
+impl Asked {
+    /// So much, of whatever host.
+    #[must_use]
+    pub fn of_any(resources: Resources) -> Self {
+        Self { resources, wanted: None }
+    }
+
+    /// So much, of such a host.
+    #[must_use]
+    pub fn of(wanted: Wanted, resources: Resources) -> Self {
+        Self { resources, wanted: Some(wanted) }
+    }
+
+    fn permits(&self, host: &Candidate) -> bool {
+        self.wanted.is_none_or(|wanted| wanted.admits(host.purchase))
+    }
+
+    fn rank(&self, host: &Candidate) -> u8 {
+        self.wanted.map_or(0, |wanted| wanted.rank(host.purchase))
+    }
+
+    /// The one kind of host that it may be, as a word before `host`.
+    fn kind(&self) -> String {
+        let alone = self.wanted.and_then(Wanted::alone);
+        alone.map_or_else(String::new, |purchase| format!("{purchase} "))
+    }
+}
 
 /// A host as placement sees it.
 #[derive(Debug, Clone)]
@@ -14,6 +53,8 @@ pub struct Candidate {
     pub capacity: Resources,
     /// What its jobs already take.
     pub used: Resources,
+    /// How it is paid for.
+    pub purchase: Purchase,
     /// Why it takes no jobs, if it takes none.
     pub refusal: Option<String>,
 }
@@ -55,21 +96,51 @@ pub enum NoHost {
     /// The job is there already.
     #[error("the job already executes on host `{0}`")]
     AlreadyThere(String),
+    /// The job's VM policy does not take such a host.
+    #[error("host `{name}` is {purchase}, and the job's VM policy is `{wanted}`")]
+    Forbidden {
+        /// The host.
+        name: String,
+        /// How it is paid for.
+        purchase: Purchase,
+        /// What the job wants.
+        wanted: Wanted,
+    },
+    /// There are hosts, but none that the job's VM policy takes.
+    #[error("no {purchase} host has joined, and the job's VM policy takes no other")]
+    NoneOfKind {
+        /// What it takes.
+        purchase: Purchase,
+    },
     /// Nowhere is enough left.
-    #[error("no ready host has the room that is asked for")]
-    NoRoomAnywhere,
+    #[error("no ready {kind}host has the room that is asked for")]
+    NoRoomAnywhere {
+        /// The one kind of host that it may be, with a blank; empty for any.
+        kind: String,
+    },
+}
+
+impl NoHost {
+    /// Whether there is no host yet that could be asked at all.
+    #[must_use]
+    pub fn is_for_lack_of_hosts(&self) -> bool {
+        matches!(self, Self::None | Self::NoneOfKind { .. } | Self::Forbidden { .. })
+    }
 }
 
 impl Candidate {
-    /// Whether the host can take `asked`.
+    /// Whether the host can take what is asked for.
     ///
     /// # Errors
-    /// It is not ready, or lacks room.
-    pub fn admits(&self, asked: Resources) -> Result<(), NoHost> {
+    /// The VM policy does not take it, it is not ready, or lacks room.
+    pub fn admits(&self, asked: Asked) -> Result<(), NoHost> {
+        if let Some(wanted) = asked.wanted.filter(|_| !asked.permits(self)) {
+            return Err(NoHost::Forbidden { name: self.name.clone(), purchase: self.purchase, wanted });
+        }
         if let Some(reason) = &self.refusal {
             return Err(NoHost::NotReady { name: self.name.clone(), reason: reason.clone() });
         }
-        if self.capacity.fits(self.used, asked) {
+        if self.capacity.fits(self.used, asked.resources) {
             return Ok(());
         }
         Err(NoHost::NoRoom {
@@ -80,38 +151,45 @@ impl Candidate {
             mem_all: format!("{:.1}", self.capacity.mem_gb),
         })
     }
+
+    /// Whether the host could take what is asked for if nothing else were on it.
+    #[must_use]
+    pub fn could_ever_admit(&self, asked: Asked) -> bool {
+        asked.permits(self) && self.capacity.fits(Resources { cpu: 0, mem_gb: 0.0 }, asked.resources)
+    }
 }
 
-/// Chooses a host for `asked`, never `away_from`.
+/// Chooses a host, never `away_from`.
 ///
 /// # Errors
 /// No host takes it.
-pub fn choose<'a>(
-    hosts: &'a [Candidate],
-    asked: Resources,
-    away_from: Option<&HostId>,
-) -> Result<&'a Candidate, NoHost> {
+pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostId>) -> Result<&'a Candidate, NoHost> {
     if hosts.is_empty() {
         return Err(NoHost::None);
     }
-    let mut fitting: Vec<&Candidate> =
-        hosts.iter().filter(|host| Some(&host.id) != away_from && host.admits(asked).is_ok()).collect();
-    fitting.sort_by(|a, b| {
+    if let Some(purchase) = asked.wanted.and_then(Wanted::alone)
+        && !hosts.iter().any(|host| asked.permits(host))
+    {
+        return Err(NoHost::NoneOfKind { purchase });
+    }
+    let fitting = hosts.iter().filter(|host| Some(&host.id) != away_from && host.admits(asked).is_ok());
+    let best = fitting.min_by(|a, b| {
         let free = |host: &Candidate| (host.capacity.cpu - host.used.cpu, host.capacity.mem_gb - host.used.mem_gb);
         let ((a_cpu, a_mem), (b_cpu, b_mem)) = (free(a), free(b));
-        b_cpu.cmp(&a_cpu).then(b_mem.total_cmp(&a_mem)).then(a.name.cmp(&b.name))
+        let by_room = b_cpu.cmp(&a_cpu).then(b_mem.total_cmp(&a_mem));
+        asked.rank(a).cmp(&asked.rank(b)).then(by_room).then(a.name.cmp(&b.name))
     });
-    fitting.first().copied().ok_or(NoHost::NoRoomAnywhere)
+    best.ok_or_else(|| NoHost::NoRoomAnywhere { kind: asked.kind() })
 }
 
-/// Takes the host of that name for `asked`, or says why not.
+/// Takes the host of that name, or says why not.
 ///
 /// # Errors
-/// There is none, it takes no jobs, lacks room, or is the one the job is on.
+/// There is none, it takes no jobs, the VM policy does not take it, it lacks room, or is the one the job is on.
 pub fn choose_named<'a>(
     hosts: &'a [Candidate],
     name: &str,
-    asked: Resources,
+    asked: Asked,
     away_from: Option<&HostId>,
 ) -> Result<&'a Candidate, NoHost> {
     let host = hosts.iter().find(|host| host.name == name).ok_or_else(|| NoHost::Unknown(name.to_owned()))?;
@@ -129,35 +207,79 @@ mod tests {
 
     use super::*;
 
-    fn hosts(seed: u64, rooms: &[(u32, u32, bool)]) -> Vec<Candidate> {
+    fn hosts(seed: u64, rooms: &[(u32, u32, bool, bool)]) -> Vec<Candidate> {
         let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
-        let host = |(index, (cpu, used, ready)): (usize, &(u32, u32, bool))| Candidate {
+        let host = |(index, (cpu, used, ready, spot)): (usize, &(u32, u32, bool, bool))| Candidate {
             id: HostId::random(&mut rng),
             name: format!("host-{index}"),
             capacity: Resources { cpu: *cpu, mem_gb: f64::from(*cpu) },
             used: Resources { cpu: (*used).min(*cpu), mem_gb: 0.0 },
+            purchase: if *spot { Purchase::Spot } else { Purchase::OnDemand },
             refusal: (!ready).then(|| "criu check fails".to_owned()),
         };
         rooms.iter().enumerate().map(host).collect()
     }
 
+    const WANTED: [Option<Wanted>; 4] = [None, Some(Wanted::SpotOnly), Some(Wanted::SpotFirst), Some(Wanted::OnDemand)];
+
     proptest! {
         #[test]
-        fn the_chosen_host_fits_and_none_has_more_room(
-            seed: u64, rooms in prop::collection::vec((0_u32..16, 0_u32..16, any::<bool>()), 0..8), cpu in 0_u32..8,
+        fn the_chosen_host_is_of_the_best_kind_that_fits_and_none_of_that_kind_has_more_room(
+            seed: u64, cpu in 0_u32..8, wanted in prop::sample::select(WANTED.to_vec()),
+            rooms in prop::collection::vec((0_u32..16, 0_u32..16, any::<bool>(), any::<bool>()), 0..8),
         ) {
             let hosts = hosts(seed, &rooms);
-            let asked = Resources { cpu, mem_gb: 0.0 };
+            let asked = Asked { resources: Resources { cpu, mem_gb: 0.0 }, wanted };
             let away = hosts.first().map(|host| host.id.clone());
             let fits = |host: &&Candidate| Some(&host.id) != away.as_ref() && host.admits(asked).is_ok();
             match choose(&hosts, asked, away.as_ref()) {
                 Ok(chosen) => {
                     prop_assert!(fits(&chosen));
                     let room = |host: &Candidate| host.capacity.cpu - host.used.cpu;
-                    prop_assert!(hosts.iter().filter(fits).all(|host| room(host) <= room(chosen)));
+                    for host in hosts.iter().filter(fits) {
+                        let is_preferred = wanted == Some(Wanted::SpotFirst)
+                            && (host.purchase, chosen.purchase) == (Purchase::Spot, Purchase::OnDemand);
+                        prop_assert!(!is_preferred);
+                        let is_as_good = wanted.is_none() || host.purchase == chosen.purchase;
+                        prop_assert!(!is_as_good || room(host) <= room(chosen));
+                    }
+                    match wanted {
+                        Some(Wanted::SpotOnly) => prop_assert_eq!(chosen.purchase, Purchase::Spot),
+                        Some(Wanted::OnDemand) => prop_assert_eq!(chosen.purchase, Purchase::OnDemand),
+                        Some(Wanted::SpotFirst) | None => {}
+                    }
                 }
                 Err(_) => prop_assert_eq!(hosts.iter().filter(fits).count(), 0),
             }
         }
+
+        #[test]
+        fn what_is_named_is_refused_exactly_where_it_would_not_be_chosen_alone(
+            seed: u64, cpu in 0_u32..8, wanted in prop::sample::select(WANTED.to_vec()),
+            room in (0_u32..16, 0_u32..16, any::<bool>(), any::<bool>()),
+        ) {
+            let hosts = hosts(seed, &[room]);
+            let asked = Asked { resources: Resources { cpu, mem_gb: 0.0 }, wanted };
+            let named = choose_named(&hosts, "host-0", asked, None);
+            prop_assert_eq!(named.is_ok(), choose(&hosts, asked, None).is_ok());
+            let is_forbidden = matches!(named, Err(NoHost::Forbidden { .. }));
+            prop_assert_eq!(is_forbidden, wanted.is_some_and(|wanted| !wanted.admits(hosts[0].purchase)));
+            prop_assert!(named.is_err() || hosts[0].could_ever_admit(asked));
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_looked_for() {
+        let hosts = hosts(1, &[(2, 0, true, false)]);
+        let told = |wanted, cpu| {
+            let resources = Resources { cpu, mem_gb: 0.0 };
+            choose(&hosts, Asked::of(wanted, resources), None).unwrap_err().to_string()
+        };
+        assert_eq!(told(Wanted::SpotFirst, 3), "no ready host has the room that is asked for");
+        assert_eq!(told(Wanted::OnDemand, 3), "no ready on-demand host has the room that is asked for");
+        assert_eq!(told(Wanted::SpotOnly, 1), "no spot host has joined, and the job's VM policy takes no other");
+        let asked = Asked::of(Wanted::SpotOnly, Resources { cpu: 1, mem_gb: 0.0 });
+        let named = choose_named(&hosts, "host-0", asked, None).unwrap_err().to_string();
+        assert_eq!(named, "host `host-0` is on-demand, and the job's VM policy is `spotOnly`");
     }
 }

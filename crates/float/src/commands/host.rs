@@ -64,7 +64,7 @@ struct DrainArgs {
 Example:
   float hosts undrain host-1
 
-What has left it does not come back by itself.")]
+What it drove into the capsule store for want of another host is resumed; what was moved stays where it is.")]
 struct UndrainArgs {
     /// the host, by name or id
     #[arg(value_name = "NAME")]

@@ -1,8 +1,10 @@
-//! The program itself: `float version` and `float completion`.
+//! The program itself and what it talks with: `float version`, `float status` and `float completion`.
 
 use anyhow::Result;
 use clap::CommandFactory;
 use clap_complete::{Shell as Completer, generate};
+use mooring_api::Client;
+use mooring_api::view::StatusView;
 use serde::Serialize;
 
 use crate::access;
@@ -28,6 +30,23 @@ pub(crate) async fn version(global: &Global, printer: &Printer) -> Result<()> {
         }
     };
     printer.object(&Versions { client: env!("CARGO_PKG_VERSION"), server })
+}
+
+/// How OpCenter is. No license is needed, and scripts that ask for one find that it is valid.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status<'a> {
+    #[serde(rename = "License Status")]
+    license_status: &'static str,
+    address: &'a str,
+    #[serde(flatten)]
+    seen: StatusView,
+}
+
+/// Prints how OpCenter is.
+pub(crate) async fn status(client: &Client, printer: &Printer) -> Result<()> {
+    let seen = client.status_get().await?;
+    printer.object(&Status { license_status: "valid", address: access::short_address(client.address()), seen })
 }
 
 /// Prints a shell's completion script.

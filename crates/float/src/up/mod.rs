@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use clap::ValueEnum;
+use clap::builder::PossibleValue;
 use mooring_api::view::LoginRequest;
 use mooring_api::{Client, ErrorCode};
 use mooring_linux::cgroup::Cgroup;
@@ -33,7 +35,7 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
-use crate::server::{BackendName, Cloud, JUPYTER, METRICS_INTERVAL, SpotArgs, interval};
+use crate::server::{BackendName, Cloud, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval};
 use crate::store::StoreArgs;
 
 /// How long everything may take to be ready.
@@ -80,8 +82,16 @@ pub(crate) struct Args {
     /// How often the hosts measure what their jobs use, like 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
+    /// How a host counts as paid for, like host-1=spot; on demand when not said, or as the cloud of --spot says. Repeatable
+    #[arg(long, value_name = "HOST=spot|onDemand", value_parser = purchase)]
+    purchase: Vec<(String, PurchaseName)>,
     #[command(flatten)]
     spot: SpotArgs,
+}
+
+fn purchase(text: &str) -> Result<(String, PurchaseName), String> {
+    let read = text.split_once('=').and_then(|(host, how)| Some((host, PurchaseName::from_str(how, false).ok()?)));
+    read.map(|(host, how)| (host.to_owned(), how)).ok_or_else(|| "write `host-1=spot` or `host-1=onDemand`".into())
 }
 
 /// Runs everything until it is asked to stop.
@@ -131,7 +141,7 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     let token = state.join("join-token");
     supervisor.start(agent(up, "gateways", "gateways", network::BRIDGE, "mg", None, inner, &token)?)?;
     for number in 1..=up.virtual_hosts {
-        let name = format!("host-{number}");
+        let name = virtual_host(number);
         let prefix = format!("mh{number}");
         let namespace = Some((network.namespace(number), number));
         supervisor.start(agent(up, &name, "jobs", network::host(number), &prefix, namespace, inner, &token)?)?;
@@ -190,6 +200,10 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
     let directory = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
         anyhow!("another `float up` uses {}: stop it first, or choose another `--dir`", up.dir.display())
     })?;
+    if let Some((host, _)) = up.purchase.iter().find(|(host, _)| !names(&up).any(|name| name == *host)) {
+        let all: Vec<String> = names(&up).collect();
+        bail!("no host is named `{host}`: there are {}", all.join(", "));
+    }
     if let Readiness::NotReady { reason } = mooring_agent::readiness(None).await {
         bail!("this machine can't move jobs: {reason}");
     }
@@ -200,6 +214,15 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
         .with_context(|| format!("can't listen at {}: choose another port with `--listen`", up.listen))?;
     up.listen = listener.local_addr()?;
     Ok((up, Locks { _machine: alone, _directory: directory }))
+}
+
+/// The names of the virtual hosts.
+fn names(up: &Args) -> impl Iterator<Item = String> {
+    (1..=up.virtual_hosts).map(virtual_host)
+}
+
+fn virtual_host(number: u8) -> String {
+    format!("host-{number}")
 }
 
 fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
@@ -267,6 +290,9 @@ fn agent(
         .flag("--park");
     for registry in &up.insecure_registry {
         daemon.option("--insecure-registry", registry);
+    }
+    if let Some((_, how)) = up.purchase.iter().rfind(|(host, _)| host == name) {
+        daemon.option("--purchase", how.to_possible_value().as_ref().map_or("", PossibleValue::get_name));
     }
     if let Some(Cloud::Aws) = up.spot.spot {
         daemon.option("--spot", "aws").option("--metadata-endpoint", &up.spot.metadata_endpoint);

@@ -11,6 +11,7 @@ mod job;
 mod secret;
 mod security_group;
 mod session;
+mod status;
 mod template;
 mod user;
 mod watching;
@@ -61,6 +62,7 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(session::logout))
         .routes(routes!(session::show))
         .routes(routes!(session::login_for_job))
+        .routes(routes!(status::show))
         .routes(routes!(job::list, job::submit))
         .routes(routes!(job::show, job::modify, job::cancel))
         .routes(routes!(job::rerun))

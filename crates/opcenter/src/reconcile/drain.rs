@@ -26,9 +26,7 @@ const EARLIER: u32 = 20;
 impl Round {
     /// Begins what is next on every host that is drained, and tells whether anything began.
     pub(super) async fn drain(&mut self, all: &Snapshot, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
-        let unknown =
-            |host: &HostRow| !self.observed.host_is_reachable(&host.id) && !self.observed.host_is_silent(&host.id);
-        if all.hosts.iter().any(|host| host.joined.role.takes_jobs() && unknown(host)) {
+        if self.is_too_early(all) {
             return Ok(false);
         }
         let mut began = false;
@@ -104,7 +102,7 @@ impl Round {
         Ok(Leaver {
             job: job.id.clone(),
             bytes: used.map_or(given, |sample| sample.usage.mem_used),
-            size: job.spec.resources,
+            asked: job.asked(),
             may_move: job.policy.moves == Moves::Allowed,
             rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < REST),
             failed_to: tried.into_iter().filter(|row| row.kind == Kind::Move).filter_map(|row| row.to).collect(),
@@ -114,11 +112,24 @@ impl Round {
     async fn depart(&mut self, job: &JobRow, host: &HostRow, drain: &Drain, way: Way) -> Result<(), StoreError> {
         let (kind, to, reason) = match way {
             Way::Move(to) => (Kind::Move, Some(to), drain.reason.clone()),
-            Way::Suspend { why } => (Kind::Suspend, None, format!("{}, and {why}", drain.reason)),
+            Way::Suspend { why } => {
+                (Kind::Suspend, None, format!("{}, and {why}; it is resumed as soon as a host fits", drain.reason))
+            }
         };
         let from = Some(host.id.clone());
         let plan = Plan { kind, from, to, capsule: None, resources: None, reason, start_time: self.now };
         self.changed = true;
-        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+        transit::begin(&mut self.tx, job, plan, self.now).await?;
+        if kind == Kind::Suspend {
+            self.tx.job_await_host(&job.id).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether jobs are still to leave some host within a time: they come first where there is room.
+    pub(super) fn is_in_a_hurry(&self, all: &Snapshot) -> bool {
+        let in_time = |drain: &Drain| drain.deadline.is_some_and(|deadline| self.now < deadline);
+        let mut hosts = all.hosts.iter().filter(|host| self.observed.host_is_reachable(&host.id));
+        hosts.any(|host| host.drain().is_some_and(in_time) && !all.is_empty(&host.id))
     }
 }

@@ -4,25 +4,29 @@ use std::time::Duration;
 
 use mooring_api::watch::JobState;
 use mooring_store::{JobRow, MigrationRow, StoreError};
-use mooring_types::Generation;
 use mooring_types::duration::format_duration;
-use mooring_types::host::Resources;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Kind, Outcome};
 use mooring_types::placement::{Candidate, NoHost, choose, choose_named};
+use mooring_types::{Generation, HostId};
 
 use super::{Round, elapsed};
 use crate::snapshot::Snapshot;
 use crate::transit::Plan;
 use crate::{moves, slices, transit};
 
-/// How long a job is left after a recovery that failed; twice as long after each further one.
-const RECOVERY_PAUSE: Duration = Duration::from_secs(2);
-const RECOVERY_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How long a job is left after it could not be taken out of the capsule store; twice as long after each further time.
+const FAILED_PAUSE: Duration = Duration::from_secs(2);
+const FAILED_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 impl Round {
-    pub(super) async fn place(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<(), StoreError> {
-        let asked = job.spec.resources;
+    pub(super) async fn place(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
+        let asked = job.asked();
         let chosen = match job.host_wanted.as_str() {
             "" => choose(candidates, asked, None),
             name => choose_named(candidates, name, asked, None),
@@ -30,7 +34,7 @@ impl Round {
         match chosen.map(|host| host.id.clone()) {
             Ok(host) => {
                 if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
-                    candidate.used = candidate.used + asked;
+                    candidate.used = candidate.used + asked.resources;
                 }
                 self.tx.job_own(&job.id, &host, Generation::FIRST, self.now).await?;
                 self.status(job, JobStatus::Initializing, "").await
@@ -38,19 +42,24 @@ impl Round {
             // Hosts come and go, and are waited for; what no host that is known could ever take is told at once.
             Err(refusal) => {
                 let possible = |host: &&Candidate| job.host_wanted.is_empty() || host.name == job.host_wanted;
-                let large_enough = |host: &Candidate| host.capacity.fits(Resources { cpu: 0, mem_gb: 0.0 }, asked);
-                let waited = elapsed(job.status_time, self.now);
-                if refusal != NoHost::None && !candidates.iter().filter(possible).any(large_enough) {
+                let could_ever = candidates.iter().filter(possible).any(|host| host.could_ever_admit(asked));
+                if !refusal.is_for_lack_of_hosts() && !could_ever {
                     self.status(job, JobStatus::NoAvailableHost, &refusal.to_string()).await
-                } else if job.policy.vm_policy.gives_up(waited) {
-                    let patience = format_duration(job.policy.vm_policy.patience());
-                    self.status(job, JobStatus::NoAvailableHost, &format!("{refusal}, and was not for {patience}"))
-                        .await
+                } else if let Some(told) = self.in_vain(all, job, &refusal) {
+                    self.status(job, JobStatus::NoAvailableHost, &told).await
                 } else {
                     Ok(())
                 }
             }
         }
+    }
+
+    /// What a job is told that has waited for a host for as long as its VM policy says. Nobody is told so just after a start of OpCenter, when
+    /// hosts that are there were not heard from yet.
+    fn in_vain(&self, all: &Snapshot, job: &JobRow, refusal: &NoHost) -> Option<String> {
+        let policy = job.policy.vm_policy;
+        let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(all);
+        gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.patience())))
     }
 
     /// Has a job's status follow what its host observes.
@@ -110,14 +119,36 @@ impl Round {
         }
     }
 
-    /// Has a suspended job resume by itself when somebody wants it, where its policy says so.
-    pub(super) async fn wake(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+    /// Has a suspended job resume by itself: when somebody wants it, where its policy says so, and when a host fits, where it was suspended for
+    /// want of one.
+    pub(super) async fn wake(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
         let mut connections = all.connections.iter().filter(|connection| connection.job == job.id);
         let is_called_for = connections.any(|known| self.observed.is_called_for(&known.gateway, &known.id));
-        if !(job.policy.resume_on_connect && is_called_for) {
+        if job.policy.resume_on_connect && is_called_for {
+            return self.status(job, JobStatus::Resuming, "a client wants it").await;
+        }
+        if !job.awaits_host || self.is_in_a_hurry(all) {
             return Ok(());
         }
-        self.status(job, JobStatus::Resuming, "a client wants it").await
+        let Ok(host) = choose(candidates, job.asked(), None) else { return Ok(()) };
+        let (to, reason) = (host.id.clone(), format!("host {} has room for it", host.name));
+        if !self.has_rested(job, Kind::Resume).await? {
+            return Ok(());
+        }
+        self.take_out_of_store(all, job, Kind::Resume, to, reason, candidates).await
+    }
+
+    /// Whether a job was left alone for long enough after the attempts of that kind that have failed one after the other.
+    async fn has_rested(&mut self, job: &JobRow, kind: Kind) -> Result<bool, StoreError> {
+        let tried = self.tx.migration_list_of_job(&job.id).await?;
+        let of_now = tried.iter().rev().take_while(|row| row.kind == kind);
+        let failed = of_now.filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
+        Ok(failed == 0 || elapsed(job.status_time, self.now) >= pause_after(failed))
     }
 
     /// Has a job whose host is not heard from execute elsewhere, from its newest capsule; one that has none waits for its host. It is never
@@ -135,16 +166,14 @@ impl Round {
         if all.capsule(&job.id).is_none() {
             return Ok(());
         }
-        let tried = self.tx.migration_list_of_job(&job.id).await?;
-        let of_now = tried.iter().rev().take_while(|row| row.kind == Kind::Recover);
-        let failed = of_now.filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
-        if failed > 0 && elapsed(job.status_time, self.now) < recovery_pause(failed) {
+        if !self.has_rested(job, Kind::Recover).await? {
             return Ok(());
         }
         self.out_of_store(all, job, Kind::Recover, candidates).await
     }
 
-    /// Begins to take a job out of the capsule store, onto any host that fits; until there is one it waits.
+    /// Begins to take a job out of the capsule store, onto a host that fits. Until there is one it waits: one that is to be resumed for as long
+    /// as its VM policy says, after which it is suspended as before, and one that is to be recovered for ever.
     pub(super) async fn out_of_store(
         &mut self,
         all: &Snapshot,
@@ -152,23 +181,43 @@ impl Round {
         kind: Kind,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
-        let Some(capsule) = all.capsule(&job.id) else {
+        if all.capsule(&job.id).is_none() {
             return self.status(job, JobStatus::FailToComplete, "it has no capsule").await;
-        };
-        let asked = job.spec.resources;
-        let Ok(chosen) = choose(candidates, asked, None).map(|host| host.id.clone()) else { return Ok(()) };
-        if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == chosen) {
-            candidate.used = candidate.used + asked;
         }
+        let chosen = match choose(candidates, job.asked(), None) {
+            Ok(host) => host.id.clone(),
+            Err(refusal) if kind == Kind::Resume => {
+                return match self.in_vain(all, job, &refusal) {
+                    Some(told) => self.status(job, JobStatus::Suspended, &told).await,
+                    None => Ok(()),
+                };
+            }
+            Err(_) => return Ok(()),
+        };
         let reason = match (kind, &job.host) {
             (Kind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
             _ => job.status_reason.clone(),
         };
+        self.take_out_of_store(all, job, kind, chosen, reason, candidates).await
+    }
+
+    async fn take_out_of_store(
+        &mut self,
+        all: &Snapshot,
+        job: &JobRow,
+        kind: Kind,
+        to: HostId,
+        reason: String,
+        candidates: &mut [Candidate],
+    ) -> Result<(), StoreError> {
+        if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == to) {
+            candidate.used = candidate.used + job.spec.resources;
+        }
         let plan = Plan {
             kind,
             from: None,
-            to: Some(chosen),
-            capsule: Some(capsule.name.clone()),
+            to: Some(to),
+            capsule: all.capsule(&job.id).map(|capsule| capsule.name.clone()),
             resources: None,
             reason,
             start_time: self.now,
@@ -210,8 +259,8 @@ impl Round {
     }
 }
 
-/// How long a job is left that could not be recovered so often.
-fn recovery_pause(failed: usize) -> Duration {
+/// How long a job is left that could not be taken out of the capsule store so often.
+fn pause_after(failed: usize) -> Duration {
     let doubled = u32::try_from(failed.saturating_sub(1)).unwrap_or(u32::MAX);
-    RECOVERY_PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(RECOVERY_PAUSE_MAX)
+    FAILED_PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(FAILED_PAUSE_MAX)
 }

@@ -20,7 +20,7 @@ pub(crate) use policy::Followed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_store::{JobRow, StoreError, Tx};
+use mooring_store::{HostRow, JobRow, StoreError, Tx};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::Kind;
 use mooring_types::{Clock, Timestamp};
@@ -101,10 +101,10 @@ impl Round {
             match (job.status, all.moves.get(&job.id)) {
                 // Whoever runs it says how it is; only its cancellation is decided here.
                 (status, _) if all.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
-                (JobStatus::Submitted, _) => self.place(job, &mut candidates).await?,
+                (JobStatus::Submitted, _) => self.place(all, job, &mut candidates).await?,
                 (JobStatus::Cancelling, moving) => self.cancel(all, job, moving).await?,
                 (_, Some(row)) => self.advance(all, job, row).await?,
-                (JobStatus::Suspended, None) => self.wake(all, job).await?,
+                (JobStatus::Suspended, None) => self.wake(all, job, &mut candidates).await?,
                 (JobStatus::Resuming, None) => self.out_of_store(all, job, Kind::Resume, &mut candidates).await?,
                 (JobStatus::Unknown, None) => self.find_again(all, job, &mut candidates).await?,
                 (JobStatus::Executing, None) => {
@@ -120,6 +120,15 @@ impl Round {
             }
         }
         Ok(())
+    }
+
+    /// Whether some host that runs jobs was not heard from yet, and has not had its time either.
+    fn is_too_early(&self, all: &Snapshot) -> bool {
+        let is_unknown = |host: &HostRow| {
+            let is_known = self.observed.host_is_reachable(&host.id) || self.observed.host_is_silent(&host.id);
+            host.joined.role.takes_jobs() && !is_known
+        };
+        all.hosts.iter().any(is_unknown)
     }
 
     async fn status(&mut self, job: &JobRow, to: JobStatus, reason: &str) -> Result<(), StoreError> {

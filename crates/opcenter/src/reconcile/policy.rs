@@ -11,7 +11,7 @@ use mooring_api::watch::UsageSample;
 use mooring_store::{ConnectionRow, EventKind, JobRow, MigrationRow, StoreError};
 use mooring_types::gateway::Protocol;
 use mooring_types::migration::{Kind, Outcome};
-use mooring_types::placement::{Candidate, choose};
+use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
 use mooring_types::{HostId, JobId, Timestamp};
 
@@ -150,11 +150,11 @@ impl Round {
         };
         let mut history = self.tx.usage_list(&job.id, time - back - SLACK).await?;
         history.retain(|row| row.generation == job.generation);
-        let submitted = self.tx.size_submitted_get(&job.id).await?.unwrap_or(job.spec.resources);
-        let advice = advise(&job.policy, submitted, job.spec.resources, &history);
+        let advice = advise(&job.policy, job.size_asked_for(), job.spec.resources, &history);
         let stays = match advice {
             Some(advice) if !self.has_failed_lately(job).await? => {
-                match choose(candidates, advice.size, job.host.as_ref()).map(|host| host.id.clone()) {
+                let asked = Asked { resources: advice.size, ..job.asked() };
+                match choose(candidates, asked, job.host.as_ref()).map(|host| host.id.clone()) {
                     Ok(host) => {
                         if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
                             candidate.used = candidate.used + advice.size;

@@ -6,7 +6,7 @@ use mooring_api::ErrorCode;
 use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
 use mooring_store::{ConnectionRow, GatewayRow, StoreError, Tx};
 use mooring_types::gateway::{Exposure, GatewaySpec};
-use mooring_types::placement::choose;
+use mooring_types::placement::{Asked, choose};
 use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
 
 use super::{find_gateway, job::resources, parse, security_group, taken};
@@ -32,7 +32,7 @@ pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateR
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
     let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
     let all = Snapshot::read(&mut tx, &observed).await?;
-    let chosen = choose(&all.gateway_candidates(&observed), spec.resources, None)?.id.clone();
+    let chosen = choose(&all.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
     // One of the same name is refused for its name.
     let others = all.gateways.iter().filter(|other| other.spec.name != spec.name);
     refuse_overlap(&all, others, &chosen, &spec)?;
@@ -86,7 +86,7 @@ pub(crate) async fn modify(
         let candidates = all.gateway_candidates(&observed);
         let host = candidates.iter().find(|host| host.id == gateway.host);
         host.ok_or_else(|| ApiError::not_found("the gateway's host takes no gateways any more"))?
-            .admits(spec.resources)?;
+            .admits(Asked::of_any(spec.resources))?;
     }
     tx.gateway_update(&gateway.id, &spec).await.map_err(|error| name_taken(error, &spec))?;
     tx.commit().await?;

@@ -48,7 +48,10 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
             move_port: request.move_port,
             certificate: request.certificate,
             wireguard_key: request.wireguard_key,
-            facts: request.facts.clone(),
+            facts: match known {
+                Some(known) => request.facts.clone().after(&known.joined.facts),
+                None => request.facts.clone(),
+            },
         },
         last_seen: Some(center.clock.now()),
         drain_by_hand: None,
@@ -67,7 +70,7 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
 /// Takes a report in. Only what outlives a restart is written, and only when it has changed.
 pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -> ApiResult<()> {
     let now = center.clock.now();
-    let facts = report.facts.clone();
+    let facts = report.facts.clone().after(&host.joined.facts);
     let known = center.observed().host(&host.id).map(|last| last.problems.clone()).unwrap_or_default();
     for problem in report.problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);

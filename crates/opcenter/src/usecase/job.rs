@@ -9,6 +9,8 @@ use mooring_api::view::SubmitRequest;
 use mooring_store::{EventKind, GatewayRow, JobRow, Tx};
 use mooring_types::host::Resources;
 use mooring_types::job::{Action, Image, JobSpec, JobStatus, Publish};
+use mooring_types::placement::NoHost;
+use mooring_types::policy::Wanted;
 use mooring_types::{Clock, JobId, Name, Port};
 
 use super::{connection, find_gateway, find_job, options, parse, secret, security_group, template};
@@ -28,10 +30,8 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
     let mut tx = center.store.begin().await?;
     secret::check(center, &mut tx, user, &spec.env).await?;
     options::may_mount(user.role, &center.config.volume_paths, &spec.volumes)?;
-    if !request.host.is_empty() && !tx.host_list().await?.iter().any(|host| host.name.as_str() == request.host) {
-        return Err(
-            ApiError::not_found(format!("no host is named `{}`", request.host)).hint("`float hosts` lists the hosts")
-        );
+    if !request.host.is_empty() {
+        may_be_on(&mut tx, &request.host, policy.vm_policy.policy).await?;
     }
     let gateway = match request.gateway.as_str() {
         "" if !request.target_ports.is_empty() => {
@@ -59,6 +59,20 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
     Ok(job.id)
 }
 
+/// That there is a host of that name, and that a job's VM policy takes it.
+async fn may_be_on(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<()> {
+    let hosts = tx.host_list().await?;
+    let Some(host) = hosts.iter().find(|host| host.name.as_str() == name) else {
+        return Err(ApiError::not_found(format!("no host is named `{name}`")).hint("`float hosts` lists the hosts"));
+    };
+    let purchase = host.joined.facts.purchase();
+    if wanted.admits(purchase) {
+        return Ok(());
+    }
+    let refusal = ApiError::from(NoHost::Forbidden { name: name.to_owned(), purchase, wanted });
+    Err(refusal.hint("name another host, or give another `--vmPolicy`"))
+}
+
 /// Takes in a job that is as another was asked for, whatever has become of that one.
 pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = center.store.begin().await?;
@@ -75,6 +89,8 @@ pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<J
         security_groups.extend(old.security_groups.contains(&group.id).then_some(group.id));
     }
     let id = JobId::random(&mut rand::rng());
+    // Whatever size it was moved to since.
+    let spec = JobSpec { resources: old.size_asked_for(), ..old.spec };
     let job = JobRow {
         policy: old.policy,
         address: Some(free_address(center, &mut tx).await?),
@@ -82,7 +98,7 @@ pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<J
         gateway_wanted: old.gateway_wanted,
         target_ports: old.target_ports,
         security_groups,
-        ..JobRow::submitted(id, &user.name, old.spec, center.clock.now())
+        ..JobRow::submitted(id, &user.name, spec, center.clock.now())
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.event_append(&job.id, EventKind::Note, &format!("submitted anew, as job {} was", old.id), job.submit_time)

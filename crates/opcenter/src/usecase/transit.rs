@@ -5,11 +5,11 @@ use std::time::Duration;
 use mooring_api::ErrorCode;
 use mooring_api::view::MigrateRequest;
 use mooring_ops::failpoint;
-use mooring_store::{JobRow, Stage, Tx};
+use mooring_store::{EventKind, JobRow, Stage, Tx};
 use mooring_types::host::Resources;
 use mooring_types::job::{Action, JobStatus};
 use mooring_types::migration::{Kind, Phase};
-use mooring_types::placement::{NoHost, choose, choose_named};
+use mooring_types::placement::{Asked, NoHost, choose, choose_named};
 use mooring_types::{Clock, HostId, JobId};
 
 use tokio::time::{Instant, timeout_at};
@@ -33,7 +33,7 @@ pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: Mig
     options::may_move(&job)?;
     let (all, from) = at_home(center, &mut tx, &job).await?;
     let resources = new_size(&job, &request)?;
-    let asked = resources.unwrap_or(job.spec.resources);
+    let asked = Asked { resources: resources.unwrap_or(job.spec.resources), ..job.asked() };
     let candidates = all.job_candidates(&center.observed());
     let chosen = match request.host.as_str() {
         "" => choose(&candidates, asked, Some(&from)),
@@ -68,8 +68,18 @@ fn new_size(job: &JobRow, request: &MigrateRequest) -> ApiResult<Option<Resource
     job::resources(request.cpu.unwrap_or(now.cpu), request.mem_gb.unwrap_or(now.mem_gb)).map(Some)
 }
 
-/// Begins to put a job into the capsule store: its host is freed.
+/// Begins to put a job into the capsule store: its host is freed. One that is suspended for want of a host stays so.
 pub(crate) async fn suspend(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = center.store.begin().await?;
+    let job = find_job(&mut tx, user, id).await?;
+    if job.status == JobStatus::Suspended && job.awaits_host {
+        tx.job_await_user(&job.id).await?;
+        let message = format!("stays suspended until somebody resumes it: requested by {}", user.name);
+        tx.event_append(&job.id, EventKind::Note, &message, center.clock.now()).await?;
+        tx.commit().await?;
+        return Ok(job.id);
+    }
+    drop(tx);
     into_store(center, user, id, Action::Suspend, Kind::Suspend).await
 }
 

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use list::InvalidPolicy;
 pub use migrate::{Bounds, MigratePolicy, Step};
 pub use tag::{CustomTag, InvalidTag};
-pub use vm::{Purchase, VmPolicy};
+pub use vm::{VmPolicy, Wanted};
 
 use crate::duration;
 
@@ -122,7 +122,7 @@ mod tests {
         let stored = r#"{"idle":{"after":"30m0s"},"vmPolicy":{"policy":"onDemand"},"timeLimit":"1h0m0s"}"#;
         let policy: JobPolicy = serde_json::from_str(stored).unwrap();
         assert_eq!(policy.idle, Some(IdlePolicy { after: Duration::from_secs(1800) }));
-        assert_eq!((policy.vm_policy.policy, policy.vm_policy.retry_limit), (Purchase::OnDemand, 3));
+        assert_eq!((policy.vm_policy.policy, policy.vm_policy.retry_limit), (Wanted::OnDemand, 3));
         let again = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<JobPolicy>(&again).unwrap(), policy);
     }

@@ -8,15 +8,16 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{InvalidPolicy, entries};
 use crate::duration::{self, format_duration};
+use crate::host::Purchase;
 
 const POLICY: &str = "VM";
 const KEYS: [&str; 5] = ["spotOnly", "spotFirst", "onDemand", "retryLimit", "retryInterval"];
 const RETRY_LIMIT_MAX: u32 = 1000;
 
-/// How a host is paid for, which decides whether it can be reclaimed.
+/// What kind of host a job wants, by how it is [paid for](Purchase).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Purchase {
+pub enum Wanted {
     /// One that can be reclaimed, nothing else.
     SpotOnly,
     /// One that can be reclaimed, another where there is none.
@@ -26,7 +27,34 @@ pub enum Purchase {
     OnDemand,
 }
 
-impl fmt::Display for Purchase {
+impl Wanted {
+    /// Whether a job may be on such a host.
+    #[must_use]
+    pub fn admits(self, purchase: Purchase) -> bool {
+        self.alone().is_none_or(|alone| alone == purchase)
+    }
+
+    /// Which of two kinds of host comes first, the smaller one.
+    #[must_use]
+    pub fn rank(self, purchase: Purchase) -> u8 {
+        match (self, purchase) {
+            (Self::OnDemand, Purchase::OnDemand) | (Self::SpotOnly | Self::SpotFirst, Purchase::Spot) => 0,
+            (Self::OnDemand, Purchase::Spot) | (Self::SpotOnly | Self::SpotFirst, Purchase::OnDemand) => 1,
+        }
+    }
+
+    /// The one kind that it takes, if it takes one alone.
+    #[must_use]
+    pub fn alone(self) -> Option<Purchase> {
+        match self {
+            Self::SpotOnly => Some(Purchase::Spot),
+            Self::SpotFirst => None,
+            Self::OnDemand => Some(Purchase::OnDemand),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::SpotOnly => "spotOnly",
@@ -40,8 +68,8 @@ impl fmt::Display for Purchase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VmPolicy {
-    /// How the host is paid for.
-    pub policy: Purchase,
+    /// What kind of host.
+    pub policy: Wanted,
     /// How often a host is looked for after the first time.
     pub retry_limit: u32,
     /// The time between two looks.
@@ -51,7 +79,7 @@ pub struct VmPolicy {
 
 impl Default for VmPolicy {
     fn default() -> Self {
-        Self { policy: Purchase::default(), retry_limit: 3, retry_interval: Duration::from_secs(600) }
+        Self { policy: Wanted::default(), retry_limit: 3, retry_interval: Duration::from_secs(600) }
     }
 }
 
@@ -76,7 +104,7 @@ impl FromStr for VmPolicy {
         let mut read = Self::default();
         let mut chosen = None;
         for entry in entries(POLICY, text, &KEYS)? {
-            let purchase = match entry.key {
+            let wanted = match entry.key {
                 "retryLimit" => {
                     read.retry_limit = entry.number(0, RETRY_LIMIT_MAX)?;
                     continue;
@@ -85,15 +113,15 @@ impl FromStr for VmPolicy {
                     read.retry_interval = entry.duration()?;
                     continue;
                 }
-                "spotOnly" => Purchase::SpotOnly,
-                "spotFirst" => Purchase::SpotFirst,
-                _ => Purchase::OnDemand,
+                "spotOnly" => Wanted::SpotOnly,
+                "spotFirst" => Wanted::SpotFirst,
+                _ => Wanted::OnDemand,
             };
             if !entry.truth()? {
                 continue;
             }
-            if let Some(other) = chosen.replace(purchase) {
-                let contradiction = format!("`{other}` and `{purchase}` exclude each other");
+            if let Some(other) = chosen.replace(wanted) {
+                let contradiction = format!("`{other}` and `{wanted}` exclude each other");
                 return Err(InvalidPolicy::Contradiction { policy: POLICY, contradiction });
             }
         }
@@ -119,10 +147,10 @@ mod tests {
     fn what_scripts_write_is_read() {
         let read = |text: &str| text.parse::<VmPolicy>().unwrap();
         assert_eq!(read(""), VmPolicy::default());
-        assert_eq!(read("[onDemand=true]"), VmPolicy { policy: Purchase::OnDemand, ..VmPolicy::default() });
+        assert_eq!(read("[onDemand=true]"), VmPolicy { policy: Wanted::OnDemand, ..VmPolicy::default() });
         assert_eq!(
             read("[spotOnly=true,retryLimit=10,retryInterval=300s]"),
-            VmPolicy { policy: Purchase::SpotOnly, retry_limit: 10, retry_interval: Duration::from_secs(300) }
+            VmPolicy { policy: Wanted::SpotOnly, retry_limit: 10, retry_interval: Duration::from_secs(300) }
         );
         assert_eq!(read("spotFirst=true, onDemand=false"), VmPolicy::default());
         assert_eq!(VmPolicy::default().to_string(), "[spotFirst=true,retryLimit=3,retryInterval=10m0s]");
@@ -156,7 +184,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_vm_policy_reads_back(purchase in 0_usize..3, retry_limit in 0..=RETRY_LIMIT_MAX, seconds in 0_u64..1_000_000) {
-            let policy = [Purchase::SpotOnly, Purchase::SpotFirst, Purchase::OnDemand][purchase];
+            let policy = [Wanted::SpotOnly, Wanted::SpotFirst, Wanted::OnDemand][purchase];
             let whole = VmPolicy { policy, retry_limit, retry_interval: Duration::from_secs(seconds) };
             prop_assert_eq!(whole.to_string().parse::<VmPolicy>(), Ok(whole));
             let json = serde_json::to_string(&whole).unwrap();

@@ -1,0 +1,64 @@
+//! How many hosts, gateways and jobs there are, and how they are.
+
+use mooring_api::view::{GatewayCounts, HostCounts, HostView, JobCounts, StatusView};
+use mooring_store::JobRow;
+use mooring_types::gateway::GatewayStatus;
+use mooring_types::job::Category;
+
+use crate::auth::User;
+use crate::center::Center;
+use crate::error::ApiResult;
+use crate::views::Views;
+
+/// Counts everything; of jobs those that are the user's business.
+pub(crate) async fn look(center: &Center, user: &User) -> ApiResult<StatusView> {
+    let mut tx = center.store.begin().await?;
+    let mut jobs = tx.job_list().await?;
+    jobs.retain(|job| user.may_see(&job.user_name));
+    let views = Views::look(center, &mut tx).await?;
+    Ok(StatusView {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        start_time: center.start_time,
+        hosts: hosts(&views.hosts()),
+        gateways: gateways(views.gateways(user).into_iter().map(|gateway| gateway.status)),
+        jobs: count_jobs(&jobs),
+    })
+}
+
+fn hosts(all: &[HostView]) -> HostCounts {
+    all.iter().fold(HostCounts::default(), |mut counts, host| {
+        counts.total += 1;
+        match host.status.as_str() {
+            "ready" => counts.ready += 1,
+            "draining" | "drained" => counts.draining += 1,
+            "unreachable" => counts.unreachable += 1,
+            _ => counts.not_ready += 1,
+        }
+        counts
+    })
+}
+
+fn gateways(all: impl Iterator<Item = GatewayStatus>) -> GatewayCounts {
+    all.fold(GatewayCounts::default(), |mut counts, status| {
+        counts.total += 1;
+        match status {
+            GatewayStatus::Running => counts.running += 1,
+            GatewayStatus::Starting => counts.starting += 1,
+            GatewayStatus::Unreachable => counts.unreachable += 1,
+        }
+        counts
+    })
+}
+
+fn count_jobs(all: &[JobRow]) -> JobCounts {
+    all.iter().fold(JobCounts::default(), |mut counts, job| {
+        counts.total += 1;
+        match job.status.category() {
+            Category::Pending => counts.pending += 1,
+            Category::Running => counts.running += 1,
+            Category::Success => counts.success += 1,
+            Category::Failed => counts.failed += 1,
+        }
+        counts
+    })
+}
