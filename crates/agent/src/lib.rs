@@ -38,6 +38,7 @@ pub use error::Error;
 use crate::capsules::Capsules;
 pub use gateways::TOKEN_VARIABLE;
 pub use relocate::hook::ask as ask_agent;
+pub use runtime::image::Limits as ImageLimits;
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -103,6 +104,8 @@ pub struct Config {
     pub park: bool,
     /// The registries that are spoken to without TLS, as `HOST` or `HOST:PORT`.
     pub insecure_registries: Vec<String>,
+    /// How much of the images is kept that no job needs.
+    pub image_limits: ImageLimits,
     /// Directories that jobs on a `dir:` image do not see.
     pub hidden: Vec<PathBuf>,
     /// How often what its jobs use is measured.
@@ -172,6 +175,8 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let publisher_task = lifecycle.tasks().spawn("published ports", publisher.run(lifecycle.soft().clone()));
     let sampler = Sampler::new(host.clone(), jobs.clone()).run(lifecycle.soft().clone());
     let sampler_task = lifecycle.tasks().spawn("usage", sampler);
+    let collector = host.images.cache().run(host.jobs(), host.config.image_limits, lifecycle.soft().clone());
+    let collector_task = lifecycle.tasks().spawn("images", collector);
     let (hears, heard) = watch::channel(Heard::without_a_cloud(host.config.purchase, host.config.metadata.as_deref()));
     let spot = host.config.metadata.clone().map(|endpoint| Watcher::new(endpoint, hears, host.observed.clone()));
     let spot_task = spot.map(|watcher| lifecycle.tasks().spawn("spot", watcher.run(lifecycle.soft().clone())));
@@ -203,6 +208,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let _ = gateway_task.await;
     let _ = publisher_task.await;
     let _ = sampler_task.await;
+    let _ = collector_task.await;
     if let Some(task) = spot_task {
         let _ = task.await;
     }

@@ -170,6 +170,8 @@ struct Agent {
     /// A registry of images that is spoken to without TLS; may be given several times
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    #[command(flatten)]
+    images: ImageArgs,
     /// A directory that jobs on a `dir:` image do not see; may be given several times
     #[arg(long, value_name = "DIR")]
     hide: Vec<PathBuf>,
@@ -199,6 +201,28 @@ impl From<PurchaseName> for Purchase {
             PurchaseName::Spot => Self::Spot,
             PurchaseName::OnDemand => Self::OnDemand,
         }
+    }
+}
+
+/// How much of the images a host keeps that none of its jobs needs.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct ImageArgs {
+    /// For how long images are kept that no job needs
+    #[arg(long, value_name = "TIME", default_value = "2w", value_parser = interval)]
+    pub(crate) image_max_age: Duration,
+    /// How full the disk may be, in percent, until the longest unused images are removed
+    #[arg(long, value_name = "PERCENT", default_value_t = 85, value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) image_gc_high: u8,
+    /// How full it is afterwards
+    #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub(crate) image_gc_low: u8,
+}
+
+impl ImageArgs {
+    fn limits(&self) -> anyhow::Result<mooring_agent::ImageLimits> {
+        let (high, low) = (self.image_gc_high, self.image_gc_low);
+        anyhow::ensure!(low <= high, "`--image-gc-low {low}` is above `--image-gc-high {high}`");
+        Ok(mooring_agent::ImageLimits { age: self.image_max_age, high, low })
     }
 }
 
@@ -320,6 +344,7 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         tools: arguments.tools,
         clock_offset_seconds: arguments.clock_offset,
         park: arguments.park,
+        image_limits: arguments.images.limits()?,
         insecure_registries: arguments.insecure_registry,
         hidden,
         metrics_interval: arguments.metrics_interval,

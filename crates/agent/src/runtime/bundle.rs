@@ -3,6 +3,7 @@
 //! Everything that CRIU looks at is the same on every host. Each tmpfs costs a `tar` of several milliseconds in the pause, so there are
 //! no more than programs need; what should be hidden is hidden file by file.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -57,6 +58,9 @@ const MASKED: [&str; 5] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/pr
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
+/// What of the cache of images is needed, beside the bundle.
+const PARTS: &str = "image-parts.json";
+
 /// Writes the bundle and what goes with it.
 ///
 /// # Errors
@@ -68,12 +72,54 @@ pub(crate) fn write(place: &Place, spec: &JobSpec, image: &Image, host: &HostPar
         for directory in [place.root(), place.upper(), place.work()] {
             fs::create_dir_all(directory)?;
         }
+        name_parts(place.directory(), &image.parts)?;
         fs::write(place.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
         fs::write(place.criu_hook(), hook_script(place, host))?;
         fs::set_permissions(place.criu_hook(), fs::Permissions::from_mode(0o700))?;
         fs::write(place.criu_config(), criu_config(place))
     };
     write().map_err(failed)
+}
+
+/// Writes down what of the cache of images a generation of a job needs, for as long as its directory is there.
+pub(crate) fn name_parts(directory: &Path, parts: &BTreeSet<String>) -> io::Result<()> {
+    fs::write(directory.join(PARTS), serde_json::to_vec_pretty(parts)?)
+}
+
+/// What of the cache of images the jobs of this host need, of every generation that they have here.
+///
+/// # Errors
+/// It can't be read, or a bundle is older than such files are: then everything may be needed.
+pub(crate) fn parts_needed(jobs: &Path) -> Result<BTreeSet<String>> {
+    let below = |directory: &Path| -> Result<Vec<PathBuf>> {
+        let failed = || format!("read {}", directory.display());
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(Error::system(failed())(error)),
+        };
+        let paths = entries.map(|entry| Ok(entry.map_err(Error::system(failed()))?.path()));
+        paths.collect()
+    };
+    let mut needed = BTreeSet::new();
+    for job in below(jobs)? {
+        for generation in below(&job)? {
+            let path = generation.join(PARTS);
+            let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
+            match fs::read(&path) {
+                Ok(bytes) => {
+                    let parts: BTreeSet<String> =
+                        serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
+                    needed.extend(parts);
+                }
+                Err(_) if !generation.join("bundle/config.json").exists() => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+    Ok(needed)
 }
 
 /// Puts the files of a new job into its upper layer: name resolution, and nothing at all where the agent keeps its secrets.

@@ -35,7 +35,7 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
-use crate::server::{BackendName, Cloud, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval};
+use crate::server::{BackendName, Cloud, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval};
 use crate::store::StoreArgs;
 
 /// How long everything may take to be ready.
@@ -74,6 +74,8 @@ pub(crate) struct Args {
     /// A registry of images that is spoken to without TLS; may be given several times
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
+    #[command(flatten)]
+    images: ImageArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// JupyterLab's virtual environment, for the template `jupyter`
@@ -286,6 +288,9 @@ fn agent(
         .option("--cgroup-parent", &format!("{CGROUP}/{}/{name}", world(&up.dir)))
         .option("--cores", &cores.to_string())
         .option("--metrics-interval", &format_duration(up.metrics_interval))
+        .option("--image-max-age", &format_duration(up.images.image_max_age))
+        .option("--image-gc-high", &up.images.image_gc_high.to_string())
+        .option("--image-gc-low", &up.images.image_gc_low.to_string())
         .path("--hide", &up.dir)
         .flag("--park");
     for registry in &up.insecure_registry {

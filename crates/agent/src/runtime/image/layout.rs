@@ -14,6 +14,8 @@ pub(super) struct Described {
     /// Lowest first.
     pub(super) layers: Vec<Descriptor>,
     pub(super) config: ImageConfiguration,
+    /// The files that say so.
+    pub(super) blobs: Vec<PathBuf>,
 }
 
 type Outcome<T> = Result<T, String>;
@@ -36,15 +38,19 @@ pub(super) fn of_digest(directory: &Path, digest: &str) -> Outcome<Described> {
     let bytes = std::fs::read(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
     match read(&bytes)? {
         Manifest::Image(_) => of_manifest(directory, &path),
-        Manifest::Index(index) => of_manifest(directory, &verified(directory, fitting(&index)?)?),
+        Manifest::Index(index) => {
+            let mut image = of_manifest(directory, &verified(directory, fitting(&index)?)?)?;
+            image.blobs.push(path);
+            Ok(image)
+        }
     }
 }
 
-fn of_manifest(directory: &Path, manifest: &Path) -> Outcome<Described> {
-    let manifest = ImageManifest::from_file(manifest).map_err(|error| error.to_string())?;
-    let config = verified(directory, manifest.config())?;
-    let config = ImageConfiguration::from_file(config).map_err(|error| error.to_string())?;
-    Ok(Described { layers: manifest.layers().clone(), config })
+fn of_manifest(directory: &Path, place: &Path) -> Outcome<Described> {
+    let manifest = ImageManifest::from_file(place).map_err(|error| error.to_string())?;
+    let config_place = verified(directory, manifest.config())?;
+    let config = ImageConfiguration::from_file(&config_place).map_err(|error| error.to_string())?;
+    Ok(Described { layers: manifest.layers().clone(), config, blobs: vec![place.to_owned(), config_place] })
 }
 
 /// What a registry answers when it is asked for an image.

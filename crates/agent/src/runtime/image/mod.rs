@@ -5,8 +5,10 @@
 //!         /blobs/sha256/<digest>  manifests and configurations that came from registries
 //!         /tags/<hash>            what a tag meant when it was last looked up
 //!         /archives/<hash>        an archive's layout, unpacked
+//!         /used.json              when each of them was last needed
 //! ```
 //!
+//! * [`cache`]: what of all this no job needs any more, and its removal; [`collect`] says what goes.
 //! * [`layout`]: an image in a directory of blobs, where what a registry sent is as well.
 //! * [`layer`]: unpacking, and whiteouts.
 //! * [`registry`]: getting blobs, each once, whoever wants it.
@@ -17,6 +19,8 @@
 //! Whatever has its name is complete: everything is made beside its place and moved there, so that an agent that is killed leaves nothing
 //! but parts, which the next one removes.
 
+mod cache;
+mod collect;
 mod credentials;
 mod layer;
 mod layout;
@@ -24,6 +28,7 @@ mod refusal;
 mod registry;
 mod user;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +37,8 @@ use mooring_linux::mount;
 use mooring_types::job::Image as Name;
 use sha2::{Digest, Sha256};
 
+pub(crate) use self::cache::{Cache, Lease};
+pub use self::collect::Limits;
 pub(crate) use self::user::User;
 
 use self::registry::Registries;
@@ -48,6 +55,10 @@ pub(crate) struct Image {
     pub(crate) user: User,
     /// What names it for good, where it has such a name.
     pub(crate) digest: Option<String>,
+    /// What of the cache it needs.
+    pub(crate) parts: BTreeSet<String>,
+    /// Has the cache keep that until a job's bundle names it.
+    pub(crate) _lease: Option<Lease>,
 }
 
 /// Where unpacked images are kept.
@@ -55,6 +66,7 @@ pub(crate) struct Image {
 pub(crate) struct Images {
     directory: PathBuf,
     registries: Arc<Registries>,
+    cache: Arc<Cache>,
 }
 
 impl Images {
@@ -71,7 +83,13 @@ impl Images {
             }
         }
         let registries = Arc::new(Registries::new(directory.clone(), insecure.to_vec()));
-        Self { directory, registries }
+        let cache = Arc::new(Cache::open(directory.clone()));
+        Self { directory, registries, cache }
+    }
+
+    /// What is kept of images.
+    pub(crate) fn cache(&self) -> Arc<Cache> {
+        self.cache.clone()
     }
 
     /// Makes an image ready.
@@ -87,6 +105,13 @@ impl Images {
     /// # Errors
     /// It is not there, is broken, or can't be unpacked.
     pub(crate) async fn ready_with(&self, name: &Name, told: impl Fn(String)) -> Result<Image> {
+        let lease = self.cache.lease().await;
+        let image = self.found(name, told).await?;
+        self.cache.need(&image.parts);
+        Ok(Image { _lease: Some(lease), ..image })
+    }
+
+    async fn found(&self, name: &Name, told: impl Fn(String)) -> Result<Image> {
         let refused = |reason: String| Error::Image { image: name.to_string(), reason };
         let missing = |path: &Path| refused(format!("{} is not on this host", path.display()));
         match name {
@@ -100,12 +125,15 @@ impl Images {
             Name::Archive(path) if !path.is_file() => Err(missing(path)),
             Name::Archive(path) => {
                 let layout = self.archive(path).await?;
-                self.layout(&layout).await.map_err(refused)
+                let mut image = self.layout(&layout).await.map_err(refused)?;
+                image.parts.extend(self.cache.part_of(&layout));
+                Ok(image)
             }
             Name::Registry(reference) => {
                 let digest = self.registries.pull(reference, told).await.map_err(refused)?;
                 let image = layout::of_digest(&self.directory, &digest).map_err(refused)?;
-                let ready = self.unpacked(image).await.map_err(refused)?;
+                let mut ready = self.unpacked(image).await.map_err(refused)?;
+                ready.parts.extend(self.cache.part_of(&self.registries.memory(reference)));
                 Ok(Image { digest: Some(digest), ..ready })
             }
         }
@@ -129,7 +157,10 @@ impl Images {
         let run = image.config.config().clone().unwrap_or_default();
         let mut command = run.entrypoint().clone().unwrap_or_default();
         command.extend(run.cmd().clone().unwrap_or_default());
+        let needed = layers.iter().chain(&image.blobs);
         Ok(Image {
+            parts: needed.filter_map(|path| self.cache.part_of(path)).collect(),
+            _lease: None,
             user: user::find(&layers, run.user().as_deref().unwrap_or_default())?,
             layers,
             command,

@@ -102,12 +102,17 @@ impl Registries {
         self.insecure.iter().any(|named| named == registry || named == host)
     }
 
+    /// Where it is kept what a tag meant.
+    pub(super) fn memory(&self, image: &Reference) -> PathBuf {
+        self.directory.join("tags").join(&hash(image.to_string().as_bytes())[..32])
+    }
+
     /// The digest that an image's name stands for.
     async fn resolve(&self, source: &Source<'_>) -> Outcome<String> {
         if let Some(digest) = source.image.digest() {
             return Ok(digest.to_owned());
         }
-        let memory = self.directory.join("tags").join(&hash(source.image.to_string().as_bytes())[..32]);
+        let memory = self.memory(source.image);
         match source.manifest(source.image).await {
             Ok(bytes) => {
                 let digest = format!("sha256:{}", hash(&bytes));
