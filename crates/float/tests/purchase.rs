@@ -135,8 +135,8 @@ async fn moves(world: &World) -> Result<()> {
 async fn resumes_and_drains(world: &World) -> Result<()> {
     let bound = submit(world, "bound", &["--vmPolicy", SPOT])?;
     let asleep = submit(world, "asleep", &["--vmPolicy", SPOT])?;
-    let free = submit(world, "free", &[])?;
-    for job in [&bound, &asleep, &free] {
+    let (free, kept) = (submit(world, "free", &[])?, submit(world, "kept", &["--vmPolicy", SPOT])?);
+    for job in [&bound, &asleep, &free, &kept] {
         executes_on(world, job, "host-2").await?;
     }
     answer(world, &["suspend", "-f", "-j", &asleep])?;
@@ -146,6 +146,9 @@ async fn resumes_and_drains(world: &World) -> Result<()> {
     let job = becomes(world, &bound, "Suspended").await?;
     let reason = "host host-2 is drained by admin, and its VM policy takes no other host; it is resumed as soon as";
     ensure!(told(&job).starts_with(reason), "{job}");
+    becomes(world, &kept, "Suspended").await?;
+    let job = answer(world, &["suspend", "-f", "-j", &kept])?;
+    ensure!(told(&job) == "requested by admin", "{job}");
     // What is to be resumed in vain is suspended as before, and says why.
     answer(world, &["resume", "-j", &asleep])?;
     let job = wait_for("the resume to be given up", LIMIT, async || {
@@ -158,8 +161,10 @@ async fn resumes_and_drains(world: &World) -> Result<()> {
     let job = executes_on(world, &bound, "host-2").await?;
     let resumed = job["migrations"].as_array().and_then(|all| all.last()).context("a record")?;
     ensure!(resumed["kind"] == "resume" && resumed["reason"] == "host host-2 has room for it", "{job}");
-    // Nobody but its user has this one go on.
-    ensure!(answer(world, &["show", "-j", &asleep])?["status"] == "Suspended", "it was resumed by itself");
+    // Nobody but their user has these go on.
+    for job in [&asleep, &kept] {
+        ensure!(answer(world, &["show", "-j", job])?["status"] == "Suspended", "it was resumed by itself");
+    }
     answer(world, &["resume", "-j", &asleep])?;
     executes_on(world, &asleep, "host-2").await.map(drop)
 }

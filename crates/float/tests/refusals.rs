@@ -397,7 +397,8 @@ fn state(world: &World) -> Result<[Value; 2]> {
     let mut jobs = done(world, "list")?;
     for job in jobs.as_array_mut().context("jobs are a list")? {
         let job = job.as_object_mut().context("a job is an object")?;
-        job.retain(|key, _| !["duration", "coreHours"].contains(&key.as_str()));
+        // What time alone changes, and what is measured meanwhile.
+        job.retain(|key, _| !["duration", "coreHours", "memUsed", "cpuUsed"].contains(&key.as_str()));
     }
     Ok([jobs, done(world, "gateway list")?])
 }

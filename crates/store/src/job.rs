@@ -285,13 +285,18 @@ impl Tx {
         Ok(())
     }
 
-    /// Has a suspended job stay so until somebody asks for it.
+    /// Has a suspended job stay so until somebody asks for it, with the reason.
     ///
     /// # Errors
     /// The database fails.
-    pub async fn job_await_user(&mut self, id: &JobId) -> Result<()> {
-        sqlx::query("UPDATE job SET awaits_host = 0 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
-        Ok(())
+    pub async fn job_await_user(&mut self, id: &JobId, reason: &str, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET awaits_host = 0, status_reason = ?, last_update = ? WHERE id = ?")
+            .bind(reason)
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        self.event_append(id, EventKind::Note, &format!("stays suspended: {reason}"), now).await
     }
 
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {

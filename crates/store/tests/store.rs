@@ -190,8 +190,9 @@ async fn a_job_awaits_a_host_until_it_executes_or_its_user_says_otherwise() {
     tx.job_await_host(&job.id).await.unwrap();
     assert!(!go(&mut tx, &[Executing, Suspending, Suspended]).await, "it was not suspended");
     tx.job_await_host(&job.id).await.unwrap();
-    tx.job_await_user(&job.id).await.unwrap();
+    tx.job_await_user(&job.id, "requested by alice", now()).await.unwrap();
     assert!(!go(&mut tx, &[]).await);
+    assert_eq!(tx.job_get(&job.id).await.unwrap().unwrap().status_reason, "requested by alice");
 }
 
 #[tokio::test]

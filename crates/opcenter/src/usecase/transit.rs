@@ -5,7 +5,7 @@ use std::time::Duration;
 use mooring_api::ErrorCode;
 use mooring_api::view::MigrateRequest;
 use mooring_ops::failpoint;
-use mooring_store::{EventKind, JobRow, Stage, Tx};
+use mooring_store::{JobRow, Stage, Tx};
 use mooring_types::host::Resources;
 use mooring_types::job::{Action, JobStatus};
 use mooring_types::migration::{Kind, Phase};
@@ -73,9 +73,7 @@ pub(crate) async fn suspend(center: &Center, user: &User, id: &str) -> ApiResult
     let mut tx = center.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     if job.status == JobStatus::Suspended && job.awaits_host {
-        tx.job_await_user(&job.id).await?;
-        let message = format!("stays suspended until somebody resumes it: requested by {}", user.name);
-        tx.event_append(&job.id, EventKind::Note, &message, center.clock.now()).await?;
+        tx.job_await_user(&job.id, &format!("requested by {}", user.name), center.clock.now()).await?;
         tx.commit().await?;
         return Ok(job.id);
     }
