@@ -132,6 +132,8 @@ Example:
     Metrics(metrics::MetricsArgs),
     /// show what jobs use now
     Top(metrics::TopArgs),
+    /// show what a job's own files take
+    Df(metrics::DfArgs),
     /// show how OpCenter is: its version, and how many hosts, gateways and jobs there are
     #[command(after_help = "\
 Example:

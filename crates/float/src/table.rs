@@ -10,7 +10,7 @@ use mooring_types::Timestamp;
 use serde::Serialize;
 use serde_norway::Value;
 
-use crate::commands::metrics::UseNow;
+use crate::commands::metrics::{OnDisk, UseNow};
 
 /// What can be a row.
 pub(crate) trait Tabular: Serialize {
@@ -165,6 +165,21 @@ impl Tabular for UseNow {
             self.status.to_string(),
             of(self.cpu_used, self.cpu.into()),
             of(self.mem_used, self.mem_gb),
+        ]
+    }
+}
+
+impl Tabular for OnDisk {
+    const NONE: &'static str = "No jobs";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "GB ON DISK", "MEASURED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.host_name.clone(),
+            self.disk.map_or_else(String::new, |gb| format!("{gb:.3}")),
+            self.time.map(seconds).unwrap_or_default(),
         ]
     }
 }

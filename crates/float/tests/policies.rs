@@ -117,6 +117,9 @@ async fn is_told(world: &World, client: &Client, job: &JobView) -> Result<()> {
     ensure!(client.job_metrics(id, Some(Duration::from_millis(1))).await?.len() < history.len(), "all of it");
     let table = world.float(&["metrics", "-j", id, "--last", "10m", "-F", "table"])?;
     ensure!(table.stdout.contains("Executing") && table.stdout.contains("/0.5"), "{table:?}");
+    let on_disk = world.float(&["df", "-j", id, "-F", "table"])?;
+    let measured = history.iter().rev().any(|row| on_disk.stdout.contains(&format!("{:.3}", row.disk.unwrap_or(-1.0))));
+    ensure!(on_disk.stdout.contains("| GB ON DISK ") && on_disk.stdout.contains(id) && measured, "{on_disk:?}");
     let now = world.float(&["top", "-F", "table"])?;
     ensure!(now.stdout.contains(id) && now.stdout.contains("/1"), "{now:?}");
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SPOT: &str = "[spotOnly=true,retryLimit=1,retryInterval=1s]";
@@ -69,9 +69,27 @@ fn jobs_go_where_their_vm_policy_says_and_nowhere_else() {
         let cores = of("host-2")?["cores"].to_string();
         submission(&world, &cores).await?;
         moves(&world).await?;
-        resumes_and_drains(&world).await
+        resumes_and_drains(&world).await?;
+        status(&world)
     });
     outcome.unwrap();
+}
+
+/// All of it in numbers.
+fn status(world: &World) -> Result<()> {
+    let status = answer(world, &["status"])?;
+    ensure!(status["License Status"] == "valid" && status["version"] == env!("CARGO_PKG_VERSION"), "{status}");
+    ensure!(status["address"] == world.url().trim_start_matches("http://"), "{status}");
+    let hosts = json!({ "total": 3, "ready": 3, "draining": 0, "notReady": 0, "unreachable": 0 });
+    ensure!(status["hosts"] == hosts && status["gateways"]["total"] == 0, "{status}");
+    let listed = answer(world, &["list"])?;
+    let all = listed.as_array().context("a list")?;
+    let of = |category: &str| all.iter().filter(|job| job["category"] == category).count();
+    ensure!(of("running") == 4 && status["jobs"]["running"] == 4, "{status}");
+    ensure!(status["jobs"]["failed"] == of("failed") && status["jobs"]["total"] == all.len(), "{status}");
+    let table = world.float(&["status", "-F", "table"])?.stdout;
+    ensure!(table.contains("License Status") && table.contains("running: 4"), "{table}");
+    Ok(())
 }
 
 async fn submission(world: &World, cores: &str) -> Result<()> {

@@ -1,4 +1,4 @@
-//! `float metrics` and `float top`: what jobs use.
+//! `float metrics`, `float top` and `float df`: what jobs use.
 
 use std::time::Duration;
 
@@ -6,13 +6,16 @@ use anyhow::Result;
 use clap::Args;
 use mooring_api::Client;
 use mooring_api::view::JobView;
-use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::{JobId, Timestamp};
 use serde::Serialize;
 
 use crate::parse;
 use crate::printer::Printer;
 use crate::server::interval;
+
+/// How far back `float df` looks for a measurement.
+const MEASURED_WITHIN: Duration = Duration::from_secs(3600);
 
 /// What `float metrics` is given.
 #[derive(Debug, Args)]
@@ -45,6 +48,34 @@ pub(crate) struct TopArgs {
     /// this job alone
     #[arg(short, long, value_name = "ID")]
     job: Option<String>,
+}
+
+/// What `float df` is given.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  float df -j uqaj8l6a407u88v0106ol -F table
+
+What the job has written and changed beside its image, when that was last measured in the last hour.
+What it keeps in volumes is not counted.")]
+pub(crate) struct DfArgs {
+    /// the job
+    #[arg(short, long, value_name = "ID")]
+    job: String,
+}
+
+/// What a job's own files take.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OnDisk {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) host_name: String,
+    /// In GB, and when that was measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) disk: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) time: Option<Timestamp>,
 }
 
 /// What a job uses now.
@@ -89,4 +120,14 @@ pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> R
         }
     };
     printer.list(&jobs.into_iter().map(UseNow::from).collect::<Vec<_>>())
+}
+
+/// Prints what a job's own files take.
+pub(crate) async fn df(args: &DfArgs, client: &Client, printer: &Printer) -> Result<()> {
+    let id = parse::job_id(&args.job)?;
+    let JobView { id, name, host_name, .. } = client.job_get(id.as_str()).await?;
+    let measured = client.job_metrics(id.as_str(), Some(MEASURED_WITHIN)).await?;
+    let last = measured.iter().rev().find_map(|row| Some((row.disk?, row.time)));
+    let (disk, time) = last.unzip();
+    printer.list(&[OnDisk { id, name, host_name, disk, time }])
 }

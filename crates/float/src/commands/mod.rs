@@ -57,6 +57,7 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         Command::Log(args) => log::log(args, client, printer).await,
         Command::Metrics(args) => metrics::metrics(&args, client, printer).await,
         Command::Top(args) => metrics::top(&args, client, printer).await,
+        Command::Df(args) => metrics::df(&args, client, printer).await,
         Command::Status => program::status(client, printer).await,
         Command::Hosts(args) => host::hosts(args, client, printer).await,
         Command::Job(args) => external::run(args, client, printer).await,
