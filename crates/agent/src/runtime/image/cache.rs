@@ -228,6 +228,27 @@ mod tests {
     }
 
     #[test]
+    fn a_disk_that_is_too_full_loses_what_was_not_needed_for_a_while() {
+        let world = tempfile::tempdir().unwrap();
+        let (images, jobs) = (world.path().join("images"), world.path().join("jobs"));
+        for layer in ["a", "b"] {
+            fs::create_dir_all(images.join("layers").join(layer)).unwrap();
+            fs::write(images.join("layers").join(layer).join("file"), [1; 100_000]).unwrap();
+        }
+        assert!((100_000..200_000).contains(&size(&images.join("layers/a"))));
+        let cache = Cache::open(images);
+        let began = SystemClock.now();
+        let limits = Limits { age: Duration::from_secs(1_000_000), high: 0, low: 0 };
+        cache.sweep(&jobs, &limits, began).unwrap();
+        cache.used.lock().unwrap().insert("layers/b".into(), began + Duration::from_secs(60));
+        cache.sweep(&jobs, &limits, began + Duration::from_secs(121)).unwrap();
+        assert_eq!(cache.here(), ["layers/b".to_owned()].into());
+        let roomy = Limits { high: 100, low: 100, ..limits };
+        cache.sweep(&jobs, &roomy, began + Duration::from_secs(1000)).unwrap();
+        assert_eq!(cache.here().len(), 1, "the disk is not too full");
+    }
+
+    #[test]
     fn a_bundle_that_does_not_name_its_parts_keeps_everything() {
         let world = tempfile::tempdir().unwrap();
         let (images, jobs) = (world.path().join("images"), world.path().join("jobs"));
