@@ -255,7 +255,7 @@
 
     function time(text) {
         const moment = new Date(text);
-        return Number.isNaN(moment.getTime()) ? text : moment.toLocaleString('en', {dateStyle: 'medium', timeStyle: 'short'});
+        return Number.isNaN(moment.getTime()) ? text : moment.toLocaleString('en-GB', {dateStyle: 'medium', timeStyle: 'short'});
     }
 
     function element(name, ...children) {

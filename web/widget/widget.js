@@ -166,11 +166,8 @@
         let retry = 0;
         let lost = setTimeout(told, LOST_AFTER, null);
 
-        function connect() {
-            clearTimeout(retry);
-            const before = socket;
-            const opened = socket = new WebSocket(address);
-            before?.close();
+        function open() {
+            const opened = new WebSocket(address);
             opened.onmessage = ({data}) => {
                 const state = read(data);
                 if (socket !== opened || !state) return;
@@ -180,12 +177,28 @@
                 told(state);
             };
             opened.onclose = () => {
-                if (socket !== opened) return;
-                socket = null;
-                lost ||= setTimeout(told, LOST_AFTER, null);
-                const wait = Math.min(RETRY.longest, RETRY.first * 2 ** attempts++);
-                retry = setTimeout(connect, wait * (0.5 + Math.random() / 2));
+                if (socket === opened) again();
             };
+            return opened;
+        }
+
+        function again() {
+            socket = null;
+            lost ||= setTimeout(told, LOST_AFTER, null);
+            const wait = Math.min(RETRY.longest, RETRY.first * 2 ** attempts++);
+            retry = setTimeout(connect, wait * (0.5 + Math.random() / 2));
+        }
+
+        function connect() {
+            clearTimeout(retry);
+            const before = socket;
+            try {
+                socket = open();
+            } catch {
+                /* Some browsers throw where a policy forbids it. */
+                again();
+            }
+            before?.close();
         }
 
         connect();
@@ -331,7 +344,7 @@
         if (Number.isFinite(before?.x) && Number.isFinite(before.y)) {
             Object.assign(place, {x: within(before.x, 0, 1), y: within(before.y, 0, 1), collapsed: before.collapsed === true});
         }
-        return {root, main, at, show, draw, isCollapsed: () => place.collapsed};
+        return {root, main, at, show, draw};
     }
 
     /** The panel: there only while it is open. What it is told is repeated to each new one. */
@@ -343,7 +356,8 @@
         let session = null;
 
         const sessionKey = () => SESSION_KEY + state.id;
-        const post = (mooring, content) => frame.contentWindow.postMessage({...content, mooring}, '*');
+        /* A frame without an origin can't be named as the target; whoever else got there would have what the page has. */
+        const post = (mooring, content) => frame.contentWindow?.postMessage({...content, mooring}, '*');
 
         function open() {
             if (frame) return;
@@ -377,16 +391,16 @@
         }
 
         function tell(now) {
-            if (state?.id !== now.id) session = null;
+            const isFirst = state === null;
             state = now;
-            session ??= kept('sessionStorage', sessionKey());
-            if (ready) post('state', state);
-            else greet();
+            if (isFirst) session = kept('sessionStorage', sessionKey());
+            if (isFirst) greet();
+            else if (ready) post('state', state);
         }
 
         /* Once the panel listens and it is known which job this is. */
         function greet() {
-            if (!frame || !ready || !state) return;
+            if (!ready || !state) return;
             post('session', session ?? {token: null});
             post('state', state);
         }

@@ -186,7 +186,7 @@ impl Browser {
         driver.quit().await.context("close the browser")
     }
 
-    fn driver(&self) -> Result<&WebDriver> {
+    pub(crate) fn driver(&self) -> Result<&WebDriver> {
         self.driver.as_ref().context("the browser was closed before")
     }
 

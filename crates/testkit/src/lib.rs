@@ -15,6 +15,8 @@
 //! | [`lab_page`] | JupyterLab in a browser, with a cell that counts |
 //! | [`code_server`] | VS Code in a browser, with a terminal |
 //! | [`shiny`] | a Shiny app in a browser, with a counter |
+//! | [`widget`] | the widget on a job's page, and its panel |
+//! | [`pages`] | a web server with a test's own pages |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
@@ -48,6 +50,7 @@ pub mod metadata_service;
 pub mod notebook;
 pub mod oci;
 pub mod outage;
+pub mod pages;
 pub mod registry;
 pub mod s3;
 pub mod sequence;
@@ -57,5 +60,6 @@ pub mod streaming;
 pub mod streams;
 pub mod tour;
 pub mod wait;
+pub mod widget;
 pub mod witness;
 pub mod world;
