@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
+use axum::response::Html;
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -36,9 +37,9 @@ impl Pages {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen at a free port")?;
         let address = listener.local_addr()?;
         let router = pages.iter().fold(Router::new(), |router, page| {
-            let mut headers: Vec<(HeaderName, &str)> = vec![(CONTENT_TYPE, "text/html; charset=utf-8")];
-            headers.extend(page.policy.map(|policy| (CONTENT_SECURITY_POLICY, policy)));
-            let answer = (axum::response::AppendHeaders(headers), page.html);
+            let mut headers = HeaderMap::new();
+            headers.extend(page.policy.map(|policy| (CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy))));
+            let answer = (headers, Html(page.html));
             router.route(page.path, get(async move || answer.clone()))
         });
         let mut task = JoinSet::new();
