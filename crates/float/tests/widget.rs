@@ -18,6 +18,8 @@ use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NUMBERS: usize = 100;
+/// Longer than it takes a waiting page to look whether its job answers.
+const WAITING_PAGE_LOOKS: Duration = Duration::from_secs(3);
 
 const UNTIL: &str = "This screen does not respond until it executes again.";
 
@@ -123,15 +125,10 @@ async fn does_what_the_panel_is_told(
     becomes(client, &notebook.job, JobStatus::Suspended).await?;
     widget.says("lab Suspended").await?;
     widget.alert_is(&format!("lab is suspended. {UNTIL} Resume it from the panel.")).await?;
-    widget
-        .in_panel(async |panel| {
-            panel.shows("#status", "Suspended").await?;
-            panel.is_disabled("[data-action=suspend]").await?;
-            panel.click("[data-action=resume]").await
-        })
-        .await?;
+    resumes_from_the_waiting_page(browser, notebook).await?;
+    let widget = Widget::find(browser, "lab Executing").await?;
     widget.alert_is("").await?;
-    widget.says("lab Executing").await?;
+    widget.click().await?;
     let before = executing(client, &notebook.job, LIMIT).await?;
     widget
         .in_panel(async |panel| {
@@ -148,6 +145,26 @@ async fn does_what_the_panel_is_told(
     ensure!((after.mem_gb - 3.0).abs() < 0.01, "{after:?}");
     // The details follow.
     widget.in_panel(async |panel| panel.shows("#facts", "3 GB").await).await
+}
+
+/// Who comes while it is suspended is shown the gateway's own page, with the widget; it stays as long as the panel is open.
+async fn resumes_from_the_waiting_page(browser: &Browser, notebook: &Notebook) -> Result<()> {
+    browser.open(&notebook.access_url).await?;
+    browser.element("[data-mooring-waiting]", LIMIT).await?;
+    let widget = Widget::find(browser, "lab Suspended").await?;
+    widget.click().await?;
+    widget
+        .in_panel(async |panel| {
+            panel.shows("#user", "admin").await?;
+            panel.is_disabled("[data-action=suspend]").await?;
+            panel.click("[data-action=cancel]").await?;
+            // What is waited for is that nothing happens for so long.
+            tokio::time::sleep(WAITING_PAGE_LOOKS).await;
+            panel.shows("#cancel", "End this job?").await?;
+            panel.click("[data-action=resume]").await
+        })
+        .await?;
+    browser.element("#jp-main-dock-panel", LIMIT).await.map(drop)
 }
 
 /// A reload keeps the login; what the page has of it is good for this job alone.
