@@ -3,6 +3,7 @@
 use mooring_types::host::{HostFacts, HostRole, Readiness};
 
 use crate::Config;
+use crate::runtime::volume;
 use crate::tools::Tools;
 
 const GB: f64 = 1e9;
@@ -18,6 +19,7 @@ pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
         criu: found.criu,
         runc: found.runc,
         purchase: None,
+        mounts: volume::mountable(),
         readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { found.readiness },
     }
 }

@@ -267,8 +267,8 @@ fn options_are_changed_while_a_job_runs_and_bad_ones_are_refused() {
             (vec!["--egress", "vpn"], "Invalid argument, invalid egress `vpn` (code: 1003)"),
             (vec!["-c", "2:1"], "Invalid argument, invalid number of cores `2:1` (code: 1003)"),
             (
-                vec!["--dataVolume", "nfs://a/b:/c"],
-                "Invalid argument, volume `nfs://a/b:/c` can't be mounted: hosts don't mount NFS",
+                vec!["--dataVolume", "vol-0a1b:/c"],
+                "Invalid argument, volume `vol-0a1b:/c` can't be mounted: hosts have no volumes that exist apart from jobs (code: 1003)\nhint: use a fresh volume that lives with the job, `[size=10]:/mount`",
             ),
             (vec!["-j", "abc.sh"], "open abc.sh: no such file or directory\n"),
             (vec!["--file", "abc.yaml"], "open abc.yaml: no such file or directory\n"),

@@ -6,11 +6,13 @@
 #![expect(unsafe_code, reason = "extended attributes are set by a system call")]
 
 use std::ffi::CString;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, mknod};
 
@@ -38,6 +40,26 @@ pub fn tmpfs(target: &Path, options: &str) -> Result<()> {
         return Ok(());
     }
     mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some(options)).map_err(Error::errno(attempt()))
+}
+
+/// Binds the directory `source` to the directory `below` of `root`, unless something is mounted there. No link is followed on the way, wherever
+/// one leads: what is below `root` may be another's.
+///
+/// # Errors
+/// One of the two is no directory, or it could not be mounted.
+pub fn bind_below(root: &Path, below: &Path, source: &Path) -> Result<()> {
+    let target = root.join(below);
+    let attempt = || format!("bind {} to {}", source.display(), target.display());
+    if is_mounted(&target)? {
+        return Ok(());
+    }
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    let root = File::open(root).map_err(Error::system(attempt()))?;
+    let place = openat2(&root, below, how).map_err(Error::errno(attempt()))?;
+    let place = format!("/proc/self/fd/{}", place.as_raw_fd());
+    mount(Some(source), place.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::errno(attempt()))
 }
 
 /// Puts a whiteout at `path` of an overlay's upper layer: what the lower layers have there is not seen.
@@ -161,6 +183,25 @@ mod tests {
 
         assert!(!doomed.exists());
         assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn a_directory_is_bound_below_a_root_and_over_no_link() {
+        let world = tempfile::tempdir().unwrap();
+        let [root, source, outside] = ["root", "source", "outside"].map(|name| world.path().join(name));
+        for directory in [&root.join("a/b"), &source, &outside.join("b")] {
+            fs::create_dir_all(directory).unwrap();
+        }
+        fs::write(source.join("file"), "bound").unwrap();
+        std::os::unix::fs::symlink(&outside, root.join("link")).unwrap();
+        assert!(bind_below(&root, Path::new("link/b"), &source).is_err());
+        assert!(bind_below(&root, Path::new("../outside/b"), &source).is_err());
+        bind_below(&root, Path::new("a/b"), &source).unwrap();
+        bind_below(&root, Path::new("a/b"), &source).unwrap();
+        assert_eq!(fs::read_to_string(root.join("a/b/file")).unwrap(), "bound");
+        assert!(mounts().unwrap().iter().filter(|mounted| mounted.starts_with(&root)).count() == 1);
+        unmount_below(&root).unwrap();
+        assert!(!is_mounted(&root.join("a/b")).unwrap() && !outside.join("b/file").exists());
     }
 
     #[test]

@@ -141,6 +141,7 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
     let chosen = choose(&untried, leaver.asked, away).or_else(|_| choose(&others, leaver.asked, None));
     chosen.map(|host| host.id.clone()).map_err(|refusal| match refusal {
         NoHost::NoneOfKind { .. } => "its VM policy takes no other host",
+        NoHost::CantMountAnywhere(_) => "no other host can mount its volumes",
         _ => "no other host has room",
     })
 }
@@ -194,7 +195,7 @@ mod tests {
         let nothing = Resources { cpu: 0, mem_gb: 0.0 };
         let id = HostId::random(&mut rand::rng());
         let capacity = Resources { cpu, mem_gb: 1000.0 };
-        Candidate { id, name: name.into(), capacity, used: nothing, purchase, refusal }
+        Candidate { id, name: name.into(), capacity, used: nothing, purchase, refusal, mounts: Vec::new() }
     }
 
     fn made() -> impl Strategy<Value = Made> {

@@ -92,7 +92,7 @@ impl From<NoHost> for ApiError {
         let code = match &error {
             NoHost::Unknown(_) => ErrorCode::NotFound,
             NoHost::AlreadyThere(_) | NoHost::TakesNoJobs(_) | NoHost::Forbidden { .. } => ErrorCode::InvalidArgument,
-            NoHost::NotReady { .. } => ErrorCode::Unavailable,
+            NoHost::NotReady { .. } | NoHost::CantMount { .. } | NoHost::CantMountAnywhere(_) => ErrorCode::Unavailable,
             NoHost::None | NoHost::NoneOfKind { .. } | NoHost::NoRoom { .. } | NoHost::NoRoomAnywhere { .. } => {
                 ErrorCode::ResourceExhausted
             }

@@ -164,7 +164,10 @@ fn spec(vault: &Vault, all: &Snapshot, job: &JobRow) -> JobSpec {
         vault.unseal(&secret.user, &secret.name, &secret.sealed).ok()
     };
     let resolve = |(key, value): (String, String)| Some((key, secret::resolve(&value, stands_for)?));
-    spec.env = spec.env.into_iter().filter_map(resolve).collect();
+    spec.env = spec.env.into_iter().filter_map(&resolve).collect();
+    for volume in &mut spec.volumes {
+        volume.options = std::mem::take(&mut volume.options).into_iter().filter_map(&resolve).collect();
+    }
     if !job.image_digest.is_empty() {
         spec.image = spec.image.pinned(&job.image_digest);
     }
@@ -409,6 +412,7 @@ mod tests {
         let mut job = job(&HostId::random(&mut rand::rng()), "00:00:00", &[], &[]);
         let env = [("K", "a-{secret:token}"), ("OTHER", "{secret:gone}"), ("PLAIN", "p")];
         job.spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        job.spec.volumes = vec!["[accessKey=k,secret={secret:token}]s3://bucket:/data".parse().unwrap()];
         let mut all = snapshot(&[&job], Vec::new());
         let seen = |all: &Snapshot| {
             let spec = spec(&vault, all, &job);
@@ -418,6 +422,7 @@ mod tests {
         assert_eq!(seen(&all), [None, None, Some("p".into())]);
         all.secrets = vec![secret("bob", "bobs"), secret("admin", "open-sesame")];
         assert_eq!(seen(&all), [Some("a-open-sesame".into()), None, Some("p".into())]);
+        assert_eq!(spec(&vault, &all, &job).volumes[0].options["secret"], "open-sesame");
         // One that was sealed with another key is as good as none.
         all.secrets[1].sealed = vec![1; 40];
         assert_eq!(seen(&all)[0], None);

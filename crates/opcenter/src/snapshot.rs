@@ -137,6 +137,7 @@ impl Snapshot {
             capacity: capacity(host),
             used: self.used(&host.id),
             purchase: host.joined.facts.purchase(),
+            mounts: host.joined.facts.mounts.clone(),
             refusal: match (&host.joined.facts.readiness, host.drain()) {
                 _ if !observed.host_is_reachable(&host.id) => Some("it is not heard from".into()),
                 (_, Some(drain)) => Some(drain.reason.clone()),

@@ -32,6 +32,7 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
         kernel: "6.18".into(),
         criu: "4.2.1".into(),
         runc: "1.3.6".into(),
+        mounts: Vec::new(),
         readiness: Readiness::Ready,
         purchase: Some(Purchase::Spot),
     };

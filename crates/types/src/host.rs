@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::job::Scheme;
+
 /// What a machine has, as its agent measured it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -18,6 +20,9 @@ pub struct HostFacts {
     pub criu: String,
     /// runc's version; empty where there is none.
     pub runc: String,
+    /// What it can mount of other machines.
+    #[serde(default)]
+    pub mounts: Vec<Scheme>,
     /// Whether jobs that may move can run here.
     pub readiness: Readiness,
     /// How it is paid for; absent while its cloud was not heard yet.

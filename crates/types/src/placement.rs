@@ -3,6 +3,7 @@
 
 use crate::HostId;
 use crate::host::{Purchase, Resources};
+use crate::job::{Scheme, Schemes};
 use crate::policy::Wanted;
 
 /// What is asked of a host.
@@ -12,19 +13,32 @@ pub struct Asked {
     pub resources: Resources,
     /// What kind of host it may be, and which comes first; any where nothing is said.
     pub wanted: Option<Wanted>,
+    /// What has to be mounted of other machines.
+    pub mounts: Schemes,
 }
 
 impl Asked {
     /// So much, of whatever host.
     #[must_use]
     pub fn of_any(resources: Resources) -> Self {
-        Self { resources, wanted: None }
+        Self { resources, wanted: None, mounts: Schemes::default() }
     }
 
     /// So much, of such a host.
     #[must_use]
     pub fn of(wanted: Wanted, resources: Resources) -> Self {
-        Self { resources, wanted: Some(wanted) }
+        Self { wanted: Some(wanted), ..Self::of_any(resources) }
+    }
+
+    /// The same, of a host that can mount these.
+    #[must_use]
+    pub fn with(self, mounts: Schemes) -> Self {
+        Self { mounts, ..self }
+    }
+
+    /// What of it a host can't mount.
+    fn lacks(&self, host: &Candidate) -> Option<Scheme> {
+        self.mounts.iter().find(|scheme| !host.mounts.contains(scheme))
     }
 
     fn permits(&self, host: &Candidate) -> bool {
@@ -57,6 +71,8 @@ pub struct Candidate {
     pub purchase: Purchase,
     /// Why it takes no jobs, if it takes none.
     pub refusal: Option<String>,
+    /// What it can mount of other machines.
+    pub mounts: Vec<Scheme>,
 }
 
 /// Why no host was chosen.
@@ -90,6 +106,17 @@ pub enum NoHost {
         /// All memory in GB.
         mem_all: String,
     },
+    /// The host can't mount one of the job's volumes.
+    #[error("host `{name}` can't mount {}: it lacks {}", lacks.needs().0, lacks.needs().1)]
+    CantMount {
+        /// The host.
+        name: String,
+        /// What.
+        lacks: Scheme,
+    },
+    /// None can.
+    #[error("no host can mount {}: that takes {}", .0.needs().0, .0.needs().1)]
+    CantMountAnywhere(Scheme),
     /// A host of that name takes gateways alone.
     #[error("host `{0}` takes no jobs, it is for gateways alone")]
     TakesNoJobs(String),
@@ -132,13 +159,16 @@ impl Candidate {
     /// Whether the host can take what is asked for.
     ///
     /// # Errors
-    /// The VM policy does not take it, it is not ready, or lacks room.
+    /// The VM policy does not take it, it is not ready, can't mount the job's volumes, or lacks room.
     pub fn admits(&self, asked: Asked) -> Result<(), NoHost> {
         if let Some(wanted) = asked.wanted.filter(|_| !asked.permits(self)) {
             return Err(NoHost::Forbidden { name: self.name.clone(), purchase: self.purchase, wanted });
         }
         if let Some(reason) = &self.refusal {
             return Err(NoHost::NotReady { name: self.name.clone(), reason: reason.clone() });
+        }
+        if let Some(lacks) = asked.lacks(self) {
+            return Err(NoHost::CantMount { name: self.name.clone(), lacks });
         }
         if self.capacity.fits(self.used, asked.resources) {
             return Ok(());
@@ -155,7 +185,9 @@ impl Candidate {
     /// Whether the host could take what is asked for if nothing else were on it.
     #[must_use]
     pub fn could_ever_admit(&self, asked: Asked) -> bool {
-        asked.permits(self) && self.capacity.fits(Resources { cpu: 0, mem_gb: 0.0 }, asked.resources)
+        asked.permits(self)
+            && asked.lacks(self).is_none()
+            && self.capacity.fits(Resources { cpu: 0, mem_gb: 0.0 }, asked.resources)
     }
 }
 
@@ -171,6 +203,10 @@ pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostI
         && !hosts.iter().any(|host| asked.permits(host))
     {
         return Err(NoHost::NoneOfKind { purchase });
+    }
+    let mut lacking = hosts.iter().map(|host| asked.lacks(host));
+    if let (Some(Some(lacks)), true) = (lacking.next(), lacking.all(|lacks| lacks.is_some())) {
+        return Err(NoHost::CantMountAnywhere(lacks));
     }
     let fitting = hosts.iter().filter(|host| Some(&host.id) != away_from && host.admits(asked).is_ok());
     let best = fitting.min_by(|a, b| {
@@ -216,8 +252,24 @@ mod tests {
             used: Resources { cpu: (*used).min(*cpu), mem_gb: 0.0 },
             purchase: if *spot { Purchase::Spot } else { Purchase::OnDemand },
             refusal: (!ready).then(|| "criu check fails".to_owned()),
+            mounts: Vec::new(),
         };
         rooms.iter().enumerate().map(host).collect()
+    }
+
+    #[test]
+    fn a_job_goes_where_its_volumes_can_be_mounted() {
+        let mut hosts = hosts(1, &[(8, 0, true, false), (2, 0, true, false)]);
+        let plain = Asked::of_any(Resources { cpu: 1, mem_gb: 0.5 });
+        let volumes = ["[size=1]:/a", "s3://bucket:/b"].map(|text| text.parse().unwrap());
+        let asked = plain.with(Schemes::of(&volumes));
+        let chosen = choose(&hosts, asked, None).map(|host| host.name.clone());
+        assert_eq!(chosen, Err(NoHost::CantMountAnywhere(Scheme::S3)));
+        hosts[1].mounts.push(Scheme::S3);
+        assert_eq!(choose(&hosts, asked, None).unwrap().name, "host-1");
+        assert_eq!(choose(&hosts, plain, None).unwrap().name, "host-0");
+        let told = choose_named(&hosts, "host-0", asked, None).unwrap_err().to_string();
+        assert_eq!(told, "host `host-0` can't mount S3 buckets: it lacks the package `s3fs` and `/dev/fuse`");
     }
 
     const WANTED: [Option<Wanted>; 4] = [None, Some(Wanted::SpotOnly), Some(Wanted::SpotFirst), Some(Wanted::OnDemand)];
@@ -229,7 +281,7 @@ mod tests {
             rooms in prop::collection::vec((0_u32..16, 0_u32..16, any::<bool>(), any::<bool>()), 0..8),
         ) {
             let hosts = hosts(seed, &rooms);
-            let asked = Asked { resources: Resources { cpu, mem_gb: 0.0 }, wanted };
+            let asked = Asked { wanted, ..Asked::of_any(Resources { cpu, mem_gb: 0.0 }) };
             let away = hosts.first().map(|host| host.id.clone());
             let fits = |host: &&Candidate| Some(&host.id) != away.as_ref() && host.admits(asked).is_ok();
             match choose(&hosts, asked, away.as_ref()) {
@@ -259,7 +311,7 @@ mod tests {
             room in (0_u32..16, 0_u32..16, any::<bool>(), any::<bool>()),
         ) {
             let hosts = hosts(seed, &[room]);
-            let asked = Asked { resources: Resources { cpu, mem_gb: 0.0 }, wanted };
+            let asked = Asked { wanted, ..Asked::of_any(Resources { cpu, mem_gb: 0.0 }) };
             let named = choose_named(&hosts, "host-0", asked, None);
             prop_assert_eq!(named.is_ok(), choose(&hosts, asked, None).is_ok());
             let is_forbidden = matches!(named, Err(NoHost::Forbidden { .. }));

@@ -235,6 +235,7 @@ impl Driver {
         };
         volume::check(&directive.spec.volumes, &self.host.config.hidden)?;
         bundle::write(place, &directive.spec, image, &part)?;
+        volume::make(place, &directive.spec.volumes, &own::user(&directive.spec, image)).await?;
         let mtu = self.host.network.lock().await.mtu();
         Ok(place.net(mtu).setup().await?)
     }
@@ -307,7 +308,8 @@ impl Driver {
         if parked || still {
             // What stands still needs neither a mount nor an interface.
             let net = place.net(0).teardown().await.map_err(Error::from);
-            let mounts = mount::unmount_below(place.directory()).map_err(Error::from);
+            let volumes = volume::detach(&place).await;
+            let mounts = volumes.and(mount::unmount_below(place.directory()).map_err(Error::from));
             if let Err(error) = net.and(mounts) {
                 tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "something of job {} stays mounted", self.job);
             }

@@ -8,6 +8,7 @@ use mooring_api::watch::{Connections, Destination, JobDirective, JobOrder, Origi
 use mooring_capsule::Facts;
 use mooring_linux::connections;
 use mooring_ops::failpoint;
+use mooring_types::job::JobSpec;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
@@ -23,7 +24,10 @@ use crate::relocate::frame::Hello;
 use crate::relocate::source::Outgoing;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
+use crate::runtime::image::Image;
+use crate::runtime::own;
 use crate::runtime::place::Place;
+use crate::runtime::volume;
 
 impl Driver {
     // The source
@@ -281,7 +285,7 @@ impl Driver {
         let image = self.host.images.ready(&record.spec.image).await?;
         let mtu = self.host.network.lock().await.mtu();
         place.net(mtu).setup().await?;
-        match self.restore(&place, &image, &checkpoint).await {
+        match self.restore(&place, &record.spec, &image, &checkpoint).await {
             Ok(init) => {
                 self.forget_measures();
                 self.hold(Held::Running { init, attempt: Attempt::None })?;
@@ -411,7 +415,7 @@ impl Driver {
         let restored = async {
             failpoint::check(&Phase::Restore.failpoint()).await?;
             let image = self.host.images.ready(&record.spec.image).await?;
-            self.restore(place, &image, checkpoint).await
+            self.restore(place, &record.spec, &image, checkpoint).await
         };
         let restored = restored.await;
         let verified = match restored {
@@ -442,12 +446,8 @@ impl Driver {
     }
 
     /// Restores the job from images. It stands still and no packet reaches it: see [`Driver::go_on`].
-    async fn restore(
-        &self,
-        place: &Place,
-        image: &crate::runtime::image::Image,
-        checkpoint: &Checkpoint,
-    ) -> Result<Init> {
+    async fn restore(&self, place: &Place, spec: &JobSpec, image: &Image, checkpoint: &Checkpoint) -> Result<Init> {
+        volume::attach(place, &spec.volumes, &own::user(spec, image)).await?;
         Runtime::mount_root(place, image)?;
         self.host.hooks.quieten(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;

@@ -131,7 +131,6 @@ pub(crate) fn furnish(place: &Place, spec: &JobSpec, image: &Image, hidden: &[Pa
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
     let write = || {
         own::make(place, spec, &own::user(spec, image))?;
-        volume::furnish(&upper, &spec.volumes)?;
         fs::create_dir_all(upper.join("etc"))?;
         fs::write(upper.join("etc/resolv.conf"), resolvers())?;
         let name = &spec.name;
@@ -185,7 +184,7 @@ fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> 
                 "bounding": CAPABILITIES, "effective": capabilities, "permitted": capabilities,
             },
         },
-        "mounts": mounts(spec),
+        "mounts": mounts(place, spec),
         "linux": {
             "namespaces": [
                 { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "time" },
@@ -228,7 +227,7 @@ fn descriptors() -> Value {
     json!({ "type": "RLIMIT_NOFILE", "soft": SOFT.min(allowed), "hard": HARD.min(allowed) })
 }
 
-fn mounts(spec: &JobSpec) -> Vec<Value> {
+fn mounts(place: &Place, spec: &JobSpec) -> Vec<Value> {
     let usual = [
         json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -242,7 +241,7 @@ fn mounts(spec: &JobSpec) -> Vec<Value> {
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
                 "options": ["nosuid", "noexec", "nodev", "ro"] }),
     ];
-    usual.into_iter().chain(volume::mounts(&spec.volumes)).collect()
+    usual.into_iter().chain(volume::mounts(place, &spec.volumes)).collect()
 }
 
 fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String> {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::image::Image;
 use super::place::Place;
+use super::volume;
 use super::watched;
 use crate::error::{Error, Result};
 use crate::job::held::Init;
@@ -160,7 +161,9 @@ impl Runtime {
         delete.args(["delete", "--force", place.container()]).stdout(Stdio::null()).stderr(Stdio::null());
         // A container that runc does not know is removed already.
         let _ = tokio::time::timeout(RUN_LIMIT, delete.status()).await;
+        let volumes = volume::detach(place).await;
         let outcomes = [
+            volumes,
             mount::unmount_below(&place.bundle()).map_err(Error::from),
             place.net(0).teardown().await.map_err(Error::from),
             mount::unmount_below(place.directory()).map_err(Error::from),

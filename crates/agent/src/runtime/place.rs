@@ -92,6 +92,16 @@ impl Place {
         self.directory.join("work")
     }
 
+    /// Where what the job's volumes need is kept.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.directory.join("volumes")
+    }
+
+    /// The control group of the processes that carry the job's volumes, which stand still with nobody.
+    pub(crate) fn volumes_cgroup(&self) -> Cgroup {
+        Cgroup::open(&format!("{}-volumes", self.cgroup))
+    }
+
     /// The checkpoint of one attempt.
     pub(crate) fn checkpoint(&self, migration: &MigrationId) -> Checkpoint {
         Checkpoint::new(self, migration.as_str())

@@ -1,28 +1,60 @@
 //! The data of a job under paths of its own.
 //!
+//! ```text
+//!  g<generation>/
+//!    volumes/0.ext4          the file system of a fresh volume, as large as was asked for
+//!    volumes/0/              where it is mounted; a bucket or an export likewise
+//!    upper/mnt/own/          a fresh volume once more: what is below `upper` moves with the job
+//! ```
+//!
 //! * A path of the host is bound into the job's root. CRIU takes such a mount for something outside and binds the same path of the host where the
 //!   job is restored, which has to have it, with what the job has open in it.
-//! * A fresh volume is a directory of the job's own layer: it is there at the start and moves with the files that the job has changed. Its
-//!   size is what its user counts on, not a limit.
+//! * A [fresh] volume is a file system of the job's own, in a file of that size. What is in it goes with the files that the job has
+//!   changed, as a part of them, and into a file system of the same size where the job goes.
+//! * A [bucket] and an [export] are mounted by this host for the job, and are something outside for CRIU as well. They are mounted where
+//!   the job goes before it is frozen, and unmounted where it was once that is over.
+//!
+//! What is mounted lives in the kernel, and the process that carries a bucket in a control group of its own: both outlive the agent. Each
+//! step is one that may be done again: what is there is left as it is.
 //!
 //! Nothing that the agent keeps for itself is bound into a job, whoever asks, and no path that leads elsewhere.
+
+mod bucket;
+mod export;
+mod fresh;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
-use mooring_types::job::{Volume, VolumeMode, VolumeSource};
+use mooring_linux::mount;
+use mooring_types::job::{Bucket, Export, Scheme, Volume, VolumeMode, VolumeSource};
 use serde_json::{Value, json};
+use tokio::process::Command;
 
+use super::image::User;
+use super::place::Place;
 use crate::error::{Error, Result};
+
+/// How long a tool may take to make or mount a file system.
+const TOOL_LIMIT: Duration = Duration::from_secs(60);
+
+/// What this host can mount of other machines.
+pub(crate) fn mountable() -> Vec<Scheme> {
+    let can = [(Scheme::Nfs, export::is_possible()), (Scheme::S3, bucket::is_possible())];
+    can.into_iter().filter(|(_, can)| *can).map(|(scheme, _)| scheme).collect()
+}
 
 /// Whether this host can give a job its data.
 ///
 /// # Errors
-/// It lacks a path, or that has to do with what is `hidden` from jobs.
+/// It lacks a path or a program, or the path has to do with what is `hidden` from jobs.
 pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
+    let mountable = mountable();
     for volume in volumes {
-        let refused = |reason: String| Error::Volume { volume: volume.redacted().to_string(), reason };
+        let refused = |reason: String| refusal(volume, reason);
         match &volume.source {
             VolumeSource::HostPath(path) => {
                 // A link may lead anywhere, and whoever may write where it is may change it.
@@ -41,39 +73,166 @@ pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
             }
             VolumeSource::Fresh { .. } => {}
             VolumeSource::Existing(_) | VolumeSource::Remote { .. } => {
-                return Err(refused(volume.unsupported().unwrap_or("hosts don't mount that").into()));
+                if let Some(reason) = volume.unsupported() {
+                    return Err(refused(reason.into()));
+                }
+                if let Some(scheme) = volume.scheme().filter(|scheme| !mountable.contains(scheme)) {
+                    return Err(refused(format!("this host lacks what that takes: {}", scheme.needs().1)));
+                }
             }
         }
     }
     Ok(())
 }
 
-/// The mounts of the container's configuration.
-pub(crate) fn mounts(volumes: &[Volume]) -> impl Iterator<Item = Value> {
-    volumes.iter().filter_map(|volume| {
-        let VolumeSource::HostPath(path) = &volume.source else { return None };
+/// The mounts of the container's configuration, what is below another one behind it.
+pub(crate) fn mounts(place: &Place, volumes: &[Volume]) -> Vec<Value> {
+    let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
+    all.sort_by_key(|(_, volume)| volume.mount.components().count());
+    let mount = |(index, volume): (usize, &Volume)| {
         let mode = match volume.mode {
             VolumeMode::ReadWrite => "rw",
             VolumeMode::ReadOnly => "ro",
         };
+        let source = match &volume.source {
+            VolumeSource::HostPath(path) => path.clone(),
+            _ => mounted_at(place, index),
+        };
         let options = ["bind", mode, "nosuid", "nodev"];
-        Some(json!({ "destination": volume.mount, "type": "bind", "source": path, "options": options }))
-    })
+        json!({ "destination": volume.mount, "type": "bind", "source": source, "options": options })
+    };
+    all.into_iter().map(mount).collect()
 }
 
-/// Makes the directories of a new job's own volumes in its upper layer.
+/// Makes the volumes of a job that is new on this host, whether it starts here or arrives, and mounts them. It runs as `user`.
 ///
 /// # Errors
-/// One could not be made.
-pub(crate) fn furnish(upper: &Path, volumes: &[Volume]) -> io::Result<()> {
-    let own = volumes.iter().filter(|volume| matches!(volume.source, VolumeSource::Fresh { .. }));
-    own.map(|volume| volume.mount.strip_prefix("/").unwrap_or(&volume.mount))
-        .try_for_each(|below| fs::create_dir_all(upper.join(below)))
+/// One could not be made or mounted.
+pub(crate) async fn make(place: &Place, volumes: &[Volume], user: &User) -> Result<()> {
+    for (index, volume) in volumes.iter().enumerate() {
+        if let VolumeSource::HostPath(_) = volume.source {
+            continue;
+        }
+        let directory = mounted_at(place, index);
+        let made = fs::create_dir_all(&directory);
+        made.map_err(|error| refusal(volume, format!("{}: {error}", directory.display())))?;
+        if let VolumeSource::Fresh { size_gb } = volume.source {
+            fresh::make(&image_of(place, index), size_gb, user).await.map_err(|error| refusal(volume, error.told()))?;
+        }
+    }
+    attach(place, volumes, user).await?;
+    for (index, volume) in volumes.iter().enumerate() {
+        if let VolumeSource::Fresh { .. } = volume.source {
+            fresh::clear(&mounted_at(place, index)).map_err(|error| refusal(volume, error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Mounts those of a job's volumes that are not mounted.
+///
+/// # Errors
+/// One could not be mounted.
+pub(crate) async fn attach(place: &Place, volumes: &[Volume], user: &User) -> Result<()> {
+    let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
+    all.sort_by_key(|(_, volume)| volume.mount.components().count());
+    for (index, volume) in all {
+        attach_one(place, index, volume, user).await.map_err(|error| refusal(volume, error.told()))?;
+    }
+    Ok(())
+}
+
+async fn attach_one(place: &Place, index: usize, volume: &Volume, user: &User) -> Result<()> {
+    let directory = mounted_at(place, index);
+    let nonsense = |reason: &str| Error::Peer(format!("asks for what can't be: {reason}"));
+    match &volume.source {
+        VolumeSource::HostPath(_) | VolumeSource::Existing(_) => Ok(()),
+        VolumeSource::Fresh { .. } => {
+            if !mount::is_mounted(&directory)? {
+                fresh::mount(&image_of(place, index), &directory).await?;
+            }
+            let below = volume.mount.strip_prefix("/").unwrap_or(&volume.mount);
+            let upper = place.upper();
+            if !upper.join(below).is_dir() {
+                fs::create_dir_all(upper.join(below)).map_err(Error::system(format!("make {}", below.display())))?;
+            }
+            Ok(mount::bind_below(&upper, below, &directory)?)
+        }
+        VolumeSource::Remote { .. } if bucket::carries(&directory).await? => Ok(()),
+        VolumeSource::Remote { scheme: Scheme::S3, .. } => {
+            let bucket = Bucket::of(volume).map_err(nonsense)?;
+            bucket::mount(&bucket, volume.mode, &directory, &place.volumes_cgroup(), user).await
+        }
+        VolumeSource::Remote { .. } => {
+            let export = Export::of(volume).map_err(nonsense)?;
+            export::mount(&export, volume.mode, &directory).await
+        }
+    }
+}
+
+/// Unmounts all volumes of a job that is not executing here, and ends what carries them. What is in them stays where it is. Goes on past
+/// errors and gives back the first.
+///
+/// # Errors
+/// Something is still in use; asked again, it goes on where it stopped.
+pub(crate) async fn detach(place: &Place) -> Result<()> {
+    let (upper, volumes) = (mount::unmount_below(&place.upper()), mount::unmount_below(&place.volumes()));
+    upper?;
+    volumes?;
+    bucket::end(&place.volumes_cgroup()).await
+}
+
+fn mounted_at(place: &Place, index: usize) -> PathBuf {
+    place.volumes().join(index.to_string())
+}
+
+fn image_of(place: &Place, index: usize) -> PathBuf {
+    place.volumes().join(format!("{index}.ext4"))
+}
+
+fn refusal(volume: &Volume, reason: String) -> Error {
+    Error::Volume { volume: volume.redacted().to_string(), reason }
+}
+
+/// Runs a tool to its end.
+async fn run(mut command: Command) -> Result<()> {
+    let tool = Path::new(command.as_std().get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let child = command.spawn().map_err(Error::system(format!("run `{tool}`")))?;
+    let output = tokio::time::timeout(TOOL_LIMIT, child.wait_with_output())
+        .await
+        .map_err(|_| Error::TimedOut(format!("`{tool}`")))?
+        .map_err(Error::system(format!("wait for `{tool}`")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+    Err(Error::Tool { tool, status: output.status, said })
+}
+
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(3)..].join(" / ")
+}
+
+/// Whether a program is where programs of the system are.
+fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(usual).any(|directory| directory.join(name).is_file())
+}
+
+/// Whether a read of `/proc` has a line with this word.
+fn has_word(file: &str, word: &str) -> io::Result<bool> {
+    Ok(fs::read_to_string(file)?.split_whitespace().any(|known| known == word))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
     use std::os::unix::fs::symlink;
+
+    use mooring_types::{Generation, JobId};
 
     use super::*;
 
@@ -81,20 +240,58 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn place(jobs: &Path) -> Place {
+        Place::new(jobs, "mooring", "m", &JobId::random(&mut rand::rng()), Generation(1), Ipv4Addr::LOCALHOST)
+    }
+
     #[test]
-    fn paths_are_bound_and_own_volumes_are_made() {
-        let volumes = [volume("/data:/mnt/data:ro"), volume("[size=1]:/mnt/own"), volume("/srv:/srv")];
-        let mounts: Vec<Value> = mounts(&volumes).collect();
+    fn everything_is_bound_the_outer_before_the_inner() {
+        let volumes = [volume("/data:/mnt/data:ro"), volume("[size=1]:/mnt"), volume("s3://bucket:/srv")];
+        let place = place(Path::new("/jobs"));
+        let own = |index: usize| place.volumes().join(index.to_string());
+        let bind = |to: &str, from: PathBuf, mode: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["bind", mode, "nosuid", "nodev"] });
         assert_eq!(
-            mounts,
-            [
-                json!({ "destination": "/mnt/data", "type": "bind", "source": "/data", "options": ["bind", "ro", "nosuid", "nodev"] }),
-                json!({ "destination": "/srv", "type": "bind", "source": "/srv", "options": ["bind", "rw", "nosuid", "nodev"] }),
-            ]
+            mounts(&place, &volumes),
+            [bind("/mnt", own(1), "rw"), bind("/srv", own(2), "rw"), bind("/mnt/data", "/data".into(), "ro")]
         );
-        let upper = tempfile::tempdir().unwrap();
-        furnish(upper.path(), &volumes).unwrap();
-        assert!(upper.path().join("mnt/own").is_dir() && !upper.path().join("srv").exists());
+    }
+
+    #[tokio::test]
+    async fn a_fresh_volume_is_as_large_as_was_asked_for_and_leaves_nothing() {
+        let world = tempfile::tempdir_in("/var/tmp").expect("a directory");
+        let place = place(world.path());
+        let volumes = [volume("[size=1]:/a"), volume("[size=1]:/a/b")];
+        let user = User { uid: 1000, gid: 1000, ..User::default() };
+        fs::create_dir_all(place.upper()).expect("a directory");
+        make(&place, &volumes, &user).await.expect("volumes");
+        attach(&place, &volumes, &user).await.expect("the same volumes");
+        let (own, seen) = (place.volumes().join("0/file"), place.upper().join("a/file"));
+        fs::write(&own, vec![1; 64 << 20]).expect("room");
+        assert_eq!(fs::metadata(&seen).expect("seen with what moves").len(), 64 << 20);
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(place.upper().join("a/b")).expect("the inner"));
+        assert_eq!(owner, 1000);
+        let (most, rest) = (place.upper().join("a/b/most"), place.upper().join("a/b/rest"));
+        let most = fs::File::create(most).expect("a file");
+        nix::fcntl::fallocate(&most, nix::fcntl::FallocateFlags::empty(), 0, 940_000_000).expect("room");
+        let full = fs::write(rest, vec![1; 60_000_000]).expect_err("too much");
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        detach(&place).await.expect("unmounted");
+        assert!(!seen.exists());
+        attach(&place, &volumes, &user).await.expect("mounted again");
+        assert_eq!(fs::metadata(&seen).expect("still there").len(), 64 << 20);
+        detach(&place).await.expect("unmounted");
+        mount::remove_tree(place.directory()).expect("removed");
+        let left = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
+        let of_ours = |file: String| file.contains(place.directory().to_str().unwrap_or_default());
+        let started = tokio::time::Instant::now();
+        // The kernel lets go of a device a moment after its last mount.
+        while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
+            assert!(started.elapsed() < TOOL_LIMIT, "a loop device is left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let large = [volume("[size=65536]:/a")];
+        let error = make(&place, &large, &user).await.expect_err("no room").to_string();
+        assert!(error.contains("has no room for it"), "{error}");
     }
 
     #[test]
@@ -116,7 +313,13 @@ mod tests {
             let error = check(&bad).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        let remote = super::check(&[volume("nfs://a/b:/mnt")], &hidden).unwrap_err().to_string();
-        assert_eq!(remote, "can't mount volume nfs://a/b:/mnt: hosts don't mount NFS exports");
+        let remote = super::check(&[volume("jfs://a/b:/mnt")], &hidden).unwrap_err().to_string();
+        assert_eq!(remote, "can't mount volume jfs://a/b:/mnt: hosts don't mount JuiceFS file systems");
+        if !export::is_possible() {
+            let remote = super::check(&[volume("nfs://a/b:/mnt")], &hidden).unwrap_err().to_string();
+            assert!(remote.ends_with(
+                "this host lacks what that takes: the package `nfs-common` and a kernel with an NFS client"
+            ));
+        }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
     let spec = spec(&request, access_path, &id)?;
     let policy = options::policy(&request, spec.resources)?;
     let mut tx = center.store.begin().await?;
-    secret::check(center, &mut tx, user, &spec.env).await?;
+    secret::check(center, &mut tx, user, &spec).await?;
     options::may_mount(user.role, &center.config.volume_paths, &spec.volumes)?;
     if !request.host.is_empty() {
         may_be_on(&mut tx, &request.host, policy.vm_policy.policy).await?;
@@ -82,7 +82,7 @@ pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<J
         "" => None,
         gateway => Some(find_gateway(&mut tx, gateway).await?),
     };
-    secret::check(center, &mut tx, user, &old.spec.env).await?;
+    secret::check(center, &mut tx, user, &old.spec).await?;
     options::may_mount(user.role, &center.config.volume_paths, &old.spec.volumes)?;
     let mut security_groups = Vec::new();
     for group in tx.security_group_list().await? {

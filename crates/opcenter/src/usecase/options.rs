@@ -9,7 +9,7 @@ use mooring_api::view::{JobModifyRequest, SubmitRequest};
 use mooring_store::{EventKind, JobRow};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Resources;
-use mooring_types::job::{Image, Volume, VolumeSource};
+use mooring_types::job::{Bucket, Image, Scheme, Volume, VolumeSource};
 use mooring_types::policy::{CustomTag, Egress, IdlePolicy, InvalidPolicy, JobPolicy, Moves, Rerun};
 use mooring_types::{Clock, JobId, Name, Role};
 
@@ -75,7 +75,7 @@ pub(super) fn volumes(texts: &[String]) -> ApiResult<Vec<Volume>> {
             parse(text).map_err(|error| error.hint("write it as /path:/mount, [size=10]:/mount, …"))?;
         if let Some(reason) = volume.unsupported() {
             return Err(ApiError::invalid(format!("volume `{}` can't be mounted: {reason}", volume.redacted()))
-                .hint("mount it on every host, and give the path: `--dataVolume /path:/mount`"));
+                .hint(instead(&volume)));
         }
         if let Some(other) = volumes.iter().find(|other| other.mount == volume.mount) {
             let mount = other.mount.display();
@@ -86,8 +86,27 @@ pub(super) fn volumes(texts: &[String]) -> ApiResult<Vec<Volume>> {
     Ok(volumes)
 }
 
+/// What can be written in place of a volume that can't be mounted.
+fn instead(volume: &Volume) -> &'static str {
+    match &volume.source {
+        VolumeSource::Existing(_) => {
+            "use a fresh volume that lives with the job, `[size=10]:/mount`, a path that all hosts have, `/path:/mount`, or a bucket, `s3://bucket/prefix:/mount`"
+        }
+        VolumeSource::Remote { scheme: Scheme::S3, .. } => {
+            "write it as `[mode=rw,endpoint=https://…,accessKey=…,secret=…]s3://bucket/prefix:/mount`"
+        }
+        VolumeSource::Remote { scheme: Scheme::Nfs, .. } => {
+            "write it as `[opts=\"vers=4.2\"]nfs://server/export:/mount`"
+        }
+        _ => "mount it on every host, and give the path: `--dataVolume /path:/mount`",
+    }
+}
+
 /// That a user's job may have what it asks for of its host: root on a path is root on the host.
 pub(super) fn may_mount(role: Role, allowed: &[PathBuf], volumes: &[Volume]) -> ApiResult<()> {
+    if role != Role::Admin {
+        volumes.iter().try_for_each(may_reach)?;
+    }
     let refused = volumes.iter().find_map(|volume| match &volume.source {
         VolumeSource::HostPath(path) if !allowed.iter().any(|allowed| path.starts_with(allowed)) => Some(path),
         _ => None,
@@ -100,6 +119,20 @@ pub(super) fn may_mount(role: Role, allowed: &[PathBuf], volumes: &[Volume]) -> 
             Err(ApiError::new(ErrorCode::PermissionDenied, format!("you can't mount `{}` of a host", path.display()))
                 .hint(hint))
         }
+        _ => Ok(()),
+    }
+}
+
+/// That a host may speak with a server in its own name for anybody: an NFS server goes by the host that asks, and on a host's network there
+/// is what speaks plain HTTP and trusts whoever reaches it, like the metadata service of a cloud.
+fn may_reach(volume: &Volume) -> ApiResult<()> {
+    let refused = |what: &str, hint: &str| Err(ApiError::new(ErrorCode::PermissionDenied, what.to_owned()).hint(hint));
+    match volume.scheme() {
+        Some(Scheme::Nfs) => refused("you can't have hosts mount NFS exports", "an admin can"),
+        Some(Scheme::S3) if Bucket::of(volume).is_ok_and(|bucket| bucket.endpoint.starts_with("http://")) => refused(
+            "you can't have hosts speak with an S3 service without TLS",
+            "give an endpoint `https://…`, or ask an admin",
+        ),
         _ => Ok(()),
     }
 }
@@ -353,10 +386,14 @@ mod tests {
         let good = ["/data:/data:ro".to_owned(), "[size=1]:/scratch".to_owned()];
         assert_eq!(volumes(&good).unwrap().len(), 2);
         let error = volumes(&["[secret=SK]s3://bucket:/mnt".to_owned()]).unwrap_err();
-        assert_eq!(
-            told(&error),
-            "volume `[secret=********]s3://bucket:/mnt` can't be mounted: hosts don't mount S3 buckets"
+        let told_of = told(&error);
+        assert!(
+            told_of.starts_with("volume `[secret=********]s3://bucket:/mnt` can't be mounted: it takes"),
+            "{told_of}"
         );
+        let error = volumes(&["vol-0a1b:/mnt".to_owned()]).unwrap_err();
+        let told_of = told(&error);
+        assert!(told_of.ends_with("can't be mounted: hosts have no volumes that exist apart from jobs"), "{told_of}");
         let error = volumes(&["/a:/x".to_owned(), "/b:/x".to_owned()]).unwrap_err();
         assert_eq!(told(&error), "two volumes are mounted at `/x`");
     }
@@ -372,6 +409,10 @@ mod tests {
             ("/srv/database:/x", false),
             ("/srv:/x:ro", false),
             ("/:/x", false),
+            ("s3://bucket/a:/x", true),
+            ("[endpoint=https://minio:9000]s3://bucket/a:/x", true),
+            ("[endpoint=http://169.254.169.254]s3://latest/meta-data:/x", false),
+            ("nfs://server/a:/x", false),
         ] {
             may(Role::Admin, text).unwrap();
             assert_eq!(may(Role::User, text).is_ok(), everybody, "{text}");

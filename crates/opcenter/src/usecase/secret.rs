@@ -4,11 +4,10 @@
 //! places: here for the user who asks for it, and in [`crate::slices`] for the host that runs the user's job. A job takes the value of the
 //! moment in which its container is made; what becomes of the secret later does not touch it.
 
-use std::collections::BTreeMap;
-
 use mooring_api::ErrorCode;
 use mooring_api::view::{SecretSetRequest, SecretValue, SecretView};
 use mooring_store::{SecretRow, Tx};
+use mooring_types::job::JobSpec;
 use mooring_types::secret::references;
 use mooring_types::{Clock, Name};
 
@@ -73,10 +72,10 @@ pub(crate) async fn unset(center: &Center, user: &User, name: &str) -> ApiResult
     Ok(())
 }
 
-/// That every secret that a job's environment refers to is there and can be opened.
-pub(crate) async fn check(center: &Center, tx: &mut Tx, user: &User, env: &BTreeMap<String, String>) -> ApiResult<()> {
+/// That every secret that a job's environment or volumes refer to is there and can be opened.
+pub(crate) async fn check(center: &Center, tx: &mut Tx, user: &User, spec: &JobSpec) -> ApiResult<()> {
     let mut known = None;
-    for value in env.values() {
+    for value in spec.env.values().chain(spec.volumes.iter().flat_map(|volume| volume.options.values())) {
         for name in references(value).map_err(|error| ApiError::invalid(error.to_string()))? {
             if known.is_none() {
                 known = Some(tx.secret_list_of_user(&user.id).await?);

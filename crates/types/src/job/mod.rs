@@ -3,6 +3,7 @@
 
 mod image;
 mod output;
+mod remote;
 mod status;
 mod volume;
 
@@ -15,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 pub use image::{Image, InvalidImage};
 pub use output::{OUTPUT_MAX, OutputFile, RESULTS_MAX, UnknownOutput};
+pub use remote::{Bucket, Export};
 pub use status::{Action, Category, JobStatus, Refused, UnknownStatus};
-pub use volume::{InvalidVolume, Scheme, Volume, VolumeMode, VolumeSource};
+pub use volume::{InvalidVolume, Scheme, Schemes, Volume, VolumeMode, VolumeSource};
 
 use crate::host::Resources;
 use crate::port::{InvalidPort, parse_port};

@@ -9,7 +9,7 @@
 //! | `[mode=rw,endpoint=https://…]s3://bucket/prefix:/mnt` | an S3 bucket |
 //! | `[opts="-o ro"]jfs://10.0.0.5:6868/1:/mnt` | a JuiceFS file system |
 //!
-//! All are understood; which ones a host can mount is another question, answered by [`Volume::unsupported`].
+//! All are understood. Whether they can be mounted at all is answered by [`Volume::unsupported`], what a host needs for it by [`Scheme::needs`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,13 +18,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::remote::{Bucket, Export};
+
 /// The largest fresh volume, in GB.
 const SIZE_MAX: u32 = 65_536;
 /// Options whose values are never shown.
 const SECRET_OPTIONS: [&str; 4] = ["accessKey", "secret", "secretKey", "token"];
 
 /// Data under a path of the job.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Volume {
     /// Where it comes from.
@@ -59,7 +61,8 @@ pub enum VolumeSource {
 }
 
 /// What kind of remote file system it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub enum Scheme {
     /// NFS.
     Nfs,
@@ -67,6 +70,23 @@ pub enum Scheme {
     S3,
     /// JuiceFS.
     Jfs,
+}
+
+/// Some kinds of remote file systems.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Schemes(u8);
+
+impl Schemes {
+    /// Those of a job's volumes.
+    #[must_use]
+    pub fn of(volumes: &[Volume]) -> Self {
+        Self(volumes.iter().filter_map(Volume::scheme).fold(0, |all, scheme| all | 1 << scheme as u8))
+    }
+
+    /// Each of them.
+    pub fn iter(self) -> impl Iterator<Item = Scheme> {
+        [Scheme::Nfs, Scheme::S3, Scheme::Jfs].into_iter().filter(move |scheme| self.0 & 1 << *scheme as u8 != 0)
+    }
 }
 
 /// What a job may do with a volume.
@@ -88,15 +108,24 @@ pub struct InvalidVolume {
 }
 
 impl Volume {
-    /// Why hosts can't mount it, if they can't.
+    /// Why no host can mount it, if none can.
     #[must_use]
     pub fn unsupported(&self) -> Option<&'static str> {
         match &self.source {
             VolumeSource::HostPath(_) | VolumeSource::Fresh { .. } => None,
             VolumeSource::Existing(_) => Some("hosts have no volumes that exist apart from jobs"),
-            VolumeSource::Remote { scheme: Scheme::Nfs, .. } => Some("hosts don't mount NFS exports"),
-            VolumeSource::Remote { scheme: Scheme::S3, .. } => Some("hosts don't mount S3 buckets"),
+            VolumeSource::Remote { scheme: Scheme::Nfs, .. } => Export::of(self).err(),
+            VolumeSource::Remote { scheme: Scheme::S3, .. } => Bucket::of(self).err(),
             VolumeSource::Remote { scheme: Scheme::Jfs, .. } => Some("hosts don't mount JuiceFS file systems"),
+        }
+    }
+
+    /// What kind of remote file system it is, if it is one.
+    #[must_use]
+    pub fn scheme(&self) -> Option<Scheme> {
+        match self.source {
+            VolumeSource::Remote { scheme, .. } => Some(scheme),
+            _ => None,
         }
     }
 
@@ -121,6 +150,16 @@ impl Scheme {
             Self::Nfs => "nfs",
             Self::S3 => "s3",
             Self::Jfs => "jfs",
+        }
+    }
+
+    /// What a user calls it, and what a host needs for it.
+    #[must_use]
+    pub fn needs(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Nfs => ("NFS exports", "the package `nfs-common` and a kernel with an NFS client"),
+            Self::S3 => ("S3 buckets", "the package `s3fs` and `/dev/fuse`"),
+            Self::Jfs => ("JuiceFS file systems", "nothing that it could have"),
         }
     }
 }
@@ -261,6 +300,13 @@ impl TryFrom<String> for Volume {
 impl From<Volume> for String {
     fn from(volume: Volume) -> Self {
         volume.to_string()
+    }
+}
+
+impl fmt::Debug for Volume {
+    /// Without what is secret in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Volume({})", self.redacted())
     }
 }
 
