@@ -19,16 +19,18 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The address of the gateways' host, which jobs' hosts reach.
 const BUCKETS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 9000);
 
-/// It keeps a file open, and says again and again what it has written, and how much room there is: enough for half of its volume, and
-/// not for more than all of it. What is left in the file system is filled once.
+/// It keeps a file open, which another process watches, says again and again what it has written, and fills its volume when it is asked
+/// to: a file that most of it is reserved for, and one that is written until there is no space left.
 const FILLER: &str = r#"exec 8>>/mnt/own/log
-fallocate -l 900M /mnt/own/most && head -c 60M /dev/zero 2>&1 >/mnt/own/rest | grep -o 'No space left'
-rm /mnt/own/most /mnt/own/rest
-i=0; while :; do
-  i=$((i+1)); echo $i >&8
-  half=no; fallocate -l 450M /mnt/own/half && half=yes; rm -f /mnt/own/half
-  more=no; fallocate -l 960M /mnt/own/more 2>/dev/null && more=yes; rm -f /mnt/own/more
-  echo "$i $(wc -l </mnt/own/log) half=$half more=$more"; sleep 0.1
+while :; do tail -f /mnt/own/log; done >/dev/null 2>&1 &
+i=0; last=0; while :; do
+  i=$((i+1)); echo $i >&8; echo "$i $(wc -l </mnt/own/log)"
+  asked=$(cat /mnt/ask/number); if [ "$asked" != "$last" ]; then
+    last=$asked; fallocate -l 900M /mnt/own/most
+    said=$(head -c 60M /dev/zero 2>&1 >/mnt/own/rest | grep -o 'No space left'); rm /mnt/own/most /mnt/own/rest
+    echo "asked $asked: $said"
+  fi
+  sleep 0.1
 done"#;
 
 fn float(world: &World, line: &[&str]) -> Result<Value> {
@@ -37,9 +39,13 @@ fn float(world: &World, line: &[&str]) -> Result<Value> {
     serde_json::from_str(&ran.stdout).with_context(|| format!("{line:?}: {ran:?}"))
 }
 
-fn submit(world: &World, volume: &str, script: &str) -> Result<String> {
-    let line = ["submit", "-i", "dir:/", "-m", "0.2", "--dataVolume", volume, "--", "/bin/bash", "-c", script];
-    Ok(float(world, &line)?["id"].as_str().context("a job has an id")?.to_owned())
+fn submit(world: &World, volumes: &[&str], script: &str) -> Result<String> {
+    let volumes: Vec<&str> = volumes.iter().flat_map(|volume| ["--dataVolume", volume]).collect();
+    let (line, rest) = (["submit", "-i", "dir:/", "-m", "0.2"], ["--", "/bin/bash", "-c", script]);
+    Ok(float(world, &[line.as_slice(), &volumes, &rest].concat())?["id"]
+        .as_str()
+        .context("a job has an id")?
+        .to_owned())
 }
 
 async fn becomes(world: &World, job: &str, status: &str) -> Result<Value> {
@@ -88,19 +94,34 @@ async fn devices_are(world: &World, wanted: usize) -> Result<()> {
     wait_for(&format!("{wanted} loop devices"), LIMIT, async || Ok((loop_devices(world) == wanted).then_some(()))).await
 }
 
+/// Has the job fill its volume, and waits until it was told that there is no space left.
+async fn is_full(world: &World, job: &str, number: u32) -> Result<()> {
+    fs::write(world.files().join("ask/number"), number.to_string())?;
+    let client = world.client().await?;
+    let told = format!("asked {number}: No space left");
+    wait_for(&told, LIMIT, async || {
+        let text = client.job_log(job, 0).await?.text;
+        Ok(text.lines().any(|line| line == told).then_some(()))
+    })
+    .await
+}
+
 #[test]
 fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
     let mut world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    fs::create_dir(world.files().join("ask")).unwrap();
+    fs::write(world.files().join("ask/number"), "0").unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let job = submit(&world, "[size=1]:/mnt/own", FILLER)?;
+        let ask = format!("{}/ask:/mnt/ask", world.files().display());
+        let job = submit(&world, &["[size=1]:/mnt/own", &ask], FILLER)?;
         becomes(&world, &job, "Executing").await?;
-        goes_on(&world, &job).await?;
+        is_full(&world, &job, 1).await?;
         devices_are(&world, 1).await?;
-        for _ in 0..2 {
+        for number in 2..=3 {
             let moved = move_once(&client, &job).await?;
             ensure!(moved.outcome == "succeeded", "{moved:?}");
-            goes_on(&world, &job).await?;
+            is_full(&world, &job, number).await?;
             devices_are(&world, 1).await?;
         }
         kill_agents(&world).await?;
@@ -114,7 +135,7 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
         devices_are(&world, 0).await?;
         client.job_resume(&job).await?;
         becomes(&world, &job, "Executing").await?;
-        goes_on(&world, &job).await?;
+        is_full(&world, &job, 4).await?;
         devices_are(&world, 1).await?;
         Ok(job)
     });
@@ -124,11 +145,11 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
     world.start_again().unwrap();
     let outcome = world.run_inside(async || {
         becomes(&world, &job, "Executing").await?;
+        is_full(&world, &job, 5).await?;
         let lines = goes_on(&world, &job).await?;
-        ensure!(lines[0] == "No space left", "{lines:?}");
-        for (index, line) in lines.iter().skip(1).enumerate() {
+        for (index, line) in lines.iter().filter(|line| !line.starts_with("asked")).enumerate() {
             let number = index + 1;
-            ensure!(*line == format!("{number} {number} half=yes more=no"), "line {number} is {line}");
+            ensure!(*line == format!("{number} {number}"), "line {number} is {line}");
         }
         float(&world, &["cancel", "-f", "-j", &job])?;
         becomes(&world, &job, "Cancelled").await?;
@@ -138,8 +159,9 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
 }
 
 /// It writes a file of the bucket anew again and again, says how often and what is in another one, and appends to one that it keeps open.
-const WRITER: &str = r#"i=0; while :; do
-  i=$((i+1)); echo $i >/mnt/set/tick || echo failed
+const WRITER: &str = r#"exec 9>>/mnt/set/open
+i=0; while :; do
+  i=$((i+1)); echo $i >/mnt/set/tick || echo failed; echo $i >&9 || echo failed
   echo "$i $(cat /mnt/set/tick) $(cat /mnt/set/given)"; sleep 0.1
 done"#;
 
@@ -158,7 +180,7 @@ fn a_bucket_is_where_its_job_is() {
                 ensure!(ran.code == Some(0), "{ran:?}");
             }
             let volume = format!("[mode=rw,endpoint=http://{BUCKETS},accessKey={{secret:access}},secret={{secret:hidden}}]s3://data/set:/mnt/set");
-            let job = submit(&world, &volume, WRITER)?;
+            let job = submit(&world, &[&volume], WRITER)?;
             becomes(&world, &job, "Executing").await?;
             goes_on(&world, &job).await?;
             let ticks = async || {
@@ -211,9 +233,15 @@ fn a_bucket_is_where_its_job_is() {
             float(&world, &["cancel", "-f", "-j", &job])?;
             becomes(&world, &job, "Cancelled").await?;
             carriers(0).await?;
+            // What it has written into the file that it kept open is there since it was closed.
+            let kept = fs::read_to_string(buckets.join("data/set/open"))?;
+            let kept: Vec<&str> = kept.lines().collect();
+            ensure!(kept.len() >= lines.len(), "{} lines of {}", kept.len(), lines.len());
+            let in_order = |(index, line): (usize, &&str)| *line == (index + 1).to_string();
+            ensure!(kept.iter().enumerate().all(in_order), "{kept:?}");
             // What can't be mounted is told, without what is secret in it.
             let wrong = format!("[endpoint=http://{BUCKETS},accessKey=wrong,secret=wrong-secret]s3://data/set:/mnt/set");
-            let job = submit(&world, &wrong, WRITER)?;
+            let job = submit(&world, &[&wrong], WRITER)?;
             let told = wait_for("the job to fail", LIMIT, async || {
                 let now = float(&world, &["show", "-j", &job])?;
                 Ok((now["status"] == "FailToExecute").then_some(now))
@@ -222,7 +250,15 @@ fn a_bucket_is_where_its_job_is() {
             let reason = told["statusReason"].as_str().unwrap_or_default();
             ensure!(reason.starts_with("can't mount volume [accessKey=********,"), "{told}");
             ensure!(!told.to_string().contains("wrong-secret"), "{told}");
-            carriers(0).await
+            carriers(0).await?;
+            // What no host has the means for is told at once.
+            if !Path::new("/sbin/mount.nfs").exists() {
+                let job = submit(&world, &["nfs://198.18.0.1/export:/mnt/set"], "true")?;
+                let told = becomes(&world, &job, "NoAvailableHost").await?["statusReason"].clone();
+                let wanted = "no host can mount NFS exports: that takes the package `nfs-common` and a kernel with an NFS client";
+                ensure!(told == wanted, "{told}");
+            }
+            Ok(())
         };
         tokio::select! {
             outcome = session => outcome,
