@@ -16,6 +16,8 @@ use serde_json::Value;
 
 /// How long a job may take to get to where it is expected.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long a loop device may stay: a process of another test that has mounts of its own has copies of ours until it ends.
+const LET_GO_LIMIT: Duration = Duration::from_secs(240);
 /// The address of the gateways' host, which jobs' hosts reach.
 const BUCKETS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 9000);
 
@@ -91,7 +93,12 @@ fn loop_devices(world: &World) -> usize {
 }
 
 async fn devices_are(world: &World, wanted: usize) -> Result<()> {
-    wait_for(&format!("{wanted} loop devices"), LIMIT, async || Ok((loop_devices(world) == wanted).then_some(()))).await
+    wait_for(
+        &format!("{wanted} loop devices"),
+        LET_GO_LIMIT,
+        async || Ok((loop_devices(world) == wanted).then_some(())),
+    )
+    .await
 }
 
 /// Has the job fill its volume, and waits until it was told that there is no space left.
@@ -126,7 +133,7 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
         }
         kill_agents(&world).await?;
         goes_on(&world, &job).await?;
-        ensure!(loop_devices(&world) == 1);
+        devices_are(&world, 1).await?;
         let moved = move_once(&client, &job).await?;
         ensure!(moved.outcome == "succeeded", "{moved:?}");
         goes_on(&world, &job).await?;
@@ -164,6 +171,9 @@ i=0; while :; do
   i=$((i+1)); echo $i >/mnt/set/tick || echo failed; echo $i >&9 || echo failed
   echo "$i $(cat /mnt/set/tick) $(cat /mnt/set/given)"; sleep 0.1
 done"#;
+
+/// It has nothing open for long.
+const READER: &str = "while :; do cat /mnt/set/given || echo broken; sleep 0.1; done";
 
 #[test]
 fn a_bucket_is_where_its_job_is() {
@@ -239,6 +249,22 @@ fn a_bucket_is_where_its_job_is() {
             ensure!(kept.len() >= lines.len(), "{} lines of {}", kept.len(), lines.len());
             let in_order = |(index, line): (usize, &&str)| *line == (index + 1).to_string();
             ensure!(kept.iter().enumerate().all(in_order), "{kept:?}");
+            // One whose carrier has broken down is mounted anew where the job goes, and where it has nothing open.
+            let job = submit(&world, &[&volume], READER)?;
+            becomes(&world, &job, "Executing").await?;
+            goes_on(&world, &job).await?;
+            world.daemons(&["s3fs"]).first().context("no carrier")?.signal(Signal::SIGKILL)?;
+            wait_for("the job to notice", LIMIT, async || {
+                Ok(client.job_log(&job, 0).await?.text.contains("broken").then_some(()))
+            })
+            .await?;
+            let moved = move_once(&client, &job).await?;
+            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            let lines = goes_on(&world, &job).await?;
+            ensure!(lines.last().is_some_and(|line| line == "from-outside"), "{lines:?}");
+            float(&world, &["cancel", "-f", "-j", &job])?;
+            becomes(&world, &job, "Cancelled").await?;
+            carriers(0).await?;
             // What can't be mounted is told, without what is secret in it.
             let wrong = format!("[endpoint=http://{BUCKETS},accessKey=wrong,secret=wrong-secret]s3://data/set:/mnt/set");
             let job = submit(&world, &[&wrong], WRITER)?;

@@ -273,6 +273,7 @@ mod tests {
         let (most, rest) = (place.upper().join("a/b/most"), place.upper().join("a/b/rest"));
         let most = fs::File::create(most).expect("a file");
         nix::fcntl::fallocate(&most, nix::fcntl::FallocateFlags::empty(), 0, 940_000_000).expect("room");
+        drop(most);
         let full = fs::write(rest, vec![1; 60_000_000]).expect_err("too much");
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         detach(&place).await.expect("unmounted");
@@ -284,7 +285,7 @@ mod tests {
         let left = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
         let of_ours = |file: String| file.contains(place.directory().to_str().unwrap_or_default());
         let started = tokio::time::Instant::now();
-        // The kernel lets go of a device a moment after its last mount.
+        // The kernel lets go of a device a moment after its last mount; another process may have a copy of that as long as it lives.
         while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
             assert!(started.elapsed() < TOOL_LIMIT, "a loop device is left");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -78,7 +78,8 @@ pub(crate) struct SubmitArgs {
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Vec<String>,
     /// data: `/path:/mount` or `/path:/mount:ro` of the host (every host that may carry it has to have the path),
-    /// `[size=10]:/mount` for 10 GB of its own; repeatable
+    /// `[size=10]:/mount` for 10 GB of its own, `[accessKey=KEY,secret=SECRET]s3://bucket/prefix:/mount`,
+    /// `nfs://server/export:/mount`; repeatable
     #[arg(long = "dataVolume", value_name = "SOURCE:MOUNT")]
     data_volume: Vec<String>,
     /// the host to start on, by name [default: chosen]
