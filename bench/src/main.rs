@@ -11,6 +11,9 @@
 //! | `suspend` | an idle JupyterLab with one kernel, suspended and resumed | stay connected |
 //! | `streams` | a program that sends and checks | eight exchange pseudo-random bytes at full speed |
 //!
+//! `bench drain` empties a host of idle JupyterLabs, each with a client, onto two others. `bench recovery` cuts a host off from all others and
+//! measures when its job executes elsewhere.
+//!
 //! `bench soak` has thousands of clients stay for minutes while the job is moved and the gateway's configuration changes, and looks at
 //! what the gateway's process takes.
 
@@ -32,7 +35,7 @@ use serde_json::{Map, json};
 
 use crate::goals::Goal;
 use crate::parts::soak::{self, Soak};
-use crate::parts::{Outcome, away, jupyter, streams, suspend};
+use crate::parts::{Outcome, away, drain, jupyter, recovery, streams, suspend};
 
 /// Measures Mooring.
 #[derive(Debug, Parser)]
@@ -46,6 +49,10 @@ struct Arguments {
 enum Measurement {
     /// Measure what moves between two virtual hosts do to clients
     Move(Move),
+    /// Drain a host with idle JupyterLabs onto two others
+    Drain(Drain),
+    /// Lose a host with an idle JupyterLab on it
+    Recovery(Recovery),
     /// Move a JupyterLab that runs already, while a client counts
     Tour(Tour),
     /// Have a gateway carry thousands of clients for minutes, while their job is moved and its configuration changes
@@ -63,6 +70,35 @@ struct Move {
     /// How long the job of the part `away` is away
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
     away: f64,
+    /// Write the report to this file as well, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The program `float`; the one built beside this program when absent
+    #[arg(long, value_name = "FILE")]
+    float: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Drain {
+    /// How many JupyterLabs are on the host
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    jobs: u32,
+    /// How many of them leave at once; may be given several times, for a comparison
+    #[arg(long, value_name = "N")]
+    at_once: Vec<usize>,
+    /// Write the report to this file as well, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The program `float`; the one built beside this program when absent
+    #[arg(long, value_name = "FILE")]
+    float: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Recovery {
+    /// How often the job's host is lost
+    #[arg(long, default_value_t = 5)]
+    times: usize,
     /// Write the report to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -112,6 +148,15 @@ fn main() -> Result<ExitCode> {
                 soak::measure(&world, &client, &arguments).await
             })?;
             conclude(&[outcome], None)
+        }
+        Measurement::Drain(Drain { jobs, at_once, json, float }) => {
+            let outcome = drain::measure(&float.map_or_else(float_program, Ok)?, jobs, &at_once)?;
+            conclude(&[outcome], json.as_deref())
+        }
+        Measurement::Recovery(Recovery { times, json, float }) => {
+            let world = World::start(Plan::new(float.map_or_else(float_program, Ok)?))?;
+            let outcome = world.run_inside(async || recovery::measure(&world, &world.client().await?, times).await)?;
+            conclude(&[outcome], json.as_deref())
         }
         Measurement::Tour(arguments) => {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;

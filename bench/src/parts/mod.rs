@@ -1,7 +1,9 @@
 //! The parts of a measurement: each runs one kind of job and says what its clients saw.
 
 pub(crate) mod away;
+pub(crate) mod drain;
 pub(crate) mod jupyter;
+pub(crate) mod recovery;
 pub(crate) mod soak;
 pub(crate) mod streams;
 pub(crate) mod suspend;

@@ -22,16 +22,22 @@ const GOAL: f64 = 2.0;
 const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// One suspend and resume, in seconds.
-#[derive(Debug, Clone, Copy)]
+/// One suspend and resume.
+#[derive(Debug, Clone)]
 struct Made {
+    /// Until each is over, in seconds.
     suspend: f64,
     resume: f64,
-    /// What the store takes beyond the dump, and before the restore.
-    storing: f64,
-    fetching: f64,
-    dump: f64,
-    restore: f64,
+    out: MigrationView,
+    back: MigrationView,
+}
+
+impl Made {
+    /// What the store takes beyond the dump and before the restore, as a share of these.
+    fn store_share(&self) -> f64 {
+        let storing = took(&self.out, Phase::Transfer) + took(&self.back, Phase::Transfer);
+        storing / (took(&self.out, Phase::Freeze) + took(&self.back, Phase::Restore))
+    }
 }
 
 /// Starts one, and suspends and resumes it so often.
@@ -52,21 +58,28 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     counting.caught_up(LIMIT).await?;
     let total = counting.finish().await?;
     let of = |value: fn(&Made) -> f64| Distribution::of(all.iter().map(value));
-    let line = |name: &str, value: fn(&Made) -> f64| {
-        let seen = of(value);
+    let line = |name: String, seen: Option<Distribution>| {
         let text = |seen: Distribution| format!("{:>8.3} {:>8.3} {:>8.3}", seen.min, seen.median, seen.max);
         format!("{name:<28} {}\n", seen.map_or_else(|| "not measured".to_owned(), text))
     };
+    let phases = |made: fn(&Made) -> &MigrationView| {
+        let known = Phase::ALL.iter().filter(|phase| all.iter().any(|one| took(made(one), **phase) > 0.0));
+        let lines = known
+            .map(|phase| line(format!("  {phase}"), Distribution::of(all.iter().map(|one| took(made(one), *phase)))));
+        lines.collect::<String>()
+    };
     let mut text = format!("{:<28} {:>8} {:>8} {:>8}\n", "seconds", "min", "median", "max");
-    text += &line("suspend, until Suspended", |made| made.suspend);
-    text += &line("  the dump", |made| made.dump);
-    text += &line("  the store, after the dump", |made| made.storing);
-    text += &line("resume, until Executing", |made| made.resume);
-    text += &line("  the store, before", |made| made.fetching);
-    text += &line("  the restore", |made| made.restore);
-    let share = |made: &Made| (made.storing + made.fetching) / (made.dump + made.restore);
-    if let Some(share) = of(share) {
-        text += &format!("the store adds {:.0} % to dump and restore (median)\n", share.median * 100.0);
+    text += &line("suspend, until Suspended".into(), of(|made| made.suspend));
+    text += &phases(|made| &made.out);
+    text += &line("resume, until Executing".into(), of(|made| made.resume));
+    text += &phases(|made| &made.back);
+    let share = of(Made::store_share);
+    if let (Some(share), Some(last)) = (share, all.last()) {
+        text += &format!(
+            "the store adds {:.0} % to dump and restore (median) of {:.0} MB\n",
+            share.median * 100.0,
+            last.out.bytes_moved as f64 / 1e6
+        );
     }
     text += &format!(
         "{} numbers: {} lost, {} repeated; {} requests: {} without a reply; WebSocket closed: {}",
@@ -83,7 +96,8 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
         json: json!({
             "suspendSeconds": of(|made| made.suspend),
             "resumeSeconds": of(|made| made.resume),
-            "storeShare": of(share),
+            "storeShare": share,
+            "phases": all.iter().map(|made| json!({ "suspend": made.out.phases, "resume": made.back.phases })).collect::<Vec<_>>(),
         }),
         goals: vec![
             Goal::at_most("suspend, longest", GOAL, of(|made| made.suspend).map(|seen| seen.max)),
@@ -100,7 +114,8 @@ async fn once(client: &Client, job: &str) -> Result<Made> {
     let suspend = began.elapsed().as_secs_f64();
     // The host that it left lets go meanwhile; nobody resumes a job in the same second.
     wait_for("the host to let go", LIMIT, async || {
-        Ok(client.host_list().await?.iter().all(|host| host.jobs == 0).then_some(()))
+        let job = client.job_get(job).await?;
+        Ok(job.migrations.last().is_some_and(|last| took(last, Phase::Retire) > 0.0).then_some(()))
     })
     .await?;
     let began = Instant::now();
@@ -113,17 +128,11 @@ async fn once(client: &Client, job: &str) -> Result<Made> {
     };
     let (out, back) = (last("suspend")?, last("resume")?);
     ensure!(out.outcome == "succeeded" && back.outcome == "succeeded", "{} and {}", out.outcome, back.outcome);
-    let took = |made: &MigrationView, phase: Phase| {
-        made.phases.iter().filter(|known| known.name == phase).map(|known| known.seconds).sum()
-    };
-    Ok(Made {
-        suspend,
-        resume,
-        storing: took(out, Phase::Transfer),
-        fetching: took(back, Phase::Transfer),
-        dump: took(out, Phase::Freeze),
-        restore: took(back, Phase::Restore),
-    })
+    Ok(Made { suspend, resume, out: out.clone(), back: back.clone() })
+}
+
+fn took(made: &MigrationView, phase: Phase) -> f64 {
+    made.phases.iter().filter(|known| known.name == phase).map(|known| known.seconds).sum()
 }
 
 async fn reached(client: &Client, job: &str, status: JobStatus) -> Result<JobView> {

@@ -40,8 +40,8 @@ const RANGES_AHEAD: usize = 4;
 #[derive(Debug)]
 pub struct CapsuleReader {
     manifest: Manifest,
-    pieces: mpsc::Receiver<Result<Vec<u8>>>,
-    current: io::Cursor<Vec<u8>>,
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    current: Bytes,
     state: State,
     _task: AbortOnDropHandle<()>,
 }
@@ -65,7 +65,7 @@ impl CapsuleReader {
             pieces: sender,
         };
         let task = AbortOnDropHandle::new(store.tasks().spawn(pump.run()));
-        Self { manifest, pieces, current: io::Cursor::default(), state: State::Reading, _task: task }
+        Self { manifest, pieces, current: Bytes::new(), state: State::Reading, _task: task }
     }
 
     /// What is known about the capsule.
@@ -74,35 +74,51 @@ impl CapsuleReader {
         &self.manifest
     }
 
-    fn fail(&mut self, error: Error) -> io::Error {
-        self.state = State::Failed;
-        error.into()
+    /// What comes next, as much of it as is there, without a copy; nothing at the end.
+    ///
+    /// # Errors
+    /// The rest can't be read, or is not what was written: [`Error::inside`].
+    pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
+        std::future::poll_fn(|context| self.poll_fill(context)).await?;
+        let next = std::mem::take(&mut self.current);
+        Ok((!next.is_empty()).then_some(next))
+    }
+
+    /// Sees that something of the stream is at hand, unless it has ended.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.current.is_empty() {
+            let given_up = || Error::GivenUp { capsule: self.manifest.name.clone() };
+            match self.state {
+                State::Reading => {}
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Failed => return Poll::Ready(Err(given_up().into())),
+            }
+            let error = match ready!(self.pieces.poll_recv(context)) {
+                // An empty piece is the task's word that everything was checked.
+                Some(Ok(piece)) if piece.is_empty() => {
+                    self.state = State::Ended;
+                    continue;
+                }
+                Some(Ok(piece)) => {
+                    self.current = piece;
+                    continue;
+                }
+                Some(Err(error)) => error,
+                None => given_up(),
+            };
+            self.state = State::Failed;
+            return Poll::Ready(Err(error.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncRead for CapsuleReader {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let capsule = self.manifest.name.clone();
-        loop {
-            if self.current.has_remaining() {
-                let taken = out.remaining().min(self.current.remaining());
-                out.put_slice(&self.current.chunk()[..taken]);
-                self.current.advance(taken);
-                return Poll::Ready(Ok(()));
-            }
-            match self.state {
-                State::Reading => {}
-                State::Ended => return Poll::Ready(Ok(())),
-                State::Failed => return Poll::Ready(Err(Error::GivenUp { capsule }.into())),
-            }
-            match ready!(self.pieces.poll_recv(context)) {
-                // An empty piece is the task's word that everything was checked.
-                Some(Ok(piece)) if piece.is_empty() => self.state = State::Ended,
-                Some(Ok(piece)) => self.current = io::Cursor::new(piece),
-                Some(Err(error)) => return Poll::Ready(Err(self.fail(error))),
-                None => return Poll::Ready(Err(self.fail(Error::GivenUp { capsule }))),
-            }
-        }
+        ready!(self.poll_fill(context))?;
+        let taken = out.remaining().min(self.current.len());
+        out.put_slice(&self.current.split_to(taken));
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -112,11 +128,11 @@ struct Pump {
     stream: Path,
     key: SealKey,
     manifest: Manifest,
-    pieces: mpsc::Sender<Result<Vec<u8>>>,
+    pieces: mpsc::Sender<Result<Bytes>>,
 }
 
 /// Pieces that are being opened, in order.
-type Opening = VecDeque<JoinHandle<std::result::Result<Vec<u8>, Damage>>>;
+type Opening = VecDeque<JoinHandle<std::result::Result<Bytes, Damage>>>;
 
 /// Nobody reads any more.
 struct Unread;
@@ -124,7 +140,7 @@ struct Unread;
 impl Pump {
     async fn run(self) {
         let outcome = match self.pass_on().await {
-            Ok(Ok(())) => Ok(Vec::new()),
+            Ok(Ok(())) => Ok(Bytes::new()),
             Ok(Err(Unread)) => return,
             Err(error) => Err(error),
         };

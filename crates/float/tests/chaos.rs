@@ -3,11 +3,10 @@
 //! `make chaos` does it for minutes with a seed that it prints; here is a short one that is always the same, and what it found once.
 
 use std::fs;
-use std::process::Command;
 use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::ensure;
 use mooring_testkit::chaos::{Chaos, Plan};
 use mooring_testkit::notebook::executing;
 use mooring_testkit::wait::wait_for;
@@ -79,7 +78,7 @@ fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
             opcenter.signal(nix::sys::signal::Signal::SIGKILL)?;
         }
         world.opcenter_answers(WITHIN).await?;
-        link(&world, &before.host_name, "down")?;
+        world.cut_off(&before.host_name)?;
         wait_for("recoveries to fail", WITHIN, async || {
             let job = client.job_get(&id).await?;
             ensure!(!job.status.is_final(), "the job is {}: {}", job.status, job.status_reason);
@@ -95,17 +94,8 @@ fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
         let asking = Asking::start(witness.session.address);
         let seen = asking.answered(20, WITHIN).await?;
         ensure!(seen.fault.is_none(), "{seen:?}");
-        link(&world, &before.host_name, "up")?;
+        world.join_again(&before.host_name)?;
         wait_for("the stale copy to end", WITHIN, async || Ok((witness.processes() == 1).then_some(()))).await
     });
     outcome.unwrap();
-}
-
-/// Cuts a host off from all others, or joins it again.
-fn link(world: &World, host: &str, to: &str) -> Result<()> {
-    let mut command = Command::new("ip");
-    command.args(["link", "set", &host.replace("host-", "mrhost"), to]);
-    let ran = world.run(command)?;
-    ensure!(ran.code == Some(0), "ip link set {host} {to}: {}", ran.stderr);
-    Ok(())
 }

@@ -81,7 +81,9 @@ fn a_drained_host_is_left_by_all_its_jobs_and_gets_no_new_ones() {
 
 #[test]
 fn a_drain_goes_on_after_opcenter_was_killed_in_its_middle() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
+    plan.arguments = vec!["--drain-at-once".into(), "2".into()];
+    let world = World::start(plan).unwrap();
     let program = world.bring(&witness::program().unwrap()).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::JobView;
-use mooring_testkit::outage;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
@@ -41,7 +40,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         connection.write_all(b"?\n")?;
         ensure!(connection.read(&mut [0; 64])? > 0, "the job does not answer");
 
-        outage::lose(&world, &before.host_name)?;
+        world.cut_off(&before.host_name)?;
         let lost = Instant::now();
         let after = wait_for("the job on another host", WITHIN, async || {
             let job = client.job_get(&id).await?;
@@ -65,7 +64,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         ensure!(witness.processes() == 2, "the stale copy executes: {}", witness.processes());
 
-        outage::find_again(&world, &before.host_name)?;
+        world.join_again(&before.host_name)?;
         wait_for("the stale copy to end", WITHIN, async || Ok((witness.processes() == 1).then_some(()))).await?;
         let seen = asking.answered(20, WITHIN).await?;
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
@@ -91,7 +90,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
         for _ in 0..10 {
             world.failpoint_set(&Phase::Restore.failpoint(), "error")?;
         }
-        outage::lose(&world, &before.host_name)?;
+        world.cut_off(&before.host_name)?;
         wait_for("a recovery to fail", WITHIN, async || {
             let job = client.job_get(&id).await?;
             Ok(job
@@ -101,7 +100,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
                 .then_some(()))
         })
         .await?;
-        outage::find_again(&world, &before.host_name)?;
+        world.join_again(&before.host_name)?;
         let after = wait_for("the job on its own host", WITHIN, async || {
             let job = client.job_get(&id).await?;
             Ok((job.status == JobStatus::Executing).then_some(job))

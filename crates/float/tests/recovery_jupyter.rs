@@ -7,7 +7,6 @@ use mooring_api::Client;
 use mooring_api::view::{JobView, MigrationView, SubmitRequest};
 use mooring_testkit::browser::Browser;
 use mooring_testkit::lab_page::LabPage;
-use mooring_testkit::outage;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
@@ -61,7 +60,7 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     let closes: Vec<Close> = browser.run("return window.closes", &[]).await?;
     ensure!(closes.is_empty(), "ended by a capsule: {closes:?}");
 
-    outage::lose(world, &before.host_name)?;
+    world.cut_off(&before.host_name)?;
     let after = wait_for("the job on another host", WITHIN, async || {
         let job = client.job_get(&session.job).await?;
         Ok((job.status == JobStatus::Executing && job.host_name != before.host_name).then_some(job))

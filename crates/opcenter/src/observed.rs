@@ -80,6 +80,12 @@ impl Observed {
         self.hosts.get(host).map_or(self.since, |(_, at)| *at).elapsed() >= SILENCE
     }
 
+    /// How long until the next host will have been silent for too long, if none of those that are heard from reports again.
+    pub(crate) fn next_silence(&self) -> Option<Duration> {
+        let left = self.hosts.values().map(|(_, at)| SILENCE.saturating_sub(at.elapsed()));
+        left.filter(|left| !left.is_zero()).min()
+    }
+
     /// Every job that some host holds something of.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
         self.hosts.values().flat_map(|(report, _)| report.jobs.iter().map(|seen| &seen.job))
@@ -124,8 +130,23 @@ impl Observed {
 #[cfg(test)]
 mod tests {
     use mooring_api::watch::Quiesced;
+    use mooring_types::host::{HostFacts, Readiness};
 
     use super::*;
+
+    fn host_report() -> HostReport {
+        let facts = HostFacts {
+            cores: 1,
+            mem_gb: 1.0,
+            kernel: String::new(),
+            criu: String::new(),
+            runc: String::new(),
+            readiness: Readiness::Ready,
+            purchase: None,
+            mounts: Vec::new(),
+        };
+        HostReport { sequence: 0, facts, jobs: Vec::new(), problems: Vec::new(), notice: None }
+    }
 
     struct Seen {
         observed: Observed,
@@ -199,6 +220,20 @@ mod tests {
         seen.put(seen.report(4));
         seen.put(GatewayReport { replaces: Some(4), ..seen.quiet(5) });
         assert!(seen.is_quiet() && seen.living() == [2, 5]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_silence_is_that_of_the_host_that_reported_first() {
+        let mut observed = Observed::default();
+        assert_eq!(observed.next_silence(), None);
+        let [first, second] = [(); 2].map(|()| HostId::random(&mut rand::rng()));
+        observed.host_put(first.clone(), host_report());
+        tokio::time::advance(SILENCE / 2).await;
+        observed.host_put(second, host_report());
+        assert_eq!(observed.next_silence(), Some(SILENCE / 2));
+        tokio::time::advance(SILENCE / 2).await;
+        assert!(observed.host_is_silent(&first));
+        assert_eq!(observed.next_silence(), Some(SILENCE / 2));
     }
 
     #[tokio::test(start_paused = true)]

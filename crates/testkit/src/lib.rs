@@ -21,7 +21,6 @@
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
 //! | [`oci`] | OCI images made by hand |
-//! | [`outage`] | a virtual host that is lost and found again |
 //! | [`registry`] | a real registry of images, and a narrow way to it |
 //! | [`s3`] | an S3-compatible object store, as a task or as a program |
 //! | [`metadata_service`] | a cloud's word to its machines that they are taken away |
@@ -49,7 +48,6 @@ pub mod load;
 pub mod metadata_service;
 pub mod notebook;
 pub mod oci;
-pub mod outage;
 pub mod pages;
 pub mod registry;
 pub mod s3;

@@ -27,7 +27,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use mooring_api::view::LoginRequest;
 use mooring_api::watch::Backend;
 use mooring_api::{Client, paths};
@@ -211,6 +211,31 @@ impl World {
         let ran = ran.with_context(|| format!("run {}", command.get_program().display()))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Ran { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) })
+    }
+
+    /// Cuts a virtual host off from all others; what runs on it goes on.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn cut_off(&self, host: &str) -> Result<()> {
+        self.link(host, "down")
+    }
+
+    /// Joins a virtual host to the others again.
+    ///
+    /// # Errors
+    /// There is no such host.
+    pub fn join_again(&self, host: &str) -> Result<()> {
+        self.link(host, "up")
+    }
+
+    fn link(&self, host: &str, to: &str) -> Result<()> {
+        let device = host.replace("host-", "mrhost");
+        let mut command = Command::new("ip");
+        command.args(["link", "set", &device, to]);
+        let ran = self.run(command)?;
+        ensure!(ran.code == Some(0), "ip link set {device} {to}: {}", ran.stderr);
+        Ok(())
     }
 
     /// Sets a failpoint: `action` is `error`, `kill` or `kill <pid>`.

@@ -145,7 +145,7 @@ impl Driver {
             changed = self.wanted.changed() => return changed.is_err(),
             () = ended => {}
             incoming = arrived => {
-                self.receive(incoming, Peers::OutsideLost).await;
+                self.receive(incoming).await;
                 return false;
             }
         }

@@ -316,86 +316,93 @@ impl Driver {
 
     // The destination
 
-    /// Makes ready to receive.
+    /// Makes ready to receive, and receives what comes out of the capsule store.
     pub(super) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         let JobOrder::MoveIn { from, .. } = &directive.order else { return Ok(()) };
         let started = Instant::now();
         self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
         let place = self.place(directive);
-        let made = async {
+        let checkpoint = place.checkpoint(&migration);
+        let cleared = async {
             failpoint::check(&Phase::Prepare.failpoint()).await?;
             self.host.runtime.remove(&place).await?;
-            let image = self.image(directive).await?;
-            self.furnish(&place, directive, &image).await?;
-            place.checkpoint(&migration).make()
+            place.make_upper()?;
+            checkpoint.make()
         };
-        if let Err(error) = made.await {
-            let reason = error.told();
-            return self.hold(Held::ArrivalFailed { migration, phase: Phase::Prepare, reason });
+        if let Err(error) = cleared.await {
+            return self.arrival_failed(migration, Phase::Prepare, &error);
         }
-        self.measured(Phase::Prepare, started, 0);
         match from {
             Origin::Host { certificate, token } => {
+                if let Err(error) = self.make_ready(directive, &place, started).await {
+                    return self.arrival_failed(migration, Phase::Prepare, &error);
+                }
                 let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
                 self.expected = Some(self.host.arrivals.expect(hello, certificate.clone()));
                 self.publish();
                 Ok(())
             }
             Origin::Store { capsule, connections } => {
-                self.publish();
-                self.fetch(migration, capsule, *connections).await
-            }
-        }
-    }
-
-    /// Takes the job out of the capsule store.
-    async fn fetch(&mut self, migration: MigrationId, capsule: &CapsuleName, connections: Connections) -> Result<()> {
-        let opened = async { Incoming::out_of_store(&self.host.capsules.store()?, capsule).await };
-        match opened.await {
-            Ok(incoming) => {
                 let peers = match connections {
                     Connections::Kept => Peers::OutsideLost,
                     Connections::Reset => Peers::AllLost,
                 };
-                self.receive(incoming, peers).await;
-                Ok(())
-            }
-            Err(error) => {
-                let reason = error.told();
-                self.hold(Held::ArrivalFailed { migration, phase: Phase::Transfer, reason })
+                let (host, mut wanted) = (self.host.clone(), self.wanted.clone());
+                // Nothing of what comes needs what is made ready meanwhile.
+                let fetched = fetch(&host, capsule, &place, &checkpoint);
+                let made_ready = async {
+                    self.make_ready(directive, &place, started).await.map_err(|error| (Phase::Prepare, error))?;
+                    self.publish();
+                    Ok(Instant::now())
+                };
+                let both = tokio::select! {
+                    both = async { tokio::try_join!(made_ready, fetched) } => both,
+                    // Whatever has come is removed by the order that came instead.
+                    () = no_longer(&mut wanted, &migration) => return Ok(()),
+                };
+                match both {
+                    Ok((ready, ())) => {
+                        // What came while it was made ready was waited for by nobody.
+                        self.measured(Phase::Transfer, ready, checkpoint.size());
+                        self.arrive(&place, &migration, &checkpoint, peers).await
+                    }
+                    Err((phase, error)) => self.arrival_failed(migration, phase, &error),
+                }
             }
         }
     }
 
-    /// Takes in what comes, and restores the job once all is there.
-    pub(super) async fn receive(&mut self, incoming: Incoming, peers: Peers) {
-        let started = Instant::now();
+    /// Makes image, bundle and network.
+    async fn make_ready(&mut self, directive: &JobDirective, place: &Place, started: Instant) -> Result<()> {
+        let image = self.image(directive).await?;
+        self.furnish(place, directive, &image).await?;
+        self.measured(Phase::Prepare, started, 0);
+        Ok(())
+    }
+
+    fn arrival_failed(&mut self, migration: MigrationId, phase: Phase, error: &Error) -> Result<()> {
+        self.hold(Held::ArrivalFailed { migration, phase, reason: error.told() })
+    }
+
+    /// Takes in what comes from another host, and restores the job once all is there.
+    pub(super) async fn receive(&mut self, incoming: Incoming) {
         let Some(Held::Arriving { migration }) = self.record.as_ref().map(|record| record.held.clone()) else { return };
         let Ok(place) = self.place_held() else { return };
         let checkpoint = place.checkpoint(&migration);
         let mut wanted = self.wanted.clone();
         let hooks = self.host.hooks.clone();
-        let from_store = incoming.is_out_of_store();
         let received = tokio::select! {
             received = incoming.receive(&place, &checkpoint, async || hooks.hold(place.address()).await) => received,
             // Whatever has come is removed by the order that came instead.
             () = no_longer(&mut wanted, &migration) => return,
         };
         let outcome = match received {
-            Received::Whole => {
-                if from_store {
-                    self.measured(Phase::Transfer, started, checkpoint.size());
-                }
-                self.arrive(&place, &migration, &checkpoint, peers).await
-            }
+            Received::Whole => self.arrive(&place, &migration, &checkpoint, Peers::OutsideLost).await,
             Received::Ahead(error) => {
                 tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
                 Ok(())
             }
-            Received::Broken(error) => {
-                let reason = error.told();
-                self.hold(Held::ArrivalFailed { migration, phase: Phase::Transfer, reason })
-            }
+            Received::Broken(error) => self.arrival_failed(migration, Phase::Transfer, &error),
         };
         if let Err(error) = outcome {
             tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not arrive", self.job);
@@ -548,6 +555,22 @@ pub(super) async fn set_going(host: &Host, place: &Place, peers: Peers) -> Resul
         tracing::debug!(ended, asked, "{ended} connections end, {asked} ask their peers how much has arrived");
     }
     Ok(cgroup.thaw()?)
+}
+
+/// Takes a capsule out of the store into a checkpoint and its files into their place, checked to its end.
+async fn fetch(
+    host: &Host,
+    capsule: &CapsuleName,
+    place: &Place,
+    checkpoint: &Checkpoint,
+) -> std::result::Result<(), (Phase, Error)> {
+    let of_transfer = |error| (Phase::Transfer, error);
+    let store = host.capsules.store().map_err(of_transfer)?;
+    let incoming = Incoming::out_of_store(&store, capsule).await.map_err(of_transfer)?;
+    match incoming.receive(place, checkpoint, async || host.hooks.hold(place.address()).await).await {
+        Received::Whole => Ok(()),
+        Received::Ahead(error) | Received::Broken(error) => Err(of_transfer(error)),
+    }
 }
 
 /// Whether a restored job lives, though it stands still.

@@ -1,23 +1,22 @@
 //! The destination's side of a move: who may come, and taking in what comes, from another host or out of the capsule store.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_capsule::{CapsuleReader, CapsuleStore};
+use mooring_capsule::CapsuleStore;
 use mooring_ops::Tasks;
 use mooring_types::{CapsuleName, MigrationId};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, BufStream};
+use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::files::Receiver;
-use super::frame::{self, Frame, Hello, Seal};
+use super::frame::{self, Frame, Hello};
+use super::intake::{Intake, Taken};
 use super::secure::{Identity, fingerprint};
+use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::place::Place;
@@ -52,7 +51,7 @@ pub(crate) enum Incoming {
     /// A connection from the source of an expected attempt.
     Host(Box<Stream>),
     /// A capsule out of the store.
-    Capsule(Box<BufReader<CapsuleReader>>),
+    Capsule(Box<Stored>),
 }
 
 /// How far a capsule has come when the connection ended.
@@ -152,17 +151,13 @@ impl Incoming {
     /// # Errors
     /// There is none of that name, or the store can't be reached.
     pub(crate) async fn out_of_store(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
-        Ok(Self::Capsule(Box::new(BufReader::with_capacity(BUFFER, store.open_capsule(name).await?))))
-    }
-
-    pub(crate) fn is_out_of_store(&self) -> bool {
-        matches!(self, Self::Capsule(_))
+        Ok(Self::Capsule(Box::new(Stored::new(store.open_capsule(name).await?))))
     }
 
     async fn frame(&mut self) -> Result<Frame> {
         match self {
             Self::Host(stream) => frame::receive(stream.as_mut()).await,
-            Self::Capsule(reader) => frame::receive(reader.as_mut()).await,
+            Self::Capsule(stored) => stored.frame().await,
         }
     }
 
@@ -174,11 +169,7 @@ impl Incoming {
                 stream.flush().await.map_err(Error::system("answer the source"))
             }
             Self::Capsule(_) if !is_whole => Ok(()),
-            Self::Capsule(reader) => match reader.read(&mut [0]).await {
-                Ok(0) => Ok(()),
-                Ok(_) => Err(Error::Peer("has a capsule that goes on after its seal".into())),
-                Err(error) => Err(Error::system("read the capsule to its end")(error)),
-            },
+            Self::Capsule(stored) => stored.end().await,
         }
     }
 
@@ -189,8 +180,9 @@ impl Incoming {
         checkpoint: &Checkpoint,
         frozen: impl AsyncFnOnce() -> Result<()>,
     ) -> Received {
-        let mut intake = Intake { files: Receiver::new(&place.upper()), checkpoint, open: HashMap::new(), ahead: true };
+        let mut intake = Intake::new(place, checkpoint);
         let mut frozen = Some(frozen);
+        let from_host = matches!(self, Self::Host(_));
         loop {
             let outcome = async {
                 let frame = self.frame().await?;
@@ -199,7 +191,12 @@ impl Incoming {
                 {
                     frozen().await?;
                 }
-                intake.take(frame).await
+                let taken = intake.take(frame).await?;
+                if taken == Taken::Ahead && from_host {
+                    // The source is told that they are there.
+                    intake.files_are_there().await?;
+                }
+                Ok::<_, Error>(taken)
             };
             let step = outcome.await;
             let answer = match step {
@@ -209,7 +206,6 @@ impl Incoming {
             };
             let whole = matches!(step, Ok(Taken::Whole));
             let answered = self.answer(&answer, whole).await;
-            let from_host = matches!(self, Self::Host(_));
             match (step, frozen.is_none()) {
                 // Whether the source hears of it or not: all is here, and it has said that all may be used.
                 (Ok(Taken::Whole), _) if from_host || answered.is_ok() => return Received::Whole,
@@ -221,62 +217,5 @@ impl Incoming {
                 }
             }
         }
-    }
-}
-
-enum Taken {
-    More,
-    Ahead,
-    Whole,
-}
-
-/// What is being taken in.
-struct Intake<'a> {
-    files: Receiver,
-    checkpoint: &'a Checkpoint,
-    open: HashMap<String, (File, u64)>,
-    ahead: bool,
-}
-
-impl Intake<'_> {
-    async fn take(&mut self, frame: Frame) -> Result<Taken> {
-        match frame {
-            Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
-            Frame::FilesEnd => {
-                self.files.end().await?;
-                let ahead = std::mem::take(&mut self.ahead);
-                Ok(if ahead { Taken::Ahead } else { Taken::More })
-            }
-            Frame::Removed(paths) => self.files.remove(&paths).map(|()| Taken::More),
-            Frame::Chunk { image, bytes } => self.write(&image, &bytes).map(|()| Taken::More),
-            Frame::Seal(seal) => self.check(&seal).map(|()| Taken::Whole),
-            Frame::Hello(_) | Frame::Answer(_) => Err(Error::Peer("said something that makes no sense here".into())),
-        }
-    }
-
-    fn write(&mut self, image: &str, bytes: &[u8]) -> Result<()> {
-        if !self.open.contains_key(image) {
-            self.open.insert(image.to_owned(), (self.checkpoint.create(image)?, 0));
-        }
-        let Some((file, size)) = self.open.get_mut(image) else { return Ok(()) };
-        file.write_all(bytes).map_err(Error::system(format!("write image {image}")))?;
-        *size += bytes.len() as u64;
-        Ok(())
-    }
-
-    fn check(&self, seal: &Seal) -> Result<()> {
-        if seal.images.is_empty() {
-            return Err(Error::Peer("sealed an empty capsule".into()));
-        }
-        for (image, size) in &seal.images {
-            let here = self.open.get(image).map_or(0, |(_, size)| *size);
-            if here != *size {
-                return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
-            }
-            if *size == 0 {
-                self.checkpoint.create(image)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -144,7 +144,7 @@ pub(crate) async fn send(
                     return Ok(());
                 }
                 sent += bytes.len() as u64;
-                frame::send(to, &Frame::Files(bytes)).await?;
+                frame::send(to, &Frame::Files(bytes.into())).await?;
             }
         };
         tokio::try_join!(feed, forward).map_err(lost)?;
@@ -162,19 +162,22 @@ pub(crate) async fn send(
 pub(crate) struct Receiver {
     root: PathBuf,
     tar: Option<Child>,
+    /// One that has been given everything.
+    ending: Option<Child>,
 }
 
 impl Receiver {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), tar: None }
+        Self { root: root.to_owned(), tar: None, ending: None }
     }
 
     /// Takes in a piece of the tar.
     ///
     /// # Errors
-    /// tar failed.
+    /// tar failed, or an earlier one did.
     pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<()> {
         if self.tar.is_none() {
+            self.ended().await?;
             let mut command = tar(&self.root);
             command
                 .args(["--same-permissions", "--same-owner", "-xf", "-"])
@@ -186,13 +189,20 @@ impl Receiver {
         stdin.write_all(bytes).await.map_err(Error::system("write to `tar`"))
     }
 
-    /// Ends the tar; every file is there afterwards.
+    /// Ends the tar; when every file is there [`Receiver::ended`] says.
+    pub(crate) fn end(&mut self) {
+        if let Some(mut tar) = self.tar.take() {
+            drop(tar.stdin.take());
+            self.ending = Some(tar);
+        }
+    }
+
+    /// Waits until every file is there of the tars that have ended.
     ///
     /// # Errors
     /// tar failed.
-    pub(crate) async fn end(&mut self) -> Result<()> {
-        let Some(mut tar) = self.tar.take() else { return Ok(()) };
-        drop(tar.stdin.take());
+    pub(crate) async fn ended(&mut self) -> Result<()> {
+        let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
         if status.success() {
             return Ok(());
@@ -203,8 +213,9 @@ impl Receiver {
     /// Removes what is no more at the source.
     ///
     /// # Errors
-    /// Something could not be removed.
-    pub(crate) fn remove(&self, paths: &[String]) -> Result<()> {
+    /// Something could not be removed, or what came before is not there.
+    pub(crate) async fn remove(&mut self, paths: &[String]) -> Result<()> {
+        self.ended().await?;
         for path in paths {
             let path = Path::new(path);
             let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
@@ -251,7 +262,8 @@ mod tests {
                 Frame::Files(bytes) => receiver.take(&bytes).await.expect("files are taken"),
                 other => {
                     assert_eq!(other, Frame::FilesEnd);
-                    return receiver.end().await.expect("tar ends well");
+                    receiver.end();
+                    return receiver.ended().await.expect("tar ends well");
                 }
             }
         }
@@ -280,7 +292,7 @@ mod tests {
         assert!(!difference.changed.contains(Path::new("a/kept")));
 
         let removed: Vec<String> = difference.removed.iter().map(|path| path.display().to_string()).collect();
-        Receiver::new(to.path()).remove(&removed).unwrap();
+        Receiver::new(to.path()).remove(&removed).await.unwrap();
         carry(from.path(), to.path(), Some(&difference.changed)).await;
 
         let names = |root| {
@@ -291,10 +303,10 @@ mod tests {
         assert_eq!(fs::read_to_string(to.path().join("-odd name\n")).unwrap(), "1");
     }
 
-    #[test]
-    fn a_path_that_leads_outside_is_refused() {
+    #[tokio::test]
+    async fn a_path_that_leads_outside_is_refused() {
         let root = tempfile::tempdir().unwrap();
-        assert!(Receiver::new(root.path()).remove(&["../x".into()]).is_err());
-        assert!(Receiver::new(root.path()).remove(&["/etc".into()]).is_err());
+        assert!(Receiver::new(root.path()).remove(&["../x".into()]).await.is_err());
+        assert!(Receiver::new(root.path()).remove(&["/etc".into()]).await.is_err());
     }
 }

@@ -13,6 +13,7 @@
 
 use std::io;
 
+use bytes::{Buf, Bytes};
 use mooring_types::{JobId, MigrationId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -21,6 +22,8 @@ use crate::error::{Error, Result};
 
 /// The longest payload that is taken.
 const LENGTH_MAX: usize = 8 << 20;
+/// What comes before a payload: the frame's kind, and the payload's length.
+pub(super) const HEAD: usize = 5;
 /// How much of a file goes into one frame.
 pub(crate) const PIECE: usize = 256 << 10;
 
@@ -30,9 +33,9 @@ pub(crate) enum Frame {
     /// Who moves what.
     Hello(Hello),
     /// More of an image file, by name.
-    Chunk { image: String, bytes: Vec<u8> },
+    Chunk { image: String, bytes: Bytes },
     /// More of a tar with files.
-    Files(Vec<u8>),
+    Files(Bytes),
     /// The tar is whole.
     FilesEnd,
     /// Files that are no more, by path below the root.
@@ -98,17 +101,36 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
         io::ErrorKind::UnexpectedEof => Error::Peer("went away".into()),
         _ => Error::system("receive a capsule")(error),
     };
-    let kind = from.read_u8().await.map_err(lost)?;
-    let length = from.read_u32().await.map_err(lost)? as usize;
+    let mut bytes = [0; HEAD];
+    from.read_exact(&mut bytes).await.map_err(lost)?;
+    let (kind, length) = head(&bytes)?;
+    let mut payload = vec![0; length];
+    from.read_exact(&mut payload).await.map_err(lost)?;
+    parse(kind, payload.into())
+}
+
+/// A frame's kind and the length of its payload, by its head.
+///
+/// # Errors
+/// No frame is that long.
+pub(super) fn head(mut bytes: &[u8]) -> Result<(u8, usize)> {
+    let none = || Error::Peer("sent what is no frame".into());
+    let (kind, length) = (bytes.try_get_u8().map_err(|_| none())?, bytes.try_get_u32().map_err(|_| none())? as usize);
     if length > LENGTH_MAX {
         return Err(Error::Peer(format!("sent a frame of {length} bytes")));
     }
-    let mut payload = vec![0; length];
-    from.read_exact(&mut payload).await.map_err(lost)?;
-    parse(kind, payload).ok_or_else(|| Error::Peer(format!("sent a frame of kind {kind} that makes no sense")))
+    Ok((kind, length))
 }
 
-fn parse(kind: u8, mut payload: Vec<u8>) -> Option<Frame> {
+/// The frame of this kind and payload.
+///
+/// # Errors
+/// It makes no sense.
+pub(super) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
+    read(kind, payload).ok_or_else(|| Error::Peer(format!("sent a frame of kind {kind} that makes no sense")))
+}
+
+fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
     Some(match kind {
         HELLO => Frame::Hello(serde_json::from_slice(&payload).ok()?),
         CHUNK => {
@@ -119,7 +141,7 @@ fn parse(kind: u8, mut payload: Vec<u8>) -> Option<Frame> {
             if !flat {
                 return None;
             }
-            payload.drain(..end);
+            payload.advance(end);
             Frame::Chunk { image, bytes: payload }
         }
         FILES => Frame::Files(payload),
@@ -138,7 +160,7 @@ mod tests {
     use super::*;
 
     fn frames() -> impl Strategy<Value = Frame> {
-        let bytes = || prop::collection::vec(any::<u8>(), 0..200);
+        let bytes = || prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from);
         prop_oneof![
             ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
             bytes().prop_map(Frame::Files),

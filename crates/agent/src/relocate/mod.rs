@@ -3,7 +3,8 @@
 //! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
 //! * [`frame`]: what is said on such a connection.
 //! * [`files`]: which files have changed, and sending them.
-//! * [`source`] and [`destination`]: the two sides of a move.
+//! * [`source`] and [`destination`]: the two sides of a move; [`sink`] and [`stored`] are what they write to and read from when the other
+//!   side is the capsule store, [`intake`] is what becomes of what comes.
 //! * [`hook`]: CRIU's questions at the moments that matter.
 //!
 //! One connection carries an attempt: the files ahead of time, then, when the job is frozen, the CRIU images (its memory while it is
@@ -14,6 +15,8 @@ pub(crate) mod destination;
 pub(crate) mod files;
 pub(crate) mod frame;
 pub(crate) mod hook;
+mod intake;
 pub(crate) mod secure;
 mod sink;
 pub(crate) mod source;
+mod stored;

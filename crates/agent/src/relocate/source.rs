@@ -185,7 +185,7 @@ impl Outgoing {
             offset += count as u64;
             self.bytes += count as u64;
             self.images.insert(name.to_owned(), offset);
-            self.send(&Frame::Chunk { image: name.to_owned(), bytes }).await?;
+            self.send(&Frame::Chunk { image: name.to_owned(), bytes: bytes.into() }).await?;
         }
     }
 

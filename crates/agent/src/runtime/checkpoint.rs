@@ -169,7 +169,8 @@ pub(crate) fn memory_name(number: usize) -> String {
     format!("pages-{number}.img")
 }
 
-fn is_memory(name: &str) -> bool {
+/// Whether an image is one with memory.
+pub(crate) fn is_memory(name: &str) -> bool {
     name.strip_prefix("pages-").and_then(|rest| rest.strip_suffix(".img")).is_some()
 }
 

@@ -8,6 +8,7 @@ use mooring_linux::job_net::JobNet;
 use mooring_types::{Generation, JobId, MigrationId};
 
 use super::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
 
 /// The place of one generation of a job on this host.
 #[derive(Debug, Clone)]
@@ -85,6 +86,15 @@ impl Place {
     /// The files that the job has changed.
     pub(crate) fn upper(&self) -> PathBuf {
         self.directory.join("upper")
+    }
+
+    /// Makes the directory of the changed files.
+    ///
+    /// # Errors
+    /// It could not be made.
+    pub(crate) fn make_upper(&self) -> Result<()> {
+        let upper = self.upper();
+        std::fs::create_dir_all(&upper).map_err(Error::system(format!("make {}", upper.display())))
     }
 
     /// The kernel's own part of the overlay.

@@ -16,6 +16,7 @@ mod supervise;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixListener};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,9 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
-use crate::server::{BackendName, Cloud, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval};
+use crate::server::{
+    BackendName, Cloud, DRAIN_AT_ONCE, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval,
+};
 use crate::store::StoreArgs;
 
 /// How long everything may take to be ready.
@@ -65,6 +68,9 @@ pub(crate) struct Args {
     /// How many hosts to make, each in a network namespace of its own
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     virtual_hosts: u8,
+    /// How many cores each of them offers to jobs, which share this machine's; these, and at least 4, when absent
+    #[arg(long, value_name = "N")]
+    cores: Option<NonZeroU32>,
     /// How the hosts reach each other's jobs
     #[arg(long, value_enum, default_value_t)]
     backend: BackendName,
@@ -87,6 +93,9 @@ pub(crate) struct Args {
     /// How a host counts as paid for, like host-1=spot; on demand when not said, or as the cloud of --spot says. Repeatable
     #[arg(long, value_name = "HOST=spot|onDemand", value_parser = purchase)]
     purchase: Vec<(String, PurchaseName)>,
+    /// How many jobs at once leave a host that is drained or reclaimed
+    #[arg(long, value_name = "N", default_value = DRAIN_AT_ONCE)]
+    drain_at_once: NonZeroUsize,
     #[command(flatten)]
     spot: SpotArgs,
 }
@@ -234,6 +243,7 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
         daemon.option("--listen", &inner.to_string());
     }
     daemon.option("--backend", backend(up.backend)).path("--jupyter", &up.jupyter);
+    daemon.option("--drain-at-once", &up.drain_at_once.to_string());
     let store = &up.store;
     match &store.capsule_store {
         Some(location) => daemon.option("--capsule-store", location),
@@ -270,7 +280,10 @@ fn agent(
     opcenter: SocketAddr,
     token: &Path,
 ) -> anyhow::Result<Daemon> {
-    let cores = u32::try_from(std::thread::available_parallelism()?.get())?.max(CORES_MIN);
+    let cores = match up.cores {
+        Some(cores) => cores.get(),
+        None => u32::try_from(std::thread::available_parallelism()?.get())?.max(CORES_MIN),
+    };
     let public = up.public_address.unwrap_or_else(|| match up.listen.ip() {
         address if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         address => address,

@@ -1,7 +1,8 @@
 //! The reconciler: one task that reads everything, decides, commits, and publishes what follows.
 //!
 //! A pass repeats until nothing is left to decide, so that one observation carries a job or a move as far as it goes. Whoever changes
-//! the store or reports something wakes it; a timer does so every second for what only time decides.
+//! the store or reports something wakes it; a timer does so every second for what only time decides, and at the very moment at which a
+//! host has been silent for too long.
 //!
 //! * [`life`]: how a job starts, how its status follows what its host observes, how it ends.
 //! * [`drain`]: hosts that are to be empty.
@@ -44,10 +45,11 @@ pub(crate) async fn run(center: Center, stop: CancellationToken) {
                 "a pass of the reconciler failed: it is tried again"
             );
         }
+        let pause = center.observed().next_silence().map_or(PERIOD, |next| next.min(PERIOD));
         tokio::select! {
             () = stop.cancelled() => return,
             () = center.woken() => {}
-            () = tokio::time::sleep(PERIOD) => {}
+            () = tokio::time::sleep(pause) => {}
         }
     }
 }

@@ -71,7 +71,7 @@ impl Run<'_> {
                     self.diary.note("  not now");
                     return Ok(());
                 }
-                self.link(*host, "down")?;
+                self.world.cut_off(&format!("host-{host}"))?;
                 self.lasting.push((Instant::now() + *time, Lasting::Cut(*host)));
                 Ok(())
             }
@@ -86,7 +86,7 @@ impl Run<'_> {
             self.diary.note(format!("healed: {lasting:?}"));
             match lasting {
                 Lasting::Store(trouble) => self.store.heal(trouble)?,
-                Lasting::Cut(host) => self.link(host, "up")?,
+                Lasting::Cut(host) => self.world.join_again(&format!("host-{host}"))?,
             }
         }
         Ok(())
@@ -169,15 +169,6 @@ impl Run<'_> {
             return Ok(());
         }
         self.world.failpoint_set(name, action)
-    }
-
-    /// Cuts a host off from all others, or joins it again.
-    fn link(&self, host: u32, to: &str) -> Result<()> {
-        let mut command = std::process::Command::new("ip");
-        command.args(["link", "set", &format!("mrhost{host}"), to]);
-        let ran = self.world.run(command)?;
-        ensure!(ran.code == Some(0), "ip link set mrhost{host} {to}: {}", ran.stderr);
-        Ok(())
     }
 }
 

@@ -1,0 +1,128 @@
+//! What a destination takes in: files below the job's root, images into its checkpoint.
+//!
+//! Memory is written behind the back of whoever reads: what comes is decrypted and unpacked on one core while it is written on another.
+//! Files are unpacked by a `tar` of their own, which nobody waits for before the next files come. Everything is written when the seal is checked, and nothing is restored before.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::task::JoinSet;
+
+use super::files::Receiver;
+use super::frame::{Frame, Seal};
+use crate::error::{Error, Result};
+use crate::runtime::checkpoint::{Checkpoint, is_memory};
+use crate::runtime::place::Place;
+
+/// How many pieces of memory are being written at once.
+const WRITES: usize = 3;
+
+/// What is being taken in.
+#[derive(Debug)]
+pub(super) struct Intake<'a> {
+    files: Receiver,
+    checkpoint: &'a Checkpoint,
+    images: HashMap<String, Image>,
+    writes: JoinSet<io::Result<()>>,
+    ahead: bool,
+}
+
+/// An image and how much of it has come.
+#[derive(Debug)]
+struct Image {
+    file: Arc<File>,
+    size: u64,
+}
+
+/// What has come with a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Taken {
+    More,
+    /// All files that went ahead; [`Intake::files_are_there`] waits for them.
+    Ahead,
+    /// Everything.
+    Whole,
+}
+
+impl<'a> Intake<'a> {
+    pub(super) fn new(place: &Place, checkpoint: &'a Checkpoint) -> Self {
+        let files = Receiver::new(&place.upper());
+        Self { files, checkpoint, images: HashMap::new(), writes: JoinSet::new(), ahead: true }
+    }
+
+    /// Takes in what a frame brings.
+    ///
+    /// # Errors
+    /// It can't be written, now or since the last call, or makes no sense.
+    pub(super) async fn take(&mut self, frame: Frame) -> Result<Taken> {
+        match frame {
+            Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
+            Frame::FilesEnd => {
+                self.files.end();
+                let ahead = std::mem::take(&mut self.ahead);
+                Ok(if ahead { Taken::Ahead } else { Taken::More })
+            }
+            Frame::Removed(paths) => self.files.remove(&paths).await.map(|()| Taken::More),
+            Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Taken::More),
+            Frame::Seal(seal) => self.check(&seal).await.map(|()| Taken::Whole),
+            Frame::Hello(_) | Frame::Answer(_) => Err(Error::Peer("said something that makes no sense here".into())),
+        }
+    }
+
+    /// Waits until all files are there that have come.
+    ///
+    /// # Errors
+    /// One could not be written.
+    pub(super) async fn files_are_there(&mut self) -> Result<()> {
+        self.files.ended().await
+    }
+
+    async fn write(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        if !self.images.contains_key(name) {
+            let file = Arc::new(self.checkpoint.create(name)?);
+            self.images.insert(name.to_owned(), Image { file, size: 0 });
+        }
+        let Some(image) = self.images.get_mut(name) else { return Ok(()) };
+        let offset = image.size;
+        image.size += bytes.len() as u64;
+        if !is_memory(name) {
+            return (&*image.file).write_all(&bytes).map_err(Error::system(format!("write image {name}")));
+        }
+        let file = image.file.clone();
+        while self.writes.len() >= WRITES {
+            self.written().await?;
+        }
+        self.writes.spawn_blocking(move || file.write_all_at(&bytes, offset));
+        Ok(())
+    }
+
+    /// Waits for one of the pieces that are being written.
+    async fn written(&mut self) -> Result<()> {
+        let written = self.writes.join_next().await.unwrap_or(Ok(Ok(())));
+        written.map_err(io::Error::other).flatten().map_err(Error::system("write the job's memory"))
+    }
+
+    async fn check(&mut self, seal: &Seal) -> Result<()> {
+        self.files_are_there().await?;
+        while !self.writes.is_empty() {
+            self.written().await?;
+        }
+        if seal.images.is_empty() {
+            return Err(Error::Peer("sealed an empty capsule".into()));
+        }
+        for (image, size) in &seal.images {
+            let here = self.images.get(image).map_or(0, |image| image.size);
+            if here != *size {
+                return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
+            }
+            if *size == 0 {
+                self.checkpoint.create(image)?;
+            }
+        }
+        Ok(())
+    }
+}
