@@ -53,8 +53,8 @@
         button { all: unset; box-sizing: border-box; cursor: pointer; color: inherit; -webkit-tap-highlight-color: transparent; }
         button:focus-visible { outline: 2px solid var(--focus); outline-offset: 1px; }
         [hidden] { display: none !important; }
-        .bar { display: none; flex: none; box-sizing: border-box; min-height: 46px; padding: 8px 12px 8px 16px; gap: 4px 12px; align-items: center;
-            pointer-events: auto; background: var(--alert); color: var(--alert-text); border-bottom: 1px solid var(--alert-line);
+        .bar { display: none; flex: none; box-sizing: border-box; min-height: 46px; padding: 8px 12px 8px 16px; gap: 4px 12px;
+            align-items: center; pointer-events: auto; background: var(--alert); color: var(--alert-text); border-bottom: 1px solid var(--alert-line);
             box-shadow: 0 1px 6px #0003; font-size: 14px; }
         .bar.alerts, .bar.back { display: flex; }
         .bar.back { background: var(--back); color: var(--back-text); border-color: var(--back-line); }
@@ -481,7 +481,7 @@
         let job = null;
         let last = null;
         function told(state) {
-            if (!state) return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
+            if (!state) return cutOff();
             job ??= state.id;
             last = state;
             if (state.id !== job) return replaced(state);
@@ -490,6 +490,14 @@
             waits(state);
             if (state.responsive) bar.lower(`${state.name} executes again.`);
             else bar.raise(alertText(state), state.possible.includes('resume'));
+        }
+
+        /* A job that ends gives its port back: its last status does not come any more. */
+        function cutOff() {
+            const isOver = last && (last.status === 'Cancelling' || ENDED.includes(last.status));
+            if (!isOver) return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
+            pill.show('rest', last.name, 'has ended');
+            bar.raise(`${last.name} has ended. This screen does not respond any more.`, false);
         }
 
         /* The job has ended or was disconnected, and the gateway has given its port to another one. */
