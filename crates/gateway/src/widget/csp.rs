@@ -30,12 +30,13 @@ pub(super) fn allow_widget(policies: &str, nonce: &str) -> String {
     allowed.collect::<Vec<String>>().join(", ")
 }
 
-/// Whether no script can run in the page, whatever else is allowed.
+/// Whether the page is in a sandbox in which no script can run, or none that is of the page's own origin, whatever else is allowed.
 #[must_use]
-pub(super) fn forbids_scripts(policies: &str) -> bool {
+pub(super) fn shuts_out(policies: &str) -> bool {
     policies.split(',').any(|text| {
         let policy = Policy::read(text);
-        policy.find("sandbox").is_some_and(|at| !has(&policy.0[at].1, "allow-scripts"))
+        let needed = ["allow-scripts", "allow-same-origin"];
+        policy.find("sandbox").is_some_and(|at| needed.iter().any(|token| !has(&policy.0[at].1, token)))
     })
 }
 
@@ -123,15 +124,16 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_without_scripts_is_seen() {
-        for (policy, forbids) in [
+    fn a_sandbox_that_shuts_the_widget_out_is_seen() {
+        for (policy, out) in [
             ("sandbox", true),
             ("sandbox allow-forms", true),
-            ("sandbox allow-forms allow-scripts", false),
+            ("sandbox allow-forms allow-scripts", true),
+            ("sandbox allow-same-origin allow-scripts", false),
             ("default-src 'none'", false),
             ("img-src *, sandbox", true),
         ] {
-            assert_eq!(forbids_scripts(policy), forbids, "{policy}");
+            assert_eq!(shuts_out(policy), out, "{policy}");
         }
     }
 
@@ -164,7 +166,7 @@ mod tests {
 
         #[test]
         fn noise_is_read_without_harm(text in ".*") {
-            let _ = (allow_widget(&text, "N"), forbids_scripts(&text));
+            let _ = (allow_widget(&text, "N"), shuts_out(&text));
         }
     }
 }

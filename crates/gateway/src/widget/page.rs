@@ -5,7 +5,8 @@
 //! page that can't be followed any further (a tag longer than [`MEMORY_MAX`]) goes on without.
 //!
 //! Left alone: what is compressed (browsers' requests for pages ask for none, see [`ask_for_page`]), attachments, parts, what may not be
-//! transformed, what is coded in a way in which ASCII is not ASCII, and pages whose policy forbids scripts.
+//! transformed, what is coded in a way in which ASCII is not ASCII, and pages in a sandbox
+//! that shuts it out.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -65,7 +66,7 @@ impl Injection {
         if is_coded
             || lists(header::CACHE_CONTROL, "no-transform")
             || lists(header::CONTENT_DISPOSITION, "attachment")
-            || policies(headers).any(csp::forbids_scripts)
+            || policies(headers).any(csp::shuts_out)
         {
             return None;
         }
@@ -128,7 +129,8 @@ impl Injection {
 
 /// The encoding of an HTML document, if ASCII is ASCII in it.
 fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
-    let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    // Browsers go by the last of several.
+    let kind = headers.get_all(header::CONTENT_TYPE).into_iter().next_back()?.to_str().ok()?;
     let mut parts = kind.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case("text/html") {
         return None;
@@ -266,7 +268,11 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (name.parse().expect("a name"), HeaderValue::from_static(value))).collect()
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(name.parse::<HeaderName>().expect("a name"), HeaderValue::from_static(value));
+        }
+        headers
     }
 
     /// The page as it is sent, cut into pieces of these sizes, and as a browser gets it.
@@ -323,6 +329,8 @@ mod tests {
             (200, vec![("content-type", "text/html; charset=windows-1252")], true),
             (200, vec![("content-type", "text/html; charset=utf-16")], false),
             (200, vec![("content-type", "text/plain")], false),
+            (200, vec![html, ("content-type", "text/plain")], false),
+            (200, vec![("content-type", "text/plain"), html], true),
             (200, vec![], false),
             (206, vec![html], false),
             (304, vec![html], false),
