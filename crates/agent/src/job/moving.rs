@@ -322,19 +322,13 @@ impl Driver {
         let started = Instant::now();
         self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
         let place = self.place(directive);
-        let checkpoint = place.checkpoint(&migration);
-        let cleared = async {
-            failpoint::check(&Phase::Prepare.failpoint()).await?;
-            self.host.runtime.remove(&place).await?;
-            place.make_upper()?;
-            checkpoint.make()
-        };
-        if let Err(error) = cleared.await {
-            return self.arrival_failed(migration, Phase::Prepare, &error);
-        }
         match from {
             Origin::Host { certificate, token } => {
-                if let Err(error) = self.make_ready(directive, &place, started).await {
+                let made = async {
+                    self.clear_place(&place, &migration).await?;
+                    self.make_ready(directive, &place, started).await
+                };
+                if let Err(error) = made.await {
                     return self.arrival_failed(migration, Phase::Prepare, &error);
                 }
                 let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
@@ -347,29 +341,58 @@ impl Driver {
                     Connections::Kept => Peers::OutsideLost,
                     Connections::Reset => Peers::AllLost,
                 };
-                let (host, mut wanted) = (self.host.clone(), self.wanted.clone());
-                // Nothing of what comes needs what is made ready meanwhile.
-                let fetched = fetch(&host, capsule, &place, &checkpoint);
-                let made_ready = async {
-                    self.make_ready(directive, &place, started).await.map_err(|error| (Phase::Prepare, error))?;
-                    self.publish();
-                    Ok(Instant::now())
-                };
-                let both = tokio::select! {
-                    both = async { tokio::try_join!(made_ready, fetched) } => both,
+                let (mut wanted, name) = (self.wanted.clone(), migration.clone());
+                let arrived = tokio::select! {
+                    arrived = self.take_out(directive, &place, &migration, capsule, started) => arrived,
                     // Whatever has come is removed by the order that came instead.
-                    () = no_longer(&mut wanted, &migration) => return Ok(()),
+                    () = no_longer(&mut wanted, &name) => return Ok(()),
                 };
-                match both {
-                    Ok((ready, ())) => {
-                        // What came while it was made ready was waited for by nobody.
-                        self.measured(Phase::Transfer, ready, checkpoint.size());
-                        self.arrive(&place, &migration, &checkpoint, peers).await
-                    }
+                match arrived {
+                    Ok(()) => self.arrive(&place, &migration, &place.checkpoint(&migration), peers).await,
                     Err((phase, error)) => self.arrival_failed(migration, phase, &error),
                 }
             }
         }
+    }
+
+    /// Takes a capsule out of the store, checked to its end, while everything else is made ready, of which what comes needs nothing.
+    async fn take_out(
+        &mut self,
+        directive: &JobDirective,
+        place: &Place,
+        migration: &MigrationId,
+        capsule: &CapsuleName,
+        started: Instant,
+    ) -> std::result::Result<(), (Phase, Error)> {
+        let (of_prepare, of_transfer) = (|error| (Phase::Prepare, error), |error| (Phase::Transfer, error));
+        let opened = async { Incoming::out_of_store(&self.host.capsules.store()?, capsule).await };
+        let (cleared, opened) = tokio::join!(self.clear_place(place, migration), opened);
+        cleared.map_err(of_prepare)?;
+        let (incoming, hooks) = (opened.map_err(of_transfer)?, self.host.hooks.clone());
+        let checkpoint = place.checkpoint(migration);
+        let made_ready = async {
+            self.make_ready(directive, place, started).await.map_err(of_prepare)?;
+            self.publish();
+            Ok(Instant::now())
+        };
+        let received = async {
+            match incoming.receive(place, &checkpoint, async || hooks.hold(place.address()).await).await {
+                Received::Whole => Ok(()),
+                Received::Ahead(error) | Received::Broken(error) => Err(of_transfer(error)),
+            }
+        };
+        let (ready, ()) = tokio::try_join!(made_ready, received)?;
+        // What came while it was made ready was waited for by nobody.
+        self.measured(Phase::Transfer, ready, checkpoint.size());
+        Ok(())
+    }
+
+    /// Removes what an earlier attempt may have left, and makes room for what comes.
+    async fn clear_place(&self, place: &Place, migration: &MigrationId) -> Result<()> {
+        failpoint::check(&Phase::Prepare.failpoint()).await?;
+        self.host.runtime.remove(place).await?;
+        place.make_upper()?;
+        place.checkpoint(migration).make()
     }
 
     /// Makes image, bundle and network.
@@ -555,22 +578,6 @@ pub(super) async fn set_going(host: &Host, place: &Place, peers: Peers) -> Resul
         tracing::debug!(ended, asked, "{ended} connections end, {asked} ask their peers how much has arrived");
     }
     Ok(cgroup.thaw()?)
-}
-
-/// Takes a capsule out of the store into a checkpoint and its files into their place, checked to its end.
-async fn fetch(
-    host: &Host,
-    capsule: &CapsuleName,
-    place: &Place,
-    checkpoint: &Checkpoint,
-) -> std::result::Result<(), (Phase, Error)> {
-    let of_transfer = |error| (Phase::Transfer, error);
-    let store = host.capsules.store().map_err(of_transfer)?;
-    let incoming = Incoming::out_of_store(&store, capsule).await.map_err(of_transfer)?;
-    match incoming.receive(place, checkpoint, async || host.hooks.hold(place.address()).await).await {
-        Received::Whole => Ok(()),
-        Received::Ahead(error) | Received::Broken(error) => Err(of_transfer(error)),
-    }
 }
 
 /// Whether a restored job lives, though it stands still.

@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::runtime::checkpoint::{Checkpoint, is_memory};
 use crate::runtime::place::Place;
 
-/// How many pieces of memory are being written at once.
-const WRITES: usize = 3;
+/// How many pieces of memory are being written at once: a second one of the same file would only spin on its lock.
+const WRITES: usize = 1;
 
 /// What is being taken in.
 #[derive(Debug)]
