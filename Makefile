@@ -38,12 +38,14 @@ lint: ## Formatting and clippy, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 
-bench: ## Measure MOVES=20 moves: what they took and what a client saw, against the goals
+bench: ## Measure MOVES=20 moves, a drain and lost hosts: what they took and what a client saw, against the goals
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes network namespaces and runs containers' >&2; exit 1; }
 	$(MAKE) --no-print-directory build
 	cargo build --release --locked -p bench
 	scripts/setup run demo
 	target/release/bench move --moves $(MOVES)
+	target/release/bench drain
+	target/release/bench recovery
 
 soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job moves
 	@[ "$$(id -u)" = 0 ] || { echo 'make soak needs root: it makes network namespaces and runs containers' >&2; exit 1; }

@@ -88,11 +88,7 @@ pub(crate) fn measure(float: &Path, jobs: u32, at_once: &[usize]) -> Result<Outc
         plan.arguments.extend(number.iter().flat_map(|number| ["--drain-at-once".into(), number.to_string()]));
         let world = World::start(plan)?;
         let run = world.run_inside(async || drain(&world.client().await?, jobs, number).await)?;
-        progress(&format!(
-            "drain: {jobs} jobs, {} at once: {}",
-            number.map_or(0, |number| number),
-            run.row().trim_end()
-        ));
+        progress(&format!("drain: {}", run.row().trim_end()));
         runs.push(run);
     }
     let mut text = format!("{jobs} idle JupyterLabs leave a host for two others; seconds\n");
