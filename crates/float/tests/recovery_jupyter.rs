@@ -71,9 +71,9 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     // The page is not loaded again, and nobody touches it before it has noticed. The kernel has what it had; JupyterLab calls it `Unknown`
     // until it runs something.
     page.has_shown("Connecting").await?;
+    page.connected().await?;
     let said = page.run_next("print('still', kept)").await.context("a cell after the recovery")?;
-    // IPython may have something to say of its history's database, whose file is another one now.
-    ensure!(said.lines().any(|line| line == format!("still {NUMBERS}")), "the page shows `{said}`");
+    ensure!(said.trim() == format!("still {NUMBERS}"), "the page shows `{said}`");
     page.idle().await?;
     let closes: Vec<Close> = browser.run("return window.closes", &[]).await?;
     let kernels = closes.iter().filter(|close| close.url.contains("/channels"));

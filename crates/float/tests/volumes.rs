@@ -85,19 +85,20 @@ async fn kill_agents(world: &World) -> Result<()> {
     .await
 }
 
-/// The loop devices whose files are in this world.
-fn loop_devices(world: &World) -> usize {
+/// The files in this world that loop devices are of.
+fn behind_loop_devices(world: &World) -> Vec<String> {
     let file = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).ok();
     let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    devices.filter_map(file).filter(|file| Path::new(file).starts_with(world.directory())).count()
+    devices.filter_map(file).filter(|file| Path::new(file).starts_with(world.directory())).collect()
 }
 
+/// Waits for so many loop devices of volumes. Without any there are none of anything else either.
 async fn devices_are(world: &World, wanted: usize) -> Result<()> {
-    wait_for(
-        &format!("{wanted} loop devices"),
-        LET_GO_LIMIT,
-        async || Ok((loop_devices(world) == wanted).then_some(())),
-    )
+    wait_for(&format!("{wanted} loop devices"), LET_GO_LIMIT, async || {
+        let files = behind_loop_devices(world);
+        let volumes = files.iter().filter(|file| file.contains("/volumes/")).count();
+        Ok((volumes == wanted && (wanted > 0 || files.is_empty())).then_some(()))
+    })
     .await
 }
 

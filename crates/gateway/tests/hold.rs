@@ -178,7 +178,7 @@ async fn a_browser_gets_a_page_that_continues_by_itself() {
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"));
     for part in [
-        "<html lang=\"en\">",
+        "<html lang=\"en\"",
         "<title>",
         "<main>",
         "role=\"status\"",

@@ -90,6 +90,28 @@ pub fn make_opaque(path: &Path) -> Result<()> {
     if answer == 0 { Ok(()) } else { Err(Error::system(attempt())(std::io::Error::last_os_error())) }
 }
 
+/// Has an overlay take a file of its upper layer for a copy of what `origin` is the handle of: it shows that one's inode number then.
+///
+/// # Errors
+/// The file system takes no such attribute.
+pub fn set_origin(file: &File, origin: &[u8]) -> std::io::Result<()> {
+    let name = c"trusted.overlay.origin";
+    // SAFETY: the name ends with NUL, the value is as long as is said, and both live for the call.
+    let answer = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), origin.as_ptr().cast(), origin.len(), 0) };
+    if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Opens the file `below` of `root` to be read. No link is followed on the way: what is below `root` may be another's.
+///
+/// # Errors
+/// It is not there, or a link is on the way.
+pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    Ok(File::from(openat2(File::open(root)?, below, how)?))
+}
+
 /// Whether something is mounted exactly at `path`.
 ///
 /// # Errors

@@ -169,6 +169,18 @@ impl<'a> LabPage<'a> {
         .await
     }
 
+    /// Waits until the page is connected to the kernel: what is run before is lost on its way.
+    ///
+    /// # Errors
+    /// It is not in time.
+    pub async fn connected(&self) -> Result<()> {
+        wait_for("a connection to the kernel", LIMIT, async || {
+            let states = self.remembered().await?.states;
+            Ok(states.last().is_some_and(|state| state != "Connecting").then_some(()))
+        })
+        .await
+    }
+
     /// Waits until the page says that the kernel is idle.
     ///
     /// # Errors

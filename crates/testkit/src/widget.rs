@@ -33,9 +33,9 @@ const REMEMBER: &str = "
 /// What the page's own scripts see of the panel: whether there is one, and whether they can read it.
 const READS_PANEL: &str = "
     const frame = tree.querySelector('iframe');
-    let document = frame.contentDocument;
-    try { document ??= frame.contentWindow.document; } catch { /* As it should be. */ }
-    return document !== null;";
+    let inside = frame.contentDocument;
+    try { inside ??= frame.contentWindow.document; } catch { /* As it should be. */ }
+    return inside !== null;";
 
 /// The widget of the page that the browser shows.
 #[derive(Debug)]

@@ -478,7 +478,7 @@ impl Driver {
     /// Restores the job from images. It stands still and no packet reaches it: see [`Driver::go_on`].
     async fn restore(&self, place: &Place, spec: &JobSpec, image: &Image, checkpoint: &Checkpoint) -> Result<Init> {
         volume::attach(place, &spec.volumes, &own::user(spec, image)).await?;
-        Runtime::mount_root(place, image)?;
+        Runtime::mount_root_again(place, image, checkpoint.images()).await?;
         self.host.hooks.quieten(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());

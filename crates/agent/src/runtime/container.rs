@@ -14,6 +14,7 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::image::Image;
+use super::inodes;
 use super::place::Place;
 use super::volume;
 use super::watched;
@@ -60,10 +61,35 @@ impl Runtime {
     /// # Errors
     /// It could not be mounted.
     pub(crate) fn mount_root(place: &Place, image: &Image) -> Result<()> {
+        Self::mount_layers(place, &image.layers)
+    }
+
+    /// Mounts the root file system of a job that is restored from `images`, unless it is: its open files have the inode numbers that
+    /// they had.
+    ///
+    /// # Errors
+    /// It could not be mounted.
+    pub(crate) async fn mount_root_again(place: &Place, image: &Image, images: &Path) -> Result<()> {
         if mount::is_mounted(&place.root())? {
             return Ok(());
         }
-        Ok(mount::overlay(&image.layers, &place.upper(), &place.work(), &place.root())?)
+        let mut layers = image.layers.clone();
+        match inodes::keep(place, images).await {
+            Ok(layer) => layers.extend(layer),
+            Err(error) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the files of {} get other inode numbers: databases that it has open may refuse to be written",
+                place.container()
+            ),
+        }
+        Self::mount_layers(place, &layers)
+    }
+
+    fn mount_layers(place: &Place, layers: &[PathBuf]) -> Result<()> {
+        if mount::is_mounted(&place.root())? {
+            return Ok(());
+        }
+        Ok(mount::overlay(layers, &place.upper(), &place.work(), &place.root())?)
     }
 
     /// Makes and starts the container; its root is mounted and its network there. `None` when the job has ended already.
@@ -87,6 +113,7 @@ impl Runtime {
         let log = images.join("dump.log");
         watched::write(&place.cgroup().pids(), &place.root(), images)
             .map_err(Error::system(format!("write down what job {} watches", place.container())))?;
+        inodes::write_down(&place.cgroup().pids(), &place.root(), images)?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());

@@ -6,6 +6,7 @@
 //! * [`checkpoint`]: where CRIU writes what it finds.
 //! * [`container`]: making, starting, ending and removing it.
 //! * [`watched`]: where the files lie that it watches.
+//! * [`inodes`]: the numbers that its open files keep where it goes.
 //! * [`volume`]: the data that it finds under paths of its own.
 //! * [`own`]: what the job finds of ours inside: its output, its exit code, its script.
 
@@ -13,6 +14,7 @@ pub(crate) mod bundle;
 pub(crate) mod checkpoint;
 pub(crate) mod container;
 pub(crate) mod image;
+mod inodes;
 pub(crate) mod own;
 pub(crate) mod place;
 pub(crate) mod volume;

@@ -102,6 +102,11 @@ impl Place {
         self.directory.join("work")
     }
 
+    /// The file system with the inode numbers that the job's files have kept, and where it is mounted beside it.
+    pub(crate) fn inodes(&self) -> PathBuf {
+        self.directory.join("inodes")
+    }
+
     /// Where what the job's volumes need is kept.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.directory.join("volumes")
