@@ -4,6 +4,8 @@ SHELL := /bin/bash
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
 TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked --no-fail-fast
+# All at once: one after the other they would take the same crates with different features, and build those anew.
+MEASURED := cargo build --release --locked -p float -p bench -p mooring-testkit --bins
 # `TOUR=1` has the demo move its job by itself; empty and 0 are no.
 TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20
@@ -40,18 +42,16 @@ lint: ## Formatting and clippy, warnings as errors
 
 bench: ## Measure MOVES=20 moves, a drain and lost hosts: what they took and what a client saw, against the goals
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes network namespaces and runs containers' >&2; exit 1; }
-	$(MAKE) --no-print-directory build
-	cargo build --release --locked -p bench
-	scripts/setup run demo
+	scripts/setup build run demo
+	$(MEASURED)
 	target/release/bench move --moves $(MOVES)
 	target/release/bench drain
 	target/release/bench recovery
 
 soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job moves
 	@[ "$$(id -u)" = 0 ] || { echo 'make soak needs root: it makes network namespaces and runs containers' >&2; exit 1; }
-	$(MAKE) --no-print-directory build
-	cargo build --release --locked -p bench
-	cargo build --release --locked -p mooring-testkit --bins
+	scripts/setup build run
+	$(MEASURED)
 	target/release/bench soak --minutes $(MINUTES)
 
 chaos: ## Do everything at random to ten jobs on three hosts for MINUTES=10, drawn from SEED (today's date): nothing may be lost

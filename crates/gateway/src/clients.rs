@@ -69,6 +69,12 @@ impl Clients {
         self.registry().present.values().map(observe).collect()
     }
 
+    /// How many are connected now.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.registry().present.len()
+    }
+
     /// Bytes in and out of everyone who was ever connected.
     #[must_use]
     pub fn moved(&self) -> (u64, u64) {

@@ -20,6 +20,7 @@
 //!   that they began in. [`seat`] is which of the two this process is.
 //! * [`widget`] is what the gateway puts into the pages of jobs, and what that asks of it.
 //! * [`fuzz`] says what must hold whatever a stranger sends.
+//! * [`memory`] gives back what a burst of clients took.
 //! * [`metrics`] and [`access`] are what is counted and logged of it, [`admin`] is where Prometheus asks.
 //!
 //! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection, before a move and after it: nothing
@@ -40,6 +41,7 @@ pub mod handover;
 pub mod http;
 pub mod link;
 mod listener;
+pub mod memory;
 pub mod metrics;
 pub mod relay;
 pub mod route;
@@ -122,6 +124,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         () = link::watch(&client, &config.gateway, &gateway, &config.state_dir) => {}
         () = link::report(&client, &config.gateway, &gateway) => {}
         () = gateway.retry_listeners() => {}
+        () = memory::watch(&gateway) => {}
         () = attend(&config, &gateway) => {}
         () = admin::serve(config.admin, &config.state_dir, &gateway) => {}
         () = gateway.seat().done() => tracing::info!("the last connection has ended: this process has nothing left to do"),

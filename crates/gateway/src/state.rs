@@ -105,6 +105,14 @@ impl Gateway {
         self.lock().slice.is_some()
     }
 
+    /// How many clients and held requests there are.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        let state = self.lock();
+        let held = state.jobs.values().map(|flow| flow.gate.held() as usize);
+        state.listeners.values().map(|listener| listener.clients.count()).chain(held).sum()
+    }
+
     /// This process's place among those of the gateway.
     #[must_use]
     pub fn seat(&self) -> &Seat {

@@ -10,6 +10,7 @@
 //! | [`nft`] | holding packets towards a job, and translating what leaves the overlay |
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | freezing, killing and reading control groups of both versions |
+//! | [`memory`] | giving back what nothing uses any more |
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
 //! | [`own_run`] | a `/run` in memory for a program |
 //! | [`splice`] | bytes from socket to socket |
@@ -31,6 +32,7 @@ pub mod fds;
 pub mod handle;
 pub mod ip;
 pub mod job_net;
+pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod nft;

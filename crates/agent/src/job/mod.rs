@@ -2,11 +2,13 @@
 //!
 //! * [`held`]: what is held of a job, and its record on disk.
 //! * [`policy`]: what to do next, as a pure function.
-//! * [`driver`]: the task that does it.
+//! * [`driver`]: the task that does it; [`leaving`], [`arriving`] and [`moving`] are its part in a move.
 //! * [`log`]: the job's output on its way to OpCenter.
 
+mod arriving;
 pub(crate) mod driver;
 pub(crate) mod held;
+mod leaving;
 pub(crate) mod log;
 mod moving;
 pub(crate) mod policy;

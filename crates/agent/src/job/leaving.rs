@@ -1,0 +1,255 @@
+//! What a driver does at the source of a move: its files ahead, the freeze, and its images to another host or into the capsule store; and a
+//! capsule of a job that goes on.
+
+use std::path::PathBuf;
+
+use mooring_api::watch::{Destination, JobDirective, JobOrder, Then};
+use mooring_capsule::Facts;
+use mooring_ops::failpoint;
+use mooring_types::migration::Phase;
+use mooring_types::{Clock, MigrationId, SystemClock};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::driver::{Driver, end_of};
+use super::held::{Attempt, Held, Init, Release};
+use super::moving::{Peers, no_longer, set_going};
+use crate::error::{Error, Result};
+use crate::relocate::files;
+use crate::relocate::frame::Hello;
+use crate::relocate::source::Outgoing;
+use crate::runtime::checkpoint::Checkpoint;
+use crate::runtime::container::Afterwards;
+use crate::runtime::place::Place;
+
+impl Driver {
+    /// Sends the files ahead while the job executes.
+    pub(super) async fn pre_copy(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        let started = Instant::now();
+        self.forget_measures();
+        let mut wanted = self.wanted.clone();
+        let outcome = tokio::select! {
+            outcome = self.send_ahead(directive) => outcome,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        let Some(init) = self.running() else { return Ok(()) };
+        let attempt = match outcome {
+            Ok(bytes) => {
+                self.measured(Phase::PreCopy, started, bytes);
+                Attempt::PreCopied(migration)
+            }
+            Err(error) => {
+                self.outgoing = None;
+                Attempt::Failed { migration, phase: Phase::PreCopy, reason: error.told() }
+            }
+        };
+        self.hold(Held::Running { init, attempt })
+    }
+
+    async fn send_ahead(&mut self, directive: &JobDirective) -> Result<u64> {
+        failpoint::check(&Phase::PreCopy.failpoint()).await?;
+        let mut outgoing = self.connect(directive).await?;
+        outgoing.send_ahead(&self.place_held()?).await?;
+        let bytes = outgoing.bytes();
+        self.outgoing = Some(outgoing);
+        Ok(bytes)
+    }
+
+    async fn connect(&self, directive: &JobDirective) -> Result<Outgoing> {
+        let JobOrder::MoveOut { migration, to, .. } = &directive.order else {
+            return Err(Error::Peer("is not named".into()));
+        };
+        match to {
+            Destination::Host { address, certificate, token } => {
+                let hello = Hello { migration: migration.clone(), job: self.job.clone(), token: token.clone() };
+                Outgoing::open(&self.host.identity, *address, certificate.clone(), hello).await
+            }
+            Destination::Store { capsule, .. } => Outgoing::into_store(&self.host.capsules.store()?, capsule).await,
+        }
+    }
+
+    /// Checkpoints the job and sends it.
+    pub(super) async fn freeze(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+        match &directive.order {
+            JobOrder::MoveOut { to: Destination::Store { then: Then::GoesOn, .. }, .. } => {
+                self.capture(migration).await
+            }
+            JobOrder::MoveOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn send_away(&mut self, migration: MigrationId, into_store: bool) -> Result<()> {
+        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
+            // The files went over a connection that is gone: they go again.
+            return self.clear();
+        };
+        if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()).await {
+            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason: error.to_string() };
+            return self.hold(Held::Running { init, attempt });
+        }
+        let place = self.place_held()?;
+        let checkpoint = place.checkpoint(&migration);
+        checkpoint.make()?;
+        self.hold(Held::Freezing { init, migration: migration.clone() })?;
+        let pids = place.cgroup().pids();
+        checkpoint.expect_memory(pids.len())?;
+        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
+        let started = Instant::now();
+        let (done, dumped) = watch::channel(false);
+        let (dump, followed) = tokio::join!(
+            async {
+                let outcome = self.dump(&place, &checkpoint, Afterwards::Ended).await;
+                done.send_replace(true);
+                outcome
+            },
+            outgoing.follow(&checkpoint, dumped)
+        );
+        if let Err(error) = dump {
+            return self.dump_failed(&place, init, migration, &error).await;
+        }
+        self.measured(Phase::Freeze, started, outgoing.bytes());
+        self.hold(Held::Frozen { migration: migration.clone(), release: Release::Withheld })?;
+        self.host.network.lock().await.carried_elsewhere(place.address()).await?;
+        let started = Instant::now();
+        let mut wanted = self.wanted.clone();
+        let sent = tokio::select! {
+            sent = async {
+                followed?;
+                failpoint::check(&Phase::Transfer.failpoint()).await?;
+                outgoing.send_images(&checkpoint).await?;
+                outgoing.send_changes(&place, &mapped).await
+            } => sent,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        if let Err(error) = sent {
+            let release = Release::Refused { phase: Phase::Transfer, reason: error.told() };
+            return self.hold(Held::Frozen { migration, release });
+        }
+        if into_store {
+            return self.keep_in_store(outgoing, migration, started).await;
+        }
+        // From here on the destination may execute the job: only its own word, through OpCenter, lets this host go on.
+        self.hold(Held::Frozen { migration: migration.clone(), release: Release::Given })?;
+        match outgoing.seal().await {
+            Ok(()) => {
+                self.measured(Phase::Transfer, started, outgoing.bytes());
+                self.hold(Held::Frozen { migration, release: Release::Confirmed })
+            }
+            Err(error) => {
+                tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "whether job {} has arrived is not known", self.job);
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the capsule of a job that stands still. Whatever comes of it, the job may be rolled back: the store executes nothing.
+    async fn keep_in_store(&mut self, outgoing: Outgoing, migration: MigrationId, started: Instant) -> Result<()> {
+        let bytes = outgoing.bytes();
+        let mut wanted = self.wanted.clone();
+        let stored = tokio::select! {
+            stored = self.store(outgoing) => stored,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        let release = match stored {
+            Ok(stored_bytes) => {
+                self.measured(Phase::Transfer, started, bytes);
+                Release::Stored { stored_bytes }
+            }
+            Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.told() },
+        };
+        self.hold(Held::Frozen { migration, release })
+    }
+
+    async fn store(&self, outgoing: Outgoing) -> Result<u64> {
+        let Some(record) = &self.record else { return Err(Error::Peer("has no record of the job".into())) };
+        let facts = Facts {
+            job: self.job.clone(),
+            generation: record.generation,
+            created: SystemClock.now(),
+            about: serde_json::json!({ "host": self.host.config.name, "address": record.address }),
+        };
+        Ok(outgoing.store(&self.host.capsules.store()?, facts).await?.stored_bytes)
+    }
+
+    /// Takes the job's state and has it go on, then stores what was taken.
+    async fn capture(&mut self, migration: MigrationId) -> Result<()> {
+        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
+            // What went ahead went into a capsule that is gone: it goes again.
+            return self.clear();
+        };
+        let place = self.place_held()?;
+        let checkpoint = place.checkpoint(&migration);
+        checkpoint.make()?;
+        self.hold(Held::Freezing { init, migration: migration.clone() })?;
+        let started = Instant::now();
+        let taken = self.take_state(&place, &checkpoint, &mut outgoing).await;
+        if let Err(error) = taken {
+            self.clean_up(checkpoint);
+            return self.dump_failed(&place, init, migration, &error).await;
+        }
+        self.measured(Phase::Freeze, started, outgoing.bytes());
+        set_going(&self.host, &place, Peers::Kept).await?;
+        self.hold(Held::Running { init, attempt: Attempt::Captured(migration.clone()) })?;
+        let started = Instant::now();
+        let mut wanted = self.wanted.clone();
+        let stored = tokio::select! {
+            stored = async {
+                failpoint::check(&Phase::Transfer.failpoint()).await?;
+                outgoing.send_images(&checkpoint).await?;
+                let bytes = outgoing.bytes();
+                Ok((self.store(outgoing).await?, bytes))
+            } => stored,
+            () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
+        };
+        self.clean_up(checkpoint);
+        let attempt = match stored {
+            Ok((stored_bytes, bytes)) => {
+                self.measured(Phase::Transfer, started, bytes);
+                Attempt::Stored { migration, stored_bytes }
+            }
+            Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.told() },
+        };
+        self.hold(Held::Running { init, attempt })
+    }
+
+    /// Dumps the job, and sends the files that go with the dump while it still stands.
+    async fn take_state(&self, place: &Place, checkpoint: &Checkpoint, outgoing: &mut Outgoing) -> Result<()> {
+        failpoint::check(&Phase::Freeze.failpoint()).await?;
+        let pids = place.cgroup().pids();
+        checkpoint.expect_memory(pids.len())?;
+        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
+        self.dump(place, checkpoint, Afterwards::Frozen).await?;
+        if !place.cgroup().is_frozen() {
+            return Err(Error::Peer("has let the job go on before its files were taken".into()));
+        }
+        outgoing.send_changes(place, &mapped).await
+    }
+
+    async fn dump_failed(&mut self, place: &Place, init: Init, migration: MigrationId, error: &Error) -> Result<()> {
+        let reason = error.told();
+        tracing::warn!(job = %self.job, "job {} could not be checkpointed: {reason}", self.job);
+        place.cgroup().thaw()?;
+        self.host.hooks.release(place.address()).await?;
+        if init.lives() {
+            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason };
+            return self.hold(Held::Running { init, attempt });
+        }
+        // It may have ended by itself at that very moment, and left nothing that could be checkpointed.
+        if let ended @ Held::Exited { .. } = end_of(place) {
+            self.send_output(place).await;
+            return self.hold(ended);
+        }
+        self.hold(Held::Lost { reason: format!("it did not survive a failed checkpoint: {reason}") })
+    }
+
+    /// Forgets an attempt that came to nothing.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        self.outgoing = None;
+        self.forget_measures();
+        match self.running() {
+            Some(init) => self.hold(Held::Running { init, attempt: Attempt::None }),
+            None => Ok(()),
+        }
+    }
+}
