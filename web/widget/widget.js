@@ -14,8 +14,8 @@
  *    are driven) and protect nothing: what must be kept from the page, the password, is typed in the panel's frame, which the page can't read.
  *  - The page has the session for this one job (in `sessionStorage`, so that a reload keeps it); the gateway sees to it that it is
  *    good for nothing else.
- *  - Nothing here throws into the page, takes the focus unasked, or stands between the page and its user. Keys that are pressed in the
- *    widget are not passed on as shortcuts of the page.
+ *  - Nothing here throws into the page, takes the focus unasked, or stands between the page and its user: what is below the alert can be
+ *    clicked through it. Keys that are pressed in the widget are not passed on as shortcuts of the page.
  */
 (() => {
     'use strict';
@@ -54,14 +54,14 @@
         button:focus-visible { outline: 2px solid var(--focus); outline-offset: 1px; }
         [hidden] { display: none !important; }
         .bar { display: none; flex: none; box-sizing: border-box; min-height: 46px; padding: 8px 12px 8px 16px; gap: 4px 12px;
-            align-items: center; pointer-events: auto; background: var(--alert); color: var(--alert-text); border-bottom: 1px solid var(--alert-line);
+            align-items: center; background: var(--alert); color: var(--alert-text); border-bottom: 1px solid var(--alert-line);
             box-shadow: 0 1px 6px #0003; font-size: 14px; }
         .bar.alerts, .bar.back { display: flex; }
         .bar.back { background: var(--back); color: var(--back-text); border-color: var(--back-line); }
         .bar > div { flex: 1; overflow-wrap: anywhere; }
         .bar > div:empty { display: none; }
         .bar.back button, .bar:has(~ .stage iframe) .open { display: none; }
-        .bar button { flex: none; padding: 3px 10px; border: 1px solid currentColor; border-radius: 6px; white-space: nowrap; }
+        .bar button { flex: none; pointer-events: auto; padding: 3px 10px; border: 1px solid currentColor; border-radius: 6px; white-space: nowrap; }
         .bar button:hover { background: #8883; }
         .stage { position: relative; flex: 1; min-height: 0; margin: 8px; }
         .pill { position: absolute; left: calc(var(--x) * 100%); top: calc(var(--y) * 100%);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::browser::{Browser, Key};
@@ -10,6 +10,8 @@ use crate::wait::wait_for;
 
 /// How long the page may take for one step.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How often something is written anew of which keys were lost.
+const TRIES: usize = 5;
 
 /// Makes a notebook with one cell in JupyterLab's own page.
 const MAKE_NOTEBOOK: &str = "
@@ -143,15 +145,32 @@ impl<'a> LabPage<'a> {
     /// It shows nothing in time.
     pub async fn run_next(&self, code: &str) -> Result<String> {
         let before = self.outputs().await?.len();
-        // Where a cell was run, the next one is the active one.
-        self.browser.element(".jp-Cell.jp-mod-active .cm-content", LIMIT).await?.click().await?;
-        self.browser.enter(code).await?;
+        self.write(code).await?;
         self.browser.press(Key::Shift, Key::Enter).await?;
         wait_for(&format!("the output of `{code}`"), LIMIT, async || {
             let mut outputs = self.outputs().await?;
             Ok(if outputs.len() > before { outputs.pop() } else { None })
         })
         .await
+    }
+
+    /// Writes into the active cell: where a cell was run, that is the next one.
+    async fn write(&self, code: &str) -> Result<()> {
+        const ACTIVE: &str = ".jp-Cell.jp-mod-active .cm-content";
+        for _ in 0..TRIES {
+            self.browser.element(ACTIVE, LIMIT).await?.click().await?;
+            self.browser.enter(code).await?;
+            let text = format!("return document.querySelector('{ACTIVE}')?.innerText ?? ''");
+            let written: String = self.browser.run(&text, &[]).await?;
+            if written.trim() == code {
+                return Ok(());
+            }
+            // A page that draws its cells anew loses keys.
+            self.browser
+                .run::<bool>("return document.execCommand('selectAll') && document.execCommand('delete')", &[])
+                .await?;
+        }
+        bail!("`{code}` can't be written into a cell")
     }
 
     async fn outputs(&self) -> Result<Vec<String>> {

@@ -15,6 +15,7 @@ use crate::relocate::destination::{Incoming, Received};
 use crate::relocate::frame::Hello;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::place::Place;
+use crate::runtime::volume;
 
 impl Driver {
     /// Makes ready to receive, and receives what comes out of the capsule store.
@@ -56,7 +57,8 @@ impl Driver {
         }
     }
 
-    /// Takes a capsule out of the store, checked to its end, while everything else is made ready, of which what comes needs nothing.
+    /// Takes a capsule out of the store, checked to its end, while everything else is made ready, of which what comes needs nothing but the
+    /// volumes that files go into.
     async fn take_out(
         &mut self,
         directive: &JobDirective,
@@ -82,7 +84,13 @@ impl Driver {
                 Received::Ahead(error) | Received::Broken(error) => Err(of_transfer(error)),
             }
         };
-        let (ready, ()) = tokio::try_join!(made_ready, received)?;
+        let ready = if volume::take_files(&directive.spec.volumes) {
+            let ready = made_ready.await?;
+            received.await?;
+            ready
+        } else {
+            tokio::try_join!(made_ready, received)?.0
+        };
         // What came while it was made ready was waited for by nobody.
         self.measured(Phase::Transfer, ready, checkpoint.size());
         Ok(())

@@ -226,15 +226,21 @@ async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -
     if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, said: errors(log) }) }
 }
 
-/// What a log says went wrong: CRIU's errors, or the last lines, also of runc's own log beside it.
+/// What a log says went wrong: CRIU's errors, or the lines that tell of one, also of runc's own log beside it.
 fn errors(log: &Path) -> String {
     let texts =
         [log.to_path_buf(), log.with_file_name("runc.log")].map(|path| fs::read_to_string(path).unwrap_or_default());
-    let mut lines: Vec<&str> = texts[0].lines().filter(|line| line.contains("Error (")).collect();
+    // That it may not raise its own limits is no reason: it goes on without.
+    let is_reason = |line: &&str| line.contains("Error (") && !line.contains("RLIMIT_NOFILE for self");
+    let mut lines: Vec<&str> = texts[0].lines().filter(is_reason).collect();
     if lines.is_empty() {
         lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("error")).collect();
     }
-    let told = lines[lines.len().saturating_sub(3)..].join(" / ");
+    // The first is the cause, and the last what came of it.
+    if lines.len() > 3 {
+        lines.drain(2..lines.len() - 1);
+    }
+    let told = lines.join(" / ");
     // CRIU reads the limits of processes that are not root's with CAP_SYS_RESOURCE, which root in a container or a small VM may lack.
     if told.contains("Can't get rlimit") {
         return format!(

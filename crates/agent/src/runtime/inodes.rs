@@ -23,13 +23,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 
 use mooring_linux::mount;
-use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use super::place::Place;
+use super::tool;
 use crate::error::{Error, Result};
 
 /// Beside CRIU's images, by a name of which it has none.
@@ -90,7 +89,7 @@ pub(super) async fn keep(place: &Place, images: &Path) -> Result<Option<PathBuf>
     fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
     let mut mount = Command::new("mount");
     mount.args(["-t", "ext4", "-o", "loop,ro,nosuid,nodev,noexec"]).arg(&image).arg(&directory);
-    run(mount, None).await?;
+    tool::run(mount).await?;
     for (path, number) in &numbers {
         let told =
             mount::open_below(&place.upper(), path).and_then(|file| mount::set_origin(&file, &origin(&uuid, *number)));
@@ -132,10 +131,11 @@ async fn make(image: &Path, numbers: &Numbers, uuid: &[u8; 16]) -> Result<()> {
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-m", "0", "-b", "4096", "-i", "4096", "-O", "^has_journal,^resize_inode"]);
     mkfs.args(["-E", "nodiscard,lazy_itable_init=1", "-U", &text(uuid)]).arg(image);
-    run(mkfs, None).await?;
+    tool::run(mkfs).await?;
     let mut debugfs = Command::new("debugfs");
     debugfs.args(["-w", "-f", "-"]).arg(image);
-    run(debugfs, Some(script(numbers))).await
+    // It tells of failures in its words alone, which the mount finds out.
+    tool::run_with(debugfs, &script(numbers)).await
 }
 
 /// What `debugfs` is told.
@@ -168,23 +168,6 @@ fn origin(uuid: &[u8; 16], number: u64) -> Vec<u8> {
 fn text(uuid: &[u8; 16]) -> String {
     let hex = hex::encode(uuid);
     [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
-}
-
-/// Runs a tool to its end, with this as its input. debugfs tells of failures in its words alone, which the mount finds out.
-async fn run(mut command: Command, input: Option<String>) -> Result<()> {
-    let tool = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
-    command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let failed = || format!("run `{tool}`");
-    let mut child = command.spawn().map_err(Error::system(failed()))?;
-    if let (Some(input), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(input.as_bytes()).await.map_err(Error::system(failed()))?;
-    }
-    let output = child.wait_with_output().await.map_err(Error::system(failed()))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(Error::Tool { tool, status: output.status, said: String::from_utf8_lossy(&output.stderr).trim().to_owned() })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@
 //! * [`watched`]: where the files lie that it watches.
 //! * [`inodes`]: the numbers that its open files keep where it goes.
 //! * [`volume`]: the data that it finds under paths of its own.
+//! * [`tool`]: programs of the system that make and mount file systems.
 //! * [`own`]: what the job finds of ours inside: its output, its exit code, its script.
 
 pub(crate) mod bundle;
@@ -17,5 +18,6 @@ pub(crate) mod image;
 mod inodes;
 pub(crate) mod own;
 pub(crate) mod place;
+mod tool;
 pub(crate) mod volume;
 mod watched;

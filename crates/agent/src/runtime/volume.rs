@@ -25,21 +25,15 @@ mod fresh;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::Duration;
+use std::path::PathBuf;
 
 use mooring_linux::mount;
 use mooring_types::job::{Bucket, Export, Scheme, Volume, VolumeMode, VolumeSource};
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use super::image::User;
 use super::place::Place;
 use crate::error::{Error, Result};
-
-/// How long a tool may take to make or mount a file system.
-const TOOL_LIMIT: Duration = Duration::from_secs(60);
 
 /// What this host can mount of other machines.
 pub(crate) fn mountable() -> Vec<Scheme> {
@@ -102,6 +96,11 @@ pub(crate) fn mounts(place: &Place, volumes: &[Volume]) -> Vec<Value> {
         json!({ "destination": volume.mount, "type": "bind", "source": source, "options": options })
     };
     all.into_iter().map(mount).collect()
+}
+
+/// Whether some of a job's files go into its volumes, which have to be mounted before the files come.
+pub(crate) fn take_files(volumes: &[Volume]) -> bool {
+    volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Fresh { .. }))
 }
 
 /// Makes the volumes of a job that is new on this host, whether it starts here or arrives, and mounts them. It runs as `user`.
@@ -194,27 +193,6 @@ fn refusal(volume: &Volume, reason: String) -> Error {
     Error::Volume { volume: volume.redacted().to_string(), reason }
 }
 
-/// Runs a tool to its end.
-async fn run(mut command: Command) -> Result<()> {
-    let tool = Path::new(command.as_std().get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn().map_err(Error::system(format!("run `{tool}`")))?;
-    let output = tokio::time::timeout(TOOL_LIMIT, child.wait_with_output())
-        .await
-        .map_err(|_| Error::TimedOut(format!("`{tool}`")))?
-        .map_err(Error::system(format!("wait for `{tool}`")))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-    Err(Error::Tool { tool, status: output.status, said })
-}
-
-fn last_lines(text: &str) -> String {
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(3)..].join(" / ")
-}
-
 /// Whether a program is where programs of the system are.
 fn has_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -231,6 +209,8 @@ fn has_word(file: &str, word: &str) -> io::Result<bool> {
 mod tests {
     use std::net::Ipv4Addr;
     use std::os::unix::fs::symlink;
+    use std::path::Path;
+    use std::time::Duration;
 
     use mooring_types::{Generation, JobId};
 
@@ -287,7 +267,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         // The kernel lets go of a device a moment after its last mount; another process may have a copy of that as long as it lives.
         while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
-            assert!(started.elapsed() < TOOL_LIMIT, "a loop device is left");
+            assert!(started.elapsed() < crate::runtime::tool::LIMIT, "a loop device is left");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let large = [volume("[size=65536]:/a")];

@@ -11,9 +11,9 @@ use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use tokio::process::Command;
 
-use super::run;
 use crate::error::{Error, Result};
 use crate::runtime::image::User;
+use crate::runtime::tool::run;
 
 /// Bytes in a GB, as everywhere.
 const GB: i64 = 1_000_000_000;

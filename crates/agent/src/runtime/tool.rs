@@ -1,0 +1,57 @@
+//! Programs of the system that make and mount file systems.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use crate::error::{Error, Result};
+
+/// How long a tool may take to make or mount a file system.
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
+/// How much of what it says is told.
+const LINES: usize = 3;
+
+/// Runs a tool to its end.
+///
+/// # Errors
+/// It can't be run, does not end in time, or fails; the error has its last words.
+pub(super) async fn run(command: Command) -> Result<()> {
+    run_with(command, "").await
+}
+
+/// Runs a tool to its end, with this as its input.
+///
+/// # Errors
+/// It can't be run, does not end in time, or fails; the error has its last words.
+pub(super) async fn run_with(mut command: Command, input: &str) -> Result<()> {
+    let tool = Path::new(command.as_std().get_program()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    command.stdin(if input.is_empty() { Stdio::null() } else { Stdio::piped() });
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mut child = command.spawn().map_err(Error::system(format!("run `{tool}`")))?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // A tool that does not read on has failed, and says why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+    };
+    let ended = async { tokio::join!(child.wait_with_output(), feed).0 };
+    let output = tokio::time::timeout(LIMIT, ended)
+        .await
+        .map_err(|_| Error::TimedOut(format!("`{tool}`")))?
+        .map_err(Error::system(format!("wait for `{tool}`")))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = last_lines(&String::from_utf8_lossy(&output.stderr));
+    Err(Error::Tool { tool, status: output.status, said })
+}
+
+/// The last lines of what a tool said.
+pub(super) fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES)..].join(" / ")
+}
