@@ -105,7 +105,7 @@
             case 'Floating': return `${name} is moving to another host. ${until}${kept}`;
             case 'Suspending': return `${name} is being suspended. ${until}${kept}`;
             case 'Suspended': return `${name} is suspended. ${until}${resume}`;
-            case 'Resuming': return `${name} is being resumed. ${until}${kept}`;
+            case 'Resuming': return `${name} is being resumed. ${until}`;
             case 'Unknown': return `The host of ${name} is not heard from. ${until}`;
             case 'Cancelling': return `${name} is being cancelled. This screen does not respond any more.`;
         }

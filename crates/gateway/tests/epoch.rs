@@ -123,15 +123,17 @@ async fn requests_under_way_end_and_idle_connections_stay() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Http, Flow::Open).await;
-    let (mut idle, mut unanswered, mut half) =
-        (Wire::connect(port).await, Wire::connect(port).await, Wire::connect(port).await);
+    let (mut idle, mut unanswered) = (Wire::connect(port).await, Wire::connect(port).await);
+    let (mut half, mut posted) = (Wire::connect(port).await, Wire::connect(port).await);
+    const POST: &str = "POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 0\r\n\r\n";
     let mut jobs = Vec::new();
-    for (client, answer) in [
-        (&mut idle, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold"),
-        (&mut unanswered, ""),
-        (&mut half, "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nhalf"),
+    for (client, request, answer) in [
+        (&mut idle, GET, "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nold"),
+        (&mut unanswered, GET, ""),
+        (&mut posted, POST, ""),
+        (&mut half, GET, "HTTP/1.1 200 OK\r\nContent-Length: 30\r\n\r\nhalf"),
     ] {
-        client.send(GET).await;
+        client.send(request).await;
         let mut job = Wire(BufReader::new(timeout(PATIENCE, old.accept()).await.unwrap().unwrap().0));
         job.head().await;
         job.send(answer).await;
@@ -145,14 +147,16 @@ async fn requests_under_way_end_and_idle_connections_stay() {
     let new = world.job(|_| async { text("new") }).await;
     recover(&mut world, new.address, held());
     drop(jobs);
-    assert!(unanswered.is_quiet().await && half.is_quiet().await && idle.is_quiet().await);
+    assert!(unanswered.is_quiet().await && half.is_quiet().await && idle.is_quiet().await && posted.is_quiet().await);
     let mut waiting = Wire::connect(port).await;
     waiting.send(GET).await;
     world.open();
-    assert_eq!((unanswered.rest().await, half.rest().await), (Vec::new(), Vec::new()));
+    assert_eq!((posted.rest().await, half.rest().await), (Vec::new(), Vec::new()));
+    // What changes nothing, and has no answer yet, is asked of the new one.
+    assert_eq!(unanswered.receive().await.body, "new");
     assert_eq!(waiting.receive().await.body, "new");
     assert_eq!(idle.ask(GET).await.body, "new");
-    assert_eq!(new.requests(), 2);
+    assert_eq!(new.requests(), 3);
     world.stop().await;
 }
 
@@ -165,7 +169,7 @@ async fn on_http_2_the_request_under_way_ends_and_the_connection_stays() {
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     world.lifecycle.tasks().spawn("client", connection);
     let request = || Request::get("http://example/").body(Empty::<Bytes>::new()).unwrap();
-    let under_way = sender.send_request(request());
+    let under_way = sender.send_request(Request::post("http://example/").body(Empty::<Bytes>::new()).unwrap());
     let accept = async {
         let mut job = Wire(BufReader::new(old.accept().await.unwrap().0));
         job.head().await;

@@ -12,6 +12,7 @@ use crate::wait::wait_for;
 const LIMIT: Duration = Duration::from_secs(90);
 /// How often something is written anew of which keys were lost.
 const TRIES: usize = 5;
+const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
 /// Makes a notebook with one cell in JupyterLab's own page.
 const MAKE_NOTEBOOK: &str = "
@@ -146,12 +147,29 @@ impl<'a> LabPage<'a> {
     pub async fn run_next(&self, code: &str) -> Result<String> {
         let before = self.outputs().await?.len();
         self.write(code).await?;
-        self.browser.press(Key::Shift, Key::Enter).await?;
+        self.run_active().await?;
         wait_for(&format!("the output of `{code}`"), LIMIT, async || {
             let mut outputs = self.outputs().await?;
             Ok(if outputs.len() > before { outputs.pop() } else { None })
         })
         .await
+    }
+
+    /// Runs the active cell. While a page is connecting to its kernel it takes no such wish, and shows nothing of it: then it is told again.
+    async fn run_active(&self) -> Result<()> {
+        let cells = "return document.querySelectorAll('.jp-Cell').length";
+        let before: usize = self.browser.run(cells, &[]).await?;
+        for _ in 0..TRIES {
+            self.browser.press(Key::Shift, Key::Enter).await?;
+            // Below the last one a new one is made.
+            let run = wait_for("the next cell", TAKEN_WITHIN, async || {
+                Ok((self.browser.run::<usize>(cells, &[]).await? > before).then_some(()))
+            });
+            if run.await.is_ok() {
+                return Ok(());
+            }
+        }
+        bail!("the page runs no cell")
     }
 
     /// Writes into the active cell: where a cell was run, that is the next one.
@@ -194,8 +212,8 @@ impl<'a> LabPage<'a> {
     /// It is not in time.
     pub async fn connected(&self) -> Result<()> {
         wait_for("a connection to the kernel", LIMIT, async || {
-            let states = self.remembered().await?.states;
-            Ok(states.last().is_some_and(|state| state != "Connecting").then_some(()))
+            let state: Option<String> = self.browser.run(&format!("{STATE} return state() ?? null"), &[]).await?;
+            Ok(state.is_some_and(|state| state != "Connecting").then_some(()))
         })
         .await
     }

@@ -13,7 +13,8 @@
 //! what a job says before its answer goes on as well (`interim`). A request that has been sent to the job stays with it while it is
 //! away. When the job is another one afterwards, what was under way is aborted: the client's connection is closed, a stream of HTTP/2 is
 //! reset. A connection on which nothing was under way stays. A request is sent a second time only if not a byte of it was sent before,
-//! or if it changes nothing and its connection was an old one, which the job may have closed at the same moment.
+//! or if it changes nothing, has no answer yet, and went to a job that is another one now or over an old connection, which the job may
+//! have closed at the same moment.
 
 pub mod answer;
 mod body;

@@ -228,8 +228,16 @@ impl Proxy {
             };
             let sent = tokio::select! {
                 biased;
-                () = self.session.way.end(upstream.epoch) => return Err(Aborted::JobIsAnother),
-                sent = upstream.sender.try_send_request(request) => sent,
+                () = self.session.way.end(upstream.epoch) => None,
+                sent = upstream.sender.try_send_request(request) => Some(sent),
+            };
+            let Some(sent) = sent else {
+                // Nothing of an answer has come: the job that is there now is asked what changes nothing.
+                if !repeatable {
+                    return Err(Aborted::JobIsAnother);
+                }
+                request = head.clone().map(|()| Either::Right(Empty::new()));
+                continue;
             };
             match sent {
                 Ok(response) => {
@@ -241,10 +249,11 @@ impl Proxy {
                     Some(unsent) => request = unsent,
                     None => {
                         tracing::debug!(error = %failed.error(), "a job did not answer a request");
-                        if self.session.way.is_another(upstream.epoch).await {
+                        let is_another = self.session.way.is_another(upstream.epoch).await;
+                        if is_another && !repeatable {
                             return Err(Aborted::JobIsAnother);
                         }
-                        if !repeatable || !upstream.used {
+                        if !repeatable || !upstream.used && !is_another {
                             break;
                         }
                         request = head.clone().map(|()| Either::Right(Empty::new()));
