@@ -129,6 +129,8 @@ impl<'a> CodePage<'a> {
             Ok(page.screen().await?.iter().any(|line| line.ends_with(['#', '$'])).then_some(()))
         })
         .await?;
+        // The workbench may have the focus elsewhere by now.
+        browser.element(".terminal-wrapper.active .xterm-screen", LIMIT).await?.click().await?;
         browser.run::<()>(REMEMBER, &[]).await?;
         Ok(page)
     }
