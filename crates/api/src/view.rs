@@ -1,27 +1,29 @@
 //! What users ask for and read. The order of the keys is part of the contract: `id` comes first.
 
 mod account;
+mod gateway;
+mod host;
 mod secret;
+mod security_group;
 mod status;
 mod template;
 
 pub use account::{GroupAddRequest, GroupUpdateRequest, GroupView, UserAddRequest, UserUpdateRequest, UserView};
+pub use gateway::{ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
+pub use host::{DrainAnswer, DrainRequest, DrainView, HostView};
 pub use secret::{SecretSetRequest, SecretValue, SecretView};
+pub use security_group::{SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView};
 pub use status::{GatewayCounts, HostCounts, JobCounts, StatusView};
 pub use template::{TemplateCreateRequest, TemplateView};
 
 use std::collections::BTreeMap;
 
-use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
-use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::PhaseTime;
 use mooring_types::policy::{Egress, VmPolicy};
-use mooring_types::{GatewayId, HostId, JobId, MigrationId, SecurityGroupId, Timestamp};
+use mooring_types::{JobId, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-
-use crate::watch::ClientObservation;
 
 /// Credentials.
 #[derive(Clone, Serialize, Deserialize, ToSchema)]
@@ -399,264 +401,6 @@ pub struct LogFileView {
     pub name: String,
     /// How large it is, in bytes.
     pub size: u64,
-}
-
-/// A gateway to be created.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct GatewayCreateRequest {
-    /// Its name.
-    pub name: String,
-    /// Least cores; 1 when absent.
-    pub cpu: Option<u32>,
-    /// Least memory in GB; 1 when absent.
-    #[serde(rename = "memGB")]
-    pub mem_gb: Option<f64>,
-    /// `<min>:<max>`; `10000:10500` when empty.
-    pub port_range: String,
-    /// Who may connect, by id or name; `default` when empty.
-    pub security_groups: Vec<String>,
-    /// Whether it listens on its host's private address alone.
-    #[serde(rename = "noPublicIP")]
-    pub no_public_ip: bool,
-}
-
-/// What is to change of a gateway; what is absent or empty stays.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct GatewayModifyRequest {
-    /// Its new name.
-    pub name: String,
-    /// Least cores.
-    pub cpu: Option<u32>,
-    /// Least memory in GB.
-    #[serde(rename = "memGB")]
-    pub mem_gb: Option<f64>,
-    /// `<min>:<max>`.
-    pub port_range: String,
-    /// Security groups to be added, by id or name.
-    pub add_security_groups: Vec<String>,
-    /// Security groups to be removed, by id or name.
-    pub remove_security_groups: Vec<String>,
-}
-
-/// A gateway.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct GatewayView {
-    /// Its id.
-    #[schema(value_type = String)]
-    pub id: GatewayId,
-    /// Its name.
-    pub name: String,
-    /// Its status.
-    #[schema(value_type = String)]
-    pub status: GatewayStatus,
-    /// The address that clients use.
-    pub address: String,
-    /// Whether that is its host's private address.
-    #[serde(rename = "noPublicIP")]
-    pub no_public_ip: bool,
-    /// Its ports, `<min>:<max>`.
-    pub port_range: String,
-    /// The names of the security groups that say who may connect.
-    pub security_groups: Vec<String>,
-    /// Cores.
-    pub cpu: u32,
-    /// Memory in GB.
-    #[serde(rename = "memGB")]
-    pub mem_gb: f64,
-    /// The host it is placed on.
-    pub host_name: String,
-    /// When it was created.
-    #[schema(value_type = String)]
-    pub create_time: Timestamp,
-    /// What is connected.
-    pub connections: Vec<ConnectionView>,
-}
-
-/// A connection.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectionView {
-    /// The job.
-    #[schema(value_type = String)]
-    pub job_id: JobId,
-    /// The job's name.
-    pub job_name: String,
-    /// The published port that is connected.
-    pub target_port: u16,
-    /// The gateway's port.
-    pub gateway_port: u16,
-    /// What one pastes into a browser.
-    pub access_url: String,
-    /// `open`, `waiting` (for the job), or `failed: …`.
-    pub state: String,
-    /// How its bytes are treated.
-    #[schema(value_type = String)]
-    pub protocol: Protocol,
-    /// For how long, and for how many, it waits for its job.
-    #[schema(value_type = Object)]
-    pub patience: Patience,
-    /// Whether its pages get the widget: `shown` or `hidden`.
-    #[schema(value_type = String)]
-    pub widget: Widget,
-    /// Its clients.
-    pub clients: Vec<ClientObservation>,
-}
-
-/// Ports of a job to be connected.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ConnectRequest {
-    /// The job, by id.
-    pub job_id: String,
-    /// Published ports; all when empty.
-    #[serde(default)]
-    pub target_ports: Vec<u16>,
-    /// How their bytes are treated: `auto`, `http` or `tcp`.
-    #[serde(default)]
-    #[schema(value_type = String)]
-    pub protocol: Protocol,
-    /// How long a new request waits for the job before it is answered with 503, in seconds; 600 when absent.
-    #[serde(default)]
-    pub hold_limit: Option<u32>,
-    /// How long a browser's page load waits before it gets the waiting page, in seconds; 5 when absent.
-    #[serde(default)]
-    pub page_patience: Option<u32>,
-    /// How many new requests may wait at a time; 10000 when absent.
-    #[serde(default)]
-    pub held_max: Option<u32>,
-    /// Whether their pages get the widget: `shown` or `hidden`.
-    #[serde(default)]
-    #[schema(value_type = String)]
-    pub widget: Widget,
-}
-
-/// A security group to be created.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SecurityGroupCreateRequest {
-    /// Its name.
-    pub name: String,
-    /// What it is for, for people.
-    pub description: String,
-    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
-    pub rules: Vec<String>,
-}
-
-/// What is to change of a security group.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct SecurityGroupModifyRequest {
-    /// Rules to be added.
-    pub add_rules: Vec<String>,
-    /// Rules to be removed.
-    pub remove_rules: Vec<String>,
-}
-
-/// A security group.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SecurityGroupView {
-    /// Its id.
-    #[schema(value_type = String)]
-    pub id: SecurityGroupId,
-    /// Its name.
-    pub name: String,
-    /// What it is for.
-    pub description: String,
-    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
-    pub rules: Vec<String>,
-    /// Who created it.
-    pub user: String,
-    /// When it was created.
-    #[schema(value_type = String)]
-    pub create_time: Timestamp,
-    /// The gateways and the jobs that have it.
-    pub used_by: Vec<String>,
-}
-
-/// A host.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct HostView {
-    /// Its id.
-    #[schema(value_type = String)]
-    pub id: HostId,
-    /// Its name.
-    pub name: String,
-    /// Its address between hosts.
-    pub address: String,
-    /// `ready`, `draining`, `drained`, `notReady: …` or `unreachable`.
-    pub status: String,
-    /// What it offers itself for.
-    #[schema(value_type = String)]
-    pub role: HostRole,
-    /// How it is paid for: `spot` or `onDemand`.
-    #[schema(value_type = String)]
-    #[serde(default)]
-    pub purchase: Purchase,
-    /// Cores.
-    pub cores: u32,
-    /// Memory in GB.
-    #[serde(rename = "memGB")]
-    pub mem_gb: f64,
-    /// Cores that its jobs take.
-    pub cores_used: u32,
-    /// Memory in GB that its jobs take.
-    #[serde(rename = "memGBUsed")]
-    pub mem_gb_used: f64,
-    /// The kernel's release.
-    pub kernel: String,
-    /// CRIU's version.
-    pub criu: String,
-    /// runc's version.
-    pub runc: String,
-    /// How many jobs it carries.
-    pub jobs: u32,
-    /// When it was last heard from.
-    #[schema(value_type = Option<String>)]
-    pub last_seen: Option<Timestamp>,
-    /// What keeps it from doing as it should.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub problems: Vec<String>,
-    /// What its jobs leave for, if they do.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drain: Option<DrainView>,
-}
-
-/// That the jobs of a host leave it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DrainView {
-    /// Since when.
-    #[schema(value_type = String)]
-    pub since: Timestamp,
-    /// Until when they should have left.
-    #[schema(value_type = Option<String>)]
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<Timestamp>,
-    /// Why.
-    pub reason: String,
-}
-
-/// How a host is to be drained.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-pub struct DrainRequest {
-    /// Within how much time, like `2m`; as long as it takes when empty.
-    pub within: String,
-}
-
-/// A host that is drained from now on.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct DrainAnswer {
-    /// The host.
-    pub host: HostView,
-    /// The gateways on it, which stay.
-    pub gateways: Vec<String>,
 }
 
 /// What serves.

@@ -111,9 +111,10 @@ impl Runtime {
     /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
     pub(crate) async fn checkpoint(&self, place: &Place, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
-        watched::write(&place.cgroup().pids(), &place.root(), images)
+        let pids = place.cgroup().pids();
+        watched::write(&pids, &place.root(), images)
             .map_err(Error::system(format!("write down what job {} watches", place.container())))?;
-        inodes::write_down(&place.cgroup().pids(), &place.root(), images)?;
+        inodes::write_down(&pids, &place.root(), images)?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
