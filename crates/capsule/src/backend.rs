@@ -19,6 +19,7 @@ use object_store::{
 
 use crate::error::{Error, Result};
 use crate::location::{Location, S3Options};
+use crate::piece::Compression;
 
 /// How long the store may take for a small request, with all its repetitions.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -78,10 +79,26 @@ impl Backend {
         &self.prefix
     }
 
+    /// What capsules are compressed with here.
+    pub(crate) fn compression(&self) -> Compression {
+        match self.kind {
+            Kind::Dir { .. } => Compression::Fast,
+            Kind::S3(_) => Compression::Small,
+        }
+    }
+
     pub(crate) fn objects(&self) -> &dyn ObjectStore {
         match &self.kind {
             Kind::Dir { files, .. } => files.as_ref(),
             Kind::S3(bucket) => bucket.as_ref(),
+        }
+    }
+
+    /// The file that an object is, where it is one.
+    pub(crate) fn file(&self, path: &Path) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Dir { files, .. } => files.path_to_filesystem(path).ok(),
+            Kind::S3(_) => None,
         }
     }
 
@@ -141,6 +158,11 @@ impl Backend {
             Ok(outcome) => outcome.map_err(|error| self.failure(error)),
             Err(elapsed) => Err(Error::Unreachable { at: self.at.to_string(), source: elapsed.into() }),
         }
+    }
+
+    /// What a failure of a file means.
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
+        of_io(&self.at, error.kind(), error.into())
     }
 
     /// What a failure of the store means.

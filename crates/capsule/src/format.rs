@@ -6,8 +6,8 @@ use mooring_types::CapsuleName;
 use crate::error::{Damage, Error, Result};
 use crate::key::{KEY_ID_LENGTH, KEY_LENGTH, SealKey, random};
 
-/// The newest format.
-pub(crate) const FORMAT: u32 = 1;
+/// The newest format: the second has pieces in LZ4, and is otherwise as the first.
+pub(crate) const FORMAT: u32 = 2;
 /// How many bytes are sealed at once; every piece but the last has so many.
 pub(crate) const PIECE: usize = 1 << 20;
 /// The length of what authenticates a piece, in bytes.
@@ -30,6 +30,8 @@ pub(crate) enum Coding {
     Zstd,
     /// Not at all: they are zeros.
     Zeros,
+    /// As an LZ4 block.
+    Lz4,
 }
 
 /// What comes before the sealed bytes of a piece, in the clear and authenticated.
@@ -50,6 +52,7 @@ impl Head {
             Coding::Raw => 0,
             Coding::Zstd => 1,
             Coding::Zeros => 2,
+            Coding::Lz4 => 3,
         } | if self.last { LAST } else { 0 };
         bytes[1..5].copy_from_slice(&self.plain.to_le_bytes());
         bytes[5..9].copy_from_slice(&self.sealed.to_le_bytes());
@@ -64,13 +67,14 @@ impl Head {
             0 => Coding::Raw,
             1 => Coding::Zstd,
             2 => Coding::Zeros,
+            3 => Coding::Lz4,
             _ => return None,
         };
         let last = kind & LAST != 0;
         let stored = (sealed as usize).checked_sub(TAG)?;
         let fits = match coding {
             Coding::Raw => stored == plain as usize,
-            Coding::Zstd => stored < plain as usize,
+            Coding::Zstd | Coding::Lz4 => stored < plain as usize,
             Coding::Zeros => stored == 0,
         };
         let full = plain as usize == PIECE || last && plain as usize <= PIECE;
@@ -88,11 +92,15 @@ pub(crate) struct StreamKey {
 impl StreamKey {
     /// A new data key for a stream of `name`, and the header that it is wrapped in.
     pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER]) {
+        Self::create_in(FORMAT, name, attempt, seal)
+    }
+
+    fn create_in(format: u32, name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER]) {
         let data: [u8; KEY_LENGTH] = random();
         let nonce: [u8; NONCE] = random();
         let mut header = Vec::with_capacity(HEADER);
         header.extend_from_slice(MAGIC);
-        header.extend_from_slice(&FORMAT.to_le_bytes());
+        header.extend_from_slice(&format.to_le_bytes());
         header.extend_from_slice(&seal.id_bytes());
         let mut wrapped = data.to_vec();
         let aad = wrapping_aad(&header, name, attempt);
@@ -115,7 +123,7 @@ impl StreamKey {
             return Err(damaged());
         }
         let format = u32::from_le_bytes(format.try_into().map_err(|_| damaged())?);
-        if format != FORMAT {
+        if !(1..=FORMAT).contains(&format) {
             return Err(Error::Version { capsule: name.clone(), found: format, known: FORMAT });
         }
         if id != seal.id_bytes() {
@@ -168,4 +176,23 @@ fn piece_nonce(number: u64) -> Nonce {
 
 fn aead(key: &[u8; KEY_LENGTH]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has the length that the cipher takes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn older_formats_are_read_and_newer_ones_refused() {
+        let (seal, name) = (SealKey::random(), "a".parse().unwrap());
+        for format in 1..=FORMAT {
+            let (_, header) = StreamKey::create_in(format, &name, "attempt", &seal);
+            StreamKey::open(&header, &name, "attempt", &seal).unwrap();
+        }
+        for format in [0, FORMAT + 1] {
+            let (_, header) = StreamKey::create_in(format, &name, "attempt", &seal);
+            let refused = StreamKey::open(&header, &name, "attempt", &seal).unwrap_err();
+            assert!(matches!(refused, Error::Version { found, known: FORMAT, .. } if found == format), "{refused}");
+        }
+    }
 }

@@ -32,9 +32,9 @@
 //! └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Numbers are little-endian; `+ tag` is how many bytes follow the head. A piece stands for 1 MiB, the last for what is left, if only for nothing. Its bytes are compressed (zstd,
-//! level 1); stored raw where that does not save a sixteenth; not stored at all where they are zeros. Then they are sealed with AES-256-GCM
-//! under the capsule's own random data key. The nonce is the number of the piece; bound to it are that number, its head with the mark of
+//! Numbers are little-endian; `+ tag` is how many bytes follow the head. A piece stands for 1 MiB, the last for what is left, if only for nothing.
+//! Its bytes are compressed: in a directory as an LZ4 block, which takes least time, in a bucket as a zstd frame (level 1), which takes least
+//! room. They are stored raw where that does not save a sixteenth, and not at all where they are zeros. Then they are sealed with AES-256-GCM under the capsule's own random data key. The nonce is the number of the piece; bound to it are that number, its head with the mark of
 //! the last piece, and the capsule's name. The data key is wrapped (AES-256-GCM, random nonce) under a key derived from the [`SealKey`],
 //! bound to the header, the name and the attempt. So a byte that was changed, a piece that was moved, left out or taken from elsewhere, a
 //! stream that was cut off or renamed are all found, and found before a byte of the piece is given.
@@ -51,7 +51,8 @@
 //! |---|---|
 //! | `store` | the store: capsules by their names, where their objects lie |
 //! | `writer`, `upload` | a capsule on its way into the store |
-//! | `reader` | a capsule on its way out |
+//! | `reader`, `source` | a capsule on its way out |
+//! | `order` | what of it is read first, and what last |
 //! | `format`, `piece` | the bytes of a stream |
 //! | `manifest` | what is known without opening it |
 //! | `key` | the seal key and what is derived from it |
@@ -63,11 +64,14 @@
 mod backend;
 mod error;
 mod format;
+mod idle;
 mod key;
 mod location;
 mod manifest;
+mod order;
 mod piece;
 mod reader;
+mod source;
 mod store;
 mod sweep;
 mod upload;
@@ -77,6 +81,7 @@ pub use error::{Cause, Damage, Error, Result};
 pub use key::{InvalidKey, SealKey};
 pub use location::{Location, S3Options};
 pub use manifest::{Facts, Manifest};
+pub use order::Deferred;
 pub use reader::CapsuleReader;
 pub use store::CapsuleStore;
 pub use sweep::Swept;

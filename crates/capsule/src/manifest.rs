@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use crate::error::{Damage, Error, Result};
 use crate::format::FORMAT;
 use crate::key::SealKey;
+use crate::order::Deferred;
 
 /// What is known about a capsule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct Manifest {
     pub stored_bytes: u64,
     /// How many pieces its stream has.
     pub pieces: u64,
+    /// What of that its reader gives last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<Deferred>,
     /// The SHA-256 of its stream as it is stored, in hexadecimal digits.
     pub sha256: String,
     /// What else the writer says about it.
@@ -120,6 +124,7 @@ mod tests {
             plain_bytes: 5,
             stored_bytes: 7,
             pieces: 1,
+            deferred: Some(Deferred::between(1..3, &[80], 100)),
             sha256: String::new(),
             about: serde_json::json!({"image": "x", "float": 0.1}),
         }

@@ -1,42 +1,39 @@
 //! Reading a capsule.
 //!
 //! ```text
-//! store ─► ranges, several at once ─► hashed, cut into pieces ─► opened on the blocking pool, several at once ─► reader, in order
+//! store ─► sealed pieces, read ahead ([`Source`]) ─► opened on the blocking pool, several at once ─► reader, in order
 //! ```
 //!
-//! A task does all that ahead of the reader, no further than a few ranges and pieces. It gives no byte that was not authenticated,
-//! and no end of the stream before everything was: the mark of the last piece, the totals of the manifest and the hash.
+//! A task does all that ahead of the reader, no further than a few pieces. It gives no byte that was not authenticated, and no end of the
+//! stream before everything was: every piece in its place, the mark of the last one, and the totals of the manifest.
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use aws_lc_rs::digest::{self, SHA256};
-use bytes::{Buf, Bytes, BytesMut};
-use object_store::path::Path;
+use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::backend::Backend;
 use crate::error::{Damage, Error, Result};
-use crate::format::{HEAD, HEADER, Head, StreamKey};
-use crate::key::SealKey;
+use crate::format::{HEADER, PIECE};
+use crate::idle::Idle;
 use crate::manifest::Manifest;
+use crate::order;
 use crate::piece::Opener;
+use crate::source::{Sealed, Source};
 use crate::store::{CapsuleStore, Place, breadth};
-
-/// How much is asked of the store at once, in bytes.
-const RANGE: u64 = 4 << 20;
-/// How many ranges are asked for ahead.
-const RANGES_AHEAD: usize = 4;
 
 /// Reads one capsule.
 ///
-/// It ends only after everything was checked; every damage is an error ([`Error::inside`]), and no byte that it gives is a wrong one.
+/// What its writer has deferred it gives last. It ends only after everything was checked; every damage is an error ([`Error::inside`]), and
+/// no byte that it gives is a wrong one.
 #[derive(Debug)]
 pub struct CapsuleReader {
     manifest: Manifest,
@@ -53,17 +50,20 @@ enum State {
     Failed,
 }
 
+/// How a capsule is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reading {
+    /// As it was written, and its hash is checked as well.
+    Verifying,
+    /// With what was deferred at the end. All pieces are authenticated, with their places; the hash says nothing more, and is left
+    /// to those without a key.
+    DeferredLast,
+}
+
 impl CapsuleReader {
-    pub(crate) fn new(store: &CapsuleStore, manifest: Manifest) -> Self {
+    pub(crate) fn new(store: &CapsuleStore, manifest: Manifest, reading: Reading) -> Self {
         let (sender, pieces) = mpsc::channel(2);
-        let place = Place::of(&manifest);
-        let pump = Pump {
-            backend: store.backend().clone(),
-            stream: place.stream(store.backend()),
-            key: store.key().clone(),
-            manifest: manifest.clone(),
-            pieces: sender,
-        };
+        let pump = Pump { store: store.clone(), manifest: manifest.clone(), reading, pieces: sender };
         let task = AbortOnDropHandle::new(store.tasks().spawn(pump.run()));
         Self { manifest, pieces, current: Bytes::new(), state: State::Reading, _task: task }
     }
@@ -124,15 +124,14 @@ impl AsyncRead for CapsuleReader {
 
 /// The task behind a reader.
 struct Pump {
-    backend: Backend,
-    stream: Path,
-    key: SealKey,
+    store: CapsuleStore,
     manifest: Manifest,
+    reading: Reading,
     pieces: mpsc::Sender<Result<Bytes>>,
 }
 
-/// Pieces that are being opened, in order.
-type Opening = VecDeque<JoinHandle<std::result::Result<Bytes, Damage>>>;
+/// Pieces that are being opened, in order, and what of each is given.
+type Opening = VecDeque<(JoinHandle<std::result::Result<Bytes, Damage>>, Range<usize>)>;
 
 /// Nobody reads any more.
 struct Unread;
@@ -150,43 +149,35 @@ impl Pump {
 
     /// Passes on everything that the capsule holds, having checked it.
     async fn pass_on(&self) -> Result<std::result::Result<(), Unread>> {
-        let mut ranges = Ranges::new(self);
-        let mut hash = Hash::default();
-        let mut rest = BytesMut::new();
-        let mut opener = None;
+        let parts = match self.reading {
+            Reading::Verifying => order::as_written(&self.manifest),
+            Reading::DeferredLast => order::deferred_last(&self.manifest),
+        };
+        let (backend, buffers) = (self.store.backend(), Arc::<Idle<Vec<u8>>>::default());
+        let stream = Place::of(&self.manifest).stream(backend);
+        let mut source = Source::start(backend, &stream, &self.manifest, parts.clone(), &buffers);
+        let (key, header) = self.store.stream_key(&self.manifest).await?;
+        let mut hash = (self.reading == Reading::Verifying).then(|| hash_of(&header));
+        let opener = Arc::new(Opener::new(key, buffers));
         let mut opening = Opening::new();
-        let (mut number, mut plain_bytes, mut last) = (0, 0, false);
-        while let Some(range) = ranges.next().await? {
-            hash.update(range.clone()).await.map_err(|lost| self.lost(lost))?;
-            rest.extend_from_slice(&range);
-            if opener.is_none() {
-                let Some((header, _)) = rest.split_first_chunk::<HEADER>() else { break };
-                let key = StreamKey::open(header, &self.manifest.name, &self.manifest.attempt, &self.key)?;
-                opener = Some(Arc::new(Opener::new(key)));
-                rest.advance(HEADER);
-            }
-            let Some(opener) = &opener else { break };
-            while let Some((bytes, _)) = rest.split_first_chunk::<HEAD>() {
-                if last {
-                    return Err(self.damaged(Damage::Trailing));
+        for part in parts {
+            for number in part.pieces.clone() {
+                let next = source.next().await?.filter(|next| next.number == number);
+                let mut next = next.ok_or_else(|| self.damaged(self.ends_before(number)))?;
+                self.check(&next)?;
+                if let Some(hashing) = hash.take() {
+                    let hashed = spawn_blocking(move || hash_piece(hashing, next));
+                    let (context, same) = hashed.await.map_err(|lost| self.lost(lost))?;
+                    (hash, next) = (Some(context), same);
                 }
-                let bytes = *bytes;
-                let head = Head::parse(&bytes).ok_or_else(|| self.damaged(Damage::Piece(number)))?;
-                if rest.len() < HEAD + head.sealed as usize {
-                    break;
-                }
-                rest.advance(HEAD);
-                let sealed = rest.split_to(head.sealed as usize);
                 if opening.len() == breadth()
                     && let Err(Unread) = self.give_next(&mut opening).await?
                 {
                     return Ok(Err(Unread));
                 }
-                let opener = opener.clone();
-                opening.push_back(spawn_blocking(move || opener.open(number, &bytes, sealed.into())));
-                plain_bytes += u64::from(head.plain);
-                number += 1;
-                last = head.last;
+                let (opener, Sealed { bytes, head, sealed, .. }) = (opener.clone(), next);
+                let opened = spawn_blocking(move || opener.open(number, &bytes, sealed));
+                opening.push_back((opened, part.of(number, head.plain as usize)));
             }
         }
         while !opening.is_empty() {
@@ -194,28 +185,38 @@ impl Pump {
                 return Ok(Err(Unread));
             }
         }
-        if last && !rest.is_empty() {
+        if source.next().await?.is_some() {
             return Err(self.damaged(Damage::Trailing));
         }
-        if !last {
-            return Err(self.damaged(match number {
-                0 => Damage::Header,
-                _ => Damage::EndsAfter(number - 1),
-            }));
-        }
-        let sha256 = hash.finish().await.map_err(|lost| self.lost(lost))?;
-        let Manifest { plain_bytes: plain, pieces, sha256: hash, .. } = &self.manifest;
-        if (plain_bytes, number, &sha256) != (*plain, *pieces, hash) {
+        if hash.is_some_and(|hash| hex::encode(hash.finish()) != self.manifest.sha256) {
             return Err(self.damaged(Damage::Totals));
         }
         Ok(Ok(()))
     }
 
+    /// Whether a piece is the last where it should be, and as long as the manifest says.
+    fn check(&self, piece: &Sealed) -> Result<()> {
+        let is_last = piece.number + 1 == self.manifest.pieces;
+        match (piece.head.last, is_last) {
+            (true, false) => Err(self.damaged(Damage::Trailing)),
+            (false, true) => Err(self.damaged(Damage::EndsAfter(piece.number))),
+            (true, true) if piece.number * PIECE as u64 + u64::from(piece.head.plain) != self.manifest.plain_bytes => {
+                Err(self.damaged(Damage::Totals))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn ends_before(&self, number: u64) -> Damage {
+        number.checked_sub(1).map_or(Damage::Header, Damage::EndsAfter)
+    }
+
     /// Gives the reader the next piece once it is open.
     async fn give_next(&self, opening: &mut Opening) -> Result<std::result::Result<(), Unread>> {
-        let Some(next) = opening.pop_front() else { return Ok(Ok(())) };
+        let Some((next, given)) = opening.pop_front() else { return Ok(Ok(())) };
         let piece = next.await.map_err(|lost| self.lost(lost))?.map_err(|damage| self.damaged(damage))?;
-        // Only the last piece can be empty, and an empty piece means more to the reader than it says.
+        let piece = piece.slice(given);
+        // An empty piece means more to the reader than it says.
         if piece.is_empty() {
             return Ok(Ok(()));
         }
@@ -227,82 +228,18 @@ impl Pump {
     }
 
     fn lost(&self, lost: JoinError) -> Error {
-        Error::Failed { at: self.backend.at().to_owned(), source: lost.into() }
+        Error::Failed { at: self.store.at().to_owned(), source: lost.into() }
     }
 }
 
-/// The stored stream, range after range, fetched ahead.
-struct Ranges<'a> {
-    pump: &'a Pump,
-    ahead: VecDeque<AbortOnDropHandle<Result<Bytes>>>,
-    asked: u64,
+fn hash_of(header: &[u8; HEADER]) -> digest::Context {
+    let mut hash = digest::Context::new(&SHA256);
+    hash.update(header);
+    hash
 }
 
-impl<'a> Ranges<'a> {
-    fn new(pump: &'a Pump) -> Self {
-        Self { pump, ahead: VecDeque::new(), asked: 0 }
-    }
-
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        let total = self.pump.manifest.stored_bytes;
-        while self.ahead.len() < RANGES_AHEAD && self.asked < total {
-            let range = self.asked..total.min(self.asked + RANGE);
-            self.asked = range.end;
-            self.ahead.push_back(self.fetch(range));
-        }
-        match self.ahead.pop_front() {
-            None => Ok(None),
-            Some(fetched) => fetched.await.map_err(|lost| self.pump.lost(lost))?.map(Some),
-        }
-    }
-
-    /// Fetches a range in a task of its own, so that it goes on while the reader takes its time.
-    #[expect(clippy::disallowed_methods, reason = "the handle owns the task and ends it when it is dropped")]
-    fn fetch(&self, range: std::ops::Range<u64>) -> AbortOnDropHandle<Result<Bytes>> {
-        let (backend, stream) = (self.pump.backend.clone(), self.pump.stream.clone());
-        let (capsule, total) = (self.pump.manifest.name.clone(), self.pump.manifest.stored_bytes);
-        AbortOnDropHandle::new(tokio::spawn(async move {
-            let damaged = |damage| Error::Damaged { capsule: capsule.clone(), damage };
-            let expected = range.end - range.start;
-            let (bytes, size) = match backend.get_range(&stream, range).await {
-                Ok(Some(got)) => got,
-                Ok(None) => return Err(damaged(Damage::NoStream)),
-                // A range that lies beyond the end of an object is refused; so see first how long it is.
-                Err(error) => match backend.size(&stream).await {
-                    Ok(Some(found)) if found != total => {
-                        return Err(damaged(Damage::Length { expected: total, found }));
-                    }
-                    _ => return Err(error),
-                },
-            };
-            let found = if bytes.len() as u64 == expected { size } else { bytes.len() as u64 };
-            if found == total { Ok(bytes) } else { Err(damaged(Damage::Length { expected: total, found })) }
-        }))
-    }
-}
-
-/// The hash of the stored stream; while one range is hashed, the next may be cut.
-#[derive(Default)]
-struct Hash(Option<JoinHandle<digest::Context>>);
-
-impl Hash {
-    async fn update(&mut self, bytes: Bytes) -> std::result::Result<(), JoinError> {
-        let mut hash = match self.0.take() {
-            Some(running) => running.await?,
-            None => digest::Context::new(&SHA256),
-        };
-        self.0 = Some(spawn_blocking(move || {
-            hash.update(&bytes);
-            hash
-        }));
-        Ok(())
-    }
-
-    async fn finish(self) -> std::result::Result<String, JoinError> {
-        let hash = match self.0 {
-            Some(running) => running.await?,
-            None => digest::Context::new(&SHA256),
-        };
-        Ok(hex::encode(hash.finish()))
-    }
+fn hash_piece(mut hash: digest::Context, piece: Sealed) -> (digest::Context, Sealed) {
+    hash.update(&piece.bytes);
+    hash.update(&piece.sealed);
+    (hash, piece)
 }

@@ -11,13 +11,13 @@ use tokio::io::AsyncReadExt;
 use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 
-use crate::backend::{Backend, Kind, absent_is_none};
+use crate::backend::{Backend, absent_is_none};
 use crate::error::{Damage, Error, Result};
 use crate::format::{HEADER, StreamKey};
 use crate::key::{SealKey, random};
 use crate::location::Location;
 use crate::manifest::Manifest;
-use crate::reader::CapsuleReader;
+use crate::reader::{CapsuleReader, Reading};
 use crate::writer::CapsuleWriter;
 
 /// The name of the object that makes a capsule exist.
@@ -69,7 +69,7 @@ impl CapsuleStore {
     /// # Errors
     /// There is none, its manifest is damaged or made with another key, or the store failed.
     pub async fn open_capsule(&self, name: &CapsuleName) -> Result<CapsuleReader> {
-        Ok(CapsuleReader::new(self, self.manifest(name).await?))
+        Ok(CapsuleReader::new(self, self.manifest(name).await?, Reading::DeferredLast))
     }
 
     /// What is known about a capsule.
@@ -90,7 +90,7 @@ impl CapsuleStore {
     pub async fn verify(&self, name: &CapsuleName) -> Result<Manifest> {
         let manifest = self.manifest(name).await?;
         self.forget_cached(&manifest).await;
-        let mut reader = CapsuleReader::new(self, manifest);
+        let mut reader = CapsuleReader::new(self, manifest, Reading::Verifying);
         let mut buffer = vec![0; 64 << 10];
         loop {
             match reader.read(&mut buffer).await {
@@ -117,6 +117,12 @@ impl CapsuleStore {
         if self.manifest(name).await? != *manifest {
             return Err(damaged(Damage::Manifest));
         }
+        self.stream_key(manifest).await.map(drop)
+    }
+
+    /// The key of a capsule's stream and the header that it is in, of a stream that has its full length.
+    pub(crate) async fn stream_key(&self, manifest: &Manifest) -> Result<(StreamKey, [u8; HEADER])> {
+        let damaged = |damage| Error::Damaged { capsule: manifest.name.clone(), damage };
         let stream = Place::of(manifest).stream(&self.backend);
         let got = self.backend.get_range(&stream, 0..HEADER as u64).await?;
         let (header, found) = got.ok_or_else(|| damaged(Damage::NoStream))?;
@@ -124,7 +130,8 @@ impl CapsuleStore {
             return Err(damaged(Damage::Length { expected: manifest.stored_bytes, found }));
         }
         let header = (&*header).try_into().map_err(|_| damaged(Damage::Header))?;
-        StreamKey::open(header, name, &manifest.attempt, &self.key).map(drop)
+        let key = StreamKey::open(&header, &manifest.name, &manifest.attempt, &self.key)?;
+        Ok((key, header))
     }
 
     /// Removes a capsule, or finds that there is none.
@@ -176,8 +183,7 @@ impl CapsuleStore {
 
     /// Has the system forget what it remembers of a stream's file, so that reading it is a test of the disk.
     async fn forget_cached(&self, manifest: &Manifest) {
-        let Kind::Dir { files, .. } = &self.backend.kind else { return };
-        let Ok(path) = files.path_to_filesystem(&Place::of(manifest).stream(&self.backend)) else { return };
+        let Some(path) = self.backend.file(&Place::of(manifest).stream(&self.backend)) else { return };
         let forgotten = spawn_blocking(move || {
             let file = std::fs::File::open(path)?;
             posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(std::io::Error::from)

@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use crate::error::{Error, Result};
 use crate::format::{FORMAT, HEADER, PIECE, StreamKey};
 use crate::manifest::{Facts, Manifest};
+use crate::order::Deferred;
 use crate::piece::Sealer;
 use crate::store::{CapsuleStore, Place, breadth};
 use crate::upload::Upload;
@@ -40,6 +42,9 @@ pub struct CapsuleWriter {
     place: Place,
     sealer: Arc<Sealer>,
     filling: Vec<u8>,
+    /// How many bytes are in the pieces before the one being filled.
+    passed_on: u64,
+    deferred: Option<Range<u64>>,
     pieces: PollSender<Piece>,
     task: Option<JoinHandle<Result<Written>>>,
 }
@@ -56,14 +61,15 @@ struct Piece {
 struct Written {
     plain_bytes: u64,
     stored_bytes: u64,
-    pieces: u64,
+    /// Where in the stream each piece begins.
+    starts: Vec<u64>,
     sha256: String,
 }
 
 impl CapsuleWriter {
     pub(crate) fn new(store: &CapsuleStore, place: Place) -> Self {
         let (key, header) = StreamKey::create(&place.name, &place.attempt, store.key());
-        let sealer = Arc::new(Sealer::new(key));
+        let sealer = Arc::new(Sealer::new(key, store.backend().compression()));
         let (sender, receiver) = mpsc::channel(1);
         let upload = Upload::new(store.backend().clone(), place.stream(store.backend()), place.mark(store.backend()));
         let pump = Pump::new(place.name.clone(), sealer.clone(), upload, store.tasks().clone());
@@ -72,6 +78,8 @@ impl CapsuleWriter {
             store: store.clone(),
             place,
             filling: sealer.buffer(),
+            passed_on: 0,
+            deferred: None,
             sealer,
             pieces: PollSender::new(sender),
             task: Some(task),
@@ -82,6 +90,25 @@ impl CapsuleWriter {
     #[must_use]
     pub fn name(&self) -> &CapsuleName {
         &self.place.name
+    }
+
+    /// Has the reader give last what is written from here to [`CapsuleWriter::defer_to_here`]. There is one such part; a second
+    /// replaces it.
+    pub fn defer_from_here(&mut self) {
+        let here = self.written();
+        self.deferred = Some(here..here);
+    }
+
+    /// Ends what is deferred.
+    pub fn defer_to_here(&mut self) {
+        let here = self.written();
+        if let Some(deferred) = &mut self.deferred {
+            deferred.end = here;
+        }
+    }
+
+    fn written(&self) -> u64 {
+        self.passed_on + self.filling.len() as u64
     }
 
     /// Makes a capsule of what was written. When it returns, the store keeps it: see
@@ -97,11 +124,13 @@ impl CapsuleWriter {
         };
         self.pieces.close();
         let written = self.outcome().await;
-        let Written { plain_bytes, stored_bytes, pieces, sha256 } = match (written, sent) {
+        let Written { plain_bytes, stored_bytes, starts, sha256 } = match (written, sent) {
             (Ok(written), Ok(())) => written,
             (Err(error), _) => return Err(error),
             (Ok(_), Err(_)) => return Err(self.given_up()),
         };
+        let deferred = self.deferred.take().filter(|plain| !plain.is_empty());
+        let deferred = deferred.map(|plain| Deferred::between(plain, &starts, stored_bytes));
         let Facts { job, generation, created, about } = facts;
         let Place { name, attempt } = self.place.clone();
         let manifest = Manifest {
@@ -113,7 +142,8 @@ impl CapsuleWriter {
             attempt,
             plain_bytes,
             stored_bytes,
-            pieces,
+            pieces: starts.len() as u64,
+            deferred,
             sha256,
             about,
         };
@@ -179,6 +209,7 @@ impl AsyncWrite for CapsuleWriter {
                 Err(_) => return self.poll_failure(context).map(Err),
             };
             let plain = std::mem::replace(&mut self.filling, fresh);
+            self.passed_on += plain.len() as u64;
             if self.pieces.send_item(Piece { plain, last: false }).is_err() {
                 return self.poll_failure(context).map(Err);
             }
@@ -205,11 +236,12 @@ struct Pump {
     tasks: TaskTracker,
     hash: digest::Context,
     stored_bytes: u64,
+    starts: Vec<u64>,
 }
 
 impl Pump {
     fn new(name: CapsuleName, sealer: Arc<Sealer>, upload: Upload, tasks: TaskTracker) -> Self {
-        Self { name, sealer, upload, tasks, hash: digest::Context::new(&SHA256), stored_bytes: 0 }
+        Self { name, sealer, upload, tasks, hash: digest::Context::new(&SHA256), stored_bytes: 0, starts: Vec::new() }
     }
 
     async fn run(mut self, header: [u8; HEADER], mut pieces: mpsc::Receiver<Piece>) -> Result<Written> {
@@ -218,9 +250,9 @@ impl Pump {
             failed => failed,
         };
         match passed {
-            Ok((plain_bytes, pieces)) => {
+            Ok(plain_bytes) => {
                 let sha256 = hex::encode(self.hash.finish());
-                Ok(Written { plain_bytes, stored_bytes: self.stored_bytes, pieces, sha256 })
+                Ok(Written { plain_bytes, stored_bytes: self.stored_bytes, starts: self.starts, sha256 })
             }
             Err(given_up @ Error::GivenUp { .. }) => {
                 self.upload.abort().await;
@@ -234,8 +266,8 @@ impl Pump {
         }
     }
 
-    /// Seals and passes on pieces up to the last; gives their bytes and their number.
-    async fn pass_on(&mut self, header: [u8; HEADER], pieces: &mut mpsc::Receiver<Piece>) -> Result<(u64, u64)> {
+    /// Seals and passes on pieces up to the last; gives how many bytes they stand for.
+    async fn pass_on(&mut self, header: [u8; HEADER], pieces: &mut mpsc::Receiver<Piece>) -> Result<u64> {
         self.store(header.to_vec()).await?;
         let mut sealing = VecDeque::with_capacity(breadth());
         let (mut plain_bytes, mut number, mut last) = (0, 0, false);
@@ -255,12 +287,13 @@ impl Pump {
         while !sealing.is_empty() {
             self.store_next(&mut sealing).await?;
         }
-        Ok((plain_bytes, number))
+        Ok(plain_bytes)
     }
 
     async fn store_next(&mut self, sealing: &mut VecDeque<JoinHandle<Vec<u8>>>) -> Result<()> {
         let Some(next) = sealing.pop_front() else { return Ok(()) };
         let sealed = next.await.map_err(|lost| self.lost(lost))?;
+        self.starts.push(self.stored_bytes);
         self.store(sealed).await
     }
 

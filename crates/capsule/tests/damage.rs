@@ -1,11 +1,14 @@
 //! Whatever is done to a capsule, its reader gives the bytes that were written or an error, and never others.
 
+#[path = "support/deferring.rs"]
+mod deferring;
 mod support;
 #[path = "support/whole.rs"]
 mod whole;
 
 use std::path::{Path, PathBuf};
 
+use deferring::write_deferring;
 use mooring_capsule::{CapsuleStore, Damage, Error, Location, SealKey};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -78,6 +81,11 @@ fn pieces(stream: &[u8]) -> Vec<std::ops::Range<usize>> {
     pieces
 }
 
+/// Lengths with which parts begin and end within pieces and between them.
+fn lengths() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(MIB), Just(2 * MIB), 0..9usize, 0..2 * MIB]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
@@ -105,6 +113,30 @@ proptest! {
                 }
             }
             assert!(given == written, "other bytes came back");
+        });
+    }
+
+    #[test]
+    fn what_is_deferred_is_read_last(first in lengths(), deferred in lengths(), rest in lengths(), seed: u64, at: Index, bit in 0..8u8) {
+        let world = World::new(0, 0);
+        let written = memory(first + deferred + rest, seed);
+        let store = world.store();
+        world.runtime.block_on(async {
+            let written = write_deferring(&store, &name("b"), &written, first..first + deferred).await;
+            let (manifest, expected) = written.unwrap();
+            assert_eq!(manifest.deferred.is_some(), deferred > 0);
+            assert!(read(&store, &name("b")).await.unwrap() == expected, "not in this order");
+            assert_eq!(store.verify(&name("b")).await.unwrap(), manifest);
+
+            let path = stream(&world.directory.path().join("b"));
+            let mut bytes = std::fs::read(&path).unwrap();
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            std::fs::write(&path, bytes).unwrap();
+            let mut given = Vec::new();
+            let mut reader = store.open_capsule(&name("b")).await.unwrap();
+            reader.read_to_end(&mut given).await.expect_err("damage was not seen");
+            assert!(expected.starts_with(&given), "wrong bytes were given");
         });
     }
 

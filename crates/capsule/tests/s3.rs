@@ -1,5 +1,7 @@
 //! A capsule store in a bucket of a real S3-compatible server, on a TCP port of this machine.
 
+#[path = "support/deferring.rs"]
+mod deferring;
 #[path = "support/line.rs"]
 mod line;
 mod support;
@@ -9,6 +11,7 @@ mod whole;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use deferring::write_deferring;
 use line::Line;
 use mooring_capsule::{CapsuleStore, Error, Location, S3Options, SealKey, Swept};
 use mooring_testkit::s3::{Keys, Server, make_bucket};
@@ -96,6 +99,11 @@ async fn a_capsule_is_kept_found_confirmed_verified_and_removed() -> Result<()> 
     assert_eq!(store.sweep(later()).await?, Swept::default(), "what is whole is not swept");
     let beside = open("s3://capsules/of/another", options(world.server.endpoint()));
     assert_eq!(beside.list().await?, []);
+
+    let (manifest, expected) = write_deferring(&store, &name("deferring"), &long, 5..70 * MIB).await?;
+    assert_eq!(store.verify(&name("deferring")).await?, manifest);
+    assert!(read(&store, &name("deferring")).await? == expected);
+    store.remove(&name("deferring")).await?;
 
     store.remove(&name("long")).await?;
     store.remove(&name("long")).await?;

@@ -1,0 +1,241 @@
+//! The sealed pieces of a stream, read ahead of whoever opens them.
+//!
+//! From a directory a thread reads them one after the other into buffers that are used again. From a bucket they come as ranges, several
+//! asked for at once, and are cut out of these.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use object_store::path::Path;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio_util::task::AbortOnDropHandle;
+
+use crate::backend::Backend;
+use crate::error::{Damage, Error, Result};
+use crate::format::{HEAD, Head, PIECE, TAG};
+use crate::idle::Idle;
+use crate::manifest::Manifest;
+use crate::order::Part;
+
+/// How much is asked of a bucket at once, in bytes.
+const RANGE: u64 = 4 << 20;
+/// How many ranges are asked for ahead.
+const RANGES_AHEAD: usize = 4;
+/// How many pieces wait for whoever opens them.
+const AHEAD: usize = 4;
+
+/// A piece as it is stored.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) number: u64,
+    pub(crate) bytes: [u8; HEAD],
+    pub(crate) head: Head,
+    /// What follows the head.
+    pub(crate) sealed: Vec<u8>,
+}
+
+/// The pieces of a stream, part after part.
+#[derive(Debug)]
+pub(crate) struct Source {
+    backend: Backend,
+    pieces: mpsc::Receiver<Result<Sealed>>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Source {
+    /// Begins to read the parts of a stream. `buffers` are where the buffers of opened pieces are given back.
+    #[expect(clippy::disallowed_methods, reason = "the handle owns the task and ends it when it is dropped")]
+    pub(crate) fn start(
+        backend: &Backend,
+        stream: &Path,
+        manifest: &Manifest,
+        parts: Vec<Part>,
+        buffers: &Arc<Idle<Vec<u8>>>,
+    ) -> Self {
+        let (give, pieces) = mpsc::channel(AHEAD);
+        let (manifest, backend) = (manifest.clone(), backend.clone());
+        let task = match backend.file(stream) {
+            Some(path) => {
+                let (path, buffers) = (path, buffers.clone());
+                let reading = Reading { backend: backend.clone(), manifest, give };
+                // A thread in the middle of a read is not ended; it ends when it finds that nobody takes what it has.
+                spawn_blocking(move || reading.file(path, &parts, &buffers))
+            }
+            None => {
+                let ranges = Ranges::new(backend.clone(), stream.clone(), manifest.clone(), &parts);
+                let reading = Reading { backend: backend.clone(), manifest, give };
+                tokio::spawn(reading.ranges(ranges, parts))
+            }
+        };
+        Self { backend, pieces, _task: AbortOnDropHandle::new(task) }
+    }
+
+    /// The next piece; nothing at the end of the last part.
+    pub(crate) async fn next(&mut self) -> Result<Option<Sealed>> {
+        let next = self.pieces.recv();
+        self.backend.bounded(RANGE, async { Ok(next.await) }).await?.transpose()
+    }
+}
+
+/// Nobody takes the pieces any more.
+struct Unwanted;
+
+/// What both ways of reading have in common.
+struct Reading {
+    backend: Backend,
+    manifest: Manifest,
+    give: mpsc::Sender<Result<Sealed>>,
+}
+
+impl Reading {
+    fn damaged(&self, damage: Damage) -> Error {
+        Error::Damaged { capsule: self.manifest.name.clone(), damage }
+    }
+
+    fn head(&self, number: u64, bytes: &[u8; HEAD]) -> Result<Head> {
+        Head::parse(bytes).ok_or_else(|| self.damaged(Damage::Piece(number)))
+    }
+
+    fn file(self, path: PathBuf, parts: &[Part], buffers: &Idle<Vec<u8>>) {
+        if let Err(error) = self.read_file(path, parts, buffers) {
+            // Whoever is gone needs no error.
+            drop(self.give.blocking_send(Err(error)));
+        }
+    }
+
+    fn read_file(&self, path: PathBuf, parts: &[Part], buffers: &Idle<Vec<u8>>) -> Result<()> {
+        let expected = self.manifest.stored_bytes;
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound => self.damaged(Damage::NoStream),
+            io::ErrorKind::UnexpectedEof => self.damaged(Damage::Length { expected, found: 0 }),
+            _ => self.backend.failed(error),
+        };
+        let file = File::open(path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?.len();
+        if found != expected {
+            return Err(self.damaged(Damage::Length { expected, found }));
+        }
+        for part in parts {
+            let (mut at, mut number) = (part.stored.start, part.pieces.start);
+            while at < part.stored.end {
+                let mut bytes = [0; HEAD];
+                file.read_exact_at(&mut bytes, at).map_err(failed)?;
+                let head = self.head(number, &bytes)?;
+                let start = at + HEAD as u64;
+                at = start + u64::from(head.sealed);
+                if at > part.stored.end {
+                    return Err(self.damaged(Damage::Piece(number)));
+                }
+                let mut sealed = buffers.take().unwrap_or_else(|| Vec::with_capacity(PIECE + TAG));
+                sealed.resize(head.sealed as usize, 0);
+                file.read_exact_at(&mut sealed, start).map_err(failed)?;
+                if self.give.blocking_send(Ok(Sealed { number, bytes, head, sealed })).is_err() {
+                    return Ok(());
+                }
+                number += 1;
+            }
+        }
+        Ok(())
+    }
+
+    async fn ranges(self, ranges: Ranges, parts: Vec<Part>) {
+        if let Err(error) = self.cut_ranges(ranges, &parts).await {
+            // Whoever is gone needs no error.
+            drop(self.give.send(Err(error)).await);
+        }
+    }
+
+    async fn cut_ranges(&self, mut ranges: Ranges, parts: &[Part]) -> Result<std::result::Result<(), Unwanted>> {
+        for part in parts {
+            let (mut left, mut number) = (part.stored.end - part.stored.start, part.pieces.start);
+            let mut rest = BytesMut::new();
+            while left > 0 {
+                let Some(range) = ranges.next().await? else { break };
+                left = left.saturating_sub(range.len() as u64);
+                rest.extend_from_slice(&range);
+                while let Some((bytes, _)) = rest.split_first_chunk::<HEAD>() {
+                    let bytes = *bytes;
+                    let head = self.head(number, &bytes)?;
+                    if rest.len() < HEAD + head.sealed as usize {
+                        break;
+                    }
+                    rest.advance(HEAD);
+                    let sealed = rest.split_to(head.sealed as usize).into();
+                    if self.give.send(Ok(Sealed { number, bytes, head, sealed })).await.is_err() {
+                        return Ok(Err(Unwanted));
+                    }
+                    number += 1;
+                }
+            }
+            if !rest.is_empty() {
+                return Err(self.damaged(Damage::Piece(number)));
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// The stored parts of a stream in a bucket, range after range, fetched ahead.
+struct Ranges {
+    backend: Backend,
+    stream: Path,
+    manifest: Manifest,
+    wanted: VecDeque<Range<u64>>,
+    ahead: VecDeque<AbortOnDropHandle<Result<Bytes>>>,
+}
+
+impl Ranges {
+    fn new(backend: Backend, stream: Path, manifest: Manifest, parts: &[Part]) -> Self {
+        let wanted = parts.iter().map(|part| part.stored.clone()).collect();
+        Self { backend, stream, manifest, wanted, ahead: VecDeque::new() }
+    }
+
+    async fn next(&mut self) -> Result<Option<Bytes>> {
+        while self.ahead.len() < RANGES_AHEAD
+            && let Some(part) = self.wanted.pop_front()
+        {
+            let end = part.end.min(part.start + RANGE);
+            if end < part.end {
+                self.wanted.push_front(end..part.end);
+            }
+            if part.start < end {
+                self.ahead.push_back(self.fetch(part.start..end));
+            }
+        }
+        let Some(fetched) = self.ahead.pop_front() else { return Ok(None) };
+        let lost =
+            |lost: tokio::task::JoinError| Error::Failed { at: self.backend.at().to_owned(), source: lost.into() };
+        fetched.await.map_err(lost)?.map(Some)
+    }
+
+    /// Fetches a range in a task of its own, so that it goes on while the reader takes its time.
+    #[expect(clippy::disallowed_methods, reason = "the handle owns the task and ends it when it is dropped")]
+    fn fetch(&self, range: Range<u64>) -> AbortOnDropHandle<Result<Bytes>> {
+        let (backend, stream) = (self.backend.clone(), self.stream.clone());
+        let (capsule, total) = (self.manifest.name.clone(), self.manifest.stored_bytes);
+        AbortOnDropHandle::new(tokio::spawn(async move {
+            let damaged = |damage| Error::Damaged { capsule: capsule.clone(), damage };
+            let expected = range.end - range.start;
+            let (bytes, size) = match backend.get_range(&stream, range).await {
+                Ok(Some(got)) => got,
+                Ok(None) => return Err(damaged(Damage::NoStream)),
+                // A range that lies beyond the end of an object is refused; so see first how long it is.
+                Err(error) => match backend.size(&stream).await {
+                    Ok(Some(found)) if found != total => {
+                        return Err(damaged(Damage::Length { expected: total, found }));
+                    }
+                    _ => return Err(error),
+                },
+            };
+            let found = if bytes.len() as u64 == expected { size } else { bytes.len() as u64 };
+            if found == total { Ok(bytes) } else { Err(damaged(Damage::Length { expected: total, found })) }
+        }))
+    }
+}
