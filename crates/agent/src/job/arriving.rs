@@ -1,8 +1,12 @@
 //! What a driver does at the destination of a move: it makes ready, takes in what comes from another host or out of the capsule store, and
 //! restores the job.
 
+use std::pin::pin;
+use std::time::Duration;
+
 use mooring_api::watch::{Connections, JobDirective, JobOrder, Origin};
 use mooring_ops::failpoint;
+use mooring_types::job::JobSpec;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, MigrationId};
 use tokio::time::Instant;
@@ -13,6 +17,8 @@ use super::moving::{Peers, no_longer};
 use crate::error::{Error, Result};
 use crate::relocate::destination::{Incoming, Received};
 use crate::relocate::frame::Hello;
+use crate::relocate::gate;
+use crate::relocate::stored::{Frames, Unpacking};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::place::Place;
 use crate::runtime::volume;
@@ -44,56 +50,53 @@ impl Driver {
                     Connections::Reset => Peers::AllLost,
                 };
                 let (mut wanted, name) = (self.wanted.clone(), migration.clone());
-                let arrived = tokio::select! {
-                    arrived = self.take_out(directive, &place, &migration, capsule, started) => arrived,
+                let checkpoint = place.checkpoint(&migration);
+                let begun = tokio::select! {
+                    begun = self.begin_unpacking(directive, &place, &checkpoint, &migration, capsule, started) => begun,
                     // Whatever has come is removed by the order that came instead.
                     () = no_longer(&mut wanted, &name) => return Ok(()),
                 };
-                match arrived {
-                    Ok(()) => self.arrive(&place, &migration, &place.checkpoint(&migration), peers).await,
+                match begun {
+                    Ok(memory) => self.arrive(&place, &migration, &checkpoint, peers, Some(memory)).await,
                     Err((phase, error)) => self.arrival_failed(migration, phase, &error),
                 }
             }
         }
     }
 
-    /// Takes a capsule out of the store, checked to its end, while everything else is made ready, of which what comes needs nothing but the
-    /// volumes that files go into.
-    async fn take_out(
+    /// Takes a capsule out of the store, as much of it as a restore begins with, while everything else is made ready, of which what comes
+    /// needs nothing but the volumes that files go into.
+    async fn begin_unpacking<'a>(
         &mut self,
         directive: &JobDirective,
         place: &Place,
+        checkpoint: &'a Checkpoint,
         migration: &MigrationId,
         capsule: &CapsuleName,
         started: Instant,
-    ) -> std::result::Result<(), (Phase, Error)> {
+    ) -> std::result::Result<Unpacking<'a>, (Phase, Error)> {
         let (of_prepare, of_transfer) = (|error| (Phase::Prepare, error), |error| (Phase::Transfer, error));
-        let opened = async { Incoming::out_of_store(&self.host.capsules.store()?, capsule).await };
+        let opened = async { Frames::of(&self.host.capsules.store()?, capsule).await };
         let (cleared, opened) = tokio::join!(self.clear_place(place, migration), opened);
         cleared.map_err(of_prepare)?;
-        let (incoming, hooks) = (opened.map_err(of_transfer)?, self.host.hooks.clone());
-        let checkpoint = place.checkpoint(migration);
+        let mut unpacking = Unpacking::new(opened.map_err(of_transfer)?, place, checkpoint);
+        self.host.hooks.hold(place.address()).await.map_err(of_prepare)?;
         let made_ready = async {
             self.make_ready(directive, place, started).await.map_err(of_prepare)?;
             self.publish();
             Ok(Instant::now())
         };
-        let received = async {
-            match incoming.receive(place, &checkpoint, async || hooks.hold(place.address()).await).await {
-                Received::Whole => Ok(()),
-                Received::Ahead(error) | Received::Broken(error) => Err(of_transfer(error)),
-            }
-        };
+        let begun = async { unpacking.skeleton().await.map_err(of_transfer) };
         let ready = if volume::take_files(&directive.spec.volumes) {
             let ready = made_ready.await?;
-            received.await?;
+            begun.await?;
             ready
         } else {
-            tokio::try_join!(made_ready, received)?.0
+            tokio::try_join!(made_ready, begun)?.0
         };
         // What came while it was made ready was waited for by nobody.
         self.measured(Phase::Transfer, ready, checkpoint.size());
-        Ok(())
+        Ok(unpacking)
     }
 
     /// Removes what an earlier attempt may have left, and makes room for what comes.
@@ -129,7 +132,7 @@ impl Driver {
             () = no_longer(&mut wanted, &migration) => return,
         };
         let outcome = match received {
-            Received::Whole => self.arrive(&place, &migration, &checkpoint, Peers::OutsideLost).await,
+            Received::Whole => self.arrive(&place, &migration, &checkpoint, Peers::OutsideLost, None).await,
             Received::Ahead(error) => {
                 tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
                 Ok(())
@@ -141,31 +144,30 @@ impl Driver {
         }
     }
 
+    /// Restores the job, while `memory` still comes.
     async fn arrive(
         &mut self,
         place: &Place,
         migration: &MigrationId,
         checkpoint: &Checkpoint,
         peers: Peers,
+        memory: Option<Unpacking<'_>>,
     ) -> Result<()> {
         self.expected = None;
         let Some(record) = self.record.clone() else { return Ok(()) };
         let started = Instant::now();
-        let restored = async {
-            failpoint::check(&Phase::Restore.failpoint()).await?;
-            let image = self.host.images.ready(&record.spec.image).await?;
-            self.restore(place, &record.spec, &image, checkpoint).await
-        };
-        let restored = restored.await;
+        let restored = self.restore_beside(&record.spec, place, checkpoint, memory).await;
         let verified = match restored {
-            Ok(init) => {
-                self.measured(Phase::Restore, started, checkpoint.size());
+            Ok((init, waited)) => {
+                // What was waited for is the store's part of it.
+                self.measured(Phase::Restore, started + waited, checkpoint.size());
+                self.measured_more(Phase::Transfer, waited);
                 let started = Instant::now();
                 let verified = verify(place, init).await.map_err(|error| (Phase::Verify, error));
                 self.measured(Phase::Verify, started, 0);
                 verified
             }
-            Err(error) => Err((Phase::Restore, error)),
+            Err(error) => Err(error),
         };
         match verified {
             Ok(init) => {
@@ -184,6 +186,30 @@ impl Driver {
         }
     }
 
+    /// Restores the job while `memory` still comes; says how long was waited for it.
+    async fn restore_beside(
+        &self,
+        spec: &JobSpec,
+        place: &Place,
+        checkpoint: &Checkpoint,
+        memory: Option<Unpacking<'_>>,
+    ) -> std::result::Result<(Init, Duration), (Phase, Error)> {
+        let of_restore = |error| (Phase::Restore, error);
+        let begin = async {
+            failpoint::check(&Phase::Restore.failpoint()).await?;
+            self.host.images.ready(&spec.image).await
+        };
+        let image = begin.await.map_err(of_restore)?;
+        let Some(memory) = memory else {
+            let init = self.restore(place, spec, &image, checkpoint, None).await.map_err(of_restore)?;
+            return Ok((init, Duration::ZERO));
+        };
+        let (opener, gate) = gate::closed();
+        let restoring = self.restore(place, spec, &image, checkpoint, Some(gate.clone()));
+        let init = beside(restoring, memory, opener).await?;
+        Ok((init, gate.waited().unwrap_or_default()))
+    }
+
     /// Makes what was restored this host's own.
     pub(super) fn take_over(&mut self) -> Result<()> {
         let Some(Held::Restored { migration, init }) = self.record.as_ref().map(|record| record.held.clone()) else {
@@ -195,6 +221,35 @@ impl Driver {
         self.clean_up(checkpoint);
         Ok(())
     }
+}
+
+/// Has a restore go on beside the arrival of the memory that it will read. When the memory does not come, the restore is not left alone: it
+/// ends at the gate.
+async fn beside(
+    restore: impl Future<Output = Result<Init>>,
+    memory: Unpacking<'_>,
+    opener: gate::Opener,
+) -> std::result::Result<Init, (Phase, Error)> {
+    let (mut restore, mut memory) = (pin!(restore), pin!(take_in(memory, opener)));
+    let of_restore = |error| (Phase::Restore, error);
+    tokio::select! {
+        restored = &mut restore => {
+            let init = restored.map_err(of_restore)?;
+            memory.await.map_err(|error| (Phase::Transfer, error))?;
+            Ok(init)
+        }
+        arrived = &mut memory => {
+            let restored = restore.await;
+            arrived.map_err(|error| (Phase::Transfer, error))?;
+            restored.map_err(of_restore)
+        }
+    }
+}
+
+async fn take_in(memory: Unpacking<'_>, opener: gate::Opener) -> Result<()> {
+    memory.memory().await?;
+    opener.open();
+    Ok(())
 }
 
 /// Whether a restored job lives, though it stands still.

@@ -3,6 +3,7 @@
 //! [`leaving`](super::leaving) is the source's half, [`arriving`](super::arriving) the destination's.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use mooring_api::watch::{Connections, JobDirective, JobOrder};
@@ -17,6 +18,7 @@ use super::driver::{Driver, RETRY};
 use super::held::{Attempt, Held, Init};
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::relocate::gate::Gate;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
 use crate::runtime::image::Image;
@@ -40,7 +42,7 @@ impl Driver {
         let image = self.host.images.ready(&record.spec.image).await?;
         let mtu = self.host.network.lock().await.mtu();
         place.net(mtu).setup().await?;
-        match self.restore(&place, &record.spec, &image, &checkpoint).await {
+        match self.restore(&place, &record.spec, &image, &checkpoint, None).await {
             Ok(init) => {
                 self.forget_measures();
                 self.hold(Held::Running { init, attempt: Attempt::None })?;
@@ -71,26 +73,29 @@ impl Driver {
 
     pub(super) async fn dump(&self, place: &Place, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
         let hooks = &self.host.hooks;
-        let registered = hooks.register(place.container(), place.cgroup(), place.address());
+        let registered = hooks.register(place.container(), place.cgroup(), place.address(), None);
         let outcome = self.host.runtime.checkpoint(place, checkpoint.images(), afterwards).await;
         drop(registered);
         outcome
     }
 
-    /// Restores the job from images. It stands still and no packet reaches it: see [`Driver::go_on`].
+    /// Restores the job from images, whose memory is there once the gate is open. It stands still and no packet reaches it: see
+    /// [`Driver::go_on`].
     pub(super) async fn restore(
         &self,
         place: &Place,
         spec: &JobSpec,
         image: &Image,
         checkpoint: &Checkpoint,
+        gate: Option<Gate>,
     ) -> Result<Init> {
         volume::attach(place, &spec.volumes, &own::user(spec, image)).await?;
         Runtime::mount_root_again(place, image, checkpoint.images()).await?;
         self.host.hooks.quieten(place.address()).await?;
         self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
-        let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address());
-        let outcome = self.host.runtime.restore(place, checkpoint.images()).await;
+        let is_gated = gate.is_some();
+        let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address(), gate);
+        let outcome = self.host.runtime.restore(place, checkpoint.images(), is_gated).await;
         drop(registered);
         outcome
     }
@@ -119,6 +124,14 @@ impl Driver {
         if let Some(record) = &mut self.record {
             record.took(phase, since.elapsed());
             record.bytes_moved = record.bytes_moved.max(bytes);
+        }
+    }
+
+    /// Adds to what a phase took that was measured before.
+    pub(super) fn measured_more(&mut self, phase: Phase, time: Duration) {
+        if let Some(record) = &mut self.record {
+            let before = record.phases.iter().find(|known| known.name == phase).map_or(0.0, |known| known.seconds);
+            record.took(phase, Duration::from_secs_f64(before) + time);
         }
     }
 

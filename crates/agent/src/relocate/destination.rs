@@ -1,12 +1,11 @@
-//! The destination's side of a move: who may come, and taking in what comes, from another host or out of the capsule store.
+//! The destination's side of a move from another host: who may come, and taking in what comes.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mooring_capsule::CapsuleStore;
 use mooring_ops::Tasks;
-use mooring_types::{CapsuleName, MigrationId};
+use mooring_types::MigrationId;
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -16,7 +15,6 @@ use tokio_rustls::server::TlsStream;
 use super::frame::{self, Frame, Hello};
 use super::intake::{Intake, Taken};
 use super::secure::{Identity, fingerprint};
-use super::stored::Stored;
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::place::Place;
@@ -45,14 +43,9 @@ pub(crate) struct Expected {
     door: mpsc::Receiver<Incoming>,
 }
 
-/// What comes in.
+/// A connection from the source of an expected attempt.
 #[derive(Debug)]
-pub(crate) enum Incoming {
-    /// A connection from the source of an expected attempt.
-    Host(Box<Stream>),
-    /// A capsule out of the store.
-    Capsule(Box<Stored>),
-}
+pub(crate) struct Incoming(Box<Stream>);
 
 /// How far a capsule has come when the connection ended.
 #[derive(Debug)]
@@ -112,7 +105,7 @@ impl Arrivals {
         let guest = self.guests().get(&hello.migration).cloned();
         match guest.filter(|guest| guest.hello == hello && guest.from == from) {
             Some(guest) => {
-                guest.door.send(Incoming::Host(Box::new(stream))).await.map_err(|_| Error::Peer("came too late".into()))
+                guest.door.send(Incoming(Box::new(stream))).await.map_err(|_| Error::Peer("came too late".into()))
             }
             None => {
                 let refusal = Frame::Answer(Err("this attempt is not expected here".into()));
@@ -146,31 +139,9 @@ impl Drop for Expected {
 }
 
 impl Incoming {
-    /// A capsule of the store.
-    ///
-    /// # Errors
-    /// There is none of that name, or the store can't be reached.
-    pub(crate) async fn out_of_store(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
-        Ok(Self::Capsule(Box::new(Stored::new(store.open_capsule(name).await?))))
-    }
-
-    async fn frame(&mut self) -> Result<Frame> {
-        match self {
-            Self::Host(stream) => frame::receive(stream.as_mut()).await,
-            Self::Capsule(stored) => stored.frame().await,
-        }
-    }
-
-    /// Answers the source. A capsule is checked at its end instead: all of it has been read then, and nothing may follow.
-    async fn answer(&mut self, answer: &Frame, is_whole: bool) -> Result<()> {
-        match self {
-            Self::Host(stream) => {
-                frame::send(stream.as_mut(), answer).await.map_err(Error::system("answer the source"))?;
-                stream.flush().await.map_err(Error::system("answer the source"))
-            }
-            Self::Capsule(_) if !is_whole => Ok(()),
-            Self::Capsule(stored) => stored.end().await,
-        }
+    async fn answer(&mut self, answer: &Frame) -> Result<()> {
+        frame::send(self.0.as_mut(), answer).await.map_err(Error::system("answer the source"))?;
+        self.0.flush().await.map_err(Error::system("answer the source"))
     }
 
     /// Takes in what comes until it is whole or breaks off. `frozen` is awaited when the first part of the frozen job arrives.
@@ -182,38 +153,36 @@ impl Incoming {
     ) -> Received {
         let mut intake = Intake::new(place, checkpoint);
         let mut frozen = Some(frozen);
-        let from_host = matches!(self, Self::Host(_));
         loop {
             let outcome = async {
-                let frame = self.frame().await?;
+                let frame = frame::receive(self.0.as_mut()).await?;
                 if matches!(frame, Frame::Chunk { .. })
                     && let Some(frozen) = frozen.take()
                 {
                     frozen().await?;
                 }
                 let taken = intake.take(frame).await?;
-                if taken == Taken::Ahead && from_host {
-                    // The source is told that they are there.
-                    intake.files_are_there().await?;
+                match taken {
+                    Taken::More => {}
+                    Taken::Ahead => intake.files_are_there().await?,
+                    Taken::Sealed => intake.whole().await?,
                 }
                 Ok::<_, Error>(taken)
             };
             let step = outcome.await;
             let answer = match step {
                 Ok(Taken::More) => continue,
-                Ok(Taken::Ahead | Taken::Whole) => Frame::Answer(Ok(())),
+                Ok(Taken::Ahead | Taken::Sealed) => Frame::Answer(Ok(())),
                 Err(ref error) => Frame::Answer(Err(error.told())),
             };
-            let whole = matches!(step, Ok(Taken::Whole));
-            let answered = self.answer(&answer, whole).await;
+            let answered = self.answer(&answer).await;
             match (step, frozen.is_none()) {
                 // Whether the source hears of it or not: all is here, and it has said that all may be used.
-                (Ok(Taken::Whole), _) if from_host || answered.is_ok() => return Received::Whole,
+                (Ok(Taken::Sealed), _) => return Received::Whole,
                 (Ok(Taken::More | Taken::Ahead), _) if answered.is_ok() => {}
                 (step, frozen) => {
                     let error = step.err().or(answered.err()).unwrap_or_else(|| Error::Peer("went away".into()));
-                    // A capsule does not come a second time.
-                    return if frozen || !from_host { Received::Broken(error) } else { Received::Ahead(error) };
+                    return if frozen { Received::Broken(error) } else { Received::Ahead(error) };
                 }
             }
         }

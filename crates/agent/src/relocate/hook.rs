@@ -2,7 +2,8 @@
 //!
 //! CRIU runs a script at each step; ours asks the agent over a socket and waits for its answer. Before a dump the agent freezes the job
 //! (polled by CRIU it would take up to 100 ms) and drops every packet to and from it. Before CRIU lets a restored job go the agent freezes it
-//! again: it takes its first step only when the restore has succeeded and this host has put on record that the job is here.
+//! again: it takes its first step only when the restore has succeeded and this host has put on record that the job is here. A restore that
+//! has begun before all memory was there waits for it before it reads any.
 //! An agent that is not there is an error, with which CRIU gives the dump or restore up and a dumped job goes on.
 
 use std::collections::HashMap;
@@ -19,17 +20,24 @@ use mooring_ops::Tasks;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use super::gate::Gate;
 use crate::error::{Error, Result};
 
 /// The control group beside those of jobs for those who restore them.
 const RESTORERS: &str = "restorers";
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+/// How long a restore may wait for memory; its own limit is not much longer.
+const MEMORY_LIMIT: Duration = Duration::from_secs(120);
+
+/// CRIU's name for the step after which it reads memory.
+pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
 
 /// What the hooks of one container act on.
 #[derive(Debug, Clone)]
 struct Subject {
     cgroup: Cgroup,
     address: Ipv4Addr,
+    gate: Option<Gate>,
 }
 
 /// The agent's side of the hooks.
@@ -52,9 +60,15 @@ impl Hooks {
         Self { table: table.into(), subjects: Arc::default() }
     }
 
-    /// Answers the hooks of a container from now on.
-    pub(crate) fn register(&self, container: &str, cgroup: Cgroup, address: Ipv4Addr) -> Registered {
-        self.subjects().insert(container.to_owned(), Subject { cgroup, address });
+    /// Answers the hooks of a container from now on. Its restore reads no memory before it has passed the gate.
+    pub(crate) fn register(
+        &self,
+        container: &str,
+        cgroup: Cgroup,
+        address: Ipv4Addr,
+        gate: Option<Gate>,
+    ) -> Registered {
+        self.subjects().insert(container.to_owned(), Subject { cgroup, address, gate });
         Registered { hooks: self.clone(), container: container.to_owned() }
     }
 
@@ -132,7 +146,14 @@ impl Hooks {
                 // would be known to the receiver and not to the job.
                 self.isolate(subject.address).await
             }
+            BEFORE_MEMORY => match &subject.gate {
+                Some(gate) => gate.pass().await,
+                None => Ok(()),
+            },
             "pre-resume" => {
+                if subject.gate.is_some_and(|gate| gate.waited().is_none()) {
+                    return Err(Error::Peer("has restored a job without its memory".into()));
+                }
                 let restorers = subject.cgroup.sibling(RESTORERS);
                 subject.cgroup.send_outsiders_to(&restorers)?;
                 freeze(subject.cgroup.clone()).await?;
@@ -165,7 +186,7 @@ impl Drop for Registered {
 /// The agent is not there, or says no.
 pub fn ask(socket: &Path, container: &str, action: &str) -> io::Result<()> {
     let mut stream = BlockingStream::connect(socket)?;
-    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_read_timeout(Some(if action == BEFORE_MEMORY { MEMORY_LIMIT } else { ANSWER_LIMIT }))?;
     writeln!(stream, "{container} {action}")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,7 +1,8 @@
 //! What a destination takes in: files below the job's root, images into its checkpoint.
 //!
 //! Memory is written behind the back of whoever reads: what comes is decrypted and unpacked on one core while it is written on another.
-//! Files are unpacked by a `tar` of their own, which nobody waits for before the next files come. Everything is written when the seal is checked, and nothing is restored before.
+//! Files are unpacked by a `tar` of their own, which nobody waits for before the next files come. The seal says what belongs to it: out of the
+//! capsule store memory comes after it, and a job can be restored as far as without.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -29,6 +30,7 @@ pub(super) struct Intake<'a> {
     images: HashMap<String, Image>,
     writes: JoinSet<io::Result<()>>,
     ahead: bool,
+    seal: Option<Seal>,
 }
 
 /// An image and how much of it has come.
@@ -44,14 +46,14 @@ pub(super) enum Taken {
     More,
     /// All files that went ahead; [`Intake::files_are_there`] waits for them.
     Ahead,
-    /// Everything.
-    Whole,
+    /// All but memory, which may have come as well: [`Intake::skeleton`] and [`Intake::whole`] see that it is there.
+    Sealed,
 }
 
 impl<'a> Intake<'a> {
     pub(super) fn new(place: &Place, checkpoint: &'a Checkpoint) -> Self {
         let files = Receiver::new(&place.upper());
-        Self { files, checkpoint, images: HashMap::new(), writes: JoinSet::new(), ahead: true }
+        Self { files, checkpoint, images: HashMap::new(), writes: JoinSet::new(), ahead: true, seal: None }
     }
 
     /// Takes in what a frame brings.
@@ -59,7 +61,11 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// It can't be written, now or since the last call, or makes no sense.
     pub(super) async fn take(&mut self, frame: Frame) -> Result<Taken> {
+        let nonsense = || Err(Error::Peer("said something that makes no sense here".into()));
         match frame {
+            Frame::Chunk { image, .. } if self.seal.is_some() && !is_memory(&image) => nonsense(),
+            Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Taken::More),
+            _ if self.seal.is_some() => nonsense(),
             Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
             Frame::FilesEnd => {
                 self.files.end();
@@ -67,9 +73,12 @@ impl<'a> Intake<'a> {
                 Ok(if ahead { Taken::Ahead } else { Taken::More })
             }
             Frame::Removed(paths) => self.files.remove(&paths).await.map(|()| Taken::More),
-            Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Taken::More),
-            Frame::Seal(seal) => self.check(&seal).await.map(|()| Taken::Whole),
-            Frame::Hello(_) | Frame::Answer(_) => Err(Error::Peer("said something that makes no sense here".into())),
+            Frame::Seal(seal) if seal.images.is_empty() => Err(Error::Peer("sealed an empty capsule".into())),
+            Frame::Seal(seal) => {
+                self.seal = Some(seal);
+                Ok(Taken::Sealed)
+            }
+            Frame::Hello(_) | Frame::Answer(_) => nonsense(),
         }
     }
 
@@ -106,16 +115,37 @@ impl<'a> Intake<'a> {
         written.map_err(io::Error::other).flatten().map_err(Error::system("write the job's memory"))
     }
 
-    async fn check(&mut self, seal: &Seal) -> Result<()> {
+    /// How much of the memory has not come yet, once the seal has.
+    pub(super) fn memory_missing(&self) -> u64 {
+        let images = self.seal.iter().flat_map(|seal| &seal.images).filter(|(image, _)| is_memory(image));
+        images.map(|(image, size)| size.saturating_sub(self.size(image))).sum()
+    }
+
+    /// Sees that everything but memory is there.
+    ///
+    /// # Errors
+    /// Something is not, or could not be written.
+    pub(super) async fn skeleton(&mut self) -> Result<()> {
+        self.files_are_there().await?;
+        self.check(|image| !is_memory(image))
+    }
+
+    /// Sees that everything is there.
+    ///
+    /// # Errors
+    /// Something is not, or could not be written.
+    pub(super) async fn whole(&mut self) -> Result<()> {
         self.files_are_there().await?;
         while !self.writes.is_empty() {
             self.written().await?;
         }
-        if seal.images.is_empty() {
-            return Err(Error::Peer("sealed an empty capsule".into()));
-        }
-        for (image, size) in &seal.images {
-            let here = self.images.get(image).map_or(0, |image| image.size);
+        self.check(|_| true)
+    }
+
+    fn check(&self, which: impl Fn(&str) -> bool) -> Result<()> {
+        let seal = self.seal.as_ref().ok_or_else(|| Error::Peer("has sealed nothing".into()))?;
+        for (image, size) in seal.images.iter().filter(|(image, _)| which(image)) {
+            let here = self.size(image);
             if here != *size {
                 return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
             }
@@ -124,5 +154,9 @@ impl<'a> Intake<'a> {
             }
         }
         Ok(())
+    }
+
+    fn size(&self, image: &str) -> u64 {
+        self.images.get(image).map_or(0, |image| image.size)
     }
 }

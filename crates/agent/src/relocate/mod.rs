@@ -3,20 +3,21 @@
 //! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
 //! * [`frame`]: what is said on such a connection.
 //! * [`files`]: which files have changed, and sending them.
-//! * [`source`] and [`destination`]: the two sides of a move; [`sink`] and [`stored`] are what they write to and read from when the other
-//!   side is the capsule store, [`intake`] is what becomes of what comes.
-//! * [`hook`]: CRIU's questions at the moments that matter.
+//! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
+//!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes.
+//! * [`hook`]: CRIU's questions at the moments that matter; [`gate`]: the answer that waits for memory.
 //!
 //! One connection carries an attempt: the files ahead of time, then, when the job is frozen, the CRIU images (its memory while it is
 //! still being written) and the files that have changed since. The last frame, [`frame::Frame::Seal`], is what the destination needs
-//! before it restores anything. The source writes down that it gives the seal before it does; a source that has not can go on by itself.
+//! before it restores anything; out of the store memory comes after it. The source writes down that it gives the seal before it does; a source that has not can go on by itself.
 
 pub(crate) mod destination;
 pub(crate) mod files;
 pub(crate) mod frame;
+pub(crate) mod gate;
 pub(crate) mod hook;
 mod intake;
 pub(crate) mod secure;
 mod sink;
 pub(crate) mod source;
-mod stored;
+pub(crate) mod stored;

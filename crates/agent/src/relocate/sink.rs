@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use mooring_capsule::CapsuleWriter;
-use tokio::io::{AsyncWrite, BufStream, BufWriter};
+use tokio::io::{AsyncWrite, AsyncWriteExt, BufStream, BufWriter};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -24,6 +24,24 @@ pub(super) enum Sink {
 impl Sink {
     pub(super) fn capsule(writer: CapsuleWriter) -> Self {
         Self::Capsule(Box::new(BufWriter::with_capacity(BUFFER, writer)))
+    }
+
+    /// Memory follows, which the reader of a capsule is to have last.
+    pub(super) async fn begin_memory(&mut self) -> io::Result<()> {
+        if let Self::Capsule(writer) = self {
+            writer.flush().await?;
+            writer.get_mut().defer_from_here();
+        }
+        Ok(())
+    }
+
+    /// No more memory follows.
+    pub(super) async fn end_memory(&mut self) -> io::Result<()> {
+        if let Self::Capsule(writer) = self {
+            writer.flush().await?;
+            writer.get_mut().defer_to_here();
+        }
+        Ok(())
     }
 
     fn inner(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {

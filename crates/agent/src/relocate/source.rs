@@ -20,7 +20,7 @@ use super::frame::{self, Frame, Hello, PIECE, Seal};
 use super::secure::Identity;
 use super::sink::{BUFFER, Sink};
 use crate::error::{Error, Result};
-use crate::runtime::checkpoint::{Checkpoint, memory_name};
+use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
 use crate::runtime::place::Place;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -36,6 +36,8 @@ pub(crate) struct Outgoing {
     /// How much of each image has been sent.
     images: BTreeMap<String, u64>,
     bytes: u64,
+    /// Whether memory has begun to go.
+    memory: bool,
 }
 
 impl Outgoing {
@@ -71,7 +73,7 @@ impl Outgoing {
     }
 
     fn over(sink: Sink) -> Self {
-        Self { sink, ahead: Listing::default(), images: BTreeMap::new(), bytes: 0 }
+        Self { sink, ahead: Listing::default(), images: BTreeMap::new(), bytes: 0, memory: false }
     }
 
     /// How much has been sent.
@@ -94,6 +96,7 @@ impl Outgoing {
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
     pub(crate) async fn follow(&mut self, checkpoint: &Checkpoint, dumped: watch::Receiver<bool>) -> Result<()> {
+        self.begin_memory().await?;
         let mut known = 0;
         while !*dumped.borrow() {
             // Only these grow at their end alone; all others are sent when they are whole. CRIU numbers them from 1. They are asked for
@@ -118,10 +121,24 @@ impl Outgoing {
     /// # Errors
     /// One can't be read, or the destination can't take it.
     pub(crate) async fn send_images(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        for name in checkpoint.names()? {
+        self.begin_memory().await?;
+        let (memory, others): (Vec<_>, Vec<_>) = checkpoint.names()?.into_iter().partition(|name| is_memory(name));
+        for name in memory {
+            self.send_new(checkpoint, &name).await?;
+        }
+        self.sink.end_memory().await.map_err(Error::system("send to the destination"))?;
+        for name in others {
             self.send_new(checkpoint, &name).await?;
         }
         self.flush().await
+    }
+
+    /// Memory goes from here on and nothing else, until all of it has gone.
+    async fn begin_memory(&mut self) -> Result<()> {
+        if std::mem::replace(&mut self.memory, true) {
+            return Ok(());
+        }
+        self.sink.begin_memory().await.map_err(Error::system("send to the destination"))
     }
 
     /// Sends what has become of files since they went ahead, while the job stands still.

@@ -20,6 +20,7 @@ use super::own;
 use super::place::Place;
 use super::volume;
 use crate::error::{Error, Result};
+use crate::relocate::hook::BEFORE_MEMORY;
 
 /// What this host adds to a bundle.
 #[derive(Debug, Clone)]
@@ -269,7 +270,8 @@ fn criu_config(place: &Place) -> String {
 /// CRIU calls it at every step; most need nothing, and a shell says so fastest.
 fn hook_script(place: &Place, host: &HostPart<'_>) -> String {
     format!(
-        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) exec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\" ;;\nesac\n",
+        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
+        place.criu_gate().display(),
         host.float.display(),
         host.hook_socket.display(),
         place.container(),

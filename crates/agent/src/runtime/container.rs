@@ -4,6 +4,7 @@
 //! was killed meanwhile finds out how it ended. Everything else may be killed and is then cleaned up.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -136,12 +137,20 @@ impl Runtime {
         Some(status.trim() == "0")
     }
 
-    /// Restores the container from `images`; its root is mounted and its network there.
+    /// Restores the container from `images`; its root is mounted and its network there. One that `is_gated` has its hooks asked before it
+    /// reads memory.
     ///
     /// # Errors
     /// The restore failed; nothing of the job runs.
-    pub(crate) async fn restore(&self, place: &Place, images: &Path) -> Result<Init> {
-        let log = images.join("restore.log");
+    pub(crate) async fn restore(&self, place: &Place, images: &Path, is_gated: bool) -> Result<Init> {
+        let (log, gate) = (images.join("restore.log"), place.criu_gate());
+        if is_gated {
+            fs::write(&gate, "").map_err(Error::system(format!("write {}", gate.display())))?;
+        } else if let Err(error) = fs::remove_file(&gate)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(Error::system(format!("remove {}", gate.display()))(error));
+        }
         let mut command = self.runc(&images.join("runc.log"));
         command.args(["restore", "--detach"]).args(CRIU_FLAGS);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);

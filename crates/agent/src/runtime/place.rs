@@ -138,4 +138,9 @@ impl Place {
     pub(crate) fn criu_hook(&self) -> PathBuf {
         self.directory.join("criu-hook")
     }
+
+    /// A file that is there when CRIU is to ask before it reads memory.
+    pub(crate) fn criu_gate(&self) -> PathBuf {
+        self.directory.join("criu-gate")
+    }
 }
