@@ -4,32 +4,53 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// A figure and its bound, in seconds.
+/// A figure and its bound.
 #[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct Goal {
     what: &'static str,
-    at_most_seconds: f64,
-    seconds: Option<f64>,
+    unit: Unit,
+    at_most: f64,
+    seen: Option<f64>,
+}
+
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+enum Unit {
+    Seconds,
+    /// Of what it is compared with: 0.1 is a tenth.
+    Share,
 }
 
 impl Goal {
     /// That `what` is at most so many seconds; missed where nothing was measured.
-    pub(crate) fn at_most(what: &'static str, at_most_seconds: f64, seconds: Option<f64>) -> Self {
-        Self { what, at_most_seconds, seconds }
+    pub(crate) fn at_most(what: &'static str, seconds: f64, seen: Option<f64>) -> Self {
+        Self { what, unit: Unit::Seconds, at_most: seconds, seen }
+    }
+
+    /// That `what` is at most such a share; missed where nothing was measured.
+    pub(crate) fn share_at_most(what: &'static str, share: f64, seen: Option<f64>) -> Self {
+        Self { what, unit: Unit::Share, at_most: share, seen }
     }
 
     fn is_reached(&self) -> bool {
-        self.seconds.is_some_and(|seconds| seconds <= self.at_most_seconds)
+        self.seen.is_some_and(|seen| seen <= self.at_most)
+    }
+}
+
+impl Unit {
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Seconds => format!("{value:.3} s"),
+            Self::Share => format!("{:.0} %", value * 100.0),
+        }
     }
 }
 
 impl fmt::Display for Goal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let word = if self.is_reached() { "reached" } else { "missed" };
-        write!(f, "goal {word}: {}, at most {} s: ", self.what, self.at_most_seconds)?;
-        match self.seconds {
-            Some(seconds) => write!(f, "{seconds:.3} s"),
-            None => write!(f, "not measured"),
-        }
+        let seen = self.seen.map_or_else(|| "not measured".to_owned(), |seen| self.unit.text(seen));
+        write!(f, "goal {word}: {}, at most {}: {seen}", self.what, self.unit.text(self.at_most))
     }
 }

@@ -1,4 +1,7 @@
-//! An idle JupyterLab with one kernel, suspended and resumed while its client stays connected.
+//! An idle JupyterLab with one kernel, suspended, resumed and moved in turn while its client stays connected.
+//!
+//! A move makes the same dump and the same restore without a store between them. So what the store adds is what a suspend and a resume take
+//! from the freeze on, compared with the dump and the restore of a move; work that is done beside these slows them down and counts as well.
 
 use std::time::{Duration, Instant};
 
@@ -9,6 +12,7 @@ use mooring_testkit::counting::Counting;
 use mooring_testkit::distribution::Distribution;
 use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::notebook::Notebook;
+use mooring_testkit::tour;
 use mooring_testkit::wait::wait_for;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::Phase;
@@ -21,8 +25,13 @@ use crate::goals::Goal;
 const GOAL: f64 = 2.0;
 const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(20);
+/// What is left of the one before, such as memory that is given back, is not to slow down the next.
+const BETWEEN: Duration = Duration::from_millis(500);
 
-/// One suspend and resume.
+/// What the store and the stream may add to dump and restore.
+const SHARE: f64 = 0.1;
+
+/// One suspend, resume and move.
 #[derive(Debug, Clone)]
 struct Made {
     /// Until each is over, in seconds.
@@ -30,13 +39,28 @@ struct Made {
     resume: f64,
     out: MigrationView,
     back: MigrationView,
+    moved: MigrationView,
 }
 
 impl Made {
-    /// What the store takes beyond the dump and before the restore, as a share of these.
-    fn store_share(&self) -> f64 {
-        let storing = took(&self.out, Phase::Transfer) + took(&self.back, Phase::Transfer);
-        storing / (took(&self.out, Phase::Freeze) + took(&self.back, Phase::Restore))
+    /// From the freeze into the store, and out of it until the restore is over.
+    fn through_store(&self) -> f64 {
+        let out = took(&self.out, Phase::Freeze) + took(&self.out, Phase::Transfer);
+        out + took(&self.back, Phase::Transfer) + took(&self.back, Phase::Restore)
+    }
+
+    /// What a move takes for dump and restore.
+    fn plain(&self) -> f64 {
+        took(&self.moved, Phase::Freeze) + took(&self.moved, Phase::Restore)
+    }
+
+    fn phases(&self) -> serde_json::Value {
+        json!({ "suspend": self.out.phases, "resume": self.back.phases, "move": self.moved.phases })
+    }
+
+    /// What a move takes between them.
+    fn stream(&self) -> f64 {
+        took(&self.moved, Phase::Transfer)
     }
 }
 
@@ -73,12 +97,17 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     text += &phases(|made| &made.out);
     text += &line("resume, until Executing".into(), of(|made| made.resume));
     text += &phases(|made| &made.back);
-    let share = of(Made::store_share);
-    if let (Some(share), Some(last)) = (share, all.last()) {
+    text += "move\n";
+    text += &phases(|made| &made.moved);
+    let median = |value: fn(&Made) -> f64| of(value).map(|seen| seen.median);
+    let beyond = |value: Option<f64>| Some(value? / median(Made::plain)?);
+    let (store, stream) = (beyond(median(Made::through_store)).map(|share| share - 1.0), beyond(median(Made::stream)));
+    if let (Some(store), Some(stream), Some(last)) = (store, stream, all.last()) {
         text += &format!(
-            "the store adds {:.0} % to dump and restore (median) of {:.0} MB\n",
-            share.median * 100.0,
-            last.out.bytes_moved as f64 / 1e6
+            "beyond dump and restore of a move (medians) of {:.0} MB: the stream {:.0} %, the store {:.0} %\n",
+            last.moved.bytes_moved as f64 / 1e6,
+            stream * 100.0,
+            store * 100.0,
         );
     }
     text += &format!(
@@ -96,12 +125,15 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
         json: json!({
             "suspendSeconds": of(|made| made.suspend),
             "resumeSeconds": of(|made| made.resume),
-            "storeShare": share,
-            "phases": all.iter().map(|made| json!({ "suspend": made.out.phases, "resume": made.back.phases })).collect::<Vec<_>>(),
+            "storeShare": store,
+            "streamShare": stream,
+            "phases": all.iter().map(Made::phases).collect::<Vec<_>>(),
         }),
         goals: vec![
             Goal::at_most("suspend, longest", GOAL, of(|made| made.suspend).map(|seen| seen.max)),
             Goal::at_most("resume, longest", GOAL, of(|made| made.resume).map(|seen| seen.max)),
+            Goal::share_at_most("what the store adds to dump and restore", SHARE, store),
+            Goal::share_at_most("what the stream adds to dump and restore", SHARE, stream),
         ],
         clean: total.is_clean(),
     })
@@ -120,15 +152,20 @@ async fn once(client: &Client, job: &str) -> Result<Made> {
     .await?;
     let began = Instant::now();
     client.job_resume(job).await?;
-    let job = reached(client, job, JobStatus::Executing).await?;
+    reached(client, job, JobStatus::Executing).await?;
     let resume = began.elapsed().as_secs_f64();
+    let view = client.job_get(job).await?;
     let last = |kind: &str| {
-        let found = job.migrations.iter().rfind(|made| made.kind == kind);
-        found.with_context(|| format!("no record of a {kind}"))
+        let found = view.migrations.iter().rfind(|made| made.kind == kind);
+        found.cloned().with_context(|| format!("no record of a {kind}"))
     };
     let (out, back) = (last("suspend")?, last("resume")?);
-    ensure!(out.outcome == "succeeded" && back.outcome == "succeeded", "{} and {}", out.outcome, back.outcome);
-    Ok(Made { suspend, resume, out: out.clone(), back: back.clone() })
+    tokio::time::sleep(BETWEEN).await;
+    let moved = tour::move_once(client, job).await?;
+    tokio::time::sleep(BETWEEN).await;
+    let outcomes = [&out, &back, &moved].map(|made| made.outcome.as_str());
+    ensure!(outcomes.iter().all(|outcome| *outcome == "succeeded"), "{outcomes:?}");
+    Ok(Made { suspend, resume, out, back, moved })
 }
 
 fn took(made: &MigrationView, phase: Phase) -> f64 {

@@ -20,6 +20,7 @@ use crate::relocate::frame::Hello;
 use crate::relocate::source::Outgoing;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
+use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
 impl Driver {
@@ -96,6 +97,7 @@ impl Driver {
         checkpoint.expect_memory(pids.len())?;
         let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
         let started = Instant::now();
+        inodes::write_down(&pids, &place.root(), checkpoint.images())?;
         let (done, dumped) = watch::channel(false);
         let (dump, followed) = tokio::join!(
             async {
@@ -110,16 +112,17 @@ impl Driver {
         }
         self.measured(Phase::Freeze, started, outgoing.bytes());
         self.hold(Held::Frozen { migration: migration.clone(), release: Release::Withheld })?;
-        self.host.network.lock().await.carried_elsewhere(place.address()).await?;
         let started = Instant::now();
         let mut wanted = self.wanted.clone();
+        let routed = async { Ok(self.host.network.lock().await.carried_elsewhere(place.address()).await?) };
+        let sent = async {
+            followed?;
+            failpoint::check(&Phase::Transfer.failpoint()).await?;
+            outgoing.send_images(&checkpoint).await?;
+            outgoing.send_changes(&place, &mapped).await
+        };
         let sent = tokio::select! {
-            sent = async {
-                followed?;
-                failpoint::check(&Phase::Transfer.failpoint()).await?;
-                outgoing.send_images(&checkpoint).await?;
-                outgoing.send_changes(&place, &mapped).await
-            } => sent,
+            sent = async { tokio::try_join!(sent, routed) } => sent,
             () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
         };
         if let Err(error) = sent {
@@ -219,6 +222,7 @@ impl Driver {
         let pids = place.cgroup().pids();
         checkpoint.expect_memory(pids.len())?;
         let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
+        inodes::write_down(&pids, &place.root(), checkpoint.images())?;
         self.dump(place, checkpoint, Afterwards::Frozen).await?;
         if !place.cgroup().is_frozen() {
             return Err(Error::Peer("has let the job go on before its files were taken".into()));

@@ -22,6 +22,7 @@ use crate::relocate::gate::Gate;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
 use crate::runtime::image::Image;
+use crate::runtime::inodes;
 use crate::runtime::own;
 use crate::runtime::place::Place;
 use crate::runtime::volume;
@@ -63,6 +64,7 @@ impl Driver {
     pub(super) async fn park(&mut self, place: &Place) -> Result<()> {
         let checkpoint = place.parked();
         checkpoint.make_on_disk()?;
+        inodes::write_down(&place.cgroup().pids(), &place.root(), checkpoint.images())?;
         if let Err(error) = self.dump(place, &checkpoint, Afterwards::Ended).await {
             place.cgroup().thaw()?;
             self.host.hooks.release(place.address()).await?;
@@ -89,10 +91,15 @@ impl Driver {
         checkpoint: &Checkpoint,
         gate: Option<Gate>,
     ) -> Result<Init> {
-        volume::attach(place, &spec.volumes, &own::user(spec, image)).await?;
-        Runtime::mount_root_again(place, image, checkpoint.images()).await?;
-        self.host.hooks.quieten(place.address()).await?;
-        self.host.network.lock().await.carried_here(place.address(), place.interface()).await?;
+        let mounted = async {
+            volume::attach(place, &spec.volumes, &own::user(spec, image)).await?;
+            Runtime::mount_root_again(place, image, checkpoint.images()).await
+        };
+        let carried = async {
+            self.host.hooks.quieten(place.address()).await?;
+            Ok(self.host.network.lock().await.carried_here(place.address(), place.interface()).await?)
+        };
+        tokio::try_join!(mounted, carried)?;
         let is_gated = gate.is_some();
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address(), gate);
         let outcome = self.host.runtime.restore(place, checkpoint.images(), is_gated).await;

@@ -17,6 +17,7 @@ use super::files::Receiver;
 use super::frame::{Frame, Seal};
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::{Checkpoint, is_memory};
+use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
 /// How many pieces of memory are being written at once: a second one of the same file would only spin on its lock.
@@ -31,6 +32,15 @@ pub(super) struct Intake<'a> {
     writes: JoinSet<io::Result<()>>,
     ahead: bool,
     seal: Option<Seal>,
+    place: Place,
+    /// What is made for the numbers of files, from the moment they are here.
+    numbers: Numbers,
+}
+
+#[derive(Debug)]
+enum Numbers {
+    Coming,
+    Made(JoinSet<Result<()>>),
 }
 
 /// An image and how much of it has come.
@@ -53,7 +63,17 @@ pub(super) enum Taken {
 impl<'a> Intake<'a> {
     pub(super) fn new(place: &Place, checkpoint: &'a Checkpoint) -> Self {
         let files = Receiver::new(&place.upper());
-        Self { files, checkpoint, images: HashMap::new(), writes: JoinSet::new(), ahead: true, seal: None }
+        let (place, numbers) = (place.clone(), Numbers::Coming);
+        Self {
+            place,
+            numbers,
+            files,
+            checkpoint,
+            images: HashMap::new(),
+            writes: JoinSet::new(),
+            ahead: true,
+            seal: None,
+        }
     }
 
     /// Takes in what a frame brings.
@@ -91,6 +111,12 @@ impl<'a> Intake<'a> {
     }
 
     async fn write(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        if name != inodes::KEPT && matches!(self.numbers, Numbers::Coming) {
+            let (place, images) = (self.place.clone(), self.checkpoint.images().to_owned());
+            let mut made = JoinSet::new();
+            made.spawn(async move { inodes::make_ahead(&place, &images).await });
+            self.numbers = Numbers::Made(made);
+        }
         if !self.images.contains_key(name) {
             let file = Arc::new(self.checkpoint.create(name)?);
             self.images.insert(name.to_owned(), Image { file, size: 0 });
@@ -127,6 +153,7 @@ impl<'a> Intake<'a> {
     /// Something is not, or could not be written.
     pub(super) async fn skeleton(&mut self) -> Result<()> {
         self.files_are_there().await?;
+        self.numbers_are_made().await;
         self.check(|image| !is_memory(image))
     }
 
@@ -136,10 +163,23 @@ impl<'a> Intake<'a> {
     /// Something is not, or could not be written.
     pub(super) async fn whole(&mut self) -> Result<()> {
         self.files_are_there().await?;
+        self.numbers_are_made().await;
         while !self.writes.is_empty() {
             self.written().await?;
         }
         self.check(|_| true)
+    }
+
+    async fn numbers_are_made(&mut self) {
+        let Numbers::Made(made) = &mut self.numbers else { return };
+        while let Some(ended) = made.join_next().await {
+            if let Err(error) =
+                ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
+            {
+                // It is tried again when the root is mounted.
+                tracing::debug!(error = &error as &dyn std::error::Error, "no numbers are kept yet");
+            }
+        }
     }
 
     fn check(&self, which: impl Fn(&str) -> bool) -> Result<()> {

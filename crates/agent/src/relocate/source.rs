@@ -21,6 +21,7 @@ use super::secure::Identity;
 use super::sink::{BUFFER, Sink};
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
+use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
@@ -96,6 +97,7 @@ impl Outgoing {
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
     pub(crate) async fn follow(&mut self, checkpoint: &Checkpoint, dumped: watch::Receiver<bool>) -> Result<()> {
+        self.send_numbers(checkpoint).await?;
         self.begin_memory().await?;
         let mut known = 0;
         while !*dumped.borrow() {
@@ -121,6 +123,7 @@ impl Outgoing {
     /// # Errors
     /// One can't be read, or the destination can't take it.
     pub(crate) async fn send_images(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.send_numbers(checkpoint).await?;
         self.begin_memory().await?;
         let (memory, others): (Vec<_>, Vec<_>) = checkpoint.names()?.into_iter().partition(|name| is_memory(name));
         for name in memory {
@@ -130,6 +133,12 @@ impl Outgoing {
         for name in others {
             self.send_new(checkpoint, &name).await?;
         }
+        self.flush().await
+    }
+
+    /// Sends the numbers of files before all else, if they have not gone: making ready for them takes a while.
+    async fn send_numbers(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.send_new(checkpoint, inodes::KEPT).await?;
         self.flush().await
     }
 

@@ -106,7 +106,7 @@ impl Runtime {
         Ok(self.init(place))
     }
 
-    /// Checkpoints the container into `images`.
+    /// Checkpoints the container into `images`, where [`inodes::write_down`] has left the numbers of its files.
     ///
     /// # Errors
     /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
@@ -115,7 +115,6 @@ impl Runtime {
         let pids = place.cgroup().pids();
         watched::write(&pids, &place.root(), images)
             .map_err(Error::system(format!("write down what job {} watches", place.container())))?;
-        inodes::write_down(&pids, &place.root(), images)?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());

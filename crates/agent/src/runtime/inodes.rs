@@ -14,14 +14,14 @@
 //!    upper/…                the files, each with the handle of its empty file in `trusted.overlay.origin`
 //! ```
 //!
-//! It takes some 40 ms, and nothing where no file of the job's own is open. Not kept: what is not open, has several names, or lies in a
+//! The file system takes some 40 ms, and is made while the job's memory still comes ([`make_ahead`]). Not kept: what is not open, has several names, or lies in a
 //! volume; and device numbers, which belong to a mount. Where a step fails the job is restored all the same, with other numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use mooring_linux::mount;
@@ -31,8 +31,8 @@ use super::place::Place;
 use super::tool;
 use crate::error::{Error, Result};
 
-/// Beside CRIU's images, by a name of which it has none.
-const KEPT: &str = "inodes.img";
+/// Where the numbers are written down: beside CRIU's images, by a name of which it has none.
+pub(crate) const KEPT: &str = "inodes.img";
 /// The empty directory that is a layer of the root.
 const NONE: &str = "none";
 /// How many inodes a group of ext4's blocks has at most, where there is one for each block of 4 KiB, and how large the group is then.
@@ -41,6 +41,8 @@ const GROUP: (u64, u64) = (32_768, 128 << 20);
 const NUMBER_MAX: u64 = 1 << 28;
 /// The numbers below it are ext4's own.
 const NUMBER_MIN: u64 = 16;
+/// Where ext4 has its UUID.
+const UUID_AT: u64 = 1024 + 0x68;
 const GENERATION: u32 = 1;
 
 type Numbers = BTreeMap<PathBuf, u64>;
@@ -49,7 +51,7 @@ type Numbers = BTreeMap<PathBuf, u64>;
 ///
 /// # Errors
 /// They can't be written.
-pub(super) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
+pub(crate) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
     let mut numbers = Numbers::new();
     for pid in pids {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -71,6 +73,15 @@ pub(super) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()>
     fs::write(&path, text).map_err(failed)
 }
 
+/// Makes the file system for the numbers that are written down beside `images`, before the files are there that get them.
+///
+/// # Errors
+/// It could not be made or mounted.
+pub(crate) async fn make_ahead(place: &Place, images: &Path) -> Result<()> {
+    let numbers = written_down(images)?;
+    if numbers.is_empty() { Ok(()) } else { mount_new(place, &numbers).await }
+}
+
 /// Has the files in the upper layer of a place keep the numbers that are written down beside `images`, once an overlay is mounted with the layer
 /// that is given back, if it takes one. No overlay may be mounted yet.
 ///
@@ -78,18 +89,23 @@ pub(super) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()>
 /// The file system with the numbers could not be made or mounted.
 pub(super) async fn keep(place: &Place, images: &Path) -> Result<Option<PathBuf>> {
     let directory = place.inodes();
-    let image = directory.with_extension("ext4");
-    mount::unmount_below(&directory)?;
-    let numbers = wanted(place, images)?;
+    let mut numbers = written_down(images)?;
+    let mut seen = BTreeSet::new();
+    numbers.retain(|path, number| {
+        let found = mount::open_below(&place.upper(), path).and_then(|file| file.metadata());
+        let differs = found.is_ok_and(|found| found.is_file() && found.nlink() == 1 && found.ino() != *number);
+        differs && seen.insert(*number)
+    });
     if numbers.is_empty() {
+        mount::unmount_below(&directory)?;
         return Ok(None);
     }
-    let uuid: [u8; 16] = rand::random();
-    make(&image, &numbers, &uuid).await?;
-    fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
-    let mut mount = Command::new("mount");
-    mount.args(["-t", "ext4", "-o", "loop,ro,nosuid,nodev,noexec"]).arg(&image).arg(&directory);
-    tool::run(mount).await?;
+    // A number that is not there was not written down when it was made, by an earlier attempt say.
+    let has = |number: &u64| directory.join(number.to_string()).exists();
+    if !mount::is_mounted(&directory)? || !numbers.values().all(has) {
+        mount_new(place, &numbers).await?;
+    }
+    let uuid = uuid_of(&image(place))?;
     for (path, number) in &numbers {
         let told =
             mount::open_below(&place.upper(), path).and_then(|file| mount::set_origin(&file, &origin(&uuid, *number)));
@@ -98,8 +114,8 @@ pub(super) async fn keep(place: &Place, images: &Path) -> Result<Option<PathBuf>
     Ok(Some(directory.join(NONE)))
 }
 
-/// The numbers that are to be kept of files in the upper layer that have others.
-fn wanted(place: &Place, images: &Path) -> Result<Numbers> {
+/// The numbers that are written down beside `images`, as far as they can be kept.
+fn written_down(images: &Path) -> Result<Numbers> {
     let path = images.join(KEPT);
     let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
     // One that was made before there was such a list has none.
@@ -108,17 +124,33 @@ fn wanted(place: &Place, images: &Path) -> Result<Numbers> {
         other => other.map_err(failed)?,
     };
     let mut numbers: Numbers = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    let mut seen = BTreeSet::new();
-    numbers.retain(|path, number| {
-        let found = mount::open_below(&place.upper(), path).and_then(|file| file.metadata());
-        let differs = found.is_ok_and(|found| found.is_file() && found.nlink() == 1 && found.ino() != *number);
-        differs && (NUMBER_MIN..NUMBER_MAX).contains(number) && seen.insert(*number)
-    });
+    numbers.retain(|_, number| (NUMBER_MIN..NUMBER_MAX).contains(number));
     Ok(numbers)
 }
 
+fn image(place: &Place) -> PathBuf {
+    place.inodes().with_extension("ext4")
+}
+
+/// Makes and mounts a file system with these numbers, in place of one that is there.
+async fn mount_new(place: &Place, numbers: &Numbers) -> Result<()> {
+    let (directory, image) = (place.inodes(), image(place));
+    mount::unmount_below(&directory)?;
+    make(&image, numbers).await?;
+    fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "ext4", "-o", "loop,ro,nosuid,nodev,noexec"]).arg(&image).arg(&directory);
+    tool::run(mount).await
+}
+
+fn uuid_of(image: &Path) -> Result<[u8; 16]> {
+    let mut uuid = [0; 16];
+    let read = fs::File::open(image).and_then(|file| file.read_exact_at(&mut uuid, UUID_AT));
+    read.map(|()| uuid).map_err(Error::system(format!("read {}", image.display())))
+}
+
 /// Makes a file system with an empty file of each number, in place of one that is there.
-async fn make(image: &Path, numbers: &Numbers, uuid: &[u8; 16]) -> Result<()> {
+async fn make(image: &Path, numbers: &Numbers) -> Result<()> {
     let failed = || format!("make {}", image.display());
     let highest = numbers.values().max().copied().unwrap_or_default();
     let (inodes, bytes) = GROUP;
@@ -130,7 +162,7 @@ async fn make(image: &Path, numbers: &Numbers, uuid: &[u8; 16]) -> Result<()> {
     file.set_len((highest / inodes + 1) * bytes).map_err(Error::system(failed()))?;
     let mut mkfs = Command::new("mkfs.ext4");
     mkfs.args(["-q", "-F", "-m", "0", "-b", "4096", "-i", "4096", "-O", "^has_journal,^resize_inode"]);
-    mkfs.args(["-E", "nodiscard,lazy_itable_init=1", "-U", &text(uuid)]).arg(image);
+    mkfs.args(["-E", "nodiscard,lazy_itable_init=1"]).arg(image);
     tool::run(mkfs).await?;
     let mut debugfs = Command::new("debugfs");
     debugfs.args(["-w", "-f", "-"]).arg(image);
@@ -141,7 +173,8 @@ async fn make(image: &Path, numbers: &Numbers, uuid: &[u8; 16]) -> Result<()> {
 /// What `debugfs` is told.
 fn script(numbers: &Numbers) -> String {
     let mut script = format!("mkdir {NONE}\n");
-    for number in numbers.values() {
+    let each: BTreeSet<_> = numbers.values().collect();
+    for number in each {
         let fields = format!("mode 0100600\nlinks_count 1\ngeneration {GENERATION}");
         // To a string everything can be written.
         let _ = writeln!(script, "seti <{number}>");
@@ -163,11 +196,6 @@ fn origin(uuid: &[u8; 16], number: u64) -> Vec<u8> {
     origin.extend(number.to_ne_bytes());
     origin.extend(GENERATION.to_ne_bytes());
     origin
-}
-
-fn text(uuid: &[u8; 16]) -> String {
-    let hex = hex::encode(uuid);
-    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 #[cfg(test)]
@@ -198,7 +226,11 @@ mod tests {
             [("a/open", 16_000_123), ("twice", 77_777), ("link/passwd", 88_888), ("gone", 99_999), ("other", 3)];
         let asked: Numbers = asked.into_iter().map(|(path, number)| (path.into(), number)).collect();
         fs::write(jobs.join("images").join(KEPT), serde_json::to_vec(&asked).unwrap()).unwrap();
-        for _again in 0..2 {
+        for again in 0..3 {
+            if again == 1 {
+                // As when the list comes before the files do.
+                make_ahead(&place, &jobs.join("images")).await.unwrap();
+            }
             let layer = keep(&place, &jobs.join("images")).await.unwrap().unwrap();
             mount::overlay(&[jobs.join("lower"), layer], &place.upper(), &place.work(), &place.root()).unwrap();
             assert_eq!(number("a/open"), 16_000_123);

@@ -15,7 +15,7 @@ pub(crate) mod bundle;
 pub(crate) mod checkpoint;
 pub(crate) mod container;
 pub(crate) mod image;
-mod inodes;
+pub(crate) mod inodes;
 pub(crate) mod own;
 pub(crate) mod place;
 mod tool;
