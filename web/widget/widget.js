@@ -93,10 +93,10 @@
         Executing: 'good', Capturing: 'good', Completed: 'rest', Suspended: 'rest', Cancelled: 'rest', Unknown: 'bad',
         FailToComplete: 'bad', FailToExecute: 'bad', CheckpointFailed: 'bad', Timedout: 'bad', NoAvailableHost: 'bad',
     };
-    const ENDED = ['Completed', 'Cancelled', 'FailToComplete', 'FailToExecute', 'CheckpointFailed', 'Timedout', 'NoAvailableHost'];
 
     /** What the alert says of a job that is not responsive. */
-    function alertText({name, status, external, possible}) {
+    function alertText({name, status, external, possible, ended}) {
+        if (ended) return `${ended} This screen does not respond any more.`;
         const until = 'This screen does not respond until it executes again.';
         /* Who is moved by somebody else, or comes back from an earlier state, may have lost what was on its way. */
         const kept = external ? '' : ' What you type is kept.';
@@ -109,7 +109,6 @@
             case 'Unknown': return `The host of ${name} is not heard from. ${until}`;
             case 'Cancelling': return `${name} is being cancelled. This screen does not respond any more.`;
         }
-        if (ENDED.includes(status)) return `${name} has ended (${status}). This screen does not respond any more.`;
         return `${name} does not execute yet (${status}). This screen responds once it does.`;
     }
 
@@ -480,11 +479,12 @@
 
         let job = null;
         let last = null;
+        let isReplaced = false;
         function told(state) {
             if (!state) return cutOff();
             job ??= state.id;
-            last = state;
             if (state.id !== job) return replaced(state);
+            last = state;
             pill.show(LOOKS[state.status] ?? 'busy', state.name, state.status);
             panel.tell(state);
             waits(state);
@@ -492,19 +492,21 @@
             else bar.raise(alertText(state), state.possible.includes('resume'));
         }
 
-        /* A job that ends gives its port back: its last status does not come any more. */
+        /* Where a job has ended, the gateway says so for a while only; nothing else comes of it afterwards. */
         function cutOff() {
-            const isOver = last && (last.status === 'Cancelling' || ENDED.includes(last.status));
-            if (!isOver) return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
+            if (last?.ended || isReplaced) return;
+            if (last?.status !== 'Cancelling') return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
             pill.show('rest', last.name, 'has ended');
             bar.raise(`${last.name} has ended. This screen does not respond any more.`, false);
         }
 
         /* The job has ended or was disconnected, and the gateway has given its port to another one. */
         function replaced({name}) {
+            isReplaced = true;
             panel.close();
             pill.show('bad', name, 'is another job');
-            bar.raise(`This address leads to another job now, ${name}. Reload the page to go there.`, false);
+            const before = last?.ended ? `${last.ended} ` : '';
+            bar.raise(`${before}This address leads to another job now, ${name}. Reload the page to go there.`, false);
         }
 
         const keys = event => {

@@ -28,7 +28,8 @@
 mod gateway;
 
 pub use gateway::{
-    ClientObservation, ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced, Target,
+    ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
+    GatewaySlice, Quiesced, Target,
 };
 
 use std::fmt;

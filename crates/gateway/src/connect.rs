@@ -42,12 +42,29 @@ pub struct Connected {
     pub epoch: u64,
 }
 
+/// How a connection to the job comes to an end that neither side has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The job is another one, and ready.
+    Another,
+    /// The job has ended.
+    Over,
+}
+
 impl Way {
     /// Connects as soon as the gate is open and the job listens.
     ///
     /// # Errors
-    /// The gate has been open for [`CONNECT_LIMIT`], and the job did not take the connection.
+    /// The gate has been open for [`CONNECT_LIMIT`], and the job did not take the connection; or the job has ended.
     pub async fn connect(&self) -> io::Result<Connected> {
+        tokio::select! {
+            biased;
+            () = self.routes.over() => Err(io::Error::new(io::ErrorKind::NotConnected, "the job has ended")),
+            connected = self.keep_trying() => connected,
+        }
+    }
+
+    async fn keep_trying(&self) -> io::Result<Connected> {
         let mut refusing_since = None;
         loop {
             if !self.gate.is_open() {
@@ -81,16 +98,32 @@ impl Way {
         Ok(Connected { stream, epoch: route.epoch })
     }
 
-    /// Resolves when a connection that was made in `epoch` has come to its end: the job is another one, and ready.
-    pub async fn end(&self, epoch: u64) {
-        self.routes.pass(epoch).await;
-        self.gate.opened().await;
+    /// Resolves when a connection that was made in `epoch` has come to its end.
+    pub async fn end(&self, epoch: u64) -> Fate {
+        let another = async {
+            self.routes.pass(epoch).await;
+            self.gate.opened().await;
+        };
+        tokio::select! {
+            biased;
+            () = self.routes.over() => Fate::Over,
+            () = another => Fate::Another,
+        }
     }
 
-    /// What a side that broke means, once the job is back: whether the job is another one than in `epoch`.
+    /// Resolves when the job is back, or has ended.
+    pub async fn back(&self) {
+        tokio::select! {
+            () = self.routes.over() => {}
+            () = self.gate.opened() => {}
+        }
+    }
+
+    /// What a side that broke means, once the job is back or has ended: whether the job is another one than in `epoch`.
     pub async fn is_another(&self, epoch: u64) -> bool {
-        self.gate.opened().await;
-        self.routes.now().epoch != epoch
+        self.back().await;
+        let route = self.routes.now();
+        route.ending.is_none() && route.epoch != epoch
     }
 
     async fn dial(&self, target: &Target) -> io::Result<GatedStream> {

@@ -124,7 +124,7 @@ async fn ask_job(client: &TcpStream, way: &Way) -> io::Result<Client> {
         biased;
         // Whether it speaks, ends or breaks: it is for the client to see.
         _ = connected.stream.socket().peek(&mut byte) => {}
-        () = way.end(connected.epoch) => {}
+        _ = way.end(connected.epoch) => {}
         spoken = first_bytes(client) => return Ok(chosen(spoken?, Some(connected))),
     }
     Ok(Client::Bytes(Some(connected)))

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | that no rule allows | by a reset: at accept, before a byte of it is read, or when the rules change |
 //! | whose port is disconnected | by closing it |
+//! | whose job has ended | by closing it; one that speaks HTTP stays, and is told so when it asks |
 //! | any other | by itself, its job, or what [`relay`] and [`http`] say |
 
 use std::io;
@@ -26,7 +27,7 @@ use crate::detect::{self, Client};
 use crate::gate::Gate;
 use crate::metrics::Metrics;
 use crate::relay;
-use crate::route::{RouteCell, Routes};
+use crate::route::{Route, RouteCell, Routes};
 use crate::seat::Seat;
 use crate::widget::Desk;
 use crate::{http, tunnel};
@@ -74,6 +75,18 @@ pub(crate) struct Serving {
     pub(crate) desk: Desk,
 }
 
+impl Listener {
+    /// Has its clients follow another route.
+    pub(crate) fn follow(&self, route: Route) {
+        let is_over = route.ending.is_some();
+        self.route.set(route);
+        if is_over {
+            // Whoever finds it open knows by now; what it keeps of the job's connections can go.
+            self.gate.open();
+        }
+    }
+}
+
 impl Key {
     /// The address to listen at.
     pub(crate) fn socket_address(&self) -> SocketAddr {
@@ -95,6 +108,8 @@ impl Serving {
         let _working = self.seat.at_work();
         loop {
             let accepted = tokio::select! {
+                // Whoever comes after is for the one that has the socket next.
+                biased;
                 () = self.stop.cancelled() => return,
                 () = self.seat.retired() => return,
                 accepted = socket.accept() => accepted,

@@ -9,6 +9,7 @@
 //! | a side ends a direction | the end of that direction |
 //! | a side breaks | a reset; when the job's side breaks while it is away, only once it is back |
 //! | the job is another one, and ready | a WebSocket: a close frame with code 1012; anything else: a reset |
+//! | the job has ended | the end, as far as it was told; a WebSocket no close frame, since none was sent by the job |
 //!
 //! Bytes are moved by splice(2). What a job sends on a WebSocket is read instead, to know where its frames end.
 
@@ -26,7 +27,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::connect::{Connected, Way};
+use crate::connect::{Connected, Fate, Way};
 use crate::gated::GatedStream;
 use crate::websocket::{Frames, RESTARTING};
 
@@ -65,7 +66,7 @@ enum Broken {
 enum Ended {
     Whole,
     Broken(io::Error),
-    Another,
+    Decided(Fate),
 }
 
 /// Carries the bytes of one client.
@@ -77,17 +78,17 @@ pub async fn carry(client: &TcpStream, job: Connected, way: &Way, content: Conte
     let frames = (content == Content::WebSocket).then(Mutex::default);
     let ended = tokio::select! {
         biased;
-        () = way.end(epoch) => Ended::Another,
+        fate = way.end(epoch) => Ended::Decided(fate),
         ended = both(client, &job, way, epoch, &early, frames.as_ref()) => ended,
     };
     match ended {
-        Ended::Whole => Ok(()),
+        Ended::Whole | Ended::Decided(Fate::Over) => Ok(()),
         Ended::Broken(error) => {
             reset_on_drop(client);
             reset_on_drop(job.socket());
             Err(error)
         }
-        Ended::Another => {
+        Ended::Decided(Fate::Another) => {
             reset_on_drop(job.socket());
             drop(job);
             match frames {
@@ -119,7 +120,7 @@ async fn both(
         Ok(_) => Ended::Whole,
         Err(Broken::Client(error)) => Ended::Broken(error),
         Err(Broken::Job(error)) => tokio::select! {
-            another = way.is_another(epoch) => if another { Ended::Another } else { Ended::Broken(error) },
+            another = way.is_another(epoch) => if another { Ended::Decided(Fate::Another) } else { Ended::Broken(error) },
             () = broken(client) => Ended::Broken(error),
         },
     }

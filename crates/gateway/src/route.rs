@@ -7,11 +7,11 @@ use std::future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mooring_api::watch::{ConnectionDirective, Target};
+use mooring_api::watch::{ConnectionDirective, FarewellDirective, Target};
 use mooring_types::gateway::{Patience, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
-use mooring_types::{Name, Port};
+use mooring_types::{Name, Port, Timestamp};
 use tokio::sync::watch;
 
 /// What a listener's clients need.
@@ -35,6 +35,19 @@ pub struct Route {
     pub job_status: JobStatus,
     /// Who may connect.
     pub rules: Arc<[InboundRule]>,
+    /// How the job has ended, if it has: the port leads nowhere then, and says so.
+    pub ending: Option<Ending>,
+}
+
+/// How a job has ended; its status says the rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// Why; empty where there is nothing to say.
+    pub reason: String,
+    /// Its exit code, where it has one.
+    pub exit_code: Option<i32>,
+    /// When.
+    pub time: Timestamp,
 }
 
 impl Route {
@@ -51,6 +64,28 @@ impl Route {
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             rules,
+            ending: None,
+        }
+    }
+
+    /// What is left of a connection whose job has ended, and who may connect.
+    #[must_use]
+    pub fn farewell(directive: &FarewellDirective, rules: Arc<[InboundRule]>) -> Self {
+        Self {
+            port: directive.gateway_port,
+            target: Target::Endpoints(Vec::new()),
+            epoch: 0,
+            protocol: directive.protocol,
+            patience: Patience::default(),
+            widget: directive.widget,
+            job_name: directive.job_name.clone(),
+            job_status: directive.job_status,
+            rules,
+            ending: Some(Ending {
+                reason: directive.status_reason.clone(),
+                exit_code: directive.exit_code,
+                time: directive.end_time,
+            }),
         }
     }
 
@@ -81,6 +116,12 @@ impl RouteCell {
             }
             changed
         });
+    }
+
+    /// Whether the job has ended.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.0.borrow().ending.is_some()
     }
 
     /// The cell as clients read it.
@@ -116,6 +157,11 @@ impl Routes {
     /// Resolves when the job is another one than in `epoch`.
     pub async fn pass(&self, epoch: u64) {
         self.become_true(|route| route.epoch != epoch).await;
+    }
+
+    /// Resolves when the job has ended.
+    pub async fn over(&self) {
+        self.become_true(|route| route.ending.is_some()).await;
     }
 
     async fn become_true(&self, is_true: impl Fn(&Route) -> bool) {

@@ -6,6 +6,9 @@
 //!
 //! A slice takes effect in this order: gates are closed, routes are set, gates are opened. So whoever finds a gate open knows whether
 //! the job behind it is still the same.
+//!
+//! A port whose job has ended keeps its listener for as long as slices say, and says so: its clients are told, answered or closed by what
+//! their route says. One that another connection gets passes its socket on, so that there is no moment at which nobody listens.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -16,7 +19,8 @@ use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, Gatew
 use mooring_ops::{Tasks, failpoint};
 use mooring_types::migration::Phase;
 use mooring_types::security::InboundRule;
-use mooring_types::{JobId, MigrationId};
+use mooring_types::{ConnectionId, JobId, MigrationId};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -151,26 +155,29 @@ impl Gateway {
     /// Makes a slice so.
     pub fn apply(&self, slice: GatewaySlice) {
         let mut state = self.lock();
-        self.metrics.keep(slice.connections.iter().map(|directive| directive.job.clone()).collect());
+        let wanted = wanted(&slice);
+        self.metrics.keep(wanted.values().map(|wanted| wanted.job.clone()).collect());
         for directive in &slice.connections {
             self.hold(&mut state, directive);
         }
         state.jobs.retain(|job, _| slice.connections.iter().any(|directive| directive.job == *job));
-        let wanted: BTreeMap<Key, &ConnectionDirective> =
-            slice.connections.iter().map(|directive| (key(&slice, directive), directive)).collect();
+        let mut sockets: HashMap<SocketAddr, Arc<TcpListener>> = HashMap::new();
         state.listeners.retain(|key, listener| {
             let stays = wanted.contains_key(key);
             if !stays {
                 tracing::info!(port = key.port, "port {} is disconnected", key.port);
                 listener.stop.cancel();
+                sockets.extend(listener.socket.take().map(|socket| (key.socket_address(), socket)));
             }
             stays
         });
-        let rules: Arc<[InboundRule]> = slice.rules.as_slice().into();
-        for (key, directive) in wanted {
+        for (key, Wanted { job, route }) in wanted {
             match state.listeners.get(&key) {
-                Some(listener) => listener.route.set(Route::new(directive, rules.clone())),
-                None => self.listen(&mut state, key, directive, rules.clone()),
+                Some(listener) => listener.follow(route),
+                None => {
+                    let socket = sockets.remove(&key.socket_address());
+                    self.listen(&mut state, key, job, route, socket);
+                }
             }
         }
         for directive in &slice.connections {
@@ -198,13 +205,15 @@ impl Gateway {
                 bytes_out,
             }
         };
+        // What is left of a connection whose job has ended is nobody's concern.
+        let listeners = state.listeners.iter().filter(|(_, listener)| !listener.route.is_over());
         GatewayReport {
             incarnation: self.seat.incarnation,
             replaces: self.seat.replaces,
             finished: false,
             sequence: state.slice.as_ref().map_or(0, |slice| slice.sequence),
             quiesced: state.jobs.values().filter_map(|flow| flow.quiesced.clone()).collect(),
-            connections: state.listeners.iter().map(observe).filter(concerns).collect(),
+            connections: listeners.map(observe).filter(concerns).collect(),
         }
     }
 
@@ -225,10 +234,9 @@ impl Gateway {
             tokio::time::sleep(RETRY).await;
             let mut state = self.lock();
             let Some(slice) = state.slice.clone() else { continue };
-            for directive in &slice.connections {
-                let key = key(&slice, directive);
+            for (key, Wanted { job, route }) in wanted(&slice) {
                 if state.listeners.get(&key).is_some_and(|listener| listener.problem.is_some()) {
-                    self.listen(&mut state, key, directive, slice.rules.as_slice().into());
+                    self.listen(&mut state, key, job, route, None);
                 }
             }
             self.count_listeners(&state);
@@ -288,19 +296,26 @@ impl Gateway {
         });
     }
 
-    /// Listens at `key`, where nothing does.
-    fn listen(&self, state: &mut State, key: Key, directive: &ConnectionDirective, rules: Arc<[InboundRule]>) {
-        let job = &directive.job;
-        let Some(flow) = state.jobs.get(job).filter(|_| self.seat.may_listen()) else { return };
-        let gate = flow.gate.clone();
+    /// Listens at `key`, where nothing does; with the socket of whoever listened there before, if there is one.
+    fn listen(&self, state: &mut State, key: Key, job: JobId, route: Route, socket: Option<Arc<TcpListener>>) {
+        if !self.seat.may_listen() {
+            return;
+        }
+        let gate = match state.jobs.get(&job) {
+            Some(flow) if route.ending.is_none() => flow.gate.clone(),
+            _ => Gate::new(self.observed.clone()),
+        };
         let address = key.socket_address();
         let (clients, stop) = (Clients::default(), self.stop.child_token());
-        let route = RouteCell::new(Route::new(directive, rules));
-        let (problem, socket) = match self.seat.inherit(address).map_or_else(|| bind(address), Ok).map(Arc::new) {
+        let fresh = || self.seat.inherit(address).map_or_else(|| bind(address), Ok).map(Arc::new);
+        let says = if route.ending.is_some() { "says what became of" } else { "leads to" };
+        let target = route.target.clone();
+        let route = RouteCell::new(route);
+        let (problem, socket) = match socket.map_or_else(fresh, Ok) {
             Ok(socket) => {
-                tracing::info!(%address, target = ?directive.target, "port {} leads to job {job}", key.port);
+                tracing::info!(%address, ?target, "port {} {says} job {job}", key.port);
                 let serving = Serving {
-                    job: job.clone(),
+                    job,
                     routes: route.routes(),
                     gate: gate.clone(),
                     clients: clients.clone(),
@@ -327,7 +342,8 @@ impl Gateway {
     }
 
     fn count_listeners(&self, state: &State) {
-        let failing = state.listeners.values().filter(|listener| listener.problem.is_some());
+        let failing =
+            state.listeners.values().filter(|listener| listener.problem.is_some() && !listener.route.is_over());
         self.metrics.listeners_failing(failing.count());
     }
 
@@ -336,6 +352,25 @@ impl Gateway {
     }
 }
 
-fn key(slice: &GatewaySlice, directive: &ConnectionDirective) -> Key {
-    Key { connection: directive.connection.clone(), address: slice.bind, port: directive.gateway_port }
+/// A port that a slice wants to be listened at.
+#[derive(Debug)]
+struct Wanted {
+    job: JobId,
+    route: Route,
+}
+
+/// All of them. Where a port is connected, nothing else is said there.
+fn wanted(slice: &GatewaySlice) -> BTreeMap<Key, Wanted> {
+    let rules: Arc<[InboundRule]> = slice.rules.as_slice().into();
+    let key = |connection: &ConnectionId, port| Key { connection: connection.clone(), address: slice.bind, port };
+    let connected = slice.connections.iter().map(|directive| {
+        let wanted = Wanted { job: directive.job.clone(), route: Route::new(directive, rules.clone()) };
+        (key(&directive.connection, directive.gateway_port), wanted)
+    });
+    let is_free = |port| slice.connections.iter().all(|directive| directive.gateway_port != port);
+    let over = slice.farewells.iter().filter(|directive| is_free(directive.gateway_port)).map(|directive| {
+        let wanted = Wanted { job: directive.job.clone(), route: Route::farewell(directive, rules.clone()) };
+        (key(&directive.connection, directive.gateway_port), wanted)
+    });
+    connected.chain(over).collect()
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mooring_store::{
-    CapsuleRow, ConnectionRow, ExternalRow, GatewayRow, HostRow, JobRow, MigrationRow, SecretRow, SecurityGroupRow,
-    StoreError, Tx,
+    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayRow, HostRow, JobRow, MigrationRow, SecretRow,
+    SecurityGroupRow, StoreError, Tx,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
@@ -26,6 +26,8 @@ pub(crate) struct Snapshot {
     pub(crate) externals: BTreeMap<JobId, ExternalRow>,
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) connections: Vec<ConnectionRow>,
+    /// The ports that say what became of their jobs; they are free.
+    pub(crate) farewells: Vec<FarewellRow>,
     pub(crate) security_groups: Vec<SecurityGroupRow>,
     /// The gateway that each job was connected to first.
     pub(crate) first_gateways: BTreeMap<JobId, GatewayId>,
@@ -54,6 +56,7 @@ impl Snapshot {
             externals: tx.external_list().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             gateways: tx.gateway_list().await?,
             connections: tx.connection_list().await?,
+            farewells: tx.farewell_list().await?,
             security_groups: tx.security_group_list().await?,
             first_gateways: tx.connection_list_first().await?.into_iter().collect(),
             capsules: tx.capsule_list().await?,

@@ -28,11 +28,12 @@ pub struct ConnectionRow {
 }
 
 impl Tx {
-    /// Adds a connection.
+    /// Adds a connection. What its port said of another job before is over.
     ///
     /// # Errors
     /// The port is taken, the target is connected already, or the database fails.
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
+        self.farewell_give_way(connection).await?;
         sqlx::query(
             "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, patience, widget)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -104,7 +105,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
     })
 }
 
-fn port(row: &SqliteRow, column: &'static str) -> Result<Port> {
+pub(crate) fn port(row: &SqliteRow, column: &'static str) -> Result<Port> {
     Port::try_from(unsigned::<u16>(row, column)?)
         .map_err(|error| StoreError::Unreadable { column, source: Box::new(error) })
 }

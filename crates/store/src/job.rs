@@ -324,6 +324,7 @@ impl Tx {
         .execute(&mut *self.inner)
         .await?;
         if to.is_final() {
+            self.farewell_begin(&job.id).await?;
             self.connection_delete_of_job(&job.id).await?;
         }
         let message = if reason.is_empty() { to.to_string() } else { format!("{to}: {reason}") };

@@ -282,14 +282,46 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
     tx.connection_insert(&connection).await.unwrap();
     let other = ConnectionRow { id: ConnectionId::random(&mut rand::rng()), ..connection.clone() };
     assert!(tx.connection_insert(&other).await.unwrap_err().is_taken());
-    assert_eq!(tx.connection_list().await.unwrap(), [connection]);
+    assert_eq!(tx.connection_list().await.unwrap(), std::slice::from_ref(&connection));
+    let bytes = ConnectionRow {
+        id: ConnectionId::random(&mut rand::rng()),
+        target_port: Port::new(22).unwrap(),
+        gateway_port: Port::new(10001).unwrap(),
+        protocol: Protocol::Tcp,
+        ..connection.clone()
+    };
+    tx.connection_insert(&bytes).await.unwrap();
+    assert!(tx.farewell_list().await.unwrap().is_empty());
     let row = tx.job_get(&job.id).await.unwrap().unwrap();
     tx.job_status_set(&row, JobStatus::Cancelling, "", now()).await.unwrap();
     let row = tx.job_get(&job.id).await.unwrap().unwrap();
     tx.job_status_set(&row, JobStatus::Cancelled, "", now()).await.unwrap();
     assert!(tx.connection_list().await.unwrap().is_empty());
+
+    // What may speak HTTP says what became of the job, until a connection gets its port, or the gateway goes.
+    let farewells = tx.farewell_list().await.unwrap();
+    let [farewell] = farewells.as_slice() else { panic!("{farewells:?}") };
+    assert_eq!((&farewell.connection, &farewell.job), (&connection.id, &job.id));
+    assert_eq!((farewell.gateway_port, farewell.widget), (connection.gateway_port, connection.widget));
+    assert_eq!((farewell.job_name.as_str(), farewell.job_status), (job.spec.name.as_str(), JobStatus::Cancelled));
+    for number in [3, 4] {
+        let next = crate::job([100, 64, 0, number]);
+        tx.job_insert(&next).await.unwrap();
+        let id = ConnectionId::random(&mut rand::rng());
+        tx.connection_insert(&ConnectionRow { id: id.clone(), job: next.id.clone(), ..connection.clone() })
+            .await
+            .unwrap();
+        assert!(tx.farewell_list().await.unwrap().is_empty());
+        tx.job_status_declare(&next, JobStatus::Completed, "done", now()).await.unwrap();
+        let farewells = tx.farewell_list().await.unwrap();
+        assert_eq!((farewells.len(), farewells[0].status_reason.as_str()), (1, "done"));
+        if number == 3 {
+            tx.farewell_delete(&id).await.unwrap();
+        }
+    }
+    assert_eq!(tx.farewell_list().await.unwrap().len(), 1);
     tx.gateway_delete(&gateway.id).await.unwrap();
-    assert!(tx.gateway_list().await.unwrap().is_empty());
+    assert!(tx.gateway_list().await.unwrap().is_empty() && tx.farewell_list().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -28,6 +28,9 @@ pub struct GatewaySlice {
     pub rules: Vec<InboundRule>,
     /// What is connected.
     pub connections: Vec<ConnectionDirective>,
+    /// What was connected to jobs that have ended since.
+    #[serde(default)]
+    pub farewells: Vec<FarewellDirective>,
 }
 
 /// A port to listen on and where it leads.
@@ -60,6 +63,35 @@ pub struct ConnectionDirective {
     pub widget: Widget,
     /// Whether bytes flow.
     pub flow: Flow,
+}
+
+/// A port that tells for a while what became of its job. It is free all the same: a connection that has the port is the one that is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FarewellDirective {
+    /// The connection that it was.
+    pub connection: ConnectionId,
+    /// The job.
+    pub job: JobId,
+    /// The job's name.
+    pub job_name: Name,
+    /// The status that it has ended with.
+    pub job_status: JobStatus,
+    /// Why; empty where there is nothing to say.
+    #[serde(default)]
+    pub status_reason: String,
+    /// Its exit code, where it has one.
+    #[serde(default)]
+    pub exit_code: Option<i32>,
+    /// When it ended.
+    pub end_time: Timestamp,
+    /// The port to listen on.
+    pub gateway_port: Port,
+    /// How bytes were treated.
+    pub protocol: Protocol,
+    /// Whether its pages got the widget.
+    #[serde(default)]
+    pub widget: Widget,
 }
 
 /// Where a job listens.

@@ -75,11 +75,20 @@ pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
         Widget::Shown => format!("<noscript>{again}</noscript>{}", widget::script()),
         Widget::Hidden => again,
     };
-    let mut response =
-        plain(StatusCode::SERVICE_UNAVAILABLE, page(route.job_name.as_str(), &route.job_status.to_string(), &again));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(REFRESH));
+    let (name, status) = (escaped(route.job_name.as_str()), route.job_status);
+    let said = format!(
+        "<p role=\"status\">This job is <strong>{status}</strong> and can't answer at the moment. What was open in it is kept.</p>\n\
+         <p>This page continues by itself as soon as the job answers.</p>"
+    );
+    let page = Page {
+        mark: "data-mooring-waiting",
+        head: &again,
+        title: &format!("{name} is {status}"),
+        name: &name,
+        said: &said,
+    };
+    let mut response = page.answer(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(REFRESH));
     response
 }
 
@@ -91,7 +100,7 @@ pub(crate) fn refused(status: StatusCode, reason: &str) -> Response<Full<Bytes>>
     response
 }
 
-fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+pub(super) fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -100,16 +109,38 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-fn page(name: &str, status: &str, again: &str) -> String {
-    let (name, status) = (escaped(name), escaped(status));
-    format!(
-        r#"<!doctype html>
-<html lang="en" data-mooring-waiting>
+/// A page of the gateway's own, in the one look that they have. Its texts are HTML.
+#[derive(Debug)]
+pub(super) struct Page<'a> {
+    /// The attribute of the root element that tells which of them it is.
+    pub(super) mark: &'a str,
+    /// What comes first in its head.
+    pub(super) head: &'a str,
+    pub(super) title: &'a str,
+    /// The job's name.
+    pub(super) name: &'a str,
+    /// What it says of the job, in paragraphs.
+    pub(super) said: &'a str,
+}
+
+impl Page<'_> {
+    pub(super) fn answer(&self, status: StatusCode) -> Response<Full<Bytes>> {
+        let mut response = plain(status, self.html());
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, html);
+        response
+    }
+
+    fn html(&self) -> String {
+        let Self { mark, head, title, name, said } = self;
+        format!(
+            r#"<!doctype html>
+<html lang="en" {mark}>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-{again}
-<title>{name} is {status}</title>
+{head}
+<title>{title}</title>
 <style>
 :root {{ color-scheme: light dark; font: 1.125rem/1.5 system-ui, sans-serif; }}
 main {{ max-width: 34rem; margin: 20vh auto 0; padding: 0 1.5rem; }}
@@ -119,16 +150,16 @@ h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
 <body>
 <main>
 <h1>{name}</h1>
-<p role="status">This job is <strong>{status}</strong> and can't answer at the moment. What was open in it is kept.</p>
-<p>This page continues by itself as soon as the job answers.</p>
+{said}
 </main>
 </body>
 </html>
 "#
-    )
+        )
+    }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.chars().fold(String::with_capacity(text.len()), |mut escaped, sign| {
         match sign {
             '&' => escaped.push_str("&amp;"),
@@ -199,7 +230,8 @@ mod tests {
 
     #[test]
     fn a_name_can_not_become_a_part_of_the_page() {
-        let page = page("<script>&\"'", "Floating", "");
+        let name = escaped("<script>&\"'");
+        let page = Page { mark: "data-mooring-waiting", head: "", title: &name, name: &name, said: "" }.html();
         assert!(page.contains("<h1>&lt;script&gt;&amp;&quot;&#39;</h1>") && !page.contains("<script"));
     }
 }

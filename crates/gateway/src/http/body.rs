@@ -18,9 +18,9 @@ type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub(crate) struct JobBody {
     body: Incoming,
     way: Way,
-    /// The job is another one, and ready: this body can't go on.
+    /// The job has ended, or is another one and ready: this body can't go on.
     end: Wait,
-    /// The job's side broke: what that means is told when the job is back.
+    /// The job's side broke: what that means is told when the job is back, or has ended.
     broken: Option<Wait>,
     ended: bool,
     upstream: Option<Upstream>,
@@ -33,7 +33,9 @@ impl JobBody {
         Self {
             body,
             way: way.clone(),
-            end: Box::pin(async move { waits.end(epoch).await }),
+            end: Box::pin(async move {
+                waits.end(epoch).await;
+            }),
             broken: None,
             ended: false,
             upstream: Some(upstream),
@@ -65,8 +67,8 @@ impl Body for JobBody {
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "a response broke");
-                let gate = self.way.gate.clone();
-                self.broken = Some(Box::pin(async move { gate.opened().await }));
+                let way = self.way.clone();
+                self.broken = Some(Box::pin(async move { way.back().await }));
                 self.poll_frame(context)
             }
         }

@@ -5,6 +5,7 @@
 //!                                │                    │ none, and the gate is closed or the job refuses
 //!                                │                    ▼
 //!                                │                  hold: for a while, a number of them; then 503 or the waiting page
+//!                                ├─ the job has ended ─► farewell
 //!                                ├─ 101 ─► upgrade ─► relay
 //!                                └─ a path of the widget, or a page for it to go into ─► widget
 //! ```
@@ -20,6 +21,7 @@ pub mod answer;
 mod body;
 mod client_io;
 mod expect;
+pub(crate) mod farewell;
 pub mod headers;
 mod interim;
 pub mod lengths;

@@ -23,8 +23,8 @@ use super::interim::Interim;
 use super::logged::{Entry, Logged};
 use super::pool::{Pool, Upstream};
 use super::upgrade::{Both, Upgrade};
-use super::{Aborted, Session, answer, headers};
-use crate::connect::Connected;
+use super::{Aborted, Session, answer, farewell, headers};
+use crate::connect::{Connected, Fate};
 use crate::metrics::Unavailable;
 use crate::relay::Content;
 use crate::widget::{self, Injection, PageBody};
@@ -219,7 +219,12 @@ impl Proxy {
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
         for _ in 0..TRIES {
-            let mut upstream = match self.upstream(wait).await {
+            let upstream = tokio::select! {
+                biased;
+                () = self.session.way.routes.over() => break,
+                upstream = self.upstream(wait) => upstream,
+            };
+            let mut upstream = match upstream {
                 Ok(upstream) => upstream,
                 Err(unavailable) => {
                     why = unavailable;
@@ -228,24 +233,20 @@ impl Proxy {
             };
             let sent = tokio::select! {
                 biased;
-                () = self.session.way.end(upstream.epoch) => None,
-                sent = upstream.sender.try_send_request(request) => Some(sent),
-            };
-            let Some(sent) = sent else {
-                // Nothing of an answer has come: the job that is there now is asked what changes nothing.
-                if !repeatable {
-                    return Err(Aborted::JobIsAnother);
-                }
-                request = head.clone().map(|()| Either::Right(Empty::new()));
-                continue;
+                fate = self.session.way.end(upstream.epoch) => Err(fate),
+                sent = upstream.sender.try_send_request(request) => Ok(sent),
             };
             match sent {
-                Ok(response) => {
+                Err(Fate::Over) => break,
+                // Nothing of an answer has come: the job that is there now is asked what changes nothing.
+                Err(Fate::Another) if repeatable => request = head.clone().map(|()| Either::Right(Empty::new())),
+                Err(Fate::Another) => return Err(Aborted::JobIsAnother),
+                Ok(Ok(response)) => {
                     upstream.unasked = expectation.and_then(Expectation::refuse);
                     let answer = self.pass_on(response, upstream, upgrade.take());
                     return Ok(if gets_widget { with_widget(answer) } else { answer });
                 }
-                Err(mut failed) => match failed.take_message() {
+                Ok(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
                         tracing::debug!(error = %failed.error(), "a job did not answer a request");
@@ -265,8 +266,11 @@ impl Proxy {
     }
 
     fn unavailable(&self, why: Unavailable, is_page_load: bool) -> Answer {
-        self.session.metrics.request_refused(&self.session.job, why);
         let route = self.session.way.routes.now();
+        if let Some(ending) = &route.ending {
+            return farewell::answer(&route, ending, is_page_load).map(Either::Left);
+        }
+        self.session.metrics.request_refused(&self.session.job, why);
         let answer = if is_page_load { answer::waiting_page(&route) } else { answer::later(&route) };
         answer.map(Either::Left)
     }

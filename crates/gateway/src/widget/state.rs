@@ -26,7 +26,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::plain;
-use crate::http::headers;
+use crate::http::{farewell, headers};
 use crate::route::{Route, Routes};
 use crate::seat::Seat;
 
@@ -50,12 +50,15 @@ struct State {
     external: bool,
     /// What can be asked for.
     possible: Vec<&'static str>,
+    /// What became of it, in a sentence, once it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended: Option<String>,
 }
 
 impl State {
     fn new(job: &JobId, route: &Route) -> Self {
         let status = route.job_status;
-        let external = matches!(route.target, Target::Endpoints(_));
+        let external = route.ending.is_none() && matches!(route.target, Target::Endpoints(_));
         let mut actions = vec![("cancel", Action::Cancel)];
         if !external {
             let moves = [("migrate", Action::Migrate), ("suspend", Action::Suspend), ("resume", Action::Resume)];
@@ -72,6 +75,7 @@ impl State {
                 .filter(|(_, action)| status.allows(*action).is_ok())
                 .map(|(name, _)| *name)
                 .collect(),
+            ended: route.ending.as_ref().map(|ending| farewell::outcome(route, ending)),
         }
     }
 

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use mooring_api::watch::{ConnectionDirective, Flow, GatewaySlice, Target};
+use mooring_api::watch::{ConnectionDirective, FarewellDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::state::Gateway;
 use mooring_ops::Lifecycle;
 use mooring_types::gateway::{Patience, Protocol, Widget};
@@ -53,6 +53,7 @@ impl World {
             port_range: PortRange::DEFAULT,
             rules: vec!["tcp:*:127.0.0.0/8".parse().expect("a rule")],
             connections: Vec::new(),
+            farewells: Vec::new(),
         };
         Self { lifecycle, gateway, slice }
     }
@@ -93,6 +94,24 @@ impl World {
         self.change(|connection| {
             (connection.flow, connection.job_status) = (Flow::Open, JobStatus::Executing);
         });
+    }
+
+    /// Has the job of the first connection end, and its port say so.
+    pub(crate) fn end(&mut self, job_status: JobStatus, status_reason: &str, exit_code: Option<i32>) {
+        let connection = self.slice.connections.remove(0);
+        self.slice.farewells.push(FarewellDirective {
+            connection: connection.connection,
+            job: connection.job,
+            job_name: connection.job_name,
+            job_status,
+            status_reason: status_reason.to_owned(),
+            exit_code,
+            end_time: "2026-01-02T03:04:05Z".parse().expect("a time"),
+            gateway_port: connection.gateway_port,
+            protocol: connection.protocol,
+            widget: connection.widget,
+        });
+        self.apply();
     }
 
     /// Changes whether the bytes of a connection flow.

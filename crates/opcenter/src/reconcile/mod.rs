@@ -6,11 +6,13 @@
 //!
 //! * [`life`]: how a job starts, how its status follows what its host observes, how it ends.
 //! * [`drain`]: hosts that are to be empty.
+//! * [`farewell`]: for how long a port says what became of its job.
 //! * [`policy`]: what a job's policy has happen by itself.
 //! * [`transit`]: jobs on their way: to another host, into the capsule store, out of it.
 //! * [`publish`]: what everybody is told of the decisions.
 
 mod drain;
+mod farewell;
 mod life;
 mod policy;
 mod publish;
@@ -94,6 +96,7 @@ struct Round {
 
 impl Round {
     async fn decide(&mut self, all: &Snapshot) -> Result<(), StoreError> {
+        self.forget_farewells(all).await?;
         let mut candidates = all.job_candidates(&self.observed);
         // What begins to leave is on its way in the next look.
         if self.drain(all, &mut candidates).await? {
