@@ -241,8 +241,8 @@ async fn cancels(browser: &Browser, client: &Client, notebook: &Notebook) -> Res
         .await?;
     let job = ended(client, &notebook.job, LIMIT).await?;
     ensure!(job.status == JobStatus::Cancelled, "{job:?}");
-    widget.says("lab has ended").await?;
-    widget.alert_is("lab has ended. This screen does not respond any more.").await
+    widget.says("lab Cancelled").await?;
+    widget.alert_is("lab was cancelled. This screen does not respond any more.").await
 }
 
 async fn use_it(browser: &Browser, world: &World, client: &Client, notebook: &Notebook, other: &JobView) -> Result<()> {
