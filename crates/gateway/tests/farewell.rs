@@ -16,11 +16,12 @@ use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, JobId};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
-use world::{Body, GET, Job, PATIENCE, Received, Wire, World, held, text};
+use world::{Body, GET, Job, PATIENCE, Received, Wire, World, held, server, text};
 
 const PAGE: &str = "GET /lab HTTP/1.1\r\nHost: example\r\nAccept: text/html\r\n\r\n";
 const POST: &str = "POST /api/run HTTP/1.1\r\nHost: example\r\nContent-Length: 2\r\n\r\nhi";
@@ -123,6 +124,29 @@ async fn a_page_is_told_and_whoever_comes_afterwards_too() {
         }
     };
     timeout(PATIENCE, closed).await.expect("nobody listens any more");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_open_websocket_ends_without_a_word_of_the_gateway_s_own() {
+    let mut world = World::new();
+    let (job, address) = server().await;
+    let port = world.connect(address, Protocol::Auto, Flow::Open).await;
+    let mut wire = Wire::connect(port).await;
+    wire.send(UPGRADE).await;
+    let (mut stream, _) = timeout(PATIENCE, job.accept()).await.expect("in time").unwrap();
+    timeout(PATIENCE, stream.read(&mut [0; 4096])).await.expect("in time").unwrap();
+    stream
+        .write_all(b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n\x81\x02hi")
+        .await
+        .unwrap();
+    assert!(wire.head().await.starts_with("HTTP/1.1 101 "));
+    let mut frame = [0; 4];
+    timeout(PATIENCE, wire.0.read_exact(&mut frame)).await.expect("in time").unwrap();
+    assert_eq!(&frame, b"\x81\x02hi");
+    fail(&mut world);
+    // 1000 or 1001 would be the end that a client does not come back from, 1012 one that it comes back from at once.
+    assert!(wire.rest().await.is_empty());
     world.stop().await;
 }
 

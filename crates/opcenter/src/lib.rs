@@ -22,6 +22,7 @@ mod auth;
 mod center;
 mod drain;
 mod error;
+mod farewell;
 mod idle;
 mod janitor;
 mod logs;

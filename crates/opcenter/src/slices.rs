@@ -26,20 +26,19 @@
 use std::net::SocketAddr;
 
 use mooring_api::watch::{
-    AgentSlice, Backend, ConnectionDirective, Connections, Destination, FarewellDirective, Flow, GatewayPlacement,
-    GatewaySlice, JobDirective, JobOrder, JobRoute, JobState, MoveOutStage, Network, Origin, Peer, PublishedPort,
-    Target, Then,
+    AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement, GatewaySlice,
+    JobDirective, JobOrder, JobRoute, JobState, MoveOutStage, Network, Origin, Peer, PublishedPort, Target, Then,
 };
-use mooring_store::{ConnectionRow, FarewellRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
+use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
 use mooring_types::job::{JobSpec, JobStatus, Publish};
 use mooring_types::migration::{Kind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, Name, Port, secret};
 
-use crate::Config;
 use crate::observed::Observed;
 use crate::snapshot::Snapshot;
 use crate::vault::Vault;
+use crate::{Config, farewell};
 
 /// The slice of a host; the sequence is filled in when it is published.
 pub(crate) fn for_host(
@@ -73,8 +72,6 @@ pub(crate) fn for_host(
 /// The slice of a gateway; the sequence is filled in when it is published.
 pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<GatewaySlice> {
     let connections = all.connections.iter().filter(|connection| connection.gateway == gateway.id);
-    // A port that the gateway has given up may be another gateway's.
-    let is_own = |row: &&FarewellRow| row.gateway == gateway.id && gateway.spec.port_range.contains(row.gateway_port);
     Some(GatewaySlice {
         sequence: 0,
         gateway: gateway.id.clone(),
@@ -83,7 +80,7 @@ pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<Gatewa
         port_range: gateway.spec.port_range,
         rules: all.rules(&gateway.spec.security_groups),
         connections: connections.filter_map(|connection| connect(all, connection)).collect(),
-        farewells: all.farewells.iter().filter(is_own).map(farewell).collect(),
+        farewells: farewell::of_gateway(&all.farewells, gateway),
     })
 }
 
@@ -303,21 +300,6 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         widget: connection.widget,
         flow: flow(all, job),
     })
-}
-
-fn farewell(row: &FarewellRow) -> FarewellDirective {
-    FarewellDirective {
-        connection: row.connection.clone(),
-        job: row.job.clone(),
-        job_name: row.job_name.clone(),
-        job_status: row.job_status,
-        status_reason: row.status_reason.clone(),
-        exit_code: row.exit_code,
-        end_time: row.end_time,
-        gateway_port: row.gateway_port,
-        protocol: row.protocol,
-        widget: row.widget,
-    }
 }
 
 /// Where a published port of a job leads.

@@ -22,7 +22,7 @@ pub(super) fn answer(route: &Route, ending: &Ending, is_page_load: bool) -> Resp
     let name = escaped(route.job_name.as_str());
     let said = format!(
         "<p role=\"status\">{}</p>\n\
-         <p>This job is <strong>{}</strong> since {time} and does not answer any more. This address may lead to another job soon.</p>",
+         <p>It ended as <strong>{}</strong> at {time} and does not answer any more. This address may lead to another job soon.</p>",
         escaped(&outcome),
         route.job_status,
     );

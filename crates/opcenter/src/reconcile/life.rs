@@ -13,7 +13,7 @@ use mooring_types::{Generation, HostId};
 use super::{Round, elapsed};
 use crate::snapshot::Snapshot;
 use crate::transit::Plan;
-use crate::{moves, slices, transit};
+use crate::{farewell, moves, slices, transit};
 
 /// How long a job is left after it could not be taken out of the capsule store; twice as long after each further time.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);
@@ -245,6 +245,15 @@ impl Round {
             self.end(row.clone(), outcome).await?;
         }
         self.status(job, JobStatus::Cancelled, "").await
+    }
+
+    /// Has the ports of ended jobs say nothing more once they have said it for long enough.
+    pub(super) async fn forget_farewells(&mut self, all: &Snapshot) -> Result<(), StoreError> {
+        for row in all.farewells.iter().filter(|row| farewell::is_said(row, self.now)) {
+            self.changed = true;
+            self.tx.farewell_delete(&row.connection).await?;
+        }
+        Ok(())
     }
 
     /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.

@@ -6,13 +6,11 @@
 //!
 //! * [`life`]: how a job starts, how its status follows what its host observes, how it ends.
 //! * [`drain`]: hosts that are to be empty.
-//! * [`farewell`]: for how long a port says what became of its job.
 //! * [`policy`]: what a job's policy has happen by itself.
 //! * [`transit`]: jobs on their way: to another host, into the capsule store, out of it.
 //! * [`publish`]: what everybody is told of the decisions.
 
 mod drain;
-mod farewell;
 mod life;
 mod policy;
 mod publish;
