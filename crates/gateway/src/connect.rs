@@ -100,14 +100,11 @@ impl Way {
 
     /// Resolves when a connection that was made in `epoch` has come to its end.
     pub async fn end(&self, epoch: u64) -> Fate {
-        let another = async {
-            self.routes.pass(epoch).await;
-            self.gate.opened().await;
-        };
+        self.routes.pass(epoch).await;
         tokio::select! {
             biased;
             () = self.routes.over() => Fate::Over,
-            () = another => Fate::Another,
+            () = self.gate.opened() => Fate::Another,
         }
     }
 

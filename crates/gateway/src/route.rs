@@ -154,9 +154,9 @@ impl Routes {
         self.become_true(|route| !route.allows(client)).await;
     }
 
-    /// Resolves when the job is another one than in `epoch`.
+    /// Resolves when the job is another one than in `epoch`, or has ended.
     pub async fn pass(&self, epoch: u64) {
-        self.become_true(|route| route.epoch != epoch).await;
+        self.become_true(|route| route.epoch != epoch || route.ending.is_some()).await;
     }
 
     /// Resolves when the job has ended.

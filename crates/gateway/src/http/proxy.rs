@@ -218,11 +218,14 @@ impl Proxy {
         };
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
+        if self.session.way.routes.now().ending.is_some() {
+            return Ok(self.unavailable(why, is_page_load));
+        }
         for _ in 0..TRIES {
             let upstream = tokio::select! {
                 biased;
-                () = self.session.way.routes.over() => break,
                 upstream = self.upstream(wait) => upstream,
+                () = self.session.way.routes.over() => break,
             };
             let mut upstream = match upstream {
                 Ok(upstream) => upstream,
