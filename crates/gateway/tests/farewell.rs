@@ -4,6 +4,7 @@ mod world;
 
 use std::future;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use mooring_api::watch::{ConnectionDirective, Flow, Target};
 use mooring_gateway::cache;
+use mooring_gateway::seat::Seat;
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, JobId};
@@ -221,6 +223,27 @@ async fn the_port_is_the_next_connection_s_at_once() {
 async fn it_outlives_the_process() {
     let (mut world, _, port) = world().await;
     fail(&mut world);
+
+    // One that hands over.
+    let (slice, handed) = world.gateway.hand_over();
+    let sockets = handed.iter().map(|(socket, listener)| {
+        let socket = (socket.address, listener.as_fd().try_clone_to_owned().unwrap().into());
+        assert_eq!(socket.0, port);
+        socket
+    });
+    let successor = World::new();
+    let seat = Seat::new(2, None, sockets.collect());
+    let gateway = successor.gateway.clone().seated(seat);
+    gateway.apply(slice.expect("a slice"));
+    drop(handed);
+    world.gateway.retire();
+    assert_gone(&Wire::connect(port).await.ask(PAGE).await, true);
+    assert!(world.gateway.load() == 0 && gateway.load() == 1);
+    gateway.close();
+    drop(gateway);
+    successor.stop().await;
+
+    // One that ends.
     let directory = tempfile::tempdir().unwrap();
     cache::save(directory.path(), &world.slice).unwrap();
     world.stop().await;
