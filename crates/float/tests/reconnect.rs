@@ -125,7 +125,8 @@ const TYPE: &str = "window.terminal.session.send({type: 'stdin', content: [given
 
 /// What the terminal shows, line by line.
 const SCREEN: &str = "
-    const buffer = window.terminal.widget.content._term.buffer.active;
+    const buffer = window.terminal.widget.content._term?.buffer.active;
+    if (!buffer) return [];
     return [...Array(buffer.length).keys()].map(line => buffer.getLine(line).translateToString(true)).filter(line => line);";
 
 const STATES: &str = "return window.terminal.states";
