@@ -15,6 +15,7 @@ use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness;
 use mooring_testkit::world::{Plan, Ran, World};
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Phase;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpSocket, TcpStream};
@@ -88,10 +89,14 @@ impl Client {
 
     /// The witness that answers, and how many it has answered.
     async fn ask(&mut self) -> Result<(String, u64)> {
+        self.ask_within(DROPPED).await
+    }
+
+    async fn ask_within(&mut self, limit: Duration) -> Result<(String, u64)> {
         self.0.write_all(b"\n").await?;
         self.0.flush().await?;
         let mut line = String::new();
-        if tokio::time::timeout(DROPPED, self.0.read_line(&mut line)).await?? == 0 {
+        if tokio::time::timeout(limit, self.0.read_line(&mut line)).await.context("no answer")?? == 0 {
             bail!(std::io::Error::from(ErrorKind::UnexpectedEof));
         }
         let mut words = line.split_whitespace();
@@ -468,9 +473,9 @@ fn gateways_groups_and_published_ports_are_managed_from_their_creation_to_their_
     destroying_asks_and_names_the_jobs(world, web).unwrap();
 }
 
-/// A connection through a host's port, over a move of its job away from that host.
-fn a_published_connection_outlives_a_move(backend: Backend) -> Result<()> {
-    let world = &World::start(Plan { backend: Some(backend), ..Plan::new(FLOAT) })?;
+/// A connection through a host's port, over a move of its job away from that host. It goes on when the job does: the host that the job
+/// has left has yet to remove everything of it then.
+fn a_published_connection_outlives_a_move(world: &World) -> Result<()> {
     world.bring(&witness::program()?)?;
     let job = witness_on(world, "web", "--host host-1 --publish 8000:9000")?;
     let here = SocketAddr::new(HOST_1.into(), 8000);
@@ -478,19 +483,27 @@ fn a_published_connection_outlives_a_move(backend: Backend) -> Result<()> {
         becomes(NEIGHBOUR, here, Access::LetIn).await?;
         let mut client = Client::connect(NEIGHBOUR, here).await?;
         let (identity, before) = client.ask().await?;
+        world.failpoint_set(&Phase::Retire.failpoint(), "wait 3")?;
         done(world, &format!("migrate -j {job} --host host-2 --wait"))?;
-        let (answers, after) = client.ask().await?;
+        let (answers, after) = client.ask_within(LIMIT).await?;
         ensure!(answers == identity && after == before + 1, "{answers} {after}, not {identity} after {before}");
+        let phases = world.client().await?.job_get(&job).await?.migrations.pop().context("the move")?.phases;
+        ensure!(
+            !phases.iter().any(|phase| phase.name == Phase::Retire),
+            "the answer waited until nothing of the job was left where it was: {phases:?}"
+        );
         Ok(())
     })
 }
 
 #[test]
 fn a_published_connection_outlives_a_move_over_plain_routes() {
-    a_published_connection_outlives_a_move(Backend::Direct).unwrap();
+    let world = World::start(Plan { backend: Some(Backend::Direct), ..Plan::new(FLOAT) }).unwrap();
+    a_published_connection_outlives_a_move(&world).unwrap();
 }
 
 #[test]
 fn a_published_connection_outlives_a_move_over_wireguard() {
-    a_published_connection_outlives_a_move(Backend::Wireguard).unwrap();
+    let world = World::start(Plan { backend: Some(Backend::Wireguard), ..Plan::new(FLOAT) }).unwrap();
+    a_published_connection_outlives_a_move(&world).unwrap();
 }

@@ -261,15 +261,16 @@ impl Driver {
 
     /// Removes everything of the job but the record that it is gone.
     async fn remove(&mut self, directive: &JobDirective) -> Result<()> {
-        if matches!(directive.order, JobOrder::Retire { .. }) {
-            failpoint::check(&Phase::Retire.failpoint()).await?;
-        }
-        (self.outgoing, self.expected) = (None, None);
         // A stale generation lies elsewhere than the one that the directive speaks of.
         let place = match &self.record {
             Some(record) => self.host.place(&record.job, record.generation, record.address),
             None => self.place(directive),
         };
+        if matches!(directive.order, JobOrder::Retire { .. }) {
+            self.let_pass(&place).await?;
+            failpoint::check(&Phase::Retire.failpoint()).await?;
+        }
+        (self.outgoing, self.expected) = (None, None);
         let ended = matches!(self.record.as_ref().map(|record| &record.held), Some(Held::Exited { .. }));
         self.log.flush(if ended { Results::Included } else { Results::Left }).await;
         self.log.follow(None);
@@ -280,6 +281,16 @@ impl Driver {
         let mut record = self.record.take().unwrap_or_else(|| Record::new(directive, Held::Gone));
         record.held = Held::Gone;
         self.keep(record)
+    }
+
+    /// Has packets for a job that has gone on elsewhere pass: gateways on this machine and clients of its published ports reach the job by
+    /// way of this host, and would wait for as long as the removal takes. No socket of the job is left here that would answer them.
+    async fn let_pass(&self, place: &Place) -> Result<()> {
+        if !matches!(self.record.as_ref().map(|record| &record.held), Some(Held::Frozen { .. })) {
+            return Ok(());
+        }
+        self.host.network.lock().await.carried_elsewhere(place.address()).await?;
+        self.host.hooks.release(place.address()).await
     }
 
     fn forget(&mut self) -> Result<()> {
