@@ -2,18 +2,25 @@
 //!
 //! A file is taken as unchanged when its inode, size and change time are. The one thing that this does not see is a write through a
 //! shared mapping that was made writable before: files mapped like that always go again.
+//!
+//! The job executes while its files are read for the first time: what it makes and removes meanwhile may be among what is sent, and no
+//! listing knows of it. So the names of the listing that was taken before go behind the files, and the destination removes the rest;
+//! what has stayed until the job stands still is new by that listing, and goes again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use mooring_linux::mount;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::frame::{self, Frame, PIECE};
+use super::names::Names;
 use crate::error::{Error, Result};
 
 /// What tar says when a file changed while it was read: no failure, since it goes again.
@@ -95,6 +102,10 @@ impl Listing {
     pub(crate) fn contains(&self, path: &Path) -> bool {
         self.0.contains_key(path)
     }
+
+    fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.0.keys().map(PathBuf::as_path)
+    }
 }
 
 /// The files that the processes have mapped shared and writable, by path below their root.
@@ -109,16 +120,42 @@ pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
     maps.flat_map(|text| text.lines().filter_map(shared).collect::<Vec<_>>()).collect()
 }
 
-/// Sends files below `root` as one tar: all of them, or those named.
+/// Sends all files below `root`, of which `listing` was taken before.
 ///
 /// # Errors
 /// tar failed, or the connection broke.
-pub(crate) async fn send(
+pub(crate) async fn send_all(to: &mut (impl AsyncWrite + Unpin), root: &Path, listing: &Listing) -> Result<u64> {
+    let sent = send(to, root, None).await?;
+    for names in Names::pieces(listing.paths()) {
+        frame::send(to, &Frame::Kept(names)).await.map_err(lost)?;
+    }
+    frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
+    Ok(sent)
+}
+
+/// Sends what is different below `root` from what the other side has.
+///
+/// # Errors
+/// tar failed, or the connection broke.
+pub(crate) async fn send_difference(
     to: &mut (impl AsyncWrite + Unpin),
     root: &Path,
-    only: Option<&BTreeSet<PathBuf>>,
+    difference: &Difference,
 ) -> Result<u64> {
-    let lost = |error| Error::system("send files to the other host")(error);
+    for names in Names::pieces(difference.removed.iter().map(PathBuf::as_path)) {
+        frame::send(to, &Frame::Removed(names)).await.map_err(lost)?;
+    }
+    let sent = send(to, root, Some(&difference.changed)).await?;
+    frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
+    Ok(sent)
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::system("send files to the other host")(error)
+}
+
+/// Sends files below `root` as one tar: all of them, or those named.
+async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTreeSet<PathBuf>>) -> Result<u64> {
     let mut sent = 0;
     if only.is_none_or(|paths| !paths.is_empty()) {
         let mut tar = tar(root);
@@ -135,7 +172,7 @@ pub(crate) async fn send(
             if let Some(mut stdin) = stdin {
                 stdin.write_all(&names).await?;
             }
-            Ok::<(), std::io::Error>(())
+            Ok::<(), io::Error>(())
         };
         let forward = async {
             loop {
@@ -153,7 +190,6 @@ pub(crate) async fn send(
             return Err(Error::Tool { tool: "tar".into(), status, said: said(&mut child).await });
         }
     }
-    frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
     Ok(sent)
 }
 
@@ -164,11 +200,13 @@ pub(crate) struct Receiver {
     tar: Option<Child>,
     /// One that has been given everything.
     ending: Option<Child>,
+    /// What is to stay of what is here once that one has ended; `None` when all is.
+    kept: Option<HashSet<PathBuf>>,
 }
 
 impl Receiver {
     pub(crate) fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), tar: None, ending: None }
+        Self { root: root.to_owned(), tar: None, ending: None, kept: None }
     }
 
     /// Takes in a piece of the tar.
@@ -189,6 +227,11 @@ impl Receiver {
         stdin.write_all(bytes).await.map_err(Error::system("write to `tar`"))
     }
 
+    /// Has what these names say stay, beside what others say, when the tar has ended, and nothing else.
+    pub(crate) fn keep(&mut self, names: &Names) {
+        self.kept.get_or_insert_default().extend(names.paths().map(Path::to_owned));
+    }
+
     /// Ends the tar; when every file is there [`Receiver::ended`] says.
     pub(crate) fn end(&mut self) {
         if let Some(mut tar) = self.tar.take() {
@@ -197,35 +240,57 @@ impl Receiver {
         }
     }
 
-    /// Waits until every file is there of the tars that have ended.
+    /// Waits until every file is there of the tars that have ended, and none that is not to stay.
     ///
     /// # Errors
-    /// tar failed.
+    /// tar failed, or something could not be removed.
     pub(crate) async fn ended(&mut self) -> Result<()> {
         let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
-        if status.success() {
-            return Ok(());
+        if !status.success() {
+            return Err(Error::Tool { tool: "tar".into(), status, said: said(&mut tar).await });
         }
-        Err(Error::Tool { tool: "tar".into(), status, said: said(&mut tar).await })
+        let Some(kept) = self.kept.take() else { return Ok(()) };
+        let root = self.root.clone();
+        let removed = tokio::task::spawn_blocking(move || remove_others(&root, Path::new(""), &kept)).await;
+        removed.map_err(|error| Error::system("remove what is not the job's")(error.into()))?
     }
 
     /// Removes what is no more at the source.
     ///
     /// # Errors
     /// Something could not be removed, or what came before is not there.
-    pub(crate) async fn remove(&mut self, paths: &[String]) -> Result<()> {
+    pub(crate) async fn remove(&mut self, names: &Names) -> Result<()> {
         self.ended().await?;
-        for path in paths {
-            let path = Path::new(path);
+        for path in names.paths() {
             let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
             if !stays {
                 return Err(Error::Peer(format!("names a file outside the job: {}", path.display())));
             }
-            mooring_linux::mount::remove_tree(&self.root.join(path))?;
+            // A link may have come in the place of a directory, and leads anywhere.
+            let is_directory = |above: &Path| fs::symlink_metadata(self.root.join(above)).is_ok_and(|it| it.is_dir());
+            if path.ancestors().skip(1).all(is_directory) {
+                mount::remove_tree(&self.root.join(path))?;
+            }
         }
         Ok(())
     }
+}
+
+/// Removes what is at `below` of `root` and not to stay.
+fn remove_others(root: &Path, below: &Path, kept: &HashSet<PathBuf>) -> Result<()> {
+    let directory = root.join(below);
+    let attempt = || Error::system(format!("read {}", directory.display()));
+    for entry in fs::read_dir(&directory).map_err(attempt())? {
+        let entry = entry.map_err(attempt())?;
+        let path = below.join(entry.file_name());
+        if !kept.contains(&path) {
+            mount::remove_tree(&root.join(&path))?;
+        } else if entry.file_type().map_err(attempt())?.is_dir() {
+            remove_others(root, &path, kept)?;
+        }
+    }
+    Ok(())
 }
 
 fn tar(root: &Path) -> Command {
@@ -251,22 +316,46 @@ async fn said(child: &mut Child) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsStr;
+
     use super::*;
 
-    async fn carry(from: &Path, to: &Path, only: Option<&BTreeSet<PathBuf>>) {
-        let mut wire = Vec::new();
-        send(&mut wire, from, only).await.expect("files are sent");
-        let (mut rest, mut receiver) = (wire.as_slice(), Receiver::new(to));
-        loop {
+    /// Has `to` take in what was sent.
+    async fn unpack(wire: &[u8], to: &Path) {
+        let (mut rest, mut receiver) = (wire, Receiver::new(to));
+        while !rest.is_empty() {
             match frame::receive(&mut rest).await.expect("a frame") {
                 Frame::Files(bytes) => receiver.take(&bytes).await.expect("files are taken"),
+                Frame::Kept(names) => receiver.keep(&names),
+                Frame::Removed(names) => receiver.remove(&names).await.expect("files are removed"),
                 other => {
                     assert_eq!(other, Frame::FilesEnd);
                     receiver.end();
-                    return receiver.ended().await.expect("tar ends well");
+                    receiver.ended().await.expect("tar ends well");
                 }
             }
         }
+    }
+
+    /// Carries what is there, by a listing that was taken before.
+    async fn carry_all(from: &Path, to: &Path, listing: &Listing) {
+        let mut wire = Vec::new();
+        send_all(&mut wire, from, listing).await.expect("files are sent");
+        unpack(&wire, to).await;
+    }
+
+    /// Carries what has changed since a listing, and compares names and kinds.
+    async fn carry_difference(from: &Path, to: &Path, before: &Listing) -> Difference {
+        let difference = Listing::take(from).expect("a listing").since(before);
+        let mut wire = Vec::new();
+        send_difference(&mut wire, from, &difference).await.expect("files are sent");
+        unpack(&wire, to).await;
+        let names = |root| {
+            let all = Listing::take(root).expect("a listing").0;
+            all.into_iter().map(|(path, stamp)| (path, stamp.kind)).collect::<Vec<_>>()
+        };
+        assert_eq!(names(from), names(to));
+        difference
     }
 
     #[tokio::test]
@@ -279,34 +368,70 @@ mod tests {
         {
             fs::write(at(name), text).unwrap();
         }
-        mooring_linux::mount::whiteout(&at("hidden")).unwrap();
+        let not_text = from.path().join(OsStr::from_bytes(b"not text: \xe9\xff"));
+        fs::write(&not_text, "1").unwrap();
+        mount::whiteout(&at("hidden")).unwrap();
         let before = Listing::take(from.path()).unwrap();
-        carry(from.path(), to.path(), None).await;
+        carry_all(from.path(), to.path(), &before).await;
 
         fs::write(at("a/changed"), "longer").unwrap();
         fs::remove_dir_all(at("a/b")).unwrap();
+        fs::remove_file(&not_text).unwrap();
         fs::write(at("new"), "2").unwrap();
         fs::remove_file(at("becomes-dir")).unwrap();
         fs::create_dir(at("becomes-dir")).unwrap();
-        let difference = Listing::take(from.path()).unwrap().since(&before);
+        let difference = carry_difference(from.path(), to.path(), &before).await;
         assert!(!difference.changed.contains(Path::new("a/kept")));
-
-        let removed: Vec<String> = difference.removed.iter().map(|path| path.display().to_string()).collect();
-        Receiver::new(to.path()).remove(&removed).await.unwrap();
-        carry(from.path(), to.path(), Some(&difference.changed)).await;
-
-        let names = |root| {
-            Listing::take(root).unwrap().0.into_iter().map(|(path, stamp)| (path, stamp.kind)).collect::<Vec<_>>()
-        };
-        assert_eq!(names(from.path()), names(to.path()));
         assert_eq!(fs::read_to_string(to.path().join("a/changed")).unwrap(), "longer");
         assert_eq!(fs::read_to_string(to.path().join("-odd name\n")).unwrap(), "1");
     }
 
     #[tokio::test]
-    async fn a_path_that_leads_outside_is_refused() {
-        let root = tempfile::tempdir().unwrap();
-        assert!(Receiver::new(root.path()).remove(&["../x".into()]).await.is_err());
-        assert!(Receiver::new(root.path()).remove(&["/etc".into()]).await.is_err());
+    async fn what_was_there_only_while_files_were_read_does_not_stay() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let at = |name: &str| from.path().join(name);
+        fs::create_dir(at("a")).unwrap();
+        fs::write(at("a/kept"), "1").unwrap();
+        // What an attempt that broke off has left.
+        fs::create_dir_all(to.path().join("a/earlier")).unwrap();
+        let before = Listing::take(from.path()).unwrap();
+        fs::write(at("a/passing"), "1").unwrap();
+        fs::write(from.path().join(OsStr::from_bytes(b"passing \xe9")), "1").unwrap();
+        fs::create_dir_all(at("passing/inner")).unwrap();
+        fs::write(at("a/stays"), "1").unwrap();
+        carry_all(from.path(), to.path(), &before).await;
+
+        fs::remove_file(at("a/passing")).unwrap();
+        fs::remove_file(from.path().join(OsStr::from_bytes(b"passing \xe9"))).unwrap();
+        fs::remove_dir_all(at("passing")).unwrap();
+        carry_difference(from.path(), to.path(), &before).await;
+        assert_eq!(fs::read_to_string(to.path().join("a/stays")).unwrap(), "1");
+    }
+
+    #[tokio::test]
+    async fn all_that_comes_without_names_stays() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(from.path().join("file"), "1").unwrap();
+        // As an older capsule has it.
+        let mut wire = Vec::new();
+        send(&mut wire, from.path(), None).await.unwrap();
+        frame::send(&mut wire, &Frame::FilesEnd).await.unwrap();
+        unpack(&wire, to.path()).await;
+        assert!(to.path().join("file").exists());
+        carry_all(from.path(), to.path(), &Listing::default()).await;
+        assert!(!to.path().join("file").exists());
+    }
+
+    #[tokio::test]
+    async fn nothing_outside_is_removed() {
+        let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let names = |path: &str| Names::pieces([Path::new(path)]).remove(0);
+        assert!(Receiver::new(root.path()).remove(&names("../x")).await.is_err());
+        assert!(Receiver::new(root.path()).remove(&names("/etc")).await.is_err());
+        // A directory that has become a link meanwhile.
+        fs::write(outside.path().join("file"), "1").unwrap();
+        std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
+        Receiver::new(root.path()).remove(&names("link/file")).await.unwrap();
+        assert!(outside.path().join("file").exists());
     }
 }

@@ -3,9 +3,9 @@
 //! ```text
 //!  source                                destination
 //!    Hello ─────────────────────────────►  (checks token and certificate)
-//!    Files* FilesEnd ───────────────────►
+//!    Files* Kept* FilesEnd ─────────────►
 //!          ◄──────────────────────────── Answer          files are ahead
-//!    Chunk* Files* FilesEnd Removed Seal ►                the job stands still
+//!    Chunk* Removed* Files* FilesEnd Seal ►               the job stands still
 //!          ◄──────────────────────────── Answer          all of it is there
 //! ```
 //!
@@ -18,6 +18,7 @@ use mooring_types::{JobId, MigrationId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::names::Names;
 use crate::error::{Error, Result};
 
 /// The longest payload that is taken.
@@ -36,10 +37,12 @@ pub(crate) enum Frame {
     Chunk { image: String, bytes: Bytes },
     /// More of a tar with files.
     Files(Bytes),
+    /// What of the tar is to stay: what none of these frames names goes once the tar is unpacked. Without any, all stays.
+    Kept(Names),
     /// The tar is whole.
     FilesEnd,
-    /// Files that are no more, by path below the root.
-    Removed(Vec<String>),
+    /// Files that are no more.
+    Removed(Names),
     /// Everything has been sent: the sizes of all image files. Without it nothing is restored.
     Seal(Seal),
     /// Taken in, or why not.
@@ -64,9 +67,12 @@ const HELLO: u8 = 1;
 const CHUNK: u8 = 2;
 const FILES: u8 = 3;
 const FILES_END: u8 = 4;
-const REMOVED: u8 = 5;
+/// Names in JSON, as capsules have them that are older than [`REMOVED`].
+const REMOVED_TEXT: u8 = 5;
 const SEAL: u8 = 6;
 const ANSWER: u8 = 7;
+const KEPT: u8 = 8;
+const REMOVED: u8 = 9;
 
 /// Sends a frame; it is on its way only after a flush.
 ///
@@ -81,7 +87,8 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
         }
         Frame::Files(bytes) => (FILES, Vec::new(), bytes),
         Frame::FilesEnd => (FILES_END, Vec::new(), &[]),
-        Frame::Removed(paths) => (REMOVED, serde_json::to_vec(paths)?, &[]),
+        Frame::Kept(names) => (KEPT, Vec::new(), names.as_bytes()),
+        Frame::Removed(names) => (REMOVED, Vec::new(), names.as_bytes()),
         Frame::Seal(seal) => (SEAL, serde_json::to_vec(seal)?, &[]),
         Frame::Answer(answer) => (ANSWER, serde_json::to_vec(answer)?, &[]),
     };
@@ -146,7 +153,12 @@ fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
         }
         FILES => Frame::Files(payload),
         FILES_END if payload.is_empty() => Frame::FilesEnd,
-        REMOVED => Frame::Removed(serde_json::from_slice(&payload).ok()?),
+        KEPT => Frame::Kept(Names::received(payload)),
+        REMOVED => Frame::Removed(Names::received(payload)),
+        REMOVED_TEXT => {
+            let names: Vec<String> = serde_json::from_slice(&payload).ok()?;
+            Frame::Removed(Names::received(names.join("\0").into()))
+        }
         SEAL => Frame::Seal(serde_json::from_slice(&payload).ok()?),
         ANSWER => Frame::Answer(serde_json::from_slice(&payload).ok()?),
         _ => return None,
@@ -165,7 +177,8 @@ mod tests {
             ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
             bytes().prop_map(Frame::Files),
             Just(Frame::FilesEnd),
-            prop::collection::vec(".{0,20}", 0..5).prop_map(Frame::Removed),
+            bytes().prop_map(|names| Frame::Kept(Names::received(names))),
+            bytes().prop_map(|names| Frame::Removed(Names::received(names))),
             prop::collection::vec(("[a-z]{1,9}", any::<u64>()), 0..5).prop_map(|images| Frame::Seal(Seal { images })),
             Just(Frame::Answer(Ok(()))),
             ".{0,20}".prop_map(|reason| Frame::Answer(Err(reason))),
@@ -174,6 +187,16 @@ mod tests {
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
         tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(future)
+    }
+
+    #[test]
+    fn names_of_an_older_capsule_are_read() {
+        let Ok(Frame::Removed(names)) = parse(5, r#"["a/b","caf\u00e9","line\nbreak"]"#.into()) else {
+            panic!("refused")
+        };
+        let paths: Vec<_> = names.paths().collect();
+        assert_eq!(paths, ["a/b", "café", "line\nbreak"].map(std::path::Path::new));
+        assert_eq!(parse(5, "[]".into()).unwrap(), Frame::Removed(Names::default()));
     }
 
     proptest! {

@@ -92,7 +92,11 @@ impl<'a> Intake<'a> {
                 let ahead = std::mem::take(&mut self.ahead);
                 Ok(if ahead { Taken::Ahead } else { Taken::More })
             }
-            Frame::Removed(paths) => self.files.remove(&paths).await.map(|()| Taken::More),
+            Frame::Kept(names) => {
+                self.files.keep(&names);
+                Ok(Taken::More)
+            }
+            Frame::Removed(names) => self.files.remove(&names).await.map(|()| Taken::More),
             Frame::Seal(seal) if seal.images.is_empty() => Err(Error::Peer("sealed an empty capsule".into())),
             Frame::Seal(seal) => {
                 self.seal = Some(seal);

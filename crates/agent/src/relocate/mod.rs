@@ -1,7 +1,7 @@
 //! Moving a job: what goes from host to host, and how.
 //!
 //! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
-//! * [`frame`]: what is said on such a connection.
+//! * [`frame`]: what is said on such a connection; [`names`]: how files are named in it.
 //! * [`files`]: which files have changed, and sending them.
 //! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
 //!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes.
@@ -17,6 +17,7 @@ pub(crate) mod frame;
 pub(crate) mod gate;
 pub(crate) mod hook;
 mod intake;
+mod names;
 pub(crate) mod secure;
 mod sink;
 pub(crate) mod source;

@@ -88,7 +88,7 @@ impl Outgoing {
     /// They can't be read, or the destination can't take them.
     pub(crate) async fn send_ahead(&mut self, place: &Place) -> Result<()> {
         self.ahead = Listing::take(&place.upper())?;
-        self.bytes += files::send(&mut self.sink, &place.upper(), None).await?;
+        self.bytes += files::send_all(&mut self.sink, &place.upper(), &self.ahead).await?;
         self.answered().await
     }
 
@@ -158,9 +158,7 @@ impl Outgoing {
         let now = Listing::take(&place.upper())?;
         let mut difference = now.since(&self.ahead);
         difference.changed.extend(mapped.iter().filter(|path| now.contains(path)).cloned());
-        let removed = difference.removed.iter().map(|path| path.to_string_lossy().into_owned()).collect();
-        self.send(&Frame::Removed(removed)).await?;
-        self.bytes += files::send(&mut self.sink, &place.upper(), Some(&difference.changed)).await?;
+        self.bytes += files::send_difference(&mut self.sink, &place.upper(), &difference).await?;
         self.flush().await
     }
 

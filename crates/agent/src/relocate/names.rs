@@ -1,0 +1,62 @@
+//! Names of files as they are said: the kernel's own bytes, which need not be text, with a NUL between each two.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use bytes::Bytes;
+
+use super::frame::PIECE;
+
+/// Names of files, by path below the root: as many as one frame takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Names(Bytes);
+
+impl Names {
+    /// Names as they came.
+    pub(super) fn received(bytes: Bytes) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// These names, in the order in which they are given: one piece at least, which has none where none is given.
+    pub(super) fn pieces<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
+        let (mut pieces, mut piece) = (Vec::new(), Vec::new());
+        for path in paths {
+            let name = path.as_os_str().as_bytes();
+            if piece.len() + name.len() > PIECE {
+                pieces.push(Self(std::mem::take(&mut piece).into()));
+            }
+            piece.extend_from_slice(name);
+            piece.push(0);
+        }
+        pieces.push(Self(piece.into()));
+        pieces
+    }
+
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let names = self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty());
+        names.map(|name| Path::new(OsStr::from_bytes(name)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn any_number_of_names_goes_into_pieces_and_comes_out_of_them() {
+        assert_eq!(Names::pieces([]), [Names::default()]);
+        let mut paths: Vec<PathBuf> = (0..9000).map(|number| format!("a directory/{number:060}").into()).collect();
+        paths.push(OsStr::from_bytes(b"\xe9\xff/\n").into());
+        let pieces = Names::pieces(paths.iter().map(PathBuf::as_path));
+        assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.as_bytes().len() <= PIECE + 1));
+        let back: Vec<&Path> = pieces.iter().flat_map(Names::paths).collect();
+        assert_eq!(back, paths);
+    }
+}
