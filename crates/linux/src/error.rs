@@ -25,7 +25,7 @@ pub enum Error {
         /// The last lines that it wrote to stderr.
         said: String,
     },
-    /// A removal that would have gone beyond what was meant.
+    /// What would have gone beyond what was meant, or could not be undone.
     #[error("refusing to {attempt}: {reason}")]
     Refused {
         /// The attempt.

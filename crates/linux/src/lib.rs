@@ -19,6 +19,7 @@
 //! | [`connections`] | restored connections: those that go on, and those that can't |
 //! | [`handle`] | where the file lies that a handle names |
 //! | [`process`] | processes by id and start time |
+//! | [`terminal`] | whether somebody is in the foreground of a terminal |
 //! | [`usage`] | what a control group uses, and what an interface has carried |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
@@ -41,6 +42,7 @@ pub mod own_run;
 pub mod process;
 pub mod splice;
 pub mod tcp;
+pub mod terminal;
 pub mod tun;
 pub mod usage;
 pub mod wireguard;

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement};
 use mooring_api::Client;
@@ -129,7 +129,11 @@ pub async fn move_once(client: &Client, job: &str) -> Result<MigrationView> {
         let migration = view.migrations.get(before).filter(|migration| migration.outcome != "running").cloned();
         migration.filter(|_| view.status == JobStatus::Executing)
     };
-    let look = async || Ok(ended(&client.job_get(job).await?));
+    let look = async || {
+        let view = client.job_get(job).await?;
+        ensure!(!view.status.is_final(), "it is {}: {}", view.status, view.status_reason);
+        Ok(ended(&view))
+    };
     let migration = wait_for("the job to execute after its move", MOVES_WITHIN, look).await?;
     // A source that takes its time is no fault of the move: what is known by then is reported.
     let retired = wait_for("the source to let go", RETIRES_WITHIN, async || {

@@ -21,6 +21,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use super::gate::Gate;
+use super::stillness;
 use crate::error::{Error, Result};
 
 /// The control group beside those of jobs for those who restore them.
@@ -141,7 +142,7 @@ impl Hooks {
         let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
         match action {
             "pre-dump" => {
-                freeze(subject.cgroup).await?;
+                freeze_with(subject.cgroup, stillness::freeze).await?;
                 // Also what comes from it: its kernel sends on after the freeze, by timers, and what leaves after CRIU has read a send queue
                 // would be known to the receiver and not to the job.
                 self.isolate(subject.address).await
@@ -170,8 +171,12 @@ impl Hooks {
 }
 
 async fn freeze(cgroup: Cgroup) -> Result<()> {
-    let frozen = tokio::task::spawn_blocking(move || cgroup.freeze());
-    Ok(frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))??)
+    freeze_with(cgroup, |cgroup| Ok(cgroup.freeze()?)).await
+}
+
+async fn freeze_with(cgroup: Cgroup, freeze: fn(&Cgroup) -> Result<()>) -> Result<()> {
+    let frozen = tokio::task::spawn_blocking(move || freeze(&cgroup));
+    frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))?
 }
 
 impl Drop for Registered {

@@ -5,7 +5,8 @@
 //! * [`files`]: which files have changed, and sending them.
 //! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
 //!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes.
-//! * [`hook`]: CRIU's questions at the moments that matter; [`gate`]: the answer that waits for memory.
+//! * [`hook`]: CRIU's questions at the moments that matter; [`gate`]: the answer that waits for memory; [`stillness`]: at which
+//!   moments a job may be frozen.
 //!
 //! One connection carries an attempt: the files ahead of time, then, when the job is frozen, the CRIU images (its memory while it is
 //! still being written) and the files that have changed since. The last frame, [`frame::Frame::Seal`], is what the destination needs
@@ -21,4 +22,5 @@ mod names;
 pub(crate) mod secure;
 mod sink;
 pub(crate) mod source;
+mod stillness;
 pub(crate) mod stored;

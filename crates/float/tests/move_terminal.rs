@@ -1,0 +1,70 @@
+//! A job moves at whatever moment what runs in its terminal ends.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use mooring_api::Client;
+use mooring_api::view::SubmitRequest;
+use mooring_testkit::tour::move_once;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::world::{Plan, World};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
+/// What a shell does with a terminal that runs one command after the other, told of one by one. The moments after a command has ended,
+/// before the shell has heard of it and before it has taken the terminal back, are long here.
+const SCRIPT: &str = r#"
+import fcntl, os, pty, signal, termios, time
+master, terminal = pty.openpty()
+if os.fork():
+    os.wait()
+os.setsid()
+fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+number = 0
+while True:
+    command = os.fork()
+    if command == 0:
+        signal.pause()
+    os.setpgid(command, command)
+    os.tcsetpgrp(terminal, command)
+    os.kill(command, signal.SIGKILL)
+    time.sleep(0.05)
+    os.waitpid(command, 0)
+    time.sleep(0.1)
+    os.tcsetpgrp(terminal, os.getpgrp())
+    number += 1
+    print(number, flush=True)
+    time.sleep(0.01)
+"#;
+
+#[test]
+fn a_terminal_moves_between_two_commands() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let command = [PYTHON, "-c", SCRIPT].map(str::to_owned).to_vec();
+        let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
+        let job = client.job_submit(&request).await?.id.to_string();
+        commands(&client, &job).await?;
+        for _ in 0..2 {
+            let migration = move_once(&client, &job).await?;
+            ensure!(migration.outcome == "succeeded", "{migration:?}");
+            commands(&client, &job).await?;
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Waits for three more commands.
+async fn commands(client: &Client, job: &str) -> Result<()> {
+    let ended = async || anyhow::Ok(client.job_log(job, 0).await?.text.lines().count());
+    let before = ended().await?;
+    wait_for("commands to end", LIMIT, async || {
+        let view = client.job_get(job).await?;
+        ensure!(!view.status.is_final(), "it is {}: {}", view.status, view.status_reason);
+        Ok((ended().await? >= before + 3).then_some(()))
+    })
+    .await
+}
