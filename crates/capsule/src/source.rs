@@ -112,16 +112,22 @@ impl Reading {
 
     fn read_file(&self, path: PathBuf, parts: &[Part], buffers: &Idle<Vec<u8>>) -> Result<()> {
         let expected = self.manifest.stored_bytes;
-        let failed = |error: io::Error| match error.kind() {
+        let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.damaged(Damage::NoStream),
-            io::ErrorKind::UnexpectedEof => self.damaged(Damage::Length { expected, found: 0 }),
             _ => self.backend.failed(error),
-        };
-        let file = File::open(path).map_err(failed)?;
-        let found = file.metadata().map_err(failed)?.len();
+        })?;
+        let length = || file.metadata().map(|metadata| metadata.len()).map_err(|error| self.backend.failed(error));
+        let found = length()?;
         if found != expected {
             return Err(self.damaged(Damage::Length { expected, found }));
         }
+        let failed = |error: io::Error| match error.kind() {
+            // It has become shorter meanwhile.
+            io::ErrorKind::UnexpectedEof => {
+                length().map_or_else(|failed| failed, |found| self.damaged(Damage::Length { expected, found }))
+            }
+            _ => self.backend.failed(error),
+        };
         for part in parts {
             let (mut at, mut number) = (part.stored.start, part.pieces.start);
             while at < part.stored.end {

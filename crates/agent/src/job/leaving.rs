@@ -92,12 +92,13 @@ impl Driver {
         let place = self.place_held()?;
         let checkpoint = place.checkpoint(&migration);
         checkpoint.make()?;
-        self.hold(Held::Freezing { init, migration: migration.clone() })?;
         let pids = place.cgroup().pids();
         checkpoint.expect_memory(pids.len())?;
         let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
         let started = Instant::now();
         inodes::write_down(&pids, &place.root(), checkpoint.images())?;
+        // Whatever fails before this is tried again; from here on a failure is one of the checkpoint.
+        self.hold(Held::Freezing { init, migration: migration.clone() })?;
         let (done, dumped) = watch::channel(false);
         let (dump, followed) = tokio::join!(
             async {

@@ -10,7 +10,8 @@
 //!
 //! One connection carries an attempt: the files ahead of time, then, when the job is frozen, the CRIU images (its memory while it is
 //! still being written) and the files that have changed since. The last frame, [`frame::Frame::Seal`], is what the destination needs
-//! before it restores anything; out of the store memory comes after it. The source writes down that it gives the seal before it does; a source that has not can go on by itself.
+//! before it restores anything; out of the store memory comes after it. The source writes down that it gives the seal before it does; a
+//! source that has not can go on by itself.
 
 pub(crate) mod destination;
 pub(crate) mod files;

@@ -87,7 +87,7 @@ impl Frames {
     /// Something follows, or the capsule is damaged.
     async fn end(&mut self) -> Result<()> {
         if !self.rest.is_empty() || self.piece().await?.is_some() {
-            return Err(Error::Peer("has a capsule that goes on after its seal".into()));
+            return Err(Error::Peer("has a capsule that goes on after all of its memory".into()));
         }
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Frames {
         let mut whole = BytesMut::with_capacity(length);
         while whole.len() < length {
             if self.rest.is_empty() {
-                let ended = || Error::Peer("has a capsule that ends before its seal".into());
+                let ended = || Error::Peer("has a capsule that ends before all of it has come".into());
                 self.rest = self.piece().await?.ok_or_else(ended)?;
             }
             let taken = self.rest.len().min(length - whole.len());
