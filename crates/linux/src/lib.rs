@@ -13,6 +13,7 @@
 //! | [`memory`] | giving back what nothing uses any more |
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
 //! | [`own_run`] | a `/run` in memory for a program |
+//! | [`pages`] | the memory of another process |
 //! | [`splice`] | bytes from socket to socket |
 //! | [`tcp`] | what is not acknowledged yet |
 //! | [`fds`] | messages that carry open descriptors between processes |
@@ -38,7 +39,7 @@ pub mod mount;
 pub mod netns;
 pub mod nft;
 pub mod own_run;
-
+pub mod pages;
 pub mod process;
 pub mod splice;
 pub mod tcp;

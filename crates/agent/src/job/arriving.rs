@@ -86,14 +86,12 @@ impl Driver {
             self.publish();
             Ok(Instant::now())
         };
-        let begun = async { unpacking.skeleton().await.map_err(of_transfer) };
         let ready = if volume::take_files(&directive.spec.volumes) {
-            let ready = made_ready.await?;
-            begun.await?;
-            ready
+            made_ready.await?
         } else {
-            tokio::try_join!(made_ready, begun)?.0
+            unpacking.beside(made_ready, of_transfer).await?
         };
+        unpacking.skeleton().await.map_err(of_transfer)?;
         // What came while it was made ready was waited for by nobody.
         self.measured(Phase::Transfer, ready, checkpoint.size());
         Ok(unpacking)
@@ -246,8 +244,8 @@ async fn beside(
     }
 }
 
-async fn take_in(memory: Unpacking<'_>, opener: gate::Opener) -> Result<()> {
-    memory.memory().await?;
+async fn take_in(mut memory: Unpacking<'_>, opener: gate::Opener) -> Result<()> {
+    memory.whole().await?;
     opener.open();
     Ok(())
 }

@@ -24,7 +24,7 @@ use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
 impl Driver {
-    /// Sends the files ahead while the job executes.
+    /// Sends files and memory ahead while the job executes.
     pub(super) async fn pre_copy(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         let started = Instant::now();
         self.forget_measures();
@@ -50,7 +50,11 @@ impl Driver {
     async fn send_ahead(&mut self, directive: &JobDirective) -> Result<u64> {
         failpoint::check(&Phase::PreCopy.failpoint()).await?;
         let mut outgoing = self.connect(directive).await?;
-        outgoing.send_ahead(&self.place_held()?).await?;
+        let place = self.place_held()?;
+        outgoing.send_files(&place).await?;
+        if stands_until_stored(&directive.order) {
+            outgoing.send_memory(place.cgroup().pids()).await?;
+        }
         let bytes = outgoing.bytes();
         self.outgoing = Some(outgoing);
         Ok(bytes)
@@ -256,5 +260,14 @@ impl Driver {
             Some(init) => self.hold(Held::Running { init, attempt: Attempt::None }),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether the job stands still until the store has it. On the way to another host there is not more to do with memory than to write it, which
+/// has to be done while the job stands still in any case.
+fn stands_until_stored(order: &JobOrder) -> bool {
+    match order {
+        JobOrder::MoveOut { to: Destination::Store { then, .. }, .. } => *then != Then::GoesOn,
+        _ => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What the two hosts of a move say to each other.
+//! What the two hosts of a move say to each other, and what a host says to one that takes the job out of the capsule store.
 //!
 //! ```text
 //!  source                                destination
@@ -9,11 +9,19 @@
 //!          ◄──────────────────────────── Answer          all of it is there
 //! ```
 //!
+//! Into the store, where nobody answers, memory goes ahead as well:
+//!
+//! ```text
+//!  written   Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* Placed* Removed* Files* FilesEnd Seal
+//!  read      all others, Seal, and then Pages* Part*
+//! ```
+//!
 //! A frame is a byte that names its kind, its length in four bytes, and its payload.
 
 use std::io;
 
 use bytes::{Buf, Bytes};
+use mooring_linux::pages::PAGE;
 use mooring_types::{JobId, MigrationId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -27,6 +35,10 @@ const LENGTH_MAX: usize = 8 << 20;
 pub(super) const HEAD: usize = 5;
 /// How much of a file goes into one frame.
 pub(crate) const PIECE: usize = 256 << 10;
+/// How many pages go into one frame.
+pub(super) const RUN_MAX: u64 = (PIECE / PAGE) as u64;
+/// How many runs go into one frame.
+pub(super) const RUNS_MAX: usize = PIECE / Run::LENGTH;
 
 /// What is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +47,12 @@ pub(crate) enum Frame {
     Hello(Hello),
     /// More of an image file, by name.
     Chunk { image: String, bytes: Bytes },
+    /// Pages of the memory of a job that still executes, whole ones. They have numbers in the order in which they go.
+    Pages(Bytes),
+    /// What of images are pages that went ahead.
+    Placed(Vec<Run>),
+    /// What of an image is at an offset, in bytes.
+    Part { image: String, offset: u64, bytes: Bytes },
     /// More of a tar with files.
     Files(Bytes),
     /// What of the tar is to stay: what none of these frames names goes once the tar is unpacked. Without any, all stays.
@@ -57,6 +75,54 @@ pub(crate) struct Hello {
     pub(crate) token: String,
 }
 
+/// Pages that follow each other in an image, and followed each other when they went ahead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The number of the image with memory.
+    pub(super) image: u32,
+    /// How many pages there are: at least one, and at most [`RUN_MAX`].
+    pub(super) pages: u32,
+    /// The first of them in the image.
+    pub(super) at: u64,
+    /// The first of those that went ahead.
+    pub(super) ahead: u64,
+}
+
+impl Run {
+    const LENGTH: usize = 24;
+
+    /// How long it is, in bytes.
+    pub(super) fn bytes(self) -> usize {
+        self.pages as usize * PAGE
+    }
+
+    /// Where it begins in its image, in bytes.
+    pub(super) fn offset(self) -> u64 {
+        self.at * PAGE as u64
+    }
+
+    fn to_bytes(self) -> [u8; Self::LENGTH] {
+        let mut bytes = [0; Self::LENGTH];
+        bytes[..4].copy_from_slice(&self.image.to_be_bytes());
+        bytes[4..8].copy_from_slice(&self.pages.to_be_bytes());
+        bytes[8..16].copy_from_slice(&self.at.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.ahead.to_be_bytes());
+        bytes
+    }
+
+    fn received(mut bytes: &[u8]) -> Option<Self> {
+        let run = Self {
+            image: bytes.try_get_u32().ok()?,
+            pages: bytes.try_get_u32().ok()?,
+            at: bytes.try_get_u64().ok()?,
+            ahead: bytes.try_get_u64().ok()?,
+        };
+        // No file has more bytes than this.
+        let fits = |first: u64| first <= i64::MAX as u64 / PAGE as u64 - RUN_MAX;
+        ((1..=RUN_MAX).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.ahead)).then_some(run)
+    }
+}
+
 /// What makes a capsule whole.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seal {
@@ -73,6 +139,9 @@ const SEAL: u8 = 6;
 const ANSWER: u8 = 7;
 const KEPT: u8 = 8;
 const REMOVED: u8 = 9;
+const PAGES: u8 = 10;
+const PLACED: u8 = 11;
+const PART: u8 = 12;
 
 /// Sends a frame; it is on its way only after a flush.
 ///
@@ -81,9 +150,11 @@ const REMOVED: u8 = 9;
 pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     let (kind, head, body): (u8, Vec<u8>, &[u8]) = match frame {
         Frame::Hello(hello) => (HELLO, serde_json::to_vec(hello)?, &[]),
-        Frame::Chunk { image, bytes } => {
-            let length = u8::try_from(image.len()).map_err(|_| io::Error::other("an image's name is too long"))?;
-            (CHUNK, [&[length], image.as_bytes()].concat(), bytes)
+        Frame::Chunk { image, bytes } => (CHUNK, of_image(image)?, bytes),
+        Frame::Pages(bytes) => (PAGES, Vec::new(), bytes),
+        Frame::Placed(runs) => (PLACED, runs.iter().flat_map(|run| run.to_bytes()).collect(), &[]),
+        Frame::Part { image, offset, bytes } => {
+            (PART, [of_image(image)?, offset.to_be_bytes().to_vec()].concat(), bytes)
         }
         Frame::Files(bytes) => (FILES, Vec::new(), bytes),
         Frame::FilesEnd => (FILES_END, Vec::new(), &[]),
@@ -97,6 +168,22 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
     to.write_u32(length).await?;
     to.write_all(&head).await?;
     to.write_all(body).await
+}
+
+/// The name of an image as it goes before its bytes.
+fn of_image(name: &str) -> io::Result<Vec<u8>> {
+    let length = u8::try_from(name.len()).map_err(|_| io::Error::other("an image's name is too long"))?;
+    Ok([&[length], name.as_bytes()].concat())
+}
+
+/// The name of an image that bytes begin with, which it takes off.
+fn image_of(bytes: &mut Bytes) -> Option<String> {
+    let end = 1 + usize::from(*bytes.first()?);
+    let image = std::str::from_utf8(bytes.get(1..end)?).ok()?.to_owned();
+    bytes.advance(end);
+    // A name with a path in it would be written elsewhere.
+    let flat = !image.is_empty() && !image.contains('/') && !image.starts_with('.');
+    flat.then_some(image)
 }
 
 /// Receives a frame.
@@ -140,17 +227,12 @@ pub(super) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
 fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
     Some(match kind {
         HELLO => Frame::Hello(serde_json::from_slice(&payload).ok()?),
-        CHUNK => {
-            let end = 1 + usize::from(*payload.first()?);
-            let image = std::str::from_utf8(payload.get(1..end)?).ok()?.to_owned();
-            // A name with a path in it would be written elsewhere.
-            let flat = !image.is_empty() && !image.contains('/') && !image.starts_with('.');
-            if !flat {
-                return None;
-            }
-            payload.advance(end);
-            Frame::Chunk { image, bytes: payload }
+        CHUNK => Frame::Chunk { image: image_of(&mut payload)?, bytes: payload },
+        PAGES if payload.len().is_multiple_of(PAGE) && payload.len() <= PIECE => Frame::Pages(payload),
+        PLACED if payload.len().is_multiple_of(Run::LENGTH) => {
+            Frame::Placed(payload.chunks_exact(Run::LENGTH).map(Run::received).collect::<Option<_>>()?)
         }
+        PART => Frame::Part { image: image_of(&mut payload)?, offset: payload.try_get_u64().ok()?, bytes: payload },
         FILES => Frame::Files(payload),
         FILES_END if payload.is_empty() => Frame::FilesEnd,
         KEPT => Frame::Kept(Names::received(payload)),
@@ -175,6 +257,13 @@ mod tests {
         let bytes = || prop::collection::vec(any::<u8>(), 0..200).prop_map(Bytes::from);
         prop_oneof![
             ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
+            (0..3_usize, any::<u8>()).prop_map(|(pages, byte)| Frame::Pages(vec![byte; pages * PAGE].into())),
+            prop::collection::vec(runs(), 0..9).prop_map(Frame::Placed),
+            ("pages-[0-9]{1,5}\\.img", any::<u64>(), bytes()).prop_map(|(image, offset, bytes)| Frame::Part {
+                image,
+                offset,
+                bytes
+            }),
             bytes().prop_map(Frame::Files),
             Just(Frame::FilesEnd),
             bytes().prop_map(|names| Frame::Kept(Names::received(names))),
@@ -183,6 +272,12 @@ mod tests {
             Just(Frame::Answer(Ok(()))),
             ".{0,20}".prop_map(|reason| Frame::Answer(Err(reason))),
         ]
+    }
+
+    fn runs() -> impl Strategy<Value = Run> {
+        let page = || 0..1_u64 << 50;
+        let all = (any::<u32>(), 1..=u32::try_from(RUN_MAX).expect("a short run"), page(), page());
+        all.prop_map(|(image, pages, at, ahead)| Run { image, pages, at, ahead })
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -197,6 +292,23 @@ mod tests {
         let paths: Vec<_> = names.paths().collect();
         assert_eq!(paths, ["a/b", "café", "line\nbreak"].map(std::path::Path::new));
         assert_eq!(parse(5, "[]".into()).unwrap(), Frame::Removed(Names::default()));
+    }
+
+    #[test]
+    fn no_run_is_empty_or_longer_than_a_frame_or_beyond_every_file() {
+        let run = Run { image: 1, pages: 1, at: 0, ahead: 0 };
+        let longest = u32::try_from(RUN_MAX).unwrap();
+        for good in [run, Run { pages: longest, ..run }] {
+            assert_eq!(Run::received(&good.to_bytes()), Some(good));
+        }
+        for bad in [
+            Run { pages: 0, ..run },
+            Run { pages: longest + 1, ..run },
+            Run { at: u64::MAX, ..run },
+            Run { ahead: 1 << 52, ..run },
+        ] {
+            assert_eq!(Run::received(&bad.to_bytes()), None, "{bad:?}");
+        }
     }
 
     proptest! {
@@ -219,7 +331,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_frame_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-            if let Ok(Frame::Chunk { image, .. }) = block_on(receive(&mut bytes.as_slice())) {
+            if let Ok(Frame::Chunk { image, .. } | Frame::Part { image, .. }) = block_on(receive(&mut bytes.as_slice())) {
                 prop_assert!(!image.contains('/'));
             }
         }

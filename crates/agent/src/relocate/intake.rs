@@ -11,12 +11,14 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mooring_linux::pages::PAGE;
 use tokio::task::JoinSet;
 
 use super::files::Receiver;
-use super::frame::{Frame, Seal};
+use super::frame::{Frame, Run, Seal};
+use super::places::{self, Awaited, Piece};
 use crate::error::{Error, Result};
-use crate::runtime::checkpoint::{Checkpoint, is_memory};
+use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
 use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
@@ -29,6 +31,9 @@ pub(super) struct Intake<'a> {
     files: Receiver,
     checkpoint: &'a Checkpoint,
     images: HashMap<String, Image>,
+    /// The pages that come by themselves, and how many of them have.
+    awaited: Awaited,
+    pages: u64,
     writes: JoinSet<io::Result<()>>,
     ahead: bool,
     seal: Option<Seal>,
@@ -70,6 +75,8 @@ impl<'a> Intake<'a> {
             files,
             checkpoint,
             images: HashMap::new(),
+            awaited: Awaited::default(),
+            pages: 0,
             writes: JoinSet::new(),
             ahead: true,
             seal: None,
@@ -85,7 +92,15 @@ impl<'a> Intake<'a> {
         match frame {
             Frame::Chunk { image, .. } if self.seal.is_some() && !is_memory(&image) => nonsense(),
             Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Taken::More),
+            Frame::Part { image, offset, bytes } if is_memory(&image) => {
+                self.write_at(&image, offset, bytes).await.map(|()| Taken::More)
+            }
+            Frame::Pages(bytes) if self.seal.is_some() => self.take_pages(bytes).await.map(|()| Taken::More),
             _ if self.seal.is_some() => nonsense(),
+            Frame::Placed(runs) => {
+                runs.into_iter().for_each(|run| self.awaited.add(run));
+                Ok(Taken::More)
+            }
             Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
             Frame::FilesEnd => {
                 self.files.end();
@@ -102,7 +117,7 @@ impl<'a> Intake<'a> {
                 self.seal = Some(seal);
                 Ok(Taken::Sealed)
             }
-            Frame::Hello(_) | Frame::Answer(_) => nonsense(),
+            Frame::Part { .. } | Frame::Pages(_) | Frame::Hello(_) | Frame::Answer(_) => nonsense(),
         }
     }
 
@@ -115,27 +130,59 @@ impl<'a> Intake<'a> {
     }
 
     async fn write(&mut self, name: &str, bytes: Bytes) -> Result<()> {
+        let offset = self.size(name);
+        if is_memory(name) {
+            return self.write_at(name, offset, bytes).await;
+        }
+        let file = self.more_of(name, bytes.len() as u64)?;
+        (&*file).write_all(&bytes).map_err(Error::system(format!("write image {name}")))
+    }
+
+    async fn write_at(&mut self, name: &str, offset: u64, bytes: Bytes) -> Result<()> {
+        let file = self.more_of(name, bytes.len() as u64)?;
+        self.behind(move || file.write_all_at(&bytes, offset)).await
+    }
+
+    /// Takes in pages that come by themselves, where they are awaited.
+    async fn take_pages(&mut self, bytes: Bytes) -> Result<()> {
+        let first = self.pages;
+        self.pages += (bytes.len() / PAGE) as u64;
+        let wanted: Vec<Run> = self.awaited.wanting(first..self.pages).collect();
+        let mut pieces = Vec::with_capacity(wanted.len());
+        for run in wanted {
+            let start = usize::try_from(run.ahead - first).unwrap_or(usize::MAX).saturating_mul(PAGE);
+            let file = self.more_of(&memory_name(run.image), run.bytes() as u64)?;
+            pieces.push(Piece { part: start..start.saturating_add(run.bytes()), file, offset: run.offset() });
+        }
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        self.behind(move || places::write(&bytes, &pieces)).await
+    }
+
+    /// The file of an image of which so many bytes more have come.
+    fn more_of(&mut self, name: &str, bytes: u64) -> Result<Arc<File>> {
         if name != inodes::KEPT && matches!(self.numbers, Numbers::Coming) {
             let (place, images) = (self.place.clone(), self.checkpoint.images().to_owned());
             let mut made = JoinSet::new();
             made.spawn(async move { inodes::make_ahead(&place, &images).await });
             self.numbers = Numbers::Made(made);
         }
-        if !self.images.contains_key(name) {
-            let file = Arc::new(self.checkpoint.create(name)?);
-            self.images.insert(name.to_owned(), Image { file, size: 0 });
+        if let Some(image) = self.images.get_mut(name) {
+            image.size += bytes;
+            return Ok(image.file.clone());
         }
-        let Some(image) = self.images.get_mut(name) else { return Ok(()) };
-        let offset = image.size;
-        image.size += bytes.len() as u64;
-        if !is_memory(name) {
-            return (&*image.file).write_all(&bytes).map_err(Error::system(format!("write image {name}")));
-        }
-        let file = image.file.clone();
+        let file = Arc::new(self.checkpoint.create(name)?);
+        self.images.insert(name.to_owned(), Image { file: file.clone(), size: bytes });
+        Ok(file)
+    }
+
+    /// Has something be written while what follows is read.
+    async fn behind(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
         while self.writes.len() >= WRITES {
             self.written().await?;
         }
-        self.writes.spawn_blocking(move || file.write_all_at(&bytes, offset));
+        self.writes.spawn_blocking(write);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
 //! * [`frame`]: what is said on such a connection; [`names`]: how files are named in it.
 //! * [`files`]: which files have changed, and sending them.
+//! * [`ahead`]: memory that goes into the store before the job stands still, and what of it need not go again; [`places`]: where it belongs.
 //! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
 //!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes.
 //! * [`hook`]: CRIU's questions at the moments that matter; [`gate`]: the answer that waits for memory; [`stillness`]: at which
@@ -13,6 +14,7 @@
 //! before it restores anything; out of the store memory comes after it. The source writes down that it gives the seal before it does; a
 //! source that has not can go on by itself.
 
+mod ahead;
 pub(crate) mod destination;
 pub(crate) mod files;
 pub(crate) mod frame;
@@ -20,6 +22,7 @@ pub(crate) mod gate;
 pub(crate) mod hook;
 mod intake;
 mod names;
+mod places;
 pub(crate) mod secure;
 mod sink;
 pub(crate) mod source;

@@ -26,6 +26,11 @@ impl Sink {
         Self::Capsule(Box::new(BufWriter::with_capacity(BUFFER, writer)))
     }
 
+    /// Whether who reads it has memory last, in whatever order it is written.
+    pub(super) fn gives_memory_last(&self) -> bool {
+        matches!(self, Self::Capsule(_))
+    }
+
     /// Memory follows, which the reader of a capsule is to have last.
     pub(super) async fn begin_memory(&mut self) -> io::Result<()> {
         if let Self::Capsule(writer) = self {

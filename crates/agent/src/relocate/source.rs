@@ -7,20 +7,24 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::Bytes;
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
+use mooring_linux::pages::PAGE;
 use mooring_types::CapsuleName;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
+use super::ahead::{Ahead, Stretch};
 use super::files::{self, Listing};
-use super::frame::{self, Frame, Hello, PIECE, Seal};
+use super::frame::{self, Frame, Hello, PIECE, RUNS_MAX, Run, Seal};
 use super::secure::Identity;
 use super::sink::{BUFFER, Sink};
 use crate::error::{Error, Result};
-use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
+use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
 use crate::runtime::inodes;
 use crate::runtime::place::Place;
 
@@ -28,12 +32,19 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 /// How often a growing image is looked at.
 const FOLLOW_PAUSE: Duration = Duration::from_millis(1);
+/// How many pieces of memory are read ahead of what takes them.
+const READ_AHEAD: usize = 4;
 
 /// What leads to the destination of an attempt.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     sink: Sink,
-    ahead: Listing,
+    /// The files that went ahead.
+    files: Listing,
+    /// The memory that did.
+    ahead: Option<Ahead>,
+    /// Where of it belongs what, as far as it was not said yet.
+    placed: Vec<Run>,
     /// How much of each image has been sent.
     images: BTreeMap<String, u64>,
     bytes: u64,
@@ -74,7 +85,15 @@ impl Outgoing {
     }
 
     fn over(sink: Sink) -> Self {
-        Self { sink, ahead: Listing::default(), images: BTreeMap::new(), bytes: 0, memory: false }
+        Self {
+            sink,
+            files: Listing::default(),
+            ahead: None,
+            placed: Vec::new(),
+            images: BTreeMap::new(),
+            bytes: 0,
+            memory: false,
+        }
     }
 
     /// How much has been sent.
@@ -86,10 +105,27 @@ impl Outgoing {
     ///
     /// # Errors
     /// They can't be read, or the destination can't take them.
-    pub(crate) async fn send_ahead(&mut self, place: &Place) -> Result<()> {
-        self.ahead = Listing::take(&place.upper())?;
-        self.bytes += files::send_all(&mut self.sink, &place.upper(), &self.ahead).await?;
+    pub(crate) async fn send_files(&mut self, place: &Place) -> Result<()> {
+        self.files = Listing::take(&place.upper())?;
+        self.bytes += files::send_all(&mut self.sink, &place.upper(), &self.files).await?;
         self.answered().await
+    }
+
+    /// Sends the memory of a job's processes into the store while they execute: what of it is the same when the job stands still is compressed and
+    /// stored by then.
+    ///
+    /// # Errors
+    /// The store can't take it.
+    pub(crate) async fn send_memory(&mut self, pids: Vec<i32>) -> Result<()> {
+        self.begin_memory().await?;
+        let (give, mut pieces) = mpsc::channel(READ_AHEAD);
+        let read = spawn_blocking(move || Ahead::read(&pids, &give));
+        while let Some(piece) = pieces.recv().await {
+            self.bytes += piece.len() as u64;
+            self.send(&Frame::Pages(piece)).await?;
+        }
+        self.ahead = read.await.ok();
+        self.flush().await
     }
 
     /// Sends memory while it is being written, until `dumped` says that all is written.
@@ -97,8 +133,7 @@ impl Outgoing {
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
     pub(crate) async fn follow(&mut self, checkpoint: &Checkpoint, dumped: watch::Receiver<bool>) -> Result<()> {
-        self.send_numbers(checkpoint).await?;
-        self.begin_memory().await?;
+        self.begin_checkpoint(checkpoint).await?;
         let mut known = 0;
         while !*dumped.borrow() {
             // Only these grow at their end alone; all others are sent when they are whole. CRIU numbers them from 1. They are asked for
@@ -123,20 +158,30 @@ impl Outgoing {
     /// # Errors
     /// One can't be read, or the destination can't take it.
     pub(crate) async fn send_images(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.send_numbers(checkpoint).await?;
-        self.begin_memory().await?;
+        self.begin_checkpoint(checkpoint).await?;
         let (memory, others): (Vec<_>, Vec<_>) = checkpoint.names()?.into_iter().partition(|name| is_memory(name));
         for name in memory {
             self.send_new(checkpoint, &name).await?;
         }
         self.sink.end_memory().await.map_err(Error::system("send to the destination"))?;
+        self.send_numbers(checkpoint).await?;
+        self.send_placed().await?;
         for name in others {
             self.send_new(checkpoint, &name).await?;
         }
         self.flush().await
     }
 
-    /// Sends the numbers of files before all else, if they have not gone: making ready for them takes a while.
+    /// Begins with what has come of the freeze. The numbers of files go before all else, since making ready for them takes a while; into
+    /// the store behind memory, which is read last.
+    async fn begin_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        if !self.sink.gives_memory_last() {
+            self.send_numbers(checkpoint).await?;
+        }
+        self.begin_memory().await
+    }
+
+    /// Sends the numbers of files, if they have not gone.
     async fn send_numbers(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.send_new(checkpoint, inodes::KEPT).await?;
         self.flush().await
@@ -156,7 +201,7 @@ impl Outgoing {
     /// Something can't be read, or the destination can't take it.
     pub(crate) async fn send_changes(&mut self, place: &Place, mapped: &[PathBuf]) -> Result<()> {
         let now = Listing::take(&place.upper())?;
-        let mut difference = now.since(&self.ahead);
+        let mut difference = now.since(&self.files);
         difference.changed.extend(mapped.iter().filter(|path| now.contains(path)).cloned());
         self.bytes += files::send_difference(&mut self.sink, &place.upper(), &difference).await?;
         self.flush().await
@@ -207,10 +252,49 @@ impl Outgoing {
             let count = file.read_at(&mut bytes, offset).map_err(Error::system(format!("read {}", path.display())))?;
             bytes.truncate(count);
             offset += count as u64;
-            self.bytes += count as u64;
             self.images.insert(name.to_owned(), offset);
-            self.send(&Frame::Chunk { image: name.to_owned(), bytes: bytes.into() }).await?;
+            match memory_number(name).filter(|_| self.ahead.is_some()) {
+                Some(number) => self.send_pages(number, offset - count as u64, bytes.into()).await?,
+                None => {
+                    self.bytes += count as u64;
+                    self.send(&Frame::Chunk { image: name.to_owned(), bytes: bytes.into() }).await?;
+                }
+            }
         }
+    }
+
+    /// Sends what lies at an offset of an image with memory. Of what has gone ahead it will be said where it belongs, once all is known.
+    async fn send_pages(&mut self, number: u32, offset: u64, bytes: Bytes) -> Result<()> {
+        let page = PAGE as u64;
+        let stretches = match &self.ahead {
+            Some(ahead) if offset.is_multiple_of(page) => ahead.stretches(&bytes),
+            _ => vec![Stretch::New(0..bytes.len())],
+        };
+        let mut at = offset;
+        for stretch in stretches {
+            match stretch {
+                Stretch::Known { ahead, pages } => {
+                    self.placed.push(Run { image: number, pages, at: at / page, ahead });
+                    at += u64::from(pages) * page;
+                }
+                Stretch::New(range) => {
+                    let bytes = bytes.slice(range);
+                    let length = bytes.len() as u64;
+                    self.bytes += length;
+                    self.send(&Frame::Part { image: memory_name(number), offset: at, bytes }).await?;
+                    at += length;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn send_placed(&mut self) -> Result<()> {
+        let placed = std::mem::take(&mut self.placed);
+        for runs in placed.chunks(RUNS_MAX) {
+            self.send(&Frame::Placed(runs.to_vec())).await?;
+        }
+        Ok(())
     }
 
     async fn send(&mut self, frame: &Frame) -> Result<()> {

@@ -2,9 +2,12 @@
 //!
 //! Memory is most of it and comes last, so that a restore has begun when it arrives; what is read has been authenticated.
 
+use std::pin::{Pin, pin};
+
 use bytes::{Bytes, BytesMut};
 use mooring_capsule::{CapsuleReader, CapsuleStore};
 use mooring_types::CapsuleName;
+use tokio::sync::watch;
 
 use super::frame::{self, Frame, HEAD};
 use super::intake::{Intake, Taken};
@@ -16,16 +19,37 @@ use crate::runtime::place::Place;
 /// CRIU waits.
 const MISSING_MAX: u64 = 256 << 20;
 
-/// A capsule on its way into a place.
-#[derive(Debug)]
+/// A capsule on its way into a place. It comes while somebody waits for some of it.
 pub(crate) struct Unpacking<'a> {
-    frames: Frames,
-    intake: Intake<'a>,
+    /// What takes in the rest; nothing when there is none any more.
+    rest: Option<Rest<'a>>,
+    /// Whether all is there that a restore begins with.
+    skeleton: watch::Receiver<bool>,
 }
+
+type Rest<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 impl<'a> Unpacking<'a> {
     pub(crate) fn new(frames: Frames, place: &Place, checkpoint: &'a Checkpoint) -> Self {
-        Self { frames, intake: Intake::new(place, checkpoint) }
+        let (here, skeleton) = watch::channel(false);
+        Self { rest: Some(Box::pin(unpack(frames, Intake::new(place, checkpoint), here))), skeleton }
+    }
+
+    /// Takes in what comes while something else is done.
+    ///
+    /// # Errors
+    /// What else is done fails, or, by `lost`, the capsule can't be read, is damaged, or can't be written to this host.
+    pub(crate) async fn beside<T, E>(
+        &mut self,
+        other: impl Future<Output = std::result::Result<T, E>>,
+        lost: impl FnOnce(Error) -> E,
+    ) -> std::result::Result<T, E> {
+        let mut other = pin!(other);
+        tokio::select! {
+            done = &mut other => return done,
+            come = self.whole() => come.map_err(lost)?,
+        }
+        other.await
     }
 
     /// Returns when all is there that a restore begins with.
@@ -33,25 +57,38 @@ impl<'a> Unpacking<'a> {
     /// # Errors
     /// The capsule can't be read, is damaged, or can't be written to this host.
     pub(crate) async fn skeleton(&mut self) -> Result<()> {
-        while self.intake.take(self.frames.next().await?).await? != Taken::Sealed {}
-        self.intake.skeleton().await?;
-        while self.intake.memory_missing() > MISSING_MAX {
-            self.intake.take(self.frames.next().await?).await?;
+        let mut skeleton = self.skeleton.clone();
+        tokio::select! {
+            Ok(_) = skeleton.wait_for(|here| *here) => Ok(()),
+            whole = self.whole() => whole,
         }
-        Ok(())
     }
 
-    /// Takes in the rest of the memory; when it returns, all of the capsule is there and was checked.
+    /// Returns when all of the capsule is there and was checked.
     ///
     /// # Errors
     /// The capsule can't be read, is damaged, or can't be written to this host.
-    pub(crate) async fn memory(mut self) -> Result<()> {
-        while self.intake.memory_missing() > 0 {
-            self.intake.take(self.frames.next().await?).await?;
-        }
-        self.frames.end().await?;
-        self.intake.whole().await
+    pub(crate) async fn whole(&mut self) -> Result<()> {
+        let Some(rest) = &mut self.rest else { return Ok(()) };
+        let outcome = rest.await;
+        self.rest = None;
+        outcome
     }
+}
+
+/// Takes in a capsule: first all that is not memory, then that.
+async fn unpack(mut frames: Frames, mut intake: Intake<'_>, skeleton: watch::Sender<bool>) -> Result<()> {
+    while intake.take(frames.next().await?).await? != Taken::Sealed {}
+    intake.skeleton().await?;
+    while intake.memory_missing() > MISSING_MAX {
+        intake.take(frames.next().await?).await?;
+    }
+    skeleton.send_replace(true);
+    while intake.memory_missing() > 0 {
+        intake.take(frames.next().await?).await?;
+    }
+    frames.end().await?;
+    intake.whole().await
 }
 
 /// A capsule read frame after frame. A frame that lies in one of its pieces is taken from there without a copy.
@@ -110,5 +147,105 @@ impl Frames {
 
     async fn piece(&mut self) -> Result<Option<Bytes>> {
         self.reader.piece().await.map_err(Error::system("read the capsule"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Read;
+    use std::net::Ipv4Addr;
+    use std::process::{Child, Command, Stdio};
+
+    use mooring_capsule::{Facts, Location, SealKey};
+    use mooring_linux::pages::{self, PAGE};
+    use mooring_types::{Generation, JobId, MigrationId, Timestamp};
+
+    use super::*;
+    use crate::relocate::source::Outgoing;
+
+    /// A process with 3 MiB of pages that are all different.
+    fn process() -> Child {
+        let program =
+            "import os, sys, time; a = os.urandom(3 << 20); sys.stdout.write('x'); sys.stdout.flush(); time.sleep(60)";
+        let mut child = Command::new("python3").args(["-c", program]).stdout(Stdio::piped()).spawn().unwrap();
+        child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+        child
+    }
+
+    fn place(world: &std::path::Path, generation: u64) -> Place {
+        let job = JobId::random(&mut rand::rng());
+        let place = Place::new(world, "mooring", "m", &job, Generation(generation), Ipv4Addr::LOCALHOST);
+        place.make_upper().unwrap();
+        place
+    }
+
+    /// What of the process has a page each, by its range's first page.
+    fn memory_of(child: &Child) -> Vec<u8> {
+        let pid = i32::try_from(child.id()).unwrap();
+        let mut memory = Vec::new();
+        for range in pages::own(pid).unwrap() {
+            let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
+            let length = pages::read(pid, range.start, &mut bytes).unwrap_or(0);
+            memory.extend_from_slice(&bytes[..length]);
+        }
+        memory
+    }
+
+    #[tokio::test]
+    async fn memory_that_went_ahead_is_where_the_checkpoint_has_it() {
+        let world = tempfile::tempdir().unwrap();
+        let location = Location::Dir(world.path().join("capsules"));
+        let store = CapsuleStore::open(&location, SealKey::random()).unwrap();
+        let name: CapsuleName = "c".parse().unwrap();
+        let (left, arrives) = (place(world.path(), 1), place(world.path(), 2));
+
+        let mut child = process();
+        let mut outgoing = Outgoing::into_store(&store, &name).await.unwrap();
+        outgoing.send_files(&left).await.unwrap();
+        outgoing.send_memory(vec![i32::try_from(child.id()).unwrap()]).await.unwrap();
+        let ahead = outgoing.bytes();
+
+        // What CRIU writes: pages that have gone, in another order and some of them twice, with others between them.
+        let memory = memory_of(&child);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (pages_one, pages_two) = memory.split_at(memory.len() / PAGE / 2 * PAGE);
+        let fresh: Vec<u8> = (0..3 * PAGE).map(|_| rand::random()).collect();
+        let images = [
+            ("pages-1.img", [&fresh[..PAGE], pages_two, &fresh[PAGE..], &pages_one[..100 * PAGE]].concat()),
+            ("pages-2.img", pages_one.to_vec()),
+            ("pages-3.img", b"less than a page".to_vec()),
+            ("pages-4.img", Vec::new()),
+            ("core-1.img", b"a core".to_vec()),
+        ];
+        let checkpoint = left.checkpoint(&MigrationId::random(&mut rand::rng()));
+        checkpoint.make().unwrap();
+        for (image, bytes) in &images {
+            fs::write(checkpoint.images().join(image), bytes).unwrap();
+        }
+        fs::write(checkpoint.images().join("inodes.img"), "{}").unwrap();
+        outgoing.send_images(&checkpoint).await.unwrap();
+        outgoing.send_changes(&left, &[]).await.unwrap();
+        let again = outgoing.bytes() - ahead;
+        assert!(again < 64 * PAGE as u64, "{again} bytes of {ahead} went again");
+        let job = JobId::random(&mut rand::rng());
+        let facts =
+            Facts { job, generation: Generation(1), created: Timestamp::UNIX_EPOCH, about: serde_json::Value::Null };
+        outgoing.store(&store, facts).await.unwrap();
+        checkpoint.remove().unwrap();
+
+        let restored = arrives.checkpoint(&MigrationId::random(&mut rand::rng()));
+        restored.make().unwrap();
+        let frames = Frames::of(&store, &name).await.unwrap();
+        let mut unpacking = Unpacking::new(frames, &arrives, &restored);
+        unpacking.skeleton().await.unwrap();
+        assert_eq!(fs::read(restored.images().join("core-1.img")).unwrap(), b"a core");
+        unpacking.whole().await.unwrap();
+        for (image, bytes) in &images {
+            assert!(fs::read(restored.images().join(image)).unwrap() == *bytes, "{image} is not what it was");
+        }
+        drop(unpacking);
+        restored.remove().unwrap();
     }
 }

@@ -73,7 +73,8 @@ impl Checkpoint {
     /// # Errors
     /// A link could not be made.
     pub(crate) fn expect_memory(&self, processes: usize) -> Result<()> {
-        (1..=processes + SPARE).try_for_each(|number| self.link(&memory_name(number)))
+        let numbers = 1..=u32::try_from(processes + SPARE).unwrap_or(u32::MAX);
+        numbers.map(memory_name).try_for_each(|name| self.link(&name))
     }
 
     /// Makes an empty image, wherever it belongs.
@@ -165,13 +166,18 @@ impl Checkpoint {
 }
 
 /// The name of an image with memory.
-pub(crate) fn memory_name(number: usize) -> String {
+pub(crate) fn memory_name(number: u32) -> String {
     format!("pages-{number}.img")
+}
+
+/// The number of an image with memory, by its name.
+pub(crate) fn memory_number(name: &str) -> Option<u32> {
+    name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()
 }
 
 /// Whether an image is one with memory.
 pub(crate) fn is_memory(name: &str) -> bool {
-    name.strip_prefix("pages-").and_then(|rest| rest.strip_suffix(".img")).is_some()
+    memory_number(name).is_some()
 }
 
 /// Copies the files and links of one directory. What CRIU left mounted in it is not of the checkpoint.

@@ -1,0 +1,219 @@
+//! Memory that goes ahead of a job, and what of it is still the same once the job stands still.
+//!
+//! ```text
+//!  executes       memory as it is read ─► Pages 0, 1, 2 …                    each with its tag in a table
+//!  stands still   CRIU's images        ─► tag known: Placed │ unknown: Part
+//! ```
+//!
+//! What comes after the freeze is then where pages belong, and only what was written meanwhile goes again. No kernel has to keep a record of
+//! what was written, and none has to be trusted with it: a page is the same when its tag is. A tag has 128 bits, of AES-GCM over nothing
+//! but the page as associated data, with a random key that nobody learns and that is forgotten with the table. Two different pages have
+//! the same one with a probability of at most 2^-119 (McGrew and Viega, "The Security and Performance of the Galois/Counter Mode",
+//! lemma 2: a page is 256 blocks), whatever a job may write; it is computed faster than memory is compressed or encrypted.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use bytes::Bytes;
+use mooring_linux::pages::{self, PAGE};
+use tokio::sync::mpsc;
+
+use super::frame::PIECE;
+
+/// For how long memory goes ahead at most. A larger job goes on sooner than all of it has gone, and the rest goes when it stands still.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The pages that have gone ahead.
+#[derive(Debug)]
+pub(super) struct Ahead {
+    key: LessSafeKey,
+    /// The number of each, by its tag. One that is there several times has gone once.
+    numbers: HashMap<Tag, u64>,
+}
+
+type Tag = [u8; 16];
+
+/// A part of what CRIU has written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Stretch {
+    /// So many pages have gone ahead from this number on.
+    Known { ahead: u64, pages: u32 },
+    /// These bytes have not.
+    New(Range<usize>),
+}
+
+impl Ahead {
+    fn new() -> Self {
+        let key: [u8; 16] = rand::random();
+        let key = UnboundKey::new(&AES_128_GCM, &key).expect("the key has the length that the cipher takes");
+        Self { key: LessSafeKey::new(key), numbers: HashMap::new() }
+    }
+
+    /// Reads the memory of processes that execute, and gives those of its pages that it has not given before, as long as somebody takes
+    /// them. A process that ends meanwhile, or that can't be looked at, is left out.
+    pub(super) fn read(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
+        let mut ahead = Self::new();
+        let mut piece = Vec::with_capacity(PIECE);
+        let until = Instant::now() + LIMIT;
+        for &pid in pids {
+            let ranges = pages::own(pid).unwrap_or_else(|error| {
+                tracing::debug!(%error, "no memory of process {pid} goes ahead");
+                Vec::new()
+            });
+            let mut pieces = ranges.into_iter().flat_map(|range| {
+                range.clone().step_by(PIECE).map(move |start| start..range.end.min(start + PIECE as u64))
+            });
+            let taken =
+                pieces.all(|range| ahead.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
+            if !taken {
+                break;
+            }
+        }
+        if !piece.is_empty() {
+            // Whoever is gone needs none.
+            drop(give.blocking_send(piece.into()));
+        }
+        ahead
+    }
+
+    fn read_range(
+        &mut self,
+        pid: i32,
+        range: Range<u64>,
+        piece: &mut Vec<u8>,
+        give: &mpsc::Sender<Bytes>,
+    ) -> Result<(), Unwanted> {
+        let mut buffer = [0; PIECE];
+        let buffer = &mut buffer[..usize::try_from(range.end - range.start).map_or(PIECE, |length| length.min(PIECE))];
+        // What has gone since goes when the job stands still, if it is there again.
+        let length = pages::read(pid, range.start, buffer).unwrap_or(0);
+        for page in buffer[..length].chunks_exact(PAGE) {
+            if self.add(page) {
+                piece.extend_from_slice(page);
+            }
+            if piece.len() == PIECE {
+                let full = std::mem::replace(piece, Vec::with_capacity(PIECE));
+                give.blocking_send(full.into()).map_err(|_| Unwanted)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a page the next number, unless it has one.
+    fn add(&mut self, page: &[u8]) -> bool {
+        let (tag, next) = (self.tag(page), self.numbers.len() as u64);
+        *self.numbers.entry(tag).or_insert(next) == next
+    }
+
+    fn tag(&self, page: &[u8]) -> Tag {
+        // One nonce for all: no tag is ever seen by anyone, and equal pages have to have equal ones.
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(page), &mut []);
+        let tag = tag.expect("a page is short enough to seal");
+        tag.as_ref().try_into().expect("a tag has 16 bytes")
+    }
+
+    /// What of these bytes has gone ahead. They begin where a page does.
+    pub(super) fn stretches(&self, bytes: &[u8]) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut start = 0;
+        for page in bytes.chunks(PAGE) {
+            let end = start + page.len();
+            let known = if page.len() == PAGE { self.numbers.get(&self.tag(page)).copied() } else { None };
+            match (stretches.last_mut(), known) {
+                (Some(Stretch::Known { ahead, pages }), Some(number)) if *ahead + u64::from(*pages) == number => {
+                    *pages += 1;
+                }
+                (_, Some(ahead)) => stretches.push(Stretch::Known { ahead, pages: 1 }),
+                (Some(Stretch::New(new)), None) => new.end = end,
+                (_, None) => stretches.push(Stretch::New(start..end)),
+            }
+            start = end;
+        }
+        stretches
+    }
+}
+
+/// Nobody takes the pages any more.
+struct Unwanted;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn page(byte: u8) -> Vec<u8> {
+        vec![byte; PAGE]
+    }
+
+    #[test]
+    fn the_memory_of_a_process_that_executes_goes_once() {
+        // Its pages differ from each other, but for those that are there twice.
+        let program = "import time; a = b''.join(bytes([i % 200 + 1]) * 4096 for i in range(400)); print(flush=True); time.sleep(60)";
+        let mut child = std::process::Command::new("python3")
+            .args(["-c", program])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let (give, mut pieces) = mpsc::channel(4);
+        let reading = std::thread::spawn(move || Ahead::read(&[pid, pid], &give));
+        let mut gone = Vec::new();
+        while let Some(piece) = pieces.blocking_recv() {
+            assert!(!piece.is_empty() && piece.len() <= PIECE);
+            gone.extend_from_slice(&piece);
+        }
+        let ahead = reading.join().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(ahead.numbers.len() * PAGE, gone.len());
+        // The bytes of `a` begin in the middle of a page, so that its pages hold two values each; none of them has gone twice.
+        let seen: std::collections::HashSet<&[u8]> = gone.chunks(PAGE).collect();
+        assert_eq!(seen.len(), ahead.numbers.len());
+        let of_a = seen.iter().filter(|page| page[0] != 0 && page[4095] == page[0] % 200 + 1).count();
+        assert!(of_a >= 199, "{of_a}");
+        assert_eq!(ahead.stretches(&gone[..3 * PAGE]), [Stretch::Known { ahead: 0, pages: 3 }]);
+    }
+
+    #[test]
+    fn whoever_does_not_want_more_ends_the_reading() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        let (give, pieces) = mpsc::channel(1);
+        drop(pieces);
+        let ahead = Ahead::read(&[own], &give);
+        assert!(ahead.numbers.len() <= PIECE / PAGE, "{}", ahead.numbers.len());
+    }
+
+    proptest! {
+        #[test]
+        fn stretches_say_where_everything_is(
+            gone in prop::collection::vec(any::<u8>(), 0..40),
+            written in prop::collection::vec(any::<u8>(), 0..60),
+            tail in 0..PAGE,
+        ) {
+            let mut ahead = Ahead::new();
+            let sent: Vec<u8> = gone.into_iter().filter(|byte| ahead.add(&page(*byte))).collect();
+            let mut bytes: Vec<u8> = written.iter().flat_map(|byte| page(*byte)).collect();
+            bytes.resize(bytes.len() + tail, 1);
+            let mut back = Vec::new();
+            for stretch in ahead.stretches(&bytes) {
+                match stretch {
+                    Stretch::Known { ahead, pages } => {
+                        let first = usize::try_from(ahead).unwrap();
+                        let known = &sent[first..first + usize::try_from(pages).unwrap()];
+                        back.extend(known.iter().flat_map(|byte| page(*byte)));
+                    }
+                    Stretch::New(range) => {
+                        prop_assert!(bytes[range.clone()].chunks_exact(PAGE).all(|page| !sent.contains(&page[0])));
+                        back.extend_from_slice(&bytes[range]);
+                    }
+                }
+            }
+            prop_assert!(back == bytes);
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Where the pages belong that went into a capsule ahead of the images that they are a part of.
+//!
+//! Memory is read last out of the store: when these pages come it is known where they belong, and they are written there at once.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::frame::{RUN_MAX, Run};
+
+/// A part of some bytes, and where in a file it belongs.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) part: Range<usize>,
+    pub(super) file: Arc<File>,
+    pub(super) offset: u64,
+}
+
+/// Pages that belong somewhere and have not come, by their numbers, their image and their place in it; and how many.
+#[derive(Debug, Default)]
+pub(super) struct Awaited(BTreeMap<(u64, u32, u64), u32>);
+
+impl Awaited {
+    pub(super) fn add(&mut self, run: Run) {
+        self.0.insert((run.ahead, run.image, run.at), run.pages);
+    }
+
+    /// The runs that want some of these pages, each cut to those.
+    pub(super) fn wanting(&self, pages: Range<u64>) -> impl Iterator<Item = Run> {
+        let first = pages.start.saturating_sub(RUN_MAX);
+        self.0.range((first, 0, 0)..(pages.end, 0, 0)).filter_map(move |(&(ahead, image, at), &length)| {
+            let (from, to) = (ahead.max(pages.start), (ahead + u64::from(length)).min(pages.end));
+            let wanted = u32::try_from(to.checked_sub(from)?).ok().filter(|wanted| *wanted > 0)?;
+            Some(Run { image, pages: wanted, at: at + (from - ahead), ahead: from })
+        })
+    }
+}
+
+/// Writes parts of `bytes` where they belong.
+pub(super) fn write(bytes: &Bytes, pieces: &[Piece]) -> io::Result<()> {
+    pieces.iter().try_for_each(|piece| piece.file.write_all_at(&bytes[piece.part.clone()], piece.offset))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_page_is_wanted_where_a_run_wants_it_however_they_come(
+            runs in prop::collection::vec((0..3_u32, 1..=64_u32, 0..500_u64), 0..20),
+            cuts in prop::collection::btree_set(1..600_u64, 0..20),
+        ) {
+            let mut awaited = Awaited::default();
+            let (mut expected, mut at) = (Vec::new(), 0);
+            for (image, pages, ahead) in runs {
+                awaited.add(Run { image, pages, at, ahead });
+                expected.extend((0..u64::from(pages)).map(|page| (image, at + page, ahead + page)));
+                at += u64::from(pages);
+            }
+            let mut found = Vec::new();
+            let ends = cuts.into_iter().chain([600]);
+            let mut start = 0;
+            for end in ends {
+                for run in awaited.wanting(start..end) {
+                    prop_assert!(run.ahead >= start && run.ahead + u64::from(run.pages) <= end);
+                    found.extend((0..u64::from(run.pages)).map(|page| (run.image, run.at + page, run.ahead + page)));
+                }
+                start = end;
+            }
+            found.sort_unstable();
+            expected.sort_unstable();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

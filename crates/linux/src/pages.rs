@@ -1,0 +1,170 @@
+//! The memory of another process, read while it executes.
+//!
+//! What is read is what was there at one moment or another: a process that executes writes on. Whoever needs to know whether a page is
+//! still the same compares it.
+
+#![expect(unsafe_code, reason = "the kernel is asked by ioctl which pages there are")]
+
+use std::fs::{self, File};
+use std::io::{self, IoSliceMut};
+use std::ops::Range;
+use std::os::fd::AsRawFd;
+
+use nix::sys::uio::{RemoteIoVec, process_vm_readv};
+use nix::unistd::Pid;
+
+/// The size of a page, in bytes, on every machine that CRIU and this crate are built for.
+pub const PAGE: usize = 4096;
+
+/// How many ranges the kernel is asked for at once.
+const REGIONS: usize = 512;
+
+/// Categories of pages, `PAGE_IS_…` of `linux/fs.h`.
+const FILE: u64 = 1 << 2;
+const PRESENT: u64 = 1 << 3;
+const ZERO: u64 = 1 << 5;
+
+/// `struct pm_scan_arg` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    regions: u64,
+    regions_length: u64,
+    max_pages: u64,
+    inverted: u64,
+    all_of: u64,
+    any_of: u64,
+    returned: u64,
+}
+
+/// `struct page_region` of `linux/fs.h`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// `PAGEMAP_SCAN` of `linux/fs.h`.
+mod call {
+    nix::ioctl_readwrite!(pagemap_scan, b'f', 16, super::Scan);
+}
+
+/// Where a process has memory of its own that lies in the machine's: what it was given when it wrote, not files, not what it shares, not
+/// what nobody has touched. Sorted by address.
+///
+/// # Errors
+/// It has ended or is not ours to look at, or the kernel is older than 6.7 and has no `PAGEMAP_SCAN`.
+pub fn own(pid: i32) -> io::Result<Vec<Range<u64>>> {
+    let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
+    let mut found = Vec::new();
+    for mapping in fs::read_to_string(format!("/proc/{pid}/maps"))?.lines().filter_map(private) {
+        scan(&pagemap, mapping, &mut found)?;
+    }
+    Ok(found)
+}
+
+/// The addresses of a mapping that is private and can be read, by its line in `maps`.
+fn private(line: &str) -> Option<Range<u64>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let permissions = fields.next()?;
+    // The kernel's own, of which every kernel has another.
+    let of_kernel = fields.nth(3).is_some_and(|name| name.starts_with("[v"));
+    let ours = permissions.starts_with('r') && permissions.ends_with('p') && !of_kernel;
+    ours.then_some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+}
+
+fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io::Result<()> {
+    let mut regions = [Region::default(); REGIONS];
+    let mut start = mapping.start;
+    while start < mapping.end {
+        let mut ask = Scan {
+            size: size_of::<Scan>() as u64,
+            start,
+            end: mapping.end,
+            regions: regions.as_mut_ptr() as u64,
+            regions_length: REGIONS as u64,
+            inverted: FILE | ZERO,
+            all_of: PRESENT | FILE | ZERO,
+            returned: PRESENT,
+            ..Scan::default()
+        };
+        // SAFETY: the kernel writes into `ask`, and at most as many regions into `regions` as it is told to be there; both outlive the call.
+        let count = unsafe { call::pagemap_scan(pagemap.as_raw_fd(), &raw mut ask) }.map_err(io::Error::from)?;
+        let count = usize::try_from(count).unwrap_or(0);
+        found.extend(regions.iter().take(count).map(|region| region.start..region.end));
+        if ask.walk_end <= start {
+            break;
+        }
+        start = ask.walk_end;
+    }
+    Ok(())
+}
+
+/// Reads memory of a process from an address on; gives how much could be read before something was not there.
+///
+/// # Errors
+/// Nothing could be read.
+pub fn read(pid: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
+    let base = usize::try_from(address).map_err(io::Error::other)?;
+    let from = RemoteIoVec { base, len: into.len() };
+    Ok(process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(into)], &[from])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hint::black_box;
+
+    use super::*;
+
+    #[test]
+    fn own_memory_is_found_and_read_and_nothing_else() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let mut memory = vec![0_u8; 64 * PAGE];
+        // Two of these pages are touched; the system gives them, and no others.
+        for page in [20, 21] {
+            memory[page * PAGE..(page + 1) * PAGE].fill(7);
+        }
+        let memory = black_box(memory);
+        let start = (memory.as_ptr() as u64).next_multiple_of(PAGE as u64);
+        let touched = memory.as_ptr() as u64 + 21 * PAGE as u64;
+        let ranges = own(pid).unwrap();
+        assert!(ranges.is_sorted_by_key(|range| range.start), "{ranges:?}");
+        assert!(ranges.iter().any(|range| range.contains(&touched)), "{touched:x} {ranges:x?}");
+        let untouched = start + 40 * PAGE as u64;
+        assert!(!ranges.iter().any(|range| range.contains(&untouched)), "{untouched:x} {ranges:x?}");
+        // This test's code comes from a file.
+        let code = own as *const () as u64;
+        assert!(!ranges.iter().any(|range| range.contains(&code)));
+
+        let mut page = [0; PAGE];
+        assert_eq!(read(pid, touched, &mut page).unwrap(), PAGE);
+        assert_eq!(page, [7; PAGE]);
+        assert!(read(pid, 0, &mut page).is_err());
+    }
+
+    #[test]
+    fn what_is_gone_has_no_memory() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        child.wait().unwrap();
+        assert!(own(pid).is_err());
+    }
+
+    #[test]
+    fn lines_of_mappings() {
+        assert_eq!(private("1000-3000 rw-p 00000000 00:00 0 [heap]"), Some(0x1000..0x3000));
+        assert_eq!(private("1000-3000 r--p 00000000 fd:00 12 /usr/lib/a b"), Some(0x1000..0x3000));
+        for other in ["1000-3000 rw-s 00000000 00:00 0", "1000-3000 ---p 00000000 00:00 0", "nonsense", ""] {
+            assert_eq!(private(other), None, "{other}");
+        }
+        assert_eq!(private("1000-3000 r--p 00000000 00:00 0 [vvar]"), None);
+    }
+}
