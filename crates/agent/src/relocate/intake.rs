@@ -28,7 +28,8 @@ const WRITES: usize = 1;
 /// What is being taken in.
 #[derive(Debug)]
 pub(super) struct Intake<'a> {
-    files: Receiver,
+    /// Until somebody waits for it, after which only memory comes.
+    skeleton: Option<Skeleton>,
     checkpoint: &'a Checkpoint,
     images: HashMap<String, Image>,
     /// The pages that come by themselves, and how many of them have.
@@ -38,14 +39,14 @@ pub(super) struct Intake<'a> {
     ahead: bool,
     seal: Option<Seal>,
     place: Place,
-    /// What is made for the numbers of files, from the moment they are here.
-    numbers: Numbers,
 }
 
+/// What a restore begins with beside images, and what becomes that behind the back of whoever reads.
 #[derive(Debug)]
-enum Numbers {
-    Coming,
-    Made(JoinSet<Result<()>>),
+struct Skeleton {
+    files: Receiver,
+    /// What is made for the numbers of files, from the moment they are here.
+    numbers: Option<JoinSet<Result<()>>>,
 }
 
 /// An image and how much of it has come.
@@ -67,12 +68,9 @@ pub(super) enum Taken {
 
 impl<'a> Intake<'a> {
     pub(super) fn new(place: &Place, checkpoint: &'a Checkpoint) -> Self {
-        let files = Receiver::new(&place.upper());
-        let (place, numbers) = (place.clone(), Numbers::Coming);
         Self {
-            place,
-            numbers,
-            files,
+            place: place.clone(),
+            skeleton: Some(Skeleton::new(place)),
             checkpoint,
             images: HashMap::new(),
             awaited: Awaited::default(),
@@ -101,17 +99,17 @@ impl<'a> Intake<'a> {
                 runs.into_iter().for_each(|run| self.awaited.add(run));
                 Ok(Taken::More)
             }
-            Frame::Files(bytes) => self.files.take(&bytes).await.map(|()| Taken::More),
+            Frame::Files(bytes) => self.files()?.take(&bytes).await.map(|()| Taken::More),
             Frame::FilesEnd => {
-                self.files.end();
+                self.files()?.end();
                 let ahead = std::mem::take(&mut self.ahead);
                 Ok(if ahead { Taken::Ahead } else { Taken::More })
             }
             Frame::Kept(names) => {
-                self.files.keep(&names);
+                self.files()?.keep(&names);
                 Ok(Taken::More)
             }
-            Frame::Removed(names) => self.files.remove(&names).await.map(|()| Taken::More),
+            Frame::Removed(names) => self.files()?.remove(&names).await.map(|()| Taken::More),
             Frame::Seal(seal) if seal.images.is_empty() => Err(Error::Peer("sealed an empty capsule".into())),
             Frame::Seal(seal) => {
                 self.seal = Some(seal);
@@ -126,7 +124,7 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// One could not be written.
     pub(super) async fn files_are_there(&mut self) -> Result<()> {
-        self.files.ended().await
+        self.files()?.ended().await
     }
 
     async fn write(&mut self, name: &str, bytes: Bytes) -> Result<()> {
@@ -162,11 +160,9 @@ impl<'a> Intake<'a> {
 
     /// The file of an image of which so many bytes more have come.
     fn more_of(&mut self, name: &str, bytes: u64) -> Result<Arc<File>> {
-        if name != inodes::KEPT && matches!(self.numbers, Numbers::Coming) {
-            let (place, images) = (self.place.clone(), self.checkpoint.images().to_owned());
-            let mut made = JoinSet::new();
-            made.spawn(async move { inodes::make_ahead(&place, &images).await });
-            self.numbers = Numbers::Made(made);
+        if name != inodes::KEPT {
+            let checkpoint = self.checkpoint;
+            self.skeleton.iter_mut().for_each(|skeleton| skeleton.numbers_have_come(&self.place, checkpoint));
         }
         if let Some(image) = self.images.get_mut(name) {
             image.size += bytes;
@@ -198,14 +194,19 @@ impl<'a> Intake<'a> {
         images.map(|(image, size)| size.saturating_sub(self.size(image))).sum()
     }
 
-    /// Sees that everything but memory is there.
+    /// What becomes everything but memory, when all of that has come; to be waited for beside what is still taken in.
     ///
     /// # Errors
-    /// Something is not, or could not be written.
-    pub(super) async fn skeleton(&mut self) -> Result<()> {
-        self.files_are_there().await?;
-        self.numbers_are_made().await;
-        self.check(|image| !is_memory(image))
+    /// Something has not come.
+    pub(super) fn skeleton(&mut self) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+        self.check(|image| !is_memory(image))?;
+        let skeleton = self.skeleton.take();
+        Ok(async {
+            match skeleton {
+                Some(skeleton) => skeleton.here().await,
+                None => Ok(()),
+            }
+        })
     }
 
     /// Sees that everything is there.
@@ -213,24 +214,16 @@ impl<'a> Intake<'a> {
     /// # Errors
     /// Something is not, or could not be written.
     pub(super) async fn whole(&mut self) -> Result<()> {
-        self.files_are_there().await?;
-        self.numbers_are_made().await;
+        self.skeleton()?.await?;
         while !self.writes.is_empty() {
             self.written().await?;
         }
         self.check(|_| true)
     }
 
-    async fn numbers_are_made(&mut self) {
-        let Numbers::Made(made) = &mut self.numbers else { return };
-        while let Some(ended) = made.join_next().await {
-            if let Err(error) =
-                ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
-            {
-                // It is tried again when the root is mounted.
-                tracing::debug!(error = &error as &dyn std::error::Error, "no numbers are kept yet");
-            }
-        }
+    fn files(&mut self) -> Result<&mut Receiver> {
+        let late = || Error::Peer("sent files after all of them".into());
+        self.skeleton.as_mut().map(|skeleton| &mut skeleton.files).ok_or_else(late)
     }
 
     fn check(&self, which: impl Fn(&str) -> bool) -> Result<()> {
@@ -249,5 +242,39 @@ impl<'a> Intake<'a> {
 
     fn size(&self, image: &str) -> u64 {
         self.images.get(image).map_or(0, |image| image.size)
+    }
+}
+
+impl Skeleton {
+    fn new(place: &Place) -> Self {
+        Self { files: Receiver::new(&place.upper()), numbers: None }
+    }
+
+    /// Begins to make what keeps the numbers of files, unless that has begun.
+    fn numbers_have_come(&mut self, place: &Place, checkpoint: &Checkpoint) {
+        self.numbers.get_or_insert_with(|| {
+            let (place, images) = (place.clone(), checkpoint.images().to_owned());
+            let mut made = JoinSet::new();
+            made.spawn(async move { inodes::make_ahead(&place, &images).await });
+            made
+        });
+    }
+
+    /// Waits until all of it is there.
+    ///
+    /// # Errors
+    /// A file could not be written.
+    async fn here(mut self) -> Result<()> {
+        self.files.ended().await?;
+        let mut numbers = self.numbers.unwrap_or_default();
+        while let Some(ended) = numbers.join_next().await {
+            if let Err(error) =
+                ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
+            {
+                // It is tried again when the root is mounted.
+                tracing::debug!(error = &error as &dyn std::error::Error, "no numbers are kept yet");
+            }
+        }
+        Ok(())
     }
 }

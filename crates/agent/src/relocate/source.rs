@@ -291,6 +291,9 @@ impl Outgoing {
 
     async fn send_placed(&mut self) -> Result<()> {
         let placed = std::mem::take(&mut self.placed);
+        let pages: u64 = placed.iter().map(|run| u64::from(run.pages)).sum();
+        let runs = placed.len();
+        tracing::debug!(pages, runs, "{pages} pages went ahead and are the same, in {runs} runs");
         for runs in placed.chunks(RUNS_MAX) {
             self.send(&Frame::Placed(runs.to_vec())).await?;
         }

@@ -7,7 +7,7 @@ use std::pin::{Pin, pin};
 use bytes::{Bytes, BytesMut};
 use mooring_capsule::{CapsuleReader, CapsuleStore};
 use mooring_types::CapsuleName;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::frame::{self, Frame, HEAD};
 use super::intake::{Intake, Taken};
@@ -76,19 +76,31 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-/// Takes in a capsule: first all that is not memory, then that.
-async fn unpack(mut frames: Frames, mut intake: Intake<'_>, skeleton: watch::Sender<bool>) -> Result<()> {
+/// Takes in a capsule: first all that is not memory, then that, while the rest becomes what a restore begins with.
+async fn unpack(mut frames: Frames, mut intake: Intake<'_>, here: watch::Sender<bool>) -> Result<()> {
     while intake.take(frames.next().await?).await? != Taken::Sealed {}
-    intake.skeleton().await?;
-    while intake.memory_missing() > MISSING_MAX {
-        intake.take(frames.next().await?).await?;
-    }
-    skeleton.send_replace(true);
-    while intake.memory_missing() > 0 {
-        intake.take(frames.next().await?).await?;
-    }
-    frames.end().await?;
-    intake.whole().await
+    let skeleton = intake.skeleton()?;
+    let (enough, enough_is_here) = oneshot::channel();
+    let memory = async {
+        while intake.memory_missing() > MISSING_MAX {
+            intake.take(frames.next().await?).await?;
+        }
+        // Who does not wait for this has failed, and all of it with that.
+        let _ = enough.send(());
+        while intake.memory_missing() > 0 {
+            intake.take(frames.next().await?).await?;
+        }
+        frames.end().await?;
+        intake.whole().await
+    };
+    let skeleton = async {
+        skeleton.await?;
+        if enough_is_here.await.is_ok() {
+            here.send_replace(true);
+        }
+        Ok(())
+    };
+    tokio::try_join!(memory, skeleton).map(|_| ())
 }
 
 /// A capsule read frame after frame. A frame that lies in one of its pieces is taken from there without a copy.
