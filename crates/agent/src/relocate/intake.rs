@@ -14,6 +14,7 @@ use bytes::Bytes;
 use mooring_linux::pages::PAGE;
 use tokio::task::JoinSet;
 
+use super::behind::Behind;
 use super::files::Receiver;
 use super::frame::{Frame, Run, Seal};
 use super::places::{self, Awaited, Piece};
@@ -21,9 +22,6 @@ use crate::error::{Error, Result};
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
 use crate::runtime::inodes;
 use crate::runtime::place::Place;
-
-/// How many pieces of memory are being written at once: a second one of the same file would only spin on its lock.
-const WRITES: usize = 1;
 
 /// What is being taken in.
 #[derive(Debug)]
@@ -35,7 +33,7 @@ pub(super) struct Intake<'a> {
     /// The pages that come by themselves, and how many of them have.
     awaited: Awaited,
     pages: u64,
-    writes: JoinSet<io::Result<()>>,
+    writes: Behind,
     ahead: bool,
     seal: Option<Seal>,
     place: Place,
@@ -75,7 +73,7 @@ impl<'a> Intake<'a> {
             images: HashMap::new(),
             awaited: Awaited::default(),
             pages: 0,
-            writes: JoinSet::new(),
+            writes: Behind::default(),
             ahead: true,
             seal: None,
         }
@@ -175,17 +173,7 @@ impl<'a> Intake<'a> {
 
     /// Has something be written while what follows is read.
     async fn behind(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
-        while self.writes.len() >= WRITES {
-            self.written().await?;
-        }
-        self.writes.spawn_blocking(write);
-        Ok(())
-    }
-
-    /// Waits for one of the pieces that are being written.
-    async fn written(&mut self) -> Result<()> {
-        let written = self.writes.join_next().await.unwrap_or(Ok(Ok(())));
-        written.map_err(io::Error::other).flatten().map_err(Error::system("write the job's memory"))
+        self.writes.hand(write).await.map_err(lost)
     }
 
     /// How much of the memory has not come yet, once the seal has.
@@ -215,9 +203,7 @@ impl<'a> Intake<'a> {
     /// Something is not, or could not be written.
     pub(super) async fn whole(&mut self) -> Result<()> {
         self.skeleton()?.await?;
-        while !self.writes.is_empty() {
-            self.written().await?;
-        }
+        self.writes.end().await.map_err(lost)?;
         self.check(|_| true)
     }
 
@@ -277,4 +263,8 @@ impl Skeleton {
         }
         Ok(())
     }
+}
+
+fn lost(error: io::Error) -> Error {
+    Error::system("write the job's memory")(error)
 }

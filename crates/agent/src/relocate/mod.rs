@@ -5,7 +5,8 @@
 //! * [`files`]: which files have changed, and sending them.
 //! * [`ahead`]: memory that goes into the store before the job stands still, and what of it need not go again; [`places`]: where it belongs.
 //! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
-//!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes.
+//!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes, [`behind`] the thread
+//!   that writes memory.
 //! * [`hook`]: CRIU's questions at the moments that matter; [`gate`]: the answer that waits for memory; [`stillness`]: at which
 //!   moments a job may be frozen.
 //!
@@ -15,6 +16,7 @@
 //! source that has not can go on by itself.
 
 mod ahead;
+mod behind;
 pub(crate) mod destination;
 pub(crate) mod files;
 pub(crate) mod frame;

@@ -1,0 +1,94 @@
+//! Work that is done in order behind the back of whoever hands it out.
+//!
+//! One thread does it. Whoever hands it out waits only while a few pieces of work are waiting already, and hears of a failure with the next
+//! one or at the end; handing each piece to a thread and waiting for the one before took longer than the work on a busy machine.
+
+use std::io;
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// How many pieces of work wait.
+const WAITING: usize = 8;
+
+type Work = Box<dyn FnOnce() -> io::Result<()> + Send>;
+
+/// The thread, from its first piece of work on.
+#[derive(Debug, Default)]
+pub(super) struct Behind {
+    hand: Option<mpsc::Sender<Work>>,
+    thread: JoinSet<io::Result<()>>,
+}
+
+impl Behind {
+    /// Has something be done after everything that was handed out before. Nothing is done any more after a failure.
+    ///
+    /// # Errors
+    /// Something handed out before has failed.
+    pub(super) async fn hand(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+        if self.hand.is_none() {
+            let (hand, take) = mpsc::channel(WAITING);
+            self.thread.spawn_blocking(move || do_all(take));
+            self.hand = Some(hand);
+        }
+        let Some(hand) = &self.hand else { return Ok(()) };
+        match hand.send(Box::new(work)).await {
+            Ok(()) => Ok(()),
+            Err(_) => self.end().await,
+        }
+    }
+
+    /// Waits until everything is done.
+    ///
+    /// # Errors
+    /// Something has failed.
+    pub(super) async fn end(&mut self) -> io::Result<()> {
+        self.hand = None;
+        match self.thread.join_next().await {
+            Some(ended) => ended.map_err(io::Error::other).flatten(),
+            None => Ok(()),
+        }
+    }
+}
+
+fn do_all(mut take: mpsc::Receiver<Work>) -> io::Result<()> {
+    while let Some(work) = take.blocking_recv() {
+        work()?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn everything_is_done_in_order_and_a_failure_is_heard_of() {
+        let mut behind = Behind::default();
+        behind.end().await.unwrap();
+        let done = Arc::new(Mutex::new(Vec::new()));
+        for number in 0..100 {
+            let done = done.clone();
+            let work = move || {
+                done.lock().unwrap().push(number);
+                Ok(())
+            };
+            behind.hand(work).await.unwrap();
+        }
+        behind.end().await.unwrap();
+        assert_eq!(*done.lock().unwrap(), (0..100).collect::<Vec<_>>());
+
+        behind.hand(|| Err(io::Error::other("no room"))).await.unwrap();
+        let later = done.clone();
+        let work = move || {
+            later.lock().unwrap().clear();
+            Ok(())
+        };
+        // It is taken or not, as the thread has ended or not; it is not done in either case.
+        let heard = behind.hand(work).await.and(behind.end().await);
+        assert_eq!(heard.unwrap_err().to_string(), "no room");
+        assert_eq!(done.lock().unwrap().len(), 100);
+    }
+}
