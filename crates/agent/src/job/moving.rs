@@ -77,8 +77,7 @@ impl Driver {
         let hooks = &self.host.hooks;
         let registered = hooks.register(place.container(), place.cgroup(), place.address(), None);
         let outcome = self.host.runtime.checkpoint(place, checkpoint.images(), afterwards).await;
-        drop(registered);
-        outcome
+        registered.end(outcome)
     }
 
     /// Restores the job from images, whose memory is there once the gate is open. It stands still and no packet reaches it: see
@@ -103,8 +102,7 @@ impl Driver {
         let is_gated = gate.is_some();
         let registered = self.host.hooks.register(place.container(), place.cgroup(), place.address(), gate);
         let outcome = self.host.runtime.restore(place, checkpoint.images(), is_gated).await;
-        drop(registered);
-        outcome
+        registered.end(outcome)
     }
 
     /// Lets a restored job of this host take its first step.

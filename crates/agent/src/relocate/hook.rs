@@ -39,7 +39,11 @@ struct Subject {
     cgroup: Cgroup,
     address: Ipv4Addr,
     gate: Option<Gate>,
+    refusal: Refusal,
 }
+
+/// Why a hook was answered with no.
+type Refusal = Arc<Mutex<Option<Error>>>;
 
 /// The agent's side of the hooks.
 #[derive(Debug, Clone)]
@@ -53,6 +57,14 @@ pub(crate) struct Hooks {
 pub(crate) struct Registered {
     hooks: Hooks,
     container: String,
+    refusal: Refusal,
+}
+
+impl Registered {
+    /// What came of what CRIU did. When it gave up because a hook was answered with no, it says less than the answer did.
+    pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
+        outcome.map_err(|error| self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error))
+    }
 }
 
 impl Hooks {
@@ -69,8 +81,9 @@ impl Hooks {
         address: Ipv4Addr,
         gate: Option<Gate>,
     ) -> Registered {
-        self.subjects().insert(container.to_owned(), Subject { cgroup, address, gate });
-        Registered { hooks: self.clone(), container: container.to_owned() }
+        let refusal = Refusal::default();
+        self.subjects().insert(container.to_owned(), Subject { cgroup, address, gate, refusal: refusal.clone() });
+        Registered { hooks: self.clone(), container: container.to_owned(), refusal }
     }
 
     /// Drops packets towards an address from now on.
@@ -130,7 +143,12 @@ impl Hooks {
             Ok(()) => "ok\n".to_owned(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the hook `{}` failed", line.trim());
-                format!("{}\n", error.told())
+                let answer = format!("{}\n", error.told());
+                let subject = line.split_once(' ').and_then(|(container, _)| self.subjects().get(container).cloned());
+                if let Some(subject) = subject {
+                    *subject.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                }
+                answer
             }
         };
         stream.write_all(answer.as_bytes()).await
