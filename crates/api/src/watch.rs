@@ -307,6 +307,9 @@ pub enum Destination {
         capsule: CapsuleName,
         /// What the job does once its state is taken.
         then: Then,
+        /// A capsule on which that one may build: memory that is the same need not be stored again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        upon: Option<CapsuleName>,
     },
 }
 
@@ -477,6 +480,9 @@ pub enum JobState {
         migration: MigrationId,
         /// How much it takes there.
         stored_bytes: u64,
+        /// The capsule that it builds on.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        base: Option<CapsuleName>,
     },
     /// Destination: the job executes here and was seen to live.
     Restored {

@@ -60,7 +60,7 @@ async fn main() -> Result<()> {
         let write = speed(began);
         let job = JobId::random(&mut rng);
         let about = serde_json::Value::Null;
-        let facts = Facts { job, generation: Generation::FIRST, created: Timestamp::now(), about };
+        let facts = Facts { job, generation: Generation::FIRST, created: Timestamp::now(), base: None, about };
         let manifest = writer.finish(facts).await?;
         let finish = speed(began);
 

@@ -145,6 +145,8 @@ pub enum Damage {
     Trailing,
     /// What was read does not add up to the totals in the manifest.
     Totals,
+    /// A capsule builds on another one that had its name.
+    Base,
 }
 
 impl fmt::Display for Damage {
@@ -157,6 +159,7 @@ impl fmt::Display for Damage {
             Self::Piece(piece) => write!(f, "piece {piece} was changed"),
             Self::EndsAfter(piece) => write!(f, "it ends after piece {piece}, which is not its last"),
             Self::Trailing => f.write_str("something follows its last piece"),
+            Self::Base => f.write_str("another capsule builds on one that had its name"),
             Self::Totals => f.write_str("it does not add up to what its manifest says"),
         }
     }

@@ -6,8 +6,8 @@ use mooring_types::CapsuleName;
 use crate::error::{Damage, Error, Result};
 use crate::key::{KEY_ID_LENGTH, KEY_LENGTH, SealKey, random};
 
-/// The newest format: the second has pieces in LZ4, and is otherwise as the first.
-pub(crate) const FORMAT: u32 = 2;
+/// The newest format. The second has pieces in LZ4; the third may build on another capsule.
+pub(crate) const FORMAT: u32 = 3;
 /// How many bytes are sealed at once; every piece but the last has so many.
 pub(crate) const PIECE: usize = 1 << 20;
 /// The length of what authenticates a piece, in bytes.

@@ -80,7 +80,7 @@ mod writer;
 pub use error::{Cause, Damage, Error, Result};
 pub use key::{InvalidKey, SealKey};
 pub use location::{Location, S3Options};
-pub use manifest::{Facts, Manifest};
+pub use manifest::{Base, Facts, Manifest};
 pub use order::Deferred;
 pub use reader::CapsuleReader;
 pub use store::CapsuleStore;

@@ -43,10 +43,22 @@ pub struct Manifest {
     /// What of that its reader gives last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
+    /// The capsule without which this one is not whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Base>,
     /// The SHA-256 of its stream as it is stored, in hexadecimal digits.
     pub sha256: String,
     /// What else the writer says about it.
     pub about: Value,
+}
+
+/// A capsule that another builds on: what its writer has deferred is a part of both.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Base {
+    /// Its name.
+    pub name: CapsuleName,
+    /// The attempt at making it that succeeded.
+    pub attempt: String,
 }
 
 /// What the writer of a capsule says about it.
@@ -58,6 +70,8 @@ pub struct Facts {
     pub generation: Generation,
     /// When it was captured.
     pub created: Timestamp,
+    /// The capsule that it builds on.
+    pub base: Option<Base>,
     /// What the writer wants to know before it opens the capsule; nothing secret, since it is stored in the clear.
     pub about: Value,
 }
@@ -77,6 +91,12 @@ struct Versioned {
 }
 
 impl Manifest {
+    /// This capsule as one that others build on.
+    #[must_use]
+    pub fn as_base(&self) -> Base {
+        Base { name: self.name.clone(), attempt: self.attempt.clone() }
+    }
+
     /// The manifest as it is stored.
     pub(crate) fn sign(&self, key: &SealKey) -> serde_json::Result<Vec<u8>> {
         let manifest = serde_json::value::to_raw_value(self)?;
@@ -125,6 +145,7 @@ mod tests {
             stored_bytes: 7,
             pieces: 1,
             deferred: Some(Deferred::between(1..3, &[80], 100)),
+            base: None,
             sha256: String::new(),
             about: serde_json::json!({"image": "x", "float": 0.1}),
         }

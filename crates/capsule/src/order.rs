@@ -70,6 +70,11 @@ pub(crate) fn as_written(manifest: &Manifest) -> Vec<Part> {
     vec![part]
 }
 
+/// What was deferred alone.
+pub(crate) fn deferred(manifest: &Manifest) -> Vec<Part> {
+    deferred_last(manifest).pop().filter(|_| manifest.deferred.is_some()).into_iter().collect()
+}
+
 /// All of a stream, with what was deferred at the end.
 pub(crate) fn deferred_last(manifest: &Manifest) -> Vec<Part> {
     let Some(Deferred { plain, from, to }) = &manifest.deferred else { return as_written(manifest) };

@@ -58,6 +58,8 @@ pub(crate) enum Reading {
     /// With what was deferred at the end. All pieces are authenticated, with their places; the hash says nothing more, and is left
     /// to those without a key.
     DeferredLast,
+    /// What was deferred alone, for a capsule that builds on this one.
+    Deferred,
 }
 
 impl CapsuleReader {
@@ -152,6 +154,7 @@ impl Pump {
         let parts = match self.reading {
             Reading::Verifying => order::as_written(&self.manifest),
             Reading::DeferredLast => order::deferred_last(&self.manifest),
+            Reading::Deferred => order::deferred(&self.manifest),
         };
         let (backend, buffers) = (self.store.backend(), Arc::<Idle<Vec<u8>>>::default());
         let stream = Place::of(&self.manifest).stream(backend);

@@ -16,7 +16,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::{HEADER, StreamKey};
 use crate::key::{SealKey, random};
 use crate::location::Location;
-use crate::manifest::Manifest;
+use crate::manifest::{Base, Manifest};
 use crate::reader::{CapsuleReader, Reading};
 use crate::writer::CapsuleWriter;
 
@@ -70,6 +70,18 @@ impl CapsuleStore {
     /// There is none, its manifest is damaged or made with another key, or the store failed.
     pub async fn open_capsule(&self, name: &CapsuleName) -> Result<CapsuleReader> {
         Ok(CapsuleReader::new(self, self.manifest(name).await?, Reading::DeferredLast))
+    }
+
+    /// Begins to read what was deferred of a capsule that another builds on, and nothing else of it.
+    ///
+    /// # Errors
+    /// It is not there any more, its manifest is damaged or made with another key, or the store failed.
+    pub async fn open_base(&self, base: &Base) -> Result<CapsuleReader> {
+        let manifest = self.manifest(&base.name).await?;
+        if manifest.attempt != base.attempt {
+            return Err(Error::Damaged { capsule: base.name.clone(), damage: Damage::Base });
+        }
+        Ok(CapsuleReader::new(self, manifest, Reading::Deferred))
     }
 
     /// What is known about a capsule.

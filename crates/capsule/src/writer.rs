@@ -131,7 +131,7 @@ impl CapsuleWriter {
         };
         let deferred = self.deferred.take().filter(|plain| !plain.is_empty());
         let deferred = deferred.map(|plain| Deferred::between(plain, &starts, stored_bytes));
-        let Facts { job, generation, created, about } = facts;
+        let Facts { job, generation, created, base, about } = facts;
         let Place { name, attempt } = self.place.clone();
         let manifest = Manifest {
             version: FORMAT,
@@ -144,6 +144,7 @@ impl CapsuleWriter {
             stored_bytes,
             pieces: starts.len() as u64,
             deferred,
+            base,
             sha256,
             about,
         };

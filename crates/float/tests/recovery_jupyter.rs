@@ -49,14 +49,16 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     let said = page.run_next("kept = number + 1; print('kept', kept)").await?;
     ensure!(said.lines().any(|line| line == format!("kept {NUMBERS}")), "the page shows `{said}`");
 
-    // A capsule of the time after the cell; its interval brings it.
-    let begun = captures(&client.job_get(&session.job).await?).count();
+    // A capsule of the time after the cell; its interval brings it. It has only what has changed since an earlier one.
+    let begun = captures(&client.job_get(&session.job).await?).count().max(1);
     let before = wait_for("a capsule", WITHIN, async || {
         let job = client.job_get(&session.job).await?;
         let taken = captures(&job).skip(begun).any(|capture| capture.outcome == "succeeded");
         Ok((taken && job.status == JobStatus::Executing).then_some(job))
     })
     .await?;
+    let sizes: Vec<u64> = captures(&before).map(|capture| capture.bytes_moved).collect();
+    ensure!(sizes.last().is_some_and(|last| last * 2 < sizes[0]), "{sizes:?}");
     let closes: Vec<Close> = browser.run("return window.closes", &[]).await?;
     ensure!(closes.is_empty(), "ended by a capsule: {closes:?}");
 

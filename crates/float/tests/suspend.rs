@@ -86,7 +86,11 @@ fn a_capsule_is_taken_of_a_job_that_goes_on() {
             let seen = asking.answered(20, WITHIN).await?;
             ensure!(seen.broken == 0 && seen.fault.is_none() && witness.processes() > 0, "{seen:?}");
         }
-        wait_for("older capsules to go", WITHIN, async || Ok((capsules(&world)? == 1).then_some(()))).await
+        // The first stays, as the newest builds on it.
+        wait_for("a capsule to go", WITHIN, async || Ok((capsules(&world)? == 2).then_some(()))).await?;
+        let made = client.job_get(&id).await?.migrations;
+        ensure!(made[2].bytes_moved * 2 < made[0].bytes_moved, "{made:?}");
+        Ok(())
     });
     outcome.unwrap();
 }

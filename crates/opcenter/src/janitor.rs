@@ -97,7 +97,9 @@ fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> V
     let is_newest = |row: &CapsuleRow| capsules.iter().rfind(|other| other.job == row.job) == Some(row);
     let is_in_use = |row: &CapsuleRow| moves.iter().any(|known| known.capsule.as_ref() == Some(&row.name));
     let is_needed = |row: &CapsuleRow| is_in_use(row) || lives(row) && is_newest(row);
-    capsules.iter().filter(|row| !is_needed(row)).map(|row| row.name.clone()).collect()
+    let (needed, others): (Vec<_>, Vec<_>) = capsules.iter().partition(|row| is_needed(row));
+    let is_base = |row: &CapsuleRow| needed.iter().any(|needed| needed.base.as_ref() == Some(&row.name));
+    others.into_iter().filter(|row| !is_base(row)).map(|row| row.name.clone()).collect()
 }
 
 async fn sweep(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> {
@@ -161,6 +163,7 @@ mod tests {
             create_time: Timestamp::UNIX_EPOCH,
             bytes: 2,
             stored_bytes: 1,
+            base: None,
         }
     }
 
@@ -170,5 +173,16 @@ mod tests {
         let capsules = [capsule(&alive, 1), capsule(&ended, 1), capsule(&alive, 2)];
         let gone = [capsules[0].name.clone(), capsules[1].name.clone()];
         assert_eq!(unused(&capsules, &[alive, ended], &[]), gone);
+    }
+
+    #[test]
+    fn what_a_capsule_builds_on_stays_as_long_as_it() {
+        let job = job(JobStatus::Executing);
+        let on_first = |number| CapsuleRow { base: Some(capsule(&job, 1).name), ..capsule(&job, number) };
+        let mut capsules = vec![capsule(&job, 1), on_first(2), on_first(3)];
+        assert_eq!(unused(&capsules, std::slice::from_ref(&job), &[]), [capsules[1].name.clone()]);
+        capsules.push(capsule(&job, 4));
+        let gone: Vec<_> = capsules[..3].iter().map(|row| row.name.clone()).collect();
+        assert_eq!(unused(&capsules, std::slice::from_ref(&job), &[]), gone);
     }
 }

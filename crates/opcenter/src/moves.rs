@@ -270,7 +270,7 @@ mod tests {
             JobState::PreCopied { migration: migration() },
             JobState::Frozen { migration: migration() },
             JobState::Sent { migration: migration() },
-            JobState::Stored { migration: migration(), stored_bytes: 1 },
+            JobState::Stored { migration: migration(), stored_bytes: 1, base: None },
             JobState::Captured { migration: migration() },
             JobState::Restored { migration: migration() },
             JobState::MoveInFailed { migration: migration(), phase, reason: reason.clone() },

@@ -265,6 +265,7 @@ fn destination(all: &Snapshot, row: &MigrationRow) -> Option<Destination> {
         None => Destination::Store {
             capsule: row.capsule.clone()?,
             then: if row.kind == Kind::Capture { Then::GoesOn } else { Then::Waits },
+            upon: if row.kind == Kind::Capture { all.base_for(&row.job) } else { None },
         },
     })
 }

@@ -9,9 +9,10 @@ use mooring_store::{
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
+use mooring_types::migration::Kind;
 use mooring_types::placement::Candidate;
 use mooring_types::security::InboundRule;
-use mooring_types::{GatewayId, HostId, JobId, SecurityGroupId};
+use mooring_types::{CapsuleName, GatewayId, HostId, JobId, SecurityGroupId};
 
 use crate::observed::Observed;
 
@@ -75,6 +76,12 @@ impl Snapshot {
     /// The name of an end of a move.
     pub(crate) fn end_name(&self, end: Option<&HostId>) -> String {
         end.map_or_else(|| "the capsule store".to_owned(), |host| self.host_name(host))
+    }
+
+    /// The capsule on which a new one of a job may build. What a suspended job left is used once.
+    pub(crate) fn base_for(&self, job: &JobId) -> Option<CapsuleName> {
+        let newest = self.capsule(job).filter(|capsule| capsule.kind == Kind::Capture)?;
+        Some(newest.base.clone().unwrap_or_else(|| newest.name.clone()))
     }
 
     /// The newest capsule of a job.

@@ -5,7 +5,7 @@ use mooring_types::migration::Kind;
 use mooring_types::{JobId, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
-use crate::{Result, Tx, parsed, unsigned};
+use crate::{Result, Tx, parsed, parsed_option, unsigned};
 
 /// A capsule that is whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub struct CapsuleRow {
     pub bytes: u64,
     /// How much it takes in the store.
     pub stored_bytes: u64,
+    /// The capsule without which it is not whole.
+    pub base: Option<CapsuleName>,
 }
 
 impl Tx {
@@ -31,7 +33,7 @@ impl Tx {
     /// There is one of that name, or the database fails.
     pub async fn capsule_insert(&mut self, row: &CapsuleRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO capsule (name, job_id, kind, create_time, bytes, stored_bytes) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO capsule (name, job_id, kind, create_time, bytes, stored_bytes, base) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(row.name.as_str())
         .bind(row.job.as_str())
@@ -39,6 +41,7 @@ impl Tx {
         .bind(row.create_time.to_string())
         .bind(row.bytes.cast_signed())
         .bind(row.stored_bytes.cast_signed())
+        .bind(row.base.as_ref().map(CapsuleName::as_str))
         .execute(&mut *self.inner)
         .await?;
         Ok(())
@@ -71,5 +74,6 @@ fn read(row: &SqliteRow) -> Result<CapsuleRow> {
         create_time: parsed(row, "create_time")?,
         bytes: unsigned(row, "bytes")?,
         stored_bytes: unsigned(row, "stored_bytes")?,
+        base: parsed_option(row, "base")?,
     })
 }

@@ -21,6 +21,7 @@ use super::policy::{Act, decide};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::relocate::destination::Expected;
+use crate::relocate::memory::Foundation;
 use crate::relocate::source::Outgoing;
 use crate::runtime::bundle::{self, HostPart};
 use crate::runtime::container::Runtime;
@@ -45,6 +46,8 @@ pub(crate) struct Driver {
     pub(super) log: LogPump,
     /// Source: the connection to the destination.
     pub(super) outgoing: Option<Outgoing>,
+    /// What the next capsule of the job may build on, as long as it executes here.
+    pub(super) foundation: Option<Foundation>,
     /// Destination: the door for the source.
     pub(super) expected: Option<Expected>,
 }
@@ -58,7 +61,7 @@ impl Driver {
         observation: Observation,
     ) -> Self {
         let log = LogPump::start(host.clone(), job.clone());
-        Self { host, job, record, wanted, observation, log, outgoing: None, expected: None }
+        Self { host, job, record, wanted, observation, log, outgoing: None, foundation: None, expected: None }
     }
 
     /// Drives the job until nothing of it is left, or the agent stops.
@@ -270,7 +273,7 @@ impl Driver {
             self.let_pass(&place).await?;
             failpoint::check(&Phase::Retire.failpoint()).await?;
         }
-        (self.outgoing, self.expected) = (None, None);
+        (self.outgoing, self.foundation, self.expected) = (None, None, None);
         let ended = matches!(self.record.as_ref().map(|record| &record.held), Some(Held::Exited { .. }));
         self.log.flush(if ended { Results::Included } else { Results::Left }).await;
         self.log.follow(None);

@@ -23,7 +23,7 @@ use mooring_api::watch::{JobDirective, JobObservation, JobState};
 use mooring_linux::process;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
-use mooring_types::{Generation, JobId, MigrationId};
+use mooring_types::{CapsuleName, Generation, JobId, MigrationId};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -72,7 +72,13 @@ pub(crate) enum Attempt {
     /// Its state is taken and it goes on; the capsule is on its way to the store.
     Captured(MigrationId),
     /// The capsule is in the store.
-    Stored { migration: MigrationId, stored_bytes: u64 },
+    Stored {
+        migration: MigrationId,
+        stored_bytes: u64,
+        /// The capsule that it builds on.
+        #[serde(default)]
+        base: Option<CapsuleName>,
+    },
     /// It failed, and the job executes.
     Failed { migration: MigrationId, phase: Phase, reason: String },
 }
@@ -175,9 +181,11 @@ impl Record {
                 JobState::MoveOutFailed { migration, phase, reason }
             }
             Held::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
-            Held::Frozen { migration, release: Release::Stored { stored_bytes } }
-            | Held::Running { attempt: Attempt::Stored { migration, stored_bytes }, .. } => {
-                JobState::Stored { migration, stored_bytes }
+            Held::Frozen { migration, release: Release::Stored { stored_bytes } } => {
+                JobState::Stored { migration, stored_bytes, base: None }
+            }
+            Held::Running { attempt: Attempt::Stored { migration, stored_bytes, base }, .. } => {
+                JobState::Stored { migration, stored_bytes, base }
             }
             Held::Running { attempt: Attempt::Captured(migration), .. } => JobState::Captured { migration },
             Held::Arriving { migration } => JobState::Prepared { migration },

@@ -4,10 +4,10 @@
 use std::path::PathBuf;
 
 use mooring_api::watch::{Destination, JobDirective, JobOrder, Then};
-use mooring_capsule::Facts;
+use mooring_capsule::{Facts, Manifest};
 use mooring_ops::failpoint;
 use mooring_types::migration::Phase;
-use mooring_types::{Clock, MigrationId, SystemClock};
+use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -17,7 +17,7 @@ use super::moving::{Peers, no_longer, set_going};
 use crate::error::{Error, Result};
 use crate::relocate::files;
 use crate::relocate::frame::Hello;
-use crate::relocate::source::Outgoing;
+use crate::relocate::source::{Outgoing, Stored};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
 use crate::runtime::inodes;
@@ -76,8 +76,8 @@ impl Driver {
     /// Checkpoints the job and sends it.
     pub(super) async fn freeze(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         match &directive.order {
-            JobOrder::MoveOut { to: Destination::Store { then: Then::GoesOn, .. }, .. } => {
-                self.capture(migration).await
+            JobOrder::MoveOut { to: Destination::Store { then: Then::GoesOn, upon, .. }, .. } => {
+                self.capture(migration, upon.as_ref()).await
             }
             JobOrder::MoveOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
             _ => Ok(()),
@@ -160,28 +160,29 @@ impl Driver {
             () = no_longer(&mut wanted, &migration) => Err(Error::Peer("is no longer wanted".into())),
         };
         let release = match stored {
-            Ok(stored_bytes) => {
+            Ok(stored) => {
                 self.measured(Phase::Transfer, started, bytes);
-                Release::Stored { stored_bytes }
+                Release::Stored { stored_bytes: stored.manifest.stored_bytes }
             }
             Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.told() },
         };
         self.hold(Held::Frozen { migration, release })
     }
 
-    async fn store(&self, outgoing: Outgoing) -> Result<u64> {
+    async fn store(&self, outgoing: Outgoing) -> Result<Stored> {
         let Some(record) = &self.record else { return Err(Error::Peer("has no record of the job".into())) };
         let facts = Facts {
             job: self.job.clone(),
             generation: record.generation,
             created: SystemClock.now(),
+            base: None,
             about: serde_json::json!({ "host": self.host.config.name, "address": record.address }),
         };
-        Ok(outgoing.store(&self.host.capsules.store()?, facts).await?.stored_bytes)
+        outgoing.store(&self.host.capsules.store()?, facts).await
     }
 
     /// Takes the job's state and has it go on, then stores what was taken.
-    async fn capture(&mut self, migration: MigrationId) -> Result<()> {
+    async fn capture(&mut self, migration: MigrationId, upon: Option<&CapsuleName>) -> Result<()> {
         let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
             // What went ahead went into a capsule that is gone: it goes again.
             return self.clear();
@@ -197,6 +198,7 @@ impl Driver {
             return self.dump_failed(&place, init, migration, &error).await;
         }
         self.measured(Phase::Freeze, started, outgoing.bytes());
+        outgoing.build_on(self.foundation.take().filter(|foundation| Some(foundation.capsule()) == upon));
         set_going(&self.host, &place, Peers::Kept).await?;
         self.hold(Held::Running { init, attempt: Attempt::Captured(migration.clone()) })?;
         let started = Instant::now();
@@ -212,9 +214,11 @@ impl Driver {
         };
         self.clean_up(checkpoint);
         let attempt = match stored {
-            Ok((stored_bytes, bytes)) => {
+            Ok((stored, bytes)) => {
                 self.measured(Phase::Transfer, started, bytes);
-                Attempt::Stored { migration, stored_bytes }
+                let Manifest { stored_bytes, base, .. } = stored.manifest;
+                self.foundation = stored.foundation;
+                Attempt::Stored { migration, stored_bytes, base: base.map(|base| base.name) }
             }
             Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.told() },
         };

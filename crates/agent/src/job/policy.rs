@@ -174,7 +174,7 @@ mod tests {
             Held::Frozen { migration: m(), release: Release::Confirmed },
             Held::Frozen { migration: m(), release: Release::Stored { stored_bytes: 1 } },
             Held::Running { init, attempt: Attempt::Captured(m()) },
-            Held::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1 } },
+            Held::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1, base: None } },
             Held::Arriving { migration: m() },
             Held::ArrivalFailed { migration: m(), phase: Phase::Restore, reason },
             Held::Restored { migration: m(), init },

@@ -9,11 +9,13 @@
 //!          ◄──────────────────────────── Answer          all of it is there
 //! ```
 //!
-//! Into the store, where nobody answers, memory goes ahead as well:
+//! Into the store, where nobody answers, memory goes by pages, each once. It is read last:
 //!
 //! ```text
-//!  written   Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* Placed* Removed* Files* FilesEnd Seal
-//!  read      all others, Seal, and then Pages* Part*
+//!  suspend         Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* Placed* Removed* Files* FilesEnd Seal
+//!  first capture   Files* Kept* FilesEnd │ it stands still: Removed* Files* FilesEnd │ it goes on: Pages* Chunk* Placed* Seal
+//!  others          the same with Part* in place of Pages*, which are those of the first
+//!  read            all else, Seal, and then Pages* Part*
 //! ```
 //!
 //! A frame is a byte that names its kind, its length in four bytes, and its payload.
@@ -47,9 +49,9 @@ pub(crate) enum Frame {
     Hello(Hello),
     /// More of an image file, by name.
     Chunk { image: String, bytes: Bytes },
-    /// Pages of the memory of a job that still executes, whole ones. They have numbers in the order in which they go.
+    /// Pages of memory, whole ones, by themselves. They have numbers in the order in which they go.
     Pages(Bytes),
-    /// What of images are pages that went ahead.
+    /// What of images are pages that come by themselves, in this capsule or the one that it builds on.
     Placed(Vec<Run>),
     /// What of an image is at an offset, in bytes.
     Part { image: String, offset: u64, bytes: Bytes },
@@ -75,7 +77,7 @@ pub(crate) struct Hello {
     pub(crate) token: String,
 }
 
-/// Pages that follow each other in an image, and followed each other when they went ahead.
+/// Pages that follow each other in an image and in what comes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Run {
     /// The number of the image with memory.
@@ -84,8 +86,8 @@ pub(crate) struct Run {
     pub(super) pages: u32,
     /// The first of them in the image.
     pub(super) at: u64,
-    /// The first of those that went ahead.
-    pub(super) ahead: u64,
+    /// The number of the first among the pages that come by themselves.
+    pub(super) number: u64,
 }
 
 impl Run {
@@ -106,7 +108,7 @@ impl Run {
         bytes[..4].copy_from_slice(&self.image.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.pages.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.at.to_be_bytes());
-        bytes[16..].copy_from_slice(&self.ahead.to_be_bytes());
+        bytes[16..].copy_from_slice(&self.number.to_be_bytes());
         bytes
     }
 
@@ -115,11 +117,11 @@ impl Run {
             image: bytes.try_get_u32().ok()?,
             pages: bytes.try_get_u32().ok()?,
             at: bytes.try_get_u64().ok()?,
-            ahead: bytes.try_get_u64().ok()?,
+            number: bytes.try_get_u64().ok()?,
         };
         // No file has more bytes than this.
         let fits = |first: u64| first <= i64::MAX as u64 / PAGE as u64 - RUN_MAX;
-        ((1..=RUN_MAX).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.ahead)).then_some(run)
+        ((1..=RUN_MAX).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.number)).then_some(run)
     }
 }
 
@@ -277,7 +279,7 @@ mod tests {
     fn runs() -> impl Strategy<Value = Run> {
         let page = || 0..1_u64 << 50;
         let all = (any::<u32>(), 1..=u32::try_from(RUN_MAX).expect("a short run"), page(), page());
-        all.prop_map(|(image, pages, at, ahead)| Run { image, pages, at, ahead })
+        all.prop_map(|(image, pages, at, number)| Run { image, pages, at, number })
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -296,7 +298,7 @@ mod tests {
 
     #[test]
     fn no_run_is_empty_or_longer_than_a_frame_or_beyond_every_file() {
-        let run = Run { image: 1, pages: 1, at: 0, ahead: 0 };
+        let run = Run { image: 1, pages: 1, at: 0, number: 0 };
         let longest = u32::try_from(RUN_MAX).unwrap();
         for good in [run, Run { pages: longest, ..run }] {
             assert_eq!(Run::received(&good.to_bytes()), Some(good));
@@ -305,7 +307,7 @@ mod tests {
             Run { pages: 0, ..run },
             Run { pages: longest + 1, ..run },
             Run { at: u64::MAX, ..run },
-            Run { ahead: 1 << 52, ..run },
+            Run { number: 1 << 52, ..run },
         ] {
             assert_eq!(Run::received(&bad.to_bytes()), None, "{bad:?}");
         }

@@ -139,6 +139,18 @@ impl<'a> Intake<'a> {
         self.behind(move || file.write_all_at(&bytes, offset)).await
     }
 
+    /// Takes in what a frame brings of the capsule that this one builds on.
+    ///
+    /// # Errors
+    /// It can't be written, now or since the last call.
+    pub(super) async fn take_of_base(&mut self, frame: Frame) -> Result<()> {
+        match frame {
+            Frame::Pages(bytes) => self.take_pages(bytes).await,
+            // What was no page there is of no use here.
+            _ => Ok(()),
+        }
+    }
+
     /// Takes in pages that come by themselves, where they are awaited.
     async fn take_pages(&mut self, bytes: Bytes) -> Result<()> {
         let first = self.pages;
@@ -146,7 +158,7 @@ impl<'a> Intake<'a> {
         let wanted: Vec<Run> = self.awaited.wanting(first..self.pages).collect();
         let mut pieces = Vec::with_capacity(wanted.len());
         for run in wanted {
-            let start = usize::try_from(run.ahead - first).unwrap_or(usize::MAX).saturating_mul(PAGE);
+            let start = usize::try_from(run.number - first).unwrap_or(usize::MAX).saturating_mul(PAGE);
             let file = self.more_of(&memory_name(run.image), run.bytes() as u64)?;
             pieces.push(Piece { part: start..start.saturating_add(run.bytes()), file, offset: run.offset() });
         }

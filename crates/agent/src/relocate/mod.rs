@@ -3,7 +3,7 @@
 //! * [`secure`]: who this host is, and TLS connections in which both sides are known by their certificates.
 //! * [`frame`]: what is said on such a connection; [`names`]: how files are named in it.
 //! * [`files`]: which files have changed, and sending them.
-//! * [`ahead`]: memory that goes into the store before the job stands still, and what of it need not go again; [`places`]: where it belongs.
+//! * [`memory`]: what of a job's memory is in the store when it goes there, known by the [`tags`] of pages; [`places`]: where pages belong.
 //! * [`source`] and [`destination`]: the two sides of a move. When the other side is the capsule store, [`sink`] is what the source writes
 //!   to, and [`stored`] takes the place of the destination. [`intake`] is what becomes of what comes, [`behind`] the thread
 //!   that writes memory.
@@ -15,7 +15,6 @@
 //! before it restores anything; out of the store memory comes after it. The source writes down that it gives the seal before it does; a
 //! source that has not can go on by itself.
 
-mod ahead;
 mod behind;
 pub(crate) mod destination;
 pub(crate) mod files;
@@ -23,6 +22,7 @@ pub(crate) mod frame;
 pub(crate) mod gate;
 pub(crate) mod hook;
 mod intake;
+pub(crate) mod memory;
 mod names;
 mod places;
 pub(crate) mod secure;
@@ -30,3 +30,4 @@ mod sink;
 pub(crate) mod source;
 mod stillness;
 pub(crate) mod stored;
+mod tags;

@@ -1,4 +1,4 @@
-//! Where the pages belong that went into a capsule ahead of the images that they are a part of.
+//! Where the pages belong that are in a capsule by themselves.
 //!
 //! Memory is read last out of the store: when these pages come it is known where they belong, and they are written there at once.
 
@@ -27,16 +27,16 @@ pub(super) struct Awaited(BTreeMap<(u64, u32, u64), u32>);
 
 impl Awaited {
     pub(super) fn add(&mut self, run: Run) {
-        self.0.insert((run.ahead, run.image, run.at), run.pages);
+        self.0.insert((run.number, run.image, run.at), run.pages);
     }
 
     /// The runs that want some of these pages, each cut to those.
     pub(super) fn wanting(&self, pages: Range<u64>) -> impl Iterator<Item = Run> {
-        let first = pages.start.saturating_sub(RUN_MAX);
-        self.0.range((first, 0, 0)..(pages.end, 0, 0)).filter_map(move |(&(ahead, image, at), &length)| {
-            let (from, to) = (ahead.max(pages.start), (ahead + u64::from(length)).min(pages.end));
+        let earliest = pages.start.saturating_sub(RUN_MAX);
+        self.0.range((earliest, 0, 0)..(pages.end, 0, 0)).filter_map(move |(&(first, image, at), &length)| {
+            let (from, to) = (first.max(pages.start), (first + u64::from(length)).min(pages.end));
             let wanted = u32::try_from(to.checked_sub(from)?).ok().filter(|wanted| *wanted > 0)?;
-            Some(Run { image, pages: wanted, at: at + (from - ahead), ahead: from })
+            Some(Run { image, pages: wanted, at: at + (from - first), number: from })
         })
     }
 }
@@ -60,9 +60,9 @@ mod tests {
         ) {
             let mut awaited = Awaited::default();
             let (mut expected, mut at) = (Vec::new(), 0);
-            for (image, pages, ahead) in runs {
-                awaited.add(Run { image, pages, at, ahead });
-                expected.extend((0..u64::from(pages)).map(|page| (image, at + page, ahead + page)));
+            for (image, pages, number) in runs {
+                awaited.add(Run { image, pages, at, number });
+                expected.extend((0..u64::from(pages)).map(|page| (image, at + page, number + page)));
                 at += u64::from(pages);
             }
             let mut found = Vec::new();
@@ -70,8 +70,8 @@ mod tests {
             let mut start = 0;
             for end in ends {
                 for run in awaited.wanting(start..end) {
-                    prop_assert!(run.ahead >= start && run.ahead + u64::from(run.pages) <= end);
-                    found.extend((0..u64::from(run.pages)).map(|page| (run.image, run.at + page, run.ahead + page)));
+                    prop_assert!(run.number >= start && run.number + u64::from(run.pages) <= end);
+                    found.extend((0..u64::from(run.pages)).map(|page| (run.image, run.at + page, run.number + page)));
                 }
                 start = end;
             }

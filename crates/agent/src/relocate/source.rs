@@ -7,9 +7,7 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bytes::Bytes;
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
-use mooring_linux::pages::PAGE;
 use mooring_types::CapsuleName;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, BufStream};
@@ -18,11 +16,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
-use super::ahead::{Ahead, Stretch};
 use super::files::{self, Listing};
-use super::frame::{self, Frame, Hello, PIECE, RUNS_MAX, Run, Seal};
+use super::frame::{self, Frame, Hello, PIECE, Seal};
+use super::memory::{Foundation, Memory};
 use super::secure::Identity;
 use super::sink::{BUFFER, Sink};
+use super::tags::Tags;
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
 use crate::runtime::inodes;
@@ -35,21 +34,26 @@ const FOLLOW_PAUSE: Duration = Duration::from_millis(1);
 /// How many pieces of memory are read ahead of what takes them.
 const READ_AHEAD: usize = 4;
 
+/// A capsule that is in the store.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) manifest: Manifest,
+    /// What the next one may build on.
+    pub(crate) foundation: Option<Foundation>,
+}
+
 /// What leads to the destination of an attempt.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     sink: Sink,
     /// The files that went ahead.
     files: Listing,
-    /// The memory that did.
-    ahead: Option<Ahead>,
-    /// Where of it belongs what, as far as it was not said yet.
-    placed: Vec<Run>,
+    memory: Memory,
     /// How much of each image has been sent.
     images: BTreeMap<String, u64>,
     bytes: u64,
     /// Whether memory has begun to go.
-    memory: bool,
+    memory_goes: bool,
 }
 
 impl Outgoing {
@@ -88,11 +92,10 @@ impl Outgoing {
         Self {
             sink,
             files: Listing::default(),
-            ahead: None,
-            placed: Vec::new(),
+            memory: Memory::default(),
             images: BTreeMap::new(),
             bytes: 0,
-            memory: false,
+            memory_goes: false,
         }
     }
 
@@ -111,6 +114,11 @@ impl Outgoing {
         self.answered().await
     }
 
+    /// Has the capsule build on an earlier one, or be one that others can build on.
+    pub(crate) fn build_on(&mut self, foundation: Option<Foundation>) {
+        self.memory = Memory::upon(foundation);
+    }
+
     /// Sends the memory of a job's processes into the store while they execute: what of it is the same when the job stands still is compressed and
     /// stored by then.
     ///
@@ -119,12 +127,11 @@ impl Outgoing {
     pub(crate) async fn send_memory(&mut self, pids: Vec<i32>) -> Result<()> {
         self.begin_memory().await?;
         let (give, mut pieces) = mpsc::channel(READ_AHEAD);
-        let read = spawn_blocking(move || Ahead::read(&pids, &give));
+        let read = spawn_blocking(move || Tags::read(&pids, &give));
         while let Some(piece) = pieces.recv().await {
-            self.bytes += piece.len() as u64;
             self.send(&Frame::Pages(piece)).await?;
         }
-        self.ahead = read.await.ok();
+        self.memory = read.await.map(Memory::after).unwrap_or_default();
         self.flush().await
     }
 
@@ -165,7 +172,9 @@ impl Outgoing {
         }
         self.sink.end_memory().await.map_err(Error::system("send to the destination"))?;
         self.send_numbers(checkpoint).await?;
-        self.send_placed().await?;
+        for frame in self.memory.placed() {
+            self.send(&frame).await?;
+        }
         for name in others {
             self.send_new(checkpoint, &name).await?;
         }
@@ -189,7 +198,7 @@ impl Outgoing {
 
     /// Memory goes from here on and nothing else, until all of it has gone.
     async fn begin_memory(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.memory, true) {
+        if std::mem::replace(&mut self.memory_goes, true) {
             return Ok(());
         }
         self.sink.begin_memory().await.map_err(Error::system("send to the destination"))
@@ -220,15 +229,16 @@ impl Outgoing {
     ///
     /// # Errors
     /// The store does not have it; what was written is taken back.
-    pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<Manifest> {
+    pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<Stored> {
         self.send(&Frame::Seal(self.sum())).await?;
         self.flush().await?;
         let Sink::Capsule(writer) = self.sink else {
             return Err(Error::Peer("is no capsule store".into()));
         };
+        let facts = Facts { base: self.memory.base().cloned(), ..facts };
         let manifest = writer.into_inner().finish(facts).await?;
         store.confirm(&manifest).await?;
-        Ok(manifest)
+        Ok(Stored { foundation: self.memory.foundation(&manifest), manifest })
     }
 
     fn sum(&self) -> Seal {
@@ -253,54 +263,22 @@ impl Outgoing {
             bytes.truncate(count);
             offset += count as u64;
             self.images.insert(name.to_owned(), offset);
-            match memory_number(name).filter(|_| self.ahead.is_some()) {
-                Some(number) => self.send_pages(number, offset - count as u64, bytes.into()).await?,
-                None => {
-                    self.bytes += count as u64;
-                    self.send(&Frame::Chunk { image: name.to_owned(), bytes: bytes.into() }).await?;
+            let (at, bytes) = (offset - count as u64, bytes.into());
+            match memory_number(name) {
+                Some(image) => {
+                    for frame in self.memory.frames(image, at, bytes) {
+                        self.send(&frame).await?;
+                    }
                 }
+                None => self.send(&Frame::Chunk { image: name.to_owned(), bytes }).await?,
             }
         }
-    }
-
-    /// Sends what lies at an offset of an image with memory. Of what has gone ahead it will be said where it belongs, once all is known.
-    async fn send_pages(&mut self, number: u32, offset: u64, bytes: Bytes) -> Result<()> {
-        let page = PAGE as u64;
-        let stretches = match &self.ahead {
-            Some(ahead) if offset.is_multiple_of(page) => ahead.stretches(&bytes),
-            _ => vec![Stretch::New(0..bytes.len())],
-        };
-        let mut at = offset;
-        for stretch in stretches {
-            match stretch {
-                Stretch::Known { ahead, pages } => {
-                    self.placed.push(Run { image: number, pages, at: at / page, ahead });
-                    at += u64::from(pages) * page;
-                }
-                Stretch::New(range) => {
-                    let bytes = bytes.slice(range);
-                    let length = bytes.len() as u64;
-                    self.bytes += length;
-                    self.send(&Frame::Part { image: memory_name(number), offset: at, bytes }).await?;
-                    at += length;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn send_placed(&mut self) -> Result<()> {
-        let placed = std::mem::take(&mut self.placed);
-        let pages: u64 = placed.iter().map(|run| u64::from(run.pages)).sum();
-        let runs = placed.len();
-        tracing::debug!(pages, runs, "{pages} pages went ahead and are the same, in {runs} runs");
-        for runs in placed.chunks(RUNS_MAX) {
-            self.send(&Frame::Placed(runs.to_vec())).await?;
-        }
-        Ok(())
     }
 
     async fn send(&mut self, frame: &Frame) -> Result<()> {
+        if let Frame::Chunk { bytes, .. } | Frame::Part { bytes, .. } | Frame::Pages(bytes) = frame {
+            self.bytes += bytes.len() as u64;
+        }
         frame::send(&mut self.sink, frame).await.map_err(Error::system("send to the destination"))
     }
 

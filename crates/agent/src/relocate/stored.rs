@@ -82,15 +82,24 @@ async fn unpack(mut frames: Frames, mut intake: Intake<'_>, here: watch::Sender<
     let skeleton = intake.skeleton()?;
     let (enough, enough_is_here) = oneshot::channel();
     let memory = async {
-        while intake.memory_missing() > MISSING_MAX {
-            intake.take(frames.next().await?).await?;
+        let mut enough = Some(enough);
+        let mut is_enough = |intake: &Intake<'_>| {
+            if intake.memory_missing() <= MISSING_MAX {
+                // Who does not wait for it any more has failed, and all of it with that.
+                enough.take().map(|enough| enough.send(()));
+            }
+        };
+        is_enough(&intake);
+        while let Some(frame) = frames.next_if_any().await? {
+            intake.take(frame).await?;
+            is_enough(&intake);
         }
-        // Who does not wait for this has failed, and all of it with that.
-        let _ = enough.send(());
-        while intake.memory_missing() > 0 {
-            intake.take(frames.next().await?).await?;
+        if let Some(mut base) = frames.of_base().await? {
+            while intake.memory_missing() > 0 {
+                intake.take_of_base(base.next().await?).await?;
+                is_enough(&intake);
+            }
         }
-        frames.end().await?;
         intake.whole().await
     };
     let skeleton = async {
@@ -106,6 +115,7 @@ async fn unpack(mut frames: Frames, mut intake: Intake<'_>, here: watch::Sender<
 /// A capsule read frame after frame. A frame that lies in one of its pieces is taken from there without a copy.
 #[derive(Debug)]
 pub(crate) struct Frames {
+    store: CapsuleStore,
     reader: CapsuleReader,
     /// What of the last piece was not taken yet.
     rest: Bytes,
@@ -117,7 +127,17 @@ impl Frames {
     /// # Errors
     /// There is none of that name, or the store can't be reached.
     pub(crate) async fn of(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
-        Ok(Self { reader: store.open_capsule(name).await?, rest: Bytes::new() })
+        Ok(Self { reader: store.open_capsule(name).await?, store: store.clone(), rest: Bytes::new() })
+    }
+
+    /// Begins to read the memory of the capsule that this one builds on, if it does.
+    ///
+    /// # Errors
+    /// It is not there any more, or the store can't be reached.
+    async fn of_base(&self) -> Result<Option<Self>> {
+        let Some(base) = &self.reader.manifest().base else { return Ok(None) };
+        let reader = self.store.open_base(base).await?;
+        Ok(Some(Self { reader, store: self.store.clone(), rest: Bytes::new() }))
     }
 
     /// The next frame.
@@ -130,15 +150,18 @@ impl Frames {
         frame::parse(kind, self.take(length).await?)
     }
 
-    /// Reads on to the end, where all of the capsule has been checked.
+    /// The next frame; nothing at the end, where all of the capsule has been checked.
     ///
     /// # Errors
-    /// Something follows, or the capsule is damaged.
-    async fn end(&mut self) -> Result<()> {
-        if !self.rest.is_empty() || self.piece().await?.is_some() {
-            return Err(Error::Peer("has a capsule that goes on after all of its memory".into()));
+    /// The capsule can't be read, is damaged, or ends within a frame.
+    async fn next_if_any(&mut self) -> Result<Option<Frame>> {
+        if self.rest.is_empty() {
+            match self.piece().await? {
+                Some(piece) => self.rest = piece,
+                None => return Ok(None),
+            }
         }
-        Ok(())
+        self.next().await.map(Some)
     }
 
     async fn take(&mut self, length: usize) -> Result<Bytes> {
@@ -174,7 +197,7 @@ mod tests {
     use mooring_types::{Generation, JobId, MigrationId, Timestamp};
 
     use super::*;
-    use crate::relocate::source::Outgoing;
+    use crate::relocate::source::{Outgoing, Stored};
 
     /// A process with 3 MiB of pages that are all different.
     fn process() -> Child {
@@ -192,6 +215,10 @@ mod tests {
         place
     }
 
+    fn store(world: &std::path::Path) -> CapsuleStore {
+        CapsuleStore::open(&Location::Dir(world.join("capsules")), SealKey::random()).unwrap()
+    }
+
     /// What of the process has a page each, by its range's first page.
     fn memory_of(child: &Child) -> Vec<u8> {
         let pid = i32::try_from(child.id()).unwrap();
@@ -204,11 +231,55 @@ mod tests {
         memory
     }
 
+    fn checkpoint_of(place: &Place, images: &[(&str, Vec<u8>)]) -> Checkpoint {
+        let checkpoint = place.checkpoint(&MigrationId::random(&mut rand::rng()));
+        checkpoint.make().unwrap();
+        for (image, bytes) in images {
+            fs::write(checkpoint.images().join(image), bytes).unwrap();
+        }
+        fs::write(checkpoint.images().join("inodes.img"), "{}").unwrap();
+        checkpoint
+    }
+
+    async fn store_images(
+        store: &CapsuleStore,
+        mut outgoing: Outgoing,
+        from: &Place,
+        checkpoint: &Checkpoint,
+    ) -> Stored {
+        outgoing.send_images(checkpoint).await.unwrap();
+        outgoing.send_changes(from, &[]).await.unwrap();
+        let (job, created) = (JobId::random(&mut rand::rng()), Timestamp::UNIX_EPOCH);
+        let facts = Facts { job, generation: Generation(1), created, base: None, about: serde_json::Value::Null };
+        let stored = outgoing.store(store, facts).await.unwrap();
+        checkpoint.remove().unwrap();
+        stored
+    }
+
+    /// Takes a capsule out of the store and compares.
+    async fn comes_out_as(store: &CapsuleStore, name: &CapsuleName, place: &Place, images: &[(&str, Vec<u8>)]) {
+        let restored = place.checkpoint(&MigrationId::random(&mut rand::rng()));
+        restored.make().unwrap();
+        let frames = Frames::of(store, name).await.unwrap();
+        let mut unpacking = Unpacking::new(frames, place, &restored);
+        unpacking.skeleton().await.unwrap();
+        assert_eq!(fs::read(restored.images().join("core-1.img")).unwrap(), b"a core");
+        unpacking.whole().await.unwrap();
+        for (image, bytes) in images {
+            assert!(fs::read(restored.images().join(image)).unwrap() == *bytes, "{image} is not what it was");
+        }
+        drop(unpacking);
+        restored.remove().unwrap();
+    }
+
+    fn noise(pages: usize) -> Vec<u8> {
+        (0..pages * PAGE).map(|_| rand::random()).collect()
+    }
+
     #[tokio::test]
     async fn memory_that_went_ahead_is_where_the_checkpoint_has_it() {
         let world = tempfile::tempdir().unwrap();
-        let location = Location::Dir(world.path().join("capsules"));
-        let store = CapsuleStore::open(&location, SealKey::random()).unwrap();
+        let store = store(world.path());
         let name: CapsuleName = "c".parse().unwrap();
         let (left, arrives) = (place(world.path(), 1), place(world.path(), 2));
 
@@ -222,42 +293,66 @@ mod tests {
         let memory = memory_of(&child);
         child.kill().unwrap();
         child.wait().unwrap();
-        let (pages_one, pages_two) = memory.split_at(memory.len() / PAGE / 2 * PAGE);
-        let fresh: Vec<u8> = (0..3 * PAGE).map(|_| rand::random()).collect();
+        let (one, two) = memory.split_at(memory.len() / PAGE / 2 * PAGE);
+        let fresh = noise(3);
         let images = [
-            ("pages-1.img", [&fresh[..PAGE], pages_two, &fresh[PAGE..], &pages_one[..100 * PAGE]].concat()),
-            ("pages-2.img", pages_one.to_vec()),
+            ("pages-1.img", [&fresh[..PAGE], two, &fresh[PAGE..], &one[..100 * PAGE]].concat()),
+            ("pages-2.img", one.to_vec()),
             ("pages-3.img", b"less than a page".to_vec()),
             ("pages-4.img", Vec::new()),
             ("core-1.img", b"a core".to_vec()),
         ];
-        let checkpoint = left.checkpoint(&MigrationId::random(&mut rand::rng()));
-        checkpoint.make().unwrap();
-        for (image, bytes) in &images {
-            fs::write(checkpoint.images().join(image), bytes).unwrap();
-        }
-        fs::write(checkpoint.images().join("inodes.img"), "{}").unwrap();
-        outgoing.send_images(&checkpoint).await.unwrap();
-        outgoing.send_changes(&left, &[]).await.unwrap();
-        let again = outgoing.bytes() - ahead;
-        assert!(again < 64 * PAGE as u64, "{again} bytes of {ahead} went again");
-        let job = JobId::random(&mut rand::rng());
-        let facts =
-            Facts { job, generation: Generation(1), created: Timestamp::UNIX_EPOCH, about: serde_json::Value::Null };
-        outgoing.store(&store, facts).await.unwrap();
-        checkpoint.remove().unwrap();
+        let checkpoint = checkpoint_of(&left, &images);
+        let stored = store_images(&store, outgoing, &left, &checkpoint).await;
+        let again = stored.manifest.plain_bytes - ahead;
+        assert!(again < 100 * PAGE as u64, "{again} bytes of {ahead} went again");
+        assert!(stored.foundation.is_none());
+        comes_out_as(&store, &name, &arrives, &images).await;
+    }
 
+    #[tokio::test]
+    async fn capsules_that_build_on_an_earlier_one_are_small_and_whole_and_nothing_without_it() {
+        let world = tempfile::tempdir().unwrap();
+        let store = store(world.path());
+        let (left, arrives) = (place(world.path(), 1), place(world.path(), 2));
+        let core = || ("core-1.img", b"a core".to_vec());
+        let mut memory = noise(1000);
+        memory.extend_from_slice(&vec![0; 20 * PAGE]);
+        let mut foundation = None;
+        let mut sizes = Vec::new();
+        for (number, written) in [0, 10, 20, 900, 5].into_iter().enumerate() {
+            // The job writes some pages, and gets two more at the start, so that none is where it was.
+            memory[100 * PAGE..(100 + written) * PAGE].copy_from_slice(&noise(written));
+            memory = [noise(2), memory].concat();
+            let (one, two) = memory.split_at(300 * PAGE);
+            let images = [("pages-1.img", one.to_vec()), ("pages-2.img", two.to_vec()), core()];
+            let name: CapsuleName = format!("c-{number}").parse().unwrap();
+            let mut outgoing = Outgoing::into_store(&store, &name).await.unwrap();
+            outgoing.send_files(&left).await.unwrap();
+            outgoing.build_on(foundation.take());
+            let checkpoint = checkpoint_of(&left, &images);
+            let stored = store_images(&store, outgoing, &left, &checkpoint).await;
+            sizes.push((
+                stored.manifest.base.map(|base| base.name.to_string()),
+                stored.manifest.plain_bytes / PAGE as u64,
+            ));
+            foundation = stored.foundation;
+            comes_out_as(&store, &name, &arrives, &images).await;
+        }
+        let on_first = Some("c-0".to_owned());
+        let full = |size: &(Option<String>, u64)| size.0.is_none() && size.1 > 1000;
+        assert!(full(&sizes[0]), "{sizes:?}");
+        assert!(sizes[1..3].iter().all(|size| size.0 == on_first && size.1 < 60), "{sizes:?}");
+        // So much was written that it was of no use to build on the first any more: the next one stands alone.
+        assert!(sizes[3].0 == on_first && sizes[3].1 > 900, "{sizes:?}");
+        assert!(full(&sizes[4]), "{sizes:?}");
+
+        store.remove(&"c-0".parse().unwrap()).await.unwrap();
         let restored = arrives.checkpoint(&MigrationId::random(&mut rand::rng()));
         restored.make().unwrap();
-        let frames = Frames::of(&store, &name).await.unwrap();
-        let mut unpacking = Unpacking::new(frames, &arrives, &restored);
-        unpacking.skeleton().await.unwrap();
-        assert_eq!(fs::read(restored.images().join("core-1.img")).unwrap(), b"a core");
-        unpacking.whole().await.unwrap();
-        for (image, bytes) in &images {
-            assert!(fs::read(restored.images().join(image)).unwrap() == *bytes, "{image} is not what it was");
-        }
-        drop(unpacking);
+        let frames = Frames::of(&store, &"c-2".parse().unwrap()).await.unwrap();
+        let failed = Unpacking::new(frames, &arrives, &restored).whole().await.unwrap_err();
+        assert!(failed.told().contains("c-0"), "{}", failed.told());
         restored.remove().unwrap();
     }
 }

@@ -16,6 +16,7 @@ pub(crate) fn facts() -> Facts {
         job: JobId::random(&mut StdRng::seed_from_u64(7)),
         generation: Generation(3),
         created: "2026-11-25T12:00:00Z".parse().expect("a time"),
+        base: None,
         about: serde_json::json!({ "image": "jupyter", "sizes": [1, 2] }),
     }
 }

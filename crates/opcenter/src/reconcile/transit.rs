@@ -103,17 +103,18 @@ impl Round {
 
     /// Notes that a capsule is in the store, and tells its size.
     async fn keep(&mut self, row: &MigrationRow) -> Result<String, StoreError> {
-        let stored_bytes = match self.source(row).map(|seen| &seen.state) {
-            Some(JobState::Stored { stored_bytes, .. }) => *stored_bytes,
-            _ => 0,
+        let (stored_bytes, base) = match self.source(row).map(|seen| &seen.state) {
+            Some(JobState::Stored { stored_bytes, base, .. }) => (*stored_bytes, base.clone()),
+            _ => (0, None),
         };
+        let upon = if base.is_some() { ", what has changed since an earlier one" } else { "" };
         if let Some(name) = row.capsule.clone() {
             let (job, kind, bytes) = (row.job.clone(), row.kind, row.bytes_moved);
-            let capsule = CapsuleRow { name, job, kind, create_time: self.now, bytes, stored_bytes };
+            let capsule = CapsuleRow { name, job, kind, create_time: self.now, bytes, stored_bytes, base };
             self.tx.capsule_insert(&capsule).await?;
         }
         let mb = |bytes: u64| bytes as f64 / 1e6;
-        Ok(format!("{:.1} MB, stored as {:.1} MB", mb(row.bytes_moved), mb(stored_bytes)))
+        Ok(format!("{:.1} MB, stored as {:.1} MB{upon}", mb(row.bytes_moved), mb(stored_bytes)))
     }
 
     /// A destination that is lost: what it has of the job ends when it comes back, and nobody may take it for the job meanwhile.

@@ -1,11 +1,6 @@
-//! Memory that goes ahead of a job, and what of it is still the same once the job stands still.
+//! The tags of pages that are in the store, by which they are known again.
 //!
-//! ```text
-//!  executes       memory as it is read ─► Pages 0, 1, 2 …                    each with its tag in a table
-//!  stands still   CRIU's images        ─► tag known: Placed │ unknown: Part
-//! ```
-//!
-//! What comes after the freeze is then where pages belong, and only what was written meanwhile goes again. No kernel has to keep a record of
+//! No kernel has to keep a record of
 //! what was written, and none has to be trusted with it: a page is the same when its tag is. A tag has 128 bits, of AES-GCM over nothing
 //! but the page as associated data, with a random key that nobody learns and that is forgotten with the table. Two different pages have
 //! the same one with a probability of at most 2^-119 (McGrew and Viega, "The Security and Performance of the Galois/Counter Mode",
@@ -25,9 +20,9 @@ use super::frame::PIECE;
 /// For how long memory goes ahead at most. A larger job goes on sooner than all of it has gone, and the rest goes when it stands still.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The pages that have gone ahead.
+/// The pages that are there.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct Tags {
     key: LessSafeKey,
     /// The number of each, by its tag. One that is there several times has gone once.
     numbers: HashMap<Tag, u64>,
@@ -38,14 +33,14 @@ type Tag = [u8; 16];
 /// A part of what CRIU has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Stretch {
-    /// So many pages have gone ahead from this number on.
-    Known { ahead: u64, pages: u32 },
-    /// These bytes have not.
+    /// So many pages are there from this number on.
+    Known { number: u64, pages: u32 },
+    /// These bytes are not.
     New(Range<usize>),
 }
 
-impl Ahead {
-    fn new() -> Self {
+impl Tags {
+    pub(super) fn new() -> Self {
         let key: [u8; 16] = rand::random();
         let key = UnboundKey::new(&AES_128_GCM, &key).expect("the key has the length that the cipher takes");
         Self { key: LessSafeKey::new(key), numbers: HashMap::new() }
@@ -54,7 +49,7 @@ impl Ahead {
     /// Reads the memory of processes that execute, and gives those of its pages that it has not given before, as long as somebody takes
     /// them. A process that ends meanwhile, or that can't be looked at, is left out.
     pub(super) fn read(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
-        let mut ahead = Self::new();
+        let mut tags = Self::new();
         let mut piece = Vec::with_capacity(PIECE);
         let until = Instant::now() + LIMIT;
         for &pid in pids {
@@ -66,7 +61,7 @@ impl Ahead {
                 range.clone().step_by(PIECE).map(move |start| start..range.end.min(start + PIECE as u64))
             });
             let taken =
-                pieces.all(|range| ahead.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
+                pieces.all(|range| tags.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
             if !taken {
                 break;
             }
@@ -75,7 +70,7 @@ impl Ahead {
             // Whoever is gone needs none.
             drop(give.blocking_send(piece.into()));
         }
-        ahead
+        tags
     }
 
     fn read_range(
@@ -115,7 +110,18 @@ impl Ahead {
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// What of these bytes has gone ahead. They begin where a page does.
+    /// Gives the pages of these bytes numbers, and says which of them are new.
+    pub(super) fn number(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut new = Vec::new();
+        for page in bytes.chunks_exact(PAGE) {
+            if self.add(page) {
+                new.extend_from_slice(page);
+            }
+        }
+        new
+    }
+
+    /// What of these bytes is there. They begin where a page does.
     pub(super) fn stretches(&self, bytes: &[u8]) -> Vec<Stretch> {
         let mut stretches: Vec<Stretch> = Vec::new();
         let mut start = 0;
@@ -123,10 +129,10 @@ impl Ahead {
             let end = start + page.len();
             let known = if page.len() == PAGE { self.numbers.get(&self.tag(page)).copied() } else { None };
             match (stretches.last_mut(), known) {
-                (Some(Stretch::Known { ahead, pages }), Some(number)) if *ahead + u64::from(*pages) == number => {
+                (Some(Stretch::Known { number, pages }), Some(next)) if *number + u64::from(*pages) == next => {
                     *pages += 1;
                 }
-                (_, Some(ahead)) => stretches.push(Stretch::Known { ahead, pages: 1 }),
+                (_, Some(number)) => stretches.push(Stretch::Known { number, pages: 1 }),
                 (Some(Stretch::New(new)), None) => new.end = end,
                 (_, None) => stretches.push(Stretch::New(start..end)),
             }
@@ -161,22 +167,22 @@ mod tests {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let (give, mut pieces) = mpsc::channel(4);
-        let reading = std::thread::spawn(move || Ahead::read(&[pid, pid], &give));
+        let reading = std::thread::spawn(move || Tags::read(&[pid, pid], &give));
         let mut gone = Vec::new();
         while let Some(piece) = pieces.blocking_recv() {
             assert!(!piece.is_empty() && piece.len() <= PIECE);
             gone.extend_from_slice(&piece);
         }
-        let ahead = reading.join().unwrap();
+        let tags = reading.join().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(ahead.numbers.len() * PAGE, gone.len());
+        assert_eq!(tags.numbers.len() * PAGE, gone.len());
         // The bytes of `a` begin in the middle of a page, so that its pages hold two values each; none of them has gone twice.
         let seen: std::collections::HashSet<&[u8]> = gone.chunks(PAGE).collect();
-        assert_eq!(seen.len(), ahead.numbers.len());
+        assert_eq!(seen.len(), tags.numbers.len());
         let of_a = seen.iter().filter(|page| page[0] != 0 && page[4095] == page[0] % 200 + 1).count();
         assert!(of_a >= 199, "{of_a}");
-        assert_eq!(ahead.stretches(&gone[..3 * PAGE]), [Stretch::Known { ahead: 0, pages: 3 }]);
+        assert_eq!(tags.stretches(&gone[..3 * PAGE]), [Stretch::Known { number: 0, pages: 3 }]);
     }
 
     #[test]
@@ -184,8 +190,8 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let (give, pieces) = mpsc::channel(1);
         drop(pieces);
-        let ahead = Ahead::read(&[own], &give);
-        assert!(ahead.numbers.len() <= PIECE / PAGE, "{}", ahead.numbers.len());
+        let tags = Tags::read(&[own], &give);
+        assert!(tags.numbers.len() <= PIECE / PAGE, "{}", tags.numbers.len());
     }
 
     proptest! {
@@ -195,15 +201,15 @@ mod tests {
             written in prop::collection::vec(any::<u8>(), 0..60),
             tail in 0..PAGE,
         ) {
-            let mut ahead = Ahead::new();
-            let sent: Vec<u8> = gone.into_iter().filter(|byte| ahead.add(&page(*byte))).collect();
+            let mut tags = Tags::new();
+            let sent: Vec<u8> = gone.into_iter().filter(|byte| tags.add(&page(*byte))).collect();
             let mut bytes: Vec<u8> = written.iter().flat_map(|byte| page(*byte)).collect();
             bytes.resize(bytes.len() + tail, 1);
             let mut back = Vec::new();
-            for stretch in ahead.stretches(&bytes) {
+            for stretch in tags.stretches(&bytes) {
                 match stretch {
-                    Stretch::Known { ahead, pages } => {
-                        let first = usize::try_from(ahead).unwrap();
+                    Stretch::Known { number, pages } => {
+                        let first = usize::try_from(number).unwrap();
                         let known = &sent[first..first + usize::try_from(pages).unwrap()];
                         back.extend(known.iter().flat_map(|byte| page(*byte)));
                     }
