@@ -38,14 +38,68 @@ while True:
     time.sleep(0.01)
 "#;
 
+/// A terminal in whose foreground nobody is, for longer than a move waits for that to pass, and then its shell.
+const EMPTY: &str = r#"
+import fcntl, os, pty, signal, termios, time
+master, terminal = pty.openpty()
+if os.fork():
+    os.wait()
+os.setsid()
+fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+command = os.fork()
+if command == 0:
+    signal.pause()
+os.setpgid(command, command)
+os.tcsetpgrp(terminal, command)
+os.kill(command, signal.SIGKILL)
+os.waitpid(command, 0)
+print("empty", flush=True)
+time.sleep(10)
+os.tcsetpgrp(terminal, os.getpgrp())
+while True:
+    print("taken", flush=True)
+    time.sleep(0.1)
+"#;
+
+#[test]
+fn a_terminal_that_stays_empty_is_left_where_it_is_and_the_reason_is_told() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let job = submit(&client, EMPTY).await?;
+        said(&client, &job, "empty").await?;
+        let migration = move_once(&client, &job).await?;
+        ensure!(migration.outcome.contains("foreground of one of its terminals"), "{migration:?}");
+        said(&client, &job, "taken").await?;
+        let migration = move_once(&client, &job).await?;
+        ensure!(migration.outcome == "succeeded", "{migration:?}");
+        commands(&client, &job).await
+    });
+    outcome.unwrap();
+}
+
+async fn submit(client: &Client, script: &str) -> Result<String> {
+    let command = [PYTHON, "-c", script].map(str::to_owned).to_vec();
+    let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
+    Ok(client.job_submit(&request).await?.id.to_string())
+}
+
+/// Waits for a line.
+async fn said(client: &Client, job: &str, line: &str) -> Result<()> {
+    wait_for(line, LIMIT, async || {
+        let text = client.job_log(job, 0).await?.text;
+        Ok(text.lines().any(|said| said == line).then_some(()))
+    })
+    .await
+}
+
 #[test]
 fn a_terminal_moves_between_two_commands() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let command = [PYTHON, "-c", SCRIPT].map(str::to_owned).to_vec();
-        let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
-        let job = client.job_submit(&request).await?.id.to_string();
+        let job = submit(&client, SCRIPT).await?;
         commands(&client, &job).await?;
         for _ in 0..2 {
             let migration = move_once(&client, &job).await?;
