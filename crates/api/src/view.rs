@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::PhaseTime;
-use mooring_types::policy::{Egress, VmPolicy};
+use mooring_types::policy::{DumpMode, Egress, VmPolicy};
 use mooring_types::{JobId, MigrationId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -106,6 +106,8 @@ pub struct SubmitRequest {
     pub resume_on_connect: bool,
     /// How often a capsule of it is taken while it runs; never when empty.
     pub snapshot_interval: String,
+    /// What these capsules hold, `incremental` or `full`; `incremental` when empty.
+    pub dump_mode: String,
     /// How it reaches the outside, `host` or `gateway`; `host` when empty.
     pub egress: String,
     /// Its tags.
@@ -213,6 +215,9 @@ pub struct JobView {
     /// How often a capsule of it is taken while it runs; empty for never.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub snapshot_interval: String,
+    /// What these capsules hold.
+    #[schema(value_type = String)]
+    pub dump_mode: DumpMode,
     /// How it reaches the outside.
     #[schema(value_type = String)]
     pub egress: Egress,

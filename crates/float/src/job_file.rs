@@ -42,7 +42,7 @@ enum Kind {
 }
 
 /// The keys: as they may be written, as the API calls them, and what they take.
-const KEYS: [(&str, &str, Kind); 37] = [
+const KEYS: [(&str, &str, Kind); 38] = [
     ("image", "image", Kind::Text),
     ("template", "template", Kind::Text),
     ("name", "name", Kind::Text),
@@ -75,6 +75,7 @@ const KEYS: [(&str, &str, Kind); 37] = [
     ("idle", "idle", Kind::Text),
     ("resumeOnConnect", "resumeOnConnect", Kind::Truth),
     ("snapshotInterval", "snapshotInterval", Kind::Text),
+    ("dumpMode", "dumpMode", Kind::Text),
     ("egress", "egress", Kind::Text),
     ("customTag", "customTags", Kind::Tags),
     ("customTags", "customTags", Kind::Tags),

@@ -8,7 +8,7 @@ use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
-use mooring_types::policy::{Egress, MigratePolicy, VmPolicy};
+use mooring_types::policy::{DumpMode, Egress, MigratePolicy, VmPolicy};
 
 /// A job that has just been submitted.
 pub(crate) fn new_job() -> JobView {
@@ -39,6 +39,7 @@ pub(crate) fn new_job() -> JobView {
         idle: String::new(),
         resume_on_connect: false,
         snapshot_interval: String::new(),
+        dump_mode: DumpMode::Incremental,
         egress: Egress::Host,
         custom_tags: [].into(),
         cpu: 1,

@@ -30,6 +30,7 @@ migratePolicy: {cpu: {upperBoundRatio: 80}, evadeOOM: false}
 timeLimit: 2h30m
 idle: 30m
 snapshotInterval: 10m
+dumpMode: full
 resumeOnConnect: true
 customTag: [project:course-7, kind:web]
 ";
@@ -104,6 +105,7 @@ fn what_a_job_is_asked_for_with_is_in_its_record_and_can_be_used_again() {
             ("timeLimit", json!("2h30m0s")),
             ("idle", json!("30m0s")),
             ("snapshotInterval", json!("10m0s")),
+            ("dumpMode", json!("full")),
             ("resumeOnConnect", json!(true)),
             ("egress", json!("host")),
             ("cpu", json!(1)),

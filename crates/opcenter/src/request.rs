@@ -3,7 +3,7 @@
 use mooring_api::view::SubmitRequest;
 use mooring_store::JobRow;
 use mooring_types::duration::format_duration;
-use mooring_types::policy::{Egress, JobPolicy, Moves, Rerun};
+use mooring_types::policy::{DumpMode, Egress, JobPolicy, Moves, Rerun};
 
 /// The request that makes the same job, whatever template it was made from.
 pub(crate) fn of_job(job: &JobRow, security_groups: &[String]) -> SubmitRequest {
@@ -34,6 +34,7 @@ pub(crate) fn of_job(job: &JobRow, security_groups: &[String]) -> SubmitRequest 
         idle: policy.idle.map(|idle| format_duration(idle.after)).unwrap_or_default(),
         resume_on_connect: policy.resume_on_connect,
         snapshot_interval: policy.snapshot_interval.map(format_duration).unwrap_or_default(),
+        dump_mode: if policy.dump_mode == DumpMode::Full { "full".into() } else { String::new() },
         egress: if policy.egress == Egress::Gateway { "gateway".into() } else { String::new() },
         custom_tags: policy.custom_tags.clone(),
         disable_rerun: policy.rerun == Rerun::Disabled,
@@ -67,6 +68,7 @@ pub(crate) fn arguments(request: &SubmitRequest) -> String {
     words.text("--idle", &request.idle);
     words.on("--resumeOnConnect", request.resume_on_connect);
     words.text("--snapshotInterval", &request.snapshot_interval);
+    words.text("--dumpMode", &request.dump_mode);
     words.text("--egress", &request.egress);
     words.each("--customTag", request.custom_tags.iter().map(|(key, value)| format!("{key}:{value}")));
     words.on("--disableRerun", request.disable_rerun);

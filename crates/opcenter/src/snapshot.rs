@@ -11,6 +11,7 @@ use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
 use mooring_types::migration::Kind;
 use mooring_types::placement::Candidate;
+use mooring_types::policy::DumpMode;
 use mooring_types::security::InboundRule;
 use mooring_types::{CapsuleName, GatewayId, HostId, JobId, SecurityGroupId};
 
@@ -78,10 +79,9 @@ impl Snapshot {
         end.map_or_else(|| "the capsule store".to_owned(), |host| self.host_name(host))
     }
 
-    /// The capsule on which a new one of a job may build. What a suspended job left is used once.
+    /// The capsule on which a new one of a job may build.
     pub(crate) fn base_for(&self, job: &JobId) -> Option<CapsuleName> {
-        let newest = self.capsule(job).filter(|capsule| capsule.kind == Kind::Capture)?;
-        Some(newest.base.clone().unwrap_or_else(|| newest.name.clone()))
+        base(self.jobs.get(job)?.policy.dump_mode, self.capsule(job)?)
     }
 
     /// The newest capsule of a job.
@@ -162,4 +162,37 @@ impl Snapshot {
 /// All that a host has.
 pub(crate) fn capacity(host: &HostRow) -> Resources {
     Resources { cpu: host.joined.facts.cores, mem_gb: host.joined.facts.mem_gb }
+}
+
+/// What builds on the newest capsule builds on what that builds on. What a suspended job left is a capsule of its own.
+fn base(mode: DumpMode, newest: &CapsuleRow) -> Option<CapsuleName> {
+    let builds = mode == DumpMode::Incremental && newest.kind == Kind::Capture;
+    builds.then(|| newest.base.clone().unwrap_or_else(|| newest.name.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::{Generation, Timestamp};
+
+    use super::*;
+
+    #[test]
+    fn capsules_build_on_the_first_one_and_never_on_one_that_builds_on_another() {
+        let job = JobId::random(&mut rand::rng());
+        let name = |number| CapsuleName::of_job(&job, Generation(number), 1);
+        let first = CapsuleRow {
+            name: name(1),
+            job: job.clone(),
+            kind: Kind::Capture,
+            create_time: Timestamp::UNIX_EPOCH,
+            bytes: 2,
+            stored_bytes: 1,
+            base: None,
+        };
+        let second = CapsuleRow { name: name(2), base: base(DumpMode::Incremental, &first), ..first.clone() };
+        assert_eq!(second.base, Some(name(1)));
+        assert_eq!(base(DumpMode::Incremental, &second), Some(name(1)));
+        assert_eq!(base(DumpMode::Full, &second), None);
+        assert_eq!(base(DumpMode::Incremental, &CapsuleRow { kind: Kind::Suspend, ..first }), None);
+    }
 }

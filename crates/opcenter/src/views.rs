@@ -96,6 +96,7 @@ impl Views {
             idle: job.policy.idle.map(|idle| format_duration(idle.after)).unwrap_or_default(),
             resume_on_connect: job.policy.resume_on_connect,
             snapshot_interval: job.policy.snapshot_interval.map(format_duration).unwrap_or_default(),
+            dump_mode: job.policy.dump_mode,
             egress: job.policy.egress,
             custom_tags: job.policy.custom_tags.clone(),
             cpu: job.spec.resources.cpu,

@@ -124,6 +124,10 @@ struct OptionArgs {
     /// take a capsule of it so often while it runs, to recover it from when its host is lost
     #[arg(long = "snapshotInterval", value_name = "TIME")]
     snapshot_interval: Option<String>,
+    /// what capsules of it hold while it runs: what has changed since an earlier one, or everything
+    /// [default: incremental]
+    #[arg(long = "dumpMode", value_name = "incremental|full")]
+    dump_mode: Option<String>,
     /// how it reaches the outside: through its `host`, or through a `gateway`'s, where its connections survive a move
     /// [default: host]
     #[arg(long, value_name = "host|gateway")]
@@ -196,6 +200,7 @@ impl SubmitArgs {
             idle: options.idle.unwrap_or_default(),
             resume_on_connect: options.resume_on_connect,
             snapshot_interval: options.snapshot_interval.unwrap_or_default(),
+            dump_mode: options.dump_mode.unwrap_or_default(),
             egress: options.egress.unwrap_or_default(),
             custom_tags: parse::tags(&options.custom_tag)?,
             disable_rerun: options.disable_rerun,
@@ -247,12 +252,13 @@ mod tests {
     fn all_options_reach_the_request() {
         let request = request(
             "float submit -i dir:/ --vmPolicy [onDemand=true] -M cpu.upperBoundDuration=5s --timeLimit 3600s --idle 30m \
-             --resumeOnConnect --snapshotInterval 10m --egress gateway --customTag a:1 --customTag b:2 --disableRerun \
+             --resumeOnConnect --snapshotInterval 10m --dumpMode full --egress gateway --customTag a:1 --customTag b:2 --disableRerun \
              --disableMigrate",
         );
         assert_eq!((request.vm_policy.as_str(), request.time_limit.as_str()), ("[onDemand=true]", "3600s"));
         assert_eq!((request.migrate_policy.as_str(), request.idle.as_str()), ("cpu.upperBoundDuration=5s", "30m"));
         assert_eq!((request.snapshot_interval.as_str(), request.egress.as_str()), ("10m", "gateway"));
+        assert_eq!(request.dump_mode, "full");
         assert_eq!(request.custom_tags, [("a".to_owned(), "1".to_owned()), ("b".to_owned(), "2".to_owned())].into());
         assert!(request.resume_on_connect && request.disable_rerun && request.disable_migrate);
     }

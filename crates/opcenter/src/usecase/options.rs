@@ -10,7 +10,7 @@ use mooring_store::{EventKind, JobRow};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Resources;
 use mooring_types::job::{Bucket, Image, Scheme, Volume, VolumeSource};
-use mooring_types::policy::{CustomTag, Egress, IdlePolicy, InvalidPolicy, JobPolicy, Moves, Rerun};
+use mooring_types::policy::{CustomTag, DumpMode, Egress, IdlePolicy, InvalidPolicy, JobPolicy, Moves, Rerun};
 use mooring_types::{Clock, JobId, Name, Role};
 
 use super::{find_job, job, parse};
@@ -37,6 +37,15 @@ pub(super) fn policy(request: &SubmitRequest, resources: Resources) -> ApiResult
         resume_on_connect: request.resume_on_connect,
         idle: time("an idle time", &request.idle)?.map(|after| IdlePolicy { after }),
         snapshot_interval: time("a snapshot interval", &request.snapshot_interval)?,
+        dump_mode: match request.dump_mode.as_str() {
+            "" | "incremental" => DumpMode::Incremental,
+            "full" => DumpMode::Full,
+            other => {
+                return Err(
+                    ApiError::invalid(format!("invalid dump mode `{other}`")).hint("write `incremental` or `full`")
+                );
+            }
+        },
         time_limit: time("a time limit", &request.time_limit)?,
         vm_policy: given(&request.vm_policy)?.unwrap_or(usual.vm_policy),
         migrate_policy: given(&request.migrate_policy)?.unwrap_or(usual.migrate_policy),
@@ -344,6 +353,7 @@ mod tests {
             time_limit: "2h30m".into(),
             idle: "30m".into(),
             snapshot_interval: "10m".into(),
+            dump_mode: "full".into(),
             resume_on_connect: true,
             egress: "gateway".into(),
             custom_tags: [("project".to_owned(), "course-7".to_owned())].into(),
@@ -358,7 +368,7 @@ mod tests {
         assert_eq!(policy.time_limit, Some(Duration::from_secs(9000)));
         assert_eq!(policy.idle, Some(IdlePolicy { after: Duration::from_secs(1800) }));
         assert_eq!((policy.rerun, policy.moves, policy.egress), (Rerun::Disabled, Moves::Disabled, Egress::Gateway));
-        assert!(policy.resume_on_connect);
+        assert!(policy.resume_on_connect && policy.dump_mode == DumpMode::Full);
     }
 
     #[test]
@@ -370,6 +380,7 @@ mod tests {
             (SubmitRequest { time_limit: "0s".into(), ..usual() }, "a time limit of 0s: it takes at least 1s"),
             (SubmitRequest { idle: "soon".into(), ..usual() }, "invalid duration `soon`"),
             (SubmitRequest { egress: "vpn".into(), ..usual() }, "invalid egress `vpn`"),
+            (SubmitRequest { dump_mode: "delta".into(), ..usual() }, "invalid dump mode `delta`"),
             (SubmitRequest { vm_policy: "[x=1]".into(), ..usual() }, "invalid VM policy: it has no key `x`"),
             (
                 SubmitRequest { custom_tags: [("a b".to_owned(), "c".to_owned())].into(), ..usual() },

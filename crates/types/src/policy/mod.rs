@@ -38,6 +38,8 @@ pub struct JobPolicy {
     /// How often a capsule of the running job is taken, to recover it from; never if absent.
     #[serde(with = "duration::optional_text")]
     pub snapshot_interval: Option<Duration>,
+    /// What capsules of the running job hold.
+    pub dump_mode: DumpMode,
     /// How long it may execute, times in which it is suspended or held not counted; without end if absent.
     #[serde(with = "duration::optional_text")]
     pub time_limit: Option<Duration>,
@@ -75,6 +77,17 @@ pub struct IdlePolicy {
     /// After how long without client traffic and without CPU work, both at once.
     #[serde(with = "duration::text")]
     pub after: Duration,
+}
+
+/// What capsules of a running job hold.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum DumpMode {
+    /// The memory that has changed since the first; none is of use without that.
+    #[default]
+    Incremental,
+    /// All of it; each is of use alone.
+    Full,
 }
 
 /// Whether a job may be submitted anew as it was.
