@@ -42,6 +42,9 @@
 //! The manifest has the SHA-256 of the stored stream, by which a capsule can be checked without any key (`sha256sum`), and is itself
 //! authenticated with a key derived from the seal key. It is not hidden.
 //!
+//! A capsule may build on another ([`Base`], in its manifest): what was deferred in that one is then a part of both, and neither store nor format
+//! knows more about it.
+//!
 //! # What can fail
 //!
 //! [`Error`] says whose turn it is: a store that is away is [`Error::Unreachable`] within about 15 seconds, others are sorted by what helps

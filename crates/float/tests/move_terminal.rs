@@ -11,9 +11,8 @@ use mooring_testkit::world::{Plan, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
-/// What a shell does with a terminal that runs one command after the other, told of one by one. The moments after a command has ended,
-/// before the shell has heard of it and before it has taken the terminal back, are long here.
-const SCRIPT: &str = r#"
+/// How a shell begins that has a terminal.
+const SHELL: &str = r"
 import fcntl, os, pty, signal, termios, time
 master, terminal = pty.openpty()
 if os.fork():
@@ -21,6 +20,10 @@ if os.fork():
 os.setsid()
 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+";
+/// What a shell does with a terminal that runs one command after the other, told of one by one. The moments after a command has ended,
+/// before the shell has heard of it and before it has taken the terminal back, are long here.
+const SCRIPT: &str = r#"
 number = 0
 while True:
     command = os.fork()
@@ -40,13 +43,6 @@ while True:
 
 /// A terminal in whose foreground nobody is, for longer than a move waits for that to pass, and then its shell.
 const EMPTY: &str = r#"
-import fcntl, os, pty, signal, termios, time
-master, terminal = pty.openpty()
-if os.fork():
-    os.wait()
-os.setsid()
-fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 command = os.fork()
 if command == 0:
     signal.pause()
@@ -80,7 +76,7 @@ fn a_terminal_that_stays_empty_is_left_where_it_is_and_the_reason_is_told() {
 }
 
 async fn submit(client: &Client, script: &str) -> Result<String> {
-    let command = [PYTHON, "-c", script].map(str::to_owned).to_vec();
+    let command = vec![PYTHON.to_owned(), "-c".to_owned(), [SHELL, script].concat()];
     let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
     Ok(client.job_submit(&request).await?.id.to_string())
 }

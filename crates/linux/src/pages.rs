@@ -13,7 +13,7 @@ use std::os::fd::AsRawFd;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
-/// The size of a page, in bytes, on every machine that CRIU and this crate are built for.
+/// The unit of memory, in bytes: a page, or a part of one where the machine's are larger.
 pub const PAGE: usize = 4096;
 
 /// How many ranges the kernel is asked for at once.

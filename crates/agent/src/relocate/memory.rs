@@ -93,11 +93,11 @@ impl Memory {
             _ if !offset.is_multiple_of(page) => vec![Stretch::New(0..bytes.len())],
             Known::Earlier(tags) => tags.stretches(&bytes),
             Known::Numbered(tags) => {
-                let pages = tags.number(&bytes);
-                if !pages.is_empty() {
-                    frames.push(Frame::Pages(pages.into()));
+                let (stretches, new) = tags.number(&bytes);
+                if !new.is_empty() {
+                    frames.push(Frame::Pages(new.into()));
                 }
-                tags.stretches(&bytes)
+                stretches
             }
         };
         let mut offset = offset;

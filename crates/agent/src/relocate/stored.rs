@@ -21,18 +21,23 @@ const MISSING_MAX: u64 = 256 << 20;
 
 /// A capsule on its way into a place. It comes while somebody waits for some of it.
 pub(crate) struct Unpacking<'a> {
-    /// What takes in the rest; nothing when there is none any more.
-    rest: Option<Rest<'a>>,
+    rest: Rest<'a>,
     /// Whether all is there that a restore begins with.
     skeleton: watch::Receiver<bool>,
 }
 
-type Rest<'a> = Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+/// What has not come yet.
+enum Rest<'a> {
+    Coming(Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>),
+    None,
+    /// It will not come: a capsule that has failed is never whole.
+    Lost,
+}
 
 impl<'a> Unpacking<'a> {
     pub(crate) fn new(frames: Frames, place: &Place, checkpoint: &'a Checkpoint) -> Self {
         let (here, skeleton) = watch::channel(false);
-        Self { rest: Some(Box::pin(unpack(frames, Intake::new(place, checkpoint), here))), skeleton }
+        Self { rest: Rest::Coming(Box::pin(unpack(frames, Intake::new(place, checkpoint), here))), skeleton }
     }
 
     /// Takes in what comes while something else is done.
@@ -69,9 +74,12 @@ impl<'a> Unpacking<'a> {
     /// # Errors
     /// The capsule can't be read, is damaged, or can't be written to this host.
     pub(crate) async fn whole(&mut self) -> Result<()> {
-        let Some(rest) = &mut self.rest else { return Ok(()) };
-        let outcome = rest.await;
-        self.rest = None;
+        let outcome = match &mut self.rest {
+            Rest::Coming(rest) => rest.await,
+            Rest::None => Ok(()),
+            Rest::Lost => Err(Error::Peer("has a capsule that could not be taken in".into())),
+        };
+        self.rest = if outcome.is_ok() { Rest::None } else { Rest::Lost };
         outcome
     }
 }
@@ -351,8 +359,11 @@ mod tests {
         let restored = arrives.checkpoint(&MigrationId::random(&mut rand::rng()));
         restored.make().unwrap();
         let frames = Frames::of(&store, &"c-2".parse().unwrap()).await.unwrap();
-        let failed = Unpacking::new(frames, &arrives, &restored).whole().await.unwrap_err();
+        let mut unpacking = Unpacking::new(frames, &arrives, &restored);
+        let failed = unpacking.whole().await.unwrap_err();
         assert!(failed.told().contains("c-0"), "{}", failed.told());
+        assert!(unpacking.whole().await.is_err(), "what has failed is never whole");
+        drop(unpacking);
         restored.remove().unwrap();
     }
 }

@@ -1,10 +1,9 @@
 //! The tags of pages that are in the store, by which they are known again.
 //!
-//! No kernel has to keep a record of
-//! what was written, and none has to be trusted with it: a page is the same when its tag is. A tag has 128 bits, of AES-GCM over nothing
-//! but the page as associated data, with a random key that nobody learns and that is forgotten with the table. Two different pages have
-//! the same one with a probability of at most 2^-119 (McGrew and Viega, "The Security and Performance of the Galois/Counter Mode",
-//! lemma 2: a page is 256 blocks), whatever a job may write; it is computed faster than memory is compressed or encrypted.
+//! No kernel has to keep a record of what was written, and none has to be trusted with it: a page is the same when its tag is. A tag has 128
+//! bits, of AES-GCM over nothing but the page as associated data, with a random key that nobody learns and that is forgotten with the
+//! table. Two different pages have the same one with a probability of at most 2^-119 (McGrew and Viega, "The Security and Performance
+//! of the Galois/Counter Mode", lemma 2: a page is 256 blocks), whatever a job may write; it is computed faster than memory is compressed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -85,7 +84,7 @@ impl Tags {
         // What has gone since goes when the job stands still, if it is there again.
         let length = pages::read(pid, range.start, buffer).unwrap_or(0);
         for page in buffer[..length].chunks_exact(PAGE) {
-            if self.add(page) {
+            if let Numbered::New(_) = self.number_of(page) {
                 piece.extend_from_slice(page);
             }
             if piece.len() == PIECE {
@@ -96,10 +95,13 @@ impl Tags {
         Ok(())
     }
 
-    /// Gives a page the next number, unless it has one.
-    fn add(&mut self, page: &[u8]) -> bool {
+    /// The number of a page, which gets the next one unless it has one.
+    fn number_of(&mut self, page: &[u8]) -> Numbered {
         let (tag, next) = (self.tag(page), self.numbers.len() as u64);
-        *self.numbers.entry(tag).or_insert(next) == next
+        match *self.numbers.entry(tag).or_insert(next) {
+            number if number == next => Numbered::New(number),
+            number => Numbered::Known(number),
+        }
     }
 
     fn tag(&self, page: &[u8]) -> Tag {
@@ -110,36 +112,49 @@ impl Tags {
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// Gives the pages of these bytes numbers, and says which of them are new.
-    pub(super) fn number(&mut self, bytes: &[u8]) -> Vec<u8> {
+    /// Gives all pages of these bytes numbers; says where they are then, and gives those that are new.
+    pub(super) fn number(&mut self, bytes: &[u8]) -> (Vec<Stretch>, Vec<u8>) {
         let mut new = Vec::new();
-        for page in bytes.chunks_exact(PAGE) {
-            if self.add(page) {
+        let stretches = stretches(bytes, |page| match self.number_of(page) {
+            Numbered::Known(number) => Some(number),
+            Numbered::New(number) => {
                 new.extend_from_slice(page);
+                Some(number)
             }
-        }
-        new
+        });
+        (stretches, new)
     }
 
     /// What of these bytes is there. They begin where a page does.
     pub(super) fn stretches(&self, bytes: &[u8]) -> Vec<Stretch> {
-        let mut stretches: Vec<Stretch> = Vec::new();
-        let mut start = 0;
-        for page in bytes.chunks(PAGE) {
-            let end = start + page.len();
-            let known = if page.len() == PAGE { self.numbers.get(&self.tag(page)).copied() } else { None };
-            match (stretches.last_mut(), known) {
-                (Some(Stretch::Known { number, pages }), Some(next)) if *number + u64::from(*pages) == next => {
-                    *pages += 1;
-                }
-                (_, Some(number)) => stretches.push(Stretch::Known { number, pages: 1 }),
-                (Some(Stretch::New(new)), None) => new.end = end,
-                (_, None) => stretches.push(Stretch::New(start..end)),
-            }
-            start = end;
-        }
-        stretches
+        stretches(bytes, |page| self.numbers.get(&self.tag(page)).copied())
     }
+}
+
+/// The number of a page, and whether it had it before.
+enum Numbered {
+    Known(u64),
+    New(u64),
+}
+
+/// Bytes by what is known of their pages; what is no whole page is not asked for.
+fn stretches(bytes: &[u8], mut number_of: impl FnMut(&[u8]) -> Option<u64>) -> Vec<Stretch> {
+    let mut stretches: Vec<Stretch> = Vec::new();
+    let mut start = 0;
+    for page in bytes.chunks(PAGE) {
+        let end = start + page.len();
+        let known = if page.len() == PAGE { number_of(page) } else { None };
+        match (stretches.last_mut(), known) {
+            (Some(Stretch::Known { number, pages }), Some(next)) if *number + u64::from(*pages) == next => {
+                *pages += 1;
+            }
+            (_, Some(number)) => stretches.push(Stretch::Known { number, pages: 1 }),
+            (Some(Stretch::New(new)), None) => new.end = end,
+            (_, None) => stretches.push(Stretch::New(start..end)),
+        }
+        start = end;
+    }
+    stretches
 }
 
 /// Nobody takes the pages any more.
@@ -202,7 +217,7 @@ mod tests {
             tail in 0..PAGE,
         ) {
             let mut tags = Tags::new();
-            let sent: Vec<u8> = gone.into_iter().filter(|byte| tags.add(&page(*byte))).collect();
+            let sent: Vec<u8> = gone.into_iter().filter(|byte| !tags.number(&page(*byte)).1.is_empty()).collect();
             let mut bytes: Vec<u8> = written.iter().flat_map(|byte| page(*byte)).collect();
             bytes.resize(bytes.len() + tail, 1);
             let mut back = Vec::new();
