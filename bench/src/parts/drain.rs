@@ -151,7 +151,7 @@ async fn drain(client: &Client, jobs: u32, at_once: Option<usize>) -> Result<Dra
             to: made.to.clone(),
             pause_seconds: made.pause_seconds,
             wait_seconds: (seen.longest_gap_seconds - seen.typical_gap_seconds).max(0.0),
-            clean: total.is_clean() && made.outcome == "succeeded" && made.kind == "move",
+            clean: total.is_clean() && made.outcome == "succeeded" && made.kind == "migrate",
         });
     }
     Ok(Drained { at_once, seconds, clients })

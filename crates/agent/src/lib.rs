@@ -83,7 +83,7 @@ pub struct Config {
     /// The address by which clients reach its gateways.
     pub public_address: IpAddr,
     /// Where it takes capsules; 0 for any free port.
-    pub move_port: u16,
+    pub migration_port: u16,
     /// Where its state and its jobs are kept.
     pub state_dir: PathBuf,
     /// What its network devices are named after: 1 to 5 letters or digits, another one for each agent in one network namespace.
@@ -144,12 +144,12 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         lifecycle.hard().clone(),
     )
     .await?;
-    let address = (config.underlay, config.move_port);
+    let address = (config.underlay, config.migration_port);
     let door = TcpListener::bind(address)
         .await
         .map_err(Error::system(format!("listen for capsules at {}:{}", address.0, address.1)))?;
     let nft_table = network.nft_table().to_owned();
-    let move_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
+    let migration_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
     let (membership, _) = watch::channel(None);
     let host = Arc::new(Host {
         runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
@@ -188,7 +188,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         published,
         unpublished,
         facts: watch::Sender::new(facts),
-        move_port,
+        migration_port,
         taken_in: watch::Sender::new(0),
         problems: Mutex::default(),
         heard,

@@ -37,7 +37,7 @@ pub(crate) struct Link {
     /// What of it could not be done.
     pub(crate) unpublished: watch::Receiver<Vec<String>>,
     pub(crate) facts: watch::Sender<HostFacts>,
-    pub(crate) move_port: u16,
+    pub(crate) migration_port: u16,
     pub(crate) taken_in: watch::Sender<u64>,
     pub(crate) problems: Mutex<Vec<String>>,
     /// What the cloud says of this machine.
@@ -91,7 +91,7 @@ impl Link {
                 role: config.role,
                 address: config.underlay,
                 public_address: config.public_address,
-                move_port: self.move_port,
+                migration_port: self.migration_port,
                 certificate: self.host.identity.fingerprint(),
                 wireguard_key: self.host.network.lock().await.wireguard_public_key().to_owned(),
                 facts: self.facts(),

@@ -274,7 +274,7 @@ pub struct MigrationView {
     /// Its id.
     #[schema(value_type = String)]
     pub id: MigrationId,
-    /// `move`, `suspend`, `capture`, `resume` or `recover`.
+    /// `migrate`, `suspend`, `snapshot`, `resume` or `recover`.
     pub kind: String,
     /// The name of the host that it left, or `the capsule store`.
     pub from: String,

@@ -10,9 +10,9 @@
 //! | order | the agent | reports |
 //! |---|---|---|
 //! | `Run` | starts the job if it has not begun, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
-//! | `MoveIn` | makes ready (Prepare), receives the capsule, restores (frozen, and no packet reaches it), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MoveInFailed` |
-//! | `MoveOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MoveOutFailed` |
-//! | `MoveOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MoveOutFailed` |
+//! | `MigrateIn` | makes ready (Prepare), receives the capsule, restores (frozen, and no packet reaches it), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MigrateInFailed` |
+//! | `MigrateOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MigrateOutFailed` |
+//! | `MigrateOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MigrateOutFailed` |
 //! | `Abort` | destination: ends and removes everything of this job and attempt; one that was restored stays, and that is final | `Gone`, `Restored` |
 //! | `Rollback` | source: has the job execute again, from its own capsule if it was frozen | `Running` |
 //! | `Retire` | source: removes what it holds, the capsule included | `Gone` |
@@ -68,7 +68,7 @@ pub struct JoinRequest {
     /// The address by which clients reach its gateways.
     pub public_address: IpAddr,
     /// Where its agent takes capsules: same address, this port.
-    pub move_port: u16,
+    pub migration_port: u16,
     /// The SHA-256 of its agent's certificate, in hex.
     pub certificate: String,
     /// Its WireGuard public key in base64; empty where it has none.
@@ -202,7 +202,7 @@ pub struct JobRoute {
 pub struct JobDirective {
     /// The job.
     pub job: JobId,
-    /// The generation that this host holds or should hold: the new one for `MoveIn` and `Abort`, the old one for the source.
+    /// The generation that this host holds or should hold: the new one for `MigrateIn` and `Abort`, the old one for the source.
     pub generation: Generation,
     /// Its overlay address.
     pub address: Ipv4Addr,
@@ -222,27 +222,27 @@ pub enum JobOrder {
         begun: bool,
     },
     /// Receive it.
-    MoveIn {
+    MigrateIn {
         /// The attempt.
         migration: MigrationId,
         /// From where.
         from: Origin,
     },
     /// Send it.
-    MoveOut {
+    MigrateOut {
         /// The attempt.
         migration: MigrationId,
         /// How far to go.
-        stage: MoveOutStage,
+        stage: MigrateOutStage,
         /// Where to.
         to: Destination,
     },
-    /// Undo a [`JobOrder::MoveIn`].
+    /// Undo a [`JobOrder::MigrateIn`].
     Abort {
         /// The attempt.
         migration: MigrationId,
     },
-    /// Undo a [`JobOrder::MoveOut`].
+    /// Undo a [`JobOrder::MigrateOut`].
     Rollback {
         /// The attempt.
         migration: MigrationId,
@@ -306,27 +306,27 @@ pub enum Destination {
         /// The capsule to be made.
         capsule: CapsuleName,
         /// What the job does once its state is taken.
-        then: Then,
+        then: AfterCheckpoint,
         /// A capsule on which that one may build: memory that is the same need not be stored again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        upon: Option<CapsuleName>,
+        base: Option<CapsuleName>,
     },
 }
 
 /// What a job does once its state is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Then {
+pub enum AfterCheckpoint {
     /// It stands still until it is retired or rolled back.
-    Waits,
+    StayFrozen,
     /// It goes on while the capsule is stored.
-    GoesOn,
+    GoOn,
 }
 
 /// How far a source should go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum MoveOutStage {
+pub enum MigrateOutStage {
     /// Send changed files ahead; the job goes on.
     PreCopy,
     /// Checkpoint it and send it.
@@ -470,7 +470,7 @@ pub enum JobState {
         migration: MigrationId,
     },
     /// Source: its state is taken, and it goes on; the capsule is on its way to the store.
-    Captured {
+    SnapshotTaken {
         /// The attempt.
         migration: MigrationId,
     },
@@ -490,7 +490,7 @@ pub enum JobState {
         migration: MigrationId,
     },
     /// Destination: it could not be received or restored; nothing of it runs here.
-    MoveInFailed {
+    MigrateInFailed {
         /// The attempt.
         migration: MigrationId,
         /// The phase that failed.
@@ -499,7 +499,7 @@ pub enum JobState {
         reason: String,
     },
     /// Source: it could not be checkpointed or sent; the job executes or its capsule is whole.
-    MoveOutFailed {
+    MigrateOutFailed {
         /// The attempt.
         migration: MigrationId,
         /// The phase that failed.

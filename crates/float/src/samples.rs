@@ -4,7 +4,7 @@ use mooring_api::view::{
     ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, MigrationView, SecurityGroupView,
 };
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
+use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -96,7 +96,7 @@ pub(crate) fn moved_job() -> JobView {
         env: [("LANG".into(), "C.UTF-8".into()), ("JUPYTER_TOKEN".into(), "********".into())].into(),
         migrations: vec![MigrationView {
             id: "m-a407u88v0106oluqaj8l6".parse().unwrap(),
-            kind: "move".into(),
+            kind: "migrate".into(),
             from: "host-1".into(),
             to: "host-2".into(),
             start_time: "2026-08-01T12:19:58Z".parse().unwrap(),
@@ -135,7 +135,7 @@ pub(crate) fn gateway() -> GatewayView {
             access_url: "http://198.18.0.1:10000/lab?token=f00".into(),
             state: "open".into(),
             protocol: Protocol::Auto,
-            patience: Patience::default(),
+            hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
             clients: vec![ClientObservation {
                 address: "198.18.0.1:51234".parse().unwrap(),

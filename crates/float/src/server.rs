@@ -144,8 +144,8 @@ struct Agent {
     #[arg(long, value_name = "ADDRESS")]
     public_address: Option<IpAddr>,
     /// The port on which it takes capsules; 0 for any
-    #[arg(long, value_name = "PORT", default_value_t = 7443)]
-    move_port: u16,
+    #[arg(long, alias = "move-port", value_name = "PORT", default_value_t = 7443)]
+    migration_port: u16,
     /// Where its state and its jobs are kept
     #[arg(long, value_name = "DIR", default_value = "/var/lib/mooring/agent")]
     state_dir: PathBuf,
@@ -337,7 +337,7 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         role: if arguments.gateway_host { HostRole::Both } else { arguments.role.into() },
         underlay: arguments.underlay,
         public_address: arguments.public_address.unwrap_or_else(|| arguments.underlay.into()),
-        move_port: arguments.move_port,
+        migration_port: arguments.migration_port,
         state_dir: arguments.state_dir,
         device_prefix: arguments.device_prefix,
         cgroup_parent: arguments.cgroup_parent,

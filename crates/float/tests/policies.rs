@@ -93,7 +93,7 @@ fn a_job_that_is_about_to_lack_memory_goes_on_with_more_of_it() {
         ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
         ensure!((after.mem_gb, after.cpu) == (1.0, before.cpu) && after.host_name != before.host_name, "{after:?}");
         let [made] = after.migrations.as_slice() else { anyhow::bail!("{:?}", after.migrations) };
-        ensure!(made.kind == "move" && made.outcome == "succeeded", "{made:?}");
+        ensure!(made.kind == "migrate" && made.outcome == "succeeded", "{made:?}");
         ensure!(made.reason == "nearly all of its memory is in use", "{made:?}");
         is_told(&world, &client, &after).await
     });

@@ -38,7 +38,7 @@ struct Close {
 
 /// What there is of capsules of a job that goes on.
 fn captures(job: &JobView) -> impl Iterator<Item = &MigrationView> {
-    job.migrations.iter().filter(|made| made.kind == "capture")
+    job.migrations.iter().filter(|made| made.kind == "snapshot")
 }
 
 async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, session: &Session) -> Result<()> {

@@ -81,7 +81,7 @@ fn a_capsule_is_taken_of_a_job_that_goes_on() {
             })
             .await?;
             let made = after.migrations.last().context("no record of it")?;
-            ensure!(made.kind == "capture" && made.outcome == "succeeded", "{made:?}");
+            ensure!(made.kind == "snapshot" && made.outcome == "succeeded", "{made:?}");
             ensure!(after.host_name == before.host_name && after.generation == before.generation, "{after:?}");
             let seen = asking.answered(20, WITHIN).await?;
             ensure!(seen.broken == 0 && seen.fault.is_none() && witness.processes() > 0, "{seen:?}");

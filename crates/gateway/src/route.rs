@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, Target};
-use mooring_types::gateway::{Patience, Protocol, Widget};
+use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
 use mooring_types::{Name, Port, Timestamp};
@@ -26,7 +26,7 @@ pub struct Route {
     /// How bytes are treated.
     pub protocol: Protocol,
     /// For how long new requests wait.
-    pub patience: Patience,
+    pub hold_limits: HoldLimits,
     /// Whether its pages get the widget.
     pub widget: Widget,
     /// The job's name, for people.
@@ -59,7 +59,7 @@ impl Route {
             target: directive.target.clone(),
             epoch: directive.epoch,
             protocol: directive.protocol,
-            patience: directive.patience,
+            hold_limits: directive.hold_limits,
             widget: directive.widget,
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
@@ -76,7 +76,7 @@ impl Route {
             target: Target::Endpoints(Vec::new()),
             epoch: 0,
             protocol: directive.protocol,
-            patience: Patience::default(),
+            hold_limits: HoldLimits::default(),
             widget: directive.widget,
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,

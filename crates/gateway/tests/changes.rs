@@ -34,7 +34,7 @@ async fn a_thousand_connections_live_through_a_thousand_changes() {
             2 => world.open(),
             3 => world.slice.rules.push("tcp:443:10.0.0.0/8".parse().unwrap()),
             4 => world.slice.rules.truncate(1),
-            5 => world.change(|connection| connection.patience.hold_seconds += 1),
+            5 => world.change(|connection| connection.hold_limits.hold_seconds += 1),
             6 => world.change(|connection| connection.protocol = Protocol::Auto),
             7 => world.change(|connection| connection.target = Target::Overlay(([127, 0, 0, 1], 1).into())),
             8 => world.change(|connection| connection.job_status = JobStatus::Unknown),

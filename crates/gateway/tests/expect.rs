@@ -131,7 +131,7 @@ async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
 
     // One that can't be asked in time has not said anything either.
     world.hold();
-    world.change(|connection| connection.patience.hold_seconds = 1);
+    world.change(|connection| connection.hold_limits.hold_seconds = 1);
     let mut client = Wire::connect(port).await;
     let answer = client.ask(POST).await;
     assert_eq!((answer.status(), answer.header("connection")), (503, Some("close")));

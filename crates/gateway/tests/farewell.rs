@@ -159,7 +159,7 @@ async fn what_waits_for_the_job_waits_no_longer() {
     under_way.send(NEVER).await;
     world.until(|_| job.requests() == 1).await;
     world.change(|connection| {
-        connection.patience.page_seconds = 600;
+        connection.hold_limits.page_seconds = 600;
         (connection.flow, connection.job_status) = (held(), JobStatus::Cancelling);
     });
     let (mut page, mut call, mut silent) =

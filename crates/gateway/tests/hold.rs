@@ -68,7 +68,7 @@ async fn a_new_request_waits_and_goes_on_at_once() {
 #[tokio::test]
 async fn a_request_that_has_waited_for_long_enough_is_told_to_come_later() {
     let (mut world, job, port) = counting(held()).await;
-    world.change(|connection| connection.patience.hold_seconds = 1);
+    world.change(|connection| connection.hold_limits.hold_seconds = 1);
     let mut client = Wire::connect(port).await;
     let started = Instant::now();
     let answer = client.ask(GET).await;
@@ -85,7 +85,7 @@ async fn a_request_that_has_waited_for_long_enough_is_told_to_come_later() {
 #[tokio::test]
 async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
     let (mut world, job, port) = counting(held()).await;
-    world.change(|connection| connection.patience.held_max = 2);
+    world.change(|connection| connection.hold_limits.held_max = 2);
     let post = "POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 100000\r\n\r\nbegin";
     // One whose body is not here yet, and one without.
     for (leaves, first) in [(0, post), (1, GET)] {
@@ -115,7 +115,7 @@ async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
 #[tokio::test]
 async fn a_request_of_http_2_that_is_given_up_makes_room() {
     let (mut world, job, port) = counting(held()).await;
-    world.change(|connection| connection.patience.held_max = 1);
+    world.change(|connection| connection.hold_limits.held_max = 1);
     let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let connection = world.lifecycle.tasks().spawn("client", connection);
@@ -169,7 +169,7 @@ async fn polls_that_give_up_do_not_pile_up() {
 async fn a_browser_gets_a_page_that_continues_by_itself() {
     let (mut world, job, port) = counting(held()).await;
     world.change(|connection| {
-        connection.patience.page_seconds = 1;
+        connection.hold_limits.page_seconds = 1;
         connection.job_status = mooring_types::job::JobStatus::Floating;
     });
     let mut browser = Wire::connect(port).await;
@@ -265,7 +265,7 @@ async fn a_port_that_refuses_is_waited_for() {
     let (listener, target) = server().await;
     drop(listener);
     let port = world.connect(target, Protocol::Http, Flow::Open).await;
-    world.change(|connection| connection.patience.page_seconds = 1);
+    world.change(|connection| connection.hold_limits.page_seconds = 1);
     assert_eq!(Wire::connect(port).await.ask(PAGE).await.status(), 503);
     let mut client = Wire::connect(port).await;
     client.send(GET).await;

@@ -133,7 +133,7 @@ async fn sweep(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> 
 mod tests {
     use mooring_types::host::Resources;
     use mooring_types::job::{Image, JobSpec, JobStatus};
-    use mooring_types::migration::Kind;
+    use mooring_types::migration::MigrationKind;
     use mooring_types::{Generation, JobId, Timestamp};
 
     use super::*;
@@ -159,7 +159,7 @@ mod tests {
         CapsuleRow {
             name: CapsuleName::of_job(&job.id, Generation(number), 1),
             job: job.id.clone(),
-            kind: Kind::Capture,
+            kind: MigrationKind::Snapshot,
             create_time: Timestamp::UNIX_EPOCH,
             bytes: 2,
             stored_bytes: 1,

@@ -16,7 +16,7 @@ use std::fmt;
 
 use mooring_store::{MigrationRow, Stage};
 use mooring_types::host::Readiness;
-use mooring_types::migration::{Kind, Outcome, Phase};
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
 use prometheus_client::metrics::counter::Counter;
@@ -50,7 +50,7 @@ struct OfOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct KindLabel(Kind);
+struct KindLabel(MigrationKind);
 
 impl EncodeLabelValue for KindLabel {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
@@ -130,7 +130,7 @@ fn hosts(registry: &mut Registry, all: &Snapshot, observed: &Observed) {
 fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
     let outcomes = Family::<OfOutcome, Counter>::default();
     let phases = Family::<OfPhase, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
-    for kind in Kind::ALL {
+    for kind in MigrationKind::ALL {
         for outcome in ["succeeded", "failed"] {
             outcomes.get_or_create(&OfOutcome { kind: KindLabel(kind), outcome }).inc_by(0);
         }
@@ -164,7 +164,7 @@ mod tests {
         MigrationRow {
             id: MigrationId::random(&mut rng),
             job: JobId::random(&mut rng),
-            kind: Kind::Move,
+            kind: MigrationKind::Migrate,
             generation: Generation(2),
             from_generation: Generation(1),
             from: Some(HostId::random(&mut rng)),

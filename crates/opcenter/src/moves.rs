@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use mooring_api::watch::{JobObservation, JobState};
 use mooring_store::{MigrationRow, Stage};
-use mooring_types::migration::{Kind, Outcome, Phase};
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
 /// How long a stage may take before the move is given up. Generous: a large capsule over a slow network is no failure.
 pub(crate) const STAGE_LIMIT: Duration = Duration::from_secs(600);
@@ -98,10 +98,10 @@ fn forward(view: &View<'_>, stage: Stage) -> Step {
         Stage::PreCopying => matches!(source, Some(JobState::PreCopied { .. })).then_some(Step::Go(Stage::Quiescing)),
         Stage::Quiescing => (view.quiet || view.in_stage >= QUIESCE_LIMIT).then_some(Step::Go(Stage::Freezing)),
         Stage::Freezing | Stage::Restoring if kind.is_into_store() && is_stored(view) => Some(Step::Commit),
-        Stage::Freezing if kind == Kind::Capture => {
-            matches!(source, Some(JobState::Captured { .. })).then_some(Step::Go(Stage::Restoring))
+        Stage::Freezing if kind == MigrationKind::Snapshot => {
+            matches!(source, Some(JobState::SnapshotTaken { .. })).then_some(Step::Go(Stage::Restoring))
         }
-        Stage::Freezing if kind == Kind::Suspend => None,
+        Stage::Freezing if kind == MigrationKind::Suspend => None,
         Stage::Freezing => matches!(source, Some(JobState::Frozen { .. } | JobState::Sent { .. }))
             .then_some(Step::Go(Stage::Restoring)),
         Stage::Restoring | Stage::Retiring | Stage::Aborting | Stage::RollingBack | Stage::Ended => None,
@@ -133,7 +133,7 @@ fn failure(view: &View<'_>) -> Option<Step> {
         });
     }
     match view.destination.map(|seen| &seen.state) {
-        Some(JobState::MoveInFailed { migration, phase, reason }) if *migration == row.id => {
+        Some(JobState::MigrateInFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
         }
         Some(JobState::Lost { reason }) => {
@@ -142,7 +142,7 @@ fn failure(view: &View<'_>) -> Option<Step> {
         _ => {}
     }
     match view.source.map(|seen| &seen.state) {
-        Some(JobState::MoveOutFailed { migration, phase, reason }) if *migration == row.id => {
+        Some(JobState::MigrateOutFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
         }
         Some(JobState::Exited { .. }) => {
@@ -154,7 +154,7 @@ fn failure(view: &View<'_>) -> Option<Step> {
         _ => {}
     }
     // Between two hosts the later stages wait: the one that is silent may have the job. The store never has.
-    let early = row.stage < Stage::Freezing || row.kind != Kind::Move;
+    let early = row.stage < Stage::Freezing || row.kind != MigrationKind::Migrate;
     if view.destination_is_silent && early {
         return Some(Step::Undo { phase: phase_of(row.stage), reason: "the destination is not heard from".into() });
     }
@@ -179,7 +179,7 @@ fn aborting(view: &View<'_>) -> Step {
     let gone = row.to.is_none() || view.destination.is_some_and(|seen| seen.state == JobState::Gone);
     let released = (row.kind.is_out_of_store() || row.freeze_time.is_some())
         && !view.source.is_some_and(
-            |seen| matches!(&seen.state, JobState::MoveOutFailed { migration, .. } if *migration == row.id),
+            |seen| matches!(&seen.state, JobState::MigrateOutFailed { migration, .. } if *migration == row.id),
         );
     match gone || !released {
         true => Step::Go(Stage::RollingBack),
@@ -201,7 +201,7 @@ fn rolling_back(view: &View<'_>) -> Step {
 }
 
 /// Where a move of a kind begins.
-pub(crate) fn first_stage(kind: Kind) -> Stage {
+pub(crate) fn first_stage(kind: MigrationKind) -> Stage {
     if kind.is_into_store() { Stage::PreCopying } else { Stage::Preparing }
 }
 
@@ -232,7 +232,7 @@ mod tests {
 
     use super::*;
 
-    fn row(kind: Kind, stage: Stage, frozen: bool) -> MigrationRow {
+    fn row(kind: MigrationKind, stage: Stage, frozen: bool) -> MigrationRow {
         let mut rng = rand::rng();
         MigrationRow {
             id: MigrationId::random(&mut rng),
@@ -271,10 +271,10 @@ mod tests {
             JobState::Frozen { migration: migration() },
             JobState::Sent { migration: migration() },
             JobState::Stored { migration: migration(), stored_bytes: 1, base: None },
-            JobState::Captured { migration: migration() },
+            JobState::SnapshotTaken { migration: migration() },
             JobState::Restored { migration: migration() },
-            JobState::MoveInFailed { migration: migration(), phase, reason: reason.clone() },
-            JobState::MoveOutFailed { migration: migration(), phase, reason: reason.clone() },
+            JobState::MigrateInFailed { migration: migration(), phase, reason: reason.clone() },
+            JobState::MigrateOutFailed { migration: migration(), phase, reason: reason.clone() },
             JobState::Gone,
             JobState::Lost { reason },
         ]
@@ -295,7 +295,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_source_goes_on_only_when_the_destination_can_not(
-            kind in prop::sample::select(Kind::ALL.to_vec()), stage in 0_usize..9, frozen: bool,
+            kind in prop::sample::select(MigrationKind::ALL.to_vec()), stage in 0_usize..9, frozen: bool,
             source in prop::option::of(0_usize..15), destination in prop::option::of(0_usize..15),
             silent: (bool, bool), back: bool, quiet: bool, seconds in 0_u64..1000,
         ) {
@@ -320,7 +320,7 @@ mod tests {
                 source_is_silent: silent.0 && row.from.is_some(),
                 destination: destination.as_ref(),
                 destination_is_silent: silent.1 && row.to.is_some(),
-                owner_is_back: back && kind == Kind::Recover,
+                owner_is_back: back && kind == MigrationKind::Recover,
                 quiet,
                 in_stage: Duration::from_secs(seconds),
             };
@@ -329,13 +329,13 @@ mod tests {
             let stored = matches!(state(&source), Some(JobState::Stored { .. }));
             match next(&view) {
                 Step::Go(Stage::RollingBack) => {
-                    let withheld = matches!(state(&source), Some(JobState::MoveOutFailed { .. }));
+                    let withheld = matches!(state(&source), Some(JobState::MigrateOutFailed { .. }));
                     let can_not = row.to.is_none() || state(&destination) == Some(JobState::Gone);
                     prop_assert!(row.stage == Stage::Aborting);
                     prop_assert!(can_not || (row.from.is_some() && (!frozen || withheld)));
                 }
                 Step::Commit => match kind {
-                    Kind::Suspend | Kind::Capture => {
+                    MigrationKind::Suspend | MigrationKind::Snapshot => {
                         prop_assert!(matches!(row.stage, Stage::Freezing | Stage::Restoring) && stored);
                     }
                     _ => prop_assert!(row.stage <= Stage::Aborting && restored),
@@ -353,7 +353,7 @@ mod tests {
 
         #[test]
         fn a_job_that_is_undone_for_too_long_is_given_back(
-            kind in prop::sample::select(Kind::ALL.to_vec()), frozen: bool,
+            kind in prop::sample::select(MigrationKind::ALL.to_vec()), frozen: bool,
         ) {
             // Whoever is silent, nothing waits for ever.
             for stage in [Stage::Aborting, Stage::RollingBack] {

@@ -2,11 +2,11 @@
 //!
 //! | stage of a move | destination | source | routes lead to | bytes |
 //! |---|---|---|---|---|
-//! | Preparing | `MoveIn` | `Run` | source | flow |
-//! | PreCopying | `MoveIn` | `MoveOut` PreCopy | source | flow |
-//! | Quiescing | `MoveIn` | `MoveOut` PreCopy | source | held, quiesce |
-//! | Freezing | `MoveIn` | `MoveOut` Freeze | source | held |
-//! | Restoring | `MoveIn` | `MoveOut` Freeze | destination | held |
+//! | Preparing | `MigrateIn` | `Run` | source | flow |
+//! | PreCopying | `MigrateIn` | `MigrateOut` PreCopy | source | flow |
+//! | Quiescing | `MigrateIn` | `MigrateOut` PreCopy | source | held, quiesce |
+//! | Freezing | `MigrateIn` | `MigrateOut` Freeze | source | held |
+//! | Restoring | `MigrateIn` | `MigrateOut` Freeze | destination | held |
 //! | Retiring | `Run` | `Retire` | destination | flow |
 //! | Aborting | `Abort`, which a job that was restored outlives | nothing new | source | held if they were |
 //! | RollingBack | `Abort` | `Rollback` | source | held if they were |
@@ -16,22 +16,23 @@
 //! | kind, stage | host | routes lead to | bytes |
 //! |---|---|---|---|
 //! | suspend, capture: PreCopying to Freezing | as a source | it | as for a move |
-//! | capture: Restoring (the capsule is being stored) | `MoveOut` Freeze | it | flow |
+//! | capture: Restoring (the capsule is being stored) | `MigrateOut` Freeze | it | flow |
 //! | suspend: Retiring | `Retire` | nobody | held |
-//! | resume, recover: Preparing, Restoring | `MoveIn` | it | held |
+//! | resume, recover: Preparing, Restoring | `MigrateIn` | it | held |
 //!
-//! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MoveIn` that restores follows a
-//! `MoveOut` that has frozen.
+//! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MigrateIn` that restores follows a
+//! `MigrateOut` that has frozen.
 
 use std::net::SocketAddr;
 
 use mooring_api::watch::{
-    AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement, GatewaySlice,
-    JobDirective, JobOrder, JobRoute, JobState, MoveOutStage, Network, Origin, Peer, PublishedPort, Target, Then,
+    AfterCheckpoint, AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement,
+    GatewaySlice, JobDirective, JobOrder, JobRoute, JobState, MigrateOutStage, Network, Origin, Peer, PublishedPort,
+    Target,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
 use mooring_types::job::{JobSpec, JobStatus, Publish};
-use mooring_types::migration::{Kind, Outcome, Phase};
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, Name, Port, secret};
 
@@ -135,9 +136,10 @@ fn published(all: &Snapshot, host: &HostId) -> Vec<PublishedPort> {
 fn carrier<'a>(all: &'a Snapshot, job: &'a JobRow) -> Option<&'a HostId> {
     match all.moves.get(&job.id) {
         Some(row) => match (row.kind, row.stage) {
-            (Kind::Move, Stage::Restoring | Stage::Retiring) | (Kind::Resume | Kind::Recover, _) => row.to.as_ref(),
-            (Kind::Suspend, Stage::Retiring) => None,
-            (Kind::Move | Kind::Suspend | Kind::Capture, _) => row.from.as_ref(),
+            (MigrationKind::Migrate, Stage::Restoring | Stage::Retiring)
+            | (MigrationKind::Resume | MigrationKind::Recover, _) => row.to.as_ref(),
+            (MigrationKind::Suspend, Stage::Retiring) => None,
+            (MigrationKind::Migrate | MigrationKind::Suspend | MigrationKind::Snapshot, _) => row.from.as_ref(),
         },
         None => job.host.as_ref(),
     }
@@ -184,7 +186,7 @@ fn order(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Op
         Some(row) if row.to.as_ref() == Some(host) => order_at_destination(all, row),
         Some(row) if row.from.as_ref() == Some(host) => order_at_source(all, job, row),
         // It was lost, and may come back with the job before the job has been recovered elsewhere: then it goes on there.
-        Some(row) if row.kind == Kind::Recover && job.host.as_ref() == Some(host) => {
+        Some(row) if row.kind == MigrationKind::Recover && job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: true }))
         }
         None if job.host.as_ref() == Some(host) => {
@@ -231,7 +233,7 @@ fn order_at_destination(all: &Snapshot, row: &MigrationRow) -> Option<(Generatio
     let migration = row.id.clone();
     let order = match row.stage {
         Stage::Preparing | Stage::PreCopying | Stage::Quiescing | Stage::Freezing | Stage::Restoring => {
-            JobOrder::MoveIn { migration, from: origin(all, row)? }
+            JobOrder::MigrateIn { migration, from: origin(all, row)? }
         }
         Stage::Retiring => JobOrder::Run { begun: true },
         Stage::Aborting | Stage::RollingBack => JobOrder::Abort { migration },
@@ -247,7 +249,7 @@ fn origin(all: &Snapshot, row: &MigrationRow) -> Option<Origin> {
         }
         None => Origin::Store {
             capsule: row.capsule.clone()?,
-            connections: if row.kind == Kind::Recover { Connections::Reset } else { Connections::Kept },
+            connections: if row.kind == MigrationKind::Recover { Connections::Reset } else { Connections::Kept },
         },
     })
 }
@@ -257,26 +259,26 @@ fn destination(all: &Snapshot, row: &MigrationRow) -> Option<Destination> {
         Some(to) => {
             let to = &all.host(to)?.joined;
             Destination::Host {
-                address: SocketAddr::from((to.address, to.move_port)),
+                address: SocketAddr::from((to.address, to.migration_port)),
                 certificate: to.certificate.clone(),
                 token: row.token.clone(),
             }
         }
         None => Destination::Store {
             capsule: row.capsule.clone()?,
-            then: if row.kind == Kind::Capture { Then::GoesOn } else { Then::Waits },
-            upon: if row.kind == Kind::Capture { all.base_for(&row.job) } else { None },
+            then: if row.kind == MigrationKind::Snapshot { AfterCheckpoint::GoOn } else { AfterCheckpoint::StayFrozen },
+            base: if row.kind == MigrationKind::Snapshot { all.base_for(&row.job) } else { None },
         },
     })
 }
 
 fn order_at_source(all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
-    let move_out = |stage| Some(JobOrder::MoveOut { migration: row.id.clone(), stage, to: destination(all, row)? });
+    let move_out = |stage| Some(JobOrder::MigrateOut { migration: row.id.clone(), stage, to: destination(all, row)? });
     match row.stage {
         Stage::Preparing => Some((job.generation, JobOrder::Run { begun: true })),
-        Stage::PreCopying | Stage::Quiescing => Some((job.generation, move_out(MoveOutStage::PreCopy)?)),
-        Stage::Freezing | Stage::Restoring => Some((job.generation, move_out(MoveOutStage::Freeze)?)),
+        Stage::PreCopying | Stage::Quiescing => Some((job.generation, move_out(MigrateOutStage::PreCopy)?)),
+        Stage::Freezing | Stage::Restoring => Some((job.generation, move_out(MigrateOutStage::Freeze)?)),
         Stage::Retiring => Some((row.from_generation, JobOrder::Retire { migration })),
         Stage::Aborting | Stage::Ended => None,
         Stage::RollingBack => {
@@ -297,7 +299,7 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
         target: target(all, job, connection.target_port)?,
         epoch: all.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
         protocol: connection.protocol,
-        patience: connection.patience,
+        hold_limits: connection.hold_limits,
         widget: connection.widget,
         flow: flow(all, job),
     })
@@ -322,8 +324,8 @@ pub(crate) fn flow(all: &Snapshot, job: &JobRow) -> Flow {
         return if job.status == JobStatus::Executing { Flow::Open } else { Flow::Held { quiesce: None } };
     };
     match (row.stage, &row.outcome) {
-        (Stage::Restoring, _) if row.kind == Kind::Capture => Flow::Open,
-        (Stage::Retiring, _) if row.kind == Kind::Suspend => Flow::Held { quiesce: None },
+        (Stage::Restoring, _) if row.kind == MigrationKind::Snapshot => Flow::Open,
+        (Stage::Retiring, _) if row.kind == MigrationKind::Suspend => Flow::Held { quiesce: None },
         _ if row.kind.is_out_of_store() => Flow::Held { quiesce: None },
         (Stage::Preparing | Stage::PreCopying | Stage::Retiring | Stage::Ended, _) => Flow::Open,
         (Stage::Quiescing | Stage::Freezing | Stage::Restoring, _) => Flow::Held { quiesce: Some(row.id.clone()) },

@@ -9,7 +9,7 @@ use mooring_store::{
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
-use mooring_types::migration::Kind;
+use mooring_types::migration::MigrationKind;
 use mooring_types::placement::Candidate;
 use mooring_types::policy::DumpMode;
 use mooring_types::security::InboundRule;
@@ -166,7 +166,7 @@ pub(crate) fn capacity(host: &HostRow) -> Resources {
 
 /// What builds on the newest capsule builds on what that builds on. What a suspended job left is a capsule of its own.
 fn base(mode: DumpMode, newest: &CapsuleRow) -> Option<CapsuleName> {
-    let builds = mode == DumpMode::Incremental && newest.kind == Kind::Capture;
+    let builds = mode == DumpMode::Incremental && newest.kind == MigrationKind::Snapshot;
     builds.then(|| newest.base.clone().unwrap_or_else(|| newest.name.clone()))
 }
 
@@ -183,7 +183,7 @@ mod tests {
         let first = CapsuleRow {
             name: name(1),
             job: job.clone(),
-            kind: Kind::Capture,
+            kind: MigrationKind::Snapshot,
             create_time: Timestamp::UNIX_EPOCH,
             bytes: 2,
             stored_bytes: 1,
@@ -193,6 +193,6 @@ mod tests {
         assert_eq!(second.base, Some(name(1)));
         assert_eq!(base(DumpMode::Incremental, &second), Some(name(1)));
         assert_eq!(base(DumpMode::Full, &second), None);
-        assert_eq!(base(DumpMode::Incremental, &CapsuleRow { kind: Kind::Suspend, ..first }), None);
+        assert_eq!(base(DumpMode::Incremental, &CapsuleRow { kind: MigrationKind::Suspend, ..first }), None);
     }
 }

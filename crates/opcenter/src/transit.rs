@@ -7,7 +7,7 @@ use mooring_store::{EventKind, JobRow, MigrationRow, StoreError, Tx};
 use mooring_types::capsule::CapsuleName;
 use mooring_types::host::Resources;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Kind, Outcome};
+use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::{Generation, HostId, MigrationId, Timestamp};
 
 use crate::auth::new_token;
@@ -16,7 +16,7 @@ use crate::moves;
 /// Where a job goes, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    pub(crate) kind: Kind,
+    pub(crate) kind: MigrationKind,
     pub(crate) from: Option<HostId>,
     pub(crate) to: Option<HostId>,
     /// The capsule that it comes out of; one that is to be made gets its name in [`begin`].
@@ -70,22 +70,22 @@ pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp)
 }
 
 /// The status of a job on its way.
-pub(crate) fn status_under_way(kind: Kind) -> JobStatus {
+pub(crate) fn status_under_way(kind: MigrationKind) -> JobStatus {
     match kind {
-        Kind::Move => JobStatus::Floating,
-        Kind::Suspend => JobStatus::Suspending,
-        Kind::Capture => JobStatus::Capturing,
-        Kind::Resume | Kind::Recover => JobStatus::Resuming,
+        MigrationKind::Migrate => JobStatus::Floating,
+        MigrationKind::Suspend => JobStatus::Suspending,
+        MigrationKind::Snapshot => JobStatus::Capturing,
+        MigrationKind::Resume | MigrationKind::Recover => JobStatus::Resuming,
     }
 }
 
-fn intent(kind: Kind) -> &'static str {
+fn intent(kind: MigrationKind) -> &'static str {
     match kind {
-        Kind::Move => "be moved",
-        Kind::Suspend => "be suspended",
-        Kind::Capture => "have a capsule taken",
-        Kind::Resume => "be resumed",
-        Kind::Recover => "be recovered from its newest capsule",
+        MigrationKind::Migrate => "be moved",
+        MigrationKind::Suspend => "be suspended",
+        MigrationKind::Snapshot => "have a capsule taken",
+        MigrationKind::Resume => "be resumed",
+        MigrationKind::Recover => "be recovered from its newest capsule",
     }
 }
 

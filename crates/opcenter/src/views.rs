@@ -258,7 +258,7 @@ impl Views {
             access_url: format!("http://{address}:{}{}", connection.gateway_port, job.spec.access_path),
             state,
             protocol: connection.protocol,
-            patience: connection.patience,
+            hold_limits: connection.hold_limits,
             widget: connection.widget,
             clients: seen.iter().flat_map(|seen| seen.clients.iter().cloned()).collect(),
         })

@@ -1,7 +1,7 @@
 //! What is in the capsule store.
 
 use mooring_types::capsule::CapsuleName;
-use mooring_types::migration::Kind;
+use mooring_types::migration::MigrationKind;
 use mooring_types::{JobId, Timestamp};
 use sqlx::sqlite::SqliteRow;
 
@@ -15,7 +15,7 @@ pub struct CapsuleRow {
     /// The job that it is of.
     pub job: JobId,
     /// What it was made for.
-    pub kind: Kind,
+    pub kind: MigrationKind,
     /// When it was whole.
     pub create_time: Timestamp,
     /// How much was put in.

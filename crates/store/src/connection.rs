@@ -1,6 +1,6 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::{Patience, Protocol, Widget};
+use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
 use sqlx::sqlite::SqliteRow;
 
@@ -22,7 +22,7 @@ pub struct ConnectionRow {
     /// How its bytes are treated.
     pub protocol: Protocol,
     /// For how long, and for how many, it waits for its job.
-    pub patience: Patience,
+    pub hold_limits: HoldLimits,
     /// Whether its pages get the widget.
     pub widget: Widget,
 }
@@ -35,7 +35,7 @@ impl Tx {
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         self.farewell_give_way(connection).await?;
         sqlx::query(
-            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, patience, widget)
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
@@ -44,7 +44,7 @@ impl Tx {
         .bind(connection.target_port.get())
         .bind(connection.gateway_port.get())
         .bind(to_json(&connection.protocol)?)
-        .bind(to_json(&connection.patience)?)
+        .bind(to_json(&connection.hold_limits)?)
         .bind(to_json(&connection.widget)?)
         .execute(&mut *self.inner)
         .await?;
@@ -100,7 +100,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         target_port: port(row, "target_port")?,
         gateway_port: port(row, "gateway_port")?,
         protocol: json(row, "protocol")?,
-        patience: json(row, "patience")?,
+        hold_limits: json(row, "hold_limits")?,
         widget: json(row, "widget")?,
     })
 }

@@ -21,7 +21,8 @@ pub struct Joined {
     /// The address by which clients reach its gateways.
     pub public_address: IpAddr,
     /// Where its agent takes capsules.
-    pub move_port: u16,
+    #[serde(alias = "movePort")]
+    pub migration_port: u16,
     /// The SHA-256 of its agent's certificate, in hex.
     pub certificate: String,
     /// Its WireGuard public key; empty where it has none.

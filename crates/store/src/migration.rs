@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use mooring_types::capsule::CapsuleName;
 use mooring_types::host::Resources;
-use mooring_types::migration::{Kind, Outcome, PhaseTime};
+use mooring_types::migration::{MigrationKind, Outcome, PhaseTime};
 use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -76,7 +76,7 @@ pub struct MigrationRow {
     /// The job.
     pub job: JobId,
     /// Which ends it has.
-    pub kind: Kind,
+    pub kind: MigrationKind,
     /// The generation that it would commit.
     pub generation: Generation,
     /// The generation that the source holds.
@@ -193,7 +193,7 @@ impl Tx {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn migration_list_latest(&mut self, kind: Kind, limit: u32) -> Result<Vec<MigrationRow>> {
+    pub async fn migration_list_latest(&mut self, kind: MigrationKind, limit: u32) -> Result<Vec<MigrationRow>> {
         let query =
             "SELECT * FROM migration WHERE kind = ? AND stage = 'ended' AND outcome = ? ORDER BY rowid DESC LIMIT ?";
         let rows = sqlx::query(query)

@@ -7,10 +7,10 @@ use mooring_store::{
     ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
     StoreError, Tx,
 };
-use mooring_types::gateway::{Exposure, GatewaySpec, Patience, Protocol, Widget};
+use mooring_types::gateway::{Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
-use mooring_types::migration::{Kind, Outcome};
+use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::policy::JobPolicy;
 use mooring_types::security::{DEFAULT_GROUP, SecurityGroupSpec, allows};
 use mooring_types::{
@@ -45,7 +45,7 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
             role: HostRole::Both,
             address: [198, 18, 0, 2].into(),
             public_address: [127, 0, 0, 1].into(),
-            move_port: 7000,
+            migration_port: 7000,
             certificate: "ab".into(),
             wireguard_key: String::new(),
             facts,
@@ -214,7 +214,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         job: job.id.clone(),
         generation: Generation(2),
         from_generation: Generation::FIRST,
-        kind: Kind::Move,
+        kind: MigrationKind::Migrate,
         from: Some(from.id.clone()),
         to: Some(to.id.clone()),
         capsule: None,
@@ -276,7 +276,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
         target_port: Port::new(8888).unwrap(),
         gateway_port: Port::new(10000).unwrap(),
         protocol: Protocol::Auto,
-        patience: Patience { hold_seconds: 1, page_seconds: 2, held_max: 3 },
+        hold_limits: HoldLimits { hold_seconds: 1, page_seconds: 2, held_max: 3 },
         widget: Widget::Hidden,
     };
     tx.connection_insert(&connection).await.unwrap();
@@ -401,7 +401,7 @@ async fn what_is_older_than_security_groups_gets_the_default_one() {
     let gateway = tx.gateway_list().await.unwrap().pop().unwrap();
     assert_eq!((gateway.spec.security_groups, gateway.spec.exposure), (vec![default.clone()], Exposure::Public));
     assert_eq!(tx.job_list().await.unwrap().pop().unwrap().security_groups, [default]);
-    assert_eq!(tx.connection_list().await.unwrap().pop().unwrap().patience, Patience::default());
+    assert_eq!(tx.connection_list().await.unwrap().pop().unwrap().hold_limits, HoldLimits::default());
 }
 
 #[tokio::test]

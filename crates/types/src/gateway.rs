@@ -50,7 +50,7 @@ pub enum Protocol {
 /// For how long, and for how many, a connection waits for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Patience {
+pub struct HoldLimits {
     /// How long a new request waits before it is answered with 503, in seconds.
     pub hold_seconds: u32,
     /// How long a browser's page load waits before it gets the waiting page, in seconds.
@@ -59,7 +59,7 @@ pub struct Patience {
     pub held_max: u32,
 }
 
-impl Default for Patience {
+impl Default for HoldLimits {
     /// Ten minutes, as long as a large job takes to move; five seconds, as long as people wait without a sign; and 10,000 requests.
     fn default() -> Self {
         Self { hold_seconds: 600, page_seconds: 5, held_max: 10_000 }

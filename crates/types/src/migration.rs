@@ -3,7 +3,7 @@
 //! `Plan → Prepare → PreCopy → Quiesce → Freeze → Transfer → Restore → Verify → Commit → Retire`
 //!
 //! A move has two ends, and either may be the capsule store instead of a host: a suspend is a move into the store, a resume one out of
-//! it, and a capsule of a running job is a suspend after which the job goes on where it was. [`Kind`] says which.
+//! it, and a capsule of a running job is a suspend after which the job goes on where it was. [`MigrationKind`] says which.
 //!
 //! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends with the source executing it. The
 //! destination then puts on record that the job is here, before the job takes its first step there, and from that record on it belongs
@@ -17,13 +17,13 @@ use serde::{Deserialize, Serialize};
 /// Which ends a move has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum MigrationKind {
     /// From a host to another.
-    Move,
+    Migrate,
     /// From a host into the capsule store; no host runs the job afterwards.
     Suspend,
     /// From a host into the capsule store, while the job stays where it is.
-    Capture,
+    Snapshot,
     /// From the capsule store to a host, with every connection that the job had.
     Resume,
     /// From the capsule store to a host after the one that ran it was lost: what the job did since then is undone, so that its
@@ -31,9 +31,9 @@ pub enum Kind {
     Recover,
 }
 
-impl Kind {
+impl MigrationKind {
     /// All kinds.
-    pub const ALL: [Self; 5] = [Self::Move, Self::Suspend, Self::Capture, Self::Resume, Self::Recover];
+    pub const ALL: [Self; 5] = [Self::Migrate, Self::Suspend, Self::Snapshot, Self::Resume, Self::Recover];
 
     /// Whether the job comes out of the capsule store.
     #[must_use]
@@ -44,34 +44,34 @@ impl Kind {
     /// Whether a capsule is made.
     #[must_use]
     pub fn is_into_store(self) -> bool {
-        matches!(self, Self::Suspend | Self::Capture)
+        matches!(self, Self::Suspend | Self::Snapshot)
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for MigrationKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Move => "move",
+            Self::Migrate => "migrate",
             Self::Suspend => "suspend",
-            Self::Capture => "capture",
+            Self::Snapshot => "snapshot",
             Self::Resume => "resume",
             Self::Recover => "recover",
         })
     }
 }
 
-impl std::str::FromStr for Kind {
-    type Err = UnknownKind;
+impl std::str::FromStr for MigrationKind {
+    type Err = UnknownMigrationKind;
 
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
-        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| UnknownKind(text.to_owned()))
+    fn from_str(text: &str) -> Result<Self, UnknownMigrationKind> {
+        Self::ALL.into_iter().find(|kind| kind.to_string() == text).ok_or_else(|| UnknownMigrationKind(text.to_owned()))
     }
 }
 
-/// A text that is no kind of move.
+/// A text that is no kind of migration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown kind of move `{0}`")]
-pub struct UnknownKind(String);
+#[error("unknown kind of migration `{0}`")]
+pub struct UnknownMigrationKind(String);
 
 /// A phase of a move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -26,7 +26,7 @@ use crate::runtime::volume;
 impl Driver {
     /// Makes ready to receive, and receives what comes out of the capsule store.
     pub(super) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
-        let JobOrder::MoveIn { from, .. } = &directive.order else { return Ok(()) };
+        let JobOrder::MigrateIn { from, .. } = &directive.order else { return Ok(()) };
         let started = Instant::now();
         self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
         let place = self.place(directive);

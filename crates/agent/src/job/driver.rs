@@ -400,7 +400,7 @@ pub(crate) async fn recover(host: &Host, mut record: Record) -> Record {
             let attempt = match attempt {
                 // The connection that the files went over is gone: they go again.
                 Attempt::PreCopied(_) => Attempt::None,
-                Attempt::Captured(migration) => {
+                Attempt::SnapshotTaken(migration) => {
                     let reason = "the source's agent was restarted".to_owned();
                     Attempt::Failed { migration, phase: Phase::Transfer, reason }
                 }

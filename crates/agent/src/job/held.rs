@@ -70,7 +70,7 @@ pub(crate) enum Attempt {
     /// Files are ahead.
     PreCopied(MigrationId),
     /// Its state is taken and it goes on; the capsule is on its way to the store.
-    Captured(MigrationId),
+    SnapshotTaken(MigrationId),
     /// The capsule is in the store.
     Stored {
         migration: MigrationId,
@@ -171,14 +171,14 @@ impl Record {
                 JobState::PreCopied { migration }
             }
             Held::Running { attempt: Attempt::Failed { migration, phase, reason }, .. } => {
-                JobState::MoveOutFailed { migration, phase, reason }
+                JobState::MigrateOutFailed { migration, phase, reason }
             }
             Held::Exited { code } => JobState::Exited { code },
             Held::FailedToStart { reason } => JobState::FailedToStart { reason },
             Held::Lost { reason } => JobState::Lost { reason },
             Held::Frozen { migration, release: Release::Withheld | Release::Given } => JobState::Frozen { migration },
             Held::Frozen { migration, release: Release::Refused { phase, reason } } => {
-                JobState::MoveOutFailed { migration, phase, reason }
+                JobState::MigrateOutFailed { migration, phase, reason }
             }
             Held::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
             Held::Frozen { migration, release: Release::Stored { stored_bytes } } => {
@@ -187,9 +187,9 @@ impl Record {
             Held::Running { attempt: Attempt::Stored { migration, stored_bytes, base }, .. } => {
                 JobState::Stored { migration, stored_bytes, base }
             }
-            Held::Running { attempt: Attempt::Captured(migration), .. } => JobState::Captured { migration },
+            Held::Running { attempt: Attempt::SnapshotTaken(migration), .. } => JobState::SnapshotTaken { migration },
             Held::Arriving { migration } => JobState::Prepared { migration },
-            Held::ArrivalFailed { migration, phase, reason } => JobState::MoveInFailed { migration, phase, reason },
+            Held::ArrivalFailed { migration, phase, reason } => JobState::MigrateInFailed { migration, phase, reason },
             Held::Restored { migration, .. } => JobState::Restored { migration },
             Held::Gone => JobState::Gone,
         };

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use mooring_api::watch::{Destination, JobDirective, JobOrder, Then};
+use mooring_api::watch::{AfterCheckpoint, Destination, JobDirective, JobOrder};
 use mooring_capsule::{Facts, Manifest};
 use mooring_ops::failpoint;
 use mooring_types::migration::Phase;
@@ -61,7 +61,7 @@ impl Driver {
     }
 
     async fn connect(&self, directive: &JobDirective) -> Result<Outgoing> {
-        let JobOrder::MoveOut { migration, to, .. } = &directive.order else {
+        let JobOrder::MigrateOut { migration, to, .. } = &directive.order else {
             return Err(Error::Peer("is not named".into()));
         };
         match to {
@@ -76,10 +76,10 @@ impl Driver {
     /// Checkpoints the job and sends it.
     pub(super) async fn freeze(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         match &directive.order {
-            JobOrder::MoveOut { to: Destination::Store { then: Then::GoesOn, upon, .. }, .. } => {
-                self.capture(migration, upon.as_ref()).await
+            JobOrder::MigrateOut { to: Destination::Store { then: AfterCheckpoint::GoOn, base, .. }, .. } => {
+                self.snapshot(migration, base.as_ref()).await
             }
-            JobOrder::MoveOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
+            JobOrder::MigrateOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
             _ => Ok(()),
         }
     }
@@ -182,7 +182,7 @@ impl Driver {
     }
 
     /// Takes the job's state and has it go on, then stores what was taken.
-    async fn capture(&mut self, migration: MigrationId, upon: Option<&CapsuleName>) -> Result<()> {
+    async fn snapshot(&mut self, migration: MigrationId, base: Option<&CapsuleName>) -> Result<()> {
         let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
             // What went ahead went into a capsule that is gone: it goes again.
             return self.clear();
@@ -198,9 +198,9 @@ impl Driver {
             return self.dump_failed(&place, init, migration, &error).await;
         }
         self.measured(Phase::Freeze, started, outgoing.bytes());
-        outgoing.build_on(self.foundation.take().filter(|foundation| Some(foundation.capsule()) == upon));
+        outgoing.build_on(self.foundation.take().filter(|foundation| Some(foundation.capsule()) == base));
         set_going(&self.host, &place, Peers::Kept).await?;
-        self.hold(Held::Running { init, attempt: Attempt::Captured(migration.clone()) })?;
+        self.hold(Held::Running { init, attempt: Attempt::SnapshotTaken(migration.clone()) })?;
         let started = Instant::now();
         let mut wanted = self.wanted.clone();
         let stored = tokio::select! {
@@ -271,7 +271,7 @@ impl Driver {
 /// has to be done while the job stands still in any case.
 fn stands_until_stored(order: &JobOrder) -> bool {
     match order {
-        JobOrder::MoveOut { to: Destination::Store { then, .. }, .. } => *then != Then::GoesOn,
+        JobOrder::MigrateOut { to: Destination::Store { then, .. }, .. } => *then != AfterCheckpoint::GoOn,
         _ => false,
     }
 }

@@ -198,6 +198,6 @@ impl Driven {
 fn executes(state: &JobState) -> bool {
     matches!(
         state,
-        JobState::Running | JobState::PreCopied { .. } | JobState::Captured { .. } | JobState::Restored { .. }
+        JobState::Running | JobState::PreCopied { .. } | JobState::SnapshotTaken { .. } | JobState::Restored { .. }
     )
 }

@@ -195,7 +195,9 @@ pub(super) async fn set_going(host: &Host, place: &Place, peers: Peers) -> Resul
 /// Resolves when a move is not what is wanted any more.
 pub(super) async fn no_longer(wanted: &mut watch::Receiver<Option<JobDirective>>, migration: &MigrationId) {
     let other = |directive: &Option<JobDirective>| match directive.as_ref().map(|directive| &directive.order) {
-        Some(JobOrder::MoveIn { migration: now, .. } | JobOrder::MoveOut { migration: now, .. }) => now != migration,
+        Some(JobOrder::MigrateIn { migration: now, .. } | JobOrder::MigrateOut { migration: now, .. }) => {
+            now != migration
+        }
         // No order at all leaves alone what is under way.
         None => false,
         Some(_) => true,

@@ -1,6 +1,6 @@
 //! What to do about a job: a pure function of what is held and what is wanted.
 
-use mooring_api::watch::{JobDirective, JobOrder, MoveOutStage};
+use mooring_api::watch::{JobDirective, JobOrder, MigrateOutStage};
 use mooring_types::MigrationId;
 
 use super::held::{Attempt, Held, Record};
@@ -59,8 +59,8 @@ pub(crate) fn decide(record: Option<&Record>, directive: Option<&JobDirective>) 
 fn begin(order: &JobOrder) -> Act {
     match order {
         JobOrder::Run { begun: false } => Act::Start,
-        JobOrder::Run { begun: true } | JobOrder::MoveOut { .. } | JobOrder::Rollback { .. } => Act::CallLost,
-        JobOrder::MoveIn { migration, .. } => Act::Prepare(migration.clone()),
+        JobOrder::Run { begun: true } | JobOrder::MigrateOut { .. } | JobOrder::Rollback { .. } => Act::CallLost,
+        JobOrder::MigrateIn { migration, .. } => Act::Prepare(migration.clone()),
         JobOrder::Abort { .. } | JobOrder::Retire { .. } | JobOrder::Stop => Act::Remove,
     }
 }
@@ -75,26 +75,26 @@ fn go_on(held: &Held, order: &JobOrder) -> Act {
             Held::Restored { .. } => Act::Keep,
             _ => Act::Nothing,
         },
-        JobOrder::MoveIn { .. } => Act::Nothing,
-        JobOrder::MoveOut { migration, stage, .. } => match held {
-            Held::Parked => Act::Resume,
-            // Who is told to send it away owns it: the order to run it came and went while the agent was away.
-            Held::Restored { .. } => Act::Keep,
-            Held::Running { attempt: Attempt::Failed { migration: failed, .. }, .. } if failed == migration => {
-                Act::Nothing
+        JobOrder::MigrateIn { .. } => Act::Nothing,
+        JobOrder::MigrateOut { migration, stage, .. } => {
+            match held {
+                Held::Parked => Act::Resume,
+                // Who is told to send it away owns it: the order to run it came and went while the agent was away.
+                Held::Restored { .. } => Act::Keep,
+                Held::Running { attempt: Attempt::Failed { migration: failed, .. }, .. } if failed == migration => {
+                    Act::Nothing
+                }
+                Held::Running {
+                    attempt: Attempt::SnapshotTaken(now) | Attempt::Stored { migration: now, .. }, ..
+                } if now == migration => Act::Nothing,
+                Held::Running { attempt: Attempt::PreCopied(ready), .. } if ready == migration => match stage {
+                    MigrateOutStage::PreCopy => Act::Nothing,
+                    MigrateOutStage::Freeze => Act::Freeze(migration.clone()),
+                },
+                Held::Running { .. } => Act::PreCopy(migration.clone()),
+                _ => Act::Nothing,
             }
-            Held::Running { attempt: Attempt::Captured(now) | Attempt::Stored { migration: now, .. }, .. }
-                if now == migration =>
-            {
-                Act::Nothing
-            }
-            Held::Running { attempt: Attempt::PreCopied(ready), .. } if ready == migration => match stage {
-                MoveOutStage::PreCopy => Act::Nothing,
-                MoveOutStage::Freeze => Act::Freeze(migration.clone()),
-            },
-            Held::Running { .. } => Act::PreCopy(migration.clone()),
-            _ => Act::Nothing,
-        },
+        }
         JobOrder::Rollback { .. } => match held {
             Held::Restored { .. } => Act::Keep,
             Held::Running { attempt: Attempt::None, .. } => Act::Nothing,
@@ -173,7 +173,7 @@ mod tests {
             Held::Frozen { migration: m(), release: Release::Withheld },
             Held::Frozen { migration: m(), release: Release::Confirmed },
             Held::Frozen { migration: m(), release: Release::Stored { stored_bytes: 1 } },
-            Held::Running { init, attempt: Attempt::Captured(m()) },
+            Held::Running { init, attempt: Attempt::SnapshotTaken(m()) },
             Held::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1, base: None } },
             Held::Arriving { migration: m() },
             Held::ArrivalFailed { migration: m(), phase: Phase::Restore, reason },
@@ -185,7 +185,7 @@ mod tests {
 
     fn every_order(migration: &MigrationId) -> Vec<JobOrder> {
         let m = || migration.clone();
-        let out = |stage| JobOrder::MoveOut {
+        let out = |stage| JobOrder::MigrateOut {
             migration: m(),
             stage,
             to: Destination::Host {
@@ -197,12 +197,12 @@ mod tests {
         vec![
             JobOrder::Run { begun: false },
             JobOrder::Run { begun: true },
-            JobOrder::MoveIn {
+            JobOrder::MigrateIn {
                 migration: m(),
                 from: Origin::Host { certificate: String::new(), token: String::new() },
             },
-            out(MoveOutStage::PreCopy),
-            out(MoveOutStage::Freeze),
+            out(MigrateOutStage::PreCopy),
+            out(MigrateOutStage::Freeze),
             JobOrder::Abort { migration: m() },
             JobOrder::Rollback { migration: m(), connections: Connections::Kept },
             JobOrder::Retire { migration: m() },
@@ -231,7 +231,7 @@ mod tests {
             }
             // What was restored may have spoken to clients: of its own generation only its owner's end or departure removes it.
             let same = generations.0 == generations.1;
-            let owns = matches!(order, Some(JobOrder::Run { .. } | JobOrder::MoveOut { .. } | JobOrder::Rollback { .. }));
+            let owns = matches!(order, Some(JobOrder::Run { .. } | JobOrder::MigrateOut { .. } | JobOrder::Rollback { .. }));
             if owns && same && matches!(record.held, Held::Restored { .. }) {
                 prop_assert_eq!(&act, &Act::Keep);
             }

@@ -1,6 +1,6 @@
 //! Gateways and their connections.
 
-use mooring_types::gateway::{GatewayStatus, Patience, Protocol, Widget};
+use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
 use mooring_types::{GatewayId, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -103,7 +103,7 @@ pub struct ConnectionView {
     pub protocol: Protocol,
     /// For how long, and for how many, it waits for its job.
     #[schema(value_type = Object)]
-    pub patience: Patience,
+    pub hold_limits: HoldLimits,
     /// Whether its pages get the widget: `shown` or `hidden`.
     #[schema(value_type = String)]
     pub widget: Widget,

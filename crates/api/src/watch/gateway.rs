@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mooring_types::endpoint::Endpoint;
-use mooring_types::gateway::{Patience, Protocol, Widget};
+use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
@@ -57,7 +57,7 @@ pub struct ConnectionDirective {
     pub protocol: Protocol,
     /// For how long new requests wait.
     #[serde(default)]
-    pub patience: Patience,
+    pub hold_limits: HoldLimits,
     /// Whether its pages get the widget.
     #[serde(default)]
     pub widget: Widget,

@@ -60,12 +60,12 @@ pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printe
         mem_gb: args.mem.as_deref().map(parse::memory).transpose()?,
     };
     let start = async || client.job_migrate(id.as_str(), &request).await;
-    send(client, printer, &id, "Migrate", if args.wait { Patience::ToTheEnd } else { Patience::None }, start).await
+    send(client, printer, &id, "Migrate", if args.wait { HoldLimits::ToTheEnd } else { HoldLimits::None }, start).await
 }
 
 /// Whether the end of what was asked for is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
+pub(super) enum HoldLimits {
     /// It is not.
     None,
     /// It is, and a failure is one of the command.
@@ -78,10 +78,10 @@ pub(super) async fn send(
     printer: &Printer,
     id: &JobId,
     what: &str,
-    patience: Patience,
+    hold_limits: HoldLimits,
     start: impl AsyncFnOnce() -> Result<JobView, ClientError>,
 ) -> Result<()> {
-    if patience == Patience::None {
+    if hold_limits == HoldLimits::None {
         let job = start().await?;
         printer.accepted(&format!("{what} request has been submitted"))?;
         return printer.object(&job);
@@ -139,7 +139,7 @@ fn ended(migration: &MigrationView) -> Option<Result<()>> {
     match (failed, migration.outcome.as_str()) {
         (Some(why), _) => {
             let message = match migration.kind.as_str() {
-                "move" => format!("the move to {} failed{why}", migration.to),
+                "migrate" => format!("the move to {} failed{why}", migration.to),
                 kind => format!("the {kind} failed{why}"),
             };
             let hint = "`float log events -j <job>` tells more; the job is where it was";
@@ -174,7 +174,7 @@ impl<'a> Progress<'a> {
     fn show(&mut self, migration: &MigrationView) {
         if !self.named {
             self.named = true;
-            let what = if migration.kind == "move" { "moving" } else { migration.kind.as_str() };
+            let what = if migration.kind == "migrate" { "moving" } else { migration.kind.as_str() };
             self.line(&format!("{what} from {} to {}", migration.from, migration.to));
         }
         for phase in &migration.phases {
@@ -185,8 +185,8 @@ impl<'a> Progress<'a> {
         if migration.outcome == "succeeded" {
             let megabytes = migration.bytes_moved as f64 / 1e6;
             let done = match migration.kind.as_str() {
-                "move" => format!("moved: the job stood still for {:.3} s", migration.pause_seconds),
-                "capture" => format!("captured: the job stood still for {:.3} s", migration.pause_seconds),
+                "migrate" => format!("moved: the job stood still for {:.3} s", migration.pause_seconds),
+                "snapshot" => format!("snapshot taken: the job stood still for {:.3} s", migration.pause_seconds),
                 kind => format!("done: {kind}"),
             };
             self.line(&format!("{done}, {megabytes:.1} MB were sent"));

@@ -84,7 +84,7 @@ impl Expectation {
     /// Resolves when it is known whether the body may be sent.
     async fn decided(self, gate: Arc<Gate>) -> bool {
         let mut word = self.0.subscribe();
-        let patience = async {
+        let hold_limits = async {
             loop {
                 gate.opened().await;
                 if timeout(LIMIT, gate.closed()).await.is_err() {
@@ -95,7 +95,7 @@ impl Expectation {
         tokio::select! {
             biased;
             _ = word.wait_for(|word| *word != Word::Waiting) => {}
-            () = patience => self.want(),
+            () = hold_limits => self.want(),
         }
         word.wait_for(|word| matches!(word, Word::Wanted | Word::Over)).await.is_ok_and(|word| *word == Word::Wanted)
     }

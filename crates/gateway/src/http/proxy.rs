@@ -313,12 +313,15 @@ impl Proxy {
                 return self.pool.begin(connected).await.map_err(|_| Unavailable::Broken);
             }
         }
-        let patience = way.routes.now().patience;
-        let _place = way.gate.hold(patience.held_max).ok_or(Unavailable::TooManyHeld)?;
+        let hold_limits = way.routes.now().hold_limits;
+        let _place = way.gate.hold(hold_limits.held_max).ok_or(Unavailable::TooManyHeld)?;
         let _call = wait.is_a_call.then(|| way.gate.call());
         let _counted = self.session.metrics.request_held(&self.session.job);
-        let seconds =
-            if wait.is_page_load { patience.page_seconds.min(patience.hold_seconds) } else { patience.hold_seconds };
+        let seconds = if wait.is_page_load {
+            hold_limits.page_seconds.min(hold_limits.hold_seconds)
+        } else {
+            hold_limits.hold_seconds
+        };
         let ready = async {
             way.gate.opened().await;
             if let Some(upstream) = self.pool.take().await {

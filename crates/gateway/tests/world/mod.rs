@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::state::Gateway;
 use mooring_ops::Lifecycle;
-use mooring_types::gateway::{Patience, Protocol, Widget};
+use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -70,7 +70,7 @@ impl World {
             target: Target::Overlay(target),
             epoch: 0,
             protocol,
-            patience: Patience::default(),
+            hold_limits: HoldLimits::default(),
             widget: Widget::Hidden,
             flow,
         });

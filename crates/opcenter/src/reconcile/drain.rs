@@ -9,7 +9,7 @@ use std::time::Duration;
 use mooring_api::watch::JobState;
 use mooring_store::{Drain, HostRow, JobRow, MigrationRow, Stage, StoreError};
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Kind, Outcome};
+use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::Candidate;
 use mooring_types::policy::Moves;
 
@@ -69,8 +69,8 @@ impl Round {
         let left = drain.deadline.map(|deadline| elapsed(self.now, deadline));
         let (moves, capsules) = match left {
             Some(_) => (
-                self.tx.migration_list_latest(Kind::Move, EARLIER).await?,
-                self.tx.migration_list_latest(Kind::Suspend, EARLIER).await?,
+                self.tx.migration_list_latest(MigrationKind::Migrate, EARLIER).await?,
+                self.tx.migration_list_latest(MigrationKind::Suspend, EARLIER).await?,
             ),
             None => (Vec::new(), Vec::new()),
         };
@@ -105,22 +105,28 @@ impl Round {
             asked: job.asked(),
             may_move: job.policy.moves == Moves::Allowed,
             rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < REST),
-            failed_to: tried.into_iter().filter(|row| row.kind == Kind::Move).filter_map(|row| row.to).collect(),
+            failed_to: tried
+                .into_iter()
+                .filter(|row| row.kind == MigrationKind::Migrate)
+                .filter_map(|row| row.to)
+                .collect(),
         })
     }
 
     async fn depart(&mut self, job: &JobRow, host: &HostRow, drain: &Drain, way: Way) -> Result<(), StoreError> {
         let (kind, to, reason) = match way {
-            Way::Move(to) => (Kind::Move, Some(to), drain.reason.clone()),
-            Way::Suspend { why } => {
-                (Kind::Suspend, None, format!("{}, and {why}; it is resumed as soon as a host fits", drain.reason))
-            }
+            Way::Move(to) => (MigrationKind::Migrate, Some(to), drain.reason.clone()),
+            Way::Suspend { why } => (
+                MigrationKind::Suspend,
+                None,
+                format!("{}, and {why}; it is resumed as soon as a host fits", drain.reason),
+            ),
         };
         let from = Some(host.id.clone());
         let plan = Plan { kind, from, to, capsule: None, resources: None, reason, start_time: self.now };
         self.changed = true;
         transit::begin(&mut self.tx, job, plan, self.now).await?;
-        if kind == Kind::Suspend {
+        if kind == MigrationKind::Suspend {
             self.tx.job_await_host(&job.id).await?;
         }
         Ok(())

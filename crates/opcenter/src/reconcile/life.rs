@@ -6,7 +6,7 @@ use mooring_api::watch::JobState;
 use mooring_store::{JobRow, MigrationRow, StoreError};
 use mooring_types::duration::format_duration;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Kind, Outcome};
+use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Candidate, NoHost, choose, choose_named};
 use mooring_types::{Generation, HostId};
 
@@ -59,7 +59,7 @@ impl Round {
     fn in_vain(&self, all: &Snapshot, job: &JobRow, refusal: &NoHost) -> Option<String> {
         let policy = job.policy.vm_policy;
         let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(all);
-        gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.patience())))
+        gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.wait_limit())))
     }
 
     /// Has a job's status follow what its host observes.
@@ -137,14 +137,14 @@ impl Round {
         }
         let Ok(host) = choose(candidates, job.asked(), None) else { return Ok(()) };
         let (to, reason) = (host.id.clone(), format!("host {} has room for it", host.name));
-        if !self.has_rested(job, Kind::Resume).await? {
+        if !self.has_rested(job, MigrationKind::Resume).await? {
             return Ok(());
         }
-        self.take_out_of_store(all, job, Kind::Resume, to, reason, candidates).await
+        self.take_out_of_store(all, job, MigrationKind::Resume, to, reason, candidates).await
     }
 
     /// Whether a job was left alone for long enough after the attempts of that kind that have failed one after the other.
-    async fn has_rested(&mut self, job: &JobRow, kind: Kind) -> Result<bool, StoreError> {
+    async fn has_rested(&mut self, job: &JobRow, kind: MigrationKind) -> Result<bool, StoreError> {
         let tried = self.tx.migration_list_of_job(&job.id).await?;
         let of_now = tried.iter().rev().take_while(|row| row.kind == kind);
         let failed = of_now.filter(|row| matches!(row.outcome, Outcome::Failed { .. })).count();
@@ -166,10 +166,10 @@ impl Round {
         if all.capsule(&job.id).is_none() {
             return Ok(());
         }
-        if !self.has_rested(job, Kind::Recover).await? {
+        if !self.has_rested(job, MigrationKind::Recover).await? {
             return Ok(());
         }
-        self.out_of_store(all, job, Kind::Recover, candidates).await
+        self.out_of_store(all, job, MigrationKind::Recover, candidates).await
     }
 
     /// Begins to take a job out of the capsule store, onto a host that fits. Until there is one it waits: one that is to be resumed for as long
@@ -178,7 +178,7 @@ impl Round {
         &mut self,
         all: &Snapshot,
         job: &JobRow,
-        kind: Kind,
+        kind: MigrationKind,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         if all.capsule(&job.id).is_none() {
@@ -186,7 +186,7 @@ impl Round {
         }
         let chosen = match choose(candidates, job.asked(), None) {
             Ok(host) => host.id.clone(),
-            Err(refusal) if kind == Kind::Resume => {
+            Err(refusal) if kind == MigrationKind::Resume => {
                 return match self.in_vain(all, job, &refusal) {
                     Some(told) => self.status(job, JobStatus::Suspended, &told).await,
                     None => Ok(()),
@@ -195,7 +195,7 @@ impl Round {
             Err(_) => return Ok(()),
         };
         let reason = match (kind, &job.host) {
-            (Kind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
+            (MigrationKind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
             _ => job.status_reason.clone(),
         };
         self.take_out_of_store(all, job, kind, chosen, reason, candidates).await
@@ -205,7 +205,7 @@ impl Round {
         &mut self,
         all: &Snapshot,
         job: &JobRow,
-        kind: Kind,
+        kind: MigrationKind,
         to: HostId,
         reason: String,
         candidates: &mut [Candidate],

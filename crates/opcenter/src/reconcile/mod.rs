@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use mooring_store::{HostRow, JobRow, StoreError, Tx};
 use mooring_types::job::JobStatus;
-use mooring_types::migration::Kind;
+use mooring_types::migration::MigrationKind;
 use mooring_types::{Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -108,7 +108,9 @@ impl Round {
                 (JobStatus::Cancelling, moving) => self.cancel(all, job, moving).await?,
                 (_, Some(row)) => self.advance(all, job, row).await?,
                 (JobStatus::Suspended, None) => self.wake(all, job, &mut candidates).await?,
-                (JobStatus::Resuming, None) => self.out_of_store(all, job, Kind::Resume, &mut candidates).await?,
+                (JobStatus::Resuming, None) => {
+                    self.out_of_store(all, job, MigrationKind::Resume, &mut candidates).await?
+                }
                 (JobStatus::Unknown, None) => self.find_again(all, job, &mut candidates).await?,
                 (JobStatus::Executing, None) => {
                     let changed = std::mem::take(&mut self.changed);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use mooring_api::watch::UsageSample;
 use mooring_store::{ConnectionRow, EventKind, JobRow, MigrationRow, StoreError};
 use mooring_types::gateway::Protocol;
-use mooring_types::migration::{Kind, Outcome};
+use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
 use mooring_types::{HostId, JobId, Timestamp};
@@ -70,7 +70,7 @@ impl Round {
             Some(IdlePolicy { after }) if self.config.has_store() => {
                 if self.is_idle(all, job, after).await? {
                     self.forget_idleness(job).await?;
-                    return self.send_to_store(job, Kind::Suspend, format!("idle for {}", short(after))).await;
+                    return self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await;
                 }
             }
             // Should it have such a policy again, its time begins anew.
@@ -82,7 +82,7 @@ impl Round {
         if let Some(interval) = job.policy.snapshot_interval
             && self.capture_is_due(all, job, interval).await?
         {
-            return self.send_to_store(job, Kind::Capture, "its snapshot interval is over".into()).await;
+            return self.send_to_store(job, MigrationKind::Snapshot, "its snapshot interval is over".into()).await;
         }
         Ok(())
     }
@@ -197,13 +197,14 @@ impl Round {
     /// Whether a move of the job has failed so lately that it would again.
     async fn has_failed_lately(&mut self, job: &JobRow) -> Result<bool, StoreError> {
         let tried = self.tx.migration_list_of_job(&job.id).await?;
-        let failed = |row: &MigrationRow| row.kind == Kind::Move && matches!(row.outcome, Outcome::Failed { .. });
+        let failed =
+            |row: &MigrationRow| row.kind == MigrationKind::Migrate && matches!(row.outcome, Outcome::Failed { .. });
         Ok(tried.last().is_some_and(|row| failed(row) && elapsed(row.stage_time, self.now) < RETRY))
     }
 
     async fn move_to_size(&mut self, job: &JobRow, host: HostId, advice: Advice) -> Result<(), StoreError> {
         let plan = Plan {
-            kind: Kind::Move,
+            kind: MigrationKind::Migrate,
             from: job.host.clone(),
             to: Some(host),
             capsule: None,
@@ -227,13 +228,20 @@ impl Round {
         // One that failed is tried again no sooner than the next would have come. A job that came out of a capsule has done nothing since
         // that is not in it: its clients, who come back at this moment, are not to wait for the next one.
         let tried = self.tx.migration_list_of_job(&job.id).await?;
-        let counts = |row: &&MigrationRow| matches!(row.kind, Kind::Capture | Kind::Resume | Kind::Recover);
+        let counts = |row: &&MigrationRow| {
+            matches!(row.kind, MigrationKind::Snapshot | MigrationKind::Resume | MigrationKind::Recover)
+        };
         let last = tried.iter().rfind(counts).map(|row| row.stage_time);
         Ok(is_due(job.exec_time, newest, last, interval, self.now))
     }
 
     /// Begins to put a job into the capsule store.
-    pub(super) async fn send_to_store(&mut self, job: &JobRow, kind: Kind, reason: String) -> Result<(), StoreError> {
+    pub(super) async fn send_to_store(
+        &mut self,
+        job: &JobRow,
+        kind: MigrationKind,
+        reason: String,
+    ) -> Result<(), StoreError> {
         let plan = Plan {
             kind,
             from: job.host.clone(),

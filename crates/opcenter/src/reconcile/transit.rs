@@ -6,7 +6,7 @@ use mooring_api::watch::{JobObservation, JobState};
 use mooring_ops::failpoint;
 use mooring_store::{CapsuleRow, EventKind, JobRow, MigrationRow, Stage, StoreError};
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Kind, Outcome, Phase, PhaseTime};
+use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
 
 use super::{Round, elapsed};
 use crate::moves::{self, Step};
@@ -63,7 +63,7 @@ impl Round {
             tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
             return Ok(());
         }
-        if row.kind != Kind::Capture {
+        if row.kind != MigrationKind::Snapshot {
             self.stood_still(&mut row);
         }
         row.outcome = Outcome::Succeeded;
@@ -71,13 +71,13 @@ impl Round {
         let stood = format!("it stood still for {:.3} s", row.pause_seconds);
         let (from, to) = (all.end_name(row.from.as_ref()), all.end_name(row.to.as_ref()));
         let message = match row.kind {
-            Kind::Move => format!("moved from {from} to {to}; {stood}"),
-            Kind::Suspend => {
+            MigrationKind::Migrate => format!("moved from {from} to {to}; {stood}"),
+            MigrationKind::Suspend => {
                 format!("suspended: it left {from}, and is in the capsule store ({})", self.keep(&row).await?)
             }
-            Kind::Capture => format!("a capsule was taken ({}); {stood}", self.keep(&row).await?),
-            Kind::Resume => format!("resumed on {to}"),
-            Kind::Recover => format!("recovered on {to}"),
+            MigrationKind::Snapshot => format!("a capsule was taken ({}); {stood}", self.keep(&row).await?),
+            MigrationKind::Resume => format!("resumed on {to}"),
+            MigrationKind::Recover => format!("recovered on {to}"),
         };
         self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
         if let Some(resources) = row.resources {
@@ -86,18 +86,18 @@ impl Round {
         match (&row.to, row.kind) {
             (Some(to), _) => {
                 self.tx.job_own(&job.id, to, row.generation, self.now).await?;
-                if row.kind == Kind::Recover {
+                if row.kind == MigrationKind::Recover {
                     self.tx.job_epoch_next(&job.id).await?;
                 }
                 self.status(job, JobStatus::Executing, "").await?;
             }
-            (None, Kind::Suspend) => {
+            (None, MigrationKind::Suspend) => {
                 self.tx.job_disown(&job.id, self.now).await?;
                 self.status(job, JobStatus::Suspended, &row.reason).await?;
             }
             (None, _) => self.status(job, JobStatus::Executing, "").await?,
         }
-        let source_lets_go = matches!(row.kind, Kind::Move | Kind::Suspend);
+        let source_lets_go = matches!(row.kind, MigrationKind::Migrate | MigrationKind::Suspend);
         self.enter(row, if source_lets_go { Stage::Retiring } else { Stage::Ended }).await
     }
 
@@ -137,9 +137,9 @@ impl Round {
         };
         self.stood_still(&mut row);
         let status = match row.kind {
-            Kind::Move | Kind::Suspend | Kind::Capture => JobStatus::Executing,
-            Kind::Resume => JobStatus::Suspended,
-            Kind::Recover => JobStatus::Unknown,
+            MigrationKind::Migrate | MigrationKind::Suspend | MigrationKind::Snapshot => JobStatus::Executing,
+            MigrationKind::Resume => JobStatus::Suspended,
+            MigrationKind::Recover => JobStatus::Unknown,
         };
         self.end(row, outcome).await?;
         self.status(job, status, &reason).await
@@ -151,7 +151,7 @@ impl Round {
 
     /// Whether the host from whose loss a job is recovered is heard from again, and has it.
     fn owner_is_back(&self, job: &JobRow, row: &MigrationRow) -> bool {
-        let Some(owner) = job.host.as_ref().filter(|_| row.kind == Kind::Recover) else { return false };
+        let Some(owner) = job.host.as_ref().filter(|_| row.kind == MigrationKind::Recover) else { return false };
         let has_it =
             self.observed.job(owner, &job.id, job.generation).is_some_and(|seen| seen.state == JobState::Running);
         has_it && !self.observed.host_is_silent(owner)
@@ -189,7 +189,7 @@ impl Round {
         match stage {
             Stage::Freezing => row.freeze_time = Some(self.now),
             // It goes on already; what is left is to store what was taken.
-            Stage::Restoring if row.kind == Kind::Capture => self.stood_still(&mut row),
+            Stage::Restoring if row.kind == MigrationKind::Snapshot => self.stood_still(&mut row),
             _ => {}
         }
         self.tx.migration_update(&row).await
@@ -223,7 +223,7 @@ impl Round {
         let Outcome::Undoing { phase, reason } = &row.outcome else { return Ok(()) };
         let source = self.source(row).map(|seen| &seen.state);
         match source {
-            Some(JobState::MoveOutFailed { migration, phase: cause, reason: why })
+            Some(JobState::MigrateOutFailed { migration, phase: cause, reason: why })
                 if *migration == row.id && (phase, reason) != (cause, why) =>
             {
                 row.outcome = Outcome::Undoing { phase: *cause, reason: why.clone() };

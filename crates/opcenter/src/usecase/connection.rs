@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::{Patience, Protocol, Widget};
+use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::job::Action;
 use mooring_types::{ConnectionId, Port};
 
@@ -26,7 +26,7 @@ pub(crate) async fn connect(
     gateway: &str,
     request: &ConnectRequest,
 ) -> ApiResult<Vec<ConnectionId>> {
-    let manner = Manner { protocol: request.protocol, patience: patience(request)?, widget: request.widget };
+    let manner = Manner { protocol: request.protocol, hold_limits: hold_limits(request)?, widget: request.widget };
     let mut tx = center.store.begin().await?;
     let gateway = find_gateway(&mut tx, gateway).await?;
     let job = find_job(&mut tx, user, &request.job_id).await?;
@@ -41,19 +41,19 @@ pub(crate) async fn connect(
 #[derive(Debug, Clone, Copy, Default)]
 struct Manner {
     protocol: Protocol,
-    patience: Patience,
+    hold_limits: HoldLimits,
     widget: Widget,
 }
 
 /// What is asked for, within reason; what is not asked for is the default.
-fn patience(request: &ConnectRequest) -> ApiResult<Patience> {
-    let usual = Patience::default();
+fn hold_limits(request: &ConnectRequest) -> ApiResult<HoldLimits> {
+    let usual = HoldLimits::default();
     let within = |what: &str, value: u32, least: u32, most: u32| {
         let refused = || ApiError::invalid(format!("{what} of {value}: it takes at least {least} and at most {most}"));
         (least..=most).contains(&value).then_some(value).ok_or_else(refused)
     };
     let hold_seconds = request.hold_limit.unwrap_or(usual.hold_seconds);
-    Ok(Patience {
+    Ok(HoldLimits {
         hold_seconds: within("a hold limit in seconds", hold_seconds, 1, HOLD_MAX)?,
         page_seconds: within(
             "a page patience in seconds",
@@ -112,7 +112,7 @@ async fn insert_with(
             target_port,
             gateway_port,
             protocol: manner.protocol,
-            patience: manner.patience,
+            hold_limits: manner.hold_limits,
             widget: manner.widget,
         };
         tx.connection_insert(&connection).await?;

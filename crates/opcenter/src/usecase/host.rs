@@ -45,7 +45,7 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
             role: request.role,
             address: request.address,
             public_address: request.public_address,
-            move_port: request.move_port,
+            migration_port: request.migration_port,
             certificate: request.certificate,
             wireguard_key: request.wireguard_key,
             facts: match known {

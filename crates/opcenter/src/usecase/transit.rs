@@ -8,7 +8,7 @@ use mooring_ops::failpoint;
 use mooring_store::{JobRow, Stage, Tx};
 use mooring_types::host::Resources;
 use mooring_types::job::{Action, JobStatus};
-use mooring_types::migration::{Kind, Phase};
+use mooring_types::migration::{MigrationKind, Phase};
 use mooring_types::placement::{Asked, NoHost, choose, choose_named};
 use mooring_types::{Clock, HostId, JobId};
 
@@ -46,7 +46,7 @@ pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: Mig
         .await
         .map_err(|error| ApiError::new(ErrorCode::Internal, error.to_string()))?;
     let plan = Plan {
-        kind: Kind::Move,
+        kind: MigrationKind::Migrate,
         from: Some(from),
         to: Some(chosen.id.clone()),
         capsule: None,
@@ -78,15 +78,15 @@ pub(crate) async fn suspend(center: &Center, user: &User, id: &str) -> ApiResult
         return Ok(job.id);
     }
     drop(tx);
-    into_store(center, user, id, Action::Suspend, Kind::Suspend).await
+    into_store(center, user, id, Action::Suspend, MigrationKind::Suspend).await
 }
 
 /// Begins to take a capsule of a job that goes on.
 pub(crate) async fn capture(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    into_store(center, user, id, Action::Capture, Kind::Capture).await
+    into_store(center, user, id, Action::Capture, MigrationKind::Snapshot).await
 }
 
-async fn into_store(center: &Center, user: &User, id: &str, action: Action, kind: Kind) -> ApiResult<JobId> {
+async fn into_store(center: &Center, user: &User, id: &str, action: Action, kind: MigrationKind) -> ApiResult<JobId> {
     let start_time = center.clock.now();
     let mut tx = begin_when_settled(center, user, id).await?;
     let job = find_job(&mut tx, user, id).await?;

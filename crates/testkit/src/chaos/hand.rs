@@ -35,15 +35,17 @@ impl Run<'_> {
     pub(super) async fn perform(&mut self, deed: &Deed) -> Result<()> {
         match deed {
             Deed::Migrate(place) => {
-                self.ask(*place, "move", async |client, job| client.job_migrate(&job, &MigrateRequest::default()).await)
-                    .await
+                self.ask(*place, "migrate", async |client, job| {
+                    client.job_migrate(&job, &MigrateRequest::default()).await
+                })
+                .await
             }
             Deed::Suspend(place) => {
                 self.ask(*place, "suspend", async |client, job| client.job_suspend(&job).await).await
             }
             Deed::Resume(place) => self.ask(*place, "", async |client, job| client.job_resume(&job).await).await,
             Deed::Snapshot(place) => {
-                self.ask(*place, "capture", async |client, job| client.job_snapshot(&job).await).await
+                self.ask(*place, "snapshot", async |client, job| client.job_snapshot(&job).await).await
             }
             Deed::Replace(place) => self.replace(*place).await,
             Deed::Damage(place) => {

@@ -86,14 +86,14 @@ impl Default for VmPolicy {
 impl VmPolicy {
     /// For how long a job waits for a host before it is told that there is none.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn wait_limit(&self) -> Duration {
         self.retry_interval.saturating_mul(self.retry_limit)
     }
 
     /// Whether a job that has waited for so long is told that there is no host for it.
     #[must_use]
     pub fn gives_up(&self, waited: Duration) -> bool {
-        waited >= self.patience()
+        waited >= self.wait_limit()
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
         );
         assert_eq!(read("spotFirst=true, onDemand=false"), VmPolicy::default());
         assert_eq!(VmPolicy::default().to_string(), "[spotFirst=true,retryLimit=3,retryInterval=10m0s]");
-        assert_eq!(VmPolicy::default().patience(), Duration::from_secs(1800));
+        assert_eq!(VmPolicy::default().wait_limit(), Duration::from_secs(1800));
         assert!(VmPolicy::default().gives_up(Duration::from_secs(1800)));
         assert!(!VmPolicy::default().gives_up(Duration::from_secs(1799)));
         assert!(read("[retryLimit=0]").gives_up(Duration::ZERO));
