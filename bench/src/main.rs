@@ -17,6 +17,8 @@
 //! `bench soak` has thousands of clients stay for minutes while the job is moved and the gateway's configuration changes, and looks at
 //! what the gateway's process takes.
 
+#![forbid(unsafe_code)]
+
 mod goals;
 mod parts;
 mod plot;

@@ -1,5 +1,7 @@
 //! `echo-server <address>:<port>…`: the job's end of [`mooring_testkit::load`].
 
+#![forbid(unsafe_code)]
+
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 

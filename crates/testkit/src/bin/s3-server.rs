@@ -1,6 +1,8 @@
 //! `s3-server <address>:<port> <directory> <access key> <secret>`: [`mooring_testkit::s3`] as a program. Buckets are directories in the
 //! directory; it ends when it is killed.
 
+#![forbid(unsafe_code)]
+
 use std::io::{Write, stderr};
 use std::path::Path;
 use std::process::ExitCode;

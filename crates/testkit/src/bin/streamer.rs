@@ -2,6 +2,8 @@
 //!
 //! It prints `listening <address>`, then a line for each connection that ends. One thread serves all connections.
 
+#![forbid(unsafe_code)]
+
 use std::io::{Write, stderr, stdout};
 use std::process::ExitCode;
 

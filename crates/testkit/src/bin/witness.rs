@@ -1,5 +1,7 @@
 //! `witness <address>:<port> [<mark>]`: the job's end of [`mooring_testkit::witness`]. The mark tells its process from those of others.
 
+#![forbid(unsafe_code)]
+
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
