@@ -70,7 +70,7 @@ impl Link {
             Some(membership) => membership,
             None => self.join().await?,
         };
-        let mut slices = membership.client.host_watch(membership.id.as_str()).await?;
+        let mut slices = membership.client.host_slices(membership.id.as_str()).await?;
         while let Some(slice) = slices.next().await {
             let slice = slice?;
             *reachable = true;
@@ -87,6 +87,7 @@ impl Link {
         let answer = client
             .host_join(&JoinRequest {
                 join_token: config.join_token.clone(),
+                host_key: self.host.identity.join_key(),
                 name: config.name.clone(),
                 role: config.role,
                 address: config.underlay,

@@ -339,6 +339,11 @@ impl Client {
         self.json(Method::DELETE, &fill(paths::HOST_DRAIN, &[host]), None::<&()>).await
     }
 
+    /// Lets a host that lost its state directory join again under its name.
+    pub async fn host_rejoin(&self, host: &str) -> Answer<HostView> {
+        self.json(Method::POST, &fill(paths::HOST_REJOIN, &[host]), None::<&()>).await
+    }
+
     /// Joins as a host.
     pub async fn host_join(&self, request: &JoinRequest) -> Answer<JoinAnswer> {
         self.json(Method::POST, paths::HOSTS, Some(request)).await
@@ -350,8 +355,8 @@ impl Client {
     }
 
     /// Watches a host's slice.
-    pub async fn host_watch(&self, host: &str) -> Answer<Slices<AgentSlice>> {
-        self.watch(&fill(paths::HOST_WATCH, &[host])).await
+    pub async fn host_slices(&self, host: &str) -> Answer<Slices<AgentSlice>> {
+        self.watch(&fill(paths::HOST_SLICES, &[host])).await
     }
 
     /// Delivers a piece of a job's file; the answer is the offset wanted next, or [`watch::OUTPUT_ENOUGH`].
@@ -374,8 +379,8 @@ impl Client {
     }
 
     /// Watches a gateway's slice.
-    pub async fn gateway_watch(&self, gateway: &str) -> Answer<Slices<GatewaySlice>> {
-        self.watch(&fill(paths::GATEWAY_WATCH, &[gateway])).await
+    pub async fn gateway_slices(&self, gateway: &str) -> Answer<Slices<GatewaySlice>> {
+        self.watch(&fill(paths::GATEWAY_SLICES, &[gateway])).await
     }
 
     // How

@@ -44,8 +44,8 @@ pub const GATEWAY: &str = "/api/v1/gateways/{id}";
 pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
 /// `POST`: have its process replaced; connections stay.
 pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
-/// `GET` (by a gateway): its slice of desired state, a line of JSON for each generation.
-pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
+/// `GET` (by a gateway): its slices of desired state, a line of JSON each.
+pub const GATEWAY_SLICES: &str = "/api/v1/gateways/{id}/slices";
 /// `POST` (by a gateway): what it observed.
 pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
 /// `GET`: list security groups; `POST`: create one.
@@ -70,14 +70,16 @@ pub const TEMPLATES: &str = "/api/v1/templates";
 pub const TEMPLATE: &str = "/api/v1/templates/{id}";
 /// `GET`: list hosts; `POST` (by an agent with the join token): join.
 pub const HOSTS: &str = "/api/v1/hosts";
-/// `GET` (by an agent): its slice of desired state, a line of JSON for each generation.
-pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
+/// `GET` (by an agent): its slices of desired state, a line of JSON each.
+pub const HOST_SLICES: &str = "/api/v1/hosts/{id}/slices";
 /// `POST` (by an agent): what it observed.
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
 /// `PUT` (by an agent): a piece of a job's `?file=`, at `?offset=`. Answers with the offset wanted next.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
 /// `POST`: drain a host, by id or name; `DELETE`: have it take jobs again.
 pub const HOST_DRAIN: &str = "/api/v1/hosts/{id}/drain";
+/// `POST`: let a host that lost its state directory join again, by id or name.
+pub const HOST_REJOIN: &str = "/api/v1/hosts/{id}/rejoin";
 /// `GET`: the OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";
 /// `GET`: the version.

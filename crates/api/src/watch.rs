@@ -59,6 +59,10 @@ pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 pub struct JoinRequest {
     /// The cluster's join token.
     pub join_token: String,
+    /// The key that the host drew at its first start, in hex. A join under the name of a known host is
+    /// refused without that host's key.
+    #[serde(default)]
+    pub host_key: String,
     /// The host's name.
     pub name: Name,
     /// What it offers itself for.

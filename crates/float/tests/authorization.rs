@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 
 /// What hosts and gateways call; it is not described.
 const OF_DAEMONS: [(&str, &str); 5] = [
-    ("get", paths::HOST_WATCH),
+    ("get", paths::HOST_SLICES),
     ("post", paths::HOST_REPORT),
     ("put", paths::HOST_JOB_LOG),
-    ("get", paths::GATEWAY_WATCH),
+    ("get", paths::GATEWAY_SLICES),
     ("post", paths::GATEWAY_REPORT),
 ];
 

@@ -36,7 +36,7 @@ async fn watch_once(
     state_dir: &Path,
     reachable: &mut bool,
 ) -> Result<(), ClientError> {
-    let mut slices = client.gateway_watch(id.as_str()).await?;
+    let mut slices = client.gateway_slices(id.as_str()).await?;
     while let Some(slice) = slices.next().await {
         let slice = slice?;
         *reachable = true;

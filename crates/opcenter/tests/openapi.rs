@@ -13,9 +13,9 @@ const PATHS: &str = include_str!("../../api/src/paths.rs");
 const RENEW: &str = "UPDATE_OPENAPI=1 cargo test -p mooring-opcenter --test openapi";
 /// What only daemons call, and what answers about OpCenter itself.
 const NOT_FOR_USERS: [&str; 9] = [
-    paths::GATEWAY_WATCH,
+    paths::GATEWAY_SLICES,
     paths::GATEWAY_REPORT,
-    paths::HOST_WATCH,
+    paths::HOST_SLICES,
     paths::HOST_REPORT,
     paths::HOST_JOB_LOG,
     paths::OPENAPI,

@@ -42,6 +42,8 @@ pub struct HostRow {
     pub overlay: Ipv4Addr,
     /// The SHA-256 of its token.
     pub token_hash: String,
+    /// What proves a join under the host's name.
+    pub key: HostKey,
     /// What it said of itself.
     pub joined: Joined,
     /// When it was last heard from.
@@ -50,6 +52,35 @@ pub struct HostRow {
     pub drain_by_hand: Option<Drain>,
     /// That it will be taken away, as its cloud says.
     pub drain_by_notice: Option<Drain>,
+}
+
+/// What proves that a join under a host's name comes from that host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostKey {
+    /// The host joined before hosts had keys: its certificate has to do, once.
+    Unrecorded,
+    /// An admin lets the host join with a new key.
+    Awaited,
+    /// The SHA-256 of the key that the host drew at its first start, in hex.
+    Hash(String),
+}
+
+impl HostKey {
+    fn of_column(text: Option<String>) -> Self {
+        match text {
+            None => Self::Unrecorded,
+            Some(hash) if hash.is_empty() => Self::Awaited,
+            Some(hash) => Self::Hash(hash),
+        }
+    }
+
+    fn column(&self) -> Option<&str> {
+        match self {
+            Self::Unrecorded => None,
+            Self::Awaited => Some(""),
+            Self::Hash(hash) => Some(hash),
+        }
+    }
 }
 
 /// That a host is to be empty: it takes no new jobs, and those on it leave.
@@ -92,14 +123,16 @@ impl Tx {
     /// Another host has the name, or the database fails.
     pub async fn host_put(&mut self, host: &HostRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO host (id, name, overlay, token_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?)
+            "INSERT INTO host (id, name, overlay, token_hash, key_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
              ON CONFLICT (id) DO UPDATE SET name = excluded.name, token_hash = excluded.token_hash,
+                key_hash = excluded.key_hash,
                 join_data = excluded.join_data, last_seen = excluded.last_seen",
         )
         .bind(host.id.as_str())
         .bind(host.name.as_str())
         .bind(host.overlay.to_string())
         .bind(&host.token_hash)
+        .bind(host.key.column())
         .bind(to_json(&host.joined)?)
         .bind(host.last_seen.map(|time| time.to_string()))
         .execute(&mut *self.inner)
@@ -142,6 +175,7 @@ fn read(row: &SqliteRow) -> Result<HostRow> {
         name: parsed(row, "name")?,
         overlay: parsed(row, "overlay")?,
         token_hash: row.try_get("token_hash")?,
+        key: HostKey::of_column(row.try_get("key_hash")?),
         joined: json(row, "join_data")?,
         last_seen: parsed_option(row, "last_seen")?,
         drain_by_hand: drain(row, "drain_by_hand")?,

@@ -38,7 +38,7 @@ pub use external::ExternalRow;
 pub use farewell::FarewellRow;
 pub use gateway::GatewayRow;
 pub use group::{GroupRow, MembershipRow};
-pub use host::{Drain, Extent, HostRow, Joined};
+pub use host::{Drain, Extent, HostKey, HostRow, Joined};
 pub use job::JobRow;
 pub use migration::{MigrationRow, Stage};
 pub use secret::SecretRow;

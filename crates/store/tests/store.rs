@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_store::{
-    ConnectionRow, EventKind, GatewayRow, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
-    StoreError, Tx,
+    ConnectionRow, EventKind, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage,
+    Store, StoreError, Tx,
 };
 use mooring_types::gateway::{Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
@@ -37,6 +37,7 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
         purchase: Some(Purchase::Spot),
     };
     HostRow {
+        key: HostKey::Hash("key".into()),
         id: HostId::random(&mut rand::rng()),
         name: name.parse().expect("a name"),
         overlay: overlay.into(),

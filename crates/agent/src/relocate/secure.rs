@@ -55,6 +55,12 @@ impl Identity {
         fingerprint(&self.certificate)
     }
 
+    /// The key that proves a join under this host's name, in hex: derived from the private key, which
+    /// stays here.
+    pub(crate) fn join_key(&self) -> String {
+        hex::encode(Sha256::new().chain_update(b"mooring join\0").chain_update(self.key.secret_der()).finalize())
+    }
+
     /// For connections to the host with that fingerprint.
     ///
     /// # Errors

@@ -23,7 +23,8 @@ const LATE_LIMIT: Duration = Duration::from_secs(60);
 Examples:
   float hosts -F table
   float hosts drain host-1 --within 2m --wait
-  float hosts undrain host-1")]
+  float hosts undrain host-1
+  float hosts rejoin host-1")]
 pub(crate) struct HostsArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -36,6 +37,8 @@ enum Action {
     Drain(DrainArgs),
     /// have a host take jobs again (admins)
     Undrain(UndrainArgs),
+    /// let a host that lost its state directory join again (admins)
+    Rejoin(RejoinArgs),
 }
 
 /// What `float hosts drain` is given.
@@ -71,6 +74,20 @@ struct UndrainArgs {
     host: String,
 }
 
+/// The arguments of `float hosts rejoin`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  float hosts rejoin host-1
+
+A host proves with a key in its state directory that it is the host of its name. Where the directory is lost, this
+lets the next agent with the join token take the name, with a new key.")]
+struct RejoinArgs {
+    /// the host, by name or id
+    #[arg(value_name = "NAME")]
+    host: String,
+}
+
 fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
@@ -81,6 +98,7 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
         None => printer.list(&client.host_list().await?),
         Some(Action::Drain(args)) => drain(args, client, printer).await,
         Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&args.host).await?),
+        Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&args.host).await?),
     }
 }
 

@@ -60,14 +60,14 @@ pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printe
         mem_gb: args.mem.as_deref().map(parse::memory).transpose()?,
     };
     let start = async || client.job_migrate(id.as_str(), &request).await;
-    send(client, printer, &id, "Migrate", if args.wait { HoldLimits::ToTheEnd } else { HoldLimits::None }, start).await
+    send(client, printer, &id, "Migrate", if args.wait { Wait::ToTheEnd } else { Wait::No }, start).await
 }
 
 /// Whether the end of what was asked for is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum HoldLimits {
+pub(super) enum Wait {
     /// It is not.
-    None,
+    No,
     /// It is, and a failure is one of the command.
     ToTheEnd,
 }
@@ -78,10 +78,10 @@ pub(super) async fn send(
     printer: &Printer,
     id: &JobId,
     what: &str,
-    hold_limits: HoldLimits,
+    wait: Wait,
     start: impl AsyncFnOnce() -> Result<JobView, ClientError>,
 ) -> Result<()> {
-    if hold_limits == HoldLimits::None {
+    if wait == Wait::No {
         let job = start().await?;
         printer.accepted(&format!("{what} request has been submitted"))?;
         return printer.object(&job);

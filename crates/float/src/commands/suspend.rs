@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use mooring_api::Client;
 
-use super::migrate::{HoldLimits, send};
+use super::migrate::{Wait, send};
 use crate::parse;
 use crate::printer::Printer;
 
@@ -64,22 +64,21 @@ pub(crate) struct SnapshotArgs {
 /// Starts to suspend a job.
 pub(crate) async fn suspend(args: SuspendArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Suspend", hold_limits(args.wait), async || client.job_suspend(id.as_str()).await).await
+    send(client, printer, &id, "Suspend", wait(args.wait), async || client.job_suspend(id.as_str()).await).await
 }
 
 /// Starts to resume a job.
 pub(crate) async fn resume(args: ResumeArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Resume", hold_limits(args.wait), async || client.job_resume(id.as_str()).await).await
+    send(client, printer, &id, "Resume", wait(args.wait), async || client.job_resume(id.as_str()).await).await
 }
 
 /// Starts to take a capsule.
 pub(crate) async fn snapshot(args: SnapshotArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Snapshot", hold_limits(args.wait), async || client.job_snapshot(id.as_str()).await)
-        .await
+    send(client, printer, &id, "Snapshot", wait(args.wait), async || client.job_snapshot(id.as_str()).await).await
 }
 
-fn hold_limits(wait: bool) -> HoldLimits {
-    if wait { HoldLimits::ToTheEnd } else { HoldLimits::None }
+fn wait(wait: bool) -> Wait {
+    if wait { Wait::ToTheEnd } else { Wait::No }
 }

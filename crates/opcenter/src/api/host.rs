@@ -33,6 +33,19 @@ pub(super) async fn drain(
     Ok(Json(Views::look(&center, &mut tx).await?.drained(&id)?))
 }
 
+/// Let a host that lost its state directory join again under its name.
+#[utoipa::path(post, path = paths::HOST_REJOIN, params(("id" = String, Path)),
+    responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn rejoin(
+    State(center): State<Center>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<HostView>> {
+    let id = host::rejoin(&center, &user, &id).await?;
+    let mut tx = center.store.begin().await?;
+    Ok(Json(Views::look(&center, &mut tx).await?.host_of_id(&id)?))
+}
+
 /// Have a host take jobs again.
 #[utoipa::path(delete, path = paths::HOST_DRAIN, params(("id" = String, Path)),
     responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]

@@ -92,6 +92,7 @@ fn described() -> OpenApiRouter<Center> {
         .routes(routes!(template::show, template::delete))
         .routes(routes!(host::list))
         .routes(routes!(host::drain, host::undrain))
+        .routes(routes!(host::rejoin))
         .routes(routes!(version))
 }
 

@@ -27,10 +27,10 @@ use crate::usecase::{host, parse};
 pub(super) fn router(stop: CancellationToken) -> Router<Center> {
     Router::new()
         .route(paths::HOSTS, post(join))
-        .route(paths::HOST_WATCH, get(host_watch))
+        .route(paths::HOST_SLICES, get(host_slices))
         .route(paths::HOST_REPORT, post(host_report))
         .route(paths::HOST_JOB_LOG, put(job_log))
-        .route(paths::GATEWAY_WATCH, get(gateway_watch))
+        .route(paths::GATEWAY_SLICES, get(gateway_slices))
         .route(paths::GATEWAY_REPORT, post(gateway_report))
         .layer(Extension(stop))
 }
@@ -75,7 +75,7 @@ async fn job_log(
     Ok(Json(center.logs.append(&job, &file, offset, &piece)?))
 }
 
-async fn host_watch(
+async fn host_slices(
     State(center): State<Center>,
     HostAgent(row): HostAgent,
     Extension(stop): Extension<CancellationToken>,
@@ -83,7 +83,7 @@ async fn host_watch(
     lines(center, stop, move |published| published.hosts.get(&row.id).map(|(_, line)| line.clone()))
 }
 
-async fn gateway_watch(
+async fn gateway_slices(
     State(center): State<Center>,
     GatewayProcess(row): GatewayProcess,
     Extension(stop): Extension<CancellationToken>,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::DrainRequest;
 use mooring_api::watch::{HostReport, JoinAnswer, JoinRequest};
-use mooring_store::{Drain, Extent, HostRow, Joined, Tx};
+use mooring_store::{Drain, Extent, HostKey, HostRow, Joined, Tx};
 use mooring_types::duration::parse_duration;
 use mooring_types::{Clock, HostId};
 
@@ -27,6 +27,9 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
     let mut tx = center.store.begin().await?;
     let hosts = tx.host_list().await?;
     let known = hosts.iter().find(|host| host.name == request.name);
+    if let Some(known) = known.filter(|known| !has_key_of(&request, known)) {
+        return Err(refused_join(known));
+    }
     let used: BTreeSet<_> = hosts.iter().map(|host| host.overlay).collect();
     let overlay =
         match known {
@@ -41,6 +44,7 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
         name: request.name,
         overlay,
         token_hash: hash_token(&token),
+        key: HostKey::Hash(hash_token(&request.host_key)),
         joined: Joined {
             role: request.role,
             address: request.address,
@@ -67,6 +71,40 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
     Ok(JoinAnswer { host: id, token })
 }
 
+/// Whether a join under the name of a known host comes from that host.
+///
+/// A host of a database from before hosts had keys is known by its certificate, once.
+fn has_key_of(request: &JoinRequest, known: &HostRow) -> bool {
+    match &known.key {
+        HostKey::Hash(hash) => *hash == hash_token(&request.host_key),
+        HostKey::Awaited => true,
+        HostKey::Unrecorded => known.joined.certificate == request.certificate,
+    }
+}
+
+fn refused_join(known: &HostRow) -> ApiError {
+    tracing::warn!(host = %known.id, "refused a join as host {} without its key", known.name);
+    let message = format!("a host named `{}` has joined before, with another key", known.name);
+    ApiError::new(ErrorCode::AlreadyExists, message).hint(format!(
+        "give another machine a `--name` of its own; if this host lost its state directory, \
+         an admin runs `float hosts rejoin {}`",
+        known.name
+    ))
+}
+
+/// Lets a host that lost its state directory join again under its name, with a new key.
+///
+/// Until it does, whoever has the join token can take the name.
+pub(crate) async fn rejoin(center: &Center, user: &User, id: &str) -> ApiResult<HostId> {
+    user.refuse_unless_admin("letting a host join again")?;
+    let mut tx = center.store.begin().await?;
+    let host = find(&mut tx, id).await?;
+    tx.host_put(&HostRow { key: HostKey::Awaited, ..host.clone() }).await?;
+    tx.commit().await?;
+    tracing::info!(host = %host.id, user = user.name, "host {} may join again with a new key", host.name);
+    Ok(host.id)
+}
+
 /// Takes a report in. Only what outlives a restart is written, and only when it has changed.
 pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -> ApiResult<()> {
     let now = center.clock.now();
@@ -82,10 +120,11 @@ pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -
     center.wake();
     if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + SEEN_AFTER < now) {
         let mut tx = center.store.begin().await?;
-        // Unless it has joined anew meanwhile.
-        if tx.host_list().await?.iter().any(|now| now.token_hash == host.token_hash) {
-            let joined = Joined { facts, ..host.joined };
-            tx.host_put(&HostRow { joined, last_seen: Some(now), ..host }).await?;
+        // A host that has joined again meanwhile has another token, and reports with it.
+        let current = tx.host_list().await?.into_iter().find(|current| current.token_hash == host.token_hash);
+        if let Some(current) = current {
+            let joined = Joined { facts, ..current.joined };
+            tx.host_put(&HostRow { joined, last_seen: Some(now), ..current }).await?;
             tx.commit().await?;
         }
     }
