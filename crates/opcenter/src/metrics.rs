@@ -5,8 +5,8 @@
 //! | `mooring_jobs` | jobs, by status |
 //! | `mooring_hosts` | hosts, by readiness: `ready`, `notReady`, `unreachable` |
 //! | `mooring_gateways` | gateways, by whether they are heard from |
-//! | `mooring_moves_total` | moves that have ended, by kind and outcome |
-//! | `mooring_move_phase_seconds` | how long the phases of moves took |
+//! | `mooring_migrations_total` | migrations that have ended, by kind and outcome |
+//! | `mooring_migration_phase_seconds` | how long the phases of migrations took |
 //!
 //! Everything is counted anew from what is stored and observed each time, so that the figures are right whoever was restarted in
 //! between. No label names a user, a job or a host.
@@ -148,8 +148,8 @@ fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
             phases.get_or_create(&OfPhase { phase: PhaseLabel(phase.name) }).observe(phase.seconds);
         }
     }
-    registry.register("moves", "moves that have ended", outcomes);
-    registry.register("move_phase_seconds", "how long the phases of moves took", phases);
+    registry.register("migrations", "migrations that have ended", outcomes);
+    registry.register("migration_phase_seconds", "how long the phases of migrations took", phases);
 }
 
 #[cfg(test)]
@@ -200,12 +200,12 @@ mod tests {
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
-            "mooring_moves_total{kind=\"move\",outcome=\"succeeded\"} 1",
-            "mooring_moves_total{kind=\"move\",outcome=\"failed\"} 1",
-            "mooring_moves_total{kind=\"suspend\",outcome=\"failed\"} 0",
-            "mooring_move_phase_seconds_count{phase=\"Freeze\"} 4",
-            "mooring_move_phase_seconds_bucket{le=\"0.1\",phase=\"Freeze\"} 0",
-            "mooring_move_phase_seconds_bucket{le=\"0.25\",phase=\"Freeze\"} 4",
+            "mooring_migrations_total{kind=\"migrate\",outcome=\"succeeded\"} 1",
+            "mooring_migrations_total{kind=\"migrate\",outcome=\"failed\"} 1",
+            "mooring_migrations_total{kind=\"suspend\",outcome=\"failed\"} 0",
+            "mooring_migration_phase_seconds_count{phase=\"Freeze\"} 4",
+            "mooring_migration_phase_seconds_bucket{le=\"0.1\",phase=\"Freeze\"} 0",
+            "mooring_migration_phase_seconds_bucket{le=\"0.25\",phase=\"Freeze\"} 4",
             "mooring_jobs{status=\"Executing\"} 3",
         ] {
             assert!(text.lines().any(|known| known == line), "{line} is not in\n{text}");
