@@ -14,10 +14,10 @@ FUZZ_SECONDS ?= 60
 # Another one each day; a seed that was printed gives the same deeds again.
 SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test lint bench fuzz soak chaos fmt clean
+.PHONY: help build demo test lint advisories bench fuzz soak chaos fmt clean
 
 help: ## What can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## Build the release binary, target/release/float
 	scripts/setup build
@@ -36,9 +36,16 @@ test: ## Format, lints and the whole test suite (needs root: the tests make netw
 	$(MAKE) --no-print-directory lint
 	$(TESTS)
 
-lint: ## Formatting and clippy, warnings as errors
+lint: ## Formatting, clippy, prose and dependencies, warnings as errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	scripts/check-prose --report >/dev/null
+	scripts/setup lint
+	scripts/check-dependencies
+
+advisories: ## Look the dependencies up in the database of known vulnerabilities (needs github.com)
+	scripts/setup lint
+	scripts/check-dependencies advisories
 
 bench: ## Measure MOVES=20 moves, a drain and lost hosts: what they took and what a client saw, against the goals
 	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes network namespaces and runs containers' >&2; exit 1; }
