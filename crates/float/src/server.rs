@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,7 +14,7 @@ use mooring_ops::Lifecycle;
 use mooring_types::address::Overlay;
 use mooring_types::duration::parse_duration;
 use mooring_types::host::{HostRole, Purchase};
-use mooring_types::{GatewayId, Name};
+use mooring_types::{GatewayId, Name, SystemClock};
 
 use crate::store::StoreArgs;
 
@@ -299,7 +300,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 volume_paths: arguments.volume_paths,
                 drain_at_once: arguments.drain_at_once,
             };
-            serve(&lifecycle, mooring_opcenter::run(config, lifecycle.clone())).await?
+            serve(&lifecycle, mooring_opcenter::run(config, Arc::new(SystemClock), lifecycle.clone())).await?
         }
         Server::Agent(arguments) => {
             let config = agent(*arguments)?;

@@ -1,7 +1,7 @@
 //! Errors: one for what keeps OpCenter from running, one for what a caller is told.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use axum::Json;
 use axum::http::StatusCode;
@@ -41,6 +41,13 @@ pub enum Error {
     /// A password can't be hashed.
     #[error("can't hash a password: {0}")]
     Password(argon2::password_hash::Error),
+}
+
+impl Error {
+    /// The file of a secret can be neither read nor made.
+    pub(crate) fn secret_file(path: &Path, source: io::Error) -> Self {
+        Self::System { attempt: format!("keep a secret in {}", path.display()), source }
+    }
 }
 
 /// What a caller is told.

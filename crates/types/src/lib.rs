@@ -56,7 +56,7 @@ pub mod usage;
 pub mod user;
 
 pub use capsule::CapsuleName;
-pub use clock::{Clock, SystemClock, Timestamp};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use generation::Generation;
 pub use id::{ConnectionId, GatewayId, HostId, JobId, MigrationId, SecurityGroupId, UserId};
 pub use name::Name;

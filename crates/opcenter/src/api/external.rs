@@ -8,32 +8,32 @@ use mooring_api::{ErrorBody, paths};
 
 use super::{Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
+use crate::state::context::Context;
 use crate::usecase::external;
-use crate::views;
+use crate::view;
 
 /// Register a job that runs under another scheduler.
 #[utoipa::path(post, path = paths::EXTERNAL_JOBS, request_body = ExternalRegisterRequest,
     responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn register(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Body(request): Body<ExternalRegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = external::register(&center, &user, request).await?;
-    Ok((StatusCode::CREATED, Json(views::job(&center, &id).await?)))
+    let id = external::register(&context, &user, request).await?;
+    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
 }
 
 /// Say where it listens now, and how it is.
 #[utoipa::path(patch, path = paths::EXTERNAL_JOB, params(("id" = String, Path)), request_body = ExternalUpdateRequest,
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn update(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<ExternalUpdateRequest>,
 ) -> ApiResult<Json<JobView>> {
-    let id = external::update(&center, &user, &id, request).await?;
-    Ok(Json(views::job(&center, &id).await?))
+    let id = external::update(&context, &user, &id, request).await?;
+    Ok(Json(view::job(&context, &id).await?))
 }

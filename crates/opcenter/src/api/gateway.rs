@@ -9,16 +9,16 @@ use serde::Deserialize;
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
+use crate::state::context::Context;
 use crate::usecase::{connection, find_gateway, gateway};
-use crate::views::Views;
+use crate::view::Views;
 
 /// All gateways, oldest first.
 #[utoipa::path(get, path = paths::GATEWAYS, responses((status = 200, body = [GatewayView]), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(center): State<Center>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
-    let mut tx = center.store.begin().await?;
-    let views = Views::look(&center, &mut tx).await?;
+pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
+    let mut tx = context.store.begin().await?;
+    let views = Views::look(&context, &mut tx).await?;
     Ok(Json(views.gateways(&user)))
 }
 
@@ -26,13 +26,13 @@ pub(super) async fn list(State(center): State<Center>, user: User) -> ApiResult<
 #[utoipa::path(post, path = paths::GATEWAYS, request_body = GatewayCreateRequest,
     responses((status = 201, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn create(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Body(request): Body<GatewayCreateRequest>,
 ) -> ApiResult<(StatusCode, Json<GatewayView>)> {
-    let id = gateway::create(&center, &user, request).await?;
-    let mut tx = center.store.begin().await?;
-    let view = Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?;
+    let id = gateway::create(&context, &user, request).await?;
+    let mut tx = context.store.begin().await?;
+    let view = Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -40,38 +40,38 @@ pub(super) async fn create(
 #[utoipa::path(get, path = paths::GATEWAY, params(("id" = String, Path)),
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &id).await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.gateway(&user, &gateway)))
+    Ok(Json(Views::look(&context, &mut tx).await?.gateway(&user, &gateway)))
 }
 
 /// Modify a gateway, all of it or nothing; connections that stay allowed are not touched.
 #[utoipa::path(patch, path = paths::GATEWAY, params(("id" = String, Path)), request_body = GatewayModifyRequest,
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn modify(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<GatewayModifyRequest>,
 ) -> ApiResult<Json<GatewayView>> {
-    let id = gateway::modify(&center, &user, &id, &request).await?;
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?))
+    let id = gateway::modify(&context, &user, &id, &request).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
 }
 
 /// Destroy a gateway; the jobs connected to it keep running.
 #[utoipa::path(delete, path = paths::GATEWAY, params(("id" = String, Path)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn destroy(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<StatusCode> {
-    gateway::destroy(&center, &user, &id).await?;
+    gateway::destroy(&context, &user, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -79,27 +79,27 @@ pub(super) async fn destroy(
 #[utoipa::path(post, path = paths::GATEWAY_RESTART, params(("id" = String, Path)),
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn restart(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
-    let id = gateway::restart(&center, &user, &id).await?;
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.gateway_of_id(&user, &id)?))
+    let id = gateway::restart(&context, &user, &id).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
 }
 
 /// Connect ports of a job, all or none.
 #[utoipa::path(post, path = paths::GATEWAY_CONNECTIONS, params(("id" = String, Path)), request_body = ConnectRequest,
     responses((status = 201, body = [ConnectionView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn connect(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<ConnectRequest>,
 ) -> ApiResult<(StatusCode, Json<Vec<ConnectionView>>)> {
-    let made = connection::connect(&center, &user, &id, &request).await?;
-    let mut tx = center.store.begin().await?;
-    let views = Views::look(&center, &mut tx).await?;
+    let made = connection::connect(&context, &user, &id, &request).await?;
+    let mut tx = context.store.begin().await?;
+    let views = Views::look(&context, &mut tx).await?;
     Ok((StatusCode::CREATED, Json(views.connections(&made))))
 }
 
@@ -116,11 +116,11 @@ pub(super) struct Disconnected {
     params(("id" = String, Path), ("job" = String, Query), ("targetPort" = Option<u16>, Query)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn disconnect(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Asked(what): Asked<Disconnected>,
 ) -> ApiResult<StatusCode> {
-    connection::disconnect(&center, &user, &id, &what.job, what.target_port).await?;
+    connection::disconnect(&context, &user, &id, &what.job, what.target_port).await?;
     Ok(StatusCode::NO_CONTENT)
 }

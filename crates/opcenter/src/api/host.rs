@@ -7,54 +7,54 @@ use mooring_api::{ErrorBody, paths};
 
 use super::{Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
+use crate::state::context::Context;
 use crate::usecase::host;
-use crate::views::Views;
+use crate::view::Views;
 
 /// All hosts by name.
 #[utoipa::path(get, path = paths::HOSTS, responses((status = 200, body = [HostView]), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(center): State<Center>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.hosts()))
+pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.hosts()))
 }
 
 /// Have all jobs of a host leave it, and no new ones come.
 #[utoipa::path(post, path = paths::HOST_DRAIN, params(("id" = String, Path)), request_body = DrainRequest,
     responses((status = 200, body = DrainAnswer), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn drain(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<DrainRequest>,
 ) -> ApiResult<Json<DrainAnswer>> {
-    let id = host::drain(&center, &user, &id, &request).await?;
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.drained(&id)?))
+    let id = host::drain(&context, &user, &id, &request).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.drained(&id)?))
 }
 
 /// Let a host that lost its state directory join again under its name.
 #[utoipa::path(post, path = paths::HOST_REJOIN, params(("id" = String, Path)),
     responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn rejoin(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<HostView>> {
-    let id = host::rejoin(&center, &user, &id).await?;
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.host_of_id(&id)?))
+    let id = host::rejoin(&context, &user, &id).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.host_of_id(&id)?))
 }
 
 /// Have a host take jobs again.
 #[utoipa::path(delete, path = paths::HOST_DRAIN, params(("id" = String, Path)),
     responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn undrain(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<HostView>> {
-    let id = host::undrain(&center, &user, &id).await?;
-    let mut tx = center.store.begin().await?;
-    Ok(Json(Views::look(&center, &mut tx).await?.host_of_id(&id)?))
+    let id = host::undrain(&context, &user, &id).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::look(&context, &mut tx).await?.host_of_id(&id)?))
 }

@@ -15,16 +15,16 @@ use serde::Deserialize;
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
-use crate::usecase::{find_job, job, options, parse, see_job, transit};
-use crate::{usage, views};
+use crate::state::context::Context;
+use crate::usecase::{find_job, job, migration, options, parse, see_job};
+use crate::view::{self, usage};
 
 /// All jobs of the user, newest last; an admin sees everyone's. With filters, those for which all of them hold.
 #[utoipa::path(get, path = paths::JOBS, params(("filter" = Option<Vec<String>>, Query)),
     responses((status = 200, body = [JobView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn list(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     RawQuery(query): RawQuery,
 ) -> ApiResult<Json<Vec<JobView>>> {
@@ -34,132 +34,132 @@ pub(super) async fn list(
         text.parse().map_err(|error: InvalidFilter| ApiError::invalid(error.to_string()).hint(error.hint()))
     };
     let filters = pairs.map(|(_, text)| read(&text)).collect::<ApiResult<Vec<Filter>>>()?;
-    Ok(Json(views::jobs(&center, &user, &filters).await?))
+    Ok(Json(view::jobs(&context, &user, &filters).await?))
 }
 
 /// Submit a job.
 #[utoipa::path(post, path = paths::JOBS, request_body = SubmitRequest,
     responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn submit(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Body(request): Body<SubmitRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = job::submit(&center, &user, request).await?;
-    Ok((StatusCode::CREATED, Json(views::job(&center, &id).await?)))
+    let id = job::submit(&context, &user, request).await?;
+    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
 }
 
 /// One job, with its moves.
 #[utoipa::path(get, path = paths::JOB, params(("id" = String, Path)),
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<JobView>> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
     drop(tx);
-    Ok(Json(views::as_seen_by(&user, views::job(&center, &job.id).await?)))
+    Ok(Json(view::as_seen_by(&user, view::job(&context, &job.id).await?)))
 }
 
 /// Change what is to happen to a job by itself, its tags, or its name.
 #[utoipa::path(patch, path = paths::JOB, params(("id" = String, Path)), request_body = JobModifyRequest,
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn modify(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<JobModifyRequest>,
 ) -> ApiResult<Json<JobView>> {
-    let id = options::modify(&center, &user, &id, request).await?;
-    Ok(Json(views::job(&center, &id).await?))
+    let id = options::modify(&context, &user, &id, request).await?;
+    Ok(Json(view::job(&context, &id).await?))
 }
 
 /// Submit a job anew, with the same spec and options.
 #[utoipa::path(post, path = paths::JOB_RERUN, params(("id" = String, Path)),
     responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn rerun(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = job::rerun(&center, &user, &id).await?;
-    Ok((StatusCode::CREATED, Json(views::job(&center, &id).await?)))
+    let id = job::rerun(&context, &user, &id).await?;
+    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
 }
 
 /// Cancel a job.
 #[utoipa::path(delete, path = paths::JOB, params(("id" = String, Path)),
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn cancel(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<JobView>> {
-    let id = job::cancel(&center, &user, &id).await?;
-    Ok(Json(views::job(&center, &id).await?))
+    let id = job::cancel(&context, &user, &id).await?;
+    Ok(Json(view::job(&context, &id).await?))
 }
 
 /// Move a job to another host; its connections stay. The move goes on by itself, `migrations` of the job tells how.
 #[utoipa::path(post, path = paths::JOB_MIGRATE, params(("id" = String, Path)), request_body = MigrateRequest,
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn migrate(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Body(request): Body<MigrateRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = transit::migrate(&center, &user, &id, request).await?;
-    Ok((StatusCode::ACCEPTED, Json(views::job(&center, &id).await?)))
+    let id = migration::migrate(&context, &user, &id, request).await?;
+    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
 }
 
 /// Put a job into the capsule store: its host is freed, its gateway ports stay, and the connections of its clients wait.
 #[utoipa::path(post, path = paths::JOB_SUSPEND, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn suspend(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = transit::suspend(&center, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(views::job(&center, &id).await?)))
+    let id = migration::suspend(&context, &user, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
 }
 
 /// Have a suspended job execute again, on any host that fits.
 #[utoipa::path(post, path = paths::JOB_RESUME, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn resume(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = transit::resume(&center, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(views::job(&center, &id).await?)))
+    let id = migration::resume(&context, &user, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
 }
 
 /// Take a capsule of a job that goes on: what it is recovered from when its host is lost.
 #[utoipa::path(post, path = paths::JOB_SNAPSHOT, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn snapshot(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = transit::capture(&center, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(views::job(&center, &id).await?)))
+    let id = migration::capture(&context, &user, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
 }
 
 /// A job's events, oldest first.
 #[utoipa::path(get, path = paths::JOB_EVENTS, params(("id" = String, Path)),
     responses((status = 200, body = [EventView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn events(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<Vec<EventView>>> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
-    Ok(Json(tx.event_list(&job.id).await?.into_iter().map(views::event).collect()))
+    Ok(Json(tx.event_list(&job.id).await?.into_iter().map(view::event).collect()))
 }
 
 /// How far back a history goes.
@@ -173,7 +173,7 @@ pub(super) struct Back {
 #[utoipa::path(get, path = paths::JOB_METRICS, params(("id" = String, Path), ("last" = Option<String>, Query)),
     responses((status = 200, body = [MetricView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn metrics(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Asked(Back { last }): Asked<Back>,
@@ -183,9 +183,9 @@ pub(super) async fn metrics(
     } else {
         Some(parse_duration(&last).map_err(|error| ApiError::invalid(error.to_string()))?)
     };
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
-    let history = tx.usage_list(&job.id, usage::since(center.clock.now(), last)).await?;
+    let history = tx.usage_list(&job.id, usage::since(context.clock.now(), last)).await?;
     Ok(Json(history.iter().map(usage::view).collect()))
 }
 
@@ -205,15 +205,15 @@ pub(super) struct From {
 #[utoipa::path(get, path = paths::JOB_LOGS, params(("id" = String, Path)),
     responses((status = 200, body = [LogFileView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn logs(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<Vec<LogFileView>>> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, &user, &id).await?;
     drop(tx);
     let view = |(file, size): (OutputFile, u64)| LogFileView { name: file.to_string(), size };
-    Ok(Json(center.logs.list(&job.id)?.into_iter().map(view).collect()))
+    Ok(Json(context.logs.list(&job.id)?.into_iter().map(view).collect()))
 }
 
 /// A piece of one of a job's files; of both streams in the order in which they came when none or `output` is named.
@@ -221,17 +221,17 @@ pub(super) async fn logs(
     params(("id" = String, Path), ("file" = Option<String>, Query), ("offset" = Option<u64>, Query)),
     responses((status = 200, body = LogPiece), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn log(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
     Asked(From { file, offset }): Asked<From>,
 ) -> ApiResult<Json<LogPiece>> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, &user, &id).await?;
     drop(tx);
     let mut piece = match file.as_str() {
-        "" | BOTH => center.logs.read_both(&job.id, offset)?,
-        file => center.logs.read(&job.id, &parse(file)?, offset)?,
+        "" | BOTH => context.logs.read_both(&job.id, offset)?,
+        file => context.logs.read(&job.id, &parse(file)?, offset)?,
     };
     // A character that is cut in two waits for its other half, unless nothing more comes.
     let whole = match std::str::from_utf8(&piece) {

@@ -31,9 +31,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::center::Center;
 use crate::error::ApiError;
-use crate::metrics;
+use crate::state::context::Context;
+use crate::view::metrics;
 
 /// No request of a user is larger.
 const BODY_MAX: usize = 4 << 20;
@@ -56,7 +56,7 @@ impl utoipa::Modify for Bearer {
     }
 }
 
-fn described() -> OpenApiRouter<Center> {
+fn described() -> OpenApiRouter<Context> {
     OpenApiRouter::with_openapi(Described::openapi())
         .routes(routes!(session::login, session::login_basic))
         .routes(routes!(session::logout))
@@ -103,7 +103,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 /// Everything that is served.
-pub(crate) fn router(center: Center, stop: CancellationToken) -> axum::Router {
+pub(crate) fn router(context: Context, stop: CancellationToken) -> axum::Router {
     let (router, description) = described().split_for_parts();
     router
         .merge(watching::router(stop))
@@ -119,13 +119,13 @@ pub(crate) fn router(center: Center, stop: CancellationToken) -> axum::Router {
         .method_not_allowed_fallback(|| std::future::ready(ApiError::invalid("no such method on this path")))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(TraceLayer::new_for_http())
-        .with_state(center)
+        .with_state(context)
 }
 
 /// What Prometheus reads. Nothing in it is anybody's business alone, so no session is asked for.
-async fn measured(State(center): State<Center>) -> Result<impl IntoResponse, ApiError> {
+async fn measured(State(context): State<Context>) -> Result<impl IntoResponse, ApiError> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(CONTENT_TYPE, kind)], metrics::text(&center).await?))
+    Ok(([(CONTENT_TYPE, kind)], metrics::text(&context).await?))
 }
 
 /// What serves.

@@ -9,30 +9,31 @@ use mooring_api::paths;
 use mooring_api::view::{LoginRequest, SessionView};
 
 use super::{Body, Named};
-use crate::auth::{self, User, basic};
-use crate::center::Center;
+use crate::auth::{User, basic};
 use crate::error::ApiResult;
+use crate::state::context::Context;
+use crate::usecase::session;
 
 type Begun = ([(HeaderName, String); 1], Json<SessionView>);
 
 /// Log in; the token is in the body and in the header `Authorization`.
 #[utoipa::path(post, path = paths::LOGIN, request_body = LoginRequest, security(),
     responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
-pub(super) async fn login(State(center): State<Center>, Body(request): Body<LoginRequest>) -> ApiResult<Begun> {
-    begin(&center, &request.username, &request.password).await
+pub(super) async fn login(State(context): State<Context>, Body(request): Body<LoginRequest>) -> ApiResult<Begun> {
+    begin(&context, &request.username, &request.password).await
 }
 
 /// Log in with HTTP Basic; the token is in the body and in the header `Authorization`.
 #[utoipa::path(get, path = paths::LOGIN, security(),
     responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
-pub(super) async fn login_basic(State(center): State<Center>, request: Request) -> ApiResult<Begun> {
+pub(super) async fn login_basic(State(context): State<Context>, request: Request) -> ApiResult<Begun> {
     let (parts, _) = request.into_parts();
     let (name, password) = basic(&parts)?;
-    begin(&center, &name, &password).await
+    begin(&context, &name, &password).await
 }
 
-async fn begin(center: &Center, name: &str, password: &str) -> ApiResult<Begun> {
-    let session = auth::login(center, name, password).await?;
+async fn begin(context: &Context, name: &str, password: &str) -> ApiResult<Begun> {
+    let session = session::login(context, name, password).await?;
     Ok(([(AUTHORIZATION, session.token.clone())], Json(session)))
 }
 
@@ -41,17 +42,17 @@ async fn begin(center: &Center, name: &str, password: &str) -> ApiResult<Begun> 
 #[utoipa::path(post, path = paths::JOB_SESSION, params(("id" = String, Path)), request_body = LoginRequest, security(),
     responses((status = 200, body = SessionView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn login_for_job(
-    State(center): State<Center>,
+    State(context): State<Context>,
     Named(id): Named<String>,
     Body(request): Body<LoginRequest>,
 ) -> ApiResult<Json<SessionView>> {
-    Ok(Json(auth::login_for_job(&center, &id, &request.username, &request.password).await?))
+    Ok(Json(session::login_for_job(&context, &id, &request.username, &request.password).await?))
 }
 
 /// End the session.
 #[utoipa::path(post, path = paths::LOGOUT, responses((status = 204), (status = 401, body = ErrorBody)))]
-pub(super) async fn logout(State(center): State<Center>, user: User) -> ApiResult<StatusCode> {
-    user.logout(&center).await?;
+pub(super) async fn logout(State(context): State<Context>, user: User) -> ApiResult<StatusCode> {
+    session::logout(&context, &user).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

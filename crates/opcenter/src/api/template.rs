@@ -8,47 +8,47 @@ use mooring_api::{ErrorBody, paths};
 
 use super::{Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
+use crate::state::context::Context;
 use crate::usecase::template;
 
 /// All templates that one may use: those that are built in, then the others, oldest first.
 #[utoipa::path(get, path = paths::TEMPLATES,
     responses((status = 200, body = [TemplateView]), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(center): State<Center>, user: User) -> ApiResult<Json<Vec<TemplateView>>> {
-    Ok(Json(template::list(&center, &user).await?))
+pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<TemplateView>>> {
+    Ok(Json(template::list(&context, &user).await?))
 }
 
 /// Create a template from a job or from a request.
 #[utoipa::path(post, path = paths::TEMPLATES, request_body = TemplateCreateRequest,
     responses((status = 201, body = TemplateView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn create(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Body(request): Body<TemplateCreateRequest>,
 ) -> ApiResult<(StatusCode, Json<TemplateView>)> {
-    Ok((StatusCode::CREATED, Json(template::create(&center, &user, &request).await?)))
+    Ok((StatusCode::CREATED, Json(template::create(&context, &user, &request).await?)))
 }
 
 /// One template, by `[private::]name[:tag]`; the newest without a tag.
 #[utoipa::path(get, path = paths::TEMPLATE, params(("id" = String, Path)),
     responses((status = 200, body = TemplateView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(name): Named<String>,
 ) -> ApiResult<Json<TemplateView>> {
-    Ok(Json(template::show(&center, &user, &name).await?))
+    Ok(Json(template::show(&context, &user, &name).await?))
 }
 
 /// Delete a template, by `[private::]name:tag`; jobs that were made from it stay.
 #[utoipa::path(delete, path = paths::TEMPLATE, params(("id" = String, Path)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete(
-    State(center): State<Center>,
+    State(context): State<Context>,
     user: User,
     Named(name): Named<String>,
 ) -> ApiResult<StatusCode> {
-    template::delete(&center, &user, &name).await?;
+    template::delete(&context, &user, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }

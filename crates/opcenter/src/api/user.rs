@@ -9,48 +9,48 @@ use serde::Deserialize;
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
+use crate::state::context::Context;
 use crate::usecase::user;
 
 /// All users, oldest first; who is no admin sees itself.
 #[utoipa::path(get, path = paths::USERS, responses((status = 200, body = [UserView]), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(center): State<Center>, actor: User) -> ApiResult<Json<Vec<UserView>>> {
-    Ok(Json(user::list(&center, &actor).await?))
+pub(super) async fn list(State(context): State<Context>, actor: User) -> ApiResult<Json<Vec<UserView>>> {
+    Ok(Json(user::list(&context, &actor).await?))
 }
 
 /// Add a user.
 #[utoipa::path(post, path = paths::USERS, request_body = UserAddRequest,
     responses((status = 201, body = UserView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn add(
-    State(center): State<Center>,
+    State(context): State<Context>,
     actor: User,
     Body(request): Body<UserAddRequest>,
 ) -> ApiResult<(StatusCode, Json<UserView>)> {
-    Ok((StatusCode::CREATED, Json(user::add(&center, &actor, &request).await?)))
+    Ok((StatusCode::CREATED, Json(user::add(&context, &actor, &request).await?)))
 }
 
 /// One user, by name.
 #[utoipa::path(get, path = paths::USER, params(("id" = String, Path)),
     responses((status = 200, body = UserView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
-    State(center): State<Center>,
+    State(context): State<Context>,
     actor: User,
     Named(name): Named<String>,
 ) -> ApiResult<Json<UserView>> {
-    Ok(Json(user::show(&center, &actor, &name).await?))
+    Ok(Json(user::show(&context, &actor, &name).await?))
 }
 
 /// Change a user, all of it or nothing; a new password ends its sessions.
 #[utoipa::path(patch, path = paths::USER, params(("id" = String, Path)), request_body = UserUpdateRequest,
     responses((status = 200, body = UserView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn update(
-    State(center): State<Center>,
+    State(context): State<Context>,
     actor: User,
     Named(name): Named<String>,
     Body(request): Body<UserUpdateRequest>,
 ) -> ApiResult<Json<UserView>> {
-    Ok(Json(user::update(&center, &actor, &name, &request).await?))
+    Ok(Json(user::update(&context, &actor, &name, &request).await?))
 }
 
 /// What becomes of the jobs of a user.
@@ -65,12 +65,12 @@ pub(super) struct Deletion {
 #[utoipa::path(delete, path = paths::USER, params(("id" = String, Path), ("cancelJobs" = Option<bool>, Query)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete(
-    State(center): State<Center>,
+    State(context): State<Context>,
     actor: User,
     Named(name): Named<String>,
     Asked(deletion): Asked<Deletion>,
 ) -> ApiResult<StatusCode> {
     let jobs = if deletion.cancel_jobs { user::Jobs::Cancel } else { user::Jobs::Refuse };
-    user::delete(&center, &actor, &name, jobs).await?;
+    user::delete(&context, &actor, &name, jobs).await?;
     Ok(StatusCode::NO_CONTENT)
 }

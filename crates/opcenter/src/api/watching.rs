@@ -19,12 +19,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Body, Named};
 use crate::auth::{GatewayProcess, HostAgent};
-use crate::center::{Center, Published};
 use crate::error::ApiResult;
+use crate::state::context::{Context, Published};
 use crate::usecase::{host, parse};
 
 /// Everything that is not for users.
-pub(super) fn router(stop: CancellationToken) -> Router<Center> {
+pub(super) fn router(stop: CancellationToken) -> Router<Context> {
     Router::new()
         .route(paths::HOSTS, post(join))
         .route(paths::HOST_SLICES, get(host_slices))
@@ -35,26 +35,26 @@ pub(super) fn router(stop: CancellationToken) -> Router<Center> {
         .layer(Extension(stop))
 }
 
-async fn join(State(center): State<Center>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
-    Ok(Json(host::join(&center, request).await?))
+async fn join(State(context): State<Context>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
+    Ok(Json(host::join(&context, request).await?))
 }
 
 async fn host_report(
-    State(center): State<Center>,
+    State(context): State<Context>,
     HostAgent(row): HostAgent,
     Body(report): Body<HostReport>,
 ) -> ApiResult<StatusCode> {
-    host::report(&center, row, report).await?;
+    host::report(&context, row, report).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 async fn gateway_report(
-    State(center): State<Center>,
+    State(context): State<Context>,
     GatewayProcess(row): GatewayProcess,
     Body(report): Body<GatewayReport>,
 ) -> ApiResult<StatusCode> {
-    center.observed().gateway_put(row.id, report);
-    center.wake();
+    context.observed().gateway_put(row.id, report);
+    context.wake();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -65,39 +65,39 @@ struct At {
 }
 
 async fn job_log(
-    State(center): State<Center>,
+    State(context): State<Context>,
     HostAgent(_): HostAgent,
     Named((_, job)): Named<(String, String)>,
     Query(At { file, offset }): Query<At>,
     piece: Bytes,
 ) -> ApiResult<Json<u64>> {
     let job: JobId = parse(&job)?;
-    Ok(Json(center.logs.append(&job, &file, offset, &piece)?))
+    Ok(Json(context.logs.append(&job, &file, offset, &piece)?))
 }
 
 async fn host_slices(
-    State(center): State<Center>,
+    State(context): State<Context>,
     HostAgent(row): HostAgent,
     Extension(stop): Extension<CancellationToken>,
 ) -> Response {
-    lines(center, stop, move |published| published.hosts.get(&row.id).map(|(_, line)| line.clone()))
+    lines(context, stop, move |published| published.hosts.get(&row.id).map(|line| line.numbered.clone()))
 }
 
 async fn gateway_slices(
-    State(center): State<Center>,
+    State(context): State<Context>,
     GatewayProcess(row): GatewayProcess,
     Extension(stop): Extension<CancellationToken>,
 ) -> Response {
-    lines(center, stop, move |published| published.gateways.get(&row.id).map(|(_, line)| line.clone()))
+    lines(context, stop, move |published| published.gateways.get(&row.id).map(|line| line.numbered.clone()))
 }
 
 /// A line for each slice that differs from the last one, and an empty line now and then.
 fn lines(
-    center: Center,
+    context: Context,
     stop: CancellationToken,
     own: impl Fn(&Arc<Published>) -> Option<Bytes> + Send + 'static,
 ) -> Response {
-    let mut published = center.published.subscribe();
+    let mut published = context.published.subscribe();
     let stream = async_stream::stream! {
         let mut last = Bytes::new();
         loop {

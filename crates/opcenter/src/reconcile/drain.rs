@@ -14,18 +14,18 @@ use mooring_types::placement::Candidate;
 use mooring_types::policy::Moves;
 
 use super::{Round, elapsed};
-use crate::drain::{self, Leaver, Situation, Way};
-use crate::snapshot::Snapshot;
-use crate::transit::{self, Plan};
+use crate::decide::drain::{self, Leaver, Situation, Way};
+use crate::state::begin_migration::{self, Plan};
+use crate::state::db_state::DbState;
 
 /// How long a job is left alone after its move or suspend has failed.
 const REST: Duration = Duration::from_secs(5);
 /// How many earlier moves the rate is taken from.
 const EARLIER: u32 = 20;
 
-impl Round {
+impl Round<'_> {
     /// Begins what is next on every host that is drained, and tells whether anything began.
-    pub(super) async fn drain(&mut self, all: &Snapshot, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
+    pub(super) async fn drain(&mut self, all: &DbState, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
         if self.is_too_early(all) {
             return Ok(false);
         }
@@ -47,19 +47,19 @@ impl Round {
     /// What is on a host, if anything of it could begin to leave.
     async fn situation(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         host: &HostRow,
         drain: &Drain,
     ) -> Result<Option<Situation>, StoreError> {
         // A source that only lets go is no burden.
         let leaving = |row: &&MigrationRow| row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
-        let (under_way, at_once) = (all.moves.values().filter(leaving).count(), self.config.drain_at_once.get());
+        let (under_way, at_once) = (all.migrations.values().filter(leaving).count(), self.config.drain_at_once.get());
         if under_way >= at_once {
             return Ok(None);
         }
         let mut jobs = Vec::new();
         for job in all.jobs.values().filter(|job| job.host.as_ref() == Some(&host.id)) {
-            if !all.moves.contains_key(&job.id) && self.may_leave(job, host) {
+            if !all.migrations.contains_key(&job.id) && self.may_leave(job, host) {
                 jobs.push(self.leaver(job, host, drain).await?);
             }
         }
@@ -125,7 +125,7 @@ impl Round {
         let from = Some(host.id.clone());
         let plan = Plan { kind, from, to, capsule: None, resources: None, reason, start_time: self.now };
         self.changed = true;
-        transit::begin(&mut self.tx, job, plan, self.now).await?;
+        begin_migration::begin(&mut self.tx, job, plan, self.now).await?;
         if kind == MigrationKind::Suspend {
             self.tx.job_await_host(&job.id).await?;
         }
@@ -133,7 +133,7 @@ impl Round {
     }
 
     /// Whether jobs are still to leave some host within a time: they come first where there is room.
-    pub(super) fn is_in_a_hurry(&self, all: &Snapshot) -> bool {
+    pub(super) fn is_in_a_hurry(&self, all: &DbState) -> bool {
         let in_time = |drain: &Drain| drain.deadline.is_some_and(|deadline| self.now < deadline);
         let mut hosts = all.hosts.iter().filter(|host| self.observed.host_is_reachable(&host.id));
         hosts.any(|host| host.drain().is_some_and(in_time) && !all.is_empty(&host.id))

@@ -4,21 +4,21 @@
 //! the store or reports something wakes it; a timer does so every second for what only time decides, and at the very moment at which a
 //! host has been silent for too long.
 //!
-//! * [`life`]: how a job starts, how its status follows what its host observes, how it ends.
+//! * [`job_status`]: how a job starts, how its status follows what its host observes, how it ends.
 //! * [`drain`]: hosts that are to be empty.
 //! * [`policy`]: what a job's policy has happen by itself.
-//! * [`transit`]: jobs on their way: to another host, into the capsule store, out of it.
+//! * [`migration`]: jobs on their way: to another host, into the capsule store, out of it.
 //! * [`publish`]: what everybody is told of the decisions.
 
 mod drain;
-mod life;
+pub(crate) mod janitor;
+mod job_status;
+mod migration;
 mod policy;
 mod publish;
-mod transit;
+pub(crate) mod usage;
 
-pub(crate) use policy::Followed;
-
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_store::{HostRow, JobRow, StoreError, Tx};
@@ -27,54 +27,55 @@ use mooring_types::migration::MigrationKind;
 use mooring_types::{Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use crate::Config;
-use crate::center::Center;
-use crate::observed::Observed;
-use crate::snapshot::Snapshot;
+use self::policy::Followed;
+use crate::config::Config;
+use crate::state::context::Context;
+use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
 
 const PERIOD: Duration = Duration::from_secs(1);
 /// How many decisions in a row may follow from one observation; more would be a circle.
 const ROUNDS: usize = 32;
 
 /// Reconciles until asked to stop.
-pub(crate) async fn run(center: Center, stop: CancellationToken) {
+pub(crate) async fn run(context: Context, stop: CancellationToken) {
+    let mut followed = Followed::default();
     loop {
-        if let Err(error) = pass(&center).await {
+        if let Err(error) = pass(&context, &mut followed).await {
             tracing::error!(
                 error = &error as &dyn std::error::Error,
                 "a pass of the reconciler failed: it is tried again"
             );
         }
-        let pause = center.observed().next_silence().map_or(PERIOD, |next| next.min(PERIOD));
+        let pause = context.observed().next_silence().map_or(PERIOD, |next| next.min(PERIOD));
         tokio::select! {
             () = stop.cancelled() => return,
-            () = center.woken() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = context.woken() => {}
+            () = context.sleep(pause) => {}
         }
     }
 }
 
-async fn pass(center: &Center) -> Result<(), StoreError> {
+async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreError> {
     for _ in 0..ROUNDS {
-        let observed = center.observed().clone();
-        let tx = center.store.begin().await?;
+        let observed = context.observed().clone();
+        let tx = context.store.begin().await?;
         let mut round = Round {
             tx,
-            config: center.config.clone(),
+            config: context.config.clone(),
             observed,
-            followed: center.followed.clone(),
-            now: center.clock.now(),
+            followed: &mut *followed,
+            now: context.clock.now(),
             changed: false,
         };
-        let all = Snapshot::read(&mut round.tx, &round.observed).await?;
+        let all = DbState::read(&mut round.tx, &round.observed).await?;
         round.decide(&all).await?;
-        let (changed, observed) = (round.changed, round.observed);
-        if changed {
+        if round.changed {
             round.tx.commit().await?;
         } else {
             drop(round.tx);
-            center.followed.lock().unwrap_or_else(PoisonError::into_inner).keep(&all.jobs);
-            publish::publish(center, &all, &observed);
+            round.followed.keep(&all.jobs);
+            publish::publish(context, &all, &round.observed);
             return Ok(());
         }
     }
@@ -83,17 +84,17 @@ async fn pass(center: &Center) -> Result<(), StoreError> {
 }
 
 /// One look at everything, and the decisions that follow from it.
-struct Round {
+struct Round<'a> {
     tx: Tx,
     config: Arc<Config>,
     observed: Observed,
-    followed: Arc<Mutex<Followed>>,
+    followed: &'a mut Followed,
     now: Timestamp,
     changed: bool,
 }
 
-impl Round {
-    async fn decide(&mut self, all: &Snapshot) -> Result<(), StoreError> {
+impl Round<'_> {
+    async fn decide(&mut self, all: &DbState) -> Result<(), StoreError> {
         self.forget_farewells(all).await?;
         let mut candidates = all.job_candidates(&self.observed);
         // What begins to leave is on its way in the next look.
@@ -101,7 +102,7 @@ impl Round {
             return Ok(());
         }
         for job in all.jobs.values() {
-            match (job.status, all.moves.get(&job.id)) {
+            match (job.status, all.migrations.get(&job.id)) {
                 // Whoever runs it says how it is; only its cancellation is decided here.
                 (status, _) if all.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
                 (JobStatus::Submitted, _) => self.place(all, job, &mut candidates).await?,
@@ -128,7 +129,7 @@ impl Round {
     }
 
     /// Whether some host that runs jobs was not heard from yet, and has not had its time either.
-    fn is_too_early(&self, all: &Snapshot) -> bool {
+    fn is_too_early(&self, all: &DbState) -> bool {
         let is_unknown = |host: &HostRow| {
             let is_known = self.observed.host_is_reachable(&host.id) || self.observed.host_is_silent(&host.id);
             host.joined.role.takes_jobs() && !is_known

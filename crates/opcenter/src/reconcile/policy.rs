@@ -4,7 +4,6 @@
 //! database now and then, and the rest is found out again with the next measurement.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mooring_api::watch::UsageSample;
@@ -16,10 +15,10 @@ use mooring_types::policy::IdlePolicy;
 use mooring_types::{HostId, JobId, Timestamp};
 
 use super::{Round, elapsed};
-use crate::advice::{self, Advice, advise, short};
-use crate::idle::{Idleness, Seen, Traffic};
-use crate::snapshot::Snapshot;
-use crate::transit::{self, Plan};
+use crate::decide::idle::{Idleness, Seen, Traffic};
+use crate::decide::resize::{self, Advice, advise, short};
+use crate::state::begin_migration::{self, Plan};
+use crate::state::db_state::DbState;
 
 /// How long a job stays where it is after a move has failed that its policy wanted.
 const RETRY: Duration = Duration::from_secs(60);
@@ -58,11 +57,11 @@ impl Followed {
     }
 }
 
-impl Round {
+impl Round<'_> {
     /// Begins what is due for a job that executes and is not on its way.
     pub(super) async fn follow_policy(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
@@ -88,8 +87,8 @@ impl Round {
     }
 
     /// Looks whether a job is used, and tells whether it has not been for that long.
-    async fn is_idle(&mut self, all: &Snapshot, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
-        let (seen, known) = (self.seen(all, job), self.followed().idle.remove(&job.id));
+    async fn is_idle(&mut self, all: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
+        let (seen, known) = (self.seen(all, job), self.followed.idle.remove(&job.id));
         let mut kept = match known {
             Some(kept) => kept,
             None => {
@@ -104,12 +103,12 @@ impl Round {
             self.changed = true;
             self.tx.idleness_set(&job.id, idle).await?;
         }
-        self.followed().idle.insert(job.id.clone(), kept);
+        self.followed.idle.insert(job.id.clone(), kept);
         Ok(idle >= after)
     }
 
     async fn forget_idleness(&mut self, job: &JobRow) -> Result<(), StoreError> {
-        let known = self.followed().idle.remove(&job.id);
+        let known = self.followed.idle.remove(&job.id);
         if known.is_some_and(|kept| !kept.in_database.is_zero()) {
             self.changed = true;
             self.tx.idleness_set(&job.id, Duration::ZERO).await?;
@@ -117,7 +116,7 @@ impl Round {
         Ok(())
     }
 
-    fn seen(&self, all: &Snapshot, job: &JobRow) -> Seen {
+    fn seen(&self, all: &DbState, job: &JobRow) -> Seen {
         let Some(UsageSample { usage, .. }) = self.measured(job) else { return Seen::Unclear };
         let mut traffic = Traffic::default();
         for ConnectionRow { id, gateway, protocol, .. } in all.connections.iter().filter(|known| known.job == job.id) {
@@ -142,9 +141,9 @@ impl Round {
 
     /// Begins to move a job to the size that it should have, once for each measurement at most.
     async fn resize(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
-        let Some(back) = advice::looks_back(&job.policy) else { return Ok(false) };
+        let Some(back) = resize::looks_back(&job.policy) else { return Ok(false) };
         let Some(UsageSample { time, .. }) = self.measured(job) else { return Ok(false) };
-        let told = match self.followed().sizes.get(&job.id) {
+        let told = match self.followed.sizes.get(&job.id) {
             Some(weighed) if weighed.time == time => return Ok(false),
             known => known.is_some_and(|weighed| weighed.told),
         };
@@ -159,7 +158,7 @@ impl Round {
                         if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
                             candidate.used = candidate.used + advice.size;
                         }
-                        self.followed().sizes.remove(&job.id);
+                        self.followed.sizes.remove(&job.id);
                         self.move_to_size(job, host, advice).await?;
                         return Ok(true);
                     }
@@ -190,8 +189,8 @@ impl Round {
     }
 
     /// Remembers that nothing begins because of a measurement.
-    fn weigh(&self, job: &JobRow, time: Timestamp, told: bool) {
-        self.followed().sizes.insert(job.id.clone(), Weighed { time, told });
+    fn weigh(&mut self, job: &JobRow, time: Timestamp, told: bool) {
+        self.followed.sizes.insert(job.id.clone(), Weighed { time, told });
     }
 
     /// Whether a move of the job has failed so lately that it would again.
@@ -213,14 +212,10 @@ impl Round {
             start_time: self.now,
         };
         self.changed = true;
-        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+        begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 
-    fn followed(&self) -> MutexGuard<'_, Followed> {
-        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn capture_is_due(&mut self, all: &Snapshot, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
+    async fn capture_is_due(&mut self, all: &DbState, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
         let newest = all.capsule(&job.id).map(|capsule| capsule.create_time);
         if !self.config.has_store() || !is_due(job.exec_time, newest, None, interval, self.now) {
             return Ok(false);
@@ -252,7 +247,7 @@ impl Round {
             start_time: self.now,
         };
         self.changed = true;
-        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+        begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 }
 

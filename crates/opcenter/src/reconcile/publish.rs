@@ -7,19 +7,19 @@ use mooring_api::watch::{AgentSlice, GatewaySlice};
 use mooring_types::Clock;
 use serde::Serialize;
 
-use crate::center::{Center, Published};
-use crate::observed::Observed;
-use crate::slices;
-use crate::snapshot::Snapshot;
+use crate::decide::slices;
+use crate::state::context::{Context, Published, SliceLine};
+use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
 
 /// Sends every host and gateway the slice that follows, where it differs from the one it has.
-pub(super) fn publish(center: &Center, all: &Snapshot, observed: &Observed) {
-    let previous = center.published.borrow().clone();
+pub(super) fn publish(context: &Context, all: &DbState, observed: &Observed) {
+    let previous = context.published.borrow().clone();
     let mut next = Published { sequence: previous.sequence, ..Published::default() };
     // Sequences grow over restarts as well: they start from the clock.
-    let sequence = u64::try_from(center.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
+    let sequence = u64::try_from(context.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
     for host in &all.hosts {
-        let slice = slices::for_host(&center.config, &center.vault, all, observed, host);
+        let slice = slices::for_host(&context.config, &context.vault, all, observed, host);
         let line = line(previous.hosts.get(&host.id), slice, sequence, |slice: &mut AgentSlice, sequence| {
             slice.sequence = sequence;
         });
@@ -34,24 +34,18 @@ pub(super) fn publish(center: &Center, all: &Snapshot, observed: &Observed) {
     }
     if next.hosts != previous.hosts || next.gateways != previous.gateways {
         next.sequence = sequence;
-        center.published.send_replace(Arc::new(next));
+        context.published.send_replace(Arc::new(next));
     }
 }
 
 /// The line of a slice: the previous one where nothing but the sequence differs.
-fn line<T: Serialize>(
-    previous: Option<&(Bytes, Bytes)>,
-    mut slice: T,
-    sequence: u64,
-    number: fn(&mut T, u64),
-) -> (Bytes, Bytes) {
-    let bare = to_line(&slice);
+fn line<T: Serialize>(previous: Option<&SliceLine>, mut slice: T, sequence: u64, number: fn(&mut T, u64)) -> SliceLine {
+    let unnumbered = to_line(&slice);
     match previous {
-        Some((known, line)) if *known == bare => (bare, line.clone()),
+        Some(line) if line.unnumbered == unnumbered => line.clone(),
         _ => {
             number(&mut slice, sequence);
-            let line = to_line(&slice);
-            (bare, line)
+            SliceLine { unnumbered, numbered: to_line(&slice) }
         }
     }
 }

@@ -11,8 +11,8 @@ use mooring_types::{ConnectionId, Port};
 
 use super::{find_gateway, find_job};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 /// Nobody waits longer than a week for an answer.
 const HOLD_MAX: u32 = 7 * 24 * 3600;
@@ -21,19 +21,19 @@ const HELD_MAX: u32 = 1_000_000;
 
 /// Connects ports of a job to a gateway, all or none; gives back the new connections.
 pub(crate) async fn connect(
-    center: &Center,
+    context: &Context,
     user: &User,
     gateway: &str,
     request: &ConnectRequest,
 ) -> ApiResult<Vec<ConnectionId>> {
     let manner = Manner { protocol: request.protocol, hold_limits: hold_limits(request)?, widget: request.widget };
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, gateway).await?;
     let job = find_job(&mut tx, user, &request.job_id).await?;
     job.status.allows(Action::Connect)?;
     let made = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(made)
 }
 
@@ -146,13 +146,13 @@ fn published(job: &JobRow, targets: &[u16]) -> ApiResult<Vec<Port>> {
 
 /// Disconnects a job from a gateway, or one port of it.
 pub(crate) async fn disconnect(
-    center: &Center,
+    context: &Context,
     user: &User,
     gateway: &str,
     job: &str,
     target: Option<u16>,
 ) -> ApiResult<()> {
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, gateway).await?;
     let job = find_job(&mut tx, user, job).await?;
     let all = tx.connection_list().await?;
@@ -170,6 +170,6 @@ pub(crate) async fn disconnect(
         tx.connection_delete(&connection.id).await?;
     }
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(())
 }

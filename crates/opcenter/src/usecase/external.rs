@@ -12,21 +12,21 @@ use mooring_types::{Clock, JobId, Port};
 
 use super::{connection, find_gateway, find_job, parse};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 const STATUS_HINT: &str =
     "choose Submitted, Starting, Executing, Floating, Suspended, Resuming, Completed, Cancelled or FailToComplete";
 
 /// Takes in a job that runs elsewhere.
-pub(crate) async fn register(center: &Center, user: &User, request: ExternalRegisterRequest) -> ApiResult<JobId> {
+pub(crate) async fn register(context: &Context, user: &User, request: ExternalRegisterRequest) -> ApiResult<JobId> {
     let endpoints = endpoints(&request.endpoints)?;
     if endpoints.is_empty() {
         return Err(ApiError::invalid("no endpoint").hint("give where the job listens with `--endpoint <host>:<port>`"));
     }
     let status = status(&request.status)?.unwrap_or(JobStatus::Executing);
     let id = JobId::random(&mut rand::rng());
-    let now = center.clock.now();
+    let now = context.clock.now();
     let targets: BTreeSet<Port> = endpoints.iter().map(|endpoint| endpoint.target).collect();
     let spec = JobSpec {
         name: match request.name.as_str() {
@@ -45,7 +45,7 @@ pub(crate) async fn register(center: &Center, user: &User, request: ExternalRegi
         volumes: Vec::new(),
     };
     let job = JobRow::submitted(id, &user.name, spec, now);
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     tx.job_insert(&job).await?;
     tx.external_insert(&ExternalRow { job: job.id.clone(), endpoints, epoch: 0 }).await?;
     if !request.gateway.is_empty() {
@@ -55,19 +55,24 @@ pub(crate) async fn register(center: &Center, user: &User, request: ExternalRegi
     declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
     tx.commit().await?;
     tracing::info!(job = %job.id, user = user.name, "external job {} ({}) is registered", job.id, job.spec.name);
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
 /// Takes in what has become of it.
-pub(crate) async fn update(center: &Center, user: &User, id: &str, request: ExternalUpdateRequest) -> ApiResult<JobId> {
+pub(crate) async fn update(
+    context: &Context,
+    user: &User,
+    id: &str,
+    request: ExternalUpdateRequest,
+) -> ApiResult<JobId> {
     let status = status(&request.status)?;
     let given = endpoints(&request.endpoints)?;
     if status.is_none() && given.is_empty() {
         return Err(ApiError::invalid("nothing to update").hint("give `--endpoint`, `--status` or both"));
     }
-    let now = center.clock.now();
-    let mut tx = center.store.begin().await?;
+    let now = context.clock.now();
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     let Some(mut row) = tx.external_list().await?.into_iter().find(|row| row.job == job.id) else {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job is run by OpCenter itself")
@@ -91,7 +96,7 @@ pub(crate) async fn update(center: &Center, user: &User, id: &str, request: Exte
         declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
     }
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 

@@ -10,16 +10,17 @@ use mooring_types::placement::{Asked, choose};
 use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
 
 use super::{find_gateway, job::resources, parse, security_group, taken};
-use crate::auth::{User, new_token};
-use crate::center::Center;
+use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
-use crate::snapshot::Snapshot;
+use crate::state::context::Context;
+use crate::state::db_state::DbState;
+use crate::state::token::new_token;
 
 const CPU_DEFAULT: u32 = 1;
 const MEM_DEFAULT: f64 = 1.0;
 
 /// Creates a gateway on the host with the most room; its agent starts it.
-pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateRequest) -> ApiResult<GatewayId> {
+pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreateRequest) -> ApiResult<GatewayId> {
     let port_range = match request.port_range.as_str() {
         "" => PortRange::DEFAULT,
         text => parse(text)?,
@@ -27,11 +28,11 @@ pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateR
     let name = gateway_name(&request.name)?;
     let exposure = if request.no_public_ip { Exposure::Private } else { Exposure::Public };
     let resources = resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?;
-    let observed = center.observed().clone();
-    let mut tx = center.store.begin().await?;
+    let observed = context.observed().clone();
+    let mut tx = context.store.begin().await?;
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
     let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
-    let all = Snapshot::read(&mut tx, &observed).await?;
+    let all = DbState::read(&mut tx, &observed).await?;
     let chosen = choose(&all.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
     // One of the same name is refused for its name.
     let others = all.gateways.iter().filter(|other| other.spec.name != spec.name);
@@ -41,7 +42,7 @@ pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateR
         spec,
         host: chosen,
         token: new_token(),
-        create_time: center.clock.now(),
+        create_time: context.clock.now(),
         restart: 0,
         user_name: user.name.clone(),
     };
@@ -49,13 +50,13 @@ pub(crate) async fn create(center: &Center, user: &User, request: GatewayCreateR
     tx.gateway_insert(&gateway).await.map_err(|error| name_taken(error, &gateway.spec))?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({name}) is created", gateway.id);
-    center.wake();
+    context.wake();
     Ok(gateway.id)
 }
 
 /// Changes a gateway, all that is asked for or nothing; its process and its connections follow without being started anew.
 pub(crate) async fn modify(
-    center: &Center,
+    context: &Context,
     user: &User,
     id: &str,
     request: &GatewayModifyRequest,
@@ -63,10 +64,10 @@ pub(crate) async fn modify(
     if *request == GatewayModifyRequest::default() {
         return Err(ApiError::invalid("nothing to change").hint("`float gateway modify --help` tells what can be"));
     }
-    let observed = center.observed().clone();
-    let mut tx = center.store.begin().await?;
+    let observed = context.observed().clone();
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
-    let mut all = Snapshot::read(&mut tx, &observed).await?;
+    let mut all = DbState::read(&mut tx, &observed).await?;
     refuse_foreign(&all, user, &gateway)?;
     all.gateways.retain(|other| other.id != gateway.id);
     let old = &gateway.spec;
@@ -91,7 +92,7 @@ pub(crate) async fn modify(
     tx.gateway_update(&gateway.id, &spec).await.map_err(|error| name_taken(error, &spec))?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({}) is modified", gateway.id, spec.name);
-    center.wake();
+    context.wake();
     Ok(gateway.id)
 }
 
@@ -134,7 +135,7 @@ async fn changed_groups(
 
 /// Two gateways on one address never share a port.
 fn refuse_overlap<'a>(
-    all: &Snapshot,
+    all: &DbState,
     mut others: impl Iterator<Item = &'a GatewayRow>,
     host: &HostId,
     spec: &GatewaySpec,
@@ -151,7 +152,7 @@ fn refuse_overlap<'a>(
 }
 
 /// A connection keeps its port for its life.
-fn refuse_ports_in_use(all: &Snapshot, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
+fn refuse_ports_in_use(all: &DbState, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
     let left_out = |known: &&ConnectionRow| known.gateway == gateway.id && !range.contains(known.gateway_port);
     let named = |known: &ConnectionRow| {
         let job = all.jobs.get(&known.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
@@ -169,7 +170,7 @@ fn refuse_ports_in_use(all: &Snapshot, gateway: &GatewayRow, range: PortRange) -
 }
 
 /// What somebody else created, or what serves jobs of others, is not one user's to change.
-fn refuse_foreign(all: &Snapshot, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+fn refuse_foreign(all: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
     refuse_not_owner(user, gateway)?;
     let mut jobs = all.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
     if jobs.any(|job| all.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
@@ -194,26 +195,26 @@ fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
 }
 
 /// Has a gateway's process replaced; its connections stay.
-pub(crate) async fn restart(center: &Center, user: &User, id: &str) -> ApiResult<GatewayId> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResult<GatewayId> {
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
     refuse_not_owner(user, &gateway)?;
     tx.gateway_restart(&gateway.id).await?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is to be restarted", gateway.id, gateway.spec.name);
-    center.wake();
+    context.wake();
     Ok(gateway.id)
 }
 
 /// Destroys a gateway; the jobs connected to it keep running.
-pub(crate) async fn destroy(center: &Center, user: &User, id: &str) -> ApiResult<()> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn destroy(context: &Context, user: &User, id: &str) -> ApiResult<()> {
+    let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
-    let observed = center.observed().clone();
-    refuse_foreign(&Snapshot::read(&mut tx, &observed).await?, user, &gateway)?;
+    let observed = context.observed().clone();
+    refuse_foreign(&DbState::read(&mut tx, &observed).await?, user, &gateway)?;
     tx.gateway_delete(&gateway.id).await?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is destroyed", gateway.id, gateway.spec.name);
-    center.wake();
+    context.wake();
     Ok(())
 }

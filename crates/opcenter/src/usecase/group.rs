@@ -10,20 +10,20 @@ use mooring_types::{Clock, Name};
 
 use super::{parse, taken, user};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 const LIST: &str = "`float group list` shows the groups";
 /// The longest description, in characters.
 const DESCRIPTION_MAX: usize = 256;
 
 /// Adds a group with its members.
-pub(crate) async fn add(center: &Center, actor: &User, request: &GroupAddRequest) -> ApiResult<GroupView> {
+pub(crate) async fn add(context: &Context, actor: &User, request: &GroupAddRequest) -> ApiResult<GroupView> {
     actor.refuse_unless_admin("adding a group")?;
     let name: Name = parse(&request.name)?;
     let description = description(&request.description)?;
-    let group = GroupRow { name: name.clone(), description, create_time: center.clock.now() };
-    let mut tx = center.store.begin().await?;
+    let group = GroupRow { name: name.clone(), description, create_time: context.clock.now() };
+    let mut tx = context.store.begin().await?;
     tx.group_insert(&group).await.map_err(|error| {
         taken(error, || format!("a group is named `{name}` already")).hint("choose another name, or update that group")
     })?;
@@ -37,16 +37,16 @@ pub(crate) async fn add(center: &Center, actor: &User, request: &GroupAddRequest
 }
 
 /// All groups for an admin, one's own for everybody else.
-pub(crate) async fn list(center: &Center, actor: &User) -> ApiResult<Vec<GroupView>> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<GroupView>> {
+    let mut tx = context.store.begin().await?;
     let (groups, memberships) = (tx.group_list().await?, tx.membership_list().await?);
     let seen = groups.iter().filter(|group| may_see(actor, group, &memberships));
     Ok(seen.map(|group| view(group, &memberships)).collect())
 }
 
 /// One group.
-pub(crate) async fn show(center: &Center, actor: &User, name: &str) -> ApiResult<GroupView> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<GroupView> {
+    let mut tx = context.store.begin().await?;
     let memberships = tx.membership_list().await?;
     let group = find(&mut tx, name).await?;
     if may_see(actor, &group, &memberships) { Ok(view(&group, &memberships)) } else { Err(unknown(name)) }
@@ -54,7 +54,7 @@ pub(crate) async fn show(center: &Center, actor: &User, name: &str) -> ApiResult
 
 /// Changes a group, all that is asked for or nothing.
 pub(crate) async fn update(
-    center: &Center,
+    context: &Context,
     actor: &User,
     name: &str,
     request: &GroupUpdateRequest,
@@ -63,7 +63,7 @@ pub(crate) async fn update(
     if *request == GroupUpdateRequest::default() {
         return Err(ApiError::invalid("nothing to change").hint("`float group update --help` tells what can be"));
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let mut group = find(&mut tx, name).await?;
     if let Some(text) = &request.description {
         group.description = description(text)?;
@@ -82,9 +82,9 @@ pub(crate) async fn update(
 }
 
 /// Deletes a group; its members stay users.
-pub(crate) async fn delete(center: &Center, actor: &User, name: &str) -> ApiResult<()> {
+pub(crate) async fn delete(context: &Context, actor: &User, name: &str) -> ApiResult<()> {
     actor.refuse_unless_admin("deleting a group")?;
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let group = find(&mut tx, name).await?;
     tx.group_delete(&group.name).await?;
     tx.commit().await?;

@@ -9,22 +9,24 @@ use mooring_store::{Drain, Extent, HostKey, HostRow, Joined, Tx};
 use mooring_types::duration::parse_duration;
 use mooring_types::{Clock, HostId};
 
-use crate::auth::{User, hash_token, new_token};
-use crate::center::Center;
+use crate::auth::User;
+use crate::decide::drain;
 use crate::error::{ApiError, ApiResult};
-use crate::{drain, usage};
+use crate::state::context::Context;
+use crate::state::token::{hash_token, new_token};
+use crate::usecase::usage;
 
 /// How exactly it is kept when a host was last heard from.
 const SEEN_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Takes a host in. One of that name that joined before keeps its id and its overlay address, and gets a new token.
-pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<JoinAnswer> {
+pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<JoinAnswer> {
     // Equal hashes: how long it takes to compare them tells nothing of the token.
-    if hash_token(&request.join_token) != hash_token(&center.join_token) {
+    if hash_token(&request.join_token) != hash_token(&context.join_token) {
         return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong join token")
             .hint("it is in the file `join-token` of OpCenter's state directory"));
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let hosts = tx.host_list().await?;
     let known = hosts.iter().find(|host| host.name == request.name);
     if let Some(known) = known.filter(|known| !has_key_of(&request, known)) {
@@ -34,7 +36,7 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
     let overlay =
         match known {
             Some(host) => host.overlay,
-            None => center.config.overlay.free_host_address(&used).ok_or_else(|| {
+            None => context.config.overlay.free_host_address(&used).ok_or_else(|| {
                 ApiError::new(ErrorCode::ResourceExhausted, "every overlay address for hosts is taken")
             })?,
         };
@@ -57,7 +59,7 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
                 None => request.facts.clone(),
             },
         },
-        last_seen: Some(center.clock.now()),
+        last_seen: Some(context.clock.now()),
         drain_by_hand: None,
         drain_by_notice: None,
     };
@@ -66,8 +68,8 @@ pub(crate) async fn join(center: &Center, request: JoinRequest) -> ApiResult<Joi
     tracing::info!(host = %id, "host {} ({id}) has joined", host.name);
     let report =
         HostReport { sequence: 0, facts: request.facts, jobs: request.jobs, problems: Vec::new(), notice: None };
-    center.observed().host_put(id.clone(), report);
-    center.wake();
+    context.observed().host_put(id.clone(), report);
+    context.wake();
     Ok(JoinAnswer { host: id, token })
 }
 
@@ -95,9 +97,9 @@ fn refused_join(known: &HostRow) -> ApiError {
 /// Lets a host that lost its state directory join again under its name, with a new key.
 ///
 /// Until it does, whoever has the join token can take the name.
-pub(crate) async fn rejoin(center: &Center, user: &User, id: &str) -> ApiResult<HostId> {
+pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResult<HostId> {
     user.refuse_unless_admin("letting a host join again")?;
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let host = find(&mut tx, id).await?;
     tx.host_put(&HostRow { key: HostKey::Awaited, ..host.clone() }).await?;
     tx.commit().await?;
@@ -106,20 +108,20 @@ pub(crate) async fn rejoin(center: &Center, user: &User, id: &str) -> ApiResult<
 }
 
 /// Takes a report in. Only what outlives a restart is written, and only when it has changed.
-pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -> ApiResult<()> {
-    let now = center.clock.now();
+pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport) -> ApiResult<()> {
+    let now = context.clock.now();
     let facts = report.facts.clone().after(&host.joined.facts);
-    let known = center.observed().host(&host.id).map(|last| last.problems.clone()).unwrap_or_default();
+    let known = context.observed().host(&host.id).map(|last| last.problems.clone()).unwrap_or_default();
     for problem in report.problems.iter().filter(|problem| !known.contains(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);
     }
-    let last = center.observed().host(&host.id).cloned();
-    usage::take_in(center, last.as_ref(), &report).await?;
-    take_notice(center, &host, &report).await?;
-    center.observed().host_put(host.id.clone(), report);
-    center.wake();
+    let last = context.observed().host(&host.id).cloned();
+    usage::take_in(context, last.as_ref(), &report).await?;
+    take_notice(context, &host, &report).await?;
+    context.observed().host_put(host.id.clone(), report);
+    context.wake();
     if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + SEEN_AFTER < now) {
-        let mut tx = center.store.begin().await?;
+        let mut tx = context.store.begin().await?;
         // A host that has joined again meanwhile has another token, and reports with it.
         let current = tx.host_list().await?.into_iter().find(|current| current.token_hash == host.token_hash);
         if let Some(current) = current {
@@ -132,15 +134,15 @@ pub(crate) async fn report(center: &Center, host: HostRow, report: HostReport) -
 }
 
 /// Drains a host that its cloud takes away, and ends that when it is left where it is after all.
-async fn take_notice(center: &Center, host: &HostRow, report: &HostReport) -> ApiResult<()> {
+async fn take_notice(context: &Context, host: &HostRow, report: &HostReport) -> ApiResult<()> {
     let Some(notice) = report.notice else { return Ok(()) };
     let wanted = |host: &HostRow| {
-        drain::by_notice(host.name.as_str(), notice, host.drain_by_notice.as_ref(), center.clock.now())
+        drain::by_notice(host.name.as_str(), notice, host.drain_by_notice.as_ref(), context.clock.now())
     };
     if wanted(host) == host.drain_by_notice {
         return Ok(());
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     // As it is now: an admin may have drained it meanwhile.
     let Some(host) = tx.host_list().await?.into_iter().find(|known| known.id == host.id) else { return Ok(()) };
     let wanted = wanted(&host);
@@ -154,9 +156,9 @@ async fn take_notice(center: &Center, host: &HostRow, report: &HostReport) -> Ap
 }
 
 /// Begins to drain a host, or gives a drain by hand another deadline.
-pub(crate) async fn drain(center: &Center, user: &User, id: &str, request: &DrainRequest) -> ApiResult<HostId> {
+pub(crate) async fn drain(context: &Context, user: &User, id: &str, request: &DrainRequest) -> ApiResult<HostId> {
     user.refuse_unless_admin("draining a host")?;
-    let now = center.clock.now();
+    let now = context.clock.now();
     let deadline = match request.within.as_str() {
         "" => None,
         text => {
@@ -164,7 +166,7 @@ pub(crate) async fn drain(center: &Center, user: &User, id: &str, request: &Drai
             Some(now.checked_add(within).map_err(|_| ApiError::invalid(format!("`{text}` is too long")))?)
         }
     };
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let host = find(&mut tx, id).await?;
     let since = host.drain_by_hand.as_ref().map_or(now, |known| known.since);
     let reason = format!("host {} is drained by {}", host.name, user.name);
@@ -172,16 +174,16 @@ pub(crate) async fn drain(center: &Center, user: &User, id: &str, request: &Drai
     tx.host_drain_set(&host.id, Some(&by_hand), host.drain_by_notice.as_ref()).await?;
     tx.commit().await?;
     tracing::info!(host = %host.id, user = user.name, "{}", by_hand.reason);
-    center.wake();
+    context.wake();
     Ok(host.id)
 }
 
 /// Has a host take jobs again; moves under way go on.
-pub(crate) async fn undrain(center: &Center, user: &User, id: &str) -> ApiResult<HostId> {
+pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResult<HostId> {
     user.refuse_unless_admin("ending the drain of a host")?;
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let host = find(&mut tx, id).await?;
-    let stands = center.observed().host(&host.id).is_some_and(|report| report.notice.is_some());
+    let stands = context.observed().host(&host.id).is_some_and(|report| report.notice.is_some());
     if let Some(notice) = host.drain_by_notice.as_ref().filter(|_| stands) {
         return Err(ApiError::new(ErrorCode::WrongStatus, notice.reason.clone())
             .hint("it takes jobs again by itself when its cloud takes that back"));
@@ -189,7 +191,7 @@ pub(crate) async fn undrain(center: &Center, user: &User, id: &str) -> ApiResult
     tx.host_drain_set(&host.id, None, None).await?;
     tx.commit().await?;
     tracing::info!(host = %host.id, user = user.name, "host {} takes jobs again", host.name);
-    center.wake();
+    context.wake();
     Ok(host.id)
 }
 

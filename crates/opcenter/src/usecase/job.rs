@@ -15,21 +15,21 @@ use mooring_types::{Clock, JobId, Name, Port};
 
 use super::{connection, find_gateway, find_job, options, parse, secret, security_group, template};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 const CPU_DEFAULT: u32 = 1;
 const MEM_DEFAULT: f64 = 2.0;
 
 /// Takes a job in; it is placed by the reconciler.
-pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest) -> ApiResult<JobId> {
-    let (request, access_path) = template::complete(center, user, request).await?;
+pub(crate) async fn submit(context: &Context, user: &User, request: SubmitRequest) -> ApiResult<JobId> {
+    let (request, access_path) = template::complete(context, user, request).await?;
     let id = JobId::random(&mut rand::rng());
     let spec = spec(&request, access_path, &id)?;
     let policy = options::policy(&request, spec.resources)?;
-    let mut tx = center.store.begin().await?;
-    secret::check(center, &mut tx, user, &spec).await?;
-    options::may_mount(user.role, &center.config.volume_paths, &spec.volumes)?;
+    let mut tx = context.store.begin().await?;
+    secret::check(context, &mut tx, user, &spec).await?;
+    options::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
     if !request.host.is_empty() {
         may_be_on(&mut tx, &request.host, policy.vm_policy.policy).await?;
     }
@@ -40,8 +40,8 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
         "" => None,
         name => Some(find_gateway(&mut tx, name).await?),
     };
-    let address = free_address(center, &mut tx).await?;
-    let now = center.clock.now();
+    let address = free_address(context, &mut tx).await?;
+    let now = context.clock.now();
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
     let job = JobRow {
         policy,
@@ -55,7 +55,7 @@ pub(crate) async fn submit(center: &Center, user: &User, request: SubmitRequest)
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.commit().await?;
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is submitted", job.id, job.spec.name);
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
@@ -74,16 +74,16 @@ async fn may_be_on(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<()> {
 }
 
 /// Takes in a job that is as another was asked for, whatever has become of that one.
-pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = context.store.begin().await?;
     let old = find_job(&mut tx, user, id).await?;
     options::may_rerun(&old)?;
     let gateway = match old.gateway_wanted.as_str() {
         "" => None,
         gateway => Some(find_gateway(&mut tx, gateway).await?),
     };
-    secret::check(center, &mut tx, user, &old.spec).await?;
-    options::may_mount(user.role, &center.config.volume_paths, &old.spec.volumes)?;
+    secret::check(context, &mut tx, user, &old.spec).await?;
+    options::may_mount(user.role, &context.config.volume_paths, &old.spec.volumes)?;
     let mut security_groups = Vec::new();
     for group in tx.security_group_list().await? {
         security_groups.extend(old.security_groups.contains(&group.id).then_some(group.id));
@@ -93,19 +93,19 @@ pub(crate) async fn rerun(center: &Center, user: &User, id: &str) -> ApiResult<J
     let spec = JobSpec { resources: old.size_asked_for(), ..old.spec };
     let job = JobRow {
         policy: old.policy,
-        address: Some(free_address(center, &mut tx).await?),
+        address: Some(free_address(context, &mut tx).await?),
         host_wanted: old.host_wanted,
         gateway_wanted: old.gateway_wanted,
         target_ports: old.target_ports,
         security_groups,
-        ..JobRow::submitted(id, &user.name, spec, center.clock.now())
+        ..JobRow::submitted(id, &user.name, spec, context.clock.now())
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.event_append(&job.id, EventKind::Note, &format!("submitted anew, as job {} was", old.id), job.submit_time)
         .await?;
     tx.commit().await?;
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is submitted anew, as {} was", job.id, job.spec.name, old.id);
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
@@ -118,9 +118,9 @@ async fn admit(tx: &mut Tx, job: &JobRow, gateway: Option<&GatewayRow>) -> ApiRe
     Ok(())
 }
 
-async fn free_address(center: &Center, tx: &mut Tx) -> ApiResult<Ipv4Addr> {
+async fn free_address(context: &Context, tx: &mut Tx) -> ApiResult<Ipv4Addr> {
     let used: BTreeSet<_> = tx.job_list_live().await?.into_iter().filter_map(|job| job.address).collect();
-    center.config.overlay.free_job_address(&used).ok_or_else(|| {
+    context.config.overlay.free_job_address(&used).ok_or_else(|| {
         ApiError::new(ErrorCode::ResourceExhausted, "every overlay address is taken")
             .hint("cancel jobs that are not needed")
     })
@@ -192,13 +192,13 @@ fn environment(given: &[String]) -> ApiResult<BTreeMap<String, String>> {
 }
 
 /// Ends a job.
-pub(crate) async fn cancel(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn cancel(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     job.status.allows(Action::Cancel)?;
     let reason = format!("requested by {}", user.name);
-    tx.job_status_set(&job, JobStatus::Cancelling, &reason, center.clock.now()).await?;
+    tx.job_status_set(&job, JobStatus::Cancelling, &reason, context.clock.now()).await?;
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(job.id)
 }

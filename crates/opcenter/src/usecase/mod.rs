@@ -6,11 +6,13 @@ pub(crate) mod gateway;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod migration;
 pub(crate) mod options;
 pub(crate) mod secret;
 pub(crate) mod security_group;
+pub(crate) mod session;
 pub(crate) mod template;
-pub(crate) mod transit;
+pub(crate) mod usage;
 pub(crate) mod user;
 
 use mooring_api::ErrorCode;

@@ -15,8 +15,8 @@ use mooring_types::{Clock, JobId, Name, Role};
 
 use super::{find_job, job, parse};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 /// A shorter time between two looks would be over before the second.
 const TIME_LEAST: Duration = Duration::from_secs(1);
@@ -167,11 +167,11 @@ pub(super) fn script(request: &SubmitRequest) -> ApiResult<Option<String>> {
 }
 
 /// Changes what is to happen to a job.
-pub(crate) async fn modify(center: &Center, user: &User, id: &str, request: JobModifyRequest) -> ApiResult<JobId> {
+pub(crate) async fn modify(context: &Context, user: &User, id: &str, request: JobModifyRequest) -> ApiResult<JobId> {
     if request == JobModifyRequest::default() {
         return Err(ApiError::invalid("nothing to modify").hint("`float modify --help` lists what can be"));
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     if job.status.is_final() {
         return Err(ApiError::new(ErrorCode::WrongStatus, format!("a job that is {} can't be modified", job.status))
@@ -182,7 +182,7 @@ pub(crate) async fn modify(center: &Center, user: &User, id: &str, request: JobM
             .hint("its name and its tags can be modified here, the rest there"));
     }
     let changed = changed(job.policy.clone(), &request)?;
-    let now = center.clock.now();
+    let now = context.clock.now();
     let mut words = differences(&job.policy, &changed);
     if !request.name.is_empty() {
         let name: Name = parse(&request.name)?;
@@ -197,7 +197,7 @@ pub(crate) async fn modify(center: &Center, user: &User, id: &str, request: JobM
     tx.event_append(&job.id, EventKind::Note, &message, now).await?;
     tx.commit().await?;
     tracing::info!(job = %job.id, user = user.name, "job {} is {message}", job.id);
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 

@@ -10,15 +10,15 @@ use mooring_types::{Clock, SecurityGroupId};
 
 use super::{parse, taken};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 /// What to do about a group that can't be found.
 const LIST: &str = "`float securityGroup list` shows the security groups";
 
 /// Creates a security group.
 pub(crate) async fn create(
-    center: &Center,
+    context: &Context,
     user: &User,
     request: &SecurityGroupCreateRequest,
 ) -> ApiResult<SecurityGroupId> {
@@ -31,10 +31,10 @@ pub(crate) async fn create(
         id: SecurityGroupId::random(&mut rand::rng()),
         spec,
         user_name: user.name.clone(),
-        create_time: center.clock.now(),
+        create_time: context.clock.now(),
     };
     let name = group.spec.name.clone();
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     tx.security_group_insert(&group).await.map_err(|error| {
         taken(error, || format!("a security group is named `{name}` already"))
             .hint("choose another name, or change that group")
@@ -46,7 +46,7 @@ pub(crate) async fn create(
 
 /// Adds and removes rules, all or none; gateways and hosts follow at once.
 pub(crate) async fn modify(
-    center: &Center,
+    context: &Context,
     user: &User,
     id: &str,
     request: &SecurityGroupModifyRequest,
@@ -55,19 +55,19 @@ pub(crate) async fn modify(
     if remove.is_empty() && add.is_empty() {
         return Err(ApiError::invalid("no rule is given").hint("write it as tcp:10000-10500:172.31.0.0/16"));
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let group = find_own(&mut tx, user, id).await?;
     let spec = group.spec.changed(&remove, &add).map_err(refused)?;
     tx.security_group_update(&group.id, &spec).await?;
     tx.commit().await?;
     tracing::info!(group = %group.id, user = user.name, "security group {} ({}) is changed", group.id, spec.name);
-    center.wake();
+    context.wake();
     Ok(group.id)
 }
 
 /// Deletes a security group that nobody uses.
-pub(crate) async fn delete(center: &Center, user: &User, id: &str) -> ApiResult<()> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn delete(context: &Context, user: &User, id: &str) -> ApiResult<()> {
+    let mut tx = context.store.begin().await?;
     let SecurityGroupRow { id, spec, .. } = find_own(&mut tx, user, id).await?;
     let name = &spec.name;
     if name.as_str() == DEFAULT_GROUP {

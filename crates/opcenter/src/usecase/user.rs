@@ -11,14 +11,14 @@ use mooring_types::{Clock, Name, Role, UserId};
 
 use super::{group, parse, taken};
 use crate::auth::{self, User};
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
 
 /// What to do about a user that can't be found.
 const LIST: &str = "`float user list` shows the users";
 
 /// Adds a user.
-pub(crate) async fn add(center: &Center, actor: &User, request: &UserAddRequest) -> ApiResult<UserView> {
+pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddRequest) -> ApiResult<UserView> {
     actor.refuse_unless_admin("adding a user")?;
     let name: Name = parse(&request.name)?;
     let role = role(&request.role)?.unwrap_or_default();
@@ -28,9 +28,9 @@ pub(crate) async fn add(center: &Center, actor: &User, request: &UserAddRequest)
         name: name.to_string(),
         role,
         password_hash,
-        create_time: center.clock.now(),
+        create_time: context.clock.now(),
     };
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     tx.user_insert(&user).await.map_err(|error| {
         taken(error, || format!("a user is named `{name}` already")).hint("choose another name, or update that user")
     })?;
@@ -44,23 +44,23 @@ pub(crate) async fn add(center: &Center, actor: &User, request: &UserAddRequest)
 }
 
 /// All users for an admin, oneself for everybody else.
-pub(crate) async fn list(center: &Center, actor: &User) -> ApiResult<Vec<UserView>> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<UserView>> {
+    let mut tx = context.store.begin().await?;
     let (users, memberships) = (tx.user_list().await?, tx.membership_list().await?);
     let seen = users.iter().filter(|user| actor.may_change(&user.name));
     Ok(seen.map(|user| view(user, &memberships)).collect())
 }
 
 /// One user.
-pub(crate) async fn show(center: &Center, actor: &User, name: &str) -> ApiResult<UserView> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<UserView> {
+    let mut tx = context.store.begin().await?;
     let user = find(&mut tx, actor, name).await?;
     Ok(view(&user, &tx.membership_list().await?))
 }
 
 /// Changes a user, all that is asked for or nothing.
 pub(crate) async fn update(
-    center: &Center,
+    context: &Context,
     actor: &User,
     name: &str,
     request: &UserUpdateRequest,
@@ -72,12 +72,12 @@ pub(crate) async fn update(
     if role.is_some() || !request.add_groups.is_empty() || !request.remove_groups.is_empty() {
         actor.refuse_unless_admin("changing a role or groups")?;
     }
-    let known = find(&mut center.store.begin().await?, actor, name).await?;
+    let known = find(&mut context.store.begin().await?, actor, name).await?;
     let password_hash = match request.password.as_str() {
         "" => None,
         password => Some(changed_password(actor, &known, request, password).await?),
     };
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let old = find(&mut tx, actor, name).await?;
     let user = UserRow {
         role: role.unwrap_or(old.role),
@@ -128,9 +128,9 @@ pub(crate) enum Jobs {
 }
 
 /// Deletes a user. What is left under its name are its jobs as records, its gateways, security groups and public templates.
-pub(crate) async fn delete(center: &Center, actor: &User, name: &str, jobs: Jobs) -> ApiResult<()> {
+pub(crate) async fn delete(context: &Context, actor: &User, name: &str, jobs: Jobs) -> ApiResult<()> {
     actor.refuse_unless_admin("deleting a user")?;
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let user = find(&mut tx, actor, name).await?;
     refuse_last_admin(&mut tx, &user).await?;
     let mut running = tx.job_list_live().await?;
@@ -141,22 +141,22 @@ pub(crate) async fn delete(center: &Center, actor: &User, name: &str, jobs: Jobs
         return Err(ApiError::new(ErrorCode::WrongStatus, message).hint("cancel them, or give `--cancelJobs`"));
     }
     for job in &running {
-        cancel(center, &mut tx, actor, job).await?;
+        cancel(context, &mut tx, actor, job).await?;
     }
     tx.user_delete(&user.id).await?;
     tx.commit().await?;
     tracing::info!(user = %user.id, actor = actor.name, "user {name} ({}) is deleted", user.id);
-    center.wake();
+    context.wake();
     Ok(())
 }
 
-async fn cancel(center: &Center, tx: &mut Tx, actor: &User, job: &JobRow) -> ApiResult<()> {
+async fn cancel(context: &Context, tx: &mut Tx, actor: &User, job: &JobRow) -> ApiResult<()> {
     if job.status == JobStatus::Cancelling {
         return Ok(());
     }
     job.status.allows(Action::Cancel)?;
     let reason = format!("requested by {}, who deleted the user {}", actor.name, job.user_name);
-    Ok(tx.job_status_set(job, JobStatus::Cancelling, &reason, center.clock.now()).await?)
+    Ok(tx.job_status_set(job, JobStatus::Cancelling, &reason, context.clock.now()).await?)
 }
 
 /// The user of that name, if the actor may know of it.

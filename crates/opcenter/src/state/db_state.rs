@@ -15,15 +15,15 @@ use mooring_types::policy::DumpMode;
 use mooring_types::security::InboundRule;
 use mooring_types::{CapsuleName, GatewayId, HostId, JobId, SecurityGroupId};
 
-use crate::observed::Observed;
+use crate::state::observed::Observed;
 
 /// Everything that decisions and slices are made from.
 #[derive(Debug, Clone)]
-pub(crate) struct Snapshot {
+pub(crate) struct DbState {
     pub(crate) hosts: Vec<HostRow>,
     pub(crate) jobs: BTreeMap<JobId, JobRow>,
     /// Moves under way, by job.
-    pub(crate) moves: BTreeMap<JobId, MigrationRow>,
+    pub(crate) migrations: BTreeMap<JobId, MigrationRow>,
     /// Where jobs listen that somebody else runs.
     pub(crate) externals: BTreeMap<JobId, ExternalRow>,
     pub(crate) gateways: Vec<GatewayRow>,
@@ -39,7 +39,7 @@ pub(crate) struct Snapshot {
     pub(crate) secrets: Vec<SecretRow>,
 }
 
-impl Snapshot {
+impl DbState {
     /// Reads all that lives, and those of the jobs that have ended of which a host still holds something.
     pub(crate) async fn read(tx: &mut Tx, observed: &Observed) -> Result<Self, StoreError> {
         let mut jobs: BTreeMap<JobId, JobRow> =
@@ -54,7 +54,7 @@ impl Snapshot {
         Ok(Self {
             hosts: tx.host_list().await?,
             jobs,
-            moves: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
+            migrations: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             externals: tx.external_list().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             gateways: tx.gateway_list().await?,
             connections: tx.connection_list().await?,
@@ -114,7 +114,7 @@ impl Snapshot {
             .values()
             .filter(|job| !job.status.is_final() && job.host.as_ref() == Some(host))
             .map(|job| job.spec.resources);
-        let arriving = self.moves.values().filter(|row| row.to.as_ref() == Some(host)).filter_map(|row| {
+        let arriving = self.migrations.values().filter(|row| row.to.as_ref() == Some(host)).filter_map(|row| {
             let job = self.jobs.get(&row.job)?;
             (job.host.as_ref() != Some(host)).then_some(row.resources.unwrap_or(job.spec.resources))
         });
@@ -127,7 +127,7 @@ impl Snapshot {
     pub(crate) fn is_empty(&self, host: &HostId) -> bool {
         let here = |end: &Option<HostId>| end.as_ref() == Some(host);
         let carries = self.jobs.values().any(|job| !job.status.is_final() && here(&job.host));
-        !carries && !self.moves.values().any(|row| here(&row.from) || here(&row.to))
+        !carries && !self.migrations.values().any(|row| here(&row.from) || here(&row.to))
     }
 
     /// The hosts that run jobs, as placement sees them.

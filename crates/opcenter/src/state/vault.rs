@@ -11,10 +11,10 @@ use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use mooring_ops::file;
 use mooring_types::{Name, UserId};
 use rand::Rng;
 
-use crate::center::secret_file;
 use crate::error::Error;
 
 const FILE: &str = "secret-key";
@@ -35,7 +35,8 @@ impl Vault {
     /// With the key of a state directory, made if there is none.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
         let path = state_dir.join(FILE);
-        let text = secret_file(&path, || hex::encode(rand::rng().random::<[u8; KEY_LENGTH]>()))?;
+        let draw = || Ok(hex::encode(rand::rng().random::<[u8; KEY_LENGTH]>()));
+        let text = file::secret(&path, draw).map_err(|source| Error::secret_file(&path, source))?;
         let refused = || Error::SecretKey { path: path.clone() };
         let bytes = hex::decode(text).map_err(|_| refused())?;
         Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| refused())? })

@@ -18,7 +18,7 @@ const NAMES: usize = 10_000;
 
 /// What was tried in vain, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<HashMap<String, Failed>>);
+pub(crate) struct LoginThrottle(Mutex<HashMap<String, Failed>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Failed {
@@ -26,7 +26,7 @@ struct Failed {
     first: Timestamp,
 }
 
-impl Attempts {
+impl LoginThrottle {
     /// Takes note of a try that is about to be made, as one in vain.
     ///
     /// # Errors
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn a_name_is_tried_so_often_within_a_minute_and_others_are_not_concerned() {
-        let attempts = Attempts::default();
+        let attempts = LoginThrottle::default();
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for _ in 0..TRIES {
             attempts.begin("alice", begun).unwrap();
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn names_that_are_made_up_do_not_fill_the_memory() {
-        let attempts = Attempts::default();
+        let attempts = LoginThrottle::default();
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for number in 0..NAMES {
             attempts.begin(&number.to_string(), begun).unwrap();

@@ -1,5 +1,11 @@
 //! What users read, made from what was decided and what is observed.
 
+pub(crate) mod masked;
+pub(crate) mod metrics;
+pub(crate) mod request;
+pub(crate) mod status;
+pub(crate) mod usage;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,33 +25,27 @@ use mooring_types::usage::Usage;
 use mooring_types::{ConnectionId, GatewayId, HostId, JobId, SecurityGroupId, Timestamp};
 
 use crate::auth::User;
-use crate::center::Center;
+use crate::decide::slices;
 use crate::error::{ApiError, ApiResult};
-use crate::observed::Observed;
-use crate::request;
-use crate::slices;
-use crate::snapshot::{Snapshot, capacity};
-use crate::usage;
+use crate::state::context::Context;
+use crate::state::db_state::{DbState, capacity};
+use crate::state::observed::Observed;
 use crate::usecase::security_group;
-
-/// What is shown instead of a value that looks like a secret.
-const MASK: &str = "********";
-const SECRET_WORDS: [&str; 5] = ["TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL"];
+use crate::view::masked::{MASK, masked};
 
 /// Makes views of one moment.
 pub(crate) struct Views {
-    all: Snapshot,
+    all: DbState,
     observed: Observed,
     now: Timestamp,
 }
 
 impl Views {
     /// Looks at everything.
-    pub(crate) async fn look(center: &Center, tx: &mut Tx) -> ApiResult<Self> {
-        use mooring_types::Clock;
-        let observed = center.observed().clone();
-        let all = Snapshot::read(tx, &observed).await?;
-        Ok(Self { all, observed, now: center.clock.now() })
+    pub(crate) async fn look(context: &Context, tx: &mut Tx) -> ApiResult<Self> {
+        let observed = context.observed().clone();
+        let all = DbState::read(tx, &observed).await?;
+        Ok(Self { all, observed, now: context.clock.now() })
     }
 
     /// One job, with its moves.
@@ -347,22 +347,22 @@ impl Views {
 }
 
 /// One job as it is now.
-pub(crate) async fn job(center: &Center, id: &JobId) -> ApiResult<JobView> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn job(context: &Context, id: &JobId) -> ApiResult<JobView> {
+    let mut tx = context.store.begin().await?;
     let job = tx.job_get(id).await?.ok_or_else(|| ApiError::not_found(format!("no job {id}")))?;
     let moves = tx.migration_list_of_job(id).await?;
-    Ok(Views::look(center, &mut tx).await?.job(&job, &moves))
+    Ok(Views::look(context, &mut tx).await?.job(&job, &moves))
 }
 
 /// The jobs that are the user's business and for which all filters hold, newest last.
-pub(crate) async fn jobs(center: &Center, user: &User, filters: &[Filter]) -> ApiResult<Vec<JobView>> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn jobs(context: &Context, user: &User, filters: &[Filter]) -> ApiResult<Vec<JobView>> {
+    let mut tx = context.store.begin().await?;
     let rows = tx.job_list().await?;
     let mut moves: BTreeMap<JobId, Vec<MigrationRow>> = BTreeMap::new();
     for row in tx.migration_list().await? {
         moves.entry(row.job.clone()).or_default().push(row);
     }
-    let views = Views::look(center, &mut tx).await?;
+    let views = Views::look(context, &mut tx).await?;
     let of = |job: &JobRow| moves.get(&job.id).map(Vec::as_slice).unwrap_or_default();
     let seen = rows.iter().filter(|job| user.may_see(&job.user_name));
     let shown = seen.map(|job| (job, views.job(job, of(job))));
@@ -420,15 +420,6 @@ fn shown(job: &JobRow, mut request: SubmitRequest) -> SubmitRequest {
     request
 }
 
-pub(crate) fn masked(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let mask = |(key, value): (&String, &String)| {
-        let upper = key.to_uppercase();
-        let secret = SECRET_WORDS.iter().any(|word| upper.contains(word));
-        (key.clone(), if secret { MASK.to_owned() } else { value.clone() })
-    };
-    env.iter().map(mask).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -438,14 +429,5 @@ mod tests {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (185, "3m5s"), (3600, "1h0m0s")] {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }
-    }
-
-    #[test]
-    fn what_looks_like_a_secret_is_not_shown() {
-        let env = [("API_KEY", "1"), ("my_password", "2"), ("LANG", "C")].map(|(k, v)| (k.to_owned(), v.to_owned()));
-        let shown = masked(&env.into());
-        assert_eq!(shown["API_KEY"], MASK);
-        assert_eq!(shown["my_password"], MASK);
-        assert_eq!(shown["LANG"], "C");
     }
 }

@@ -9,15 +9,15 @@ use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
 
 use super::{Round, elapsed};
-use crate::moves::{self, Step};
-use crate::snapshot::Snapshot;
+use crate::decide::migration::{self, Step};
+use crate::state::db_state::DbState;
 
-impl Round {
-    pub(super) async fn advance(&mut self, all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Result<(), StoreError> {
+impl Round<'_> {
+    pub(super) async fn advance(&mut self, all: &DbState, job: &JobRow, row: &MigrationRow) -> Result<(), StoreError> {
         let mut row = row.clone();
         self.merge_phases(&mut row).await?;
         self.learn_cause(&mut row).await?;
-        let step = moves::next(&moves::View {
+        let step = migration::next(&migration::View {
             row: &row,
             source: self.source(&row),
             source_is_silent: row.from.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
@@ -44,20 +44,20 @@ impl Round {
             Step::GiveUp => self.give_up(all, job, row).await,
             Step::Restored => self.undone(job, row).await,
             Step::SourceLost => {
-                let outcome = moves::failed(&row.outcome);
+                let outcome = migration::failed(&row.outcome);
                 let host = all.end_name(row.from.as_ref());
                 self.end(row, outcome).await?;
                 self.status(job, JobStatus::Unknown, &format!("host {host} is not heard from")).await
             }
             Step::Lost { reason } => {
-                let outcome = moves::failed(&row.outcome);
+                let outcome = migration::failed(&row.outcome);
                 self.end(row, outcome).await?;
                 self.status(job, JobStatus::FailToComplete, &reason).await
             }
         }
     }
 
-    async fn commit(&mut self, all: &Snapshot, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+    async fn commit(&mut self, all: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         if let Err(error) = failpoint::check(&Phase::Commit.failpoint()).await {
             // The destination has decided; what fails here is only that OpCenter takes note of it, which it does at the next pass.
             tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
@@ -118,7 +118,7 @@ impl Round {
     }
 
     /// A destination that is lost: what it has of the job ends when it comes back, and nobody may take it for the job meanwhile.
-    async fn give_up(&mut self, all: &Snapshot, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+    async fn give_up(&mut self, all: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         let to = all.end_name(row.to.as_ref());
         let message = format!("host {to} is not heard from and is given up; connections of the job are ended");
         tracing::warn!(job = %job.id, migration = %row.id, "job {}: {message}", job.id);
@@ -130,7 +130,7 @@ impl Round {
 
     /// The job is where it was before.
     async fn undone(&mut self, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
-        let outcome = moves::failed(&row.outcome);
+        let outcome = migration::failed(&row.outcome);
         let reason = match &outcome {
             Outcome::Failed { phase, reason } => format!("the {} failed in {phase}: {reason}", row.kind),
             _ => String::new(),
@@ -201,7 +201,7 @@ impl Round {
     }
 
     /// The phases that nobody but OpCenter can measure.
-    async fn finish_own_phase(&mut self, all: &Snapshot, row: &mut MigrationRow) -> Result<(), StoreError> {
+    async fn finish_own_phase(&mut self, all: &DbState, row: &mut MigrationRow) -> Result<(), StoreError> {
         match row.stage {
             Stage::Preparing => {
                 let planned = elapsed(row.start_time, row.stage_time);
@@ -267,7 +267,7 @@ impl Round {
     }
 
     /// Whether every gateway that serves the job and can answer has gone quiet.
-    fn is_quiet(&self, all: &Snapshot, row: &MigrationRow) -> bool {
+    fn is_quiet(&self, all: &DbState, row: &MigrationRow) -> bool {
         let mut serving = all.connections.iter().filter(|connection| connection.job == row.job);
         serving.all(|connection| {
             let gateway = &connection.gateway;

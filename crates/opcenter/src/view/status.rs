@@ -6,19 +6,19 @@ use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::Category;
 
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::ApiResult;
-use crate::views::Views;
+use crate::state::context::Context;
+use crate::view::Views;
 
 /// Counts everything; of jobs those that are the user's business.
-pub(crate) async fn look(center: &Center, user: &User) -> ApiResult<StatusView> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView> {
+    let mut tx = context.store.begin().await?;
     let mut jobs = tx.job_list().await?;
     jobs.retain(|job| user.may_see(&job.user_name));
-    let views = Views::look(center, &mut tx).await?;
+    let views = Views::look(context, &mut tx).await?;
     Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        start_time: center.start_time,
+        start_time: context.start_time,
         hosts: hosts(&views.hosts()),
         gateways: gateways(views.gateways(user).into_iter().map(|gateway| gateway.status)),
         jobs: count_jobs(&jobs),

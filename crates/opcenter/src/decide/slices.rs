@@ -36,16 +36,17 @@ use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, Name, Port, secret};
 
-use crate::observed::Observed;
-use crate::snapshot::Snapshot;
-use crate::vault::Vault;
-use crate::{Config, farewell};
+use super::farewell;
+use crate::Config;
+use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
+use crate::state::vault::Vault;
 
 /// The slice of a host; the sequence is filled in when it is published.
 pub(crate) fn for_host(
     config: &Config,
     vault: &Vault,
-    all: &Snapshot,
+    all: &DbState,
     observed: &Observed,
     host: &HostRow,
 ) -> AgentSlice {
@@ -71,7 +72,7 @@ pub(crate) fn for_host(
 }
 
 /// The slice of a gateway; the sequence is filled in when it is published.
-pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<GatewaySlice> {
+pub(crate) fn for_gateway(all: &DbState, gateway: &GatewayRow) -> Option<GatewaySlice> {
     let connections = all.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
@@ -85,7 +86,7 @@ pub(crate) fn for_gateway(all: &Snapshot, gateway: &GatewayRow) -> Option<Gatewa
     })
 }
 
-fn network(config: &Config, all: &Snapshot) -> Network {
+fn network(config: &Config, all: &DbState) -> Network {
     let peer = |host: &HostRow| Peer {
         host: host.id.clone(),
         underlay: host.joined.address,
@@ -104,7 +105,7 @@ fn network(config: &Config, all: &Snapshot) -> Network {
 
 /// The host through which a job's own connections leave, where it is to be one for the job's life: that of the gateway that it was
 /// connected to first. WireGuard has no way for it: a peer there is told by the addresses that it may send from.
-fn egress(config: &Config, all: &Snapshot, job: &JobRow) -> Option<JobRoute> {
+fn egress(config: &Config, all: &DbState, job: &JobRow) -> Option<JobRoute> {
     if job.policy.egress != Egress::Gateway || job.status.is_final() || config.backend == Backend::Wireguard {
         return None;
     }
@@ -114,7 +115,7 @@ fn egress(config: &Config, all: &Snapshot, job: &JobRow) -> Option<JobRoute> {
 }
 
 /// The ports of the jobs to which this host's routes lead; of two that want the same port, the older job comes first.
-fn published(all: &Snapshot, host: &HostId) -> Vec<PublishedPort> {
+fn published(all: &DbState, host: &HostId) -> Vec<PublishedPort> {
     let carried = |job: &&JobRow| !job.status.is_final() && carrier(all, job) == Some(host);
     let mut jobs: Vec<&JobRow> = all.jobs.values().filter(carried).collect();
     jobs.sort_by(|a, b| (a.submit_time, &a.id).cmp(&(b.submit_time, &b.id)));
@@ -133,8 +134,8 @@ fn published(all: &Snapshot, host: &HostId) -> Vec<PublishedPort> {
 }
 
 /// The host to which a job's address leads.
-fn carrier<'a>(all: &'a Snapshot, job: &'a JobRow) -> Option<&'a HostId> {
-    match all.moves.get(&job.id) {
+fn carrier<'a>(all: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
+    match all.migrations.get(&job.id) {
         Some(row) => match (row.kind, row.stage) {
             (MigrationKind::Migrate, Stage::Restoring | Stage::Retiring)
             | (MigrationKind::Resume | MigrationKind::Recover, _) => row.to.as_ref(),
@@ -145,13 +146,13 @@ fn carrier<'a>(all: &'a Snapshot, job: &'a JobRow) -> Option<&'a HostId> {
     }
 }
 
-fn directive(vault: &Vault, all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
+fn directive(vault: &Vault, all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
     let (generation, order) = order(all, observed, job, host)?;
     // An ended job that has given its address back is held by nobody who would still need it.
     let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
     let mut spec = spec(vault, all, job);
     // A destination makes room for the size that the job has there.
-    let arriving = all.moves.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
+    let arriving = all.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
     if let Some(resources) = arriving.and_then(|row| row.resources) {
         spec.resources = resources;
     }
@@ -160,7 +161,7 @@ fn directive(vault: &Vault, all: &Snapshot, observed: &Observed, job: &JobRow, h
 
 /// What a host is told to run: the image that the first host found under its name, whatever the name means by now.
 /// References to secrets are replaced here and nowhere else; a variable of a secret that was removed is left out.
-fn spec(vault: &Vault, all: &Snapshot, job: &JobRow) -> JobSpec {
+fn spec(vault: &Vault, all: &DbState, job: &JobRow) -> JobSpec {
     let mut spec = job.spec.clone();
     let stands_for = |name: &Name| {
         let secret = all.secrets.iter().find(|secret| secret.name == *name && secret.user_name == job.user_name)?;
@@ -178,11 +179,11 @@ fn spec(vault: &Vault, all: &Snapshot, job: &JobRow) -> JobSpec {
     spec
 }
 
-fn order(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
+fn order(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
     if job.status == JobStatus::Cancelling || job.status.is_final() {
         return order_to_stop(all, observed, job, host);
     }
-    match all.moves.get(&job.id) {
+    match all.migrations.get(&job.id) {
         Some(row) if row.to.as_ref() == Some(host) => order_at_destination(all, row),
         Some(row) if row.from.as_ref() == Some(host) => order_at_source(all, job, row),
         // It was lost, and may come back with the job before the job has been recovered elsewhere: then it goes on there.
@@ -204,7 +205,7 @@ fn held(observed: &Observed, job: &JobRow, host: &HostId) -> Option<Generation> 
 }
 
 /// While a job is cancelled, everyone who may hold it has to confirm that nothing is left; see [`stoppers`].
-fn order_to_stop(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
+fn order_to_stop(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
     let concerned = stoppers(all, job).into_iter().find(|(stopper, _)| stopper == host);
     match (held(observed, job, host), concerned) {
         (Some(generation), _) => Some((generation, JobOrder::Stop)),
@@ -214,8 +215,8 @@ fn order_to_stop(all: &Snapshot, observed: &Observed, job: &JobRow, host: &HostI
 }
 
 /// The hosts that may hold a job, each with the generation.
-pub(crate) fn stoppers(all: &Snapshot, job: &JobRow) -> Vec<(HostId, Generation)> {
-    let moving = all.moves.get(&job.id);
+pub(crate) fn stoppers(all: &DbState, job: &JobRow) -> Vec<(HostId, Generation)> {
+    let moving = all.migrations.get(&job.id);
     let ends = |row: &MigrationRow| {
         let from = row.from.clone().map(|host| (host, row.from_generation));
         from.into_iter().chain(row.to.clone().map(|host| (host, row.generation))).collect()
@@ -229,7 +230,7 @@ pub(crate) fn stoppers(all: &Snapshot, job: &JobRow) -> Vec<(HostId, Generation)
     stoppers
 }
 
-fn order_at_destination(all: &Snapshot, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
+fn order_at_destination(all: &DbState, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
     let order = match row.stage {
         Stage::Preparing | Stage::PreCopying | Stage::Quiescing | Stage::Freezing | Stage::Restoring => {
@@ -242,7 +243,7 @@ fn order_at_destination(all: &Snapshot, row: &MigrationRow) -> Option<(Generatio
     Some((row.generation, order))
 }
 
-fn origin(all: &Snapshot, row: &MigrationRow) -> Option<Origin> {
+fn origin(all: &DbState, row: &MigrationRow) -> Option<Origin> {
     Some(match &row.from {
         Some(from) => {
             Origin::Host { certificate: all.host(from)?.joined.certificate.clone(), token: row.token.clone() }
@@ -254,7 +255,7 @@ fn origin(all: &Snapshot, row: &MigrationRow) -> Option<Origin> {
     })
 }
 
-fn destination(all: &Snapshot, row: &MigrationRow) -> Option<Destination> {
+fn destination(all: &DbState, row: &MigrationRow) -> Option<Destination> {
     Some(match &row.to {
         Some(to) => {
             let to = &all.host(to)?.joined;
@@ -272,7 +273,7 @@ fn destination(all: &Snapshot, row: &MigrationRow) -> Option<Destination> {
     })
 }
 
-fn order_at_source(all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
+fn order_at_source(all: &DbState, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
     let move_out = |stage| Some(JobOrder::MigrateOut { migration: row.id.clone(), stage, to: destination(all, row)? });
     match row.stage {
@@ -288,7 +289,7 @@ fn order_at_source(all: &Snapshot, job: &JobRow, row: &MigrationRow) -> Option<(
     }
 }
 
-fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirective> {
+fn connect(all: &DbState, connection: &ConnectionRow) -> Option<ConnectionDirective> {
     let job = all.jobs.get(&connection.job)?;
     Some(ConnectionDirective {
         connection: connection.id.clone(),
@@ -306,7 +307,7 @@ fn connect(all: &Snapshot, connection: &ConnectionRow) -> Option<ConnectionDirec
 }
 
 /// Where a published port of a job leads.
-fn target(all: &Snapshot, job: &JobRow, published: Port) -> Option<Target> {
+fn target(all: &DbState, job: &JobRow, published: Port) -> Option<Target> {
     if let Some(row) = all.externals.get(&job.id) {
         let meant = row.endpoints.iter().filter(|external| external.target == published);
         return Some(Target::Endpoints(meant.map(|external| external.endpoint.clone()).collect()));
@@ -319,8 +320,8 @@ fn container_port(job: &JobRow, published: Port) -> Option<Port> {
     job.spec.publish.iter().find(|publish| publish.host == published).map(|publish| publish.container)
 }
 
-pub(crate) fn flow(all: &Snapshot, job: &JobRow) -> Flow {
-    let Some(row) = all.moves.get(&job.id) else {
+pub(crate) fn flow(all: &DbState, job: &JobRow) -> Flow {
+    let Some(row) = all.migrations.get(&job.id) else {
         return if job.status == JobStatus::Executing { Flow::Open } else { Flow::Held { quiesce: None } };
     };
     match (row.stage, &row.outcome) {
@@ -382,11 +383,11 @@ mod tests {
         }
     }
 
-    fn snapshot(jobs: &[&JobRow], security_groups: Vec<SecurityGroupRow>) -> Snapshot {
-        Snapshot {
+    fn snapshot(jobs: &[&JobRow], security_groups: Vec<SecurityGroupRow>) -> DbState {
+        DbState {
             hosts: Vec::new(),
             jobs: jobs.iter().map(|job| (job.id.clone(), (*job).clone())).collect(),
-            moves: [].into(),
+            migrations: [].into(),
             externals: [].into(),
             gateways: Vec::new(),
             connections: Vec::new(),
@@ -419,7 +420,7 @@ mod tests {
         job.spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         job.spec.volumes = vec!["[accessKey=k,secret={secret:token}]s3://bucket:/data".parse().unwrap()];
         let mut all = snapshot(&[&job], Vec::new());
-        let seen = |all: &Snapshot| {
+        let seen = |all: &DbState| {
             let spec = spec(&vault, all, &job);
             assert!(!format!("{spec:?}").contains("sesame"));
             ["K", "OTHER", "PLAIN"].map(|key| spec.env.get(key).cloned())

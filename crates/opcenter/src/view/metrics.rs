@@ -25,10 +25,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::center::Center;
 use crate::error::ApiResult;
-use crate::observed::Observed;
-use crate::snapshot::Snapshot;
+use crate::state::context::Context;
+use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
 
 /// From a phase that is a formality to one that carries a large capsule, in seconds.
 const SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
@@ -73,10 +73,10 @@ impl EncodeLabelValue for PhaseLabel {
 }
 
 /// Everything, as Prometheus reads it.
-pub(crate) async fn text(center: &Center) -> ApiResult<String> {
-    let observed = center.observed().clone();
-    let mut tx = center.store.begin().await?;
-    let all = Snapshot::read(&mut tx, &observed).await?;
+pub(crate) async fn text(context: &Context) -> ApiResult<String> {
+    let observed = context.observed().clone();
+    let mut tx = context.store.begin().await?;
+    let all = DbState::read(&mut tx, &observed).await?;
     let mut statuses: BTreeMap<String, i64> = BTreeMap::new();
     for job in tx.job_list().await? {
         *statuses.entry(job.status.to_string()).or_default() += 1;
@@ -103,7 +103,7 @@ fn jobs(registry: &mut Registry, statuses: &BTreeMap<String, i64>) {
     registry.register("jobs", "jobs", jobs);
 }
 
-fn hosts(registry: &mut Registry, all: &Snapshot, observed: &Observed) {
+fn hosts(registry: &mut Registry, all: &DbState, observed: &Observed) {
     let (hosts, gateways) = (Family::<OfReadiness, Gauge>::default(), Family::<OfReadiness, Gauge>::default());
     for readiness in ["ready", "notReady", "unreachable"] {
         hosts.get_or_create(&OfReadiness { readiness }).set(0);

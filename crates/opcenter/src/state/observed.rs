@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use mooring_api::watch::{GatewayReport, HostReport, JobObservation};
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
-use tokio::time::Instant;
 
 /// After how long without a report a host or a gateway counts as unreachable.
 pub(crate) const SILENCE: Duration = Duration::from_secs(10);
@@ -13,8 +12,10 @@ pub(crate) const SILENCE: Duration = Duration::from_secs(10);
 /// Everything that was observed.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
-    since: Instant,
-    hosts: HashMap<HostId, (HostReport, Instant)>,
+    /// The moment from which the age of reports is counted, on the monotonic clock.
+    pub(crate) now: Duration,
+    since: Duration,
+    hosts: HashMap<HostId, (HostReport, Duration)>,
     gateways: HashMap<GatewayId, Processes>,
 }
 
@@ -22,37 +23,40 @@ pub(crate) struct Observed {
 #[derive(Debug, Clone)]
 struct Processes {
     /// By incarnation.
-    reports: BTreeMap<u64, (GatewayReport, Instant)>,
+    reports: BTreeMap<u64, (GatewayReport, Duration)>,
     /// Those that have ended: a report of theirs that was overtaken by the last one says nothing any more.
-    ended: BTreeMap<u64, Instant>,
+    ended: BTreeMap<u64, Duration>,
     /// When any of them reported last.
-    at: Instant,
-}
-
-impl Default for Observed {
-    fn default() -> Self {
-        Self { since: Instant::now(), hosts: HashMap::new(), gateways: HashMap::new() }
-    }
+    at: Duration,
 }
 
 impl Observed {
+    /// Nothing observed since `now`.
+    pub(crate) fn new(now: Duration) -> Self {
+        Self { now, since: now, hosts: HashMap::new(), gateways: HashMap::new() }
+    }
+
+    fn age(&self, at: Duration) -> Duration {
+        self.now.saturating_sub(at)
+    }
+
     pub(crate) fn host_put(&mut self, host: HostId, report: HostReport) {
-        self.hosts.insert(host, (report, Instant::now()));
+        self.hosts.insert(host, (report, self.now));
     }
 
     pub(crate) fn gateway_put(&mut self, gateway: GatewayId, report: GatewayReport) {
-        let now = Instant::now();
+        let now = self.now;
         let fresh = || Processes { reports: BTreeMap::new(), ended: BTreeMap::new(), at: now };
         let processes = self.gateways.entry(gateway).or_insert_with(fresh);
         processes.at = now;
-        processes.ended.retain(|_, at| at.elapsed() < SILENCE);
+        processes.ended.retain(|_, at| now.saturating_sub(*at) < SILENCE);
         processes.ended.extend(report.replaces.map(|replaced| (replaced, now)));
         if report.finished {
             processes.ended.insert(report.incarnation, now);
         }
         processes.reports.insert(report.incarnation, (report, now));
         let ended = &processes.ended;
-        processes.reports.retain(|known, (_, at)| at.elapsed() < SILENCE && !ended.contains_key(known));
+        processes.reports.retain(|known, (_, at)| now.saturating_sub(*at) < SILENCE && !ended.contains_key(known));
     }
 
     /// The host's last report, however old.
@@ -63,7 +67,7 @@ impl Observed {
     /// The last report of each process of a gateway that is heard from.
     pub(crate) fn gateway(&self, gateway: &GatewayId) -> impl Iterator<Item = &GatewayReport> {
         let reports = self.gateways.get(gateway).into_iter().flat_map(|processes| processes.reports.values());
-        reports.filter(|(_, at)| at.elapsed() < SILENCE).map(|(report, _)| report)
+        reports.filter(|(_, at)| self.age(*at) < SILENCE).map(|(report, _)| report)
     }
 
     /// Whether a gateway was ever heard from.
@@ -72,17 +76,17 @@ impl Observed {
     }
 
     pub(crate) fn host_is_reachable(&self, host: &HostId) -> bool {
-        self.hosts.get(host).is_some_and(|(_, at)| at.elapsed() < SILENCE)
+        self.hosts.get(host).is_some_and(|(_, at)| self.age(*at) < SILENCE)
     }
 
     /// Whether a host has had its time to report, and has not. Not the same as unreachable just after a start of OpCenter.
     pub(crate) fn host_is_silent(&self, host: &HostId) -> bool {
-        self.hosts.get(host).map_or(self.since, |(_, at)| *at).elapsed() >= SILENCE
+        self.age(self.hosts.get(host).map_or(self.since, |(_, at)| *at)) >= SILENCE
     }
 
     /// How long until the next host will have been silent for too long, if none of those that are heard from reports again.
     pub(crate) fn next_silence(&self) -> Option<Duration> {
-        let left = self.hosts.values().map(|(_, at)| SILENCE.saturating_sub(at.elapsed()));
+        let left = self.hosts.values().map(|(_, at)| SILENCE.saturating_sub(self.age(*at)));
         left.filter(|left| !left.is_zero()).min()
     }
 
@@ -92,7 +96,7 @@ impl Observed {
     }
 
     pub(crate) fn gateway_is_reachable(&self, gateway: &GatewayId) -> bool {
-        self.gateways.get(gateway).is_some_and(|processes| processes.at.elapsed() < SILENCE)
+        self.gateways.get(gateway).is_some_and(|processes| self.age(processes.at) < SILENCE)
     }
 
     /// What a host said of a job in a generation.
@@ -158,7 +162,7 @@ mod tests {
         fn new() -> Self {
             let mut rng = rand::rng();
             let (gateway, migration) = (GatewayId::random(&mut rng), MigrationId::random(&mut rng));
-            Self { observed: Observed::default(), gateway, migration }
+            Self { observed: Observed::new(Duration::ZERO), gateway, migration }
         }
 
         fn report(&self, incarnation: u64) -> GatewayReport {
@@ -190,8 +194,8 @@ mod tests {
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_move_waits_for_every_process_of_a_gateway() {
+    #[test]
+    fn a_move_waits_for_every_process_of_a_gateway() {
         let mut seen = Seen::new();
         seen.put(seen.report(1));
         seen.put(seen.quiet(2));
@@ -200,8 +204,8 @@ mod tests {
         assert!(seen.is_quiet());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_process_that_is_finished_silent_or_replaced_is_not_waited_for() {
+    #[test]
+    fn a_process_that_is_finished_silent_or_replaced_is_not_waited_for() {
         let mut seen = Seen::new();
         seen.put(seen.report(1));
         seen.put(seen.quiet(2));
@@ -211,10 +215,10 @@ mod tests {
         assert!(seen.is_quiet() && seen.living() == [2]);
 
         seen.put(seen.report(3));
-        tokio::time::advance(SILENCE / 2).await;
+        seen.observed.now += SILENCE / 2;
         seen.put(seen.quiet(2));
         assert!(!seen.is_quiet());
-        tokio::time::advance(SILENCE / 2).await;
+        seen.observed.now += SILENCE / 2;
         assert!(seen.is_quiet() && seen.living() == [2]);
 
         seen.put(seen.report(4));
@@ -222,27 +226,27 @@ mod tests {
         assert!(seen.is_quiet() && seen.living() == [2, 5]);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_next_silence_is_that_of_the_host_that_reported_first() {
-        let mut observed = Observed::default();
+    #[test]
+    fn the_next_silence_is_that_of_the_host_that_reported_first() {
+        let mut observed = Observed::new(Duration::ZERO);
         assert_eq!(observed.next_silence(), None);
         let [first, second] = [(); 2].map(|()| HostId::random(&mut rand::rng()));
         observed.host_put(first.clone(), host_report());
-        tokio::time::advance(SILENCE / 2).await;
+        observed.now += SILENCE / 2;
         observed.host_put(second, host_report());
         assert_eq!(observed.next_silence(), Some(SILENCE / 2));
-        tokio::time::advance(SILENCE / 2).await;
+        observed.now += SILENCE / 2;
         assert!(observed.host_is_silent(&first));
         assert_eq!(observed.next_silence(), Some(SILENCE / 2));
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_gateway_whose_last_process_is_finished_was_heard_from_all_the_same() {
+    #[test]
+    fn a_gateway_whose_last_process_is_finished_was_heard_from_all_the_same() {
         let mut seen = Seen::new();
         assert!(!seen.observed.gateway_is_known(&seen.gateway));
         seen.put(GatewayReport { finished: true, ..seen.report(1) });
         assert!(seen.observed.gateway_is_known(&seen.gateway) && seen.living().is_empty());
-        tokio::time::advance(SILENCE).await;
+        seen.observed.now += SILENCE;
         assert!(!seen.observed.gateway_is_reachable(&seen.gateway));
     }
 }

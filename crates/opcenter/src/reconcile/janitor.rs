@@ -11,10 +11,9 @@ use mooring_api::watch::StoreAccess;
 use mooring_capsule::{CapsuleStore, Location, S3Options, SealKey};
 use mooring_store::{CapsuleRow, JobRow, MigrationRow, StoreError};
 use mooring_types::{CapsuleName, Clock};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::center::Center;
+use crate::state::context::Context;
 
 const PERIOD: Duration = Duration::from_secs(5);
 /// How often the store itself is looked through: an object store answers page by page, and for money.
@@ -41,9 +40,9 @@ pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule
 }
 
 /// Keeps the store tidy until asked to stop.
-pub(crate) async fn run(center: Center, stop: CancellationToken) {
-    let Some(access) = center.config.store.clone() else { return };
-    let (mut opened, mut swept): (Option<CapsuleStore>, Option<Instant>) = (None, None);
+pub(crate) async fn run(context: Context, stop: CancellationToken) {
+    let Some(access) = context.config.store.clone() else { return };
+    let (mut opened, mut swept): (Option<CapsuleStore>, Option<Duration>) = (None, None);
     loop {
         let outcome = async {
             // It may be away when this process starts.
@@ -51,10 +50,10 @@ pub(crate) async fn run(center: Center, stop: CancellationToken) {
                 Some(store) => store.clone(),
                 None => opened.insert(open(&access)?).clone(),
             };
-            tidy(&center, &store).await?;
-            if swept.is_none_or(|at| at.elapsed() >= SWEEP) {
-                sweep(&center, &store).await?;
-                swept = Some(Instant::now());
+            tidy(&context, &store).await?;
+            if swept.is_none_or(|at| context.clock.monotonic().saturating_sub(at) >= SWEEP) {
+                sweep(&context, &store).await?;
+                swept = Some(context.clock.monotonic());
             }
             Ok::<(), Unfinished>(())
         };
@@ -67,13 +66,13 @@ pub(crate) async fn run(center: Center, stop: CancellationToken) {
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(PERIOD) => {}
+            () = context.sleep(PERIOD) => {}
         }
     }
 }
 
-async fn tidy(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> {
-    let mut tx = center.store.begin().await?;
+async fn tidy(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished> {
+    let mut tx = context.store.begin().await?;
     let (capsules, jobs) = (tx.capsule_list().await?, tx.job_list_live().await?);
     let moves = tx.migration_list_under_way().await?;
     let unused = unused(&capsules, &jobs, &moves);
@@ -102,10 +101,10 @@ fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> V
     others.into_iter().filter(|row| !is_base(row)).map(|row| row.name.clone()).collect()
 }
 
-async fn sweep(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> {
+async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished> {
     // What is in the store now has its note by then, or is of a move under way, or is nobody's.
     let there = store.list().await?;
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let noted = tx.capsule_list().await?.into_iter().map(|row| row.name);
     let under_way = tx.migration_list_under_way().await?.into_iter().filter_map(|row| row.capsule);
     let known: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
@@ -124,7 +123,7 @@ async fn sweep(center: &Center, store: &CapsuleStore) -> Result<(), Unfinished> 
         store.remove(&name).await?;
         tracing::warn!(capsule = %name, "capsule {name} is removed: no note was made of it");
     }
-    let before = center.clock.now() - ABANDONED;
+    let before = context.clock.now() - ABANDONED;
     store.sweep(before).await?;
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! begun on a page of a job is good for that job alone: its token lies within reach of whatever the job's pages load, and whoever takes it
 //! from there can do no more with it than the job could do to itself. [`is_open_to`] is the list of what that is.
 
+pub(crate) mod login_throttle;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -18,17 +20,16 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mooring_api::view::SessionView;
 use mooring_api::{ErrorCode, paths};
+use mooring_ops::file;
 use mooring_store::{GatewayRow, HostRow, SessionRow, Store, Tx, UserRow};
 use mooring_types::{Clock, JobId, Role, Timestamp, UserId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
-use sha2::{Digest, Sha256};
 
-use crate::center::{Center, secret_file};
 use crate::error::{ApiError, ApiResult, Error};
-use crate::usecase::{parse, see_job};
+use crate::state::context::Context;
+use crate::state::token::hash_token;
 
 /// How long a session lasts.
 const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
@@ -46,17 +47,7 @@ const PASSWORD_MIN: usize = 8;
 const PASSWORD_MAX: usize = 1024;
 
 /// The hash that is verified for a name that nobody has, so that its answer takes as long.
-static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
-
-/// A token: 32 random bytes in hex.
-pub(crate) fn new_token() -> String {
-    hex::encode(rand::rng().random::<[u8; 32]>())
-}
-
-/// What is kept of a token.
-pub(crate) fn hash_token(token: &str) -> String {
-    hex::encode(Sha256::digest(token))
-}
+pub(crate) static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
 
 fn hash(password: &str) -> Result<String, Error> {
     let salt = SaltString::generate(&mut OsRng);
@@ -82,8 +73,8 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
         return Ok(());
     }
     let path = state_dir.join("admin-password");
-    let draw = || rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect();
-    let password = secret_file(&path, draw)?;
+    let draw = || Ok(rand::rng().sample_iter(Alphanumeric).take(PASSWORD_LENGTH).map(char::from).collect::<String>());
+    let password = file::secret(&path, draw).map_err(|source| Error::secret_file(&path, source))?;
     let user = UserRow {
         id: UserId::random(&mut rand::rng()),
         name: ADMIN.to_owned(),
@@ -95,55 +86,6 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
     tx.commit().await?;
     tracing::info!("the password of `admin` is {password}; it is kept in {}", path.display());
     Ok(())
-}
-
-/// Begins a session.
-pub(crate) async fn login(center: &Center, name: &str, password: &str) -> ApiResult<SessionView> {
-    let user = authenticate(center, name, password).await?;
-    let mut tx = center.store.begin().await?;
-    let (_, session) = begin(&mut tx, user, None, center.clock.now()).await?;
-    tx.commit().await?;
-    Ok(session)
-}
-
-/// Begins a session that is good for one job alone.
-pub(crate) async fn login_for_job(center: &Center, job: &str, name: &str, password: &str) -> ApiResult<SessionView> {
-    let job: JobId = parse(job)?;
-    let now = center.clock.now();
-    center.attempts.begin(name, now).map_err(|until| {
-        ApiError::new(ErrorCode::Unavailable, format!("a wrong password was given too often for `{name}`"))
-            .hint(format!("try again after {until}, or use `float login`"))
-    })?;
-    let user = authenticate(center, name, password).await?;
-    center.attempts.succeeded(name);
-    let mut tx = center.store.begin().await?;
-    let (user, session) = begin(&mut tx, user, Some(&job), now).await?;
-    see_job(&mut tx, &user, job.as_str()).await?;
-    tx.commit().await?;
-    Ok(session)
-}
-
-/// The user of that name and password.
-async fn authenticate(center: &Center, name: &str, password: &str) -> ApiResult<UserRow> {
-    let mut tx = center.store.begin().await?;
-    let user = tx.user_get(name).await?;
-    drop(tx);
-    let known = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
-    let verified = verify(known, password).await;
-    user.filter(|_| verified).ok_or_else(|| {
-        ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
-            .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory")
-    })
-}
-
-/// Begins a session in a transaction that is under way.
-async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) -> ApiResult<(User, SessionView)> {
-    let token = new_token();
-    tx.session_insert(&hash_token(&token), &user.id, job, now).await?;
-    let user = User::of(tx, SessionRow { user, create_time: now, last_used: now, job: job.cloned() }, &token).await?;
-    let session =
-        SessionView { token, username: user.name.clone(), role: user.role.to_string(), expires_at: user.expires_at };
-    Ok((user, session))
 }
 
 /// Whether a password is the one that was hashed.
@@ -162,14 +104,15 @@ pub(crate) struct User {
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) expires_at: Timestamp,
-    token_hash: String,
+    /// The hash of the session's token.
+    pub(crate) token_hash: String,
     /// The users that share a group with it.
     mates: BTreeSet<String>,
 }
 
 impl User {
     /// The user of a session.
-    async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
+    pub(crate) async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
         let SessionRow { user, create_time, .. } = session;
         let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
         let (expires_at, token_hash) = (create_time + SESSION_LIFE, hash_token(token));
@@ -197,22 +140,15 @@ impl User {
         }
         Err(ApiError::new(ErrorCode::PermissionDenied, format!("{what} takes the role `admin`")).hint("ask an admin"))
     }
-
-    /// Ends the session.
-    pub(crate) async fn logout(&self, center: &Center) -> ApiResult<()> {
-        let mut tx = center.store.begin().await?;
-        tx.session_delete(&self.token_hash).await?;
-        Ok(tx.commit().await?)
-    }
 }
 
-impl FromRequestParts<Center> for User {
+impl FromRequestParts<Context> for User {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
         let token = bearer(parts)?;
-        let (token_hash, now) = (hash_token(token), center.clock.now());
-        let mut tx = center.store.begin().await?;
+        let (token_hash, now) = (hash_token(token), context.clock.now());
+        let mut tx = context.store.begin().await?;
         let Some(session) = tx.session_get(&token_hash).await? else { return Err(unknown()) };
         if has_ended(&session, now) {
             tx.session_delete(&token_hash).await?;
@@ -258,13 +194,13 @@ fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
 #[derive(Debug, Clone)]
 pub(crate) struct HostAgent(pub(crate) HostRow);
 
-impl FromRequestParts<Center> for HostAgent {
+impl FromRequestParts<Context> for HostAgent {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
         let token_hash = hash_token(bearer(parts)?);
-        let id = named(parts, center).await?;
-        let mut tx = center.store.begin().await?;
+        let id = named(parts, context).await?;
+        let mut tx = context.store.begin().await?;
         let host = tx.host_list().await?.into_iter().find(|host| host.token_hash == token_hash).ok_or_else(unknown)?;
         if host.id.as_str() == id { Ok(Self(host)) } else { Err(another()) }
     }
@@ -274,13 +210,13 @@ impl FromRequestParts<Center> for HostAgent {
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayProcess(pub(crate) GatewayRow);
 
-impl FromRequestParts<Center> for GatewayProcess {
+impl FromRequestParts<Context> for GatewayProcess {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, center: &Center) -> ApiResult<Self> {
+    async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
         let token_hash = hash_token(bearer(parts)?);
-        let id = named(parts, center).await?;
-        let mut tx = center.store.begin().await?;
+        let id = named(parts, context).await?;
+        let mut tx = context.store.begin().await?;
         let gateways = tx.gateway_list().await?;
         let gateway =
             gateways.into_iter().find(|gateway| hash_token(&gateway.token) == token_hash).ok_or_else(unknown)?;
@@ -289,9 +225,9 @@ impl FromRequestParts<Center> for GatewayProcess {
 }
 
 /// The id in the path.
-async fn named(parts: &mut Parts, center: &Center) -> ApiResult<String> {
+async fn named(parts: &mut Parts, context: &Context) -> ApiResult<String> {
     let PathParameter(names) =
-        PathParameter::<std::collections::HashMap<String, String>>::from_request_parts(parts, center)
+        PathParameter::<std::collections::HashMap<String, String>>::from_request_parts(parts, context)
             .await
             .map_err(|_| another())?;
     names.get("id").cloned().ok_or_else(another)

@@ -6,8 +6,6 @@
 //! There are those that are built in, see [`builtin`], and those that users made, which the store keeps. This module is pure; who may use
 //! and make which is [`crate::usecase::template`]'s.
 
-pub(crate) mod builtin;
-
 use std::collections::BTreeMap;
 
 use mooring_api::view::SubmitRequest;

@@ -12,29 +12,27 @@ use mooring_types::migration::{MigrationKind, Phase};
 use mooring_types::placement::{Asked, NoHost, choose, choose_named};
 use mooring_types::{Clock, HostId, JobId};
 
-use tokio::time::{Instant, timeout_at};
-
 use super::{find_job, job, options};
 use crate::auth::User;
-use crate::center::Center;
 use crate::error::{ApiError, ApiResult};
-use crate::snapshot::Snapshot;
-use crate::transit::{self, Plan};
+use crate::state::begin_migration::{self, Plan};
+use crate::state::context::Context;
+use crate::state::db_state::DbState;
 
 /// How long a request waits for the end of the move before it; users' programs wait longer.
 const SETTLED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Begins to move a job.
-pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: MigrateRequest) -> ApiResult<JobId> {
-    let start_time = center.clock.now();
-    let mut tx = begin_when_settled(center, user, id).await?;
+pub(crate) async fn migrate(context: &Context, user: &User, id: &str, request: MigrateRequest) -> ApiResult<JobId> {
+    let start_time = context.clock.now();
+    let mut tx = begin_when_settled(context, user, id).await?;
     let job = find_job(&mut tx, user, id).await?;
     job.status.allows(Action::Migrate)?;
     options::may_move(&job)?;
-    let (all, from) = at_home(center, &mut tx, &job).await?;
+    let (all, from) = at_home(context, &mut tx, &job).await?;
     let resources = new_size(&job, &request)?;
     let asked = Asked { resources: resources.unwrap_or(job.spec.resources), ..job.asked() };
-    let candidates = all.job_candidates(&center.observed());
+    let candidates = all.job_candidates(&context.observed());
     let chosen = match request.host.as_str() {
         "" => choose(&candidates, asked, Some(&from)),
         name if all.hosts.iter().any(|host| host.name.as_str() == name && !host.joined.role.takes_jobs()) => {
@@ -54,9 +52,9 @@ pub(crate) async fn migrate(center: &Center, user: &User, id: &str, request: Mig
         reason: format!("requested by {}", user.name),
         start_time,
     };
-    transit::begin(&mut tx, &job, plan, center.clock.now()).await?;
+    begin_migration::begin(&mut tx, &job, plan, context.clock.now()).await?;
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
@@ -69,60 +67,60 @@ fn new_size(job: &JobRow, request: &MigrateRequest) -> ApiResult<Option<Resource
 }
 
 /// Begins to put a job into the capsule store: its host is freed. One that is suspended for want of a host stays so.
-pub(crate) async fn suspend(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn suspend(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     if job.status == JobStatus::Suspended && job.awaits_host {
-        tx.job_await_user(&job.id, &format!("requested by {}", user.name), center.clock.now()).await?;
+        tx.job_await_user(&job.id, &format!("requested by {}", user.name), context.clock.now()).await?;
         tx.commit().await?;
         return Ok(job.id);
     }
     drop(tx);
-    into_store(center, user, id, Action::Suspend, MigrationKind::Suspend).await
+    into_store(context, user, id, Action::Suspend, MigrationKind::Suspend).await
 }
 
 /// Begins to take a capsule of a job that goes on.
-pub(crate) async fn capture(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    into_store(center, user, id, Action::Capture, MigrationKind::Snapshot).await
+pub(crate) async fn capture(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    into_store(context, user, id, Action::Capture, MigrationKind::Snapshot).await
 }
 
-async fn into_store(center: &Center, user: &User, id: &str, action: Action, kind: MigrationKind) -> ApiResult<JobId> {
-    let start_time = center.clock.now();
-    let mut tx = begin_when_settled(center, user, id).await?;
+async fn into_store(context: &Context, user: &User, id: &str, action: Action, kind: MigrationKind) -> ApiResult<JobId> {
+    let start_time = context.clock.now();
+    let mut tx = begin_when_settled(context, user, id).await?;
     let job = find_job(&mut tx, user, id).await?;
     job.status.allows(action)?;
-    let (_, from) = at_home(center, &mut tx, &job).await?;
-    if center.config.store.is_none() {
+    let (_, from) = at_home(context, &mut tx, &job).await?;
+    if context.config.store.is_none() {
         return Err(ApiError::new(ErrorCode::WrongStatus, "OpCenter has no capsule store")
             .hint("start it with `--capsule-store dir:/path` or `s3://bucket/prefix`"));
     }
     let reason = format!("requested by {}", user.name);
     let plan = Plan { kind, from: Some(from), to: None, capsule: None, resources: None, reason, start_time };
-    transit::begin(&mut tx, &job, plan, center.clock.now()).await?;
+    begin_migration::begin(&mut tx, &job, plan, context.clock.now()).await?;
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
 /// Begins to have a suspended job execute again; the reconciler finds it a host.
-pub(crate) async fn resume(center: &Center, user: &User, id: &str) -> ApiResult<JobId> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn resume(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
     job.status.allows(Action::Resume)?;
-    let now = center.clock.now();
+    let now = context.clock.now();
     tx.job_status_set(&job, JobStatus::Resuming, &format!("requested by {}", user.name), now).await?;
     tx.commit().await?;
-    center.wake();
+    context.wake();
     Ok(job.id)
 }
 
 /// Begins once the host that a job has left has let go of it, or has had its time: the job executes by then, and a user who sees that may
 /// ask for the next thing.
-async fn begin_when_settled(center: &Center, user: &User, id: &str) -> ApiResult<Tx> {
-    let mut published = center.published.subscribe();
-    let limit = Instant::now() + SETTLED_WITHIN;
+async fn begin_when_settled(context: &Context, user: &User, id: &str) -> ApiResult<Tx> {
+    let mut published = context.published.subscribe();
+    let limit = context.clock.monotonic() + SETTLED_WITHIN;
     loop {
-        let mut tx = center.store.begin().await?;
+        let mut tx = context.store.begin().await?;
         let job = find_job(&mut tx, user, id).await?;
         let leaves = tx.migration_list_of_job(&job.id).await?.last().is_some_and(|row| row.stage == Stage::Retiring);
         if !leaves {
@@ -130,17 +128,21 @@ async fn begin_when_settled(center: &Center, user: &User, id: &str) -> ApiResult
         }
         drop(tx);
         // What ends a move shows in the slices of its hosts.
-        if !matches!(timeout_at(limit, published.changed()).await, Ok(Ok(()))) {
-            return Ok(center.store.begin().await?);
+        let is_over = tokio::select! {
+            changed = published.changed() => changed.is_err(),
+            () = context.sleep(limit.saturating_sub(context.clock.monotonic())) => true,
+        };
+        if is_over {
+            return Ok(context.store.begin().await?);
         }
     }
 }
 
 /// That a job is on a host of ours and not on its way, with that host.
-async fn at_home(center: &Center, tx: &mut Tx, job: &JobRow) -> ApiResult<(Snapshot, HostId)> {
-    let observed = center.observed().clone();
-    let all = Snapshot::read(tx, &observed).await?;
-    if all.moves.contains_key(&job.id) {
+async fn at_home(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<(DbState, HostId)> {
+    let observed = context.observed().clone();
+    let all = DbState::read(tx, &observed).await?;
+    if all.migrations.contains_key(&job.id) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the last move of the job is not cleaned up yet")
             .hint("try again in a moment"));
     }

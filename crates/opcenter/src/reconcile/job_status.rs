@@ -11,18 +11,18 @@ use mooring_types::placement::{Candidate, NoHost, choose, choose_named};
 use mooring_types::{Generation, HostId};
 
 use super::{Round, elapsed};
-use crate::snapshot::Snapshot;
-use crate::transit::Plan;
-use crate::{farewell, moves, slices, transit};
+use crate::decide::{farewell, migration, slices};
+use crate::state::begin_migration::{self, Plan};
+use crate::state::db_state::DbState;
 
 /// How long a job is left after it could not be taken out of the capsule store; twice as long after each further time.
 const FAILED_PAUSE: Duration = Duration::from_secs(2);
 const FAILED_PAUSE_MAX: Duration = Duration::from_secs(60);
 
-impl Round {
+impl Round<'_> {
     pub(super) async fn place(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
@@ -56,14 +56,14 @@ impl Round {
 
     /// What a job is told that has waited for a host for as long as its VM policy says. Nobody is told so just after a start of OpCenter, when
     /// hosts that are there were not heard from yet.
-    fn in_vain(&self, all: &Snapshot, job: &JobRow, refusal: &NoHost) -> Option<String> {
+    fn in_vain(&self, all: &DbState, job: &JobRow, refusal: &NoHost) -> Option<String> {
         let policy = job.policy.vm_policy;
         let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(all);
         gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.wait_limit())))
     }
 
     /// Has a job's status follow what its host observes.
-    pub(super) async fn follow(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+    pub(super) async fn follow(&mut self, all: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let Some(host) = &job.host else { return Ok(()) };
         let host_name = all.host_name(host);
         if self.observed.host_is_silent(host) {
@@ -123,7 +123,7 @@ impl Round {
     /// want of one.
     pub(super) async fn wake(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
@@ -155,7 +155,7 @@ impl Round {
     /// given up: a capsule store that is away comes back, and so may the host.
     pub(super) async fn find_again(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
@@ -176,7 +176,7 @@ impl Round {
     /// as its VM policy says, after which it is suspended as before, and one that is to be recovered for ever.
     pub(super) async fn out_of_store(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         kind: MigrationKind,
         candidates: &mut [Candidate],
@@ -203,7 +203,7 @@ impl Round {
 
     async fn take_out_of_store(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         kind: MigrationKind,
         to: HostId,
@@ -223,13 +223,13 @@ impl Round {
             start_time: self.now,
         };
         self.changed = true;
-        transit::begin(&mut self.tx, job, plan, self.now).await.map(drop)
+        begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 
     /// Ends a job's cancellation once every host that may hold it says that nothing is left.
     pub(super) async fn cancel(
         &mut self,
-        all: &Snapshot,
+        all: &DbState,
         job: &JobRow,
         moving: Option<&MigrationRow>,
     ) -> Result<(), StoreError> {
@@ -240,7 +240,7 @@ impl Round {
             return Ok(());
         }
         if let Some(row) = moving {
-            let phase = moves::phase_of(row.stage);
+            let phase = migration::phase_of(row.stage);
             let outcome = Outcome::Failed { phase, reason: "the job was cancelled".into() };
             self.end(row.clone(), outcome).await?;
         }
@@ -248,7 +248,7 @@ impl Round {
     }
 
     /// Has the ports of ended jobs say nothing more once they have said it for long enough.
-    pub(super) async fn forget_farewells(&mut self, all: &Snapshot) -> Result<(), StoreError> {
+    pub(super) async fn forget_farewells(&mut self, all: &DbState) -> Result<(), StoreError> {
         for row in all.farewells.iter().filter(|row| farewell::is_said(row, self.now)) {
             self.changed = true;
             self.tx.farewell_delete(&row.connection).await?;
@@ -257,7 +257,7 @@ impl Round {
     }
 
     /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.
-    pub(super) async fn free(&mut self, all: &Snapshot, job: &JobRow) -> Result<(), StoreError> {
+    pub(super) async fn free(&mut self, all: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let may_be_held = slices::stoppers(all, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
         let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
         if job.address.is_some() && !may_be_held && !is_held {

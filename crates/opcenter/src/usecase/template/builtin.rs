@@ -15,8 +15,8 @@ use std::path::{Path, PathBuf};
 use mooring_api::ErrorCode;
 use mooring_api::view::SubmitRequest;
 
-use super::Pattern;
-use crate::Config;
+use super::pattern::Pattern;
+use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 
 /// Where `scripts/setup` puts what is installed for templates.

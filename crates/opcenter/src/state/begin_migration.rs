@@ -10,8 +10,8 @@ use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::{Generation, HostId, MigrationId, Timestamp};
 
-use crate::auth::new_token;
-use crate::moves;
+use crate::decide::migration;
+use crate::state::token::new_token;
 
 /// Where a job goes, and why.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp)
         token: new_token(),
         reason: plan.reason,
         start_time: plan.start_time,
-        stage: moves::first_stage(plan.kind),
+        stage: migration::first_stage(plan.kind),
         stage_time: now,
         freeze_time: None,
         outcome: Outcome::Running,

@@ -4,6 +4,9 @@
 //! many tags, and no tag or `latest` means the newest. One that an admin made comes before the one of its name that is built in; what is
 //! built in has no tags.
 
+pub(crate) mod builtin;
+mod pattern;
+
 use std::collections::BTreeMap;
 
 use mooring_api::ErrorCode;
@@ -14,13 +17,15 @@ use mooring_types::{Clock, Name, TemplateName};
 use serde_json::Value;
 
 use super::{find_job, parse, taken};
-use crate::auth::{User, new_token};
-use crate::center::Center;
+
+use self::builtin::BuiltIn;
+use self::pattern::Pattern;
+use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
-use crate::request;
-use crate::templates::Pattern;
-use crate::templates::builtin::{self, BuiltIn};
-use crate::views::masked;
+use crate::state::context::Context;
+use crate::state::token::new_token;
+use crate::view::masked::masked;
+use crate::view::request;
 
 const LIST: &str = "`float template list` shows the templates";
 /// The length of a job's token, in hexadecimal digits.
@@ -29,7 +34,7 @@ const TOKEN_LENGTH: usize = 32;
 const DESCRIPTION_MAX: usize = 256;
 
 /// Creates a template.
-pub(crate) async fn create(center: &Center, user: &User, request: &TemplateCreateRequest) -> ApiResult<TemplateView> {
+pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCreateRequest) -> ApiResult<TemplateView> {
     let name: TemplateName = parse(&request.name)?;
     if name.scope == Scope::Public && !user.is_admin() {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "a public template takes the role `admin`")
@@ -38,7 +43,7 @@ pub(crate) async fn create(center: &Center, user: &User, request: &TemplateCreat
     if request.description.chars().count() > DESCRIPTION_MAX || request.description.contains(char::is_control) {
         return Err(ApiError::invalid(format!("a description is one line of at most {DESCRIPTION_MAX} characters")));
     }
-    let mut tx = center.store.begin().await?;
+    let mut tx = context.store.begin().await?;
     let mut pattern = match (request.from_job.as_str(), &request.job) {
         ("", Some(job)) => Pattern::new(&checked(job)?, "/")?,
         ("", None) => return Err(ApiError::invalid("nothing to make a template from").hint("name a job or a job file")),
@@ -73,7 +78,7 @@ pub(crate) async fn create(center: &Center, user: &User, request: &TemplateCreat
         job: Value::Object(pattern.job),
         access_path: pattern.access_path,
         user_name: user.name.clone(),
-        create_time: center.clock.now(),
+        create_time: context.clock.now(),
     };
     let full = full_name(&row);
     tx.template_insert(&row).await.map_err(|error| {
@@ -86,26 +91,26 @@ pub(crate) async fn create(center: &Center, user: &User, request: &TemplateCreat
 }
 
 /// All templates that a user may use: those that are built in, then the others, oldest first.
-pub(crate) async fn list(center: &Center, user: &User) -> ApiResult<Vec<TemplateView>> {
-    let mut tx = center.store.begin().await?;
+pub(crate) async fn list(context: &Context, user: &User) -> ApiResult<Vec<TemplateView>> {
+    let mut tx = context.store.begin().await?;
     let made = tx.template_list(&user.id).await?.into_iter().map(view);
-    builtin::all(&center.config)?.into_iter().map(view_of_built_in).chain(made).collect()
+    builtin::all(&context.config)?.into_iter().map(view_of_built_in).chain(made).collect()
 }
 
 /// One template.
-pub(crate) async fn show(center: &Center, user: &User, name: &str) -> ApiResult<TemplateView> {
-    let mut tx = center.store.begin().await?;
-    match find(center, &mut tx, user, &parse(name)?).await? {
+pub(crate) async fn show(context: &Context, user: &User, name: &str) -> ApiResult<TemplateView> {
+    let mut tx = context.store.begin().await?;
+    match find(context, &mut tx, user, &parse(name)?).await? {
         Found::Made(row) => view(row),
         Found::BuiltIn(template) => view_of_built_in(template),
     }
 }
 
 /// Deletes a template, which has to be named with its tag.
-pub(crate) async fn delete(center: &Center, user: &User, name: &str) -> ApiResult<()> {
+pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiResult<()> {
     let name: TemplateName = parse(name)?;
-    let mut tx = center.store.begin().await?;
-    let row = match find(center, &mut tx, user, &name).await? {
+    let mut tx = context.store.begin().await?;
+    let row = match find(context, &mut tx, user, &name).await? {
         Found::Made(row) => row,
         Found::BuiltIn(_) => {
             return Err(ApiError::new(ErrorCode::WrongStatus, format!("template `{name}` is built in and stays"))
@@ -127,12 +132,16 @@ pub(crate) async fn delete(center: &Center, user: &User, name: &str) -> ApiResul
 }
 
 /// The request that a submission stands for, and what follows the address in its job's URL.
-pub(crate) async fn complete(center: &Center, user: &User, given: SubmitRequest) -> ApiResult<(SubmitRequest, String)> {
+pub(crate) async fn complete(
+    context: &Context,
+    user: &User,
+    given: SubmitRequest,
+) -> ApiResult<(SubmitRequest, String)> {
     if given.template.is_empty() {
         return Ok((given, "/".into()));
     }
-    let mut tx = center.store.begin().await?;
-    let found = find(center, &mut tx, user, &parse(&given.template)?).await?;
+    let mut tx = context.store.begin().await?;
+    let found = find(context, &mut tx, user, &parse(&given.template)?).await?;
     drop(tx);
     let token = new_token()[..TOKEN_LENGTH].to_owned();
     match found {
@@ -150,14 +159,14 @@ enum Found {
     BuiltIn(BuiltIn),
 }
 
-async fn find(center: &Center, tx: &mut Tx, user: &User, name: &TemplateName) -> ApiResult<Found> {
+async fn find(context: &Context, tx: &mut Tx, user: &User, name: &TemplateName) -> ApiResult<Found> {
     let of_name = tx.template_list(&user.id).await?.into_iter().filter(|row| is_of(row, name));
     let all: Vec<TemplateRow> = of_name.collect();
     let newest = all.iter().rev().find(|row| name.tag.as_ref().is_none_or(|tag| row.tag == *tag));
     if let Some(row) = newest {
         return Ok(Found::Made(row.clone()));
     }
-    let built_in = builtin::all(&center.config)?.into_iter().find(|template| template.name == name.name.as_str());
+    let built_in = builtin::all(&context.config)?.into_iter().find(|template| template.name == name.name.as_str());
     match (built_in, name.scope, &name.tag) {
         (Some(template), Scope::Public, None) => Ok(Found::BuiltIn(template)),
         (Some(_), Scope::Public, Some(_)) if all.is_empty() => {

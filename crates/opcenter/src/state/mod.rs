@@ -1,0 +1,9 @@
+//! What OpCenter holds: desired state in the database, observed state in memory, files in the state directory.
+
+pub(crate) mod begin_migration;
+pub(crate) mod context;
+pub(crate) mod db_state;
+pub(crate) mod logs;
+pub(crate) mod observed;
+pub(crate) mod token;
+pub(crate) mod vault;

@@ -1,0 +1,43 @@
+//! The history of what a job used, as users read it.
+
+use std::time::Duration;
+
+use mooring_api::view::MetricView;
+use mooring_store::UsageRow;
+use mooring_types::Timestamp;
+use mooring_types::usage::Usage;
+
+/// A measurement as users read it.
+pub(crate) fn view(row: &UsageRow) -> MetricView {
+    let Usage { seconds, received, sent, .. } = row.usage;
+    let rate = |bytes: u64| if seconds > 0.0 { (bytes as f64 / seconds).round() as u64 } else { 0 };
+    MetricView {
+        time: row.time,
+        status: row.status,
+        cpu_used: rounded(row.usage.cpu_used),
+        cpu: rounded(row.usage.cpu),
+        mem_used: gb(row.usage.mem_used),
+        mem_gb: gb(row.usage.mem),
+        page_cache: gb(row.usage.page_cache),
+        swap: gb(row.usage.swap),
+        processes: row.usage.processes,
+        received_per_second: rate(received),
+        sent_per_second: rate(sent),
+        disk: row.usage.disk.map(gb),
+    }
+}
+
+/// Bytes in GB, to a megabyte.
+pub(crate) fn gb(bytes: u64) -> f64 {
+    (bytes as f64 / 1e6).round() / 1e3
+}
+
+/// To three places.
+pub(crate) fn rounded(number: f64) -> f64 {
+    (number * 1e3).round() / 1e3
+}
+
+/// From when on a history is shown that is asked for `last` long.
+pub(crate) fn since(now: Timestamp, last: Option<Duration>) -> Timestamp {
+    last.and_then(|last| now.checked_sub(last).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
+}
