@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use self::processes::{Processes, Step, Successor, serving};
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::job::held::Init;
+use mooring_linux::process::ProcessId;
 
 /// The user that gateways run as: `nobody`.
 const UNPRIVILEGED: u32 = 65534;
@@ -142,7 +142,7 @@ impl Gateways {
         self.forget_ended(gateway)?;
         let serving = serving(&self.of(gateway).join("state"));
         let step = self.running.get(gateway).map_or(Step::Start, |running| {
-            running.processes.next(Init::lives, serving, placement.restart, running.since.elapsed())
+            running.processes.next(ProcessId::lives, serving, placement.restart, running.since.elapsed())
         });
         match step {
             Step::Stay => Ok(()),
@@ -158,7 +158,7 @@ impl Gateways {
                 tracing::warn!(%gateway, "gateway {gateway} is not handed over, {reason}: it is started anew");
                 if let Some(running) = self.running.get(gateway) {
                     let processes = &running.processes;
-                    let stuck: Vec<Init> =
+                    let stuck: Vec<ProcessId> =
                         processes.successor.iter().map(|new| new.init).chain([processes.current]).collect();
                     self.end(&stuck, STUCK_LIMIT).await;
                 }
@@ -181,7 +181,7 @@ impl Gateways {
         let known: Vec<i32> = processes.all().iter().map(|init| init.pid).collect();
         let unknown =
             serving(&self.of(gateway).join("state")).filter(|pid| group.contains(pid) && !known.contains(pid));
-        if let Some(init) = unknown.and_then(Init::find) {
+        if let Some(init) = unknown.and_then(ProcessId::find) {
             processes.retired.extend(processes.successor.map(|successor| successor.init));
             processes.promote(Successor { init, restart: processes.restart });
             processes.keep(&self.of(gateway)).map_err(Error::system(format!("put gateway {gateway} on record")))?;
@@ -194,7 +194,7 @@ impl Gateways {
     fn forget_ended(&mut self, gateway: &GatewayId) -> Result<()> {
         let Some(running) = self.running.get_mut(gateway) else { return Ok(()) };
         let before = running.processes.retired.len();
-        running.processes.retired.retain(Init::lives);
+        running.processes.retired.retain(ProcessId::lives);
         let ended = before - running.processes.retired.len();
         if ended == 0 {
             return Ok(());
@@ -241,7 +241,7 @@ impl Gateways {
         running.processes.keep(&self.of(gateway)).map_err(Error::system(format!("put gateway {gateway} on record")))
     }
 
-    fn spawn(&mut self, placement: &GatewayPlacement, arguments: &[&str]) -> Result<Init> {
+    fn spawn(&mut self, placement: &GatewayPlacement, arguments: &[&str]) -> Result<ProcessId> {
         let gateway = &placement.gateway;
         let directory = self.of(gateway);
         let state = directory.join("state");
@@ -278,7 +278,7 @@ impl Gateways {
         if let Err(error) = process::allow_descriptors(pid, DESCRIPTORS) {
             tracing::warn!(%gateway, %error, "gateway {gateway} may have few descriptors only");
         }
-        Init::find(pid).ok_or_else(|| Error::Peer(format!("gateway {gateway} ended at once")))
+        ProcessId::find(pid).ok_or_else(|| Error::Peer(format!("gateway {gateway} ended at once")))
     }
 
     /// Ends every process of a gateway.
@@ -289,14 +289,14 @@ impl Gateways {
     }
 
     /// Ends processes, politely first.
-    async fn end(&mut self, processes: &[Init], limit: Duration) {
+    async fn end(&mut self, processes: &[ProcessId], limit: Duration) {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             for init in processes {
-                // One that has ended meanwhile is what is wanted.
-                let _ = process::signal(init.pid, init.started, signal);
+                // One that has ended meanwhile needs no signal.
+                let _ = init.signal(signal);
             }
             let started = Instant::now();
-            while processes.iter().any(Init::lives) && started.elapsed() < limit {
+            while processes.iter().any(ProcessId::lives) && started.elapsed() < limit {
                 self.reap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -12,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Config;
 use crate::capsules::Capsules;
+use crate::migrate::criu::hooks::Hooks;
+use crate::migrate::stream::listener::MigrationListener;
+use crate::migrate::stream::tls::Identity;
 use crate::network::HostNetwork;
-use crate::relocate::destination::Arrivals;
-use crate::relocate::hook::Hooks;
-use crate::relocate::secure::Identity;
+use crate::network::filter::PacketFilter;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 
 /// How this host is known to OpCenter, once it has joined.
 #[derive(Debug, Clone)]
@@ -36,8 +37,9 @@ pub(crate) struct Host {
     pub(crate) images: Images,
     pub(crate) identity: Identity,
     pub(crate) network: Mutex<HostNetwork>,
+    pub(crate) filter: PacketFilter,
     pub(crate) hooks: Hooks,
-    pub(crate) arrivals: Arrivals,
+    pub(crate) migrations: MigrationListener,
     pub(crate) capsules: Capsules,
     pub(crate) membership: watch::Sender<Option<Membership>>,
     pub(crate) tasks: Tasks,
@@ -58,9 +60,9 @@ impl Host {
     }
 
     /// The place of a generation of a job.
-    pub(crate) fn place(&self, job: &JobId, generation: Generation, address: std::net::Ipv4Addr) -> Place {
+    pub(crate) fn job_dir(&self, job: &JobId, generation: Generation, address: std::net::Ipv4Addr) -> JobDir {
         let config = &self.config;
-        Place::new(&self.jobs(), &config.cgroup_parent, &config.device_prefix, job, generation, address)
+        JobDir::new(&self.jobs(), &config.cgroup_parent, &config.device_prefix, job, generation, address)
     }
 
     /// The group above those of this host's jobs and gateways.

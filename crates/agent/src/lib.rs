@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  OpCenter ──watch──► link ──► network   which host carries which job
-//!      ▲                 ├────► jobs      a driver for each: runtime (runc), relocate (the move)
+//!      ▲                 ├────► jobs      a driver for each: runtime (runc), migrate
 //!      │                 └────► gateways  a process for each
 //!      └────reports──────┘
 //! ```
 //!
 //! * [`network`] keeps the overlay's table true.
 //! * `job` has every job follow its directive; what it holds it keeps on disk before it acts, so that jobs outlive the agent.
-//! * `runtime` makes containers, `relocate` moves them from host to host.
+//! * `runtime` makes containers, `migrate` moves them from host to host.
 //! * `gateways` starts the gateways placed here.
 //! * `usage` measures what jobs use.
 //! * `spot` hears when the cloud takes the machine away.
@@ -26,8 +26,8 @@ mod gateways;
 mod host;
 mod job;
 mod link;
+mod migrate;
 pub mod network;
-mod relocate;
 mod runtime;
 mod spot;
 mod tools;
@@ -37,7 +37,7 @@ pub use error::Error;
 
 use crate::capsules::Capsules;
 pub use gateways::TOKEN_VARIABLE;
-pub use relocate::hook::ask as ask_agent;
+pub use migrate::criu::hooks::ask as ask_agent;
 pub use runtime::image::Limits as ImageLimits;
 
 use std::fs;
@@ -56,11 +56,12 @@ use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
 use crate::link::Link;
+use crate::migrate::criu::hooks::Hooks;
+use crate::migrate::stream::listener::MigrationListener;
+use crate::migrate::stream::tls::Identity;
+use crate::network::filter::PacketFilter;
 use crate::network::published::Publisher;
 use crate::network::{HostNetwork, NetworkConfig};
-use crate::relocate::destination::Arrivals;
-use crate::relocate::hook::Hooks;
-use crate::relocate::secure::Identity;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
 use crate::spot::{Heard, Watcher};
@@ -149,15 +150,17 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         .await
         .map_err(Error::system(format!("listen for capsules at {}:{}", address.0, address.1)))?;
     let nft_table = network.nft_table().to_owned();
+    let filter = PacketFilter::new(&nft_table);
     let migration_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
     let (membership, _) = watch::channel(None);
     let host = Arc::new(Host {
         runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
         images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
         identity: Identity::open(&config.state_dir)?,
-        hooks: Hooks::new(network.nft_table()),
+        hooks: Hooks::new(filter.clone()),
+        filter,
         network: Mutex::new(network),
-        arrivals: Arrivals::default(),
+        migrations: MigrationListener::default(),
         capsules: Capsules::default(),
         membership,
         tasks: lifecycle.tasks().clone(),
@@ -196,7 +199,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let closing = host.clone();
     let outcome = tokio::select! {
         outcome = link.run() => outcome,
-        outcome = host.arrivals.serve(door, &host.identity, &host.tasks) => outcome,
+        outcome = host.migrations.serve(door, &host.identity, &host.tasks) => outcome,
         // Hooks are answered until every job has been parked.
         () = host.hooks.serve(hook_door, &host.tasks) => Ok(()),
         outcome = async {

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::host::Host;
 use crate::job::Jobs;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 
 /// How often jobs are looked at; no less often than they are measured.
 const LOOK: Duration = Duration::from_secs(1);
@@ -70,8 +70,8 @@ impl Sampler {
     async fn look(&mut self, interval: Duration) {
         let executing = self.jobs.executing();
         self.known.retain(|job, _| executing.iter().any(|(known, _, _)| known == job));
-        for (job, generation, place) in executing {
-            let Some(now) = Reading::of(&place) else {
+        for (job, generation, job_dir) in executing {
+            let Some(now) = Reading::of(&job_dir) else {
                 self.known.remove(&job);
                 continue;
             };
@@ -86,7 +86,7 @@ impl Sampler {
             if !is_due && (known.lacked_memory || !lacks_memory) {
                 continue;
             }
-            usage.disk = disk(place.upper()).await;
+            usage.disk = disk(job_dir.upper()).await;
             let sample = UsageSample { time: SystemClock.now(), usage };
             self.jobs.measured(&job, generation, sample);
             self.known.insert(job, Known { generation, before: now, lacked_memory: lacks_memory });
@@ -97,10 +97,10 @@ impl Sampler {
 
 impl Reading {
     /// Reads what the kernel counts of a job; `None` while it counts nothing.
-    fn of(place: &Place) -> Option<Self> {
-        let counters = place.cgroup().counters().ok()?;
+    fn of(job_dir: &JobDir) -> Option<Self> {
+        let counters = job_dir.cgroup().counters().ok()?;
         // The host's end receives what the job sends.
-        let (sent, received) = interface_bytes(place.interface()).unwrap_or_default();
+        let (sent, received) = interface_bytes(job_dir.interface()).unwrap_or_default();
         Some(Self { at: Instant::now(), counters, network: (received, sent) })
     }
 

@@ -12,6 +12,36 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+/// A process, told from another one that got the same id later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The id that the kernel knows it by.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub started: u64,
+}
+
+impl ProcessId {
+    /// The process of this id, if it lives.
+    #[must_use]
+    pub fn find(pid: i32) -> Option<Self> {
+        start_time(pid).map(|started| Self { pid, started })
+    }
+
+    /// Whether the process still lives.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        start_time(self.pid) == Some(self.started)
+    }
+
+    /// Sends a signal to the process if it lives; returns whether it did.
+    #[must_use]
+    pub fn signal(&self, signal: Signal) -> bool {
+        self.lives() && kill(Pid::from_raw(self.pid), signal).is_ok()
+    }
+}
 
 /// When a process started, in clock ticks since boot; `None` when there is none of that id, or only its remains.
 #[must_use]

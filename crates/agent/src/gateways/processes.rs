@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::held::Init;
+use mooring_linux::process::ProcessId;
 
 /// How long a successor may take until it serves.
 pub(super) const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
@@ -30,7 +30,7 @@ const SERVING_MAX: u64 = 4096;
 pub(super) struct Processes {
     /// The one that serves. Older agents kept this alone.
     #[serde(flatten)]
-    pub(super) current: Init,
+    pub(super) current: ProcessId,
     /// The restart that it was started for.
     #[serde(default)]
     pub(super) restart: u64,
@@ -39,14 +39,14 @@ pub(super) struct Processes {
     pub(super) successor: Option<Successor>,
     /// Those that keep their connections until these end.
     #[serde(default)]
-    pub(super) retired: Vec<Init>,
+    pub(super) retired: Vec<ProcessId>,
 }
 
 /// A process that is taking over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Successor {
     #[serde(flatten)]
-    pub(super) init: Init,
+    pub(super) init: ProcessId,
     /// The restart that it was started for.
     pub(super) restart: u64,
 }
@@ -71,14 +71,14 @@ pub(super) enum Step {
 
 impl Processes {
     /// One that serves, alone.
-    pub(super) fn new(current: Init, restart: u64, retired: Vec<Init>) -> Self {
+    pub(super) fn new(current: ProcessId, restart: u64, retired: Vec<ProcessId>) -> Self {
         Self { current, restart, successor: None, retired }
     }
 
     /// What to do next: `serving` is the process that says that it serves, `waited` for how long the successor has been waited for.
     pub(super) fn next(
         &self,
-        lives: impl Fn(&Init) -> bool,
+        lives: impl Fn(&ProcessId) -> bool,
         serving: Option<i32>,
         restart_wanted: u64,
         waited: Duration,
@@ -101,7 +101,7 @@ impl Processes {
     }
 
     /// All that may live.
-    pub(super) fn all(&self) -> Vec<Init> {
+    pub(super) fn all(&self) -> Vec<ProcessId> {
         let successor = self.successor.iter().map(|successor| successor.init);
         successor.chain([self.current]).chain(self.retired.iter().copied()).collect()
     }
@@ -136,8 +136,8 @@ pub(super) fn serving(state: &Path) -> Option<i32> {
 mod tests {
     use super::*;
 
-    fn init(pid: i32) -> Init {
-        Init { pid, started: 1 }
+    fn init(pid: i32) -> ProcessId {
+        ProcessId { pid, started: 1 }
     }
 
     fn handing_over() -> Processes {

@@ -1,17 +1,14 @@
 //! The jobs of this host, each with a driver of its own that has it follow its directive.
 //!
-//! * [`held`]: what is held of a job, and its record on disk.
+//! * [`record`]: what is held of a job, and its record on disk.
 //! * [`policy`]: what to do next, as a pure function.
-//! * [`driver`]: the task that does it; [`leaving`], [`arriving`] and [`moving`] are its part in a move.
+//! * [`driver`]: the task that does it; its part in a migration is in [`migrate`](crate::migrate).
 //! * [`log`]: the job's output on its way to OpCenter.
 
-mod arriving;
 pub(crate) mod driver;
-pub(crate) mod held;
-mod leaving;
 pub(crate) mod log;
-mod moving;
 pub(crate) mod policy;
+pub(crate) mod record;
 
 use std::collections::HashMap;
 use std::fs;
@@ -25,10 +22,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use self::driver::Driver;
-use self::held::Record;
+use self::record::Record;
 use crate::error::{Error, Result};
 use crate::host::Host;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 
 /// What a driver observes, for the reports; `None` when nothing is held.
 pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
@@ -37,7 +34,7 @@ pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 struct Driven {
     /// The job's, for its whole life.
     address: Ipv4Addr,
-    wanted: watch::Sender<Option<JobDirective>>,
+    directive: watch::Sender<Option<JobDirective>>,
     observation: Observation,
     /// What it used when that was last measured.
     usage: Option<(Generation, UsageSample)>,
@@ -82,7 +79,7 @@ impl Jobs {
     /// Has every job follow its directive. One without is left alone.
     pub(crate) fn apply(&self, directives: &[JobDirective]) {
         let mut known = self.driven();
-        known.retain(|_, driven| !driven.wanted.is_closed());
+        known.retain(|_, driven| !driven.directive.is_closed());
         for directive in directives {
             if !known.contains_key(&directive.job) {
                 known.insert(directive.job.clone(), self.spawn(directive.job.clone(), directive.address, None));
@@ -90,7 +87,7 @@ impl Jobs {
         }
         for (job, driven) in known.iter() {
             let wanted = directives.iter().find(|directive| directive.job == *job);
-            driven.wanted.send_if_modified(|now| {
+            driven.directive.send_if_modified(|now| {
                 let same = match (now.as_ref(), wanted) {
                     (Some(now), Some(wanted)) => now.order == wanted.order && now.generation == wanted.generation,
                     (None, None) => true,
@@ -117,10 +114,10 @@ impl Jobs {
     }
 
     /// The jobs that execute here, each with where it lies.
-    pub(crate) fn executing(&self) -> Vec<(JobId, Generation, Place)> {
+    pub(crate) fn executing(&self) -> Vec<(JobId, Generation, JobDir)> {
         let read = |(job, driven): (&JobId, &Driven)| {
             let seen = driven.observed().filter(|seen| executes(&seen.state))?;
-            Some((job.clone(), seen.generation, self.host.place(job, seen.generation, driven.address)))
+            Some((job.clone(), seen.generation, self.host.job_dir(job, seen.generation, driven.address)))
         };
         self.driven().iter().filter_map(read).collect()
     }
@@ -156,29 +153,29 @@ impl Jobs {
     }
 
     fn spawn(&self, job: JobId, address: Ipv4Addr, record: Option<Record>) -> Driven {
-        let (wanted, wants) = watch::channel(None);
+        let (directive, directives) = watch::channel(None);
         let observation = Observation::default();
         if let Ok(mut seen) = observation.lock() {
             *seen = record.as_ref().map(Record::observe);
         }
-        let driver = Driver::new(self.host.clone(), job.clone(), record, wants, observation.clone());
+        let driver = Driver::new(self.host.clone(), job.clone(), record, directives, observation.clone());
         let jobs = self.clone();
         let task = self.host.tasks.spawn("job", async move {
             let outcome = driver.run().await;
             jobs.revisit(&job);
             outcome
         });
-        Driven { address, wanted, observation, usage: None, task }
+        Driven { address, directive, observation, usage: None, task }
     }
 
     /// An order may have come while the driver of a job that was gone was about to end: it gets a new one.
     fn revisit(&self, job: &JobId) {
         let mut known = self.driven();
-        let ended = known.get(job).filter(|driven| driven.wanted.is_closed() && !self.host.stop.is_cancelled());
-        let missed = ended.and_then(|driven| driven.wanted.borrow().clone());
+        let ended = known.get(job).filter(|driven| driven.directive.is_closed() && !self.host.stop.is_cancelled());
+        let missed = ended.and_then(|driven| driven.directive.borrow().clone());
         if let Some(missed) = missed {
             let driven = self.spawn(job.clone(), missed.address, None);
-            driven.wanted.send_replace(Some(missed));
+            driven.directive.send_replace(Some(missed));
             known.insert(job.clone(), driven);
         }
     }

@@ -3,11 +3,11 @@
 use mooring_api::watch::{JobDirective, JobOrder, MigrateOutStage};
 use mooring_types::MigrationId;
 
-use super::held::{Attempt, Held, Record};
+use super::record::{Attempt, LocalState, Record};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Act {
+pub(crate) enum Action {
     /// Nothing, until something changes.
     Nothing,
     /// Make and start it.
@@ -34,87 +34,90 @@ pub(crate) enum Act {
     Forget,
 }
 
-/// What to do next. Every answer but [`Act::Nothing`] changes what is held, so that asking again comes to rest.
-pub(crate) fn decide(record: Option<&Record>, directive: Option<&JobDirective>) -> Act {
+/// What to do next. Every answer but [`Action::Nothing`] changes what is held, so that asking again comes to rest.
+pub(crate) fn decide(record: Option<&Record>, directive: Option<&JobDirective>) -> Action {
     match (record, directive) {
-        (None, None) => Act::Nothing,
+        (None, None) => Action::Nothing,
         // A job in no order is left alone: only what is gone anyway is forgotten.
         (Some(record), None) => {
-            if record.held == Held::Gone {
-                Act::Forget
+            if record.state == LocalState::Gone {
+                Action::Forget
             } else {
-                Act::Nothing
+                Action::Nothing
             }
         }
         (None, Some(directive)) => begin(&directive.order),
-        (Some(record), Some(directive)) if directive.generation < record.generation => Act::Nothing,
-        (Some(record), Some(directive)) if directive.generation > record.generation => match record.held {
-            Held::Gone => Act::Forget,
-            _ => Act::Remove,
+        (Some(record), Some(directive)) if directive.generation < record.generation => Action::Nothing,
+        (Some(record), Some(directive)) if directive.generation > record.generation => match record.state {
+            LocalState::Gone => Action::Forget,
+            _ => Action::Remove,
         },
-        (Some(record), Some(directive)) => go_on(&record.held, &directive.order),
+        (Some(record), Some(directive)) => go_on(&record.state, &directive.order),
     }
 }
 
-fn begin(order: &JobOrder) -> Act {
+fn begin(order: &JobOrder) -> Action {
     match order {
-        JobOrder::Run { begun: false } => Act::Start,
-        JobOrder::Run { begun: true } | JobOrder::MigrateOut { .. } | JobOrder::Rollback { .. } => Act::CallLost,
-        JobOrder::MigrateIn { migration, .. } => Act::Prepare(migration.clone()),
-        JobOrder::Abort { .. } | JobOrder::Retire { .. } | JobOrder::Stop => Act::Remove,
+        JobOrder::Run { begun: false } => Action::Start,
+        JobOrder::Run { begun: true } | JobOrder::MigrateOut { .. } | JobOrder::Rollback { .. } => Action::CallLost,
+        JobOrder::MigrateIn { migration, .. } => Action::Prepare(migration.clone()),
+        JobOrder::Abort { .. } | JobOrder::Retire { .. } | JobOrder::Stop => Action::Remove,
     }
 }
 
-fn go_on(held: &Held, order: &JobOrder) -> Act {
+fn go_on(held: &LocalState, order: &JobOrder) -> Action {
     match order {
         JobOrder::Run { .. } => match held {
-            Held::Starting => Act::Start,
-            Held::Running { attempt: Attempt::None, .. } => Act::Nothing,
-            Held::Running { .. } => Act::Clear,
-            Held::Frozen { .. } | Held::Parked => Act::Resume,
-            Held::Restored { .. } => Act::Keep,
-            _ => Act::Nothing,
+            LocalState::Starting => Action::Start,
+            LocalState::Running { attempt: Attempt::None, .. } => Action::Nothing,
+            LocalState::Running { .. } => Action::Clear,
+            LocalState::Frozen { .. } | LocalState::Parked => Action::Resume,
+            LocalState::Restored { .. } => Action::Keep,
+            _ => Action::Nothing,
         },
-        JobOrder::MigrateIn { .. } => Act::Nothing,
+        JobOrder::MigrateIn { .. } => Action::Nothing,
         JobOrder::MigrateOut { migration, stage, .. } => {
             match held {
-                Held::Parked => Act::Resume,
+                LocalState::Parked => Action::Resume,
                 // Who is told to send it away owns it: the order to run it came and went while the agent was away.
-                Held::Restored { .. } => Act::Keep,
-                Held::Running { attempt: Attempt::Failed { migration: failed, .. }, .. } if failed == migration => {
-                    Act::Nothing
+                LocalState::Restored { .. } => Action::Keep,
+                LocalState::Running { attempt: Attempt::Failed { migration: failed, .. }, .. }
+                    if failed == migration =>
+                {
+                    Action::Nothing
                 }
-                Held::Running {
-                    attempt: Attempt::SnapshotTaken(now) | Attempt::Stored { migration: now, .. }, ..
-                } if now == migration => Act::Nothing,
-                Held::Running { attempt: Attempt::PreCopied(ready), .. } if ready == migration => match stage {
-                    MigrateOutStage::PreCopy => Act::Nothing,
-                    MigrateOutStage::Freeze => Act::Freeze(migration.clone()),
+                LocalState::Running {
+                    attempt: Attempt::SnapshotTaken(now) | Attempt::Stored { migration: now, .. },
+                    ..
+                } if now == migration => Action::Nothing,
+                LocalState::Running { attempt: Attempt::PreCopied(ready), .. } if ready == migration => match stage {
+                    MigrateOutStage::PreCopy => Action::Nothing,
+                    MigrateOutStage::Freeze => Action::Freeze(migration.clone()),
                 },
-                Held::Running { .. } => Act::PreCopy(migration.clone()),
-                _ => Act::Nothing,
+                LocalState::Running { .. } => Action::PreCopy(migration.clone()),
+                _ => Action::Nothing,
             }
         }
         JobOrder::Rollback { .. } => match held {
-            Held::Restored { .. } => Act::Keep,
-            Held::Running { attempt: Attempt::None, .. } => Act::Nothing,
-            Held::Running { .. } => Act::Clear,
-            Held::Frozen { .. } | Held::Parked => Act::Resume,
-            _ => Act::Nothing,
+            LocalState::Restored { .. } => Action::Keep,
+            LocalState::Running { attempt: Attempt::None, .. } => Action::Nothing,
+            LocalState::Running { .. } => Action::Clear,
+            LocalState::Frozen { .. } | LocalState::Parked => Action::Resume,
+            _ => Action::Nothing,
         },
         JobOrder::Stop => match held {
-            Held::Gone => Act::Nothing,
-            Held::Running { .. } => Act::Stop,
-            _ => Act::Remove,
+            LocalState::Gone => Action::Nothing,
+            LocalState::Running { .. } => Action::Stop,
+            _ => Action::Remove,
         },
         JobOrder::Abort { .. } => match held {
             // It has been let go and is this host's: the order was given in ignorance of that, and is taken back.
-            Held::Restored { .. } | Held::Gone => Act::Nothing,
-            _ => Act::Remove,
+            LocalState::Restored { .. } | LocalState::Gone => Action::Nothing,
+            _ => Action::Remove,
         },
         JobOrder::Retire { .. } => match held {
-            Held::Gone => Act::Nothing,
-            _ => Act::Remove,
+            LocalState::Gone => Action::Nothing,
+            _ => Action::Remove,
         },
     }
 }
@@ -124,13 +127,14 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use mooring_api::watch::{Connections, Destination, Origin};
+    use mooring_linux::process::ProcessId;
     use mooring_types::host::Resources;
     use mooring_types::job::JobSpec;
     use mooring_types::migration::Phase;
     use mooring_types::{Generation, JobId};
     use proptest::prelude::*;
 
-    use super::super::held::{Init, Release};
+    use super::super::record::Release;
     use super::*;
 
     fn directive(generation: u64, order: JobOrder) -> JobDirective {
@@ -155,31 +159,31 @@ mod tests {
         }
     }
 
-    fn everything_held(migration: &MigrationId) -> Vec<Held> {
-        let (init, reason) = (Init { pid: 1, started: 1 }, String::new());
+    fn everything_held(migration: &MigrationId) -> Vec<LocalState> {
+        let (init, reason) = (ProcessId { pid: 1, started: 1 }, String::new());
         let m = || migration.clone();
         vec![
-            Held::Starting,
-            Held::Running { init, attempt: Attempt::None },
-            Held::Running { init, attempt: Attempt::PreCopied(m()) },
-            Held::Running {
+            LocalState::Starting,
+            LocalState::Running { init, attempt: Attempt::None },
+            LocalState::Running { init, attempt: Attempt::PreCopied(m()) },
+            LocalState::Running {
                 init,
                 attempt: Attempt::Failed { migration: m(), phase: Phase::Freeze, reason: reason.clone() },
             },
-            Held::Exited { code: 0 },
-            Held::FailedToStart { reason: reason.clone() },
-            Held::Lost { reason: reason.clone() },
-            Held::Freezing { init, migration: m() },
-            Held::Frozen { migration: m(), release: Release::Withheld },
-            Held::Frozen { migration: m(), release: Release::Confirmed },
-            Held::Frozen { migration: m(), release: Release::Stored { stored_bytes: 1 } },
-            Held::Running { init, attempt: Attempt::SnapshotTaken(m()) },
-            Held::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1, base: None } },
-            Held::Arriving { migration: m() },
-            Held::ArrivalFailed { migration: m(), phase: Phase::Restore, reason },
-            Held::Restored { migration: m(), init },
-            Held::Parked,
-            Held::Gone,
+            LocalState::Exited { code: 0 },
+            LocalState::FailedToStart { reason: reason.clone() },
+            LocalState::Lost { reason: reason.clone() },
+            LocalState::Freezing { init, migration: m() },
+            LocalState::Frozen { migration: m(), release: Release::Withheld },
+            LocalState::Frozen { migration: m(), release: Release::Confirmed },
+            LocalState::Frozen { migration: m(), release: Release::Stored { stored_bytes: 1 } },
+            LocalState::Running { init, attempt: Attempt::SnapshotTaken(m()) },
+            LocalState::Running { init, attempt: Attempt::Stored { migration: m(), stored_bytes: 1, base: None } },
+            LocalState::Arriving { migration: m() },
+            LocalState::ArrivalFailed { migration: m(), phase: Phase::Restore, reason },
+            LocalState::Restored { migration: m(), init },
+            LocalState::Parked,
+            LocalState::Gone,
         ]
     }
 
@@ -218,32 +222,32 @@ mod tests {
             let migration = MigrationId::random(&mut rand::rng());
             let order = order.map(|index| every_order(&migration)[index].clone());
             let wanted = order.clone().map(|order| directive(generations.1, order));
-            let mut record = Record::new(&directive(generations.0, JobOrder::Stop), Held::Gone);
-            record.held = everything_held(&migration)[held].clone();
-            let act = decide(Some(&record), wanted.as_ref());
-            if matches!(act, Act::Remove | Act::Stop) {
+            let mut record = Record::new(&directive(generations.0, JobOrder::Stop), LocalState::Gone);
+            record.state = everything_held(&migration)[held].clone();
+            let action = decide(Some(&record), wanted.as_ref());
+            if matches!(action, Action::Remove | Action::Stop) {
                 let ordered = matches!(order, Some(JobOrder::Abort { .. } | JobOrder::Retire { .. } | JobOrder::Stop));
                 let stale = generations.0 < generations.1;
                 prop_assert!(ordered || stale);
             }
-            if act == Act::Start {
-                prop_assert_eq!(&record.held, &Held::Starting);
+            if action == Action::Start {
+                prop_assert_eq!(&record.state, &LocalState::Starting);
             }
             // What was restored may have spoken to clients: of its own generation only its owner's end or departure removes it.
             let same = generations.0 == generations.1;
             let owns = matches!(order, Some(JobOrder::Run { .. } | JobOrder::MigrateOut { .. } | JobOrder::Rollback { .. }));
-            if owns && same && matches!(record.held, Held::Restored { .. }) {
-                prop_assert_eq!(&act, &Act::Keep);
+            if owns && same && matches!(record.state, LocalState::Restored { .. }) {
+                prop_assert_eq!(&action, &Action::Keep);
             }
             let aborted = matches!(order, Some(JobOrder::Abort { .. })) && same;
-            if aborted && matches!(record.held, Held::Restored { .. }) {
-                prop_assert_eq!(&act, &Act::Nothing);
+            if aborted && matches!(record.state, LocalState::Restored { .. }) {
+                prop_assert_eq!(&action, &Action::Nothing);
             }
             // Only a capsule of one's own is resumed, and only by a source's order.
-            if act == Act::Resume {
+            if action == Action::Resume {
                 let source = matches!(order, Some(JobOrder::Rollback { .. } | JobOrder::Run { .. }));
-                let frozen = source && matches!(record.held, Held::Frozen { .. });
-                prop_assert!(frozen || record.held == Held::Parked);
+                let frozen = source && matches!(record.state, LocalState::Frozen { .. });
+                prop_assert!(frozen || record.state == LocalState::Parked);
             }
         }
 
@@ -251,8 +255,8 @@ mod tests {
         fn what_is_not_here_is_started_once_only(order in 0_usize..9) {
             let migration = MigrationId::random(&mut rand::rng());
             let order = every_order(&migration)[order].clone();
-            let act = decide(None, Some(&directive(1, order.clone())));
-            prop_assert_eq!(act == Act::Start, order == JobOrder::Run { begun: false });
+            let action = decide(None, Some(&directive(1, order.clone())));
+            prop_assert_eq!(action == Action::Start, order == JobOrder::Run { begun: false });
         }
     }
 }

@@ -24,6 +24,7 @@
 mod direct;
 mod egress;
 mod error;
+pub(crate) mod filter;
 mod key;
 mod link;
 pub(crate) mod published;

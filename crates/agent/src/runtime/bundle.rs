@@ -3,7 +3,6 @@
 //! Everything that CRIU looks at is the same on every host. Each tmpfs costs a `tar` of several milliseconds in the pause, so there are
 //! no more than programs need; what should be hidden is hidden file by file.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -15,12 +14,11 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
-use super::image::Image;
+use super::image::{Image, parts};
+use super::job_dir::JobDir;
 use super::own;
-use super::place::Place;
 use super::volume;
 use crate::error::{Error, Result};
-use crate::relocate::hook::BEFORE_MEMORY;
 
 /// What this host adds to a bundle.
 #[derive(Debug, Clone)]
@@ -59,83 +57,45 @@ const MASKED: [&str; 5] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/pr
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// What of the cache of images is needed, beside the bundle.
-const PARTS: &str = "image-parts.json";
+/// CRIU's name for the step after which it reads memory.
+pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
 
 /// Writes the bundle and what goes with it.
 ///
 /// # Errors
 /// A file could not be written, or there is nothing to run.
-pub(crate) fn write(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<()> {
-    let config = config(place, spec, image, host)?;
-    let failed = |error: io::Error| Error::system(format!("write bundle {}", place.bundle().display()))(error);
+pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<()> {
+    let config = config(job_dir, spec, image, host)?;
+    let failed = |error: io::Error| Error::system(format!("write bundle {}", job_dir.bundle().display()))(error);
     let write = || {
-        for directory in [place.root(), place.upper(), place.work()] {
+        for directory in [job_dir.root(), job_dir.upper(), job_dir.work()] {
             fs::create_dir_all(directory)?;
         }
-        name_parts(place.directory(), &image.parts)?;
-        fs::write(place.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
-        fs::write(place.criu_hook(), hook_script(place, host))?;
-        fs::set_permissions(place.criu_hook(), fs::Permissions::from_mode(0o700))?;
-        fs::write(place.criu_config(), criu_config(place))
+        parts::write_needed(job_dir.directory(), &image.parts)?;
+        fs::write(job_dir.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
+        fs::write(job_dir.criu_hook(), hook_script(job_dir, host))?;
+        fs::set_permissions(job_dir.criu_hook(), fs::Permissions::from_mode(0o700))?;
+        fs::write(job_dir.criu_config(), criu_config(job_dir))
     };
     write().map_err(failed)
-}
-
-/// Writes down what of the cache of images a generation of a job needs, for as long as its directory is there.
-pub(crate) fn name_parts(directory: &Path, parts: &BTreeSet<String>) -> io::Result<()> {
-    fs::write(directory.join(PARTS), serde_json::to_vec_pretty(parts)?)
-}
-
-/// What of the cache of images the jobs of this host need, of every generation that they have here.
-///
-/// # Errors
-/// It can't be read, or a bundle is older than such files are: then everything may be needed.
-pub(crate) fn parts_needed(jobs: &Path) -> Result<BTreeSet<String>> {
-    let below = |directory: &Path| -> Result<Vec<PathBuf>> {
-        let failed = || format!("read {}", directory.display());
-        let entries = match fs::read_dir(directory) {
-            Ok(entries) => entries,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Vec::new());
-            }
-            Err(error) => return Err(Error::system(failed())(error)),
-        };
-        let paths = entries.map(|entry| Ok(entry.map_err(Error::system(failed()))?.path()));
-        paths.collect()
-    };
-    let mut needed = BTreeSet::new();
-    for job in below(jobs)? {
-        for generation in below(&job)? {
-            let path = generation.join(PARTS);
-            let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
-            match fs::read(&path) {
-                Ok(bytes) => {
-                    let parts: BTreeSet<String> =
-                        serde_json::from_slice(&bytes).map_err(|error| failed(error.into()))?;
-                    needed.extend(parts);
-                }
-                Err(_) if !generation.join("bundle/config.json").exists() => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-    }
-    Ok(needed)
 }
 
 /// Puts the files of a new job into its upper layer: name resolution, and nothing at all where the agent keeps its secrets.
 ///
 /// # Errors
 /// A file could not be written.
-pub(crate) fn furnish(place: &Place, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
-    let upper = place.upper();
+pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
+    let upper = job_dir.upper();
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
     let write = || {
-        own::make(place, spec, &own::user(spec, image))?;
+        own::make(job_dir, spec, &own::user(spec, image))?;
         fs::create_dir_all(upper.join("etc"))?;
         fs::write(upper.join("etc/resolv.conf"), resolvers())?;
         let name = &spec.name;
-        fs::write(upper.join("etc/hosts"), format!("127.0.0.1 localhost\n::1 localhost\n{} {name}\n", place.address()))
+        fs::write(
+            upper.join("etc/hosts"),
+            format!("127.0.0.1 localhost\n::1 localhost\n{} {name}\n", job_dir.address()),
+        )
     };
     write().map_err(failed)?;
     // What is hidden hides all that is below it.
@@ -154,7 +114,7 @@ fn resolvers() -> String {
     text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
-fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {
+fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {
     let Some(arguments) = own::arguments(spec, image) else {
         let reason = "it names no command of its own: give one after `--`".to_owned();
         return Err(Error::Image { image: spec.image.to_string(), reason });
@@ -171,8 +131,8 @@ fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> 
     Ok(json!({
         "ociVersion": "1.2.0",
         "hostname": spec.name,
-        "root": { "path": place.root() },
-        "annotations": { "org.criu.config": place.criu_config() },
+        "root": { "path": job_dir.root() },
+        "annotations": { "org.criu.config": job_dir.criu_config() },
         "process": {
             "terminal": false,
             "cwd": working_dir,
@@ -185,14 +145,14 @@ fn config(place: &Place, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> 
                 "bounding": CAPABILITIES, "effective": capabilities, "permitted": capabilities,
             },
         },
-        "mounts": mounts(place, spec),
+        "mounts": mounts(job_dir, spec),
         "linux": {
             "namespaces": [
                 { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "time" },
-                { "type": "network", "path": place.namespace() },
+                { "type": "network", "path": job_dir.namespace() },
             ],
             "timeOffsets": { "monotonic": { "secs": seconds }, "boottime": { "secs": seconds } },
-            "cgroupsPath": place.cgroup_path(),
+            "cgroupsPath": job_dir.cgroup_path(),
             "resources": {
                 "cpu": { "period": 100_000, "quota": quota },
                 "memory": { "limit": memory },
@@ -228,7 +188,7 @@ fn descriptors() -> Value {
     json!({ "type": "RLIMIT_NOFILE", "soft": SOFT.min(allowed), "hard": HARD.min(allowed) })
 }
 
-fn mounts(place: &Place, spec: &JobSpec) -> Vec<Value> {
+fn mounts(job_dir: &JobDir, spec: &JobSpec) -> Vec<Value> {
     let usual = [
         json!({ "destination": "/proc", "type": "proc", "source": "proc" }),
         json!({ "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -242,7 +202,7 @@ fn mounts(place: &Place, spec: &JobSpec) -> Vec<Value> {
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
                 "options": ["nosuid", "noexec", "nodev", "ro"] }),
     ];
-    usual.into_iter().chain(volume::mounts(place, &spec.volumes)).collect()
+    usual.into_iter().chain(volume::mounts(job_dir, &spec.volumes)).collect()
 }
 
 fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String> {
@@ -263,17 +223,17 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
 }
 
 /// Locking the network is ours: a rule that is in force before the freeze and falls when the restored job may go on.
-fn criu_config(place: &Place) -> String {
-    format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", place.criu_hook().display())
+fn criu_config(job_dir: &JobDir) -> String {
+    format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", job_dir.criu_hook().display())
 }
 
 /// CRIU calls it at every step; most need nothing, and a shell says so fastest.
-fn hook_script(place: &Place, host: &HostPart<'_>) -> String {
+fn hook_script(job_dir: &JobDir, host: &HostPart<'_>) -> String {
     format!(
         "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
-        place.criu_gate().display(),
+        job_dir.criu_gate().display(),
         host.float.display(),
         host.hook_socket.display(),
-        place.container(),
+        job_dir.container(),
     )
 }

@@ -20,7 +20,6 @@ use std::path::{Path, PathBuf};
 
 use mooring_linux::mount;
 
-use super::place::Place;
 use crate::error::{Error, Result};
 
 /// Sockets with full queues count here; half of the machine's memory is the kernel's own limit for a tmpfs.
@@ -36,12 +35,9 @@ pub(crate) struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// The checkpoint `name` of a generation of a job.
-    pub(crate) fn new(place: &Place, name: &str) -> Self {
-        Self {
-            images: place.directory().join(format!("images-{name}")),
-            memory: place.directory().join(format!("memory-{name}")),
-        }
+    /// The checkpoint `name` in the directory of a generation of a job.
+    pub(crate) fn new(directory: &Path, name: &str) -> Self {
+        Self { images: directory.join(format!("images-{name}")), memory: directory.join(format!("memory-{name}")) }
     }
 
     /// What CRIU is given.
@@ -202,14 +198,16 @@ mod tests {
 
     use mooring_types::{Generation, JobId};
 
+    use crate::runtime::job_dir::JobDir;
+
     use super::*;
 
     #[test]
     fn memory_lies_on_disk_and_everything_survives_there() {
         let world = tempfile::tempdir().unwrap();
         let job = JobId::random(&mut rand::rng());
-        let place = Place::new(world.path(), "mooring", "m", &job, Generation(1), Ipv4Addr::LOCALHOST);
-        let checkpoint = Checkpoint::new(&place, "test");
+        let job_dir = JobDir::new(world.path(), "mooring", "m", &job, Generation(1), Ipv4Addr::LOCALHOST);
+        let checkpoint = Checkpoint::new(job_dir.directory(), "test");
         checkpoint.make().unwrap();
         checkpoint.expect_memory(2).unwrap();
         // As CRIU does it: by the names, without a look at what is there.
@@ -221,7 +219,7 @@ mod tests {
         assert_eq!(checkpoint.names().unwrap(), names);
         assert_eq!(checkpoint.size(), 14);
         assert!(mount::is_mounted(checkpoint.images()).unwrap());
-        assert_eq!(fs::read(place.directory().join("memory-test/pages-2.img")).unwrap(), b"memory");
+        assert_eq!(fs::read(job_dir.directory().join("memory-test/pages-2.img")).unwrap(), b"memory");
 
         checkpoint.put_on_disk().unwrap();
         checkpoint.put_on_disk().unwrap();
@@ -231,6 +229,6 @@ mod tests {
 
         checkpoint.remove().unwrap();
         checkpoint.remove().unwrap();
-        assert_eq!(fs::read_dir(place.directory()).unwrap().count(), 0);
+        assert_eq!(fs::read_dir(job_dir.directory()).unwrap().count(), 0);
     }
 }

@@ -15,16 +15,16 @@ use tokio::process::Command;
 use tokio::time::Instant;
 
 use super::image::Image;
-use super::inodes;
-use super::place::Place;
+use super::inode_list;
+use super::inotify;
+use super::job_dir::JobDir;
 use super::volume;
-use super::watched;
 use crate::error::{Error, Result};
-use crate::job::held::Init;
 use crate::tools::Tools;
+use mooring_linux::process::ProcessId;
 
 /// How long a job may take to end after SIGTERM.
-const KINDNESS: Duration = Duration::from_secs(5);
+const TERM_GRACE_PERIOD: Duration = Duration::from_secs(5);
 /// How long runc may take to make a container.
 const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// How long a checkpoint or a restore may take; large jobs take their time.
@@ -61,8 +61,8 @@ impl Runtime {
     ///
     /// # Errors
     /// It could not be mounted.
-    pub(crate) fn mount_root(place: &Place, image: &Image) -> Result<()> {
-        Self::mount_layers(place, &image.layers)
+    pub(crate) fn mount_root(job_dir: &JobDir, image: &Image) -> Result<()> {
+        Self::mount_layers(job_dir, &image.layers)
     }
 
     /// Mounts the root file system of a job that is restored from `images`, unless it is: its open files have the inode numbers that
@@ -70,51 +70,51 @@ impl Runtime {
     ///
     /// # Errors
     /// It could not be mounted.
-    pub(crate) async fn mount_root_again(place: &Place, image: &Image, images: &Path) -> Result<()> {
-        if mount::is_mounted(&place.root())? {
+    pub(crate) async fn mount_root_again(job_dir: &JobDir, image: &Image, images: &Path) -> Result<()> {
+        if mount::is_mounted(&job_dir.root())? {
             return Ok(());
         }
         let mut layers = image.layers.clone();
-        match inodes::keep(place, images).await {
+        match inode_list::apply(job_dir, images).await {
             Ok(layer) => layers.extend(layer),
             Err(error) => tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "the files of {} get other inode numbers: databases that it has open may refuse to be written",
-                place.container()
+                job_dir.container()
             ),
         }
-        Self::mount_layers(place, &layers)
+        Self::mount_layers(job_dir, &layers)
     }
 
-    fn mount_layers(place: &Place, layers: &[PathBuf]) -> Result<()> {
-        if mount::is_mounted(&place.root())? {
+    fn mount_layers(job_dir: &JobDir, layers: &[PathBuf]) -> Result<()> {
+        if mount::is_mounted(&job_dir.root())? {
             return Ok(());
         }
-        Ok(mount::overlay(layers, &place.upper(), &place.work(), &place.root())?)
+        Ok(mount::overlay(layers, &job_dir.upper(), &job_dir.work(), &job_dir.root())?)
     }
 
     /// Makes and starts the container; its root is mounted and its network there. `None` when the job has ended already.
     ///
     /// # Errors
     /// runc failed.
-    pub(crate) async fn run(&self, place: &Place) -> Result<Option<Init>> {
-        let log = place.directory().join("run.log");
+    pub(crate) async fn run(&self, job_dir: &JobDir) -> Result<Option<ProcessId>> {
+        let log = job_dir.directory().join("run.log");
         let mut command = self.runc(&log);
-        command.args(["run", "--detach", "--pid-file"]).arg(place.pid_file()).arg("--bundle").arg(place.bundle());
-        command.arg(place.container());
+        command.args(["run", "--detach", "--pid-file"]).arg(job_dir.pid_file()).arg("--bundle").arg(job_dir.bundle());
+        command.arg(job_dir.container());
         finish(command, "runc run", RUN_LIMIT, &log).await?;
-        Ok(self.init(place))
+        Ok(self.init(job_dir))
     }
 
-    /// Checkpoints the container into `images`, where [`inodes::write_down`] has left the numbers of its files.
+    /// Checkpoints the container into `images`, where [`inode_list::record`] has left the numbers of its files.
     ///
     /// # Errors
     /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
-    pub(crate) async fn checkpoint(&self, place: &Place, images: &Path, afterwards: Afterwards) -> Result<()> {
+    pub(crate) async fn checkpoint(&self, job_dir: &JobDir, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
-        let pids = place.cgroup().pids();
-        watched::write(&pids, &place.root(), images)
-            .map_err(Error::system(format!("write down what job {} watches", place.container())))?;
+        let pids = job_dir.cgroup().pids();
+        inotify::write(&pids, &job_dir.root(), images)
+            .map_err(Error::system(format!("write down what job {} watches", job_dir.container())))?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
@@ -123,7 +123,7 @@ impl Runtime {
         if afterwards == Afterwards::Frozen {
             command.arg("--leave-running");
         }
-        command.arg(place.container());
+        command.arg(job_dir.container());
         self.tools.prepare(&mut command);
         process::new_session(command.as_std_mut());
         finish(command, "runc checkpoint", CRIU_LIMIT, &log).await
@@ -141,8 +141,8 @@ impl Runtime {
     ///
     /// # Errors
     /// The restore failed; nothing of the job runs.
-    pub(crate) async fn restore(&self, place: &Place, images: &Path, is_gated: bool) -> Result<Init> {
-        let (log, gate) = (images.join("restore.log"), place.criu_gate());
+    pub(crate) async fn restore(&self, job_dir: &JobDir, images: &Path, is_gated: bool) -> Result<ProcessId> {
+        let (log, gate) = (images.join("restore.log"), job_dir.criu_gate());
         if is_gated {
             fs::write(&gate, "").map_err(Error::system(format!("write {}", gate.display())))?;
         } else if let Err(error) = fs::remove_file(&gate)
@@ -153,9 +153,14 @@ impl Runtime {
         let mut command = self.runc(&images.join("runc.log"));
         command.args(["restore", "--detach"]).args(CRIU_FLAGS);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);
-        command.arg("--bundle").arg(place.bundle()).arg("--pid-file").arg(place.pid_file()).arg(place.container());
+        command
+            .arg("--bundle")
+            .arg(job_dir.bundle())
+            .arg("--pid-file")
+            .arg(job_dir.pid_file())
+            .arg(job_dir.container());
         finish(command, "runc restore", CRIU_LIMIT, &log).await?;
-        self.init(place).ok_or_else(|| Error::Peer("ended at once after its restore".into()))
+        self.init(job_dir).ok_or_else(|| Error::Peer("ended at once after its restore".into()))
     }
 
     /// Waits until no process works on `images` any more.
@@ -167,21 +172,21 @@ impl Runtime {
     }
 
     /// The container's first process, if it lives.
-    pub(crate) fn init(&self, place: &Place) -> Option<Init> {
-        let pid = fs::read_to_string(place.pid_file()).ok()?.trim().parse().ok()?;
-        Init::find(pid).filter(|init| place.cgroup().pids().contains(&init.pid))
+    pub(crate) fn init(&self, job_dir: &JobDir) -> Option<ProcessId> {
+        let pid = fs::read_to_string(job_dir.pid_file()).ok()?.trim().parse().ok()?;
+        ProcessId::find(pid).filter(|init| job_dir.cgroup().pids().contains(&init.pid))
     }
 
     /// Asks the job to end, and waits a little for it.
-    pub(crate) async fn stop(&self, place: &Place, init: Init) {
-        for pid in place.cgroup().pids().into_iter().filter(|pid| *pid != init.pid) {
-            if let Some(started) = process::start_time(pid) {
-                // One that has ended meanwhile is what is wanted.
-                let _ = process::signal(pid, started, Signal::SIGTERM);
+    pub(crate) async fn stop(&self, job_dir: &JobDir, init: ProcessId) {
+        for pid in job_dir.cgroup().pids().into_iter().filter(|pid| *pid != init.pid) {
+            if let Some(process) = ProcessId::find(pid) {
+                // One that has ended meanwhile needs no signal.
+                let _ = process.signal(Signal::SIGTERM);
             }
         }
         let started = Instant::now();
-        while init.lives() && started.elapsed() < KINDNESS {
+        while init.lives() && started.elapsed() < TERM_GRACE_PERIOD {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -190,21 +195,21 @@ impl Runtime {
     ///
     /// # Errors
     /// Something could not be removed; asked again, it goes on where it stopped.
-    pub(crate) async fn remove(&self, place: &Place) -> Result<()> {
-        let cgroup = place.cgroup();
+    pub(crate) async fn remove(&self, job_dir: &JobDir) -> Result<()> {
+        let cgroup = job_dir.cgroup();
         let mut first = cgroup.kill_all().map_err(Error::from);
-        let mut delete = self.runc(&place.directory().join("delete.log"));
-        delete.args(["delete", "--force", place.container()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut delete = self.runc(&job_dir.directory().join("delete.log"));
+        delete.args(["delete", "--force", job_dir.container()]).stdout(Stdio::null()).stderr(Stdio::null());
         // A container that runc does not know is removed already.
         let _ = tokio::time::timeout(RUN_LIMIT, delete.status()).await;
-        let volumes = volume::detach(place).await;
+        let volumes = volume::detach(job_dir).await;
         let outcomes = [
             volumes,
-            mount::unmount_below(&place.bundle()).map_err(Error::from),
-            place.net(0).teardown().await.map_err(Error::from),
-            mount::unmount_below(place.directory()).map_err(Error::from),
+            mount::unmount_below(&job_dir.bundle()).map_err(Error::from),
+            job_dir.net(0).teardown().await.map_err(Error::from),
+            mount::unmount_below(job_dir.directory()).map_err(Error::from),
             cgroup.remove().map_err(Error::from),
-            mount::remove_tree(place.directory()).map_err(Error::from),
+            mount::remove_tree(job_dir.directory()).map_err(Error::from),
         ];
         for outcome in outcomes {
             if first.is_ok() {

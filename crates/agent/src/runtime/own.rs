@@ -18,8 +18,9 @@ use mooring_types::JobId;
 use mooring_types::job::{JobSpec, OutputFile, RESULTS_MAX};
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::image::{Image, User};
-use super::place::Place;
+use super::image::Image;
+use super::job_dir::JobDir;
+use super::user::User;
 
 const DIRECTORY: &str = ".mooring";
 const EXIT_CODE: &str = "rc";
@@ -27,8 +28,8 @@ const SCRIPT: &str = "script";
 const RESULTS: &str = "results";
 
 /// Makes it for a new job, which runs as `user`.
-pub(crate) fn make(place: &Place, spec: &JobSpec, user: &User) -> io::Result<()> {
-    let own = place.upper().join(DIRECTORY);
+pub(crate) fn make(job_dir: &JobDir, spec: &JobSpec, user: &User) -> io::Result<()> {
+    let own = job_dir.upper().join(DIRECTORY);
     let results = own.join(RESULTS);
     fs::create_dir_all(&results)?;
     for directory in [&own, &results] {
@@ -81,9 +82,9 @@ pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
 }
 
 /// The exit code that the job left, if it did.
-pub(crate) fn exit_code(place: &Place) -> Option<i32> {
+pub(crate) fn exit_code(job_dir: &JobDir) -> Option<i32> {
     let mut text = String::new();
-    open(&place.upper(), EXIT_CODE)?.take(16).read_to_string(&mut text).ok()?;
+    open(&job_dir.upper(), EXIT_CODE)?.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 

@@ -1,6 +1,8 @@
 //! Programs of the system that make and mount file systems.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -54,4 +56,16 @@ pub(super) async fn run_with(mut command: Command, input: &str) -> Result<()> {
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LINES)..].join(" / ")
+}
+
+/// Whether a program is where programs of the system are.
+pub(super) fn has_program(name: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(usual).any(|directory| directory.join(name).is_file())
+}
+
+/// Whether a read of `/proc` has a line with this word.
+pub(super) fn has_word(file: &str, word: &str) -> io::Result<bool> {
+    Ok(fs::read_to_string(file)?.split_whitespace().any(|known| known == word))
 }

@@ -24,15 +24,14 @@ mod export;
 mod fresh;
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 
 use mooring_linux::mount;
 use mooring_types::job::{Bucket, Export, Scheme, Volume, VolumeMode, VolumeSource};
 use serde_json::{Value, json};
 
-use super::image::User;
-use super::place::Place;
+use super::job_dir::JobDir;
+use super::user::User;
 use crate::error::{Error, Result};
 
 /// What this host can mount of other machines.
@@ -80,7 +79,7 @@ pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
 }
 
 /// The mounts of the container's configuration, what is below another one behind it.
-pub(crate) fn mounts(place: &Place, volumes: &[Volume]) -> Vec<Value> {
+pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
     let mount = |(index, volume): (usize, &Volume)| {
@@ -90,7 +89,7 @@ pub(crate) fn mounts(place: &Place, volumes: &[Volume]) -> Vec<Value> {
         };
         let source = match &volume.source {
             VolumeSource::HostPath(path) => path.clone(),
-            _ => mounted_at(place, index),
+            _ => mounted_at(job_dir, index),
         };
         let options = ["bind", mode, "nosuid", "nodev"];
         json!({ "destination": volume.mount, "type": "bind", "source": source, "options": options })
@@ -107,22 +106,24 @@ pub(crate) fn take_files(volumes: &[Volume]) -> bool {
 ///
 /// # Errors
 /// One could not be made or mounted.
-pub(crate) async fn make(place: &Place, volumes: &[Volume], user: &User) -> Result<()> {
+pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::HostPath(_) = volume.source {
             continue;
         }
-        let directory = mounted_at(place, index);
+        let directory = mounted_at(job_dir, index);
         let made = fs::create_dir_all(&directory);
         made.map_err(|error| refusal(volume, format!("{}: {error}", directory.display())))?;
         if let VolumeSource::Fresh { size_gb } = volume.source {
-            fresh::make(&image_of(place, index), size_gb, user).await.map_err(|error| refusal(volume, error.told()))?;
+            fresh::make(&image_of(job_dir, index), size_gb, user)
+                .await
+                .map_err(|error| refusal(volume, error.told()))?;
         }
     }
-    attach(place, volumes, user).await?;
+    attach(job_dir, volumes, user).await?;
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::Fresh { .. } = volume.source {
-            fresh::clear(&mounted_at(place, index)).map_err(|error| refusal(volume, error.to_string()))?;
+            fresh::clear(&mounted_at(job_dir, index)).map_err(|error| refusal(volume, error.to_string()))?;
         }
     }
     Ok(())
@@ -132,26 +133,26 @@ pub(crate) async fn make(place: &Place, volumes: &[Volume], user: &User) -> Resu
 ///
 /// # Errors
 /// One could not be mounted.
-pub(crate) async fn attach(place: &Place, volumes: &[Volume], user: &User) -> Result<()> {
+pub(crate) async fn attach(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
     for (index, volume) in all {
-        attach_one(place, index, volume, user).await.map_err(|error| refusal(volume, error.told()))?;
+        attach_one(job_dir, index, volume, user).await.map_err(|error| refusal(volume, error.told()))?;
     }
     Ok(())
 }
 
-async fn attach_one(place: &Place, index: usize, volume: &Volume, user: &User) -> Result<()> {
-    let directory = mounted_at(place, index);
+async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User) -> Result<()> {
+    let directory = mounted_at(job_dir, index);
     let nonsense = |reason: &str| Error::Peer(format!("asks for what can't be: {reason}"));
     match &volume.source {
         VolumeSource::HostPath(_) | VolumeSource::Existing(_) => Ok(()),
         VolumeSource::Fresh { .. } => {
             if !mount::is_mounted(&directory)? {
-                fresh::mount(&image_of(place, index), &directory).await?;
+                fresh::mount(&image_of(job_dir, index), &directory).await?;
             }
             let below = volume.mount.strip_prefix("/").unwrap_or(&volume.mount);
-            let upper = place.upper();
+            let upper = job_dir.upper();
             if !upper.join(below).is_dir() {
                 fs::create_dir_all(upper.join(below)).map_err(Error::system(format!("make {}", below.display())))?;
             }
@@ -160,7 +161,7 @@ async fn attach_one(place: &Place, index: usize, volume: &Volume, user: &User) -
         VolumeSource::Remote { .. } if bucket::carries(&directory).await? => Ok(()),
         VolumeSource::Remote { scheme: Scheme::S3, .. } => {
             let bucket = Bucket::of(volume).map_err(nonsense)?;
-            bucket::mount(&bucket, volume.mode, &directory, &place.volumes_cgroup(), user).await
+            bucket::mount(&bucket, volume.mode, &directory, &job_dir.volumes_cgroup(), user).await
         }
         VolumeSource::Remote { .. } => {
             let export = Export::of(volume).map_err(nonsense)?;
@@ -174,35 +175,23 @@ async fn attach_one(place: &Place, index: usize, volume: &Volume, user: &User) -
 ///
 /// # Errors
 /// Something is still in use; asked again, it goes on where it stopped.
-pub(crate) async fn detach(place: &Place) -> Result<()> {
-    let (upper, volumes) = (mount::unmount_below(&place.upper()), mount::unmount_below(&place.volumes()));
+pub(crate) async fn detach(job_dir: &JobDir) -> Result<()> {
+    let (upper, volumes) = (mount::unmount_below(&job_dir.upper()), mount::unmount_below(&job_dir.volumes()));
     upper?;
     volumes?;
-    bucket::end(&place.volumes_cgroup()).await
+    bucket::end(&job_dir.volumes_cgroup()).await
 }
 
-fn mounted_at(place: &Place, index: usize) -> PathBuf {
-    place.volumes().join(index.to_string())
+fn mounted_at(job_dir: &JobDir, index: usize) -> PathBuf {
+    job_dir.volumes().join(index.to_string())
 }
 
-fn image_of(place: &Place, index: usize) -> PathBuf {
-    place.volumes().join(format!("{index}.ext4"))
+fn image_of(job_dir: &JobDir, index: usize) -> PathBuf {
+    job_dir.volumes().join(format!("{index}.ext4"))
 }
 
 fn refusal(volume: &Volume, reason: String) -> Error {
     Error::Volume { volume: volume.redacted().to_string(), reason }
-}
-
-/// Whether a program is where programs of the system are.
-fn has_program(name: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let usual = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(usual).any(|directory| directory.join(name).is_file())
-}
-
-/// Whether a read of `/proc` has a line with this word.
-fn has_word(file: &str, word: &str) -> io::Result<bool> {
-    Ok(fs::read_to_string(file)?.split_whitespace().any(|known| known == word))
 }
 
 #[cfg(test)]
@@ -214,24 +203,26 @@ mod tests {
 
     use mooring_types::{Generation, JobId};
 
+    use std::io;
+
     use super::*;
 
     fn volume(text: &str) -> Volume {
         text.parse().unwrap()
     }
 
-    fn place(jobs: &Path) -> Place {
-        Place::new(jobs, "mooring", "m", &JobId::random(&mut rand::rng()), Generation(1), Ipv4Addr::LOCALHOST)
+    fn job_dir(jobs: &Path) -> JobDir {
+        JobDir::new(jobs, "mooring", "m", &JobId::random(&mut rand::rng()), Generation(1), Ipv4Addr::LOCALHOST)
     }
 
     #[test]
     fn everything_is_bound_the_outer_before_the_inner() {
         let volumes = [volume("/data:/mnt/data:ro"), volume("[size=1]:/mnt"), volume("s3://bucket:/srv")];
-        let place = place(Path::new("/jobs"));
-        let own = |index: usize| place.volumes().join(index.to_string());
+        let job_dir = job_dir(Path::new("/jobs"));
+        let own = |index: usize| job_dir.volumes().join(index.to_string());
         let bind = |to: &str, from: PathBuf, mode: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["bind", mode, "nosuid", "nodev"] });
         assert_eq!(
-            mounts(&place, &volumes),
+            mounts(&job_dir, &volumes),
             [bind("/mnt", own(1), "rw"), bind("/srv", own(2), "rw"), bind("/mnt/data", "/data".into(), "ro")]
         );
     }
@@ -239,31 +230,31 @@ mod tests {
     #[tokio::test]
     async fn a_fresh_volume_is_as_large_as_was_asked_for_and_leaves_nothing() {
         let world = tempfile::tempdir_in("/var/tmp").expect("a directory");
-        let place = place(world.path());
+        let job_dir = job_dir(world.path());
         let volumes = [volume("[size=1]:/a"), volume("[size=1]:/a/b")];
         let user = User { uid: 1000, gid: 1000, ..User::default() };
-        fs::create_dir_all(place.upper()).expect("a directory");
-        make(&place, &volumes, &user).await.expect("volumes");
-        attach(&place, &volumes, &user).await.expect("the same volumes");
-        let (own, seen) = (place.volumes().join("0/file"), place.upper().join("a/file"));
+        fs::create_dir_all(job_dir.upper()).expect("a directory");
+        make(&job_dir, &volumes, &user).await.expect("volumes");
+        attach(&job_dir, &volumes, &user).await.expect("the same volumes");
+        let (own, seen) = (job_dir.volumes().join("0/file"), job_dir.upper().join("a/file"));
         fs::write(&own, vec![1; 64 << 20]).expect("room");
         assert_eq!(fs::metadata(&seen).expect("seen with what moves").len(), 64 << 20);
-        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(place.upper().join("a/b")).expect("the inner"));
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(job_dir.upper().join("a/b")).expect("the inner"));
         assert_eq!(owner, 1000);
-        let (most, rest) = (place.upper().join("a/b/most"), place.upper().join("a/b/rest"));
+        let (most, rest) = (job_dir.upper().join("a/b/most"), job_dir.upper().join("a/b/rest"));
         let most = fs::File::create(most).expect("a file");
         nix::fcntl::fallocate(&most, nix::fcntl::FallocateFlags::empty(), 0, 940_000_000).expect("room");
         drop(most);
         let full = fs::write(rest, vec![1; 60_000_000]).expect_err("too much");
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
-        detach(&place).await.expect("unmounted");
+        detach(&job_dir).await.expect("unmounted");
         assert!(!seen.exists());
-        attach(&place, &volumes, &user).await.expect("mounted again");
+        attach(&job_dir, &volumes, &user).await.expect("mounted again");
         assert_eq!(fs::metadata(&seen).expect("still there").len(), 64 << 20);
-        detach(&place).await.expect("unmounted");
-        mount::remove_tree(place.directory()).expect("removed");
+        detach(&job_dir).await.expect("unmounted");
+        mount::remove_tree(job_dir.directory()).expect("removed");
         let left = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
-        let of_ours = |file: String| file.contains(place.directory().to_str().unwrap_or_default());
+        let of_ours = |file: String| file.contains(job_dir.directory().to_str().unwrap_or_default());
         let started = tokio::time::Instant::now();
         // The kernel lets go of a device a moment after its last mount; another process may have a copy of that as long as it lives.
         while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
@@ -271,7 +262,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let large = [volume("[size=65536]:/a")];
-        let error = make(&place, &large, &user).await.expect_err("no room").to_string();
+        let error = make(&job_dir, &large, &user).await.expect_err("no room").to_string();
         assert!(error.contains("has no room for it"), "{error}");
     }
 

@@ -23,8 +23,8 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use super::collect::{self, Disk, Limits, Unused};
+use super::parts;
 use crate::error::{Error, Result};
-use crate::runtime::bundle;
 
 const PLACES: [&str; 4] = ["layers", "archives", "blobs/sha256", "tags"];
 /// How often it is looked for what can go.
@@ -97,7 +97,7 @@ impl Cache {
         let sizes: Vec<u64> = here.iter().map(size).collect();
         // While an image is being made ready it is not known what it needs.
         let Ok(alone) = self.leases.try_write() else { return Ok(()) };
-        let needed = bundle::parts_needed(jobs)?;
+        let needed = parts::needed_by_jobs(jobs)?;
         let mut unused = Vec::new();
         {
             let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -195,7 +195,7 @@ mod tests {
         fs::create_dir_all(jobs.join("a/g2/bundle")).unwrap();
         let named = |parts: &[&str]| {
             let parts: BTreeSet<String> = parts.iter().map(|&part| part.to_owned()).collect();
-            bundle::name_parts(&jobs.join("a/g2"), &parts).unwrap();
+            parts::write_needed(&jobs.join("a/g2"), &parts).unwrap();
             parts
         };
         named(&["layers/needed"]);

@@ -14,7 +14,7 @@
 //! * [`registry`]: getting blobs, each once, whoever wants it.
 //! * [`credentials`]: who one is for a registry.
 //! * [`refusal`]: why something can't be had, for users.
-//! * [`user`]: whom an image runs as.
+//! * [`parts`]: which parts of the cache a job needs.
 //!
 //! Whatever has its name is complete: everything is made beside its place and moved there, so that an agent that is killed leaves nothing
 //! but parts, which the next one removes.
@@ -24,9 +24,9 @@ mod collect;
 mod credentials;
 mod layer;
 mod layout;
+pub(crate) mod parts;
 mod refusal;
 mod registry;
-mod user;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -39,9 +39,9 @@ use sha2::{Digest, Sha256};
 
 pub(crate) use self::cache::{Cache, Lease};
 pub use self::collect::Limits;
-pub(crate) use self::user::User;
 
 use self::registry::Registries;
+use super::user::{self, User};
 use crate::error::{Error, Result};
 
 /// An image ready to be a lower layer, and what it says of how to run it.

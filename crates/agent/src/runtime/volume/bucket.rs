@@ -18,10 +18,9 @@ use nix::sys::statfs::statfs;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use super::has_program;
 use crate::error::{Error, Result};
-use crate::runtime::image::User;
-use crate::runtime::tool::last_lines;
+use crate::runtime::tool::{has_program, last_lines};
+use crate::runtime::user::User;
 
 const PROGRAM: &str = "s3fs";
 /// How long it may take until the bucket is there.

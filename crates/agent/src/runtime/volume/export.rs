@@ -6,9 +6,8 @@ use std::path::Path;
 use mooring_types::job::{Export, VolumeMode};
 use tokio::process::Command;
 
-use super::{has_program, has_word};
 use crate::error::Result;
-use crate::runtime::tool::run;
+use crate::runtime::tool::{has_program, has_word, run};
 
 /// Whether this host has the program, and its kernel a client or a module with one.
 pub(super) fn is_possible() -> bool {

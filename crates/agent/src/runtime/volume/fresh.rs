@@ -12,8 +12,8 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
-use crate::runtime::image::User;
 use crate::runtime::tool::run;
+use crate::runtime::user::User;
 
 /// Bytes in a GB, as everywhere.
 const GB: i64 = 1_000_000_000;

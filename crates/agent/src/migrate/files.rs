@@ -19,8 +19,9 @@ use mooring_linux::mount;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
-use super::frame::{self, Frame, PIECE};
-use super::names::Names;
+use super::stream::FRAME_DATA_BYTES;
+use super::stream::frame::{self, Frame};
+use super::stream::path_list::PathList;
 use crate::error::{Error, Result};
 
 /// What tar says when a file changed while it was read: no failure, since it goes again.
@@ -51,7 +52,7 @@ impl Listing {
     ///
     /// # Errors
     /// Something could not be read.
-    pub(crate) fn take(root: &Path) -> Result<Self> {
+    pub(crate) fn read(root: &Path) -> Result<Self> {
         let mut listing = Self::default();
         listing.walk(root, Path::new(""))?;
         Ok(listing)
@@ -126,7 +127,7 @@ pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
 /// tar failed, or the connection broke.
 pub(crate) async fn send_all(to: &mut (impl AsyncWrite + Unpin), root: &Path, listing: &Listing) -> Result<u64> {
     let sent = send(to, root, None).await?;
-    for names in Names::pieces(listing.paths()) {
+    for names in PathList::pieces(listing.paths()) {
         frame::send(to, &Frame::Kept(names)).await.map_err(lost)?;
     }
     frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
@@ -142,7 +143,7 @@ pub(crate) async fn send_difference(
     root: &Path,
     difference: &Difference,
 ) -> Result<u64> {
-    for names in Names::pieces(difference.removed.iter().map(PathBuf::as_path)) {
+    for names in PathList::pieces(difference.removed.iter().map(PathBuf::as_path)) {
         frame::send(to, &Frame::Removed(names)).await.map_err(lost)?;
     }
     let sent = send(to, root, Some(&difference.changed)).await?;
@@ -176,8 +177,8 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
         };
         let forward = async {
             loop {
-                let mut bytes = Vec::with_capacity(PIECE);
-                if (&mut stdout).take(PIECE as u64).read_to_end(&mut bytes).await? == 0 {
+                let mut bytes = Vec::with_capacity(FRAME_DATA_BYTES);
+                if (&mut stdout).take(FRAME_DATA_BYTES as u64).read_to_end(&mut bytes).await? == 0 {
                     return Ok(());
                 }
                 sent += bytes.len() as u64;
@@ -195,7 +196,7 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
 
 /// Takes files in below `root` until their end.
 #[derive(Debug)]
-pub(crate) struct Receiver {
+pub(crate) struct FileReceiver {
     root: PathBuf,
     tar: Option<Child>,
     /// One that has been given everything.
@@ -204,7 +205,7 @@ pub(crate) struct Receiver {
     kept: Option<HashSet<PathBuf>>,
 }
 
-impl Receiver {
+impl FileReceiver {
     pub(crate) fn new(root: &Path) -> Self {
         Self { root: root.to_owned(), tar: None, ending: None, kept: None }
     }
@@ -213,9 +214,9 @@ impl Receiver {
     ///
     /// # Errors
     /// tar failed, or an earlier one did.
-    pub(crate) async fn take(&mut self, bytes: &[u8]) -> Result<()> {
+    pub(crate) async fn unpack(&mut self, bytes: &[u8]) -> Result<()> {
         if self.tar.is_none() {
-            self.ended().await?;
+            self.wait().await?;
             let mut command = tar(&self.root);
             command
                 .args(["--same-permissions", "--same-owner", "-xf", "-"])
@@ -228,12 +229,12 @@ impl Receiver {
     }
 
     /// Has what these names say stay, beside what others say, when the tar has ended, and nothing else.
-    pub(crate) fn keep(&mut self, names: &Names) {
+    pub(crate) fn keep_only(&mut self, names: &PathList) {
         self.kept.get_or_insert_default().extend(names.paths().map(Path::to_owned));
     }
 
-    /// Ends the tar; when every file is there [`Receiver::ended`] says.
-    pub(crate) fn end(&mut self) {
+    /// Ends the tar; when every file is there [`FileReceiver::wait`] says.
+    pub(crate) fn finish(&mut self) {
         if let Some(mut tar) = self.tar.take() {
             drop(tar.stdin.take());
             self.ending = Some(tar);
@@ -244,7 +245,7 @@ impl Receiver {
     ///
     /// # Errors
     /// tar failed, or something could not be removed.
-    pub(crate) async fn ended(&mut self) -> Result<()> {
+    pub(crate) async fn wait(&mut self) -> Result<()> {
         let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
         if !status.success() {
@@ -260,8 +261,8 @@ impl Receiver {
     ///
     /// # Errors
     /// Something could not be removed, or what came before is not there.
-    pub(crate) async fn remove(&mut self, names: &Names) -> Result<()> {
-        self.ended().await?;
+    pub(crate) async fn remove(&mut self, names: &PathList) -> Result<()> {
+        self.wait().await?;
         for path in names.paths() {
             let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
             if !stays {
@@ -322,16 +323,16 @@ mod tests {
 
     /// Has `to` take in what was sent.
     async fn unpack(wire: &[u8], to: &Path) {
-        let (mut rest, mut receiver) = (wire, Receiver::new(to));
+        let (mut rest, mut receiver) = (wire, FileReceiver::new(to));
         while !rest.is_empty() {
             match frame::receive(&mut rest).await.expect("a frame") {
-                Frame::Files(bytes) => receiver.take(&bytes).await.expect("files are taken"),
-                Frame::Kept(names) => receiver.keep(&names),
+                Frame::Files(bytes) => receiver.unpack(&bytes).await.expect("files are taken"),
+                Frame::Kept(names) => receiver.keep_only(&names),
                 Frame::Removed(names) => receiver.remove(&names).await.expect("files are removed"),
                 other => {
                     assert_eq!(other, Frame::FilesEnd);
-                    receiver.end();
-                    receiver.ended().await.expect("tar ends well");
+                    receiver.finish();
+                    receiver.wait().await.expect("tar ends well");
                 }
             }
         }
@@ -346,12 +347,12 @@ mod tests {
 
     /// Carries what has changed since a listing, and compares names and kinds.
     async fn carry_difference(from: &Path, to: &Path, before: &Listing) -> Difference {
-        let difference = Listing::take(from).expect("a listing").since(before);
+        let difference = Listing::read(from).expect("a listing").since(before);
         let mut wire = Vec::new();
         send_difference(&mut wire, from, &difference).await.expect("files are sent");
         unpack(&wire, to).await;
         let names = |root| {
-            let all = Listing::take(root).expect("a listing").0;
+            let all = Listing::read(root).expect("a listing").0;
             all.into_iter().map(|(path, stamp)| (path, stamp.kind)).collect::<Vec<_>>()
         };
         assert_eq!(names(from), names(to));
@@ -371,7 +372,7 @@ mod tests {
         let not_text = from.path().join(OsStr::from_bytes(b"not text: \xe9\xff"));
         fs::write(&not_text, "1").unwrap();
         mount::whiteout(&at("hidden")).unwrap();
-        let before = Listing::take(from.path()).unwrap();
+        let before = Listing::read(from.path()).unwrap();
         carry_all(from.path(), to.path(), &before).await;
 
         fs::write(at("a/changed"), "longer").unwrap();
@@ -394,7 +395,7 @@ mod tests {
         fs::write(at("a/kept"), "1").unwrap();
         // What an attempt that broke off has left.
         fs::create_dir_all(to.path().join("a/earlier")).unwrap();
-        let before = Listing::take(from.path()).unwrap();
+        let before = Listing::read(from.path()).unwrap();
         fs::write(at("a/passing"), "1").unwrap();
         fs::write(from.path().join(OsStr::from_bytes(b"passing \xe9")), "1").unwrap();
         fs::create_dir_all(at("passing/inner")).unwrap();
@@ -425,13 +426,13 @@ mod tests {
     #[tokio::test]
     async fn nothing_outside_is_removed() {
         let (root, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let names = |path: &str| Names::pieces([Path::new(path)]).remove(0);
-        assert!(Receiver::new(root.path()).remove(&names("../x")).await.is_err());
-        assert!(Receiver::new(root.path()).remove(&names("/etc")).await.is_err());
+        let names = |path: &str| PathList::pieces([Path::new(path)]).remove(0);
+        assert!(FileReceiver::new(root.path()).remove(&names("../x")).await.is_err());
+        assert!(FileReceiver::new(root.path()).remove(&names("/etc")).await.is_err());
         // A directory that has become a link meanwhile.
         fs::write(outside.path().join("file"), "1").unwrap();
         std::os::unix::fs::symlink(outside.path(), root.path().join("link")).unwrap();
-        Receiver::new(root.path()).remove(&names("link/file")).await.unwrap();
+        FileReceiver::new(root.path()).remove(&names("link/file")).await.unwrap();
         assert!(outside.path().join("file").exists());
     }
 }

@@ -14,14 +14,14 @@ use bytes::Bytes;
 use mooring_linux::pages::{self, PAGE};
 use tokio::sync::mpsc;
 
-use super::frame::PIECE;
+use crate::migrate::stream::FRAME_DATA_BYTES;
 
 /// For how long memory goes ahead at most. A larger job goes on sooner than all of it has gone, and the rest goes when it stands still.
-const LIMIT: Duration = Duration::from_secs(30);
+const MEMORY_PRE_COPY_LIMIT: Duration = Duration::from_secs(30);
 
 /// The pages that are there.
 #[derive(Debug)]
-pub(super) struct Tags {
+pub(crate) struct PageIndex {
     key: LessSafeKey,
     /// The number of each, by its tag. One that is there several times has gone once.
     numbers: HashMap<Tag, u64>,
@@ -31,15 +31,15 @@ type Tag = [u8; 16];
 
 /// A part of what CRIU has written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Stretch {
+pub(crate) enum Segment {
     /// So many pages are there from this number on.
     Known { number: u64, pages: u32 },
     /// These bytes are not.
     New(Range<usize>),
 }
 
-impl Tags {
-    pub(super) fn new() -> Self {
+impl PageIndex {
+    pub(crate) fn new() -> Self {
         let key: [u8; 16] = rand::random();
         let key = UnboundKey::new(&AES_128_GCM, &key).expect("the key has the length that the cipher takes");
         Self { key: LessSafeKey::new(key), numbers: HashMap::new() }
@@ -47,20 +47,23 @@ impl Tags {
 
     /// Reads the memory of processes that execute, and gives those of its pages that it has not given before, as long as somebody takes
     /// them. A process that ends meanwhile, or that can't be looked at, is left out.
-    pub(super) fn read(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
-        let mut tags = Self::new();
-        let mut piece = Vec::with_capacity(PIECE);
-        let until = Instant::now() + LIMIT;
+    pub(crate) fn read_processes(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
+        let mut index = Self::new();
+        let mut piece = Vec::with_capacity(FRAME_DATA_BYTES);
+        let until = Instant::now() + MEMORY_PRE_COPY_LIMIT;
         for &pid in pids {
             let ranges = pages::own(pid).unwrap_or_else(|error| {
                 tracing::debug!(%error, "no memory of process {pid} goes ahead");
                 Vec::new()
             });
             let mut pieces = ranges.into_iter().flat_map(|range| {
-                range.clone().step_by(PIECE).map(move |start| start..range.end.min(start + PIECE as u64))
+                range
+                    .clone()
+                    .step_by(FRAME_DATA_BYTES)
+                    .map(move |start| start..range.end.min(start + FRAME_DATA_BYTES as u64))
             });
             let taken =
-                pieces.all(|range| tags.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
+                pieces.all(|range| index.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
             if !taken {
                 break;
             }
@@ -69,7 +72,7 @@ impl Tags {
             // Whoever is gone needs none.
             drop(give.blocking_send(piece.into()));
         }
-        tags
+        index
     }
 
     fn read_range(
@@ -78,18 +81,19 @@ impl Tags {
         range: Range<u64>,
         piece: &mut Vec<u8>,
         give: &mpsc::Sender<Bytes>,
-    ) -> Result<(), Unwanted> {
-        let mut buffer = [0; PIECE];
-        let buffer = &mut buffer[..usize::try_from(range.end - range.start).map_or(PIECE, |length| length.min(PIECE))];
+    ) -> Result<(), ReceiverGone> {
+        let mut buffer = [0; FRAME_DATA_BYTES];
+        let buffer = &mut buffer[..usize::try_from(range.end - range.start)
+            .map_or(FRAME_DATA_BYTES, |length| length.min(FRAME_DATA_BYTES))];
         // What has gone since goes when the job stands still, if it is there again.
         let length = pages::read(pid, range.start, buffer).unwrap_or(0);
         for page in buffer[..length].chunks_exact(PAGE) {
             if let Numbered::New(_) = self.number_of(page) {
                 piece.extend_from_slice(page);
             }
-            if piece.len() == PIECE {
-                let full = std::mem::replace(piece, Vec::with_capacity(PIECE));
-                give.blocking_send(full.into()).map_err(|_| Unwanted)?;
+            if piece.len() == FRAME_DATA_BYTES {
+                let full = std::mem::replace(piece, Vec::with_capacity(FRAME_DATA_BYTES));
+                give.blocking_send(full.into()).map_err(|_| ReceiverGone)?;
             }
         }
         Ok(())
@@ -113,21 +117,21 @@ impl Tags {
     }
 
     /// Gives all pages of these bytes numbers; says where they are then, and gives those that are new.
-    pub(super) fn number(&mut self, bytes: &[u8]) -> (Vec<Stretch>, Vec<u8>) {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> (Vec<Segment>, Vec<u8>) {
         let mut new = Vec::new();
-        let stretches = stretches(bytes, |page| match self.number_of(page) {
+        let segments = segments(bytes, |page| match self.number_of(page) {
             Numbered::Known(number) => Some(number),
             Numbered::New(number) => {
                 new.extend_from_slice(page);
                 Some(number)
             }
         });
-        (stretches, new)
+        (segments, new)
     }
 
     /// What of these bytes is there. They begin where a page does.
-    pub(super) fn stretches(&self, bytes: &[u8]) -> Vec<Stretch> {
-        stretches(bytes, |page| self.numbers.get(&self.tag(page)).copied())
+    pub(crate) fn segments(&self, bytes: &[u8]) -> Vec<Segment> {
+        segments(bytes, |page| self.numbers.get(&self.tag(page)).copied())
     }
 }
 
@@ -138,27 +142,27 @@ enum Numbered {
 }
 
 /// Bytes by what is known of their pages; what is no whole page is not asked for.
-fn stretches(bytes: &[u8], mut number_of: impl FnMut(&[u8]) -> Option<u64>) -> Vec<Stretch> {
-    let mut stretches: Vec<Stretch> = Vec::new();
+fn segments(bytes: &[u8], mut number_of: impl FnMut(&[u8]) -> Option<u64>) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
     let mut start = 0;
     for page in bytes.chunks(PAGE) {
         let end = start + page.len();
         let known = if page.len() == PAGE { number_of(page) } else { None };
-        match (stretches.last_mut(), known) {
-            (Some(Stretch::Known { number, pages }), Some(next)) if *number + u64::from(*pages) == next => {
+        match (segments.last_mut(), known) {
+            (Some(Segment::Known { number, pages }), Some(next)) if *number + u64::from(*pages) == next => {
                 *pages += 1;
             }
-            (_, Some(number)) => stretches.push(Stretch::Known { number, pages: 1 }),
-            (Some(Stretch::New(new)), None) => new.end = end,
-            (_, None) => stretches.push(Stretch::New(start..end)),
+            (_, Some(number)) => segments.push(Segment::Known { number, pages: 1 }),
+            (Some(Segment::New(new)), None) => new.end = end,
+            (_, None) => segments.push(Segment::New(start..end)),
         }
         start = end;
     }
-    stretches
+    segments
 }
 
 /// Nobody takes the pages any more.
-struct Unwanted;
+struct ReceiverGone;
 
 #[cfg(test)]
 mod tests {
@@ -182,22 +186,22 @@ mod tests {
         std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let pid = i32::try_from(child.id()).unwrap();
         let (give, mut pieces) = mpsc::channel(4);
-        let reading = std::thread::spawn(move || Tags::read(&[pid, pid], &give));
+        let reading = std::thread::spawn(move || PageIndex::read_processes(&[pid, pid], &give));
         let mut gone = Vec::new();
         while let Some(piece) = pieces.blocking_recv() {
-            assert!(!piece.is_empty() && piece.len() <= PIECE);
+            assert!(!piece.is_empty() && piece.len() <= FRAME_DATA_BYTES);
             gone.extend_from_slice(&piece);
         }
-        let tags = reading.join().unwrap();
+        let index = reading.join().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(tags.numbers.len() * PAGE, gone.len());
+        assert_eq!(index.numbers.len() * PAGE, gone.len());
         // The bytes of `a` begin in the middle of a page, so that its pages hold two values each; none of them has gone twice.
         let seen: std::collections::HashSet<&[u8]> = gone.chunks(PAGE).collect();
-        assert_eq!(seen.len(), tags.numbers.len());
+        assert_eq!(seen.len(), index.numbers.len());
         let of_a = seen.iter().filter(|page| page[0] != 0 && page[4095] == page[0] % 200 + 1).count();
         assert!(of_a >= 199, "{of_a}");
-        assert_eq!(tags.stretches(&gone[..3 * PAGE]), [Stretch::Known { number: 0, pages: 3 }]);
+        assert_eq!(index.segments(&gone[..3 * PAGE]), [Segment::Known { number: 0, pages: 3 }]);
     }
 
     #[test]
@@ -205,8 +209,8 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         let (give, pieces) = mpsc::channel(1);
         drop(pieces);
-        let tags = Tags::read(&[own], &give);
-        assert!(tags.numbers.len() <= PIECE / PAGE, "{}", tags.numbers.len());
+        let index = PageIndex::read_processes(&[own], &give);
+        assert!(index.numbers.len() <= FRAME_DATA_BYTES / PAGE, "{}", index.numbers.len());
     }
 
     proptest! {
@@ -216,19 +220,19 @@ mod tests {
             written in prop::collection::vec(any::<u8>(), 0..60),
             tail in 0..PAGE,
         ) {
-            let mut tags = Tags::new();
-            let sent: Vec<u8> = gone.into_iter().filter(|byte| !tags.number(&page(*byte)).1.is_empty()).collect();
+            let mut index = PageIndex::new();
+            let sent: Vec<u8> = gone.into_iter().filter(|byte| !index.add(&page(*byte)).1.is_empty()).collect();
             let mut bytes: Vec<u8> = written.iter().flat_map(|byte| page(*byte)).collect();
             bytes.resize(bytes.len() + tail, 1);
             let mut back = Vec::new();
-            for stretch in tags.stretches(&bytes) {
-                match stretch {
-                    Stretch::Known { number, pages } => {
+            for segment in index.segments(&bytes) {
+                match segment {
+                    Segment::Known { number, pages } => {
                         let first = usize::try_from(number).unwrap();
                         let known = &sent[first..first + usize::try_from(pages).unwrap()];
                         back.extend(known.iter().flat_map(|byte| page(*byte)));
                     }
-                    Stretch::New(range) => {
+                    Segment::New(range) => {
                         prop_assert!(bytes[range.clone()].chunks_exact(PAGE).all(|page| !sent.contains(&page[0])));
                         back.extend_from_slice(&bytes[range]);
                     }

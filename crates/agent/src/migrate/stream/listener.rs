@@ -13,58 +13,58 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::frame::{self, Frame, Hello};
-use super::intake::{Intake, Taken};
-use super::secure::{Identity, fingerprint};
+use super::receiver::{CapsuleReceiver, Received};
+use super::tls::{Identity, fingerprint};
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::Checkpoint;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 
-const HELLO_LIMIT: Duration = Duration::from_secs(10);
-const BUFFER: usize = 512 << 10;
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+const INPUT_BUFFER_BYTES: usize = 512 << 10;
 
 type Stream = BufStream<TlsStream<TcpStream>>;
 
 /// The attempts that are expected.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Arrivals(Arc<Mutex<HashMap<MigrationId, Guest>>>);
+pub(crate) struct MigrationListener(Arc<Mutex<HashMap<MigrationId, ExpectedSource>>>);
 
 #[derive(Debug, Clone)]
-struct Guest {
+struct ExpectedSource {
     hello: Hello,
     from: String,
-    door: mpsc::Sender<Incoming>,
+    connections: mpsc::Sender<SourceConnection>,
 }
 
 /// An attempt that is expected; leaving by drop.
 #[derive(Debug)]
-pub(crate) struct Expected {
-    arrivals: Arrivals,
+pub(crate) struct ExpectedConnection {
+    listener: MigrationListener,
     migration: MigrationId,
-    door: mpsc::Receiver<Incoming>,
+    connections: mpsc::Receiver<SourceConnection>,
 }
 
 /// A connection from the source of an expected attempt.
 #[derive(Debug)]
-pub(crate) struct Incoming(Box<Stream>);
+pub(crate) struct SourceConnection(Box<Stream>);
 
 /// How far a capsule has come when the connection ended.
 #[derive(Debug)]
-pub(crate) enum Received {
+pub(crate) enum Reception {
     /// All of it is there.
-    Whole,
+    Complete,
     /// The connection broke while the job still executed at its source: it may come again.
-    Ahead(Error),
+    LostBeforeFreeze(Error),
     /// It broke after the job was frozen.
-    Broken(Error),
+    LostAfterFreeze(Error),
 }
 
-impl Arrivals {
+impl MigrationListener {
     /// Lets the source of an attempt in.
-    pub(crate) fn expect(&self, hello: Hello, from: String) -> Expected {
-        let (sender, door) = mpsc::channel(1);
+    pub(crate) fn expect(&self, hello: Hello, from: String) -> ExpectedConnection {
+        let (sender, connections) = mpsc::channel(1);
         let migration = hello.migration.clone();
-        self.guests().insert(migration.clone(), Guest { hello, from, door: sender });
-        Expected { arrivals: self.clone(), migration, door }
+        self.sources().insert(migration.clone(), ExpectedSource { hello, from, connections: sender });
+        ExpectedConnection { listener: self.clone(), migration, connections }
     }
 
     /// Takes connections, for ever.
@@ -73,9 +73,9 @@ impl Arrivals {
         loop {
             match listener.accept().await {
                 Ok((stream, address)) => {
-                    let (arrivals, acceptor) = (self.clone(), acceptor.clone());
+                    let (listener, acceptor) = (self.clone(), acceptor.clone());
                     tasks.spawn("arrival", async move {
-                        match tokio::time::timeout(HELLO_LIMIT, arrivals.welcome(stream, &acceptor)).await {
+                        match tokio::time::timeout(HELLO_TIMEOUT, listener.accept_source(stream, &acceptor)).await {
                             Ok(Ok(())) => {}
                             Ok(Err(error)) => {
                                 tracing::warn!(%address, error = &error as &dyn std::error::Error, "{address} was not let in");
@@ -92,21 +92,23 @@ impl Arrivals {
         }
     }
 
-    async fn welcome(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<()> {
+    async fn accept_source(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<()> {
         let lost = |error| Error::system("greet the other host")(error);
         stream.set_nodelay(true).map_err(lost)?;
         let stream = acceptor.accept(stream).await.map_err(lost)?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let from = certificates.first().map(fingerprint).unwrap_or_default();
-        let mut stream = BufStream::with_capacity(BUFFER, 16 << 10, stream);
+        let mut stream = BufStream::with_capacity(INPUT_BUFFER_BYTES, 16 << 10, stream);
         let Frame::Hello(hello) = frame::receive(&mut stream).await? else {
             return Err(Error::Peer("did not introduce itself".into()));
         };
-        let guest = self.guests().get(&hello.migration).cloned();
-        match guest.filter(|guest| guest.hello == hello && guest.from == from) {
-            Some(guest) => {
-                guest.door.send(Incoming(Box::new(stream))).await.map_err(|_| Error::Peer("came too late".into()))
-            }
+        let source = self.sources().get(&hello.migration).cloned();
+        match source.filter(|source| source.hello == hello && source.from == from) {
+            Some(source) => source
+                .connections
+                .send(SourceConnection(Box::new(stream)))
+                .await
+                .map_err(|_| Error::Peer("came too late".into())),
             None => {
                 let refusal = Frame::Answer(Err("this attempt is not expected here".into()));
                 frame::send(&mut stream, &refusal).await.map_err(lost)?;
@@ -116,15 +118,15 @@ impl Arrivals {
         }
     }
 
-    fn guests(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, Guest>> {
+    fn sources(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, ExpectedSource>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Expected {
+impl ExpectedConnection {
     /// The next connection of the source.
-    pub(crate) async fn arrived(&mut self) -> Incoming {
-        match self.door.recv().await {
+    pub(crate) async fn connected(&mut self) -> SourceConnection {
+        match self.connections.recv().await {
             Some(incoming) => incoming,
             // The sender is kept as long as the attempt is expected.
             None => std::future::pending().await,
@@ -132,13 +134,13 @@ impl Expected {
     }
 }
 
-impl Drop for Expected {
+impl Drop for ExpectedConnection {
     fn drop(&mut self) {
-        self.arrivals.guests().remove(&self.migration);
+        self.listener.sources().remove(&self.migration);
     }
 }
 
-impl Incoming {
+impl SourceConnection {
     async fn answer(&mut self, answer: &Frame) -> Result<()> {
         frame::send(self.0.as_mut(), answer).await.map_err(Error::system("answer the source"))?;
         self.0.flush().await.map_err(Error::system("answer the source"))
@@ -147,11 +149,11 @@ impl Incoming {
     /// Takes in what comes until it is whole or breaks off. `frozen` is awaited when the first part of the frozen job arrives.
     pub(crate) async fn receive(
         mut self,
-        place: &Place,
+        job_dir: &JobDir,
         checkpoint: &Checkpoint,
         frozen: impl AsyncFnOnce() -> Result<()>,
-    ) -> Received {
-        let mut intake = Intake::new(place, checkpoint);
+    ) -> Reception {
+        let mut receiver = CapsuleReceiver::new(job_dir, checkpoint);
         let mut frozen = Some(frozen);
         loop {
             let outcome = async {
@@ -161,28 +163,28 @@ impl Incoming {
                 {
                     frozen().await?;
                 }
-                let taken = intake.take(frame).await?;
+                let taken = receiver.accept(frame).await?;
                 match taken {
-                    Taken::More => {}
-                    Taken::Ahead => intake.files_are_there().await?,
-                    Taken::Sealed => intake.whole().await?,
+                    Received::More => {}
+                    Received::PreCopied => receiver.wait_for_files().await?,
+                    Received::Sealed => receiver.complete().await?,
                 }
                 Ok::<_, Error>(taken)
             };
             let step = outcome.await;
             let answer = match step {
-                Ok(Taken::More) => continue,
-                Ok(Taken::Ahead | Taken::Sealed) => Frame::Answer(Ok(())),
+                Ok(Received::More) => continue,
+                Ok(Received::PreCopied | Received::Sealed) => Frame::Answer(Ok(())),
                 Err(ref error) => Frame::Answer(Err(error.told())),
             };
             let answered = self.answer(&answer).await;
             match (step, frozen.is_none()) {
                 // Whether the source hears of it or not: all is here, and it has said that all may be used.
-                (Ok(Taken::Sealed), _) => return Received::Whole,
-                (Ok(Taken::More | Taken::Ahead), _) if answered.is_ok() => {}
+                (Ok(Received::Sealed), _) => return Reception::Complete,
+                (Ok(Received::More | Received::PreCopied), _) if answered.is_ok() => {}
                 (step, frozen) => {
                     let error = step.err().or(answered.err()).unwrap_or_else(|| Error::Peer("went away".into()));
-                    return if frozen { Received::Broken(error) } else { Received::Ahead(error) };
+                    return if frozen { Reception::LostAfterFreeze(error) } else { Reception::LostBeforeFreeze(error) };
                 }
             }
         }

@@ -20,7 +20,7 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use mooring_api::watch::{JobDirective, JobObservation, JobState};
-use mooring_linux::process;
+use mooring_linux::process::ProcessId;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
 use mooring_types::{CapsuleName, Generation, JobId, MigrationId};
@@ -36,29 +36,11 @@ pub(crate) struct Record {
     pub(crate) generation: Generation,
     pub(crate) address: Ipv4Addr,
     pub(crate) spec: JobSpec,
-    pub(crate) held: Held,
+    #[serde(rename = "held")]
+    pub(crate) state: LocalState,
     /// What the phases took that this host did for the attempt under way.
     pub(crate) phases: Vec<PhaseTime>,
     pub(crate) bytes_moved: u64,
-}
-
-/// The first process of a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Init {
-    pub(crate) pid: i32,
-    /// In clock ticks since boot; tells it from another process that got its id.
-    pub(crate) started: u64,
-}
-
-impl Init {
-    /// The process of that id, if it lives.
-    pub(crate) fn find(pid: i32) -> Option<Self> {
-        process::start_time(pid).map(|started| Self { pid, started })
-    }
-
-    pub(crate) fn lives(&self) -> bool {
-        process::start_time(self.pid) == Some(self.started)
-    }
 }
 
 /// How far a source has come with an attempt while its job still executes.
@@ -102,10 +84,10 @@ pub(crate) enum Release {
 /// What this host holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase")]
-pub(crate) enum Held {
+pub(crate) enum LocalState {
     Starting,
     Running {
-        init: Init,
+        init: ProcessId,
         attempt: Attempt,
     },
     Exited {
@@ -118,7 +100,7 @@ pub(crate) enum Held {
         reason: String,
     },
     Freezing {
-        init: Init,
+        init: ProcessId,
         migration: MigrationId,
     },
     Frozen {
@@ -135,7 +117,7 @@ pub(crate) enum Held {
     },
     Restored {
         migration: MigrationId,
-        init: Init,
+        init: ProcessId,
     },
     /// Checkpointed because the host was stopped, to go on when it is started again.
     Parked,
@@ -144,13 +126,13 @@ pub(crate) enum Held {
 
 impl Record {
     /// The record of a job that a directive speaks of for the first time.
-    pub(crate) fn new(directive: &JobDirective, held: Held) -> Self {
+    pub(crate) fn new(directive: &JobDirective, state: LocalState) -> Self {
         Self {
             job: directive.job.clone(),
             generation: directive.generation,
             address: directive.address,
             spec: directive.spec.clone(),
-            held,
+            state,
             phases: Vec::new(),
             bytes_moved: 0,
         }
@@ -164,34 +146,39 @@ impl Record {
 
     /// The record as OpCenter is told it.
     pub(crate) fn observe(&self) -> JobObservation {
-        let state = match self.held.clone() {
-            Held::Starting | Held::Parked => JobState::Starting,
-            Held::Running { attempt: Attempt::None, .. } => JobState::Running,
-            Held::Running { attempt: Attempt::PreCopied(migration), .. } | Held::Freezing { migration, .. } => {
-                JobState::PreCopied { migration }
-            }
-            Held::Running { attempt: Attempt::Failed { migration, phase, reason }, .. } => {
+        let state = match self.state.clone() {
+            LocalState::Starting | LocalState::Parked => JobState::Starting,
+            LocalState::Running { attempt: Attempt::None, .. } => JobState::Running,
+            LocalState::Running { attempt: Attempt::PreCopied(migration), .. }
+            | LocalState::Freezing { migration, .. } => JobState::PreCopied { migration },
+            LocalState::Running { attempt: Attempt::Failed { migration, phase, reason }, .. } => {
                 JobState::MigrateOutFailed { migration, phase, reason }
             }
-            Held::Exited { code } => JobState::Exited { code },
-            Held::FailedToStart { reason } => JobState::FailedToStart { reason },
-            Held::Lost { reason } => JobState::Lost { reason },
-            Held::Frozen { migration, release: Release::Withheld | Release::Given } => JobState::Frozen { migration },
-            Held::Frozen { migration, release: Release::Refused { phase, reason } } => {
+            LocalState::Exited { code } => JobState::Exited { code },
+            LocalState::FailedToStart { reason } => JobState::FailedToStart { reason },
+            LocalState::Lost { reason } => JobState::Lost { reason },
+            LocalState::Frozen { migration, release: Release::Withheld | Release::Given } => {
+                JobState::Frozen { migration }
+            }
+            LocalState::Frozen { migration, release: Release::Refused { phase, reason } } => {
                 JobState::MigrateOutFailed { migration, phase, reason }
             }
-            Held::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
-            Held::Frozen { migration, release: Release::Stored { stored_bytes } } => {
+            LocalState::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
+            LocalState::Frozen { migration, release: Release::Stored { stored_bytes } } => {
                 JobState::Stored { migration, stored_bytes, base: None }
             }
-            Held::Running { attempt: Attempt::Stored { migration, stored_bytes, base }, .. } => {
+            LocalState::Running { attempt: Attempt::Stored { migration, stored_bytes, base }, .. } => {
                 JobState::Stored { migration, stored_bytes, base }
             }
-            Held::Running { attempt: Attempt::SnapshotTaken(migration), .. } => JobState::SnapshotTaken { migration },
-            Held::Arriving { migration } => JobState::Prepared { migration },
-            Held::ArrivalFailed { migration, phase, reason } => JobState::MigrateInFailed { migration, phase, reason },
-            Held::Restored { migration, .. } => JobState::Restored { migration },
-            Held::Gone => JobState::Gone,
+            LocalState::Running { attempt: Attempt::SnapshotTaken(migration), .. } => {
+                JobState::SnapshotTaken { migration }
+            }
+            LocalState::Arriving { migration } => JobState::Prepared { migration },
+            LocalState::ArrivalFailed { migration, phase, reason } => {
+                JobState::MigrateInFailed { migration, phase, reason }
+            }
+            LocalState::Restored { migration, .. } => JobState::Restored { migration },
+            LocalState::Gone => JobState::Gone,
         };
         JobObservation {
             job: self.job.clone(),

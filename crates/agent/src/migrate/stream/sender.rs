@@ -16,47 +16,48 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
 
-use super::files::{self, Listing};
-use super::frame::{self, Frame, Hello, PIECE, Seal};
-use super::memory::{Foundation, Memory};
-use super::secure::Identity;
-use super::sink::{BUFFER, Sink};
-use super::tags::Tags;
+use super::FRAME_DATA_BYTES;
+use super::frame::{self, Frame, Hello, Seal};
+use super::sink::{OUTPUT_BUFFER_BYTES, Sink};
+use super::tls::Identity;
 use crate::error::{Error, Result};
+use crate::migrate::files::{self, Listing};
+use crate::migrate::memory::encoder::{BaseSnapshot, MemoryEncoder};
+use crate::migrate::memory::page_index::PageIndex;
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
-use crate::runtime::inodes;
-use crate::runtime::place::Place;
+use crate::runtime::inode_list;
+use crate::runtime::job_dir::JobDir;
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// How often a growing image is looked at.
-const FOLLOW_PAUSE: Duration = Duration::from_millis(1);
+const IMAGE_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// How many pieces of memory are read ahead of what takes them.
-const READ_AHEAD: usize = 4;
+const QUEUED_PAGE_BATCHES: usize = 4;
 
 /// A capsule that is in the store.
 #[derive(Debug)]
-pub(crate) struct Stored {
+pub(crate) struct StoredCapsule {
     pub(crate) manifest: Manifest,
     /// What the next one may build on.
-    pub(crate) foundation: Option<Foundation>,
+    pub(crate) base_snapshot: Option<BaseSnapshot>,
 }
 
 /// What leads to the destination of an attempt.
 #[derive(Debug)]
-pub(crate) struct Outgoing {
+pub(crate) struct CapsuleSender {
     sink: Sink,
     /// The files that went ahead.
     files: Listing,
-    memory: Memory,
+    memory: MemoryEncoder,
     /// How much of each image has been sent.
     images: BTreeMap<String, u64>,
     bytes: u64,
     /// Whether memory has begun to go.
-    memory_goes: bool,
+    memory_started: bool,
 }
 
-impl Outgoing {
+impl CapsuleSender {
     /// Connects and introduces itself.
     ///
     /// # Errors
@@ -70,11 +71,11 @@ impl Outgoing {
             stream.set_nodelay(true)?;
             TlsConnector::from(config).connect(name, stream).await
         };
-        let stream = tokio::time::timeout(CONNECT_LIMIT, connect)
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, connect)
             .await
             .map_err(|_| Error::TimedOut(format!("connecting to the destination at {to}")))?
             .map_err(Error::system(format!("connect to the destination at {to}")))?;
-        let stream = BufStream::with_capacity(16 << 10, BUFFER, stream);
+        let stream = BufStream::with_capacity(16 << 10, OUTPUT_BUFFER_BYTES, stream);
         let mut outgoing = Self::over(Sink::Host(Box::new(stream)));
         outgoing.send(&Frame::Hello(hello)).await?;
         Ok(outgoing)
@@ -84,7 +85,7 @@ impl Outgoing {
     ///
     /// # Errors
     /// The store can't be reached, or has one of that name.
-    pub(crate) async fn into_store(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
+    pub(crate) async fn create_capsule(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
         Ok(Self::over(Sink::capsule(store.create(name).await?)))
     }
 
@@ -92,10 +93,10 @@ impl Outgoing {
         Self {
             sink,
             files: Listing::default(),
-            memory: Memory::default(),
+            memory: MemoryEncoder::default(),
             images: BTreeMap::new(),
             bytes: 0,
-            memory_goes: false,
+            memory_started: false,
         }
     }
 
@@ -108,15 +109,15 @@ impl Outgoing {
     ///
     /// # Errors
     /// They can't be read, or the destination can't take them.
-    pub(crate) async fn send_files(&mut self, place: &Place) -> Result<()> {
-        self.files = Listing::take(&place.upper())?;
-        self.bytes += files::send_all(&mut self.sink, &place.upper(), &self.files).await?;
-        self.answered().await
+    pub(crate) async fn pre_copy_files(&mut self, job_dir: &JobDir) -> Result<()> {
+        self.files = Listing::read(&job_dir.upper())?;
+        self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
+        self.await_answer().await
     }
 
     /// Has the capsule build on an earlier one, or be one that others can build on.
-    pub(crate) fn build_on(&mut self, foundation: Option<Foundation>) {
-        self.memory = Memory::upon(foundation);
+    pub(crate) fn build_on(&mut self, base_snapshot: Option<BaseSnapshot>) {
+        self.memory = MemoryEncoder::upon(base_snapshot);
     }
 
     /// Sends the memory of a job's processes into the store while they execute: what of it is the same when the job stands still is compressed and
@@ -124,14 +125,14 @@ impl Outgoing {
     ///
     /// # Errors
     /// The store can't take it.
-    pub(crate) async fn send_memory(&mut self, pids: Vec<i32>) -> Result<()> {
+    pub(crate) async fn pre_copy_memory(&mut self, pids: Vec<i32>) -> Result<()> {
         self.begin_memory().await?;
-        let (give, mut pieces) = mpsc::channel(READ_AHEAD);
-        let read = spawn_blocking(move || Tags::read(&pids, &give));
+        let (give, mut pieces) = mpsc::channel(QUEUED_PAGE_BATCHES);
+        let read = spawn_blocking(move || PageIndex::read_processes(&pids, &give));
         while let Some(piece) = pieces.recv().await {
             self.send(&Frame::Pages(piece)).await?;
         }
-        self.memory = read.await.map(Memory::after).unwrap_or_default();
+        self.memory = read.await.map(MemoryEncoder::after).unwrap_or_default();
         self.flush().await
     }
 
@@ -139,7 +140,11 @@ impl Outgoing {
     ///
     /// # Errors
     /// The destination can't take it. What `dumped` waits for goes on.
-    pub(crate) async fn follow(&mut self, checkpoint: &Checkpoint, dumped: watch::Receiver<bool>) -> Result<()> {
+    pub(crate) async fn send_memory_during_dump(
+        &mut self,
+        checkpoint: &Checkpoint,
+        dumped: watch::Receiver<bool>,
+    ) -> Result<()> {
         self.begin_checkpoint(checkpoint).await?;
         let mut known = 0;
         while !*dumped.borrow() {
@@ -154,7 +159,7 @@ impl Outgoing {
             }
             if !sent {
                 self.flush().await?;
-                tokio::time::sleep(FOLLOW_PAUSE).await;
+                tokio::time::sleep(IMAGE_POLL_INTERVAL).await;
             }
         }
         Ok(())
@@ -171,7 +176,7 @@ impl Outgoing {
             self.send_new(checkpoint, &name).await?;
         }
         self.sink.end_memory().await.map_err(Error::system("send to the destination"))?;
-        self.send_numbers(checkpoint).await?;
+        self.send_inode_list(checkpoint).await?;
         for frame in self.memory.placed() {
             self.send(&frame).await?;
         }
@@ -184,21 +189,21 @@ impl Outgoing {
     /// Begins with what has come of the freeze. The numbers of files go before all else, since making ready for them takes a while; into
     /// the store behind memory, which is read last.
     async fn begin_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        if !self.sink.gives_memory_last() {
-            self.send_numbers(checkpoint).await?;
+        if !self.sink.defers_memory() {
+            self.send_inode_list(checkpoint).await?;
         }
         self.begin_memory().await
     }
 
     /// Sends the numbers of files, if they have not gone.
-    async fn send_numbers(&mut self, checkpoint: &Checkpoint) -> Result<()> {
-        self.send_new(checkpoint, inodes::KEPT).await?;
+    async fn send_inode_list(&mut self, checkpoint: &Checkpoint) -> Result<()> {
+        self.send_new(checkpoint, inode_list::INODE_LIST).await?;
         self.flush().await
     }
 
-    /// Memory goes from here on and nothing else, until all of it has gone.
+    /// MemoryEncoder goes from here on and nothing else, until all of it has gone.
     async fn begin_memory(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.memory_goes, true) {
+        if std::mem::replace(&mut self.memory_started, true) {
             return Ok(());
         }
         self.sink.begin_memory().await.map_err(Error::system("send to the destination"))
@@ -208,11 +213,11 @@ impl Outgoing {
     ///
     /// # Errors
     /// Something can't be read, or the destination can't take it.
-    pub(crate) async fn send_changes(&mut self, place: &Place, mapped: &[PathBuf]) -> Result<()> {
-        let now = Listing::take(&place.upper())?;
+    pub(crate) async fn send_changed_files(&mut self, job_dir: &JobDir, mapped: &[PathBuf]) -> Result<()> {
+        let now = Listing::read(&job_dir.upper())?;
         let mut difference = now.since(&self.files);
         difference.changed.extend(mapped.iter().filter(|path| now.contains(path)).cloned());
-        self.bytes += files::send_difference(&mut self.sink, &place.upper(), &difference).await?;
+        self.bytes += files::send_difference(&mut self.sink, &job_dir.upper(), &difference).await?;
         self.flush().await
     }
 
@@ -221,16 +226,16 @@ impl Outgoing {
     /// # Errors
     /// The destination did not take it, or is not heard from: it may have it or not.
     pub(crate) async fn seal(&mut self) -> Result<()> {
-        self.send(&Frame::Seal(self.sum())).await?;
-        self.answered().await
+        self.send(&Frame::Seal(self.image_sizes())).await?;
+        self.await_answer().await
     }
 
     /// Gives the seal, and has the store keep the capsule.
     ///
     /// # Errors
     /// The store does not have it; what was written is taken back.
-    pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<Stored> {
-        self.send(&Frame::Seal(self.sum())).await?;
+    pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<StoredCapsule> {
+        self.send(&Frame::Seal(self.image_sizes())).await?;
         self.flush().await?;
         let Sink::Capsule(writer) = self.sink else {
             return Err(Error::Peer("is no capsule store".into()));
@@ -238,10 +243,10 @@ impl Outgoing {
         let facts = Facts { base: self.memory.base().cloned(), ..facts };
         let manifest = writer.into_inner().finish(facts).await?;
         store.confirm(&manifest).await?;
-        Ok(Stored { foundation: self.memory.foundation(&manifest), manifest })
+        Ok(StoredCapsule { base_snapshot: self.memory.base_snapshot(&manifest), manifest })
     }
 
-    fn sum(&self) -> Seal {
+    fn image_sizes(&self) -> Seal {
         Seal { images: self.images.iter().map(|(name, size)| (name.clone(), *size)).collect() }
     }
 
@@ -254,7 +259,8 @@ impl Outgoing {
         let file = File::open(&path).map_err(Error::system(format!("open {}", path.display())))?;
         loop {
             let length = file.metadata().map_err(Error::system(format!("look at {}", path.display())))?.len();
-            let wanted = usize::try_from(length.saturating_sub(offset)).map_or(PIECE, |left| left.min(PIECE));
+            let wanted = usize::try_from(length.saturating_sub(offset))
+                .map_or(FRAME_DATA_BYTES, |left| left.min(FRAME_DATA_BYTES));
             if wanted == 0 {
                 return Ok(offset > start);
             }
@@ -286,11 +292,11 @@ impl Outgoing {
         self.sink.flush().await.map_err(Error::system("send to the destination"))
     }
 
-    async fn answered(&mut self) -> Result<()> {
+    async fn await_answer(&mut self) -> Result<()> {
         self.flush().await?;
         // A capsule says nothing before its end.
         let Sink::Host(stream) = &mut self.sink else { return Ok(()) };
-        let answer = tokio::time::timeout(ANSWER_LIMIT, frame::receive(stream.as_mut()))
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, frame::receive(stream.as_mut()))
             .await
             .map_err(|_| Error::TimedOut("the destination's answer".into()))??;
         match answer {

@@ -10,11 +10,11 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 /// How much is gathered before it is sent on.
-pub(super) const BUFFER: usize = 512 << 10;
+pub(crate) const OUTPUT_BUFFER_BYTES: usize = 512 << 10;
 
 /// Where a source's frames go.
 #[derive(Debug)]
-pub(super) enum Sink {
+pub(crate) enum Sink {
     /// Another host, which answers.
     Host(Box<BufStream<TlsStream<TcpStream>>>),
     /// A capsule, which is whole or fails at its end.
@@ -22,17 +22,17 @@ pub(super) enum Sink {
 }
 
 impl Sink {
-    pub(super) fn capsule(writer: CapsuleWriter) -> Self {
-        Self::Capsule(Box::new(BufWriter::with_capacity(BUFFER, writer)))
+    pub(crate) fn capsule(writer: CapsuleWriter) -> Self {
+        Self::Capsule(Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, writer)))
     }
 
     /// Whether who reads it has memory last, in whatever order it is written.
-    pub(super) fn gives_memory_last(&self) -> bool {
+    pub(crate) fn defers_memory(&self) -> bool {
         matches!(self, Self::Capsule(_))
     }
 
     /// Memory follows, which the reader of a capsule is to have last.
-    pub(super) async fn begin_memory(&mut self) -> io::Result<()> {
+    pub(crate) async fn begin_memory(&mut self) -> io::Result<()> {
         if let Self::Capsule(writer) = self {
             writer.flush().await?;
             writer.get_mut().defer_from_here();
@@ -41,7 +41,7 @@ impl Sink {
     }
 
     /// No more memory follows.
-    pub(super) async fn end_memory(&mut self) -> io::Result<()> {
+    pub(crate) async fn end_memory(&mut self) -> io::Result<()> {
         if let Self::Capsule(writer) = self {
             writer.flush().await?;
             writer.get_mut().defer_to_here();

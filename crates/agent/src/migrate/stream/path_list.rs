@@ -1,4 +1,4 @@
-//! Names of files as they are said: the kernel's own bytes, which need not be text, with a NUL between each two.
+//! PathList of files as they are said: the kernel's own bytes, which need not be text, with a NUL between each two.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -6,28 +6,28 @@ use std::path::Path;
 
 use bytes::Bytes;
 
-use super::frame::PIECE;
+use super::FRAME_DATA_BYTES;
 
-/// Names of files, by path below the root: as many as one frame takes.
+/// PathList of files, by path below the root: as many as one frame takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Names(Bytes);
+pub(crate) struct PathList(Bytes);
 
-impl Names {
-    /// Names as they came.
-    pub(super) fn received(bytes: Bytes) -> Self {
+impl PathList {
+    /// PathList as they came.
+    pub(crate) fn from_bytes(bytes: Bytes) -> Self {
         Self(bytes)
     }
 
-    pub(super) fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// These names, in the order in which they are given: one piece at least, which has none where none is given.
-    pub(super) fn pieces<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
+    pub(crate) fn pieces<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
         let (mut pieces, mut piece) = (Vec::new(), Vec::new());
         for path in paths {
             let name = path.as_os_str().as_bytes();
-            if piece.len() + name.len() > PIECE {
+            if piece.len() + name.len() > FRAME_DATA_BYTES {
                 pieces.push(Self(std::mem::take(&mut piece).into()));
             }
             piece.extend_from_slice(name);
@@ -37,7 +37,7 @@ impl Names {
         pieces
     }
 
-    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
         let names = self.0.split(|byte| *byte == 0).filter(|name| !name.is_empty());
         names.map(|name| Path::new(OsStr::from_bytes(name)))
     }
@@ -51,12 +51,12 @@ mod tests {
 
     #[test]
     fn any_number_of_names_goes_into_pieces_and_comes_out_of_them() {
-        assert_eq!(Names::pieces([]), [Names::default()]);
+        assert_eq!(PathList::pieces([]), [PathList::default()]);
         let mut paths: Vec<PathBuf> = (0..9000).map(|number| format!("a directory/{number:060}").into()).collect();
         paths.push(OsStr::from_bytes(b"\xe9\xff/\n").into());
-        let pieces = Names::pieces(paths.iter().map(PathBuf::as_path));
-        assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.as_bytes().len() <= PIECE + 1));
-        let back: Vec<&Path> = pieces.iter().flat_map(Names::paths).collect();
+        let pieces = PathList::pieces(paths.iter().map(PathBuf::as_path));
+        assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.as_bytes().len() <= FRAME_DATA_BYTES + 1));
+        let back: Vec<&Path> = pieces.iter().flat_map(PathList::paths).collect();
         assert_eq!(back, paths);
     }
 }

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 
 /// The place of one generation of a job on this host.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct JobDir {
     directory: PathBuf,
     container: String,
     cgroup: String,
@@ -20,7 +20,7 @@ pub(crate) struct Place {
     address: Ipv4Addr,
 }
 
-impl Place {
+impl JobDir {
     /// The place of a generation of a job. `jobs` is where this agent keeps its jobs; `prefix` tells its interfaces from other agents'.
     pub(crate) fn new(
         jobs: &Path,
@@ -119,12 +119,12 @@ impl Place {
 
     /// The checkpoint of one attempt.
     pub(crate) fn checkpoint(&self, migration: &MigrationId) -> Checkpoint {
-        Checkpoint::new(self, migration.as_str())
+        Checkpoint::new(&self.directory, migration.as_str())
     }
 
     /// The checkpoint of a job that is parked.
     pub(crate) fn parked(&self) -> Checkpoint {
-        Checkpoint::new(self, "parked")
+        Checkpoint::new(&self.directory, "parked")
     }
 
     pub(crate) fn pid_file(&self) -> PathBuf {

@@ -14,35 +14,35 @@ use bytes::Bytes;
 use mooring_linux::pages::PAGE;
 use tokio::task::JoinSet;
 
-use super::behind::Behind;
-use super::files::Receiver;
-use super::frame::{Frame, Run, Seal};
-use super::places::{self, Awaited, Piece};
+use super::frame::{Frame, PageRun, Seal};
 use crate::error::{Error, Result};
+use crate::migrate::files::FileReceiver;
+use crate::migrate::memory::page_map::{self, PageMap, PageWrite};
+use crate::migrate::memory::write_queue::WriteQueue;
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
-use crate::runtime::inodes;
-use crate::runtime::place::Place;
+use crate::runtime::inode_list;
+use crate::runtime::job_dir::JobDir;
 
 /// What is being taken in.
 #[derive(Debug)]
-pub(super) struct Intake<'a> {
+pub(crate) struct CapsuleReceiver<'a> {
     /// Until somebody waits for it, after which only memory comes.
-    skeleton: Option<Skeleton>,
+    prerequisites: Option<Prerequisites>,
     checkpoint: &'a Checkpoint,
     images: HashMap<String, Image>,
     /// The pages that come by themselves, and how many of them have.
-    awaited: Awaited,
-    pages: u64,
-    writes: Behind,
+    page_map: PageMap,
+    pages_received: u64,
+    writes: WriteQueue,
     ahead: bool,
     seal: Option<Seal>,
-    place: Place,
+    job_dir: JobDir,
 }
 
 /// What a restore begins with beside images, and what becomes that behind the back of whoever reads.
 #[derive(Debug)]
-struct Skeleton {
-    files: Receiver,
+struct Prerequisites {
+    files: FileReceiver,
     /// What is made for the numbers of files, from the moment they are here.
     numbers: Option<JoinSet<Result<()>>>,
 }
@@ -56,24 +56,24 @@ struct Image {
 
 /// What has come with a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(crate) enum Received {
     More,
-    /// All files that went ahead; [`Intake::files_are_there`] waits for them.
-    Ahead,
-    /// All but memory, which may have come as well: [`Intake::skeleton`] and [`Intake::whole`] see that it is there.
+    /// All files that went ahead; [`CapsuleReceiver::wait_for_files`] waits for them.
+    PreCopied,
+    /// All but memory, which may have come as well: [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`] see that it is there.
     Sealed,
 }
 
-impl<'a> Intake<'a> {
-    pub(super) fn new(place: &Place, checkpoint: &'a Checkpoint) -> Self {
+impl<'a> CapsuleReceiver<'a> {
+    pub(crate) fn new(job_dir: &JobDir, checkpoint: &'a Checkpoint) -> Self {
         Self {
-            place: place.clone(),
-            skeleton: Some(Skeleton::new(place)),
+            job_dir: job_dir.clone(),
+            prerequisites: Some(Prerequisites::new(job_dir)),
             checkpoint,
             images: HashMap::new(),
-            awaited: Awaited::default(),
-            pages: 0,
-            writes: Behind::default(),
+            page_map: PageMap::default(),
+            pages_received: 0,
+            writes: WriteQueue::default(),
             ahead: true,
             seal: None,
         }
@@ -83,35 +83,35 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// It can't be written, now or since the last call, or makes no sense.
-    pub(super) async fn take(&mut self, frame: Frame) -> Result<Taken> {
+    pub(crate) async fn accept(&mut self, frame: Frame) -> Result<Received> {
         let nonsense = || Err(Error::Peer("said something that makes no sense here".into()));
         match frame {
             Frame::Chunk { image, .. } if self.seal.is_some() && !is_memory(&image) => nonsense(),
-            Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Taken::More),
+            Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Received::More),
             Frame::Part { image, offset, bytes } if is_memory(&image) => {
-                self.write_at(&image, offset, bytes).await.map(|()| Taken::More)
+                self.write_at(&image, offset, bytes).await.map(|()| Received::More)
             }
-            Frame::Pages(bytes) if self.seal.is_some() => self.take_pages(bytes).await.map(|()| Taken::More),
+            Frame::Pages(bytes) if self.seal.is_some() => self.take_pages(bytes).await.map(|()| Received::More),
             _ if self.seal.is_some() => nonsense(),
-            Frame::Placed(runs) => {
-                runs.into_iter().for_each(|run| self.awaited.add(run));
-                Ok(Taken::More)
+            Frame::PageMap(runs) => {
+                runs.into_iter().for_each(|run| self.page_map.add(run));
+                Ok(Received::More)
             }
-            Frame::Files(bytes) => self.files()?.take(&bytes).await.map(|()| Taken::More),
+            Frame::Files(bytes) => self.files()?.unpack(&bytes).await.map(|()| Received::More),
             Frame::FilesEnd => {
-                self.files()?.end();
+                self.files()?.finish();
                 let ahead = std::mem::take(&mut self.ahead);
-                Ok(if ahead { Taken::Ahead } else { Taken::More })
+                Ok(if ahead { Received::PreCopied } else { Received::More })
             }
             Frame::Kept(names) => {
-                self.files()?.keep(&names);
-                Ok(Taken::More)
+                self.files()?.keep_only(&names);
+                Ok(Received::More)
             }
-            Frame::Removed(names) => self.files()?.remove(&names).await.map(|()| Taken::More),
+            Frame::Removed(names) => self.files()?.remove(&names).await.map(|()| Received::More),
             Frame::Seal(seal) if seal.images.is_empty() => Err(Error::Peer("sealed an empty capsule".into())),
             Frame::Seal(seal) => {
                 self.seal = Some(seal);
-                Ok(Taken::Sealed)
+                Ok(Received::Sealed)
             }
             Frame::Part { .. } | Frame::Pages(_) | Frame::Hello(_) | Frame::Answer(_) => nonsense(),
         }
@@ -121,8 +121,8 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// One could not be written.
-    pub(super) async fn files_are_there(&mut self) -> Result<()> {
-        self.files()?.ended().await
+    pub(crate) async fn wait_for_files(&mut self) -> Result<()> {
+        self.files()?.wait().await
     }
 
     async fn write(&mut self, name: &str, bytes: Bytes) -> Result<()> {
@@ -130,20 +130,20 @@ impl<'a> Intake<'a> {
         if is_memory(name) {
             return self.write_at(name, offset, bytes).await;
         }
-        let file = self.more_of(name, bytes.len() as u64)?;
+        let file = self.image_file(name, bytes.len() as u64)?;
         (&*file).write_all(&bytes).map_err(Error::system(format!("write image {name}")))
     }
 
     async fn write_at(&mut self, name: &str, offset: u64, bytes: Bytes) -> Result<()> {
-        let file = self.more_of(name, bytes.len() as u64)?;
-        self.behind(move || file.write_all_at(&bytes, offset)).await
+        let file = self.image_file(name, bytes.len() as u64)?;
+        self.enqueue(move || file.write_all_at(&bytes, offset)).await
     }
 
     /// Takes in what a frame brings of the capsule that this one builds on.
     ///
     /// # Errors
     /// It can't be written, now or since the last call.
-    pub(super) async fn take_of_base(&mut self, frame: Frame) -> Result<()> {
+    pub(crate) async fn accept_base_frame(&mut self, frame: Frame) -> Result<()> {
         match frame {
             Frame::Pages(bytes) => self.take_pages(bytes).await,
             // What was no page there is of no use here.
@@ -153,26 +153,28 @@ impl<'a> Intake<'a> {
 
     /// Takes in pages that come by themselves, where they are awaited.
     async fn take_pages(&mut self, bytes: Bytes) -> Result<()> {
-        let first = self.pages;
-        self.pages += (bytes.len() / PAGE) as u64;
-        let wanted: Vec<Run> = self.awaited.wanting(first..self.pages).collect();
+        let first = self.pages_received;
+        self.pages_received += (bytes.len() / PAGE) as u64;
+        let wanted: Vec<PageRun> = self.page_map.runs_within(first..self.pages_received).collect();
         let mut pieces = Vec::with_capacity(wanted.len());
         for run in wanted {
             let start = usize::try_from(run.number - first).unwrap_or(usize::MAX).saturating_mul(PAGE);
-            let file = self.more_of(&memory_name(run.image), run.bytes() as u64)?;
-            pieces.push(Piece { part: start..start.saturating_add(run.bytes()), file, offset: run.offset() });
+            let file = self.image_file(&memory_name(run.image), run.bytes() as u64)?;
+            pieces.push(PageWrite { source: start..start.saturating_add(run.bytes()), file, offset: run.offset() });
         }
         if pieces.is_empty() {
             return Ok(());
         }
-        self.behind(move || places::write(&bytes, &pieces)).await
+        self.enqueue(move || page_map::write(&bytes, &pieces)).await
     }
 
     /// The file of an image of which so many bytes more have come.
-    fn more_of(&mut self, name: &str, bytes: u64) -> Result<Arc<File>> {
-        if name != inodes::KEPT {
+    fn image_file(&mut self, name: &str, bytes: u64) -> Result<Arc<File>> {
+        if name != inode_list::INODE_LIST {
             let checkpoint = self.checkpoint;
-            self.skeleton.iter_mut().for_each(|skeleton| skeleton.numbers_have_come(&self.place, checkpoint));
+            self.prerequisites
+                .iter_mut()
+                .for_each(|prerequisites| prerequisites.start_inode_file_system(&self.job_dir, checkpoint));
         }
         if let Some(image) = self.images.get_mut(name) {
             image.size += bytes;
@@ -184,12 +186,12 @@ impl<'a> Intake<'a> {
     }
 
     /// Has something be written while what follows is read.
-    async fn behind(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
-        self.writes.hand(write).await.map_err(lost)
+    async fn enqueue(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
+        self.writes.push(write).await.map_err(lost)
     }
 
     /// How much of the memory has not come yet, once the seal has.
-    pub(super) fn memory_missing(&self) -> u64 {
+    pub(crate) fn missing_memory_bytes(&self) -> u64 {
         let images = self.seal.iter().flat_map(|seal| &seal.images).filter(|(image, _)| is_memory(image));
         images.map(|(image, size)| size.saturating_sub(self.size(image))).sum()
     }
@@ -198,12 +200,12 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Something has not come.
-    pub(super) fn skeleton(&mut self) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
+    pub(crate) fn prerequisites(&mut self) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
         self.check(|image| !is_memory(image))?;
-        let skeleton = self.skeleton.take();
+        let prerequisites = self.prerequisites.take();
         Ok(async {
-            match skeleton {
-                Some(skeleton) => skeleton.here().await,
+            match prerequisites {
+                Some(prerequisites) => prerequisites.here().await,
                 None => Ok(()),
             }
         })
@@ -213,15 +215,15 @@ impl<'a> Intake<'a> {
     ///
     /// # Errors
     /// Something is not, or could not be written.
-    pub(super) async fn whole(&mut self) -> Result<()> {
-        self.skeleton()?.await?;
-        self.writes.end().await.map_err(lost)?;
+    pub(crate) async fn complete(&mut self) -> Result<()> {
+        self.prerequisites()?.await?;
+        self.writes.finish().await.map_err(lost)?;
         self.check(|_| true)
     }
 
-    fn files(&mut self) -> Result<&mut Receiver> {
+    fn files(&mut self) -> Result<&mut FileReceiver> {
         let late = || Error::Peer("sent files after all of them".into());
-        self.skeleton.as_mut().map(|skeleton| &mut skeleton.files).ok_or_else(late)
+        self.prerequisites.as_mut().map(|prerequisites| &mut prerequisites.files).ok_or_else(late)
     }
 
     fn check(&self, which: impl Fn(&str) -> bool) -> Result<()> {
@@ -243,17 +245,17 @@ impl<'a> Intake<'a> {
     }
 }
 
-impl Skeleton {
-    fn new(place: &Place) -> Self {
-        Self { files: Receiver::new(&place.upper()), numbers: None }
+impl Prerequisites {
+    fn new(job_dir: &JobDir) -> Self {
+        Self { files: FileReceiver::new(&job_dir.upper()), numbers: None }
     }
 
     /// Begins to make what keeps the numbers of files, unless that has begun.
-    fn numbers_have_come(&mut self, place: &Place, checkpoint: &Checkpoint) {
+    fn start_inode_file_system(&mut self, job_dir: &JobDir, checkpoint: &Checkpoint) {
         self.numbers.get_or_insert_with(|| {
-            let (place, images) = (place.clone(), checkpoint.images().to_owned());
+            let (job_dir, images) = (job_dir.clone(), checkpoint.images().to_owned());
             let mut made = JoinSet::new();
-            made.spawn(async move { inodes::make_ahead(&place, &images).await });
+            made.spawn(async move { inode_list::prepare(&job_dir, &images).await });
             made
         });
     }
@@ -263,7 +265,7 @@ impl Skeleton {
     /// # Errors
     /// A file could not be written.
     async fn here(mut self) -> Result<()> {
-        self.files.ended().await?;
+        self.files.wait().await?;
         let mut numbers = self.numbers.unwrap_or_default();
         while let Some(ended) = numbers.join_next().await {
             if let Err(error) =

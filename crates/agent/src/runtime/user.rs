@@ -26,7 +26,7 @@ impl User {
 }
 
 /// The user that `text` names in an image whose layers these are, topmost first; root when it is empty.
-pub(super) fn find(layers: &[PathBuf], text: &str) -> Result<User, String> {
+pub(crate) fn find(layers: &[PathBuf], text: &str) -> Result<User, String> {
     if text.is_empty() {
         return Ok(User::default());
     }

@@ -13,26 +13,26 @@ use mooring_linux::{Error as LinuxError, terminal};
 use crate::error::Result;
 
 /// How long such a moment may take; a shell that may run needs microseconds.
-const LIMIT: Duration = Duration::from_secs(1);
+const FOREGROUND_GAP_MAX: Duration = Duration::from_secs(1);
 /// How long the job runs on.
-const STEP: Duration = Duration::from_millis(1);
+const THAW_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Freezes a job where it can be restored.
 ///
 /// # Errors
 /// It does not freeze, or has a terminal that stays without anybody in its foreground. It may be frozen then.
-pub(super) fn freeze(cgroup: &Cgroup) -> Result<()> {
+pub(crate) fn freeze(cgroup: &Cgroup) -> Result<()> {
     let began = Instant::now();
     loop {
         cgroup.freeze()?;
         if terminal::are_in_use(&cgroup.pids()) {
             return Ok(());
         }
-        if began.elapsed() > LIMIT {
+        if began.elapsed() > FOREGROUND_GAP_MAX {
             let reason = "the processes in the foreground of one of its terminals are gone".to_owned();
             return Err(LinuxError::Refused { attempt: "freeze the job".to_owned(), reason }.into());
         }
         cgroup.thaw()?;
-        thread::sleep(STEP);
+        thread::sleep(THAW_INTERVAL);
     }
 }

@@ -9,9 +9,9 @@ use tokio::time::Instant;
 use crate::error::{Error, Result};
 
 /// A gate that is closed, and what opens it.
-pub(crate) fn closed() -> (Opener, Gate) {
+pub(crate) fn closed() -> (Opener, MemoryGate) {
     let (opener, opened) = watch::channel(false);
-    (Opener(opener), Gate { opened, waited: Arc::default() })
+    (Opener(opener), MemoryGate { opened, waited: Arc::default() })
 }
 
 /// Opens a gate; dropped before, it stays closed for good.
@@ -20,7 +20,7 @@ pub(crate) struct Opener(watch::Sender<bool>);
 
 /// The side of those who wait. Its clones are the same gate.
 #[derive(Debug, Clone)]
-pub(crate) struct Gate {
+pub(crate) struct MemoryGate {
     opened: watch::Receiver<bool>,
     waited: Arc<Mutex<Option<Duration>>>,
 }
@@ -31,7 +31,7 @@ impl Opener {
     }
 }
 
-impl Gate {
+impl MemoryGate {
     /// Waits until it is open.
     ///
     /// # Errors

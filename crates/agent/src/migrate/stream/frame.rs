@@ -12,8 +12,8 @@
 //! Into the store, where nobody answers, memory goes by pages, each once. It is read last:
 //!
 //! ```text
-//!  suspend         Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* Placed* Removed* Files* FilesEnd Seal
-//!  first capture   Files* Kept* FilesEnd │ it stands still: Removed* Files* FilesEnd │ it goes on: Pages* Chunk* Placed* Seal
+//!  suspend         Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* PageMap* Removed* Files* FilesEnd Seal
+//!  first capture   Files* Kept* FilesEnd │ it stands still: Removed* Files* FilesEnd │ it goes on: Pages* Chunk* PageMap* Seal
 //!  others          the same with Part* in place of Pages*, which are those of the first
 //!  read            all else, Seal, and then Pages* Part*
 //! ```
@@ -28,19 +28,18 @@ use mooring_types::{JobId, MigrationId};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::names::Names;
+use super::FRAME_DATA_BYTES;
+use super::path_list::PathList;
 use crate::error::{Error, Result};
 
 /// The longest payload that is taken.
-const LENGTH_MAX: usize = 8 << 20;
+const PAYLOAD_MAX_BYTES: usize = 8 << 20;
 /// What comes before a payload: the frame's kind, and the payload's length.
-pub(super) const HEAD: usize = 5;
-/// How much of a file goes into one frame.
-pub(crate) const PIECE: usize = 256 << 10;
+pub(crate) const HEADER_BYTES: usize = 5;
 /// How many pages go into one frame.
-pub(super) const RUN_MAX: u64 = (PIECE / PAGE) as u64;
+pub(crate) const PAGE_RUN_MAX_PAGES: u64 = (FRAME_DATA_BYTES / PAGE) as u64;
 /// How many runs go into one frame.
-pub(super) const RUNS_MAX: usize = PIECE / Run::LENGTH;
+pub(crate) const PAGE_RUNS_PER_FRAME: usize = FRAME_DATA_BYTES / PageRun::BYTES;
 
 /// What is said.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,20 +51,20 @@ pub(crate) enum Frame {
     /// Pages of memory, whole ones, by themselves. They have numbers in the order in which they go.
     Pages(Bytes),
     /// What of images are pages that come by themselves, in this capsule or the one that it builds on.
-    Placed(Vec<Run>),
+    PageMap(Vec<PageRun>),
     /// What of an image is at an offset, in bytes.
     Part { image: String, offset: u64, bytes: Bytes },
     /// More of a tar with files.
     Files(Bytes),
     /// What of the tar is to stay: what none of these frames names goes once the tar is unpacked. Without any, all stays.
-    Kept(Names),
+    Kept(PathList),
     /// The tar is whole.
     FilesEnd,
     /// Files that are no more.
-    Removed(Names),
+    Removed(PathList),
     /// Everything has been sent: the sizes of all image files. Without it nothing is restored.
     Seal(Seal),
-    /// Taken in, or why not.
+    /// Received in, or why not.
     Answer(std::result::Result<(), String>),
 }
 
@@ -79,32 +78,32 @@ pub(crate) struct Hello {
 
 /// Pages that follow each other in an image and in what comes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct PageRun {
     /// The number of the image with memory.
-    pub(super) image: u32,
-    /// How many pages there are: at least one, and at most [`RUN_MAX`].
-    pub(super) pages: u32,
+    pub(crate) image: u32,
+    /// How many pages there are: at least one, and at most [`PAGE_RUN_MAX_PAGES`].
+    pub(crate) pages: u32,
     /// The first of them in the image.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// The number of the first among the pages that come by themselves.
-    pub(super) number: u64,
+    pub(crate) number: u64,
 }
 
-impl Run {
-    const LENGTH: usize = 24;
+impl PageRun {
+    const BYTES: usize = 24;
 
     /// How long it is, in bytes.
-    pub(super) fn bytes(self) -> usize {
+    pub(crate) fn bytes(self) -> usize {
         self.pages as usize * PAGE
     }
 
     /// Where it begins in its image, in bytes.
-    pub(super) fn offset(self) -> u64 {
+    pub(crate) fn offset(self) -> u64 {
         self.at * PAGE as u64
     }
 
-    fn to_bytes(self) -> [u8; Self::LENGTH] {
-        let mut bytes = [0; Self::LENGTH];
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
         bytes[..4].copy_from_slice(&self.image.to_be_bytes());
         bytes[4..8].copy_from_slice(&self.pages.to_be_bytes());
         bytes[8..16].copy_from_slice(&self.at.to_be_bytes());
@@ -112,7 +111,7 @@ impl Run {
         bytes
     }
 
-    fn received(mut bytes: &[u8]) -> Option<Self> {
+    fn from_bytes(mut bytes: &[u8]) -> Option<Self> {
         let run = Self {
             image: bytes.try_get_u32().ok()?,
             pages: bytes.try_get_u32().ok()?,
@@ -120,8 +119,8 @@ impl Run {
             number: bytes.try_get_u64().ok()?,
         };
         // No file has more bytes than this.
-        let fits = |first: u64| first <= i64::MAX as u64 / PAGE as u64 - RUN_MAX;
-        ((1..=RUN_MAX).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.number)).then_some(run)
+        let fits = |first: u64| first <= i64::MAX as u64 / PAGE as u64 - PAGE_RUN_MAX_PAGES;
+        ((1..=PAGE_RUN_MAX_PAGES).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.number)).then_some(run)
     }
 }
 
@@ -135,14 +134,14 @@ const HELLO: u8 = 1;
 const CHUNK: u8 = 2;
 const FILES: u8 = 3;
 const FILES_END: u8 = 4;
-/// Names in JSON, as capsules have them that are older than [`REMOVED`].
-const REMOVED_TEXT: u8 = 5;
+/// PathList in JSON, as capsules have them that are older than [`REMOVED`].
+const REMOVED_JSON: u8 = 5;
 const SEAL: u8 = 6;
 const ANSWER: u8 = 7;
 const KEPT: u8 = 8;
 const REMOVED: u8 = 9;
 const PAGES: u8 = 10;
-const PLACED: u8 = 11;
+const PAGE_MAP: u8 = 11;
 const PART: u8 = 12;
 
 /// Sends a frame; it is on its way only after a flush.
@@ -152,11 +151,11 @@ const PART: u8 = 12;
 pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     let (kind, head, body): (u8, Vec<u8>, &[u8]) = match frame {
         Frame::Hello(hello) => (HELLO, serde_json::to_vec(hello)?, &[]),
-        Frame::Chunk { image, bytes } => (CHUNK, of_image(image)?, bytes),
+        Frame::Chunk { image, bytes } => (CHUNK, encode_image_name(image)?, bytes),
         Frame::Pages(bytes) => (PAGES, Vec::new(), bytes),
-        Frame::Placed(runs) => (PLACED, runs.iter().flat_map(|run| run.to_bytes()).collect(), &[]),
+        Frame::PageMap(runs) => (PAGE_MAP, runs.iter().flat_map(|run| run.to_bytes()).collect(), &[]),
         Frame::Part { image, offset, bytes } => {
-            (PART, [of_image(image)?, offset.to_be_bytes().to_vec()].concat(), bytes)
+            (PART, [encode_image_name(image)?, offset.to_be_bytes().to_vec()].concat(), bytes)
         }
         Frame::Files(bytes) => (FILES, Vec::new(), bytes),
         Frame::FilesEnd => (FILES_END, Vec::new(), &[]),
@@ -173,13 +172,13 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
 }
 
 /// The name of an image as it goes before its bytes.
-fn of_image(name: &str) -> io::Result<Vec<u8>> {
+fn encode_image_name(name: &str) -> io::Result<Vec<u8>> {
     let length = u8::try_from(name.len()).map_err(|_| io::Error::other("an image's name is too long"))?;
     Ok([&[length], name.as_bytes()].concat())
 }
 
 /// The name of an image that bytes begin with, which it takes off.
-fn image_of(bytes: &mut Bytes) -> Option<String> {
+fn decode_image_name(bytes: &mut Bytes) -> Option<String> {
     let end = 1 + usize::from(*bytes.first()?);
     let image = std::str::from_utf8(bytes.get(1..end)?).ok()?.to_owned();
     bytes.advance(end);
@@ -197,9 +196,9 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
         io::ErrorKind::UnexpectedEof => Error::Peer("went away".into()),
         _ => Error::system("receive a capsule")(error),
     };
-    let mut bytes = [0; HEAD];
+    let mut bytes = [0; HEADER_BYTES];
     from.read_exact(&mut bytes).await.map_err(lost)?;
-    let (kind, length) = head(&bytes)?;
+    let (kind, length) = parse_header(&bytes)?;
     let mut payload = vec![0; length];
     from.read_exact(&mut payload).await.map_err(lost)?;
     parse(kind, payload.into())
@@ -209,10 +208,10 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
 ///
 /// # Errors
 /// No frame is that long.
-pub(super) fn head(mut bytes: &[u8]) -> Result<(u8, usize)> {
+pub(crate) fn parse_header(mut bytes: &[u8]) -> Result<(u8, usize)> {
     let none = || Error::Peer("sent what is no frame".into());
     let (kind, length) = (bytes.try_get_u8().map_err(|_| none())?, bytes.try_get_u32().map_err(|_| none())? as usize);
-    if length > LENGTH_MAX {
+    if length > PAYLOAD_MAX_BYTES {
         return Err(Error::Peer(format!("sent a frame of {length} bytes")));
     }
     Ok((kind, length))
@@ -222,26 +221,28 @@ pub(super) fn head(mut bytes: &[u8]) -> Result<(u8, usize)> {
 ///
 /// # Errors
 /// It makes no sense.
-pub(super) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
+pub(crate) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
     read(kind, payload).ok_or_else(|| Error::Peer(format!("sent a frame of kind {kind} that makes no sense")))
 }
 
 fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
     Some(match kind {
         HELLO => Frame::Hello(serde_json::from_slice(&payload).ok()?),
-        CHUNK => Frame::Chunk { image: image_of(&mut payload)?, bytes: payload },
-        PAGES if payload.len().is_multiple_of(PAGE) && payload.len() <= PIECE => Frame::Pages(payload),
-        PLACED if payload.len().is_multiple_of(Run::LENGTH) => {
-            Frame::Placed(payload.chunks_exact(Run::LENGTH).map(Run::received).collect::<Option<_>>()?)
+        CHUNK => Frame::Chunk { image: decode_image_name(&mut payload)?, bytes: payload },
+        PAGES if payload.len().is_multiple_of(PAGE) && payload.len() <= FRAME_DATA_BYTES => Frame::Pages(payload),
+        PAGE_MAP if payload.len().is_multiple_of(PageRun::BYTES) => {
+            Frame::PageMap(payload.chunks_exact(PageRun::BYTES).map(PageRun::from_bytes).collect::<Option<_>>()?)
         }
-        PART => Frame::Part { image: image_of(&mut payload)?, offset: payload.try_get_u64().ok()?, bytes: payload },
+        PART => {
+            Frame::Part { image: decode_image_name(&mut payload)?, offset: payload.try_get_u64().ok()?, bytes: payload }
+        }
         FILES => Frame::Files(payload),
         FILES_END if payload.is_empty() => Frame::FilesEnd,
-        KEPT => Frame::Kept(Names::received(payload)),
-        REMOVED => Frame::Removed(Names::received(payload)),
-        REMOVED_TEXT => {
+        KEPT => Frame::Kept(PathList::from_bytes(payload)),
+        REMOVED => Frame::Removed(PathList::from_bytes(payload)),
+        REMOVED_JSON => {
             let names: Vec<String> = serde_json::from_slice(&payload).ok()?;
-            Frame::Removed(Names::received(names.join("\0").into()))
+            Frame::Removed(PathList::from_bytes(names.join("\0").into()))
         }
         SEAL => Frame::Seal(serde_json::from_slice(&payload).ok()?),
         ANSWER => Frame::Answer(serde_json::from_slice(&payload).ok()?),
@@ -260,7 +261,7 @@ mod tests {
         prop_oneof![
             ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
             (0..3_usize, any::<u8>()).prop_map(|(pages, byte)| Frame::Pages(vec![byte; pages * PAGE].into())),
-            prop::collection::vec(runs(), 0..9).prop_map(Frame::Placed),
+            prop::collection::vec(runs(), 0..9).prop_map(Frame::PageMap),
             ("pages-[0-9]{1,5}\\.img", any::<u64>(), bytes()).prop_map(|(image, offset, bytes)| Frame::Part {
                 image,
                 offset,
@@ -268,18 +269,18 @@ mod tests {
             }),
             bytes().prop_map(Frame::Files),
             Just(Frame::FilesEnd),
-            bytes().prop_map(|names| Frame::Kept(Names::received(names))),
-            bytes().prop_map(|names| Frame::Removed(Names::received(names))),
+            bytes().prop_map(|names| Frame::Kept(PathList::from_bytes(names))),
+            bytes().prop_map(|names| Frame::Removed(PathList::from_bytes(names))),
             prop::collection::vec(("[a-z]{1,9}", any::<u64>()), 0..5).prop_map(|images| Frame::Seal(Seal { images })),
             Just(Frame::Answer(Ok(()))),
             ".{0,20}".prop_map(|reason| Frame::Answer(Err(reason))),
         ]
     }
 
-    fn runs() -> impl Strategy<Value = Run> {
+    fn runs() -> impl Strategy<Value = PageRun> {
         let page = || 0..1_u64 << 50;
-        let all = (any::<u32>(), 1..=u32::try_from(RUN_MAX).expect("a short run"), page(), page());
-        all.prop_map(|(image, pages, at, number)| Run { image, pages, at, number })
+        let all = (any::<u32>(), 1..=u32::try_from(PAGE_RUN_MAX_PAGES).expect("a short run"), page(), page());
+        all.prop_map(|(image, pages, at, number)| PageRun { image, pages, at, number })
     }
 
     fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -293,23 +294,23 @@ mod tests {
         };
         let paths: Vec<_> = names.paths().collect();
         assert_eq!(paths, ["a/b", "café", "line\nbreak"].map(std::path::Path::new));
-        assert_eq!(parse(5, "[]".into()).unwrap(), Frame::Removed(Names::default()));
+        assert_eq!(parse(5, "[]".into()).unwrap(), Frame::Removed(PathList::default()));
     }
 
     #[test]
     fn no_run_is_empty_or_longer_than_a_frame_or_beyond_every_file() {
-        let run = Run { image: 1, pages: 1, at: 0, number: 0 };
-        let longest = u32::try_from(RUN_MAX).unwrap();
-        for good in [run, Run { pages: longest, ..run }] {
-            assert_eq!(Run::received(&good.to_bytes()), Some(good));
+        let run = PageRun { image: 1, pages: 1, at: 0, number: 0 };
+        let longest = u32::try_from(PAGE_RUN_MAX_PAGES).unwrap();
+        for good in [run, PageRun { pages: longest, ..run }] {
+            assert_eq!(PageRun::from_bytes(&good.to_bytes()), Some(good));
         }
         for bad in [
-            Run { pages: 0, ..run },
-            Run { pages: longest + 1, ..run },
-            Run { at: u64::MAX, ..run },
-            Run { number: 1 << 52, ..run },
+            PageRun { pages: 0, ..run },
+            PageRun { pages: longest + 1, ..run },
+            PageRun { at: u64::MAX, ..run },
+            PageRun { number: 1 << 52, ..run },
         ] {
-            assert_eq!(Run::received(&bad.to_bytes()), None, "{bad:?}");
+            assert_eq!(PageRun::from_bytes(&bad.to_bytes()), None, "{bad:?}");
         }
     }
 

@@ -9,21 +9,21 @@ use mooring_capsule::{CapsuleReader, CapsuleStore};
 use mooring_types::CapsuleName;
 use tokio::sync::{oneshot, watch};
 
-use super::frame::{self, Frame, HEAD};
-use super::intake::{Intake, Taken};
+use super::frame::{self, Frame, HEADER_BYTES};
+use super::receiver::{CapsuleReceiver, Received};
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::Checkpoint;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 
 /// How much of the memory may be missing when a restore begins, in bytes: the slowest store that is used at all gives that much while
 /// CRIU waits.
-const MISSING_MAX: u64 = 256 << 20;
+const RESTORE_START_MISSING_MAX_BYTES: u64 = 256 << 20;
 
 /// A capsule on its way into a place. It comes while somebody waits for some of it.
 pub(crate) struct Unpacking<'a> {
     rest: Rest<'a>,
     /// Whether all is there that a restore begins with.
-    skeleton: watch::Receiver<bool>,
+    restorable: watch::Receiver<bool>,
 }
 
 /// What has not come yet.
@@ -35,16 +35,19 @@ enum Rest<'a> {
 }
 
 impl<'a> Unpacking<'a> {
-    pub(crate) fn new(frames: Frames, place: &Place, checkpoint: &'a Checkpoint) -> Self {
-        let (here, skeleton) = watch::channel(false);
-        Self { rest: Rest::Coming(Box::pin(unpack(frames, Intake::new(place, checkpoint), here))), skeleton }
+    pub(crate) fn new(frames: FrameReader, job_dir: &JobDir, checkpoint: &'a Checkpoint) -> Self {
+        let (here, restorable) = watch::channel(false);
+        Self {
+            rest: Rest::Coming(Box::pin(unpack(frames, CapsuleReceiver::new(job_dir, checkpoint), here))),
+            restorable,
+        }
     }
 
     /// Takes in what comes while something else is done.
     ///
     /// # Errors
     /// What else is done fails, or, by `lost`, the capsule can't be read, is damaged, or can't be written to this host.
-    pub(crate) async fn beside<T, E>(
+    pub(crate) async fn alongside<T, E>(
         &mut self,
         other: impl Future<Output = std::result::Result<T, E>>,
         lost: impl FnOnce(Error) -> E,
@@ -52,7 +55,7 @@ impl<'a> Unpacking<'a> {
         let mut other = pin!(other);
         tokio::select! {
             done = &mut other => return done,
-            come = self.whole() => come.map_err(lost)?,
+            come = self.complete() => come.map_err(lost)?,
         }
         other.await
     }
@@ -61,11 +64,11 @@ impl<'a> Unpacking<'a> {
     ///
     /// # Errors
     /// The capsule can't be read, is damaged, or can't be written to this host.
-    pub(crate) async fn skeleton(&mut self) -> Result<()> {
-        let mut skeleton = self.skeleton.clone();
+    pub(crate) async fn restorable(&mut self) -> Result<()> {
+        let mut restorable = self.restorable.clone();
         tokio::select! {
-            Ok(_) = skeleton.wait_for(|here| *here) => Ok(()),
-            whole = self.whole() => whole,
+            Ok(_) = restorable.wait_for(|here| *here) => Ok(()),
+            whole = self.complete() => whole,
         }
     }
 
@@ -73,7 +76,7 @@ impl<'a> Unpacking<'a> {
     ///
     /// # Errors
     /// The capsule can't be read, is damaged, or can't be written to this host.
-    pub(crate) async fn whole(&mut self) -> Result<()> {
+    pub(crate) async fn complete(&mut self) -> Result<()> {
         let outcome = match &mut self.rest {
             Rest::Coming(rest) => rest.await,
             Rest::None => Ok(()),
@@ -85,56 +88,56 @@ impl<'a> Unpacking<'a> {
 }
 
 /// Takes in a capsule: first all that is not memory, then that, while the rest becomes what a restore begins with.
-async fn unpack(mut frames: Frames, mut intake: Intake<'_>, here: watch::Sender<bool>) -> Result<()> {
-    while intake.take(frames.next().await?).await? != Taken::Sealed {}
-    let skeleton = intake.skeleton()?;
+async fn unpack(mut frames: FrameReader, mut receiver: CapsuleReceiver<'_>, here: watch::Sender<bool>) -> Result<()> {
+    while receiver.accept(frames.next().await?).await? != Received::Sealed {}
+    let prerequisites = receiver.prerequisites()?;
     let (enough, enough_is_here) = oneshot::channel();
     let memory = async {
         let mut enough = Some(enough);
-        let mut is_enough = |intake: &Intake<'_>| {
-            if intake.memory_missing() <= MISSING_MAX {
+        let mut is_enough = |receiver: &CapsuleReceiver<'_>| {
+            if receiver.missing_memory_bytes() <= RESTORE_START_MISSING_MAX_BYTES {
                 // Who does not wait for it any more has failed, and all of it with that.
                 enough.take().map(|enough| enough.send(()));
             }
         };
-        is_enough(&intake);
+        is_enough(&receiver);
         while let Some(frame) = frames.next_if_any().await? {
-            intake.take(frame).await?;
-            is_enough(&intake);
+            receiver.accept(frame).await?;
+            is_enough(&receiver);
         }
-        if let Some(mut base) = frames.of_base().await? {
-            while intake.memory_missing() > 0 {
-                intake.take_of_base(base.next().await?).await?;
-                is_enough(&intake);
+        if let Some(mut base) = frames.open_base().await? {
+            while receiver.missing_memory_bytes() > 0 {
+                receiver.accept_base_frame(base.next().await?).await?;
+                is_enough(&receiver);
             }
         }
-        intake.whole().await
+        receiver.complete().await
     };
-    let skeleton = async {
-        skeleton.await?;
+    let prerequisites = async {
+        prerequisites.await?;
         if enough_is_here.await.is_ok() {
             here.send_replace(true);
         }
         Ok(())
     };
-    tokio::try_join!(memory, skeleton).map(|_| ())
+    tokio::try_join!(memory, prerequisites).map(|_| ())
 }
 
 /// A capsule read frame after frame. A frame that lies in one of its pieces is taken from there without a copy.
 #[derive(Debug)]
-pub(crate) struct Frames {
+pub(crate) struct FrameReader {
     store: CapsuleStore,
     reader: CapsuleReader,
     /// What of the last piece was not taken yet.
     rest: Bytes,
 }
 
-impl Frames {
+impl FrameReader {
     /// Begins to read a capsule.
     ///
     /// # Errors
     /// There is none of that name, or the store can't be reached.
-    pub(crate) async fn of(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
+    pub(crate) async fn open(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
         Ok(Self { reader: store.open_capsule(name).await?, store: store.clone(), rest: Bytes::new() })
     }
 
@@ -142,7 +145,7 @@ impl Frames {
     ///
     /// # Errors
     /// It is not there any more, or the store can't be reached.
-    async fn of_base(&self) -> Result<Option<Self>> {
+    async fn open_base(&self) -> Result<Option<Self>> {
         let Some(base) = &self.reader.manifest().base else { return Ok(None) };
         let reader = self.store.open_base(base).await?;
         Ok(Some(Self { reader, store: self.store.clone(), rest: Bytes::new() }))
@@ -153,8 +156,8 @@ impl Frames {
     /// # Errors
     /// The capsule can't be read, is damaged, or ends here.
     async fn next(&mut self) -> Result<Frame> {
-        let head = self.take(HEAD).await?;
-        let (kind, length) = frame::head(&head)?;
+        let head = self.take(HEADER_BYTES).await?;
+        let (kind, length) = frame::parse_header(&head)?;
         frame::parse(kind, self.take(length).await?)
     }
 
@@ -205,7 +208,7 @@ mod tests {
     use mooring_types::{Generation, JobId, MigrationId, Timestamp};
 
     use super::*;
-    use crate::relocate::source::{Outgoing, Stored};
+    use crate::migrate::stream::sender::{CapsuleSender, StoredCapsule};
 
     /// A process with 3 MiB of pages that are all different.
     fn process() -> Child {
@@ -216,11 +219,11 @@ mod tests {
         child
     }
 
-    fn place(world: &std::path::Path, generation: u64) -> Place {
+    fn job_dir(world: &std::path::Path, generation: u64) -> JobDir {
         let job = JobId::random(&mut rand::rng());
-        let place = Place::new(world, "mooring", "m", &job, Generation(generation), Ipv4Addr::LOCALHOST);
-        place.make_upper().unwrap();
-        place
+        let job_dir = JobDir::new(world, "mooring", "m", &job, Generation(generation), Ipv4Addr::LOCALHOST);
+        job_dir.make_upper().unwrap();
+        job_dir
     }
 
     fn store(world: &std::path::Path) -> CapsuleStore {
@@ -239,8 +242,8 @@ mod tests {
         memory
     }
 
-    fn checkpoint_of(place: &Place, images: &[(&str, Vec<u8>)]) -> Checkpoint {
-        let checkpoint = place.checkpoint(&MigrationId::random(&mut rand::rng()));
+    fn checkpoint_of(job_dir: &JobDir, images: &[(&str, Vec<u8>)]) -> Checkpoint {
+        let checkpoint = job_dir.checkpoint(&MigrationId::random(&mut rand::rng()));
         checkpoint.make().unwrap();
         for (image, bytes) in images {
             fs::write(checkpoint.images().join(image), bytes).unwrap();
@@ -251,12 +254,12 @@ mod tests {
 
     async fn store_images(
         store: &CapsuleStore,
-        mut outgoing: Outgoing,
-        from: &Place,
+        mut outgoing: CapsuleSender,
+        from: &JobDir,
         checkpoint: &Checkpoint,
-    ) -> Stored {
+    ) -> StoredCapsule {
         outgoing.send_images(checkpoint).await.unwrap();
-        outgoing.send_changes(from, &[]).await.unwrap();
+        outgoing.send_changed_files(from, &[]).await.unwrap();
         let (job, created) = (JobId::random(&mut rand::rng()), Timestamp::UNIX_EPOCH);
         let facts = Facts { job, generation: Generation(1), created, base: None, about: serde_json::Value::Null };
         let stored = outgoing.store(store, facts).await.unwrap();
@@ -265,14 +268,14 @@ mod tests {
     }
 
     /// Takes a capsule out of the store and compares.
-    async fn comes_out_as(store: &CapsuleStore, name: &CapsuleName, place: &Place, images: &[(&str, Vec<u8>)]) {
-        let restored = place.checkpoint(&MigrationId::random(&mut rand::rng()));
+    async fn comes_out_as(store: &CapsuleStore, name: &CapsuleName, job_dir: &JobDir, images: &[(&str, Vec<u8>)]) {
+        let restored = job_dir.checkpoint(&MigrationId::random(&mut rand::rng()));
         restored.make().unwrap();
-        let frames = Frames::of(store, name).await.unwrap();
-        let mut unpacking = Unpacking::new(frames, place, &restored);
-        unpacking.skeleton().await.unwrap();
+        let frames = FrameReader::open(store, name).await.unwrap();
+        let mut unpacking = Unpacking::new(frames, job_dir, &restored);
+        unpacking.restorable().await.unwrap();
         assert_eq!(fs::read(restored.images().join("core-1.img")).unwrap(), b"a core");
-        unpacking.whole().await.unwrap();
+        unpacking.complete().await.unwrap();
         for (image, bytes) in images {
             assert!(fs::read(restored.images().join(image)).unwrap() == *bytes, "{image} is not what it was");
         }
@@ -289,12 +292,12 @@ mod tests {
         let world = tempfile::tempdir().unwrap();
         let store = store(world.path());
         let name: CapsuleName = "c".parse().unwrap();
-        let (left, arrives) = (place(world.path(), 1), place(world.path(), 2));
+        let (left, arrives) = (job_dir(world.path(), 1), job_dir(world.path(), 2));
 
         let mut child = process();
-        let mut outgoing = Outgoing::into_store(&store, &name).await.unwrap();
-        outgoing.send_files(&left).await.unwrap();
-        outgoing.send_memory(vec![i32::try_from(child.id()).unwrap()]).await.unwrap();
+        let mut outgoing = CapsuleSender::create_capsule(&store, &name).await.unwrap();
+        outgoing.pre_copy_files(&left).await.unwrap();
+        outgoing.pre_copy_memory(vec![i32::try_from(child.id()).unwrap()]).await.unwrap();
         let ahead = outgoing.bytes();
 
         // What CRIU writes: pages that have gone, in another order and some of them twice, with others between them.
@@ -314,7 +317,7 @@ mod tests {
         let stored = store_images(&store, outgoing, &left, &checkpoint).await;
         let again = stored.manifest.plain_bytes - ahead;
         assert!(again < 100 * PAGE as u64, "{again} bytes of {ahead} went again");
-        assert!(stored.foundation.is_none());
+        assert!(stored.base_snapshot.is_none());
         comes_out_as(&store, &name, &arrives, &images).await;
     }
 
@@ -322,11 +325,11 @@ mod tests {
     async fn capsules_that_build_on_an_earlier_one_are_small_and_whole_and_nothing_without_it() {
         let world = tempfile::tempdir().unwrap();
         let store = store(world.path());
-        let (left, arrives) = (place(world.path(), 1), place(world.path(), 2));
+        let (left, arrives) = (job_dir(world.path(), 1), job_dir(world.path(), 2));
         let core = || ("core-1.img", b"a core".to_vec());
         let mut memory = noise(1000);
         memory.extend_from_slice(&vec![0; 20 * PAGE]);
-        let mut foundation = None;
+        let mut base_snapshot = None;
         let mut sizes = Vec::new();
         for (number, written) in [0, 10, 20, 900, 5].into_iter().enumerate() {
             // The job writes some pages, and gets two more at the start, so that none is where it was.
@@ -335,16 +338,16 @@ mod tests {
             let (one, two) = memory.split_at(300 * PAGE);
             let images = [("pages-1.img", one.to_vec()), ("pages-2.img", two.to_vec()), core()];
             let name: CapsuleName = format!("c-{number}").parse().unwrap();
-            let mut outgoing = Outgoing::into_store(&store, &name).await.unwrap();
-            outgoing.send_files(&left).await.unwrap();
-            outgoing.build_on(foundation.take());
+            let mut outgoing = CapsuleSender::create_capsule(&store, &name).await.unwrap();
+            outgoing.pre_copy_files(&left).await.unwrap();
+            outgoing.build_on(base_snapshot.take());
             let checkpoint = checkpoint_of(&left, &images);
             let stored = store_images(&store, outgoing, &left, &checkpoint).await;
             sizes.push((
                 stored.manifest.base.map(|base| base.name.to_string()),
                 stored.manifest.plain_bytes / PAGE as u64,
             ));
-            foundation = stored.foundation;
+            base_snapshot = stored.base_snapshot;
             comes_out_as(&store, &name, &arrives, &images).await;
         }
         let on_first = Some("c-0".to_owned());
@@ -358,11 +361,11 @@ mod tests {
         store.remove(&"c-0".parse().unwrap()).await.unwrap();
         let restored = arrives.checkpoint(&MigrationId::random(&mut rand::rng()));
         restored.make().unwrap();
-        let frames = Frames::of(&store, &"c-2".parse().unwrap()).await.unwrap();
+        let frames = FrameReader::open(&store, &"c-2".parse().unwrap()).await.unwrap();
         let mut unpacking = Unpacking::new(frames, &arrives, &restored);
-        let failed = unpacking.whole().await.unwrap_err();
+        let failed = unpacking.complete().await.unwrap_err();
         assert!(failed.told().contains("c-0"), "{}", failed.told());
-        assert!(unpacking.whole().await.is_err(), "what has failed is never whole");
+        assert!(unpacking.complete().await.is_err(), "what has failed is never whole");
         drop(unpacking);
         restored.remove().unwrap();
     }

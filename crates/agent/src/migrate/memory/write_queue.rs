@@ -9,32 +9,32 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 /// How many pieces of work wait.
-const WAITING: usize = 8;
+const QUEUED_WRITES: usize = 8;
 
 type Work = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
 /// The thread, from its first piece of work on.
 #[derive(Debug, Default)]
-pub(super) struct Behind {
+pub(crate) struct WriteQueue {
     hand: Option<mpsc::Sender<Work>>,
     thread: JoinSet<io::Result<()>>,
 }
 
-impl Behind {
+impl WriteQueue {
     /// Has something be done after everything that was handed out before. Nothing is done any more after a failure.
     ///
     /// # Errors
     /// Something handed out before has failed.
-    pub(super) async fn hand(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    pub(crate) async fn push(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         if self.hand.is_none() {
-            let (hand, take) = mpsc::channel(WAITING);
+            let (hand, take) = mpsc::channel(QUEUED_WRITES);
             self.thread.spawn_blocking(move || do_all(take));
             self.hand = Some(hand);
         }
         let Some(hand) = &self.hand else { return Ok(()) };
         match hand.send(Box::new(work)).await {
             Ok(()) => Ok(()),
-            Err(_) => self.end().await,
+            Err(_) => self.finish().await,
         }
     }
 
@@ -42,7 +42,7 @@ impl Behind {
     ///
     /// # Errors
     /// Something has failed.
-    pub(super) async fn end(&mut self) -> io::Result<()> {
+    pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.hand = None;
         match self.thread.join_next().await {
             Some(ended) => ended.map_err(io::Error::other).flatten(),
@@ -66,8 +66,8 @@ mod tests {
 
     #[tokio::test]
     async fn everything_is_done_in_order_and_a_failure_is_heard_of() {
-        let mut behind = Behind::default();
-        behind.end().await.unwrap();
+        let mut queue = WriteQueue::default();
+        queue.finish().await.unwrap();
         let done = Arc::new(Mutex::new(Vec::new()));
         for number in 0..100 {
             let done = done.clone();
@@ -75,19 +75,19 @@ mod tests {
                 done.lock().unwrap().push(number);
                 Ok(())
             };
-            behind.hand(work).await.unwrap();
+            queue.push(work).await.unwrap();
         }
-        behind.end().await.unwrap();
+        queue.finish().await.unwrap();
         assert_eq!(*done.lock().unwrap(), (0..100).collect::<Vec<_>>());
 
-        behind.hand(|| Err(io::Error::other("no room"))).await.unwrap();
+        queue.push(|| Err(io::Error::other("no room"))).await.unwrap();
         let later = done.clone();
         let work = move || {
             later.lock().unwrap().clear();
             Ok(())
         };
         // It is taken or not, as the thread has ended or not; it is not done in either case.
-        let heard = behind.hand(work).await.and(behind.end().await);
+        let heard = queue.push(work).await.and(queue.finish().await);
         assert_eq!(heard.unwrap_err().to_string(), "no room");
         assert_eq!(done.lock().unwrap().len(), 100);
     }

@@ -5,42 +5,43 @@ use std::pin::pin;
 use std::time::Duration;
 
 use mooring_api::watch::{Connections, JobDirective, JobOrder, Origin};
+use mooring_linux::process::ProcessId;
 use mooring_ops::failpoint;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, MigrationId};
 use tokio::time::Instant;
 
-use super::driver::Driver;
-use super::held::{Attempt, Held, Init, Record};
-use super::moving::{Peers, no_longer};
+use super::restore::{Peers, no_longer};
 use crate::error::{Error, Result};
-use crate::relocate::destination::{Incoming, Received};
-use crate::relocate::frame::Hello;
-use crate::relocate::gate;
-use crate::relocate::stored::{Frames, Unpacking};
+use crate::job::driver::Driver;
+use crate::job::record::{Attempt, LocalState, Record};
+use crate::migrate::criu::memory_gate;
+use crate::migrate::stream::frame::Hello;
+use crate::migrate::stream::from_store::{FrameReader, Unpacking};
+use crate::migrate::stream::listener::{Reception, SourceConnection};
 use crate::runtime::checkpoint::Checkpoint;
-use crate::runtime::place::Place;
+use crate::runtime::job_dir::JobDir;
 use crate::runtime::volume;
 
 impl Driver {
     /// Makes ready to receive, and receives what comes out of the capsule store.
-    pub(super) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
+    pub(crate) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
         let JobOrder::MigrateIn { from, .. } = &directive.order else { return Ok(()) };
         let started = Instant::now();
-        self.keep_quietly(Record::new(directive, Held::Arriving { migration: migration.clone() }))?;
-        let place = self.place(directive);
+        self.keep_quietly(Record::new(directive, LocalState::Arriving { migration: migration.clone() }))?;
+        let job_dir = self.job_dir(directive);
         match from {
             Origin::Host { certificate, token } => {
                 let made = async {
-                    self.clear_place(&place, &migration).await?;
-                    self.make_ready(directive, &place, started).await
+                    self.clear_job_dir(&job_dir, &migration).await?;
+                    self.make_ready(directive, &job_dir, started).await
                 };
                 if let Err(error) = made.await {
                     return self.arrival_failed(migration, Phase::Prepare, &error);
                 }
                 let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
-                self.expected = Some(self.host.arrivals.expect(hello, certificate.clone()));
+                self.expected = Some(self.host.migrations.expect(hello, certificate.clone()));
                 self.publish();
                 Ok(())
             }
@@ -49,15 +50,15 @@ impl Driver {
                     Connections::Kept => Peers::OutsideLost,
                     Connections::Reset => Peers::AllLost,
                 };
-                let (mut wanted, name) = (self.wanted.clone(), migration.clone());
-                let checkpoint = place.checkpoint(&migration);
+                let (mut directives, name) = (self.directive.clone(), migration.clone());
+                let checkpoint = job_dir.checkpoint(&migration);
                 let begun = tokio::select! {
-                    begun = self.begin_unpacking(directive, &place, &checkpoint, &migration, capsule, started) => begun,
+                    begun = self.begin_unpacking(directive, &job_dir, &checkpoint, &migration, capsule, started) => begun,
                     // Whatever has come is removed by the order that came instead.
-                    () = no_longer(&mut wanted, &name) => return Ok(()),
+                    () = no_longer(&mut directives, &name) => return Ok(()),
                 };
                 match begun {
-                    Ok(memory) => self.arrive(&place, &migration, &checkpoint, peers, Some(memory)).await,
+                    Ok(memory) => self.arrive(&job_dir, &migration, &checkpoint, peers, Some(memory)).await,
                     Err((phase, error)) => self.arrival_failed(migration, phase, &error),
                 }
             }
@@ -69,73 +70,75 @@ impl Driver {
     async fn begin_unpacking<'a>(
         &mut self,
         directive: &JobDirective,
-        place: &Place,
+        job_dir: &JobDir,
         checkpoint: &'a Checkpoint,
         migration: &MigrationId,
         capsule: &CapsuleName,
         started: Instant,
     ) -> std::result::Result<Unpacking<'a>, (Phase, Error)> {
         let (of_prepare, of_transfer) = (|error| (Phase::Prepare, error), |error| (Phase::Transfer, error));
-        let opened = async { Frames::of(&self.host.capsules.store()?, capsule).await };
-        let (cleared, opened) = tokio::join!(self.clear_place(place, migration), opened);
+        let opened = async { FrameReader::open(&self.host.capsules.store()?, capsule).await };
+        let (cleared, opened) = tokio::join!(self.clear_job_dir(job_dir, migration), opened);
         cleared.map_err(of_prepare)?;
-        let mut unpacking = Unpacking::new(opened.map_err(of_transfer)?, place, checkpoint);
-        self.host.hooks.hold(place.address()).await.map_err(of_prepare)?;
+        let mut unpacking = Unpacking::new(opened.map_err(of_transfer)?, job_dir, checkpoint);
+        self.host.filter.hold(job_dir.address()).await.map_err(of_prepare)?;
         let made_ready = async {
-            self.make_ready(directive, place, started).await.map_err(of_prepare)?;
+            self.make_ready(directive, job_dir, started).await.map_err(of_prepare)?;
             self.publish();
             Ok(Instant::now())
         };
         let ready = if volume::take_files(&directive.spec.volumes) {
             made_ready.await?
         } else {
-            unpacking.beside(made_ready, of_transfer).await?
+            unpacking.alongside(made_ready, of_transfer).await?
         };
-        unpacking.skeleton().await.map_err(of_transfer)?;
+        unpacking.restorable().await.map_err(of_transfer)?;
         // What came while it was made ready was waited for by nobody.
         self.measured(Phase::Transfer, ready, checkpoint.size());
         Ok(unpacking)
     }
 
     /// Removes what an earlier attempt may have left, and makes room for what comes.
-    async fn clear_place(&self, place: &Place, migration: &MigrationId) -> Result<()> {
+    async fn clear_job_dir(&self, job_dir: &JobDir, migration: &MigrationId) -> Result<()> {
         failpoint::check(&Phase::Prepare.failpoint()).await?;
-        self.host.runtime.remove(place).await?;
-        place.make_upper()?;
-        place.checkpoint(migration).make()
+        self.host.runtime.remove(job_dir).await?;
+        job_dir.make_upper()?;
+        job_dir.checkpoint(migration).make()
     }
 
     /// Makes image, bundle and network.
-    async fn make_ready(&mut self, directive: &JobDirective, place: &Place, started: Instant) -> Result<()> {
+    async fn make_ready(&mut self, directive: &JobDirective, job_dir: &JobDir, started: Instant) -> Result<()> {
         let image = self.image(directive).await?;
-        self.furnish(place, directive, &image).await?;
+        self.furnish(job_dir, directive, &image).await?;
         self.measured(Phase::Prepare, started, 0);
         Ok(())
     }
 
     fn arrival_failed(&mut self, migration: MigrationId, phase: Phase, error: &Error) -> Result<()> {
-        self.hold(Held::ArrivalFailed { migration, phase, reason: error.told() })
+        self.hold(LocalState::ArrivalFailed { migration, phase, reason: error.told() })
     }
 
     /// Takes in what comes from another host, and restores the job once all is there.
-    pub(super) async fn receive(&mut self, incoming: Incoming) {
-        let Some(Held::Arriving { migration }) = self.record.as_ref().map(|record| record.held.clone()) else { return };
-        let Ok(place) = self.place_held() else { return };
-        let checkpoint = place.checkpoint(&migration);
-        let mut wanted = self.wanted.clone();
-        let hooks = self.host.hooks.clone();
+    pub(crate) async fn receive(&mut self, incoming: SourceConnection) {
+        let Some(LocalState::Arriving { migration }) = self.record.as_ref().map(|record| record.state.clone()) else {
+            return;
+        };
+        let Ok(job_dir) = self.held_job_dir() else { return };
+        let checkpoint = job_dir.checkpoint(&migration);
+        let mut directives = self.directive.clone();
+        let filter = self.host.filter.clone();
         let received = tokio::select! {
-            received = incoming.receive(&place, &checkpoint, async || hooks.hold(place.address()).await) => received,
+            received = incoming.receive(&job_dir, &checkpoint, async || filter.hold(job_dir.address()).await) => received,
             // Whatever has come is removed by the order that came instead.
-            () = no_longer(&mut wanted, &migration) => return,
+            () = no_longer(&mut directives, &migration) => return,
         };
         let outcome = match received {
-            Received::Whole => self.arrive(&place, &migration, &checkpoint, Peers::OutsideLost, None).await,
-            Received::Ahead(error) => {
+            Reception::Complete => self.arrive(&job_dir, &migration, &checkpoint, Peers::OutsideLost, None).await,
+            Reception::LostBeforeFreeze(error) => {
                 tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
                 Ok(())
             }
-            Received::Broken(error) => self.arrival_failed(migration, Phase::Transfer, &error),
+            Reception::LostAfterFreeze(error) => self.arrival_failed(migration, Phase::Transfer, &error),
         };
         if let Err(error) = outcome {
             tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not arrive", self.job);
@@ -145,7 +148,7 @@ impl Driver {
     /// Restores the job, while `memory` still comes.
     async fn arrive(
         &mut self,
-        place: &Place,
+        job_dir: &JobDir,
         migration: &MigrationId,
         checkpoint: &Checkpoint,
         peers: Peers,
@@ -154,14 +157,14 @@ impl Driver {
         self.expected = None;
         let Some(record) = self.record.clone() else { return Ok(()) };
         let started = Instant::now();
-        let restored = self.restore_beside(&record.spec, place, checkpoint, memory).await;
+        let restored = self.restore_beside(&record.spec, job_dir, checkpoint, memory).await;
         let verified = match restored {
             Ok((init, waited)) => {
                 // What was waited for is the store's part of it.
                 self.measured(Phase::Restore, started + waited, checkpoint.size());
                 self.measured_more(Phase::Transfer, waited);
                 let started = Instant::now();
-                let verified = verify(place, init).await.map_err(|error| (Phase::Verify, error));
+                let verified = verify(job_dir, init).await.map_err(|error| (Phase::Verify, error));
                 self.measured(Phase::Verify, started, 0);
                 verified
             }
@@ -170,16 +173,16 @@ impl Driver {
         match verified {
             Ok(init) => {
                 // The point of no return: with this record the job is this host's, and it has not taken a step before.
-                self.hold(Held::Restored { migration: migration.clone(), init })?;
-                self.go_on(place, peers).await;
+                self.hold(LocalState::Restored { migration: migration.clone(), init })?;
+                self.go_on(job_dir, peers).await;
                 Ok(())
             }
             Err((phase, error)) => {
                 // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still quiet.
-                place.cgroup().kill_all()?;
+                job_dir.cgroup().kill_all()?;
                 let reason = error.told();
                 tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
-                self.hold(Held::ArrivalFailed { migration: migration.clone(), phase, reason })
+                self.hold(LocalState::ArrivalFailed { migration: migration.clone(), phase, reason })
             }
         }
     }
@@ -188,10 +191,10 @@ impl Driver {
     async fn restore_beside(
         &self,
         spec: &JobSpec,
-        place: &Place,
+        job_dir: &JobDir,
         checkpoint: &Checkpoint,
         memory: Option<Unpacking<'_>>,
-    ) -> std::result::Result<(Init, Duration), (Phase, Error)> {
+    ) -> std::result::Result<(ProcessId, Duration), (Phase, Error)> {
         let of_restore = |error| (Phase::Restore, error);
         let begin = async {
             failpoint::check(&Phase::Restore.failpoint()).await?;
@@ -199,23 +202,24 @@ impl Driver {
         };
         let image = begin.await.map_err(of_restore)?;
         let Some(memory) = memory else {
-            let init = self.restore(place, spec, &image, checkpoint, None).await.map_err(of_restore)?;
+            let init = self.restore(job_dir, spec, &image, checkpoint, None).await.map_err(of_restore)?;
             return Ok((init, Duration::ZERO));
         };
-        let (opener, gate) = gate::closed();
-        let restoring = self.restore(place, spec, &image, checkpoint, Some(gate.clone()));
+        let (opener, gate) = memory_gate::closed();
+        let restoring = self.restore(job_dir, spec, &image, checkpoint, Some(gate.clone()));
         let init = beside(restoring, memory, opener).await?;
         Ok((init, gate.waited().unwrap_or_default()))
     }
 
     /// Makes what was restored this host's own.
-    pub(super) fn take_over(&mut self) -> Result<()> {
-        let Some(Held::Restored { migration, init }) = self.record.as_ref().map(|record| record.held.clone()) else {
+    pub(crate) fn take_over(&mut self) -> Result<()> {
+        let Some(LocalState::Restored { migration, init }) = self.record.as_ref().map(|record| record.state.clone())
+        else {
             return Ok(());
         };
-        let checkpoint = self.place_held()?.checkpoint(&migration);
+        let checkpoint = self.held_job_dir()?.checkpoint(&migration);
         self.forget_measures();
-        self.hold(Held::Running { init, attempt: Attempt::None })?;
+        self.hold(LocalState::Running { init, attempt: Attempt::None })?;
         self.clean_up(checkpoint);
         Ok(())
     }
@@ -224,10 +228,10 @@ impl Driver {
 /// Has a restore go on beside the arrival of the memory that it will read. When the memory does not come, the restore is not left alone: it
 /// ends at the gate.
 async fn beside(
-    restore: impl Future<Output = Result<Init>>,
+    restore: impl Future<Output = Result<ProcessId>>,
     memory: Unpacking<'_>,
-    opener: gate::Opener,
-) -> std::result::Result<Init, (Phase, Error)> {
+    opener: memory_gate::Opener,
+) -> std::result::Result<ProcessId, (Phase, Error)> {
     let (mut restore, mut memory) = (pin!(restore), pin!(take_in(memory, opener)));
     let of_restore = |error| (Phase::Restore, error);
     tokio::select! {
@@ -244,16 +248,16 @@ async fn beside(
     }
 }
 
-async fn take_in(mut memory: Unpacking<'_>, opener: gate::Opener) -> Result<()> {
-    memory.whole().await?;
+async fn take_in(mut memory: Unpacking<'_>, opener: memory_gate::Opener) -> Result<()> {
+    memory.complete().await?;
     opener.open();
     Ok(())
 }
 
 /// Whether a restored job lives, though it stands still.
-async fn verify(place: &Place, init: Init) -> Result<Init> {
+async fn verify(job_dir: &JobDir, init: ProcessId) -> Result<ProcessId> {
     failpoint::check(&Phase::Verify.failpoint()).await?;
-    let pids = place.cgroup().pids();
+    let pids = job_dir.cgroup().pids();
     if init.lives() && pids.contains(&init.pid) {
         return Ok(init);
     }

@@ -15,30 +15,28 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mooring_linux::cgroup::Cgroup;
-use mooring_linux::nft;
 use mooring_ops::Tasks;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
-use super::gate::Gate;
-use super::stillness;
+use super::freeze;
+use super::memory_gate::MemoryGate;
 use crate::error::{Error, Result};
+use crate::network::filter::PacketFilter;
+use crate::runtime::bundle::BEFORE_MEMORY;
 
 /// The control group beside those of jobs for those who restore them.
 const RESTORERS: &str = "restorers";
-const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+const HOOK_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a restore may wait for memory; its own limit is not much longer.
-const MEMORY_LIMIT: Duration = Duration::from_secs(120);
-
-/// CRIU's name for the step after which it reads memory.
-pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
+const MEMORY_HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What the hooks of one container act on.
 #[derive(Debug, Clone)]
-struct Subject {
+struct HookTarget {
     cgroup: Cgroup,
     address: Ipv4Addr,
-    gate: Option<Gate>,
+    gate: Option<MemoryGate>,
     refusal: Refusal,
 }
 
@@ -48,19 +46,19 @@ type Refusal = Arc<Mutex<Option<Error>>>;
 /// The agent's side of the hooks.
 #[derive(Debug, Clone)]
 pub(crate) struct Hooks {
-    table: Arc<str>,
-    subjects: Arc<Mutex<HashMap<String, Subject>>>,
+    filter: PacketFilter,
+    subjects: Arc<Mutex<HashMap<String, HookTarget>>>,
 }
 
 /// A container whose hooks are answered; leaving by drop.
 #[derive(Debug)]
-pub(crate) struct Registered {
+pub(crate) struct Registration {
     hooks: Hooks,
     container: String,
     refusal: Refusal,
 }
 
-impl Registered {
+impl Registration {
     /// What came of what CRIU did. When it gave up because a hook was answered with no, it says less than the answer did.
     pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error))
@@ -68,9 +66,9 @@ impl Registered {
 }
 
 impl Hooks {
-    /// Hooks that hold and release in an nftables table.
-    pub(crate) fn new(table: &str) -> Self {
-        Self { table: table.into(), subjects: Arc::default() }
+    /// Hooks that drop packets by this filter.
+    pub(crate) fn new(filter: PacketFilter) -> Self {
+        Self { filter, subjects: Arc::default() }
     }
 
     /// Answers the hooks of a container from now on. Its restore reads no memory before it has passed the gate.
@@ -79,31 +77,11 @@ impl Hooks {
         container: &str,
         cgroup: Cgroup,
         address: Ipv4Addr,
-        gate: Option<Gate>,
-    ) -> Registered {
+        gate: Option<MemoryGate>,
+    ) -> Registration {
         let refusal = Refusal::default();
-        self.subjects().insert(container.to_owned(), Subject { cgroup, address, gate, refusal: refusal.clone() });
-        Registered { hooks: self.clone(), container: container.to_owned(), refusal }
-    }
-
-    /// Drops packets towards an address from now on.
-    pub(crate) async fn hold(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::hold(&self.table, address).await?)
-    }
-
-    /// Drops packets towards an address from now on, and from it those that end a connection.
-    pub(crate) async fn quieten(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::quieten(&self.table, address).await?)
-    }
-
-    /// Drops packets towards and from an address from now on.
-    pub(crate) async fn isolate(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::isolate(&self.table, address).await?)
-    }
-
-    /// Lets packets towards and from an address pass.
-    pub(crate) async fn release(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::release(&self.table, address).await?)
+        self.subjects().insert(container.to_owned(), HookTarget { cgroup, address, gate, refusal: refusal.clone() });
+        Registration { hooks: self.clone(), container: container.to_owned(), refusal }
     }
 
     /// Opens the socket at `path`.
@@ -139,7 +117,7 @@ impl Hooks {
     async fn answer(&self, stream: &mut UnixStream) -> io::Result<()> {
         let mut line = String::new();
         BufReader::new(&mut *stream).read_line(&mut line).await?;
-        let answer = match self.act(line.trim()).await {
+        let answer = match self.handle(line.trim()).await {
             Ok(()) => "ok\n".to_owned(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the hook `{}` failed", line.trim());
@@ -154,16 +132,16 @@ impl Hooks {
         stream.write_all(answer.as_bytes()).await
     }
 
-    async fn act(&self, line: &str) -> Result<()> {
+    async fn handle(&self, line: &str) -> Result<()> {
         let unknown = || Error::Peer(format!("asked with a hook that makes no sense: {line}"));
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
         match action {
             "pre-dump" => {
-                freeze_with(subject.cgroup, stillness::freeze).await?;
+                freeze_with(subject.cgroup, freeze::freeze).await?;
                 // Also what comes from it: its kernel sends on after the freeze, by timers, and what leaves after CRIU has read a send queue
                 // would be known to the receiver and not to the job.
-                self.isolate(subject.address).await
+                self.filter.isolate(subject.address).await
             }
             BEFORE_MEMORY => match &subject.gate {
                 Some(gate) => gate.pass().await,
@@ -183,7 +161,7 @@ impl Hooks {
         }
     }
 
-    fn subjects(&self) -> std::sync::MutexGuard<'_, HashMap<String, Subject>> {
+    fn subjects(&self) -> std::sync::MutexGuard<'_, HashMap<String, HookTarget>> {
         self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -197,7 +175,7 @@ async fn freeze_with(cgroup: Cgroup, freeze: fn(&Cgroup) -> Result<()>) -> Resul
     frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))?
 }
 
-impl Drop for Registered {
+impl Drop for Registration {
     fn drop(&mut self) {
         self.hooks.subjects().remove(&self.container);
     }
@@ -209,7 +187,7 @@ impl Drop for Registered {
 /// The agent is not there, or says no.
 pub fn ask(socket: &Path, container: &str, action: &str) -> io::Result<()> {
     let mut stream = BlockingStream::connect(socket)?;
-    stream.set_read_timeout(Some(if action == BEFORE_MEMORY { MEMORY_LIMIT } else { ANSWER_LIMIT }))?;
+    stream.set_read_timeout(Some(if action == BEFORE_MEMORY { MEMORY_HOOK_TIMEOUT } else { HOOK_TIMEOUT }))?;
     writeln!(stream, "{container} {action}")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

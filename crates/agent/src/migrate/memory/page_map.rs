@@ -11,39 +11,39 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::frame::{RUN_MAX, Run};
+use crate::migrate::stream::frame::{PAGE_RUN_MAX_PAGES, PageRun};
 
 /// A part of some bytes, and where in a file it belongs.
 #[derive(Debug)]
-pub(super) struct Piece {
-    pub(super) part: Range<usize>,
-    pub(super) file: Arc<File>,
-    pub(super) offset: u64,
+pub(crate) struct PageWrite {
+    pub(crate) source: Range<usize>,
+    pub(crate) file: Arc<File>,
+    pub(crate) offset: u64,
 }
 
 /// Pages that belong somewhere and have not come, by their numbers, their image and their place in it; and how many.
 #[derive(Debug, Default)]
-pub(super) struct Awaited(BTreeMap<(u64, u32, u64), u32>);
+pub(crate) struct PageMap(BTreeMap<(u64, u32, u64), u32>);
 
-impl Awaited {
-    pub(super) fn add(&mut self, run: Run) {
+impl PageMap {
+    pub(crate) fn add(&mut self, run: PageRun) {
         self.0.insert((run.number, run.image, run.at), run.pages);
     }
 
     /// The runs that want some of these pages, each cut to those.
-    pub(super) fn wanting(&self, pages: Range<u64>) -> impl Iterator<Item = Run> {
-        let earliest = pages.start.saturating_sub(RUN_MAX);
+    pub(crate) fn runs_within(&self, pages: Range<u64>) -> impl Iterator<Item = PageRun> {
+        let earliest = pages.start.saturating_sub(PAGE_RUN_MAX_PAGES);
         self.0.range((earliest, 0, 0)..(pages.end, 0, 0)).filter_map(move |(&(first, image, at), &length)| {
             let (from, to) = (first.max(pages.start), (first + u64::from(length)).min(pages.end));
             let wanted = u32::try_from(to.checked_sub(from)?).ok().filter(|wanted| *wanted > 0)?;
-            Some(Run { image, pages: wanted, at: at + (from - first), number: from })
+            Some(PageRun { image, pages: wanted, at: at + (from - first), number: from })
         })
     }
 }
 
 /// Writes parts of `bytes` where they belong.
-pub(super) fn write(bytes: &Bytes, pieces: &[Piece]) -> io::Result<()> {
-    pieces.iter().try_for_each(|piece| piece.file.write_all_at(&bytes[piece.part.clone()], piece.offset))
+pub(crate) fn write(bytes: &Bytes, writes: &[PageWrite]) -> io::Result<()> {
+    writes.iter().try_for_each(|write| write.file.write_all_at(&bytes[write.source.clone()], write.offset))
 }
 
 #[cfg(test)]
@@ -58,10 +58,10 @@ mod tests {
             runs in prop::collection::vec((0..3_u32, 1..=64_u32, 0..500_u64), 0..20),
             cuts in prop::collection::btree_set(1..600_u64, 0..20),
         ) {
-            let mut awaited = Awaited::default();
+            let mut page_map = PageMap::default();
             let (mut expected, mut at) = (Vec::new(), 0);
             for (image, pages, number) in runs {
-                awaited.add(Run { image, pages, at, number });
+                page_map.add(PageRun { image, pages, at, number });
                 expected.extend((0..u64::from(pages)).map(|page| (image, at + page, number + page)));
                 at += u64::from(pages);
             }
@@ -69,7 +69,7 @@ mod tests {
             let ends = cuts.into_iter().chain([600]);
             let mut start = 0;
             for end in ends {
-                for run in awaited.wanting(start..end) {
+                for run in page_map.runs_within(start..end) {
                     prop_assert!(run.number >= start && run.number + u64::from(run.pages) <= end);
                     found.extend((0..u64::from(run.pages)).map(|page| (run.image, run.at + page, run.number + page)));
                 }

@@ -14,7 +14,7 @@
 //!    upper/…                the files, each with the handle of its empty file in `trusted.overlay.origin`
 //! ```
 //!
-//! The file system takes some 40 ms, and is made while the job's memory still comes ([`make_ahead`]). Not kept: what is not open, has several names, or lies in a
+//! The file system takes some 40 ms, and is made while the job's memory still comes ([`prepare`]). Not kept: what is not open, has several names, or lies in a
 //! volume; and device numbers, which belong to a mount. Where a step fails the job is restored all the same, with other numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,12 +27,12 @@ use std::path::{Path, PathBuf};
 use mooring_linux::mount;
 use tokio::process::Command;
 
-use super::place::Place;
+use super::job_dir::JobDir;
 use super::tool;
 use crate::error::{Error, Result};
 
 /// Where the numbers are written down: beside CRIU's images, by a name of which it has none.
-pub(crate) const KEPT: &str = "inodes.img";
+pub(crate) const INODE_LIST: &str = "inodes.img";
 /// The empty directory that is a layer of the root.
 const NONE: &str = "none";
 /// How many inodes a group of ext4's blocks has at most, where there is one for each block of 4 KiB, and how large the group is then.
@@ -45,14 +45,14 @@ const NUMBER_MIN: u64 = 16;
 const UUID_AT: u64 = 1024 + 0x68;
 const GENERATION: u32 = 1;
 
-type Numbers = BTreeMap<PathBuf, u64>;
+type InodeNumbers = BTreeMap<PathBuf, u64>;
 
 /// Writes down the numbers of the files that these processes have open in the overlay that is mounted at `root`.
 ///
 /// # Errors
 /// They can't be written.
-pub(crate) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
-    let mut numbers = Numbers::new();
+pub(crate) fn record(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
+    let mut numbers = InodeNumbers::new();
     for pid in pids {
         let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         for descriptor in descriptors {
@@ -67,7 +67,7 @@ pub(crate) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()>
             }
         }
     }
-    let path = images.join(KEPT);
+    let path = images.join(INODE_LIST);
     let failed = |error: io::Error| Error::system(format!("write {}", path.display()))(error);
     let text = serde_json::to_vec(&numbers).map_err(|error| failed(error.into()))?;
     fs::write(&path, text).map_err(failed)
@@ -77,9 +77,9 @@ pub(crate) fn write_down(pids: &[i32], root: &Path, images: &Path) -> Result<()>
 ///
 /// # Errors
 /// It could not be made or mounted.
-pub(crate) async fn make_ahead(place: &Place, images: &Path) -> Result<()> {
-    let numbers = written_down(images)?;
-    if numbers.is_empty() { Ok(()) } else { mount_new(place, &numbers).await }
+pub(crate) async fn prepare(job_dir: &JobDir, images: &Path) -> Result<()> {
+    let numbers = recorded(images)?;
+    if numbers.is_empty() { Ok(()) } else { mount_new(job_dir, &numbers).await }
 }
 
 /// Has the files in the upper layer of a place keep the numbers that are written down beside `images`, once an overlay is mounted with the layer
@@ -87,12 +87,12 @@ pub(crate) async fn make_ahead(place: &Place, images: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The file system with the numbers could not be made or mounted.
-pub(super) async fn keep(place: &Place, images: &Path) -> Result<Option<PathBuf>> {
-    let directory = place.inodes();
-    let mut numbers = written_down(images)?;
+pub(super) async fn apply(job_dir: &JobDir, images: &Path) -> Result<Option<PathBuf>> {
+    let directory = job_dir.inodes();
+    let mut numbers = recorded(images)?;
     let mut seen = BTreeSet::new();
     numbers.retain(|path, number| {
-        let found = mount::open_below(&place.upper(), path).and_then(|file| file.metadata());
+        let found = mount::open_below(&job_dir.upper(), path).and_then(|file| file.metadata());
         let differs = found.is_ok_and(|found| found.is_file() && found.nlink() == 1 && found.ino() != *number);
         differs && seen.insert(*number)
     });
@@ -103,38 +103,38 @@ pub(super) async fn keep(place: &Place, images: &Path) -> Result<Option<PathBuf>
     // A number that is not there was not written down when it was made, by an earlier attempt say.
     let has = |number: &u64| directory.join(number.to_string()).exists();
     if !mount::is_mounted(&directory)? || !numbers.values().all(has) {
-        mount_new(place, &numbers).await?;
+        mount_new(job_dir, &numbers).await?;
     }
-    let uuid = uuid_of(&image(place))?;
+    let uuid = uuid_of(&image(job_dir))?;
     for (path, number) in &numbers {
-        let told =
-            mount::open_below(&place.upper(), path).and_then(|file| mount::set_origin(&file, &origin(&uuid, *number)));
+        let told = mount::open_below(&job_dir.upper(), path)
+            .and_then(|file| mount::set_origin(&file, &origin(&uuid, *number)));
         told.map_err(Error::system(format!("keep the inode number of {}", path.display())))?;
     }
     Ok(Some(directory.join(NONE)))
 }
 
 /// The numbers that are written down beside `images`, as far as they can be kept.
-fn written_down(images: &Path) -> Result<Numbers> {
-    let path = images.join(KEPT);
+fn recorded(images: &Path) -> Result<InodeNumbers> {
+    let path = images.join(INODE_LIST);
     let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
     // One that was made before there was such a list has none.
     let text = match fs::read(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Numbers::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(InodeNumbers::new()),
         other => other.map_err(failed)?,
     };
-    let mut numbers: Numbers = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+    let mut numbers: InodeNumbers = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
     numbers.retain(|_, number| (NUMBER_MIN..NUMBER_MAX).contains(number));
     Ok(numbers)
 }
 
-fn image(place: &Place) -> PathBuf {
-    place.inodes().with_extension("ext4")
+fn image(job_dir: &JobDir) -> PathBuf {
+    job_dir.inodes().with_extension("ext4")
 }
 
 /// Makes and mounts a file system with these numbers, in place of one that is there.
-async fn mount_new(place: &Place, numbers: &Numbers) -> Result<()> {
-    let (directory, image) = (place.inodes(), image(place));
+async fn mount_new(job_dir: &JobDir, numbers: &InodeNumbers) -> Result<()> {
+    let (directory, image) = (job_dir.inodes(), image(job_dir));
     mount::unmount_below(&directory)?;
     make(&image, numbers).await?;
     fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
@@ -150,7 +150,7 @@ fn uuid_of(image: &Path) -> Result<[u8; 16]> {
 }
 
 /// Makes a file system with an empty file of each number, in place of one that is there.
-async fn make(image: &Path, numbers: &Numbers) -> Result<()> {
+async fn make(image: &Path, numbers: &InodeNumbers) -> Result<()> {
     let failed = || format!("make {}", image.display());
     let highest = numbers.values().max().copied().unwrap_or_default();
     let (inodes, bytes) = GROUP;
@@ -171,7 +171,7 @@ async fn make(image: &Path, numbers: &Numbers) -> Result<()> {
 }
 
 /// What `debugfs` is told.
-fn script(numbers: &Numbers) -> String {
+fn script(numbers: &InodeNumbers) -> String {
     let mut script = format!("mkdir {NONE}\n");
     let each: BTreeSet<_> = numbers.values().collect();
     for number in each {
@@ -210,40 +210,41 @@ mod tests {
     async fn a_copied_file_is_shown_with_the_number_that_it_had() {
         let world = tempfile::tempdir().unwrap();
         let jobs = world.path();
-        let place =
-            Place::new(jobs, "mooring", "m", &JobId::random(&mut rand::rng()), Generation(1), Ipv4Addr::LOCALHOST);
-        for directory in [place.upper().join("a"), place.work(), place.root(), jobs.join("lower"), jobs.join("images")]
+        let job_dir =
+            JobDir::new(jobs, "mooring", "m", &JobId::random(&mut rand::rng()), Generation(1), Ipv4Addr::LOCALHOST);
+        for directory in
+            [job_dir.upper().join("a"), job_dir.work(), job_dir.root(), jobs.join("lower"), jobs.join("images")]
         {
             fs::create_dir_all(directory).unwrap();
         }
         for file in ["a/open", "other", "twice"] {
-            fs::write(place.upper().join(file), file).unwrap();
+            fs::write(job_dir.upper().join(file), file).unwrap();
         }
-        fs::hard_link(place.upper().join("twice"), place.upper().join("again")).unwrap();
-        std::os::unix::fs::symlink("/etc", place.upper().join("link")).unwrap();
-        let number = |file: &str| fs::metadata(place.root().join(file)).unwrap().ino();
+        fs::hard_link(job_dir.upper().join("twice"), job_dir.upper().join("again")).unwrap();
+        std::os::unix::fs::symlink("/etc", job_dir.upper().join("link")).unwrap();
+        let number = |file: &str| fs::metadata(job_dir.root().join(file)).unwrap().ino();
         let asked =
             [("a/open", 16_000_123), ("twice", 77_777), ("link/passwd", 88_888), ("gone", 99_999), ("other", 3)];
-        let asked: Numbers = asked.into_iter().map(|(path, number)| (path.into(), number)).collect();
-        fs::write(jobs.join("images").join(KEPT), serde_json::to_vec(&asked).unwrap()).unwrap();
+        let asked: InodeNumbers = asked.into_iter().map(|(path, number)| (path.into(), number)).collect();
+        fs::write(jobs.join("images").join(INODE_LIST), serde_json::to_vec(&asked).unwrap()).unwrap();
         for again in 0..3 {
             if again == 1 {
                 // As when the list comes before the files do.
-                make_ahead(&place, &jobs.join("images")).await.unwrap();
+                prepare(&job_dir, &jobs.join("images")).await.unwrap();
             }
-            let layer = keep(&place, &jobs.join("images")).await.unwrap().unwrap();
-            mount::overlay(&[jobs.join("lower"), layer], &place.upper(), &place.work(), &place.root()).unwrap();
+            let layer = apply(&job_dir, &jobs.join("images")).await.unwrap().unwrap();
+            mount::overlay(&[jobs.join("lower"), layer], &job_dir.upper(), &job_dir.work(), &job_dir.root()).unwrap();
             assert_eq!(number("a/open"), 16_000_123);
             assert!(number("other") > 3 && number("twice") != 77_777);
-            assert_eq!(fs::read_to_string(place.root().join("a/open")).unwrap(), "a/open");
+            assert_eq!(fs::read_to_string(job_dir.root().join("a/open")).unwrap(), "a/open");
             let mut seen: Vec<_> =
-                fs::read_dir(place.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+                fs::read_dir(job_dir.root()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
             seen.sort();
             assert_eq!(seen, ["a", "again", "link", "other", "twice"]);
 
-            mount::unmount_below(place.directory()).unwrap();
+            mount::unmount_below(job_dir.directory()).unwrap();
         }
-        fs::remove_file(jobs.join("images").join(KEPT)).unwrap();
-        assert_eq!(keep(&place, &jobs.join("images")).await.unwrap(), None);
+        fs::remove_file(jobs.join("images").join(INODE_LIST)).unwrap();
+        assert_eq!(apply(&job_dir, &jobs.join("images")).await.unwrap(), None);
     }
 }
