@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use mooring_linux::own_run::{self, OwnRun};
+use mooring_linux::private_run::{self, PrivateRun};
 use mooring_types::host::Readiness;
 use tokio::process::Command;
 
@@ -21,7 +21,7 @@ const RUNC_MIN: (u32, u32) = (1, 2);
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
     directory: Option<PathBuf>,
-    own_run: Option<OwnRun>,
+    private_run: Option<PrivateRun>,
 }
 
 /// What the tools say of themselves.
@@ -36,26 +36,26 @@ impl Tools {
     /// The tools of `prefix`, or those of the usual prefix where it has them, or those on PATH.
     pub(crate) fn find(prefix: Option<&Path>) -> Self {
         let directory = prefix.unwrap_or(Path::new(PREFIX)).join("bin");
-        Self { directory: directory.join("runc").exists().then_some(directory), own_run: None }
+        Self { directory: directory.join("runc").exists().then_some(directory), private_run: None }
     }
 
     /// The same tools, with a `/run` in memory where the machine has none.
     pub(crate) fn with_run(self, directory: &Path) -> Self {
         // Without it CRIU is slower, and that is all.
-        let made = own_run::is_of_use().then(|| OwnRun::open(directory)).transpose();
-        let own_run = made.unwrap_or_else(|error| {
+        let made = private_run::is_of_use().then(|| PrivateRun::open(directory)).transpose();
+        let private_run = made.unwrap_or_else(|error| {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "CRIU finds out anew each time what the kernel can do"
             );
             None
         });
-        Self { own_run, ..self }
+        Self { private_run, ..self }
     }
 
     /// Gives up what [`Tools::with_run`] made.
     pub(crate) fn close(&self) {
-        if let Some(Err(error)) = self.own_run.as_ref().map(OwnRun::close) {
+        if let Some(Err(error)) = self.private_run.as_ref().map(PrivateRun::close) {
             tracing::debug!(error = &error as &dyn std::error::Error, "the tools' /run stays mounted");
         }
     }
@@ -71,8 +71,8 @@ impl Tools {
     /// Has a command find the tools, and the tools what they need.
     pub(crate) fn prepare(&self, command: &mut Command) {
         command.env("PATH", self.path()).stdin(Stdio::null());
-        if let Some(own_run) = &self.own_run {
-            own_run.give(command.as_std_mut());
+        if let Some(private_run) = &self.private_run {
+            private_run.give(command.as_std_mut());
         }
     }
 

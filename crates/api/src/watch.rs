@@ -32,6 +32,8 @@ pub use gateway::{
     GatewaySlice, Quiesced, Target,
 };
 
+pub use mooring_types::network::Backend;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -161,19 +163,6 @@ pub struct Network {
     /// The jobs whose own connections leave through one host, whoever carries them.
     #[serde(default)]
     pub egress: Vec<JobRoute>,
-}
-
-/// How the hosts of a cluster reach each other's jobs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Backend {
-    /// VXLAN, the kernel's: any trusted IP network.
-    #[default]
-    Vxlan,
-    /// Plain routes: hosts on one subnet.
-    Direct,
-    /// WireGuard: encrypted.
-    Wireguard,
 }
 
 /// A host as the others see it.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
 use mooring_api::watch::Backend;
 use mooring_gateway::Start;
@@ -44,26 +45,16 @@ enum Server {
     Gateway(Gateway),
 }
 
-/// How hosts reach each other's jobs.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum BackendName {
-    /// VXLAN: any trusted IP network
-    #[default]
-    Vxlan,
-    /// Plain routes: hosts on one subnet
-    Direct,
-    /// WireGuard: encrypted
-    Wireguard,
-}
-
-impl From<BackendName> for Backend {
-    fn from(name: BackendName) -> Self {
-        match name {
-            BackendName::Vxlan => Self::Vxlan,
-            BackendName::Direct => Self::Direct,
-            BackendName::Wireguard => Self::Wireguard,
-        }
-    }
+/// Reads a network backend, and explains each one in the help.
+pub(crate) fn backends() -> impl TypedValueParser<Value = Backend> {
+    let explained = Backend::ALL.map(|backend| {
+        PossibleValue::new(backend.name()).help(match backend {
+            Backend::Vxlan => "VXLAN: any trusted IP network",
+            Backend::Direct => "Plain routes: hosts on one subnet",
+            Backend::Wireguard => "WireGuard: encrypted",
+        })
+    });
+    PossibleValuesParser::new(explained).try_map(|text| text.parse())
 }
 
 /// What a host offers itself for.
@@ -98,8 +89,8 @@ struct OpCenter {
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
     listen: Vec<SocketAddr>,
     /// How hosts reach each other's jobs
-    #[arg(long, value_enum, default_value_t)]
-    backend: BackendName,
+    #[arg(long, value_parser = backends(), default_value_t)]
+    backend: Backend,
     /// The addresses of jobs and hosts in the overlay, a prefix of /15 or shorter
     #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/10")]
     overlay: ipnet::Ipv4Net,
@@ -293,7 +284,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 state_dir: arguments.state_dir,
                 listen: arguments.listen,
                 overlay: Overlay::new(arguments.overlay)?,
-                backend: arguments.backend.into(),
+                backend: arguments.backend,
                 store: arguments.store.access()?,
                 jupyter: arguments.jupyter,
                 jupyter_image: arguments.jupyter_image,

@@ -12,13 +12,13 @@
 //! | [`cgroup`] | freezing, killing and reading control groups of both versions |
 //! | [`memory`] | giving back what nothing uses any more |
 //! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
-//! | [`own_run`] | a `/run` in memory for a program |
+//! | [`private_run`] | a `/run` in memory for a program |
 //! | [`pages`] | the memory of another process |
 //! | [`splice`] | bytes from socket to socket |
 //! | [`tcp`] | what is not acknowledged yet |
 //! | [`fds`] | messages that carry open descriptors between processes |
 //! | [`connections`] | restored connections: those that go on, and those that can't |
-//! | [`handle`] | where the file lies that a handle names |
+//! | [`file_handle`] | where the file lies that a handle names |
 //! | [`process`] | processes by id and start time |
 //! | [`terminal`] | whether somebody is in the foreground of a terminal |
 //! | [`usage`] | what a control group uses, and what an interface has carried |
@@ -31,15 +31,15 @@ pub mod cgroup;
 pub mod connections;
 mod error;
 pub mod fds;
-pub mod handle;
+pub mod file_handle;
 pub mod ip;
 pub mod job_net;
 pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod nft;
-pub mod own_run;
 pub mod pages;
+pub mod private_run;
 pub mod process;
 pub mod splice;
 pub mod tcp;

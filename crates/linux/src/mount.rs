@@ -20,13 +20,33 @@ use crate::{Error, Result};
 
 /// Mounts an overlay at `target`: `lower` read-only under `upper`, with `work` for the kernel's own use.
 ///
-/// # Errors
-/// It could not be mounted.
+/// The kernel takes the paths as one text in which `:` separates layers, `,` separates options and
+/// `\` escapes: a path with one of them is refused, since it would name other directories.
 pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    let lower: Vec<String> = lower.iter().map(|path| path.display().to_string()).collect();
-    let options = format!("lowerdir={},upperdir={},workdir={}", lower.join(":"), upper.display(), work.display());
-    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_str()))
-        .map_err(Error::errno(format!("mount an overlay at {}", target.display())))
+    let attempt = || format!("mount an overlay at {}", target.display());
+    let mut options = Vec::from(b"lowerdir=");
+    for (index, layer) in lower.iter().enumerate() {
+        if index > 0 {
+            options.push(b':');
+        }
+        options.extend_from_slice(one_path(layer).map_err(|reason| Error::Refused { attempt: attempt(), reason })?);
+    }
+    for (name, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
+        options.extend_from_slice(name);
+        options.extend_from_slice(one_path(path).map_err(|reason| Error::Refused { attempt: attempt(), reason })?);
+    }
+    mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
+        .map_err(Error::errno(attempt()))
+}
+
+/// Returns the bytes of a path that is one path also among the options of an overlay, or why it is not.
+fn one_path(path: &Path) -> std::result::Result<&[u8], String> {
+    let bytes = path.as_os_str().as_bytes();
+    let is_special = |byte: &u8| matches!(byte, b':' | b',' | b'\\') || byte.is_ascii_control();
+    match bytes.iter().find(|byte| is_special(byte)) {
+        Some(byte) => Err(format!("the path {path:?} contains `{}`, which separates layers", byte.escape_ascii())),
+        None => Ok(bytes),
+    }
 }
 
 /// Mounts a file system in memory at `target`, unless something is mounted there. `options` are those of tmpfs, like `size=4m`.
@@ -243,6 +263,32 @@ mod tests {
         unmount_below(&target).unwrap();
         assert_eq!(fs::read_to_string(lower.join("file")).unwrap(), "below");
         assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "above");
+    }
+
+    #[test]
+    fn overlay_refuses_paths_that_would_be_several() {
+        let world = tempfile::tempdir().unwrap();
+        let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| world.path().join(name));
+        for directory in [&lower, &upper, &work, &target] {
+            fs::create_dir(directory).unwrap();
+        }
+        for name in ["lower:/etc", "a,b", r"a\b", "a\nb", ":"] {
+            let special = world.path().join(name);
+            fs::create_dir_all(&special).unwrap();
+            for layers in [vec![special.clone()], vec![lower.clone(), special.clone()]] {
+                let refused = overlay(&layers, &upper, &work, &target);
+                assert!(matches!(refused, Err(Error::Refused { .. })), "{name:?}");
+            }
+            assert!(matches!(
+                overlay(std::slice::from_ref(&lower), &special, &work, &target),
+                Err(Error::Refused { .. })
+            ));
+            assert!(matches!(
+                overlay(std::slice::from_ref(&lower), &upper, &special, &target),
+                Err(Error::Refused { .. })
+            ));
+        }
+        assert!(!is_mounted(&target).unwrap());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use mooring_types::host::Resources;
-use mooring_types::job::{JobSpec, JobStatus, Schemes};
+use mooring_types::job::{JobSpec, JobStatus, Volume};
 use mooring_types::placement::Asked;
 use mooring_types::policy::JobPolicy;
 use mooring_types::{Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
@@ -107,7 +107,8 @@ impl JobRow {
     /// What it asks of a host that is to take it.
     #[must_use]
     pub fn asked(&self) -> Asked {
-        Asked::of(self.policy.vm_policy.policy, self.spec.resources).with(Schemes::of(&self.spec.volumes))
+        Asked::of(self.policy.vm_policy.policy, self.spec.resources)
+            .with(self.spec.volumes.iter().filter_map(Volume::scheme).collect())
     }
 
     /// For how long it has executed: times in which it waited, was moved or was suspended are not counted.

@@ -316,7 +316,7 @@ impl World {
         command.arg("up").arg("--dir").arg(self.directory()).args(["--listen", "127.0.0.1:0"]);
         command.arg("--virtual-hosts").arg(self.plan.virtual_hosts.to_string());
         if let Some(backend) = self.plan.backend {
-            command.args(["--backend", backend_name(backend)]);
+            command.args(["--backend", backend.name()]);
         }
         command.args(&self.plan.arguments).envs(self.plan.environment.iter().cloned());
         command.env(FAILPOINTS, self.failpoints());
@@ -399,14 +399,6 @@ fn spawn_and_listen(mut command: Command, mut log: File) -> Result<(Child, mpsc:
     })?;
     let child = starting.recv().context("start `float up`")?.context("start `float up`")?;
     Ok((child, said))
-}
-
-fn backend_name(backend: Backend) -> &'static str {
-    match backend {
-        Backend::Vxlan => "vxlan",
-        Backend::Direct => "direct",
-        Backend::Wireguard => "wireguard",
-    }
 }
 
 fn tail(log: &str) -> &str {

@@ -1,10 +1,11 @@
 //! Machines: what a host offers, and whether it may take jobs.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
 
-use crate::job::Scheme;
+use crate::mounts::Scheme;
 
 /// What a machine has, as its agent measured it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -115,6 +116,11 @@ pub struct Resources {
 }
 
 impl Resources {
+    /// The cores that a job may ask for.
+    pub const CPU_RANGE: RangeInclusive<u32> = 1..=4096;
+    /// The memory that a job may ask for, in GB.
+    pub const MEM_GB_RANGE: RangeInclusive<f64> = 0.1..=65_536.0;
+
     /// Whether `asked` fits into what is left of `self` after `used`.
     #[must_use]
     pub fn fits(self, used: Self, asked: Self) -> bool {

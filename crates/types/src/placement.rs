@@ -3,7 +3,7 @@
 
 use crate::HostId;
 use crate::host::{Purchase, Resources};
-use crate::job::{Scheme, Schemes};
+use crate::mounts::{Scheme, Schemes};
 use crate::policy::Wanted;
 
 /// What is asked of a host.
@@ -261,8 +261,7 @@ mod tests {
     fn a_job_goes_where_its_volumes_can_be_mounted() {
         let mut hosts = hosts(1, &[(8, 0, true, false), (2, 0, true, false)]);
         let plain = Asked::of_any(Resources { cpu: 1, mem_gb: 0.5 });
-        let volumes = ["[size=1]:/a", "s3://bucket:/b"].map(|text| text.parse().unwrap());
-        let asked = plain.with(Schemes::of(&volumes));
+        let asked = plain.with([Scheme::S3].into_iter().collect());
         let chosen = choose(&hosts, asked, None).map(|host| host.name.clone());
         assert_eq!(chosen, Err(NoHost::CantMountAnywhere(Scheme::S3)));
         hosts[1].mounts.push(Scheme::S3);

@@ -17,7 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use mooring_linux::handle;
+use mooring_linux::file_handle;
 
 /// The file that CRIU looks for in its working directory.
 const CACHE: &str = "irmap-cache";
@@ -89,7 +89,7 @@ impl Overlay {
             _ => vec![&self.upper],
         };
         candidates.into_iter().find_map(|layer| {
-            let path = handle::path(layer, i32::from(kind), handle)?;
+            let path = file_handle::path(layer, i32::from(kind), handle)?;
             let inside = path.strip_prefix(layer).ok()?;
             let seen = fs::symlink_metadata(self.root.join(inside)).ok()?;
             (seen.ino() == watch.inode).then(|| Path::new("/").join(inside))

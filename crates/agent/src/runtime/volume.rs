@@ -27,7 +27,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use mooring_linux::mount;
-use mooring_types::job::{Bucket, Export, Scheme, Volume, VolumeMode, VolumeSource};
+use mooring_types::job::{Bucket, Export, Volume, VolumeMode, VolumeSource};
+use mooring_types::mounts::Scheme;
 use serde_json::{Value, json};
 
 use super::job_dir::JobDir;

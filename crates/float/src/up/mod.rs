@@ -26,6 +26,7 @@ use anyhow::{Context, anyhow, bail, ensure};
 use clap::ValueEnum;
 use clap::builder::PossibleValue;
 use mooring_api::view::LoginRequest;
+use mooring_api::watch::Backend;
 use mooring_api::{Client, ErrorCode};
 use mooring_linux::cgroup::Cgroup;
 use mooring_types::duration::format_duration;
@@ -37,7 +38,7 @@ use tokio::time::Instant;
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
 use crate::server::{
-    BackendName, Cloud, DRAIN_AT_ONCE, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, interval,
+    Cloud, DRAIN_AT_ONCE, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, backends, interval,
 };
 use crate::store::StoreArgs;
 
@@ -72,8 +73,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N")]
     cores: Option<NonZeroU32>,
     /// How the hosts reach each other's jobs
-    #[arg(long, value_enum, default_value_t)]
-    backend: BackendName,
+    #[arg(long, value_parser = backends(), default_value_t)]
+    backend: Backend,
     /// The address by which clients reach gateways; that of --listen when absent
     #[arg(long, value_name = "ADDRESS")]
     public_address: Option<IpAddr>,
@@ -242,7 +243,7 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     if !up.listen.ip().is_unspecified() {
         daemon.option("--listen", &inner.to_string());
     }
-    daemon.option("--backend", backend(up.backend)).path("--jupyter", &up.jupyter);
+    daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
     daemon.option("--drain-at-once", &up.drain_at_once.to_string());
     let store = &up.store;
     match &store.capsule_store {
@@ -259,14 +260,6 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
         }
     }
     daemon
-}
-
-fn backend(name: BackendName) -> &'static str {
-    match name {
-        BackendName::Vxlan => "vxlan",
-        BackendName::Direct => "direct",
-        BackendName::Wireguard => "wireguard",
-    }
 }
 
 #[expect(clippy::too_many_arguments, reason = "each is a different property of the one host that is described")]

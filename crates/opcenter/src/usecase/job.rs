@@ -167,11 +167,13 @@ fn spec(request: &SubmitRequest, access_path: String, id: &JobId) -> ApiResult<J
 
 /// Checks what is asked of a host.
 pub(crate) fn resources(cpu: u32, mem_gb: f64) -> ApiResult<Resources> {
-    if !(1..=4096).contains(&cpu) {
-        return Err(ApiError::invalid(format!("{cpu} cores: it takes at least 1 and at most 4096")));
+    if !Resources::CPU_RANGE.contains(&cpu) {
+        let (least, most) = Resources::CPU_RANGE.into_inner();
+        return Err(ApiError::invalid(format!("{cpu} cores: it takes at least {least} and at most {most}")));
     }
-    if !mem_gb.is_finite() || !(0.1..=65536.0).contains(&mem_gb) {
-        return Err(ApiError::invalid(format!("{mem_gb} GB of memory: it takes at least 0.1 and at most 65536")));
+    if !Resources::MEM_GB_RANGE.contains(&mem_gb) {
+        let (least, most) = Resources::MEM_GB_RANGE.into_inner();
+        return Err(ApiError::invalid(format!("{mem_gb} GB of memory: it takes at least {least} and at most {most}")));
     }
     Ok(Resources { cpu, mem_gb })
 }

@@ -9,7 +9,8 @@ use mooring_api::view::{JobModifyRequest, SubmitRequest};
 use mooring_store::{EventKind, JobRow};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Resources;
-use mooring_types::job::{Bucket, Image, Scheme, Volume, VolumeSource};
+use mooring_types::job::{Bucket, Image, Volume, VolumeSource};
+use mooring_types::mounts::Scheme;
 use mooring_types::policy::{CustomTag, DumpMode, Egress, IdlePolicy, InvalidPolicy, JobPolicy, Moves, Rerun};
 use mooring_types::{Clock, JobId, Name, Role};
 

@@ -1,4 +1,4 @@
-//! Where a job's root file system comes from.
+//! The source of a job's root file system.
 
 use std::fmt;
 use std::path::{Component, PathBuf};
@@ -7,40 +7,56 @@ use std::str::FromStr;
 use oci_spec::distribution::Reference;
 use serde::{Deserialize, Serialize};
 
-/// Where a root file system comes from.
+/// The source of a job's root file system.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Image {
-    /// `dir:/path`: a directory of the host, read-only under the job's own upper layer.
+    /// `dir:/path`: a directory of the host, read-only under the job's upper layer.
     Directory(PathBuf),
-    /// `oci:/path`: an OCI image layout in a directory.
+    /// `oci:/path`: an OCI image layout in a directory of the host.
     Layout(PathBuf),
-    /// `oci-archive:/path`: an OCI image layout in a tar file.
+    /// `oci-archive:/path`: an OCI image layout in a tar file of the host.
     Archive(PathBuf),
-    /// `[docker://][registry/]repository[:tag][@digest]`: an image of an OCI registry. What is left out is what users of containers
-    /// expect: `ubuntu` is `docker.io/library/ubuntu:latest`. A repository called like one of the schemes is written with its registry.
+    /// `[docker://][registry/]repository[:tag][@digest]`: an image of an OCI registry.
+    ///
+    /// Missing parts get the defaults that container tools have: `ubuntu` is
+    /// `docker.io/library/ubuntu:latest`. A repository whose name is one of the other schemes is
+    /// written with its registry.
     Registry(Reference),
-    /// `external`: somebody else's, whom the job belongs to.
+    /// `external`: the image of an external job, unknown to Mooring.
     External,
 }
 
-/// How [`Image::External`] is written.
+/// The text of [`Image::External`].
 const EXTERNAL: &str = "external";
-/// What may stand before an image of a registry.
+/// The optional scheme of an image of a registry.
 const TRANSPORT: &str = "docker://";
+/// The longest part of a refused text that an error repeats, in characters.
+const SHOWN_CHARS: usize = 200;
 
 /// A text that names no image.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "invalid image `{text}`: write it as name:tag, host:port/name:tag, name@sha256:…, dir:/path, oci:/path or oci-archive:/path.tar"
-)]
+#[error("invalid image `{text}`: {problem}")]
 pub struct InvalidImage {
     text: String,
+    problem: Problem,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+enum Problem {
+    #[error("write it as name:tag, host:port/name:tag, name@sha256:…, dir:/path, oci:/path or oci-archive:/path.tar")]
+    Form,
+    #[error("the path of a host has to be absolute, without `..`")]
+    Path,
+    /// Overlay mounts take their layers as one text: `:` separates layers, `,` separates options and
+    /// `\\` escapes. A path with one of them would name further directories of the host.
+    #[error("its path contains `{}`, which separates paths or options when layers are mounted: rename the directory", .0.escape_debug())]
+    Character(char),
 }
 
 impl Image {
-    /// The image that is meant once its tag has been looked up: the same one for as long as a job lives, wherever it is. An image that is not
-    /// a registry's stays as it is.
+    /// Returns the image with the digest that its tag had when it was looked up. A job keeps that
+    /// image for its whole life, on every host. An image from elsewhere than a registry is unchanged.
     #[must_use]
     pub fn pinned(&self, digest: &str) -> Self {
         match self {
@@ -55,7 +71,7 @@ impl Image {
         }
     }
 
-    /// The digest that is part of its name.
+    /// The digest in the image's name.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         match self {
@@ -69,41 +85,58 @@ impl FromStr for Image {
     type Err = InvalidImage;
 
     fn from_str(text: &str) -> Result<Self, InvalidImage> {
-        let refused = || InvalidImage { text: text.chars().take(200).collect() };
-        if text == EXTERNAL {
-            return Ok(Self::External);
-        }
-        let made: fn(PathBuf) -> Self = match text.split_once(':').map(|(scheme, _)| scheme) {
-            Some("dir") => Self::Directory,
-            Some("oci") => Self::Layout,
-            Some("oci-archive") => Self::Archive,
-            _ => {
-                let name = text.strip_prefix(TRANSPORT).unwrap_or(text);
-                let reference: Reference = name.parse().map_err(|_| refused())?;
-                // The one algorithm that registries have in common.
-                let usual = |digest: &str| {
-                    let hash = digest.strip_prefix("sha256:").unwrap_or_default();
-                    !hash.is_empty() && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-                };
-                return if reference.digest().is_none_or(usual) {
-                    Ok(Self::Registry(reference))
-                } else {
-                    Err(refused())
-                };
+        let image = read(text).map_err(|problem| refused(text, problem))?;
+        match &image {
+            Self::Directory(path) | Self::Layout(path) | Self::Archive(path) => {
+                let special = |char: &char| matches!(char, ':' | ',' | '\\') || char.is_control();
+                match path.to_string_lossy().chars().find(special) {
+                    Some(char) => Err(refused(text, Problem::Character(char))),
+                    None => Ok(image),
+                }
             }
-        };
-        let path = text.split_once(':').map(|(_, path)| PathBuf::from(path)).unwrap_or_default();
-        let stays = !path.components().any(|part| part == Component::ParentDir);
-        if path.is_absolute() && stays { Ok(made(path)) } else { Err(refused()) }
+            Self::Registry(_) | Self::External => Ok(image),
+        }
     }
 }
 
 impl TryFrom<String> for Image {
     type Error = InvalidImage;
 
+    /// Reads an image that was accepted before. Paths with special characters were accepted once, so
+    /// that jobs with such images are on record: hosts refuse to mount them.
     fn try_from(text: String) -> Result<Self, InvalidImage> {
-        text.parse()
+        read(&text).map_err(|problem| refused(&text, problem))
     }
+}
+
+fn read(text: &str) -> Result<Image, Problem> {
+    if text == EXTERNAL {
+        return Ok(Image::External);
+    }
+    let (of_path, path): (fn(PathBuf) -> Image, &str) = match text.split_once(':') {
+        Some(("dir", path)) => (Image::Directory, path),
+        Some(("oci", path)) => (Image::Layout, path),
+        Some(("oci-archive", path)) => (Image::Archive, path),
+        _ => return read_reference(text.strip_prefix(TRANSPORT).unwrap_or(text)),
+    };
+    let path = PathBuf::from(path);
+    let is_plain = path.is_absolute() && !path.components().any(|part| part == Component::ParentDir);
+    if is_plain { Ok(of_path(path)) } else { Err(Problem::Path) }
+}
+
+fn read_reference(name: &str) -> Result<Image, Problem> {
+    let reference: Reference = name.parse().map_err(|_| Problem::Form)?;
+    // SHA-256 is the one algorithm that all registries have.
+    let is_sha256 = |digest: &str| {
+        let hash = digest.strip_prefix("sha256:").unwrap_or_default();
+        !hash.is_empty() && hash.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    if reference.digest().is_none_or(is_sha256) { Ok(Image::Registry(reference)) } else { Err(Problem::Form) }
+}
+
+fn refused(text: &str, problem: Problem) -> InvalidImage {
+    let shown = text.chars().take(SHOWN_CHARS).filter(|char| !char.is_control()).collect();
+    InvalidImage { text: shown, problem }
 }
 
 impl From<Image> for String {
@@ -135,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn images_are_checked() {
+    fn malformed_images_are_refused() {
         for good in ["dir:/", "oci:/images/x", "oci-archive:/x.tar", "external"] {
             assert_eq!(read(good), good);
         }
@@ -158,7 +191,28 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_of_a_registry_leaves_out_is_filled_in() {
+    fn path_that_would_be_several_is_refused() {
+        let refusal = |text: &str| text.parse::<Image>().unwrap_err().to_string();
+        assert_eq!(
+            refusal("dir:/a:/var/lib/mooring"),
+            "invalid image `dir:/a:/var/lib/mooring`: its path contains `:`, which separates paths or options when \
+             layers are mounted: rename the directory"
+        );
+        for scheme in ["dir", "oci", "oci-archive"] {
+            for special in [":", ",", "\\", "\n", "\t", "\0", "\u{7f}"] {
+                let text = format!("{scheme}:/a{special}b");
+                assert!(refusal(&text).contains("its path contains"), "{text:?}");
+                assert!(!refusal(&text).contains(char::is_control), "{text:?}");
+                assert!(Image::try_from(text).is_ok(), "what is on record stays readable");
+            }
+            assert!(refusal(&format!("{scheme}:a:b")).contains("absolute"));
+            assert!(refusal(&format!("{scheme}:/a/../b,c")).contains("absolute"));
+        }
+        assert!("dir:/srv/my image (2)".parse::<Image>().is_ok());
+    }
+
+    #[test]
+    fn registry_names_get_defaults() {
         for (short, long) in [
             ("ubuntu", "docker.io/library/ubuntu:latest".to_owned()),
             ("ubuntu:22.04", "docker.io/library/ubuntu:22.04".into()),
@@ -176,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pinned_image_keeps_its_name_and_has_a_digest() {
+    fn pinned_image_has_a_digest() {
         let image: Image = "ubuntu:22.04".parse().unwrap();
         assert_eq!(image.digest(), None);
         let pinned = image.pinned(DIGEST);

@@ -18,7 +18,7 @@ pub use image::{Image, InvalidImage};
 pub use output::{OUTPUT_MAX, OutputFile, RESULTS_MAX, UnknownOutput};
 pub use remote::{Bucket, Export};
 pub use status::{Action, Category, JobStatus, Refused, UnknownStatus};
-pub use volume::{InvalidVolume, Scheme, Schemes, Volume, VolumeMode, VolumeSource};
+pub use volume::{InvalidVolume, Volume, VolumeMode, VolumeSource};
 
 use crate::host::Resources;
 use crate::port::{InvalidPort, parse_port};
@@ -53,6 +53,26 @@ pub struct JobSpec {
     /// The data that it finds under paths of its own.
     #[serde(default)]
     pub volumes: Vec<Volume>,
+}
+
+impl JobSpec {
+    /// A job with one core and 1 GB that runs the image's own command and asks for nothing else.
+    #[must_use]
+    pub fn minimal(name: Name, image: Image) -> Self {
+        Self {
+            name,
+            image,
+            command: Vec::new(),
+            env: BTreeMap::new(),
+            working_dir: "/".into(),
+            resources: Resources { cpu: 1, mem_gb: 1.0 },
+            publish: Vec::new(),
+            access_path: "/".to_owned(),
+            script: None,
+            with_root: false,
+            volumes: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Debug for JobSpec {

@@ -3,7 +3,8 @@
 //! Everything here ends up among the arguments and options of a mount helper, which splits them at commas: so what could be taken for
 //! more than it is, is refused.
 
-use super::{Scheme, Volume, VolumeSource};
+use super::{Volume, VolumeSource};
+use crate::mounts::Scheme;
 
 const AWS: &str = "https://s3.amazonaws.com";
 const REGION: &str = "us-east-1";

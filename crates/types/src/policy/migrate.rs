@@ -5,6 +5,7 @@
 //! policy is given does, unless it says `disable=true`.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::list::{Entry, InvalidPolicy, entries};
 use crate::duration::{self, format_duration};
+use crate::host::Resources;
 
 const POLICY: &str = "migrate";
 const KEYS: [&str; 20] = [
@@ -37,8 +39,6 @@ const KEYS: [&str; 20] = [
     "evadeOOM",
 ];
 const STEP_MAX: u32 = 1000;
-const CPU_MAX: u32 = 4096;
-const MEM_MAX: f64 = 65_536.0;
 
 /// When a job moves by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -151,8 +151,8 @@ impl FromStr for MigratePolicy {
         }
         for entry in entries {
             match entry.key.split_once('.') {
-                Some(("cpu", key)) => read.cpu.set(key, &entry, 1, CPU_MAX)?,
-                Some((_, key)) => read.mem.set(key, &entry, 0.1, MEM_MAX)?,
+                Some(("cpu", key)) => read.cpu.set(key, &entry, &Resources::CPU_RANGE)?,
+                Some((_, key)) => read.mem.set(key, &entry, &Resources::MEM_GB_RANGE)?,
                 None => match entry.key {
                     "disable" => read.disable = entry.truth()?,
                     "enable" => read.disable = !entry.truth()?,
@@ -168,7 +168,7 @@ impl FromStr for MigratePolicy {
 }
 
 impl<T: FromStr + PartialOrd + fmt::Display + Copy> Bounds<T> {
-    fn set(&mut self, key: &str, entry: &Entry<'_>, least: T, most: T) -> Result<(), InvalidPolicy> {
+    fn set(&mut self, key: &str, entry: &Entry<'_>, limits: &RangeInclusive<T>) -> Result<(), InvalidPolicy> {
         match key {
             "disable" => self.disable = entry.truth()?,
             "upperBoundRatio" => self.upper_bound_ratio = entry.number(1, 100)?,
@@ -176,8 +176,8 @@ impl<T: FromStr + PartialOrd + fmt::Display + Copy> Bounds<T> {
             "upperBoundDuration" => self.upper_bound_duration = entry.duration()?,
             "lowerBoundDuration" => self.lower_bound_duration = entry.duration()?,
             "step" => self.step = entry.number(1, STEP_MAX)?,
-            "limit" => self.limit = Some(entry.number(least, most)?),
-            _ => self.lower_limit = Some(entry.number(least, most)?),
+            "limit" => self.limit = Some(entry.number(*limits.start(), *limits.end())?),
+            _ => self.lower_limit = Some(entry.number(*limits.start(), *limits.end())?),
         }
         Ok(())
     }
@@ -307,7 +307,7 @@ mod tests {
     }
 
     fn policy() -> impl Strategy<Value = MigratePolicy> {
-        let cpu = bounds((1_u32..100, 100..=CPU_MAX));
+        let cpu = bounds((1_u32..100, 100..=*Resources::CPU_RANGE.end()));
         let mem = bounds(
             (1_u32..1000, 1000..=524_288).prop_map(|(least, most)| (f64::from(least) / 8.0, f64::from(most) / 8.0)),
         );

@@ -24,7 +24,7 @@ const SIZE: &str = "size=4m,mode=755";
 
 /// A directory in memory that programs see as `/run`.
 #[derive(Debug, Clone)]
-pub struct OwnRun {
+pub struct PrivateRun {
     directory: PathBuf,
     source: CString,
 }
@@ -35,7 +35,7 @@ pub fn is_of_use() -> bool {
     statfs(RUN).is_ok_and(|found| found.filesystem_type() != TMPFS_MAGIC)
 }
 
-impl OwnRun {
+impl PrivateRun {
     /// Mounts a tmpfs at `directory`, or finds the one that is there.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn a_program_sees_its_own_run_and_leaves_the_machines_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let run = OwnRun::open(directory.path()).unwrap();
+        let run = PrivateRun::open(directory.path()).unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo 1 > /run/mooring-test"]);
         run.give(&mut command);
@@ -89,7 +89,7 @@ mod tests {
         assert!(!Path::new("/run/mooring-test").exists());
         assert!(directory.path().join("mooring-test").exists());
         // A second agent of the same directory finds it.
-        OwnRun::open(directory.path()).unwrap();
+        PrivateRun::open(directory.path()).unwrap();
         assert!(directory.path().join("mooring-test").exists());
         run.close().unwrap();
         assert!(!directory.path().join("mooring-test").exists());
