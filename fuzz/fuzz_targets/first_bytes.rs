@@ -1,5 +1,5 @@
-//! See [`mooring_gateway::fuzz::first_bytes`].
+//! See [`mooring_fuzz::first_bytes`].
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_gateway::fuzz::first_bytes(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_fuzz::first_bytes(bytes));

@@ -1,5 +1,5 @@
-//! See [`mooring_gateway::fuzz::headers`].
+//! See [`mooring_fuzz::headers`].
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_gateway::fuzz::headers(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_fuzz::headers(bytes));

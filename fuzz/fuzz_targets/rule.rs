@@ -1,5 +1,5 @@
-//! See [`mooring_gateway::fuzz::rule`].
+//! See [`mooring_fuzz::rule`].
 
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_gateway::fuzz::rule(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mooring_fuzz::rule(bytes));

@@ -28,7 +28,7 @@ use crate::state::Gateway;
 const ADDRESS_FILE: &str = "admin-address";
 /// How Prometheus is told what it reads.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const RETRY: Duration = Duration::from_secs(1);
+const LISTEN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// Answers for ever.
 pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
@@ -45,7 +45,7 @@ pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
                 tracing::error!(%error, "nothing is said about this process any more");
             }
         }
-        () = gateway.seat().retired(), if chosen => {}
+        () = gateway.role().retired(), if chosen => {}
     }
     std::future::pending().await
 }
@@ -60,7 +60,7 @@ async fn listen(address: SocketAddr, state_dir: &Path) -> TcpListener {
                 if !std::mem::replace(&mut said, true) {
                     tracing::warn!(%error, "can't answer at {address} yet");
                 }
-                tokio::time::sleep(RETRY).await;
+                tokio::time::sleep(LISTEN_RETRY_DELAY).await;
             }
         }
     }

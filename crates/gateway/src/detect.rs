@@ -1,179 +1,119 @@
-//! What a client speaks, told by its first bytes, which stay where they are.
-//!
-//! ```text
-//!  tcp ─────────────────────────────────────────────► bytes
-//!  http ─► first bytes ─► the preface of HTTP/2 ────► HTTP/2
-//!                     └─► anything else ────────────► HTTP/1, which answers garbage with 400
-//!  auto ─► first bytes ─► HTTP, 1 or 2, or bytes
-//!    └─► silence ─► connected to the job ─► the job speaks first ────► bytes
-//!                                       └─► the client does ─► HTTP, 1 or 2, or bytes
-//! ```
-//!
-//! Browsers open connections before they need them; such a one is silent for long and HTTP in the end.
+//! Recognizes HTTP by the first bytes of a client, without consuming them.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use mooring_types::gateway::Protocol;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::connect::{Connected, Way};
+/// How long a client may be silent, or its first bytes undecided.
+pub const DETECT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// For how long a client that speaks first may be silent before its job is asked.
-pub const SILENCE: Duration = Duration::from_millis(200);
+/// The number of bytes that are examined.
+const EXAMINED_BYTES: usize = 4096;
+/// The longest method that is recognized.
+const METHOD_BYTES: usize = 24;
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const HTTP1_VERSION: &[u8] = b"HTTP/1.";
 
-/// How many bytes are looked at.
-const LOOKED_AT: usize = 4096;
-/// The longest name of a method that is one.
-const METHOD_MAX: usize = 24;
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const VERSION: &[u8] = b"HTTP/1.";
-
-/// What first bytes are.
+/// The protocol that first bytes belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Spoken {
+pub enum FirstBytes {
     /// A request line of HTTP/1.
     Http1,
     /// The preface of HTTP/2 without TLS.
     Http2,
-    /// Anything else.
-    Bytes,
-    /// It can still become either.
-    NeedMore,
+    Other,
+    /// More bytes are needed to decide.
+    Undecided,
 }
 
-/// What a client speaks.
-#[derive(Debug)]
-pub enum Client {
-    /// HTTP/1, with the connection to the job if there is one already.
-    Http1(Option<Connected>),
-    /// HTTP/2.
-    Http2,
-    /// Anything, with the connection to the job if there is one already.
-    Bytes(Option<Connected>),
-}
-
-/// Tells what first bytes are.
+/// Returns the protocol that first bytes belong to.
 #[must_use]
-pub fn detect(bytes: &[u8]) -> Spoken {
-    let common = bytes.len().min(PREFACE.len());
-    if bytes[..common] == PREFACE[..common] {
-        return if common == PREFACE.len() { Spoken::Http2 } else { Spoken::NeedMore };
+pub fn detect(bytes: &[u8]) -> FirstBytes {
+    let common = bytes.len().min(HTTP2_PREFACE.len());
+    if bytes[..common] == HTTP2_PREFACE[..common] {
+        return if common == HTTP2_PREFACE.len() { FirstBytes::Http2 } else { FirstBytes::Undecided };
     }
     let is_method = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
-    let Some(end) = bytes.iter().take(METHOD_MAX + 1).position(|byte| *byte == b' ') else {
-        let may_become = bytes.len() <= METHOD_MAX && is_method(bytes);
-        return if may_become { Spoken::NeedMore } else { Spoken::Bytes };
+    let Some(end) = bytes.iter().take(METHOD_BYTES + 1).position(|byte| *byte == b' ') else {
+        let may_become = bytes.len() <= METHOD_BYTES && is_method(bytes);
+        return if may_become { FirstBytes::Undecided } else { FirstBytes::Other };
     };
     if end == 0 || !is_method(&bytes[..end]) {
-        return Spoken::Bytes;
+        return FirstBytes::Other;
     }
     let target = &bytes[end + 1..];
     let Some(end) = target.iter().position(|byte| *byte <= b' ' || *byte == 0x7F) else {
-        // No other protocol begins with a word and something as long as this.
-        return if bytes.len() >= LOOKED_AT { Spoken::Http1 } else { Spoken::NeedMore };
+        // No other protocol begins with a word and so long a second one.
+        return if bytes.len() >= EXAMINED_BYTES { FirstBytes::Http1 } else { FirstBytes::Undecided };
     };
     if end == 0 || target[end] != b' ' {
-        return Spoken::Bytes;
+        return FirstBytes::Other;
     }
     let version = &target[end + 1..];
-    let common = version.len().min(VERSION.len());
-    match (version[..common] == VERSION[..common], version.get(VERSION.len()), version.get(VERSION.len() + 1)) {
-        (false, ..) => Spoken::Bytes,
-        (true, Some(minor), _) if !minor.is_ascii_digit() => Spoken::Bytes,
-        (true, Some(_), Some(b'\r' | b'\n')) => Spoken::Http1,
-        (true, Some(_), Some(_)) => Spoken::Bytes,
-        (true, ..) if bytes.len() >= LOOKED_AT => Spoken::Http1,
-        (true, ..) => Spoken::NeedMore,
+    let common = version.len().min(HTTP1_VERSION.len());
+    match (
+        version[..common] == HTTP1_VERSION[..common],
+        version.get(HTTP1_VERSION.len()),
+        version.get(HTTP1_VERSION.len() + 1),
+    ) {
+        (false, ..) => FirstBytes::Other,
+        (true, Some(minor), _) if !minor.is_ascii_digit() => FirstBytes::Other,
+        (true, Some(_), Some(b'\r' | b'\n')) => FirstBytes::Http1,
+        (true, Some(_), Some(_)) => FirstBytes::Other,
+        (true, ..) if bytes.len() >= EXAMINED_BYTES => FirstBytes::Http1,
+        (true, ..) => FirstBytes::Undecided,
     }
 }
 
-/// Finds out what a client speaks.
+/// Waits for the first bytes of a client, then at most [`DETECT_TIMEOUT`] until they decide.
+///
+/// A client that ends before that speaks something else than HTTP.
 ///
 /// # Errors
-/// The client's side broke, or the job could not be reached.
-pub async fn listen_to(client: &TcpStream, protocol: Protocol, way: &Way) -> io::Result<Client> {
-    match protocol {
-        Protocol::Tcp => Ok(Client::Bytes(None)),
-        Protocol::Http => Ok(match first_bytes(client).await? {
-            Spoken::Http2 => Client::Http2,
-            _ => Client::Http1(None),
-        }),
-        Protocol::Auto => match timeout(SILENCE, client.peek(&mut [0])).await {
-            Ok(arrived) => {
-                arrived?;
-                Ok(chosen(first_bytes(client).await?, None))
-            }
-            Err(_) => ask_job(client, way).await,
-        },
-    }
-}
-
-/// The client is silent: the job may be the one to speak first.
-async fn ask_job(client: &TcpStream, way: &Way) -> io::Result<Client> {
-    let connected = tokio::select! {
-        biased;
-        spoken = first_bytes(client) => return Ok(chosen(spoken?, None)),
-        connected = way.connect() => connected?,
-    };
-    let mut byte = [0];
-    tokio::select! {
-        biased;
-        // Whether it speaks, ends or breaks: it is for the client to see.
-        _ = connected.stream.socket().peek(&mut byte) => {}
-        _ = way.end(connected.epoch) => {}
-        spoken = first_bytes(client) => return Ok(chosen(spoken?, Some(connected))),
-    }
-    Ok(Client::Bytes(Some(connected)))
-}
-
-fn chosen(spoken: Spoken, connected: Option<Connected>) -> Client {
-    match spoken {
-        Spoken::Http1 => Client::Http1(connected),
-        Spoken::Http2 => Client::Http2,
-        Spoken::Bytes | Spoken::NeedMore => Client::Bytes(connected),
-    }
-}
-
-/// Waits for first bytes, and then not longer than [`SILENCE`] for those that decide; the end is bytes as well.
-async fn first_bytes(client: &TcpStream) -> io::Result<Spoken> {
+/// The client's connection broke.
+pub async fn first_bytes(client: &TcpStream) -> io::Result<FirstBytes> {
     client.peek(&mut [0]).await?;
-    let mut buffer = Box::new([0; LOOKED_AT]);
-    let seen = client.peek(&mut buffer[..]).await?;
-    match detect(&buffer[..seen]) {
-        Spoken::NeedMore if seen > 0 => timeout(SILENCE, more_bytes(client, seen)).await.unwrap_or(Ok(Spoken::Bytes)),
-        Spoken::NeedMore => Ok(Spoken::Bytes),
-        spoken => Ok(spoken),
+    let mut buffer = Box::new([0; EXAMINED_BYTES]);
+    let peeked = client.peek(&mut buffer[..]).await?;
+    match detect(&buffer[..peeked]) {
+        FirstBytes::Undecided if peeked > 0 => {
+            timeout(DETECT_TIMEOUT, more_bytes(client, peeked)).await.unwrap_or(Ok(FirstBytes::Other))
+        }
+        FirstBytes::Undecided => Ok(FirstBytes::Other),
+        decided => Ok(decided),
     }
 }
 
-/// Waits until more than `seen` bytes decide.
-async fn more_bytes(client: &TcpStream, mut seen: usize) -> io::Result<Spoken> {
-    // Readiness is taken back here until more arrives; that of the client's own descriptor has to stay.
-    let looked_at = std::net::TcpStream::from(client.as_fd().try_clone_to_owned()?);
-    let watched = TcpStream::from_std(looked_at.try_clone()?)?;
-    let mut buffer = Box::new([0; LOOKED_AT]);
+/// Waits until more than the first `peeked` bytes have arrived and decide.
+async fn more_bytes(client: &TcpStream, mut peeked: usize) -> io::Result<FirstBytes> {
+    // Clearing the readiness of the client's own descriptor would hide these bytes from later
+    // readers, so a duplicate is polled.
+    let duplicate = std::net::TcpStream::from(client.as_fd().try_clone_to_owned()?);
+    let polled = TcpStream::from_std(duplicate.try_clone()?)?;
+    let mut buffer = Box::new([0; EXAMINED_BYTES]);
     loop {
-        let ready = watched.ready(Interest::READABLE).await?;
-        let peek = || match looked_at.peek(&mut buffer[..])? {
-            now if now == seen => Err(io::ErrorKind::WouldBlock.into()),
-            now => Ok(now),
+        let ready = polled.ready(Interest::READABLE).await?;
+        let peek = || match duplicate.peek(&mut buffer[..])? {
+            length if length == peeked => Err(io::ErrorKind::WouldBlock.into()),
+            length => Ok(length),
         };
-        match watched.try_io(Interest::READABLE, peek) {
-            Ok(now) => seen = now,
-            // The end is never taken back, and waiting for more would go round and round.
+        match polled.try_io(Interest::READABLE, peek) {
+            Ok(length) => peeked = length,
+            // Readiness for the end can't be cleared: waiting for more would spin.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
-                return Ok(Spoken::Bytes);
+                return Ok(FirstBytes::Other);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
             Err(error) => return Err(error),
         }
-        match detect(&buffer[..seen]) {
-            Spoken::NeedMore => {}
-            spoken => return Ok(spoken),
+        match detect(&buffer[..peeked]) {
+            FirstBytes::Undecided => {}
+            decided => return Ok(decided),
         }
     }
 }
@@ -186,56 +126,56 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_decided_stays_decided(bytes in first_bytes_of_anything(), cut in 0_usize..200) {
+        fn decision_is_final(bytes in any_first_bytes(), cut in 0_usize..200) {
             let cut = cut.min(bytes.len());
             let early = detect(&bytes[..cut]);
-            if early != Spoken::NeedMore {
+            if early != FirstBytes::Undecided {
                 prop_assert_eq!(detect(&bytes), early);
             }
         }
 
         #[test]
-        fn a_request_line_is_http_however_it_goes_on(
+        fn request_line_is_http1(
             method in "[A-Z]{1,20}", target in "/[!-~]{0,100}", minor in 0_u8..=9, rest: Vec<u8>,
         ) {
             let mut bytes = format!("{method} {target} HTTP/1.{minor}\r\n").into_bytes();
             bytes.extend(rest);
-            prop_assert_eq!(detect(&bytes), Spoken::Http1);
+            prop_assert_eq!(detect(&bytes), FirstBytes::Http1);
         }
 
         #[test]
-        fn noise_is_never_http_2(bytes: Vec<u8>) {
-            prop_assert!(detect(&bytes) != Spoken::Http2 || bytes.starts_with(PREFACE));
+        fn noise_is_not_http2(bytes: Vec<u8>) {
+            prop_assert!(detect(&bytes) != FirstBytes::Http2 || bytes.starts_with(HTTP2_PREFACE));
         }
     }
 
-    fn first_bytes_of_anything() -> impl Strategy<Value = Vec<u8>> {
+    fn any_first_bytes() -> impl Strategy<Value = Vec<u8>> {
         let line = "[A-Z]{1,8}[ ]{0,2}[/*a-z]{0,8}[ ]{0,2}(HTTP|RTSP)?/?[0-9.]{0,3}[\r\nx]{0,2}";
-        let preface = (0..PREFACE.len() + 1).prop_map(|length| PREFACE[..length].to_vec());
+        let preface = (0..HTTP2_PREFACE.len() + 1).prop_map(|length| HTTP2_PREFACE[..length].to_vec());
         prop_oneof![any::<Vec<u8>>(), line.prop_map(String::into_bytes), preface]
     }
 
     #[test]
-    fn each_protocol_is_told_by_what_it_says_first() {
-        let long = format!("GET /{}", "x".repeat(LOOKED_AT));
-        for (bytes, spoken) in [
-            ("GET / HTTP/1.1\r\n", Spoken::Http1),
-            ("M-SEARCH * HTTP/1.1\r\n", Spoken::Http1),
-            ("OPTIONS http://a/ HTTP/1.0\n", Spoken::Http1),
-            (&long[..LOOKED_AT], Spoken::Http1),
-            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", Spoken::Http2),
-            ("", Spoken::NeedMore),
-            ("PRI * HT", Spoken::NeedMore),
-            ("GET / HTT", Spoken::NeedMore),
-            ("GET / HTTP/1.1", Spoken::NeedMore),
-            ("SSH-2.0-OpenSSH_9.6\r\n", Spoken::Bytes),
-            ("\u{16}\u{3}\u{1}", Spoken::Bytes),
-            ("DESCRIBE rtsp://a RTSP/1.0\r\n", Spoken::Bytes),
-            ("PRI * HTTP/2.0\r\n\r\nXX", Spoken::Bytes),
-            ("GET /\r\n", Spoken::Bytes),
-            ("GET / HTTP/1.1x\r\n", Spoken::Bytes),
+    fn first_bytes_decide_protocol() {
+        let long = format!("GET /{}", "x".repeat(EXAMINED_BYTES));
+        for (bytes, expected) in [
+            ("GET / HTTP/1.1\r\n", FirstBytes::Http1),
+            ("M-SEARCH * HTTP/1.1\r\n", FirstBytes::Http1),
+            ("OPTIONS http://a/ HTTP/1.0\n", FirstBytes::Http1),
+            (&long[..EXAMINED_BYTES], FirstBytes::Http1),
+            ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0", FirstBytes::Http2),
+            ("", FirstBytes::Undecided),
+            ("PRI * HT", FirstBytes::Undecided),
+            ("GET / HTT", FirstBytes::Undecided),
+            ("GET / HTTP/1.1", FirstBytes::Undecided),
+            ("SSH-2.0-OpenSSH_9.6\r\n", FirstBytes::Other),
+            ("\u{16}\u{3}\u{1}", FirstBytes::Other),
+            ("DESCRIBE rtsp://a RTSP/1.0\r\n", FirstBytes::Other),
+            ("PRI * HTTP/2.0\r\n\r\nXX", FirstBytes::Other),
+            ("GET /\r\n", FirstBytes::Other),
+            ("GET / HTTP/1.1x\r\n", FirstBytes::Other),
         ] {
-            assert_eq!(detect(bytes.as_bytes()), spoken, "{bytes:?}");
+            assert_eq!(detect(bytes.as_bytes()), expected, "{bytes:?}");
         }
     }
 }

@@ -1,154 +1,157 @@
-//! The gate of a job: where bytes for it wait while it floats.
+//! The gate of a job: it holds the bytes for the job while the job floats.
 //!
-//! Every segment that the gateway sends to a job is caused inside the gate: a write, the end of a direction, the connection itself.
-//! [`Gate::close`] returns only when no such call is under way, so from then on the kernel has nothing new to send. What it already
-//! has is awaited by [`Gate::settle`]: bytes that a job has not acknowledged when it is frozen would be sent again only after TCP's
-//! back-off, as long after the job's return as it was away.
+//! Every call that makes the kernel send a segment to a job runs inside the gate: a write, a
+//! shutdown, a connection attempt. [`Gate::close`] returns only when no such call is in progress,
+//! so the kernel gets nothing new to send. [`Gate::settle`] waits for what the kernel already has.
+//! Bytes that are unacknowledged at the freeze would be retransmitted only after TCP's back-off: as
+//! long after the job's return as the job was away.
 //!
-//! A job that does not read leaves bytes behind all the same. While the gate is open the kernel sends again after a second at most; it
-//! gives a connection up after 15 attempts though, so while the gate is closed the attempts have to be far apart: with its own limit of
-//! two minutes a connection with bytes left behind lasts a quarter of an hour, and one without for ever.
+//! A job that does not read leaves bytes unacknowledged all the same. While the gate is open the
+//! kernel retransmits after at most a second. It gives a connection up after 15 attempts, so the
+//! attempts are far apart while the gate is closed: with the kernel's own limit of two minutes a
+//! connection with unacknowledged bytes lasts a quarter of an hour. One without lasts for ever.
 //!
-//! The gate also counts who waits for the job to take new requests, over all of its connections: see [`Gate::hold`].
+//! The gate also counts the held requests of all connections of the job: see [`Gate::hold`].
 
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mooring_linux::tcp;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// How long [`Gate::settle`] waits.
-pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// Time limit of [`Gate::settle`].
+pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The longest wait before the kernel sends again what a job did not acknowledge.
-const WAIT_OPEN: Duration = Duration::from_secs(1);
-/// The same while the job is away: the kernel's own default.
-const WAIT_CLOSED: Duration = Duration::from_secs(120);
-const SETTLE_PAUSE: Duration = Duration::from_millis(1);
+/// The longest retransmission timeout of a connection while the gate is open.
+const RETRANSMISSION_OPEN: Duration = Duration::from_secs(1);
+/// The longest retransmission timeout while the gate is closed: the kernel's own default.
+const RETRANSMISSION_CLOSED: Duration = Duration::from_secs(120);
+/// How often [`Gate::settle`] reads the send queues.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The gate of one job.
 #[derive(Debug)]
 pub struct Gate {
-    /// Read inside every call that sends, written to close: the lock is the barrier.
+    /// Read during every call that sends, written to close: the lock is the barrier.
     open: RwLock<bool>,
     changed: watch::Sender<bool>,
-    legs: Mutex<Legs>,
+    sockets: Mutex<Sockets>,
     held: AtomicU32,
-    calling: AtomicU32,
-    /// Told when the first one calls.
+    callers: AtomicU32,
+    /// Notified when the number of callers rises from zero.
     called: Arc<Notify>,
 }
 
-/// The connections to the job.
+/// The sockets of the connections to the job.
 #[derive(Debug, Default)]
-struct Legs {
-    next: u64,
-    sockets: HashMap<u64, OwnedFd>,
-    /// Those that nobody needs any more, kept because closing them sends.
+struct Sockets {
+    next_key: u64,
+    open: HashMap<u64, OwnedFd>,
+    /// Sockets without an owner that stay open while the gate is closed, since closing them sends.
     retired: Vec<u64>,
     connecting: usize,
 }
 
-/// A connection to the job that the gate watches; leaving by drop.
+/// A connection to the job that the gate watches until it is dropped.
 ///
-/// The gate holds the socket as well, so one that is dropped while the gate is closed is closed when it opens. The owner drops its own
-/// end first.
+/// The gate has a descriptor of the socket, too. A connection that is dropped while the gate is
+/// closed is therefore closed when the gate opens. The owner drops its own descriptor first.
 #[derive(Debug)]
-pub struct Leg {
+pub struct WatchedSocket {
     gate: Arc<Gate>,
     key: u64,
 }
 
-/// An attempt to connect that the gate waits for; leaving by drop.
+/// A connection attempt that [`Gate::settle`] waits for; it ends by drop.
 #[derive(Debug)]
 pub struct Connecting(Arc<Gate>);
 
-/// A place among the requests that wait for the job; leaving by drop.
+/// The place of one held request; it is freed by drop.
 #[derive(Debug)]
-pub struct Held(Arc<Gate>);
+pub struct HeldRequest(Arc<Gate>);
 
-/// Somebody who wants the job to be back; leaving by drop.
+/// A person or program that wants the job to execute; it ends by drop.
 #[derive(Debug)]
-pub struct Call(Arc<Gate>);
+pub struct Caller(Arc<Gate>);
 
 impl Gate {
-    /// A closed gate. `called` is notified when somebody begins to want the job back.
+    /// Creates a closed gate. `called` is notified when the first caller appears.
     #[must_use]
     pub fn new(called: Arc<Notify>) -> Arc<Self> {
         let (changed, _) = watch::channel(false);
         Arc::new(Self {
             open: RwLock::new(false),
             changed,
-            legs: Mutex::default(),
+            sockets: Mutex::default(),
             held: AtomicU32::new(0),
-            calling: AtomicU32::new(0),
+            callers: AtomicU32::new(0),
             called,
         })
     }
 
-    /// Notes that a person or a program wants the job: it is not an open page that asks again and again by itself.
-    pub fn call(self: &Arc<Self>) -> Call {
-        if self.calling.fetch_add(1, Ordering::Relaxed) == 0 {
+    /// Counts a caller: a person or a program, not an open page that polls.
+    pub fn call(self: &Arc<Self>) -> Caller {
+        if self.callers.fetch_add(1, Ordering::Relaxed) == 0 {
             self.called.notify_one();
         }
-        Call(self.clone())
+        Caller(self.clone())
     }
 
-    /// How many want the job to be back.
+    /// The number of callers.
     #[must_use]
-    pub fn calling(&self) -> u32 {
-        self.calling.load(Ordering::Relaxed)
+    pub fn callers(&self) -> u32 {
+        self.callers.load(Ordering::Relaxed)
     }
 
-    /// Lets bytes flow.
+    /// Opens the gate.
     pub fn open(&self) {
         if self.is_open() {
             return;
         }
-        self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_OPEN));
+        self.limit_retransmission(RETRANSMISSION_OPEN);
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.send_replace(true);
         self.pass(|| {
-            let mut legs = self.legs();
-            for key in std::mem::take(&mut legs.retired) {
-                legs.sockets.remove(&key);
+            let mut sockets = self.sockets();
+            for key in std::mem::take(&mut sockets.retired) {
+                sockets.open.remove(&key);
             }
         });
     }
 
-    /// Lets nothing more be sent; returns when no sending call is under way.
+    /// Closes the gate; returns when no call that sends is in progress.
     pub fn close(&self) {
         if !self.is_open() {
             return;
         }
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
         self.changed.send_replace(false);
-        self.legs().sockets.values().for_each(|socket| limit_wait(socket, WAIT_CLOSED));
+        self.limit_retransmission(RETRANSMISSION_CLOSED);
     }
 
-    /// Whether bytes may flow at this moment.
+    /// Returns whether the gate is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self.open.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Resolves while the gate is open.
+    /// Waits until the gate is open.
     pub async fn opened(&self) {
         // The sender lives as long as the gate, so waiting can't fail.
         let _ = self.changed.subscribe().wait_for(|open| *open).await;
     }
 
-    /// Resolves while the gate is closed.
+    /// Waits until the gate is closed.
     pub async fn closed(&self) {
         let _ = self.changed.subscribe().wait_for(|open| !*open).await;
     }
 
-    /// Runs a call that may send, unless the gate is closed. It must not block.
+    /// Runs a call that may send, unless the gate is closed. The call must not block.
     pub fn pass<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
         let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         open.then(call)
@@ -157,92 +160,98 @@ impl Gate {
     /// Announces a connection attempt, unless the gate is closed.
     pub fn connecting(self: &Arc<Self>) -> Option<Connecting> {
         self.pass(|| {
-            self.legs().connecting += 1;
+            self.sockets().connecting += 1;
             Connecting(self.clone())
         })
     }
 
-    /// Has the gate watch a connection to the job, best before it is made.
+    /// Watches the socket of a connection to the job, best before it connects.
     ///
     /// # Errors
     /// The process is out of descriptors.
-    pub fn watch(self: &Arc<Self>, socket: &impl AsFd) -> io::Result<Leg> {
+    pub fn watch(self: &Arc<Self>, socket: &impl AsFd) -> io::Result<WatchedSocket> {
         let socket = socket.as_fd().try_clone_to_owned()?;
-        limit_wait(&socket, WAIT_OPEN);
-        let mut legs = self.legs();
-        let key = legs.next;
-        legs.next += 1;
-        legs.sockets.insert(key, socket);
-        Ok(Leg { gate: self.clone(), key })
+        limit_retransmission(&socket, RETRANSMISSION_OPEN);
+        let mut sockets = self.sockets();
+        let key = sockets.next_key;
+        sockets.next_key += 1;
+        sockets.open.insert(key, socket);
+        Ok(WatchedSocket { gate: self.clone(), key })
     }
 
-    /// A place among those who wait for the job, unless `max` have one.
-    pub fn hold(self: &Arc<Self>, max: u32) -> Option<Held> {
+    /// Takes a place for a held request, unless `max` requests are held.
+    pub fn hold(self: &Arc<Self>, max: u32) -> Option<HeldRequest> {
         let more = |held: u32| (held < max).then_some(held + 1);
-        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Held(self.clone()))
+        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| HeldRequest(self.clone()))
     }
 
-    /// How many wait for the job.
+    /// The number of held requests.
     #[must_use]
     pub fn held(&self) -> u32 {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Waits until the job has acknowledged everything, at most [`SETTLE_LIMIT`]; gives back the bytes that it has not.
+    /// Waits until the job has acknowledged all bytes, at most [`SETTLE_TIMEOUT`].
+    ///
+    /// Returns the number of bytes that are unacknowledged.
     pub async fn settle(&self) -> u64 {
-        let limit = Instant::now() + SETTLE_LIMIT;
+        let deadline = Instant::now() + SETTLE_TIMEOUT;
         loop {
             let (unacknowledged, connecting) = self.outstanding();
-            if unacknowledged == 0 && !connecting || Instant::now() >= limit {
+            if unacknowledged == 0 && !connecting || Instant::now() >= deadline {
                 return unacknowledged;
             }
             // The kernel has no event for an empty send queue.
-            tokio::time::sleep(SETTLE_PAUSE).await;
+            tokio::time::sleep(SETTLE_INTERVAL).await;
         }
     }
 
     fn outstanding(&self) -> (u64, bool) {
-        let legs = self.legs();
-        let bytes = legs.sockets.values().map(|socket| tcp::unacknowledged(socket.as_fd()).map_or(0, u64::from)).sum();
-        (bytes, legs.connecting > 0)
+        let sockets = self.sockets();
+        let unacknowledged = |socket: &OwnedFd| tcp::unacknowledged(socket.as_fd()).map_or(0, u64::from);
+        (sockets.open.values().map(unacknowledged).sum(), sockets.connecting > 0)
     }
 
-    fn legs(&self) -> std::sync::MutexGuard<'_, Legs> {
-        self.legs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limit_retransmission(&self, limit: Duration) {
+        self.sockets().open.values().for_each(|socket| limit_retransmission(socket, limit));
+    }
+
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn limit_wait(socket: &OwnedFd, limit: Duration) {
+fn limit_retransmission(socket: &OwnedFd, limit: Duration) {
     if let Err(error) = tcp::limit_retransmission_wait(socket.as_fd(), limit) {
-        tracing::debug!(%error, "the kernel can't bound the retransmission wait");
+        tracing::debug!(%error, "can't limit the retransmission timeout of a connection");
     }
 }
 
-impl Drop for Leg {
+impl Drop for WatchedSocket {
     fn drop(&mut self) {
-        let closed = self.gate.pass(|| self.gate.legs().sockets.remove(&self.key));
+        let closed = self.gate.pass(|| self.gate.sockets().open.remove(&self.key));
         if closed.is_none() {
-            self.gate.legs().retired.push(self.key);
-            // The gate may have opened in between, and looked before.
-            self.gate.pass(|| self.gate.legs().sockets.remove(&self.key));
+            self.gate.sockets().retired.push(self.key);
+            // The gate may have opened in between, before the key was in `retired`.
+            self.gate.pass(|| self.gate.sockets().open.remove(&self.key));
         }
     }
 }
 
-impl Drop for Held {
+impl Drop for HeldRequest {
     fn drop(&mut self) {
         self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-impl Drop for Call {
+impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.calling.fetch_sub(1, Ordering::Relaxed);
+        self.0.callers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        self.0.legs().connecting -= 1;
+        self.0.sockets().connecting -= 1;
     }
 }

@@ -18,13 +18,13 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clients::ClientRecord;
-use crate::gate::{Gate, Leg};
+use crate::gate::{Gate, WatchedSocket};
 
 /// A connection to a job.
 pub struct GatedStream {
     // Dropped before the leg, which decides when the socket is closed.
     stream: TcpStream,
-    _leg: Leg,
+    _watched: WatchedSocket,
     gate: Arc<Gate>,
     record: Arc<ClientRecord>,
     opening: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -43,10 +43,10 @@ impl GatedStream {
     /// The process is out of descriptors, or the job does not take the connection.
     pub async fn connect(address: SocketAddr, gate: &Arc<Gate>, record: &Arc<ClientRecord>) -> io::Result<Self> {
         let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        let leg = gate.watch(&socket)?;
+        let watched = gate.watch(&socket)?;
         socket.set_nodelay(true)?;
         let stream = socket.connect(address).await?;
-        Ok(Self { stream, _leg: leg, gate: gate.clone(), record: record.clone(), opening: None })
+        Ok(Self { stream, _watched: watched, gate: gate.clone(), record: record.clone(), opening: None })
     }
 
     /// The socket, for what does not send.

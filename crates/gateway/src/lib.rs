@@ -1,40 +1,42 @@
-//! The gateway: one address, one port for each connected port of a job, kept open whatever happens to the job's host.
+//! The gateway: one address, with one port for each connected port of a job. The ports stay open
+//! when the job migrates.
 //!
 //! ```text
-//!  client ──► listener ──► detect ──► tunnel or http ──► gate of the job ──► the job's own address
+//!  client ──► listener ──► session ──► tunnel or http ──► the job's gate ──► the job's address
 //!                │                                          ▲
-//!                ▼                                          │ open / held (and: tell when nothing is unacknowledged)
+//!                ▼                                          │ open or closed; quiesced when settled
 //!             clients ──► report ──► OpCenter ──► watch ──► state
 //! ```
 //!
-//! * [`state`] makes a [`GatewaySlice`](mooring_api::watch::GatewaySlice) so: it starts and stops listeners by key, and opens and closes
-//!   gates. A connection that the slice does not change is not touched.
-//! * [`gate`] is where bytes wait while a job floats. Once it is closed, not one more segment leaves for the job.
-//! * [`route`] is what the clients of a port need to know, as the newest slice says. [`detect`] tells what a client speaks.
-//! * [`http`] forwards requests, and has them wait for the job; [`tunnel`] carries the bytes of any other client. Both reach the job by
-//!   [`connect`], over a [`gated`] stream; [`relay`] moves bytes between the two sides, [`websocket`] finds where its frames end.
-//! * [`link`] holds the watch and sends the reports; [`cache`] keeps the last good slice on disk. Serving depends on neither: a gateway
-//!   that starts while OpCenter is away serves what it knew last.
+//! * [`state`] applies a [`GatewaySlice`](mooring_api::watch::GatewaySlice): it starts and stops
+//!   listeners, and opens and closes gates. A connection that the slice does not change is not
+//!   touched.
+//! * [`gate`] holds the bytes for a job while the job floats. A closed gate sends no segment.
+//! * [`route`] is what the clients of a port need to know, by the newest slice.
+//! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
+//! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any other
+//!   client. Both connect through [`upstream`], with a [`gated`] stream. [`relay`] moves bytes
+//!   between the two connections, and [`websocket`] follows frames.
+//! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk. Serving
+//!   depends on neither: a gateway that starts while OpCenter is unreachable serves the cached slice.
+//! * [`handover`] replaces the process under load: a successor takes over the listening sockets, and
+//!   connections stay in their process until they end. [`process_role`] says which of the two a
+//!   process is.
+//! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
+//! * [`memory`] returns memory to the kernel after a burst of clients.
+//! * [`metrics`] and [`access`] count and log; [`admin`] answers Prometheus.
 //!
-//! * [`handover`] replaces the process under load: a successor takes the listening sockets over, and the connections end in the process
-//!   that they began in. [`seat`] is which of the two this process is.
-//! * [`widget`] is what the gateway puts into the pages of jobs, and what that asks of it.
-//! * [`fuzz`] says what must hold whatever a stranger sends.
-//! * [`memory`] gives back what a burst of clients took.
-//! * [`metrics`] and [`access`] are what is counted and logged of it, [`admin`] is where Prometheus asks.
-//!
-//! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection, before a move and after it: nothing
-//! is parsed, buffered or replayed for continuity.
+//! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection, and
+//! stays that across a migration: nothing is parsed, buffered or replayed for continuity.
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod admin;
 pub mod cache;
+pub mod client;
 pub mod clients;
-pub mod connect;
 pub mod detect;
-pub mod fuzz;
 pub mod gate;
 pub mod gated;
 pub mod handover;
@@ -43,11 +45,15 @@ pub mod link;
 mod listener;
 pub mod memory;
 pub mod metrics;
+pub mod process_role;
 pub mod relay;
 pub mod route;
-pub mod seat;
+pub mod session;
+pub mod shared;
+pub mod socket;
 pub mod state;
 pub mod tunnel;
+pub mod upstream;
 pub mod websocket;
 pub mod widget;
 
@@ -61,94 +67,92 @@ use mooring_api::{Client, ClientError};
 use mooring_ops::Lifecycle;
 use mooring_types::GatewayId;
 
-use crate::handover::{HandoverError, Taken};
+use crate::handover::{HandoverError, Takeover};
 use crate::metrics::Metrics;
-use crate::seat::Seat;
+use crate::process_role::ProcessRole;
+use crate::shared::Shared;
 use crate::state::Gateway;
-use crate::widget::Desk;
+use crate::widget::OpCenterLink;
 
-/// How long the last report may take.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// Time limit of the last report.
+const FINAL_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What a gateway process is started with.
+/// The configuration of a gateway process.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// OpCenter's address.
+    /// The URL of OpCenter.
     pub opcenter: String,
-    /// Which gateway this is.
     pub gateway: GatewayId,
-    /// The token for its watch and its reports.
+    /// The token of the gateway's watch and reports.
     pub token: String,
-    /// Where the last good slice is kept.
+    /// The directory of the cached slice and the hand-over socket.
     pub state_dir: PathBuf,
-    /// Where it finds its ports.
     pub start: Start,
-    /// Where it answers about itself; any free port when 0.
+    /// The address of the admin endpoint; port 0 is any free port.
     pub admin: SocketAddr,
 }
 
-/// Where a gateway process finds its ports.
+/// The source of a gateway process's listening sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// Nobody serves: it opens them.
+    /// No process serves: the process opens its own sockets.
     Alone,
-    /// Another process of the gateway serves, and hands them over.
+    /// Another process of the gateway serves, and hands its sockets over.
     TakeOver,
 }
 
-/// Why a gateway could not start.
+/// A gateway that can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The client for OpCenter could not be made.
     #[error("can't make a client for OpCenter")]
     Client(#[from] ClientError),
-    /// The process that serves did not hand over.
-    #[error("can't take over from the process that serves")]
+    #[error("can't take over from the serving process")]
     HandOver(#[from] HandoverError),
-    /// A task of the start has panicked.
-    #[error("the start was broken off")]
-    Broken(#[from] tokio::task::JoinError),
+    /// A task of the start panicked.
+    #[error("the start was interrupted")]
+    Interrupted(#[from] tokio::task::JoinError),
 }
 
-/// Serves until the lifecycle is asked to stop, or until a successor serves and the last connection has ended.
+/// Serves until the lifecycle stops, or until a successor serves and the last connection has ended.
 ///
 /// # Errors
-/// The client for OpCenter could not be made, or the process that serves did not hand over. That OpCenter is away is no error.
+/// No client for OpCenter could be made, or the hand-over failed. An unreachable OpCenter is no
+/// error.
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let client = Client::new(&config.opcenter)?.with_token(config.token.clone());
     let (gateway, predecessor) = open(&config, &client, &lifecycle).await?;
     if let Some(predecessor) = predecessor {
-        tokio::task::spawn_blocking(move || Taken::serve(&predecessor)).await??;
+        tokio::task::spawn_blocking(move || handover::confirm_serving(&predecessor)).await??;
     }
     tokio::select! {
         () = link::watch(&client, &config.gateway, &gateway, &config.state_dir) => {}
         () = link::report(&client, &config.gateway, &gateway) => {}
         () = gateway.retry_listeners() => {}
-        () = memory::watch(&gateway) => {}
-        () = attend(&config, &gateway) => {}
+        () = memory::trim_after_bursts(&gateway) => {}
+        () = serve_successors(&config, &gateway) => {}
         () = admin::serve(config.admin, &config.state_dir, &gateway) => {}
-        () = gateway.seat().done() => tracing::info!("the last connection has ended: this process has nothing left to do"),
+        () = gateway.role().done() => tracing::info!("the last connection has ended, stopping"),
         () = lifecycle.soft().cancelled() => {}
     }
     gateway.close();
-    // Nobody waits for it then; where OpCenter is away it finds out by itself.
-    let last = gateway.farewell();
-    let farewell = client.gateway_report(config.gateway.as_str(), &last);
-    if let Ok(Err(error)) = tokio::time::timeout(FAREWELL, farewell).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "the last report did not arrive");
+    // Nothing waits for this report. An unreachable OpCenter notices the end by missing reports.
+    let report = gateway.final_report();
+    let send = client.gateway_report(config.gateway.as_str(), &report);
+    if let Ok(Err(error)) = tokio::time::timeout(FINAL_REPORT_TIMEOUT, send).await {
+        tracing::debug!(error = &error as &dyn std::error::Error, "can't send the last report");
     }
     Ok(())
 }
 
-/// A gateway that serves, and whom to tell so.
+/// Opens a gateway that serves; with the connection to its predecessor, if it has one.
 async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result<(Gateway, Option<UnixStream>), Error> {
     let state_dir = config.state_dir.clone();
     let (mut slice, sockets, predecessor) = match config.start {
         Start::Alone => (None, HashMap::new(), None),
         Start::TakeOver => {
-            let taken = tokio::task::spawn_blocking(move || handover::take(&state_dir)).await??;
-            tracing::info!("{} ports are handed over", taken.sockets.len());
-            let (slice, sockets, predecessor) = taken.into_parts();
+            let takeover = tokio::task::spawn_blocking(move || handover::take_over(&state_dir)).await??;
+            tracing::info!("took over {} ports", takeover.sockets.len());
+            let Takeover { slice, sockets, predecessor } = takeover;
             (slice, sockets, Some(predecessor))
         }
     };
@@ -162,21 +166,23 @@ async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result
         Start::Alone => handover::last_serving(&config.state_dir).map(|last| last.incarnation),
         Start::TakeOver => None,
     };
-    let seat = Seat::new(rand::random(), replaces, sockets);
-    let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone())
-        .seated(seat)
-        .counted(Metrics::new(&config.gateway))
-        .asking(Desk::new(client.clone()));
+    let shared = Shared {
+        role: ProcessRole::new(rand::random(), replaces, sockets),
+        metrics: Metrics::new(&config.gateway),
+        opcenter: OpCenterLink::new(client.clone()),
+        ..Shared::new(lifecycle.tasks().clone())
+    };
+    let gateway = Gateway::new(shared, lifecycle.soft());
     if let Some(slice) = slice.filter(|slice| slice.gateway == config.gateway) {
         gateway.apply(slice);
     }
     Ok((gateway, predecessor))
 }
 
-/// Has the door open until a successor has taken over, and then waits for ever.
-async fn attend(config: &Config, gateway: &Gateway) {
-    match handover::open_door(&config.state_dir, gateway.seat().incarnation) {
-        Ok(door) => handover::attend(gateway, door).await,
+/// Answers successors until one has taken over, then waits for ever.
+async fn serve_successors(config: &Config, gateway: &Gateway) {
+    match handover::listen(&config.state_dir, gateway.role().incarnation) {
+        Ok(listener) => handover::serve_successors(gateway, listener).await,
         Err(error) => tracing::error!(%error, "no successor can take over from this process"),
     }
     std::future::pending().await

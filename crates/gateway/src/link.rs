@@ -11,9 +11,9 @@ use mooring_types::GatewayId;
 use crate::cache;
 use crate::state::Gateway;
 
-const RECONNECT: Duration = Duration::from_millis(500);
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 /// Clients that come and go are reported at most this often; what a move waits for is never delayed by more.
-const COALESCE: Duration = Duration::from_millis(1);
+const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Takes in slice after slice.
 pub async fn watch(client: &Client, id: &GatewayId, gateway: &Gateway, state_dir: &Path) {
@@ -25,7 +25,7 @@ pub async fn watch(client: &Client, id: &GatewayId, gateway: &Gateway, state_dir
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "OpCenter is away: serving what is known");
         }
-        tokio::time::sleep(RECONNECT).await;
+        tokio::time::sleep(RECONNECT_DELAY).await;
     }
 }
 
@@ -41,8 +41,8 @@ async fn watch_once(
         let slice = slice?;
         *reachable = true;
         gateway.apply(slice.clone());
-        gateway.seat().disinherit();
-        if !gateway.seat().is_retired()
+        gateway.role().close_inherited();
+        if !gateway.role().is_retired()
             && let Err(error) = cache::save(state_dir, &slice)
         {
             tracing::warn!(error = &error as &dyn std::error::Error, "a restart will not know this slice");
@@ -58,10 +58,10 @@ pub async fn report(client: &Client, id: &GatewayId, gateway: &Gateway) {
         let sent = client.gateway_report(id.as_str(), &gateway.observe()).await;
         if let Err(error) = &sent {
             tracing::debug!(error = error as &dyn std::error::Error, "the report did not arrive");
-            tokio::time::sleep(RECONNECT).await;
+            tokio::time::sleep(RECONNECT_DELAY).await;
         }
         tokio::select! {
-            () = gateway.observed() => tokio::time::sleep(COALESCE).await,
+            () = gateway.observed() => tokio::time::sleep(REPORT_INTERVAL).await,
             () = tokio::time::sleep(HEARTBEAT) => {}
         }
     }

@@ -164,7 +164,7 @@ impl Metrics {
     }
 
     /// Counts for these jobs from now on, and forgets the others.
-    pub fn keep(&self, jobs: BTreeSet<JobId>) {
+    pub fn retain_jobs(&self, jobs: BTreeSet<JobId>) {
         let mut known = lock(&self.0.jobs);
         let series = &self.0.series;
         for gone in known.difference(&jobs) {
@@ -355,7 +355,7 @@ mod tests {
         fn new() -> Self {
             let (gateway, job) = (GatewayId::random(&mut rand::rng()), JobId::random(&mut rand::rng()));
             let metrics = Metrics::new(&gateway);
-            metrics.keep([job.clone()].into());
+            metrics.retain_jobs([job.clone()].into());
             Self { metrics, gateway, job, clients: Clients::default() }
         }
 
@@ -416,7 +416,7 @@ mod tests {
         metrics.request_refused(job, Unavailable::Broken);
         metrics.paused(job, Duration::from_secs(1));
         metrics.connection_refused(job);
-        metrics.keep(BTreeSet::new());
+        metrics.retain_jobs(BTreeSet::new());
         // What ends later does not bring it back.
         drop((open, held));
         metrics.request_answered(job, 200);

@@ -1,19 +1,20 @@
-//! Bytes between a client and a job, in both directions, until both have ended, a side breaks or the job is another one.
+//! Relays bytes between a client and a job, until both directions end, a side breaks or the job is
+//! replaced.
 //!
-//! Half-close is kept each way, a reset is passed on as a reset, and back-pressure goes from end to end: what is not written yet is not
-//! read either, beyond one pipe that exists only while bytes are under way. While the gate is closed the client's side stays open and is
-//! not read; the job's side stays as it is, and nothing is sent on it, not even its end.
+//! A half-close and a reset are passed on. Back-pressure goes from end to end: bytes are read only
+//! when those before them are written, but for one pipe. While the gate is closed the client's
+//! connection stays open and is not read. Nothing is sent to the job, not even an end.
 //!
-//! | what happens | the client sees |
+//! | event | the client sees |
 //! |---|---|
 //! | a side ends a direction | the end of that direction |
-//! | a side breaks | a reset; when the job's side breaks while it is away, only once it is back |
-//! | the job is another one, and ready | a WebSocket: a close frame with code 1012; anything else: a reset |
-//! | the job has ended | the end, as far as it was told; a WebSocket no close frame, since none was sent by the job |
+//! | a side breaks | a reset; if the job's side breaks while the job is away, then when it is back |
+//! | the job is replaced, and ready | a WebSocket: a close frame with code 1012; else a reset |
+//! | the job has ended | the end; a WebSocket gets no close frame, since the job has sent none |
 //!
-//! Bytes are moved by splice(2). What a job sends on a WebSocket is read instead, to know where its frames end.
+//! Bytes are moved by splice(2). Bytes from a job on a WebSocket are read instead, in order to
+//! follow its frames.
 
-use std::future;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,76 +28,84 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::connect::{Connected, Fate, Way};
 use crate::gated::GatedStream;
-use crate::websocket::{Frames, RESTARTING};
+use crate::socket;
+use crate::upstream::{Connected, ConnectionEnd, Upstream};
+use crate::websocket::{CLOSE_RESTARTING, Frames};
 
-const BUFFER: usize = 64 * 1024;
-/// Pipes that are kept for the next bytes.
-const POOL_MAX: usize = 64;
-/// How long a client may take to leave after it was told to.
-const CLOSE_LIMIT: Duration = Duration::from_secs(5);
+/// The number of empty pipes that are kept for reuse.
+const IDLE_PIPES_MAX: usize = 64;
+/// How long a client may take to read a close frame.
+const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
-static POOL: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
+static IDLE_PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 
-/// What the bytes are.
+/// The kind of the relayed bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Anything.
+    /// Any bytes.
     Bytes,
     /// WebSocket frames.
     WebSocket,
 }
 
-/// What was read before the bytes were only carried.
+/// Bytes that were read before the relay began.
 #[derive(Debug, Default)]
 pub struct Early {
-    /// From the client.
     pub from_client: Bytes,
-    /// From the job.
     pub from_job: Bytes,
 }
 
-/// A side that broke.
+/// The side that broke.
 enum Broken {
     Client(io::Error),
     Job(io::Error),
 }
 
-enum Ended {
-    Whole,
+/// The end of a relay.
+enum End {
+    /// Both directions have ended.
+    BothDirections,
     Broken(io::Error),
-    Decided(Fate),
+    /// The job was replaced or has ended.
+    Job(ConnectionEnd),
 }
 
-/// Carries the bytes of one client.
+/// Relays the bytes of one client.
 ///
 /// # Errors
-/// A side broke; both have been reset by then.
-pub async fn carry(client: &TcpStream, job: Connected, way: &Way, content: Content, early: Early) -> io::Result<()> {
+/// A side broke; both connections have been reset.
+pub async fn relay(
+    client: &TcpStream,
+    job: Connected,
+    upstream: &Upstream,
+    content: Content,
+    early: Early,
+) -> io::Result<()> {
     let Connected { stream: job, epoch } = job;
     let frames = (content == Content::WebSocket).then(Mutex::default);
-    let ended = tokio::select! {
+    let end = tokio::select! {
         biased;
-        fate = way.end(epoch) => Ended::Decided(fate),
-        ended = both(client, &job, way, epoch, &early, frames.as_ref()) => ended,
+        end = upstream.end(epoch) => End::Job(end),
+        end = both_directions(client, &job, upstream, epoch, &early, frames.as_ref()) => end,
     };
-    match ended {
-        Ended::Whole | Ended::Decided(Fate::Over) => Ok(()),
-        Ended::Broken(error) => {
-            reset_on_drop(client);
-            reset_on_drop(job.socket());
+    match end {
+        End::BothDirections | End::Job(ConnectionEnd::JobEnded) => Ok(()),
+        End::Broken(error) => {
+            socket::reset_on_drop(client);
+            socket::reset_on_drop(job.socket());
             Err(error)
         }
-        Ended::Decided(Fate::Another) => {
-            reset_on_drop(job.socket());
+        End::Job(ConnectionEnd::JobReplaced) => {
+            socket::reset_on_drop(job.socket());
             drop(job);
             match frames {
-                None => reset_on_drop(client),
-                Some(frames) if lock(&frames).takes_frame() => {
-                    let said = timeout(CLOSE_LIMIT, send(client, &RESTARTING, &AtomicU64::new(0), None)).await;
-                    if matches!(said, Ok(Ok(()))) {
-                        return linger(client).await;
+                None => socket::reset_on_drop(client),
+                Some(frames) if lock(&frames).is_between_frames() => {
+                    let uncounted = AtomicU64::new(0);
+                    let close = send(client, &CLOSE_RESTARTING, &uncounted, None);
+                    if matches!(timeout(CLOSE_FRAME_TIMEOUT, close).await, Ok(Ok(()))) {
+                        return socket::close_gracefully(client).await;
                     }
                 }
                 Some(_) => {}
@@ -106,22 +115,24 @@ pub async fn carry(client: &TcpStream, job: Connected, way: &Way, content: Conte
     }
 }
 
-async fn both(
+async fn both_directions(
     client: &TcpStream,
     job: &GatedStream,
-    way: &Way,
+    upstream: &Upstream,
     epoch: u64,
     early: &Early,
     frames: Option<&Mutex<Frames>>,
-) -> Ended {
+) -> End {
     let outcome =
         tokio::try_join!(to_job(client, job, &early.from_client), to_client(job, client, &early.from_job, frames));
     match outcome {
-        Ok(_) => Ended::Whole,
-        Err(Broken::Client(error)) => Ended::Broken(error),
+        Ok(_) => End::BothDirections,
+        Err(Broken::Client(error)) => End::Broken(error),
         Err(Broken::Job(error)) => tokio::select! {
-            another = way.is_another(epoch) => if another { Ended::Decided(Fate::Another) } else { Ended::Broken(error) },
-            () = broken(client) => Ended::Broken(error),
+            job_replaced = upstream.job_replaced(epoch) => {
+                if job_replaced { End::Job(ConnectionEnd::JobReplaced) } else { End::Broken(error) }
+            }
+            () = socket::until_reset(client) => End::Broken(error),
         },
     }
 }
@@ -130,13 +141,13 @@ async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(
     job.send(early).await.map_err(Broken::Job)?;
     loop {
         job.gate().opened().await;
-        match take(client).await.map_err(Broken::Client)? {
-            Taken::End => return job.send_end().await.map_err(Broken::Job),
-            Taken::Piped(mut pipe) => {
+        match receive(client).await.map_err(Broken::Client)? {
+            Received::End => return job.send_end().await.map_err(Broken::Job),
+            Received::Piped(mut pipe) => {
                 job.send_from(&mut pipe).await.map_err(Broken::Job)?;
-                give_back(pipe);
+                release(pipe);
             }
-            Taken::Read(bytes) => job.send(&bytes).await.map_err(Broken::Job)?,
+            Received::Read(bytes) => job.send(&bytes).await.map_err(Broken::Job)?,
         }
     }
 }
@@ -148,24 +159,24 @@ async fn to_client(
     frames: Option<&Mutex<Frames>>,
 ) -> Result<(), Broken> {
     let count = &job.record().bytes_out;
-    // Those were counted when they were read.
+    // The early bytes were counted when they were read.
     send(client, early, &AtomicU64::new(0), frames).await.map_err(Broken::Client)?;
     loop {
-        let taken = match frames {
-            None => take(job.socket()).await,
+        let received = match frames {
+            None => receive(job.socket()).await,
             Some(_) => read(job.socket()).await,
         };
-        match taken.map_err(Broken::Job)? {
-            Taken::End => break,
-            Taken::Piped(mut pipe) => {
+        match received.map_err(Broken::Job)? {
+            Received::End => break,
+            Received::Piped(mut pipe) => {
                 while pipe.holds() > 0 {
                     let send = || pipe.splice_out(client.as_fd());
                     let sent = client.async_io(Interest::WRITABLE, send).await.map_err(Broken::Client)?;
                     count.fetch_add(sent as u64, Ordering::Relaxed);
                 }
-                give_back(pipe);
+                release(pipe);
             }
-            Taken::Read(bytes) => send(client, &bytes, count, frames).await.map_err(Broken::Client)?,
+            Received::Read(bytes) => send(client, &bytes, count, frames).await.map_err(Broken::Client)?,
         }
     }
     SockRef::from(client).shutdown(std::net::Shutdown::Write).map_err(Broken::Client)
@@ -194,41 +205,27 @@ async fn send(
     Ok(())
 }
 
-/// Ends the direction to a client that was told all, and waits until it has gone, at most [`CLOSE_LIMIT`].
-///
-/// A socket that is closed with unread bytes is reset, and the client might not see what it was told.
-///
-/// # Errors
-/// The client's side is broken.
-pub async fn linger(client: &TcpStream) -> io::Result<()> {
-    let left = async {
-        SockRef::from(client).shutdown(std::net::Shutdown::Write)?;
-        while !matches!(read(client).await?, Taken::End) {}
-        Ok(())
-    };
-    timeout(CLOSE_LIMIT, left).await.unwrap_or(Ok(()))
-}
-
-enum Taken {
+/// Bytes that have arrived on a socket.
+enum Received {
     End,
     Piped(Pipe),
     Read(Vec<u8>),
 }
 
-/// What has arrived, left in the kernel where that can be.
-async fn take(from: &TcpStream) -> io::Result<Taken> {
+/// Receives bytes into a pipe, or into memory where splice(2) is impossible.
+async fn receive(from: &TcpStream) -> io::Result<Received> {
     loop {
         from.readable().await?;
-        // Out of descriptors, say.
-        let Ok(mut pipe) = lease() else { return read(from).await };
+        // A pipe can be unavailable: the process may be out of descriptors.
+        let Ok(mut pipe) = acquire() else { return read(from).await };
         match from.try_io(Interest::READABLE, || pipe.splice_in(from.as_fd())) {
             Ok(0) => {
-                give_back(pipe);
-                return Ok(Taken::End);
+                release(pipe);
+                return Ok(Received::End);
             }
-            Ok(_) => return Ok(Taken::Piped(pipe)),
+            Ok(_) => return Ok(Received::Piped(pipe)),
             Err(error) => {
-                give_back(pipe);
+                release(pipe);
                 match error.kind() {
                     io::ErrorKind::WouldBlock => {}
                     io::ErrorKind::InvalidInput => return read(from).await,
@@ -239,43 +236,20 @@ async fn take(from: &TcpStream) -> io::Result<Taken> {
     }
 }
 
-/// What has arrived. The buffer is made when there is something to put into it.
-async fn read(from: &TcpStream) -> io::Result<Taken> {
-    loop {
-        from.readable().await?;
-        let mut bytes = Vec::with_capacity(BUFFER);
-        match from.try_read_buf(&mut bytes) {
-            Ok(0) => return Ok(Taken::End),
-            Ok(_) => return Ok(Taken::Read(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
-    }
+async fn read(from: &TcpStream) -> io::Result<Received> {
+    let bytes = socket::read(from).await?;
+    Ok(if bytes.is_empty() { Received::End } else { Received::Read(bytes) })
 }
 
-fn lease() -> io::Result<Pipe> {
-    let kept = POOL.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    kept.map_or_else(Pipe::new, Ok)
+fn acquire() -> io::Result<Pipe> {
+    let idle = IDLE_PIPES.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    idle.map_or_else(Pipe::new, Ok)
 }
 
-fn give_back(pipe: Pipe) {
-    let mut pool = POOL.lock().unwrap_or_else(PoisonError::into_inner);
-    if pipe.holds() == 0 && pool.len() < POOL_MAX {
-        pool.push(pipe);
-    }
-}
-
-/// Resolves when a client's connection was reset.
-pub async fn broken(client: &TcpStream) {
-    if client.ready(Interest::ERROR).await.is_err() {
-        future::pending().await
-    }
-}
-
-/// Has a connection end by a reset when it is closed.
-pub fn reset_on_drop(socket: &TcpStream) {
-    if let Err(error) = SockRef::from(socket).set_linger(Some(Duration::ZERO)) {
-        tracing::debug!(%error, "a connection ends without a reset");
+fn release(pipe: Pipe) {
+    let mut idle = IDLE_PIPES.lock().unwrap_or_else(PoisonError::into_inner);
+    if pipe.holds() == 0 && idle.len() < IDLE_PIPES_MAX {
+        idle.push(pipe);
     }
 }
 

@@ -1,7 +1,7 @@
-//! Where the clients of a listener are led, as the newest slice says.
+//! The route of a listener: where its clients are led, by the newest slice.
 //!
-//! One cell for each listener, written by every slice and read by its clients at the moment at which they need it: a change touches
-//! neither the listener nor a client that it does not concern.
+//! Each listener has one cell. Slices write it, and clients read it whenever they need the route.
+//! A change therefore touches neither the listener nor a client that it does not concern.
 
 use std::future;
 use std::net::IpAddr;
@@ -14,44 +14,36 @@ use mooring_types::security::{self, InboundRule};
 use mooring_types::{Name, Port, Timestamp};
 use tokio::sync::watch;
 
-/// What a listener's clients need.
+/// All that the clients of a listener need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
-    /// The port that the listener has.
+    /// The port of the listener.
     pub port: Port,
-    /// Where the job listens.
+    /// The address at which the job listens.
     pub target: Target,
-    /// Which of its lives the job is in, as far as open connections are concerned.
     pub epoch: u64,
-    /// How bytes are treated.
     pub protocol: Protocol,
-    /// For how long new requests wait.
     pub hold_limits: HoldLimits,
-    /// Whether its pages get the widget.
     pub widget: Widget,
-    /// The job's name, for people.
     pub job_name: Name,
-    /// The job's status, for people.
     pub job_status: JobStatus,
-    /// Who may connect.
+    /// The inbound rules of the gateway's security groups.
     pub rules: Arc<[InboundRule]>,
-    /// How the job has ended, if it has: the port leads nowhere then, and says so.
+    /// The end of the job, if it has ended: the port then tells of it and leads nowhere.
     pub ending: Option<Ending>,
 }
 
-/// How a job has ended; its status says the rest.
+/// The end of a job. The route's `job_status` tells its kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// Why; empty where there is nothing to say.
+    /// The reason; empty if there is none to tell.
     pub reason: String,
-    /// Its exit code, where it has one.
     pub exit_code: Option<i32>,
-    /// When.
     pub time: Timestamp,
 }
 
 impl Route {
-    /// What a directive says, and who may connect.
+    /// The route of a directive.
     #[must_use]
     pub fn new(directive: &ConnectionDirective, rules: Arc<[InboundRule]>) -> Self {
         Self {
@@ -68,7 +60,7 @@ impl Route {
         }
     }
 
-    /// What is left of a connection whose job has ended, and who may connect.
+    /// The route of a port whose job has ended.
     #[must_use]
     pub fn farewell(directive: &FarewellDirective, rules: Arc<[InboundRule]>) -> Self {
         Self {
@@ -89,25 +81,47 @@ impl Route {
         }
     }
 
-    /// Whether a client may be here.
+    /// Returns whether a client may connect.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
         security::allows(&self.rules, self.port, client)
     }
+
+    /// The end of the job in a sentence for people, if the job has ended.
+    #[must_use]
+    pub fn outcome(&self) -> Option<String> {
+        let Ending { reason, exit_code, .. } = self.ending.as_ref()?;
+        let name = &self.job_name;
+        let end = match self.job_status {
+            JobStatus::Completed => format!("{name} has completed"),
+            JobStatus::Cancelled => format!("{name} was cancelled"),
+            JobStatus::FailToComplete => format!("{name} has failed"),
+            JobStatus::FailToExecute => format!("{name} could not be started"),
+            JobStatus::CheckpointFailed => format!("{name} could not go on after a checkpoint"),
+            JobStatus::Timedout => format!("{name} has run out of time"),
+            JobStatus::NoAvailableHost => format!("{name} has found no host"),
+            _ => format!("{name} has ended"),
+        };
+        Some(match (reason.trim_end_matches('.'), exit_code) {
+            ("", None) => format!("{end}."),
+            ("", Some(code)) => format!("{end} with exit code {code}."),
+            // The reason of a failure names the exit code.
+            (reason, _) => format!("{end}: {reason}."),
+        })
+    }
 }
 
-/// The cell as slices write it.
+/// The cell of a listener's route, for slices to write.
 #[derive(Debug)]
 pub struct RouteCell(watch::Sender<Arc<Route>>);
 
 impl RouteCell {
-    /// A cell that leads along `route`.
     #[must_use]
     pub fn new(route: Route) -> Self {
         Self(watch::Sender::new(Arc::new(route)))
     }
 
-    /// Leads along another route; nobody is woken when it is the same.
+    /// Replaces the route. Nothing is woken if the route is the same.
     pub fn set(&self, route: Route) {
         self.0.send_if_modified(|current| {
             let changed = **current != route;
@@ -118,56 +132,104 @@ impl RouteCell {
         });
     }
 
-    /// Whether the job has ended.
+    /// Returns whether the job has ended.
     #[must_use]
-    pub fn is_over(&self) -> bool {
+    pub fn job_ended(&self) -> bool {
         self.0.borrow().ending.is_some()
     }
 
-    /// The cell as clients read it.
+    /// The cell, for clients to read.
     #[must_use]
     pub fn routes(&self) -> Routes {
         Routes(self.0.subscribe())
     }
 }
 
-/// The cell as clients read it.
+/// The cell of a listener's route, for clients to read.
 #[derive(Debug, Clone)]
 pub struct Routes(watch::Receiver<Arc<Route>>);
 
 impl Routes {
-    /// The route at this moment.
+    /// The current route.
     #[must_use]
     pub fn now(&self) -> Arc<Route> {
         self.0.borrow().clone()
     }
 
-    /// Resolves when the route is another one than at the last call, or than when these were cloned.
+    /// Waits until the route changes: since the last call, or since this value was cloned.
     pub async fn changed(&mut self) {
         if self.0.changed().await.is_err() {
             future::pending().await
         }
     }
 
-    /// Resolves when a client may not be here any more.
-    pub async fn refuse(&self, client: IpAddr) {
-        self.become_true(|route| !route.allows(client)).await;
+    /// Waits until no rule allows a client.
+    pub async fn refuses(&self, client: IpAddr) {
+        self.wait_for(|route| !route.allows(client)).await;
     }
 
-    /// Resolves when the job is another one than in `epoch`, or has ended.
-    pub async fn pass(&self, epoch: u64) {
-        self.become_true(|route| route.epoch != epoch || route.ending.is_some()).await;
+    /// Waits until the job's epoch is not `epoch` or the job has ended.
+    pub async fn epoch_passed(&self, epoch: u64) {
+        self.wait_for(|route| route.epoch != epoch || route.ending.is_some()).await;
     }
 
-    /// Resolves when the job has ended.
-    pub async fn over(&self) {
-        self.become_true(|route| route.ending.is_some()).await;
+    /// Waits until the job has ended.
+    pub async fn job_ended(&self) {
+        self.wait_for(|route| route.ending.is_some()).await;
     }
 
-    async fn become_true(&self, is_true: impl Fn(&Route) -> bool) {
-        // Without its listener a client is stopped by other means.
-        if self.0.clone().wait_for(|route| is_true(route)).await.is_err() {
+    async fn wait_for(&self, is_met: impl Fn(&Route) -> bool) {
+        // A cell without a writer belongs to a stopped listener, which ends its clients itself.
+        if self.0.clone().wait_for(|route| is_met(route)).await.is_err() {
             future::pending().await
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::{ConnectionId, JobId};
+
+    use super::*;
+
+    fn route(job_status: JobStatus, status_reason: &str, exit_code: Option<i32>) -> Route {
+        let directive = FarewellDirective {
+            connection: ConnectionId::random(&mut rand::rng()),
+            job: JobId::random(&mut rand::rng()),
+            job_name: "lab".parse().expect("a name"),
+            job_status,
+            status_reason: status_reason.to_owned(),
+            exit_code,
+            end_time: Timestamp::UNIX_EPOCH,
+            gateway_port: Port::MAX,
+            protocol: Protocol::Auto,
+            widget: Widget::Shown,
+        };
+        Route::farewell(&directive, [].into())
+    }
+
+    #[test]
+    fn outcome_has_reason_or_exit_code() {
+        for (status, reason, code, expected) in [
+            (JobStatus::Completed, "", Some(0), "lab has completed with exit code 0."),
+            (JobStatus::Cancelled, "", None, "lab was cancelled."),
+            (
+                JobStatus::FailToComplete,
+                "it ended with exit code 3",
+                Some(3),
+                "lab has failed: it ended with exit code 3.",
+            ),
+            (JobStatus::Timedout, "it was late.", None, "lab has run out of time: it was late."),
+        ] {
+            assert_eq!(route(status, reason, code).outcome().as_deref(), Some(expected));
+        }
+    }
+
+    #[test]
+    fn each_final_status_has_an_outcome() {
+        for status in JobStatus::ALL.into_iter().filter(|status| status.is_final()) {
+            let outcome = route(status, "", None).outcome().expect("an ending");
+            assert_ne!(outcome, "lab has ended.", "{status}");
         }
     }
 }

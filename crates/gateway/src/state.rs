@@ -1,46 +1,48 @@
-//! What the gateway is now, made to match each slice.
+//! The state of the gateway, made to match each slice.
 //!
-//! Listeners are kept by connection, address and port: a directive for which these are unchanged keeps its listener and every client of
-//! it, whatever else changes; what its clients need to know is in the listener's route. Gates are kept by job and shared by all of its
-//! connections.
+//! A listener is identified by connection, address and port. A directive that changes none of these
+//! keeps its listener and all of its clients; the rest of the directive is in the listener's route.
+//! A job has one gate, which its connections share.
 //!
-//! A slice takes effect in this order: gates are closed, routes are set, gates are opened. So whoever finds a gate open knows whether
-//! the job behind it is still the same.
+//! A slice is applied in this order: close gates, set routes, open gates. A client that finds a gate
+//! open therefore knows whether the job has been replaced.
 //!
-//! A port whose job has ended keeps its listener for as long as slices say, and says so: its clients are told, answered or closed by what
-//! their route says. One that another connection gets passes its socket on, so that there is no moment at which nobody listens.
+//! A port whose job has ended keeps its listener for as long as slices contain the farewell; its
+//! clients are told or closed by its route. A port that another connection gets passes its socket
+//! on, so it is listened on at every moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced};
-use mooring_ops::{Tasks, failpoint};
+use mooring_ops::failpoint;
 use mooring_types::migration::Phase;
 use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, JobId, MigrationId};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::clients::Clients;
 use crate::gate::Gate;
-use crate::handover::{Handed, Socket};
-use crate::listener::{Key, Listener, Serving, bind};
+use crate::handover::message::{HandedOver, ListeningSocket};
+use crate::listener::{Key, Listener, PortServer, bind};
 use crate::metrics::Metrics;
+use crate::process_role::ProcessRole;
 use crate::route::{Route, RouteCell};
-use crate::seat::Seat;
-use crate::widget::Desk;
+use crate::shared::Shared;
 
-const RETRY: Duration = Duration::from_secs(1);
+/// The time between two attempts to listen on a port that is in use.
+const LISTEN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 struct JobFlow {
     gate: Arc<Gate>,
-    /// Since when the gate is closed, once it was open.
+    /// The time at which the open gate was closed.
     paused: Option<Instant>,
+    /// The migration for which the gate was last asked to quiesce.
     quiesce: Option<MigrationId>,
     quiesced: Option<Quiesced>,
 }
@@ -56,60 +58,34 @@ struct State {
 #[derive(Debug, Clone)]
 pub struct Gateway {
     state: Arc<Mutex<State>>,
-    tasks: Tasks,
     stop: CancellationToken,
-    observed: Arc<Notify>,
-    seat: Arc<Seat>,
-    metrics: Metrics,
-    desk: Desk,
+    shared: Arc<Shared>,
 }
 
 impl Gateway {
-    /// A gateway without listeners; its tasks end when `stop` is cancelled.
+    /// Creates a gateway without listeners; its tasks end when `stop` is cancelled.
     #[must_use]
-    pub fn new(tasks: Tasks, stop: CancellationToken) -> Self {
-        Self {
-            state: Arc::default(),
-            tasks,
-            stop: stop.child_token(),
-            observed: Arc::default(),
-            seat: Arc::default(),
-            metrics: Metrics::default(),
-            desk: Desk::default(),
-        }
+    pub fn new(shared: Shared, stop: &CancellationToken) -> Self {
+        Self { state: Arc::default(), stop: stop.child_token(), shared: Arc::new(shared) }
     }
 
-    /// The same, in a place of its own among the gateway's processes.
-    #[must_use]
-    pub fn seated(self, seat: Seat) -> Self {
-        Self { seat: Arc::new(seat), ..self }
-    }
-
-    /// The same, counting here.
-    #[must_use]
-    pub fn counted(self, metrics: Metrics) -> Self {
-        Self { metrics, ..self }
-    }
-
-    /// The same, with a way to OpCenter for the widget.
-    #[must_use]
-    pub fn asking(self, desk: Desk) -> Self {
-        Self { desk, ..self }
-    }
-
-    /// What is counted.
     #[must_use]
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.shared.metrics
     }
 
-    /// Whether it is known what should be served.
+    #[must_use]
+    pub fn role(&self) -> &ProcessRole {
+        &self.shared.role
+    }
+
+    /// Returns whether a slice has been applied.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.lock().slice.is_some()
     }
 
-    /// How many clients and held requests there are.
+    /// The number of clients and held requests.
     #[must_use]
     pub fn load(&self) -> usize {
         let state = self.lock();
@@ -117,53 +93,49 @@ impl Gateway {
         state.listeners.values().map(|listener| listener.clients.count()).chain(held).sum()
     }
 
-    /// This process's place among those of the gateway.
+    /// Returns the slice and the listening sockets for a successor.
+    ///
+    /// No listener is opened until [`Gateway::retire`] or [`Gateway::serve_on`].
     #[must_use]
-    pub fn seat(&self) -> &Seat {
-        &self.seat
-    }
-
-    /// Gives a successor what it takes to serve. Until [`Gateway::retire`] or [`Gateway::keep_serving`] no listener is opened.
-    #[must_use]
-    pub fn hand_over(&self) -> (Option<GatewaySlice>, Vec<Handed>) {
+    pub fn hand_over(&self) -> (Option<GatewaySlice>, Vec<HandedOver>) {
         let state = self.lock();
-        self.seat.begin_to_hand_over();
-        let handed = |(key, listener): (&Key, &Listener)| {
+        self.role().begin_hand_over();
+        let handed_over = |(key, listener): (&Key, &Listener)| {
             let address = SocketAddr::new(key.address, key.port.get());
-            Some((Socket { connection: key.connection.clone(), address }, listener.socket.clone()?))
+            Some((ListeningSocket { connection: key.connection.clone(), address }, listener.socket.clone()?))
         };
-        (state.slice.clone(), state.listeners.iter().filter_map(handed).collect())
+        (state.slice.clone(), state.listeners.iter().filter_map(handed_over).collect())
     }
 
-    /// Accepts nobody any more; the connections go on.
+    /// Accepts no clients any more; the client connections go on.
     pub fn retire(&self) {
         let mut state = self.lock();
-        self.seat.retire();
+        self.role().retire();
         state.listeners.values_mut().for_each(|listener| listener.socket = None);
-        self.observed.notify_one();
+        self.shared.observed.notify_one();
     }
 
-    /// Goes on serving when a successor has failed.
-    pub fn keep_serving(&self) {
-        self.seat.keep();
+    /// Serves on after a successor has failed.
+    pub fn serve_on(&self) {
+        self.role().serve_on();
         let slice = self.lock().slice.clone();
         if let Some(slice) = slice {
             self.apply(slice);
         }
     }
 
-    /// Makes a slice so.
+    /// Applies a slice.
     pub fn apply(&self, slice: GatewaySlice) {
         let mut state = self.lock();
-        let wanted = wanted(&slice);
-        self.metrics.keep(wanted.values().map(|wanted| wanted.job.clone()).collect());
+        let desired = desired_listeners(&slice);
+        self.metrics().retain_jobs(desired.values().map(|listener| listener.job.clone()).collect());
         for directive in &slice.connections {
             self.hold(&mut state, directive);
         }
         state.jobs.retain(|job, _| slice.connections.iter().any(|directive| directive.job == *job));
         let mut sockets: HashMap<SocketAddr, Arc<TcpListener>> = HashMap::new();
         state.listeners.retain(|key, listener| {
-            let stays = wanted.contains_key(key);
+            let stays = desired.contains_key(key);
             if !stays {
                 tracing::info!(port = key.port, "port {} is disconnected", key.port);
                 listener.stop.cancel();
@@ -171,9 +143,9 @@ impl Gateway {
             }
             stays
         });
-        for (key, Wanted { job, route }) in wanted {
+        for (key, DesiredListener { job, route }) in desired {
             match state.listeners.get(&key) {
-                Some(listener) => listener.follow(route),
+                Some(listener) => listener.set_route(route),
                 None => {
                     let socket = sockets.remove(&key.socket_address());
                     self.listen(&mut state, key, job, route, socket);
@@ -183,63 +155,64 @@ impl Gateway {
         for directive in &slice.connections {
             self.release(&mut state, directive);
         }
-        self.count_listeners(&state);
+        self.count_failing_listeners(&state);
         state.slice = Some(slice);
-        self.observed.notify_one();
+        self.shared.observed.notify_one();
     }
 
-    /// What is so, to be reported.
+    /// The observed state, to be reported.
     #[must_use]
     pub fn observe(&self) -> GatewayReport {
         let state = self.lock();
-        // Whether a port can be listened at is for the process that serves to say.
-        let concerns = |seen: &ConnectionObservation| !self.seat.is_retired() || !seen.clients.is_empty();
+        // A retired process reports only the clients that it has.
+        let is_reported =
+            |connection: &ConnectionObservation| !self.role().is_retired() || !connection.clients.is_empty();
         let observe = |(key, listener): (&Key, &Listener)| {
             let (bytes_in, bytes_out) = listener.clients.moved();
             ConnectionObservation {
                 connection: key.connection.clone(),
                 problem: listener.problem.clone(),
-                calling: listener.gate.calling(),
+                calling: listener.gate.callers(),
                 clients: listener.clients.observe(),
                 bytes_in,
                 bytes_out,
             }
         };
-        // What is left of a connection whose job has ended is nobody's concern.
-        let listeners = state.listeners.iter().filter(|(_, listener)| !listener.route.is_over());
+        // OpCenter has no connection any more for a farewell's port.
+        let connected = state.listeners.iter().filter(|(_, listener)| !listener.route.job_ended());
         GatewayReport {
-            incarnation: self.seat.incarnation,
-            replaces: self.seat.replaces,
+            incarnation: self.role().incarnation,
+            replaces: self.role().replaces,
             finished: false,
             sequence: state.slice.as_ref().map_or(0, |slice| slice.sequence),
             quiesced: state.jobs.values().filter_map(|flow| flow.quiesced.clone()).collect(),
-            connections: listeners.map(observe).filter(concerns).collect(),
+            connections: connected.map(observe).filter(is_reported).collect(),
         }
     }
 
-    /// The last report.
+    /// The last report of the process.
     #[must_use]
-    pub fn farewell(&self) -> GatewayReport {
+    pub fn final_report(&self) -> GatewayReport {
         GatewayReport { finished: true, quiesced: Vec::new(), connections: Vec::new(), ..self.observe() }
     }
 
-    /// Resolves when something worth an immediate report has been observed.
+    /// Waits until the observed state has changed in a way to report at once.
     pub async fn observed(&self) {
-        self.observed.notified().await;
+        self.shared.observed.notified().await;
     }
 
-    /// Tries again, for ever, to listen where it failed.
+    /// Retries to listen on ports where it failed, for ever.
     pub async fn retry_listeners(&self) {
         loop {
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(LISTEN_RETRY_DELAY).await;
             let mut state = self.lock();
             let Some(slice) = state.slice.clone() else { continue };
-            for (key, Wanted { job, route }) in wanted(&slice) {
+            for (key, DesiredListener { job, route }) in desired_listeners(&slice) {
                 if state.listeners.get(&key).is_some_and(|listener| listener.problem.is_some()) {
                     self.listen(&mut state, key, job, route, None);
                 }
             }
-            self.count_listeners(&state);
+            self.count_failing_listeners(&state);
         }
     }
 
@@ -248,10 +221,11 @@ impl Gateway {
         self.stop.cancel();
     }
 
-    /// Closes the job's gate where its bytes have to wait.
+    /// Closes the job's gate if the directive holds bytes.
     fn hold(&self, state: &mut State, directive: &ConnectionDirective) {
-        let fresh = || JobFlow { gate: Gate::new(self.observed.clone()), paused: None, quiesce: None, quiesced: None };
-        let flow = state.jobs.entry(directive.job.clone()).or_insert_with(fresh);
+        let closed =
+            || JobFlow { gate: Gate::new(self.shared.observed.clone()), paused: None, quiesce: None, quiesced: None };
+        let flow = state.jobs.entry(directive.job.clone()).or_insert_with(closed);
         let Flow::Held { quiesce } = &directive.flow else { return };
         if flow.gate.is_open() {
             flow.paused = Some(Instant::now());
@@ -265,20 +239,20 @@ impl Gateway {
         }
     }
 
-    /// Opens the job's gate where its bytes flow.
+    /// Opens the job's gate if the directive lets bytes pass.
     fn release(&self, state: &mut State, directive: &ConnectionDirective) {
         let (Flow::Open, Some(flow)) = (&directive.flow, state.jobs.get_mut(&directive.job)) else { return };
         (flow.quiesce, flow.quiesced) = (None, None);
         if let Some(since) = flow.paused.take() {
-            self.metrics.paused(&directive.job, since.elapsed());
+            self.metrics().paused(&directive.job, since.elapsed());
         }
         flow.gate.open();
     }
 
-    /// Waits until nothing is unacknowledged, and says so in the report.
+    /// Waits until no byte is unacknowledged, and reports that.
     fn quiesce(&self, job: JobId, gate: Arc<Gate>, migration: MigrationId) {
         let gateway = self.clone();
-        self.tasks.spawn("quiesce", async move {
+        self.shared.tasks.spawn("quiesce", async move {
             if let Err(error) = failpoint::check(&Phase::Quiesce.failpoint()).await {
                 tracing::warn!(%job, %error, "job {job} is not reported as quiesced");
                 return;
@@ -286,91 +260,87 @@ impl Gateway {
             let started = Instant::now();
             let unacknowledged = gate.settle().await;
             let seconds = started.elapsed().as_secs_f64();
-            tracing::info!(%job, unacknowledged, "nothing more is sent to job {job}: {unacknowledged} bytes unacknowledged");
+            tracing::info!(%job, unacknowledged, "job {job} is quiesced with {unacknowledged} unacknowledged bytes");
             if let Some(flow) = gateway.lock().jobs.get_mut(&job)
                 && flow.quiesce.as_ref() == Some(&migration)
             {
                 flow.quiesced = Some(Quiesced { migration, unacknowledged, seconds });
             }
-            gateway.observed.notify_one();
+            gateway.shared.observed.notify_one();
         });
     }
 
-    /// Listens at `key`, where nothing does; with the socket of whoever listened there before, if there is one.
+    /// Listens at `key`: on `socket`, on a socket of the predecessor or on a new one.
     fn listen(&self, state: &mut State, key: Key, job: JobId, route: Route, socket: Option<Arc<TcpListener>>) {
-        if !self.seat.may_listen() {
+        if !self.role().may_listen() {
             return;
         }
         let gate = match state.jobs.get(&job) {
             Some(flow) if route.ending.is_none() => flow.gate.clone(),
-            _ => Gate::new(self.observed.clone()),
+            _ => Gate::new(self.shared.observed.clone()),
         };
         let address = key.socket_address();
         let (clients, stop) = (Clients::default(), self.stop.child_token());
-        let fresh = || self.seat.inherit(address).map_or_else(|| bind(address), Ok).map(Arc::new);
-        let says = if route.ending.is_some() { "says what became of" } else { "leads to" };
+        let open = || self.role().inherit(address).map_or_else(|| bind(address), Ok).map(Arc::new);
+        let verb = if route.ending.is_some() { "tells of the end of" } else { "leads to" };
         let target = route.target.clone();
         let route = RouteCell::new(route);
-        let (problem, socket) = match socket.map_or_else(fresh, Ok) {
+        let (problem, socket) = match socket.map_or_else(open, Ok) {
             Ok(socket) => {
-                tracing::info!(%address, ?target, "port {} {says} job {job}", key.port);
-                let serving = Serving {
+                tracing::info!(%address, ?target, "port {} {verb} job {job}", key.port);
+                let server = PortServer {
                     job,
                     routes: route.routes(),
                     gate: gate.clone(),
                     clients: clients.clone(),
-                    tasks: self.tasks.clone(),
                     stop: stop.clone(),
-                    observed: self.observed.clone(),
-                    seat: self.seat.clone(),
-                    metrics: self.metrics.clone(),
-                    desk: self.desk.clone(),
+                    shared: self.shared.clone(),
                 };
-                self.tasks.spawn("listener", serving.accept(socket.clone()));
+                self.shared.tasks.spawn("listener", server.accept(socket.clone()));
                 (None, Some(socket))
             }
             Err(error) => {
-                let again = state.listeners.contains_key(&key);
-                if !again {
-                    tracing::warn!(%address, %error, "can't listen at {address}");
+                let is_retry = state.listeners.contains_key(&key);
+                if !is_retry {
+                    tracing::warn!(%address, %error, "can't listen on {address}");
                 }
-                (Some(format!("can't listen at {address}: {error}")), None)
+                (Some(format!("can't listen on {address}: {error}")), None)
             }
         };
         state.listeners.insert(key, Listener { clients, route, gate, stop, socket, problem });
-        self.observed.notify_one();
+        self.shared.observed.notify_one();
     }
 
-    fn count_listeners(&self, state: &State) {
+    fn count_failing_listeners(&self, state: &State) {
         let failing =
-            state.listeners.values().filter(|listener| listener.problem.is_some() && !listener.route.is_over());
-        self.metrics.listeners_failing(failing.count());
+            state.listeners.values().filter(|listener| listener.problem.is_some() && !listener.route.job_ended());
+        self.metrics().listeners_failing(failing.count());
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A port that a slice wants to be listened at.
+/// A listener that a slice asks for.
 #[derive(Debug)]
-struct Wanted {
+struct DesiredListener {
     job: JobId,
     route: Route,
 }
 
-/// All of them. Where a port is connected, nothing else is said there.
-fn wanted(slice: &GatewaySlice) -> BTreeMap<Key, Wanted> {
+/// The listeners that a slice asks for. On one port a connection displaces a farewell.
+fn desired_listeners(slice: &GatewaySlice) -> BTreeMap<Key, DesiredListener> {
     let rules: Arc<[InboundRule]> = slice.rules.as_slice().into();
     let key = |connection: &ConnectionId, port| Key { connection: connection.clone(), address: slice.bind, port };
     let connected = slice.connections.iter().map(|directive| {
-        let wanted = Wanted { job: directive.job.clone(), route: Route::new(directive, rules.clone()) };
-        (key(&directive.connection, directive.gateway_port), wanted)
+        let listener = DesiredListener { job: directive.job.clone(), route: Route::new(directive, rules.clone()) };
+        (key(&directive.connection, directive.gateway_port), listener)
     });
     let is_free = |port| slice.connections.iter().all(|directive| directive.gateway_port != port);
-    let over = slice.farewells.iter().filter(|directive| is_free(directive.gateway_port)).map(|directive| {
-        let wanted = Wanted { job: directive.job.clone(), route: Route::farewell(directive, rules.clone()) };
-        (key(&directive.connection, directive.gateway_port), wanted)
+    let farewells = slice.farewells.iter().filter(|directive| is_free(directive.gateway_port)).map(|directive| {
+        let listener = DesiredListener { job: directive.job.clone(), route: Route::farewell(directive, rules.clone()) };
+        (key(&directive.connection, directive.gateway_port), listener)
     });
-    connected.chain(over).collect()
+    connected.chain(farewells).collect()
 }

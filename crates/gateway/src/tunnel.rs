@@ -1,23 +1,24 @@
-//! A client whose connection is bytes, from its first one to its last.
+//! A client whose bytes go to the job unread, from the first to the last.
 
 use std::io;
 
 use tokio::net::TcpStream;
 
-use crate::connect::{Connected, Way};
 use crate::relay::{self, Content, Early};
+use crate::socket;
+use crate::upstream::{Connected, Upstream};
 
-/// Carries a client's bytes until both directions have ended or either side breaks; over `connected`, if that was made already.
+/// Connects a client to the job, unless it is connected, and relays its bytes.
 ///
 /// # Errors
-/// The job could not be reached in time, or a side broke; the other one has been reset by then.
-pub async fn carry(client: &TcpStream, connected: Option<Connected>, way: &Way) -> io::Result<()> {
+/// The job could not be reached in time, or a side broke; the other one has been reset.
+pub async fn tunnel(client: &TcpStream, connected: Option<Connected>, upstream: &Upstream) -> io::Result<()> {
     let job = match connected {
         Some(connected) => connected,
         None => tokio::select! {
-            connected = way.connect() => connected?,
-            () = relay::broken(client) => return Err(io::ErrorKind::ConnectionReset.into()),
+            connected = upstream.connect() => connected?,
+            () = socket::until_reset(client) => return Err(io::ErrorKind::ConnectionReset.into()),
         },
     };
-    relay::carry(client, job, way, Content::Bytes, Early::default()).await
+    relay::relay(client, job, upstream, Content::Bytes, Early::default()).await
 }

@@ -1,7 +1,7 @@
 //! The frames of a WebSocket (RFC 6455), as far as to know where one ends: a message of the gateway's own has its place only there.
 
 /// A close frame from a server: the service restarts (1012), come back.
-pub const RESTARTING: [u8; 4] = [0x88, 0x02, 0x03, 0xF4];
+pub const CLOSE_RESTARTING: [u8; 4] = [0x88, 0x02, 0x03, 0xF4];
 
 const CLOSE: u8 = 0x8;
 
@@ -35,7 +35,7 @@ impl Frames {
 
     /// Whether a frame may be put in here: between two frames, and not after a close frame.
     #[must_use]
-    pub fn takes_frame(&self) -> bool {
+    pub fn is_between_frames(&self) -> bool {
         self.head.is_empty() && self.payload == 0 && !self.closing
     }
 }
@@ -99,7 +99,7 @@ mod tests {
                 let next = stream.len().min(at + cuts.next().unwrap_or(1));
                 followed.advance(&stream[at..next]);
                 at = next;
-                prop_assert_eq!(followed.takes_frame(), ends.contains(&at), "at {}", at);
+                prop_assert_eq!(followed.is_between_frames(), ends.contains(&at), "at {}", at);
             }
         }
     }
@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn nothing_follows_a_close_frame() {
         let mut frames = Frames::default();
-        frames.advance(&RESTARTING);
-        assert!(!frames.takes_frame());
+        frames.advance(&CLOSE_RESTARTING);
+        assert!(!frames.is_between_frames());
     }
 }

@@ -19,7 +19,7 @@ async fn a_burst_of_held_requests_leaves_no_memory_behind() {
     world.lifecycle.tasks().spawn("memory", async move {
         tokio::select! {
             () = stop.cancelled() => {}
-            () = memory::watch(&gateway) => {}
+            () = memory::trim_after_bursts(&gateway) => {}
         }
     });
     let job = world.job(|_| async { text("answer") }).await;
@@ -35,7 +35,7 @@ async fn a_burst_of_held_requests_leaves_no_memory_behind() {
     }
     world.until(|world| world.gateway.load() >= 2 * REQUESTS).await;
     // What nobody looks at in between is no burst.
-    tokio::time::sleep(2 * memory::LOOK).await;
+    tokio::time::sleep(2 * memory::CHECK_INTERVAL).await;
     let held = resident();
     assert!(held > before + 2 * LEFT_MAX, "{before} kB before, {held} kB held: there is nothing to give back");
     world.open();

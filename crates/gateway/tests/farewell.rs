@@ -13,7 +13,9 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use mooring_api::watch::{ConnectionDirective, Flow, Target};
 use mooring_gateway::cache;
-use mooring_gateway::seat::Seat;
+use mooring_gateway::process_role::ProcessRole;
+use mooring_gateway::shared::Shared;
+use mooring_gateway::state::Gateway;
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, JobId};
@@ -232,8 +234,9 @@ async fn it_outlives_the_process() {
         socket
     });
     let successor = World::new();
-    let seat = Seat::new(2, None, sockets.collect());
-    let gateway = successor.gateway.clone().seated(seat);
+    let role = ProcessRole::new(2, None, sockets.collect());
+    let shared = Shared { role, ..Shared::new(successor.lifecycle.tasks().clone()) };
+    let gateway = Gateway::new(shared, successor.lifecycle.soft());
     gateway.apply(slice.expect("a slice"));
     drop(handed);
     world.gateway.retire();

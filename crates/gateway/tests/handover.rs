@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_api::watch::Flow;
-use mooring_gateway::handover::{self, Taken};
-use mooring_gateway::seat::Seat;
+use mooring_gateway::handover::{self, Takeover};
+use mooring_gateway::process_role::ProcessRole;
+use mooring_gateway::shared::Shared;
 use mooring_gateway::state::Gateway;
 use mooring_gateway::{Config, Start, cache};
 use mooring_ops::Lifecycle;
@@ -21,20 +22,23 @@ async fn serving(state: &Path) -> (World, Job, SocketAddr) {
     let mut world = World::new();
     let job = world.job(|_| async { text("hello") }).await;
     let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
-    let door = handover::open_door(state, world.gateway.seat().incarnation).expect("a door");
+    let listener = handover::listen(state, world.gateway.role().incarnation).expect("a listener");
     let (gateway, stop) = (world.gateway.clone(), world.lifecycle.soft().clone());
-    world.lifecycle.tasks().spawn("door", async move {
+    world.lifecycle.tasks().spawn("listener", async move {
         tokio::select! {
-            () = handover::attend(&gateway, door) => {}
+            () = handover::serve_successors(&gateway, listener) => {}
             () = stop.cancelled() => {}
         }
     });
     (world, job, port)
 }
 
-async fn take(state: &Path) -> Taken {
+async fn take(state: &Path) -> Takeover {
     let state = state.to_owned();
-    tokio::task::spawn_blocking(move || handover::take(&state)).await.expect("it ends").expect("what is handed over")
+    tokio::task::spawn_blocking(move || handover::take_over(&state))
+        .await
+        .expect("it ends")
+        .expect("what is handed over")
 }
 
 #[tokio::test]
@@ -46,16 +50,17 @@ async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_
         assert_eq!(client.ask(GET).await.status(), 200);
     }
 
-    let (slice, sockets, predecessor) = take(state.path()).await.into_parts();
+    let Takeover { slice, sockets, predecessor } = take(state.path()).await;
     assert_eq!(slice, Some(world.slice.clone()));
     assert_eq!(sockets.keys().collect::<Vec<_>>(), [&port]);
     assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
 
-    let (tasks, stop) = (world.lifecycle.tasks().clone(), world.lifecycle.soft().clone());
-    let successor = Gateway::new(tasks, stop).seated(Seat::new(2, None, sockets));
+    let role = ProcessRole::new(2, None, sockets);
+    let shared = Shared { role, ..Shared::new(world.lifecycle.tasks().clone()) };
+    let successor = Gateway::new(shared, world.lifecycle.soft());
     successor.apply(world.slice.clone());
-    tokio::task::spawn_blocking(move || Taken::serve(&predecessor)).await.unwrap().unwrap();
-    assert!(world.gateway.seat().is_retired());
+    tokio::task::spawn_blocking(move || handover::confirm_serving(&predecessor)).await.unwrap().unwrap();
+    assert!(world.gateway.role().is_retired());
     let mut newcomer = Wire::connect(port).await;
     assert_eq!(newcomer.ask(GET).await.status(), 200);
     assert_eq!(successor.observe().connections[0].clients.len(), 1);
@@ -72,9 +77,9 @@ async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_
     let late = world.job(|_| async { text("late") }).await;
     world.connect(late.address, Protocol::Http, Flow::Open).await;
     assert_eq!(world.gateway.observe().connections.len(), 1);
-    assert!(timeout(Duration::from_millis(100), world.gateway.seat().done()).await.is_err());
+    assert!(timeout(Duration::from_millis(100), world.gateway.role().done()).await.is_err());
     drop(idle);
-    timeout(PATIENCE, world.gateway.seat().done()).await.expect("the process has nothing left to do");
+    timeout(PATIENCE, world.gateway.role().done()).await.expect("the process has nothing left to do");
     successor.close();
     world.stop().await;
 }
@@ -90,7 +95,7 @@ async fn a_successor_that_fails_leaves_everything_as_it_was() {
         let late = world.connect(late.address, Protocol::Http, Flow::Open).await;
         assert!(tokio::net::TcpStream::connect(late).await.is_err());
         drop(taken);
-        world.until(|world| world.gateway.seat().may_listen()).await;
+        world.until(|world| world.gateway.role().may_listen()).await;
         world.until(|world| world.gateway.observe().connections.len() == world.slice.connections.len()).await;
         for port in [port, late] {
             assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
@@ -102,7 +107,7 @@ async fn a_successor_that_fails_leaves_everything_as_it_was() {
 #[tokio::test]
 async fn a_successor_that_nobody_answers_does_not_start() {
     let state = tempfile::tempdir().unwrap();
-    assert!(handover::take(state.path()).is_err());
+    assert!(handover::take_over(state.path()).is_err());
     let world = World::new();
     let lifecycle = Lifecycle::new();
     let config = Config { start: Start::TakeOver, ..config(&world, state.path()) };

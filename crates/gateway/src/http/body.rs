@@ -9,36 +9,36 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::Aborted;
-use super::pool::{Pool, Upstream};
-use crate::connect::Way;
+use super::pool::{Pool, PooledConnection};
+use crate::upstream::Upstream;
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The body; when it has ended, the connection that it came over goes back to the pool.
 pub(crate) struct JobBody {
     body: Incoming,
-    way: Way,
+    upstream: Upstream,
     /// The job has ended, or is another one and ready: this body can't go on.
     end: Wait,
     /// The job's side broke: what that means is told when the job is back, or has ended.
     broken: Option<Wait>,
     ended: bool,
-    upstream: Option<Upstream>,
+    pooled: Option<PooledConnection>,
     pool: Arc<Pool>,
 }
 
 impl JobBody {
-    pub(crate) fn new(body: Incoming, way: &Way, upstream: Upstream, pool: &Arc<Pool>) -> Self {
-        let (waits, epoch) = (way.clone(), upstream.epoch);
+    pub(crate) fn new(body: Incoming, upstream: &Upstream, pooled: PooledConnection, pool: &Arc<Pool>) -> Self {
+        let (waits, epoch) = (upstream.clone(), pooled.epoch);
         Self {
             body,
-            way: way.clone(),
+            upstream: upstream.clone(),
             end: Box::pin(async move {
                 waits.end(epoch).await;
             }),
             broken: None,
             ended: false,
-            upstream: Some(upstream),
+            pooled: Some(pooled),
             pool: pool.clone(),
         }
     }
@@ -57,7 +57,7 @@ impl Body for JobBody {
             return Poll::Ready(Some(Err(Aborted::JobBroke)));
         }
         if self.end.as_mut().poll(context).is_ready() {
-            return Poll::Ready(Some(Err(Aborted::JobIsAnother)));
+            return Poll::Ready(Some(Err(Aborted::JobReplaced)));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
             Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
@@ -67,8 +67,8 @@ impl Body for JobBody {
             }
             Some(Err(error)) => {
                 tracing::debug!(%error, "a response broke");
-                let way = self.way.clone();
-                self.broken = Some(Box::pin(async move { way.back().await }));
+                let upstream = self.upstream.clone();
+                self.broken = Some(Box::pin(async move { upstream.job_settled().await }));
                 self.poll_frame(context)
             }
         }
@@ -86,9 +86,9 @@ impl Body for JobBody {
 impl Drop for JobBody {
     fn drop(&mut self) {
         if (self.ended || self.body.is_end_stream())
-            && let Some(upstream) = self.upstream.take()
+            && let Some(pooled) = self.pooled.take()
         {
-            self.pool.give_back(upstream);
+            self.pool.give_back(pooled);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The client's side of an HTTP connection, as hyper reads and writes it.
 //!
-//! A head that has begun has to end within a limit; between requests, during one and after an upgrade there is none.
+//! A head that has unsent has to end within a limit; between requests, during one and after an upgrade there is none.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -20,7 +20,7 @@ use super::interim::Interim;
 use super::lengths::Lengths;
 
 /// How long a client may take to send the head of a request.
-pub(crate) const HEAD_LIMIT: Duration = Duration::from_secs(30);
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What is known of the requests of one connection.
 #[derive(Debug, Clone, Default)]
@@ -44,15 +44,15 @@ pub(crate) struct ClientIo {
     /// Followed where they are HTTP/1.
     requests: Option<Requests>,
     interim: Interim,
-    /// What is not out yet of interim answers that have begun: nothing may come before it.
-    begun: Bytes,
-    head_limit: Duration,
+    /// What is not out yet of interim answers that have unsent: nothing may come before it.
+    unsent: Bytes,
+    head_timeout: Duration,
     limit: Option<Pin<Box<Sleep>>>,
 }
 
 impl ClientIo {
     pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>, interim: Interim) -> Self {
-        Self { socket, requests, interim, begun: Bytes::new(), head_limit: HEAD_LIMIT, limit: None }
+        Self { socket, requests, interim, unsent: Bytes::new(), head_timeout: HEAD_TIMEOUT, limit: None }
     }
 
     fn take_note(&mut self, bytes: &[u8]) {
@@ -60,7 +60,7 @@ impl ClientIo {
         let mut lengths = requests.lengths();
         lengths.advance(bytes);
         match (lengths.in_head(), &self.limit) {
-            (true, None) => self.limit = Some(Box::pin(sleep(self.head_limit))),
+            (true, None) => self.limit = Some(Box::pin(sleep(self.head_timeout))),
             (false, Some(_)) => self.limit = None,
             _ => {}
         }
@@ -96,7 +96,7 @@ impl AsyncRead for ClientIo {
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.poll_begun(context))?;
+        ready!(self.poll_unsent(context))?;
         self.poll_write_with(context, |socket| socket.try_write(bytes))
     }
 
@@ -105,7 +105,7 @@ impl AsyncWrite for ClientIo {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_begun(context))?;
+        ready!(self.poll_unsent(context))?;
         self.poll_write_with(context, |socket| socket.try_write_vectored(pieces))
     }
 
@@ -116,9 +116,9 @@ impl AsyncWrite for ClientIo {
     /// Everything that hyper has written is out: interim answers may come now.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            ready!(self.poll_begun(context))?;
+            ready!(self.poll_unsent(context))?;
             match self.interim.take(context) {
-                Some(begun) => self.begun = begun,
+                Some(unsent) => self.unsent = unsent,
                 None => return Poll::Ready(Ok(())),
             }
         }
@@ -130,10 +130,10 @@ impl AsyncWrite for ClientIo {
 }
 
 impl ClientIo {
-    fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.begun.is_empty() {
-            let written = ready!(self.poll_write_with(context, |socket| socket.try_write(&self.begun)))?;
-            self.begun.advance(written);
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.unsent.is_empty() {
+            let written = ready!(self.poll_write_with(context, |socket| socket.try_write(&self.unsent)))?;
+            self.unsent.advance(written);
         }
         Poll::Ready(Ok(()))
     }
@@ -164,13 +164,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_head_that_has_begun_has_to_end_and_nothing_else_has() {
+    async fn a_head_that_has_unsent_has_to_end_and_nothing_else_has() {
         const LIMIT: Duration = Duration::from_millis(100);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
         let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default());
-        io.head_limit = LIMIT;
+        io.head_timeout = LIMIT;
         let mut buffer = [0; 256];
         // Before a head, after one, and within a body there is no limit.
         for part in ["", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", "body", " here"] {
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_has_begun_is_whole_before_anything_else_is_written() {
+    async fn what_has_unsent_is_whole_before_anything_else_is_written() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
@@ -221,7 +221,7 @@ mod tests {
         sent.unwrap();
         received.unwrap();
         assert!(got == expected.as_bytes(), "{} bytes in order", got.len());
-        // What belongs to a request that is answered is never begun.
+        // What belongs to a request that is answered is never unsent.
         drop(interim.begin(7));
         interim.send(7, StatusCode::EARLY_HINTS, &headers);
         io.flush().await.unwrap();

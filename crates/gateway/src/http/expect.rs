@@ -6,7 +6,7 @@
 //! ```
 //!
 //! hyper asks the client for the body, by a 100 of its own, when the body is first polled; so it is not polled before the job wants it. A
-//! job that knows nothing of expectations says nothing and waits for the body: it gets it after [`LIMIT`]. The time that it is away does
+//! job that knows nothing of expectations says nothing and waits for the body: it gets it after [`CONTINUE_TIMEOUT`]. The time that it is away does
 //! not count. Once it is refused, the rest of the job's answer still has to come over the connection that waits for the body; with the
 //! answer's end that connection is closed, since what goes over it next would be taken for the body. So is the client's.
 //!
@@ -30,10 +30,10 @@ use tokio::time::timeout;
 use crate::gate::Gate;
 
 /// For how long a job may say nothing: as long as curl and Go's client wait themselves.
-pub(crate) const LIMIT: Duration = Duration::from_secs(1);
+pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Word {
+enum BodyState {
     Waiting,
     Wanted,
     Refused,
@@ -43,7 +43,7 @@ enum Word {
 
 /// Whether the body of a request is wanted.
 #[derive(Debug, Clone)]
-pub(crate) struct Expectation(Arc<watch::Sender<Word>>);
+pub(crate) struct Expectation(Arc<watch::Sender<BodyState>>);
 
 /// An answer to a request whose body nobody wants; the connection to the job ends when this is dropped.
 #[derive(Debug)]
@@ -53,25 +53,25 @@ impl Expectation {
     /// What the client of a request expects, where it does.
     pub(crate) fn of<B: Body>(request: &Request<B>) -> Option<Self> {
         let expects = is_expected(request.headers()) && request.version() >= Version::HTTP_11;
-        (expects && !request.body().is_end_stream()).then(|| Self(Arc::new(watch::Sender::new(Word::Waiting))))
+        (expects && !request.body().is_end_stream()).then(|| Self(Arc::new(watch::Sender::new(BodyState::Waiting))))
     }
 
     /// The job wants the body.
     pub(crate) fn want(&self) {
-        self.change(Word::Waiting, Word::Wanted);
+        self.change(BodyState::Waiting, BodyState::Wanted);
     }
 
     /// There is an answer: whether it came without the body, which is refused by that.
     pub(crate) fn refuse(&self) -> Option<Unasked> {
-        self.change(Word::Waiting, Word::Refused).then(|| Unasked(self.clone()))
+        self.change(BodyState::Waiting, BodyState::Refused).then(|| Unasked(self.clone()))
     }
 
     /// Whether the client was not asked for the body.
     pub(crate) fn is_unasked(&self) -> bool {
-        *self.0.borrow() != Word::Wanted
+        *self.0.borrow() != BodyState::Wanted
     }
 
-    fn change(&self, from: Word, to: Word) -> bool {
+    fn change(&self, from: BodyState, to: BodyState) -> bool {
         self.0.send_if_modified(|word| {
             let changes = *word == from;
             if changes {
@@ -84,26 +84,28 @@ impl Expectation {
     /// Resolves when it is known whether the body may be sent.
     async fn decided(self, gate: Arc<Gate>) -> bool {
         let mut word = self.0.subscribe();
-        let hold_limits = async {
+        let silence = async {
             loop {
                 gate.opened().await;
-                if timeout(LIMIT, gate.closed()).await.is_err() {
+                if timeout(CONTINUE_TIMEOUT, gate.closed()).await.is_err() {
                     return;
                 }
             }
         };
         tokio::select! {
             biased;
-            _ = word.wait_for(|word| *word != Word::Waiting) => {}
-            () = hold_limits => self.want(),
+            _ = word.wait_for(|word| *word != BodyState::Waiting) => {}
+            () = silence => self.want(),
         }
-        word.wait_for(|word| matches!(word, Word::Wanted | Word::Over)).await.is_ok_and(|word| *word == Word::Wanted)
+        word.wait_for(|word| matches!(word, BodyState::Wanted | BodyState::Over))
+            .await
+            .is_ok_and(|word| *word == BodyState::Wanted)
     }
 }
 
 impl Drop for Unasked {
     fn drop(&mut self) {
-        self.0.change(Word::Refused, Word::Over);
+        self.0.change(BodyState::Refused, BodyState::Over);
     }
 }
 

@@ -80,7 +80,7 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
 
 /// The headers of a response as the client gets them; those of an upgrade where it is one.
 #[must_use]
-pub fn answer_headers(headers: &HeaderMap) -> HeaderMap {
+pub fn response_headers(headers: &HeaderMap) -> HeaderMap {
     end_to_end(headers)
 }
 

@@ -17,7 +17,7 @@ use hyper::header::{self, HeaderMap};
 use super::headers;
 
 /// As many bytes of interim answers may wait for a client that does not read.
-const WAITING_MAX: usize = 64 * 1024;
+const WAITING_BYTES: usize = 64 * 1024;
 
 /// The interim answers of one connection.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +49,7 @@ impl Interim {
     pub(crate) fn send(&self, request: u64, status: StatusCode, headers: &HeaderMap) {
         let answer = written(status, headers);
         let mut state = self.state();
-        if state.request == Some(request) && state.waiting.len() + answer.len() <= WAITING_MAX {
+        if state.request == Some(request) && state.waiting.len() + answer.len() <= WAITING_BYTES {
             state.waiting.extend(answer);
             if let Some(task) = state.task.take() {
                 task.wake();
@@ -103,7 +103,7 @@ impl Drop for Unanswered {
 fn written(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
-    let mut headers = headers::answer_headers(headers);
+    let mut headers = headers::response_headers(headers);
     // It has no content.
     headers.remove(header::CONTENT_LENGTH);
     for (name, value) in &headers {

@@ -5,7 +5,7 @@
 //! the two see a request differently, hyper's view is what the job gets.
 
 /// As much of a header line as is looked at; the two headers and their values are shorter.
-const LINE_MAX: usize = 128;
+const LINE_BYTES: usize = 128;
 
 /// Follows the requests of one connection.
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ impl Lengths {
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
-        let room = LINE_MAX - self.line.len();
+        let room = LINE_BYTES - self.line.len();
         self.line.extend(&part[..part.len().min(room)]);
         if end.is_some() {
             let line = std::mem::take(&mut self.line);

@@ -10,8 +10,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Request, Version};
 use tokio::time::Instant;
 
-use super::Session;
 use crate::access::{Access, Ended};
+use crate::client::ClientConnection;
 use crate::clients::ClientRecord;
 
 /// A request under way; it is logged when this is dropped.
@@ -28,11 +28,11 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// A request that has come.
-    pub(crate) fn new<B: Body>(session: &Session, request: &Request<B>) -> Self {
-        let record = session.way.record.clone();
+    pub(crate) fn new<B: Body>(client: &ClientConnection, request: &Request<B>) -> Self {
+        let record = client.upstream.record.clone();
         let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
         Self {
-            access: Access::new(session.address, session.way.routes.now().port, &session.job, protocol),
+            access: Access::new(client.address, client.upstream.routes.now().port, &client.job, protocol),
             began: Instant::now(),
             declared: request.body().size_hint().exact(),
             before: record.bytes_in.load(Ordering::Relaxed),

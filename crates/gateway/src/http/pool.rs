@@ -16,19 +16,19 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::expect::{ClientBody, Unasked};
-use crate::connect::{Connected, Way};
+use crate::upstream::{Connected, Upstream};
 
 /// The body of a request: the client's, or none.
 pub(crate) type RequestBody = Either<ClientBody, Empty<Bytes>>;
 
 /// How long a connection may take to be ready again after a response has ended; one that is not is replaced.
-const READY_LIMIT: Duration = Duration::from_millis(200);
+const READY_TIMEOUT: Duration = Duration::from_millis(200);
 /// The longest head of a response.
-const HEAD_MAX: usize = 256 * 1024;
+const RESPONSE_HEAD_BYTES: usize = 256 * 1024;
 
 /// A connection to the job that takes a request.
 #[derive(Debug)]
-pub(crate) struct Upstream {
+pub(crate) struct PooledConnection {
     pub(crate) sender: SendRequest<RequestBody>,
     /// The route's epoch when it was made.
     pub(crate) epoch: u64,
@@ -41,33 +41,33 @@ pub(crate) struct Upstream {
 /// The connections of one client.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    way: Way,
+    upstream: Upstream,
     tasks: Tasks,
     stop: CancellationToken,
-    idle: Mutex<Vec<Upstream>>,
+    idle: Mutex<Vec<PooledConnection>>,
 }
 
 impl Pool {
     /// No connections; those that are made later end when `stop` is cancelled.
-    pub(crate) fn new(way: Way, tasks: Tasks, stop: CancellationToken) -> Arc<Self> {
-        Arc::new(Self { way, tasks, stop, idle: Mutex::default() })
+    pub(crate) fn new(upstream: Upstream, tasks: Tasks, stop: CancellationToken) -> Arc<Self> {
+        Arc::new(Self { upstream, tasks, stop, idle: Mutex::default() })
     }
 
     /// A connection that is there already.
-    pub(crate) async fn take(&self) -> Option<Upstream> {
+    pub(crate) async fn take(&self) -> Option<PooledConnection> {
         loop {
-            let mut upstream = self.idle().pop()?;
-            let ready = timeout(READY_LIMIT, upstream.sender.ready()).await;
-            if upstream.epoch == self.way.routes.now().epoch && matches!(ready, Ok(Ok(()))) {
-                return Some(upstream);
+            let mut pooled = self.idle().pop()?;
+            let ready = timeout(READY_TIMEOUT, pooled.sender.ready()).await;
+            if pooled.epoch == self.upstream.routes.now().epoch && matches!(ready, Ok(Ok(()))) {
+                return Some(pooled);
             }
         }
     }
 
     /// Gives a connection back whose response has ended.
-    pub(crate) fn give_back(&self, upstream: Upstream) {
-        if upstream.unasked.is_none() {
-            self.idle().push(upstream);
+    pub(crate) fn give_back(&self, pooled: PooledConnection) {
+        if pooled.unasked.is_none() {
+            self.idle().push(pooled);
         }
     }
 
@@ -75,9 +75,9 @@ impl Pool {
     ///
     /// # Errors
     /// It is broken already.
-    pub(crate) async fn begin(&self, connected: Connected) -> io::Result<Upstream> {
+    pub(crate) async fn begin(&self, connected: Connected) -> io::Result<PooledConnection> {
         let Connected { stream, epoch } = connected;
-        let handshake = http1::Builder::new().max_buf_size(HEAD_MAX).handshake(TokioIo::new(stream));
+        let handshake = http1::Builder::new().max_buf_size(RESPONSE_HEAD_BYTES).handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(io::Error::other)?;
         let stop = self.stop.clone();
         self.tasks.spawn("upstream", async move {
@@ -88,10 +88,10 @@ impl Pool {
                 },
             }
         });
-        Ok(Upstream { sender, epoch, used: false, unasked: None })
+        Ok(PooledConnection { sender, epoch, used: false, unasked: None })
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Upstream>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<PooledConnection>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

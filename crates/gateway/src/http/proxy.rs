@@ -21,16 +21,17 @@ use super::expect::{self, ClientBody, Expectation};
 use super::headers::{Origin, Refusal};
 use super::interim::Interim;
 use super::logged::{Entry, Logged};
-use super::pool::{Pool, Upstream};
-use super::upgrade::{Both, Upgrade};
-use super::{Aborted, Session, answer, farewell, headers};
-use crate::connect::{Connected, Fate};
+use super::pool::{Pool, PooledConnection};
+use super::upgrade::{JobUpgrade, Upgrade};
+use super::{Aborted, farewell, headers, response};
+use crate::client::ClientConnection;
 use crate::metrics::Unavailable;
 use crate::relay::Content;
+use crate::upstream::{Connected, ConnectionEnd};
 use crate::widget::{self, Injection, PageBody};
 
 /// How often a request is tried whose connection turns out to be closed.
-const TRIES: usize = 3;
+const ATTEMPTS_MAX: usize = 3;
 
 type AnswerBody = Either<Full<Bytes>, Either<JobBody, PageBody<JobBody>>>;
 type Answer = Response<AnswerBody>;
@@ -38,7 +39,7 @@ type Answer = Response<AnswerBody>;
 /// What the requests of one client share.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    session: Session,
+    client: ClientConnection,
     pool: Arc<Pool>,
     requests: Requests,
     interim: Interim,
@@ -48,10 +49,10 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     /// No requests yet; what runs for them ends when `stop` is cancelled.
-    pub(crate) fn new(session: Session, stop: CancellationToken) -> Arc<Self> {
-        let pool = Pool::new(session.way.clone(), session.tasks.clone(), stop);
+    pub(crate) fn new(client: ClientConnection, stop: CancellationToken) -> Arc<Self> {
+        let pool = Pool::new(client.upstream.clone(), client.shared.tasks.clone(), stop);
         Arc::new(Self {
-            session,
+            client,
             pool,
             requests: Requests::default(),
             interim: Interim::default(),
@@ -70,8 +71,8 @@ impl Proxy {
     }
 
     /// Whose requests they are.
-    pub(crate) fn session(&self) -> &Session {
-        &self.session
+    pub(crate) fn client(&self) -> &ClientConnection {
+        &self.client
     }
 
     /// What is known of their lengths, to be followed as they come.
@@ -93,14 +94,14 @@ impl Proxy {
     ///
     /// # Errors
     /// There is nobody to give an answer, or none to get it.
-    pub(crate) async fn answer(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
-        let mut entry = Entry::new(&self.session, &request);
+    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
+        let mut entry = Entry::new(&self.client, &request);
         let is_one_of_many = request.version() == Version::HTTP_2;
         let expectation = Expectation::of(&request);
         let mut answer = self.find_answer(request, expectation.as_ref()).await?;
         entry.answered(answer.status().as_u16());
         // The next request of the client is for the process that serves; or what comes next is the body that nobody asked for.
-        let is_last = self.session.seat.is_retired() || expectation.is_some_and(|expected| expected.is_unasked());
+        let is_last = self.client.shared.role.is_retired() || expectation.is_some_and(|expected| expected.is_unasked());
         if is_last && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -116,7 +117,7 @@ impl Proxy {
         let unanswered = (request.version() == Version::HTTP_11).then(|| self.interim.begin(number));
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
-            false if widget::concerns(&self.session.way.routes.now(), request.uri().path()) => {
+            false if widget::concerns(&self.client.upstream.routes.now(), request.uri().path()) => {
                 return Ok(self.serve_widget(request).await);
             }
             false => self.prepare(request),
@@ -131,18 +132,18 @@ impl Proxy {
                     Refusal::TransferCoding | Refusal::Method => StatusCode::NOT_IMPLEMENTED,
                     Refusal::ConflictingLengths | Refusal::Host => StatusCode::BAD_REQUEST,
                 };
-                answer::refused(status, &refusal.to_string()).map(Either::Left)
+                response::refused(status, &refusal.to_string()).map(Either::Left)
             }
         };
         if let Some(unanswered) = unanswered {
             unanswered.end().await;
         }
-        self.session.metrics.request_answered(&self.session.job, answer.status().as_u16());
+        self.client.shared.metrics.request_answered(&self.client.job, answer.status().as_u16());
         Ok(answer)
     }
 
     async fn serve_widget(&self, request: Request<Incoming>) -> Answer {
-        let (answer, watcher) = widget::answer(&self.session.desk, &self.session.job, request).await;
+        let (answer, watcher) = widget::answer(&self.client.shared.opcenter, &self.client.job, request).await;
         if let Some(watcher) = watcher {
             self.goes_over(Upgrade::Watcher(watcher));
         }
@@ -158,7 +159,7 @@ impl Proxy {
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Method);
         }
-        let origin = Origin { client: self.session.address, port: self.session.way.routes.now().port };
+        let origin = Origin { client: self.client.address, port: self.client.upstream.routes.now().port };
         let host = self.named_host(&request);
         let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin)?;
         if request.version() == Version::HTTP_2 {
@@ -167,10 +168,10 @@ impl Proxy {
         if request.version() < Version::HTTP_11 && expect::is_expected(&headers) {
             headers.remove(header::EXPECT);
         }
-        let is_page_load = answer::is_page_load(request.method(), request.headers());
-        let is_a_call = answer::is_a_call(request.headers());
-        let gets_widget = self.session.way.routes.now().widget == Widget::Shown
-            && answer::is_navigation(request.method(), request.headers());
+        let is_page_load = response::is_page_load(request.method(), request.headers());
+        let is_call = response::is_call(request.headers());
+        let gets_widget = self.client.upstream.routes.now().widget == Widget::Shown
+            && response::is_navigation(request.method(), request.headers());
         if gets_widget {
             widget::ask_for_page(&mut headers);
         }
@@ -179,7 +180,7 @@ impl Proxy {
         let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
-        Ok(Prepared { head, body, upgrade, is_page_load, is_a_call, gets_widget })
+        Ok(Prepared { head, body, upgrade, is_page_load, is_call, gets_widget })
     }
 
     /// Has what the job says before its answer go where it belongs.
@@ -201,34 +202,34 @@ impl Proxy {
         });
         let is_old = request.version() < Version::HTTP_11 && !request.headers().contains_key(header::HOST);
         let named = named.or_else(|| {
-            let address = is_old.then(|| self.session.client.local_addr().ok()).flatten();
+            let address = is_old.then(|| self.client.socket.local_addr().ok()).flatten();
             address.map(|address| address.to_string())
         });
         named.and_then(|host| HeaderValue::try_from(host).ok())
     }
 
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load, is_a_call, gets_widget } = prepared;
-        let wait = Wait { is_page_load, is_a_call };
+        let Prepared { head, body, mut upgrade, is_page_load, is_call, gets_widget } = prepared;
+        let wait = Wait { is_page_load, is_call };
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let body = match bodiless {
             true => Either::Right(Empty::new()),
-            false => Either::Left(ClientBody::new(body, expectation, &self.session.way.gate)),
+            false => Either::Left(ClientBody::new(body, expectation, &self.client.upstream.gate)),
         };
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
-        if self.session.way.routes.now().ending.is_some() {
+        if self.client.upstream.routes.now().ending.is_some() {
             return Ok(self.unavailable(why, is_page_load));
         }
-        for _ in 0..TRIES {
-            let upstream = tokio::select! {
+        for _ in 0..ATTEMPTS_MAX {
+            let pooled = tokio::select! {
                 biased;
-                upstream = self.upstream(wait) => upstream,
-                () = self.session.way.routes.over() => break,
+                pooled = self.pooled(wait) => pooled,
+                () = self.client.upstream.routes.job_ended() => break,
             };
-            let mut upstream = match upstream {
-                Ok(upstream) => upstream,
+            let mut pooled = match pooled {
+                Ok(pooled) => pooled,
                 Err(unavailable) => {
                     why = unavailable;
                     break;
@@ -236,28 +237,30 @@ impl Proxy {
             };
             let sent = tokio::select! {
                 biased;
-                fate = self.session.way.end(upstream.epoch) => Err(fate),
-                sent = upstream.sender.try_send_request(request) => Ok(sent),
+                end = self.client.upstream.end(pooled.epoch) => Err(end),
+                sent = pooled.sender.try_send_request(request) => Ok(sent),
             };
             match sent {
-                Err(Fate::Over) => break,
+                Err(ConnectionEnd::JobEnded) => break,
                 // Nothing of an answer has come: the job that is there now is asked what changes nothing.
-                Err(Fate::Another) if repeatable => request = head.clone().map(|()| Either::Right(Empty::new())),
-                Err(Fate::Another) => return Err(Aborted::JobIsAnother),
+                Err(ConnectionEnd::JobReplaced) if repeatable => {
+                    request = head.clone().map(|()| Either::Right(Empty::new()))
+                }
+                Err(ConnectionEnd::JobReplaced) => return Err(Aborted::JobReplaced),
                 Ok(Ok(response)) => {
-                    upstream.unasked = expectation.and_then(Expectation::refuse);
-                    let answer = self.pass_on(response, upstream, upgrade.take());
+                    pooled.unasked = expectation.and_then(Expectation::refuse);
+                    let answer = self.pass_on(response, pooled, upgrade.take());
                     return Ok(if gets_widget { with_widget(answer) } else { answer });
                 }
                 Ok(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) => request = unsent,
                     None => {
                         tracing::debug!(error = %failed.error(), "a job did not answer a request");
-                        let is_another = self.session.way.is_another(upstream.epoch).await;
-                        if is_another && !repeatable {
-                            return Err(Aborted::JobIsAnother);
+                        let job_replaced = self.client.upstream.job_replaced(pooled.epoch).await;
+                        if job_replaced && !repeatable {
+                            return Err(Aborted::JobReplaced);
                         }
-                        if !repeatable || !upstream.used && !is_another {
+                        if !repeatable || !pooled.used && !job_replaced {
                             break;
                         }
                         request = head.clone().map(|()| Either::Right(Empty::new()));
@@ -269,17 +272,17 @@ impl Proxy {
     }
 
     fn unavailable(&self, why: Unavailable, is_page_load: bool) -> Answer {
-        let route = self.session.way.routes.now();
+        let route = self.client.upstream.routes.now();
         if let Some(ending) = &route.ending {
-            return farewell::answer(&route, ending, is_page_load).map(Either::Left);
+            return farewell::respond(&route, ending, is_page_load).map(Either::Left);
         }
-        self.session.metrics.request_refused(&self.session.job, why);
-        let answer = if is_page_load { answer::waiting_page(&route) } else { answer::later(&route) };
+        self.client.shared.metrics.request_refused(&self.client.job, why);
+        let answer = if is_page_load { response::waiting_page(&route) } else { response::unavailable(&route) };
         answer.map(Either::Left)
     }
 
-    fn pass_on(&self, mut response: Response<Incoming>, upstream: Upstream, asked: Option<OnUpgrade>) -> Answer {
-        let mut headers = headers::answer_headers(response.headers());
+    fn pass_on(&self, mut response: Response<Incoming>, pooled: PooledConnection, asked: Option<OnUpgrade>) -> Answer {
+        let mut headers = headers::response_headers(response.headers());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(protocol)) = (asked, headers::upgrade(response.headers())) else {
                 return self.unavailable(Unavailable::Broken, false);
@@ -289,45 +292,45 @@ impl Proxy {
             headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(header::UPGRADE, protocol);
             let job = hyper::upgrade::on(&mut response);
-            self.goes_over(Upgrade::Job(Both { client, job, epoch: upstream.epoch, content }));
+            self.goes_over(Upgrade::Job(JobUpgrade { client, job, epoch: pooled.epoch, content }));
             let mut answer = Response::new(Either::Left(Full::default()));
             (*answer.status_mut(), *answer.headers_mut()) = (StatusCode::SWITCHING_PROTOCOLS, headers);
             return answer;
         }
         let (parts, body) = response.into_parts();
-        let upstream = Upstream { used: true, ..upstream };
-        let body = JobBody::new(body, &self.session.way, upstream, &self.pool);
+        let pooled = PooledConnection { used: true, ..pooled };
+        let body = JobBody::new(body, &self.client.upstream, pooled, &self.pool);
         let mut answer = Response::new(Either::Right(Either::Left(body)));
         (*answer.status_mut(), *answer.headers_mut()) = (parts.status, headers);
         answer
     }
 
     /// A connection that takes a request, as soon as there is one; none when the job's patience is over.
-    async fn upstream(&self, wait: Wait) -> Result<Upstream, Unavailable> {
-        let way = &self.session.way;
-        if way.gate.is_open() {
-            if let Some(upstream) = self.pool.take().await {
-                return Ok(upstream);
+    async fn pooled(&self, wait: Wait) -> Result<PooledConnection, Unavailable> {
+        let upstream = &self.client.upstream;
+        if upstream.gate.is_open() {
+            if let Some(pooled) = self.pool.take().await {
+                return Ok(pooled);
             }
-            if let Ok(connected) = way.attempt().await {
+            if let Ok(connected) = upstream.connect_once().await {
                 return self.pool.begin(connected).await.map_err(|_| Unavailable::Broken);
             }
         }
-        let hold_limits = way.routes.now().hold_limits;
-        let _place = way.gate.hold(hold_limits.held_max).ok_or(Unavailable::TooManyHeld)?;
-        let _call = wait.is_a_call.then(|| way.gate.call());
-        let _counted = self.session.metrics.request_held(&self.session.job);
+        let hold_limits = upstream.routes.now().hold_limits;
+        let _place = upstream.gate.hold(hold_limits.held_max).ok_or(Unavailable::TooManyHeld)?;
+        let _call = wait.is_call.then(|| upstream.gate.call());
+        let _counted = self.client.shared.metrics.request_held(&self.client.job);
         let seconds = if wait.is_page_load {
             hold_limits.page_seconds.min(hold_limits.hold_seconds)
         } else {
             hold_limits.hold_seconds
         };
         let ready = async {
-            way.gate.opened().await;
-            if let Some(upstream) = self.pool.take().await {
-                return Ok(upstream);
+            upstream.gate.opened().await;
+            if let Some(pooled) = self.pool.take().await {
+                return Ok(pooled);
             }
-            let connected = way.connect().await.map_err(|_| Unavailable::Unreachable)?;
+            let connected = upstream.connect().await.map_err(|_| Unavailable::Unreachable)?;
             self.pool.begin(connected).await.map_err(|_| Unavailable::Broken)
         };
         timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))
@@ -341,7 +344,7 @@ struct Prepared {
     /// The client's side, where it asks for an upgrade.
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
-    is_a_call: bool,
+    is_call: bool,
     /// A page that comes as the answer gets the widget.
     gets_widget: bool,
 }
@@ -352,7 +355,7 @@ struct Wait {
     /// Only briefly: there is a page that waits in its place.
     is_page_load: bool,
     /// Somebody wants the job, and is not a page that asks by itself.
-    is_a_call: bool,
+    is_call: bool,
 }
 
 /// An answer to a browser that goes to a page, with the widget in it where it is one.

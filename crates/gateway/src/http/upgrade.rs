@@ -1,29 +1,30 @@
-//! An HTTP connection that has become something else: from its 101 on it is bytes for the job, or the state of the job for its page.
+//! An HTTP connection after its 101: a relay to the job, or a watch of the job's state.
 
 use std::io;
 
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::Session;
 use super::client_io::ClientIo;
-use crate::connect::Connected;
+use crate::client::ClientConnection;
 use crate::gated::GatedStream;
 use crate::relay::{self, Content, Early};
+use crate::socket;
+use crate::upstream::Connected;
 use crate::widget::Watcher;
 
-/// What it has become.
+/// The next protocol of a connection.
 #[derive(Debug)]
 pub(crate) enum Upgrade {
-    /// What the job has agreed to.
-    Job(Both),
-    /// What the widget has asked for.
+    /// The protocol that the job has agreed to.
+    Job(JobUpgrade),
+    /// The widget's watch of the job's state.
     Watcher(Watcher),
 }
 
-/// Both sides of an upgrade that the job has agreed to.
+/// Both connections of an upgrade that the job has agreed to.
 #[derive(Debug)]
-pub(crate) struct Both {
+pub(crate) struct JobUpgrade {
     pub(crate) client: OnUpgrade,
     pub(crate) job: OnUpgrade,
     pub(crate) epoch: u64,
@@ -31,30 +32,31 @@ pub(crate) struct Both {
 }
 
 impl Upgrade {
-    /// Carries what follows.
+    /// Serves the upgraded connection until it ends.
     ///
     /// # Errors
     /// A side broke.
-    pub(crate) async fn carry(self, session: &Session) -> io::Result<()> {
+    pub(crate) async fn serve(self, client: &ClientConnection) -> io::Result<()> {
         match self {
-            Self::Job(both) => both.carry(session).await,
+            Self::Job(upgrade) => upgrade.relay(client).await,
             Self::Watcher(watcher) => {
-                watcher.tell(&session.job, &session.way.routes, &session.seat).await.map_err(io::Error::other)?;
-                relay::linger(&session.client).await
+                let (routes, role) = (&client.upstream.routes, &client.shared.role);
+                watcher.serve(&client.job, routes, role).await.map_err(io::Error::other)?;
+                socket::close_gracefully(&client.socket).await
             }
         }
     }
 }
 
-impl Both {
-    async fn carry(self, Session { client, way, .. }: &Session) -> io::Result<()> {
+impl JobUpgrade {
+    async fn relay(self, client: &ClientConnection) -> io::Result<()> {
         let (client_side, job_side) = tokio::try_join!(self.client, self.job).map_err(io::Error::other)?;
-        let other = |_: Upgraded| io::Error::other("an upgraded connection is not what it was");
-        let client_side = client_side.downcast::<TokioIo<ClientIo>>().map_err(other)?;
-        let job_side = job_side.downcast::<TokioIo<GatedStream>>().map_err(other)?;
+        let unexpected = |_: Upgraded| io::Error::other("an upgraded connection has an unexpected type");
+        let client_side = client_side.downcast::<TokioIo<ClientIo>>().map_err(unexpected)?;
+        let job_side = job_side.downcast::<TokioIo<GatedStream>>().map_err(unexpected)?;
         let early = Early { from_client: client_side.read_buf, from_job: job_side.read_buf };
         drop(client_side.io);
         let job = Connected { stream: job_side.io.into_inner(), epoch: self.epoch };
-        relay::carry(client, job, way, self.content, early).await
+        relay::relay(&client.socket, job, &client.upstream, self.content, early).await
     }
 }

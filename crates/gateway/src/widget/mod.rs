@@ -19,7 +19,7 @@
 
 mod asset;
 mod csp;
-pub mod desk;
+pub mod opcenter_link;
 mod page;
 mod state;
 
@@ -31,7 +31,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use mooring_types::JobId;
 use mooring_types::gateway::Widget;
 
-pub use self::desk::Desk;
+pub use self::opcenter_link::OpCenterLink;
 pub(crate) use self::page::{Injection, PageBody, ask_for_page};
 pub(crate) use self::state::Watcher;
 use crate::route::Route;
@@ -50,7 +50,7 @@ pub(crate) fn concerns(route: &Route, path: &str) -> bool {
 
 /// The answer to a request for the widget; with the watcher where it goes over to one.
 pub(crate) async fn answer(
-    desk: &Desk,
+    opcenter: &OpCenterLink,
     job: &JobId,
     mut request: Request<Incoming>,
 ) -> (Response<Full<Bytes>>, Option<Watcher>) {
@@ -59,7 +59,7 @@ pub(crate) async fn answer(
         return state::begin(&mut request);
     }
     let answer = match path.strip_prefix(API_PATH) {
-        Some(call) => desk.answer(job, call, request).await,
+        Some(call) => opcenter.answer(job, call, request).await,
         None => match asset::find(&path) {
             Some(_) if *request.method() != Method::GET => {
                 plain(StatusCode::METHOD_NOT_ALLOWED, "the widget's files are there to GET")

@@ -2,7 +2,7 @@
 //!
 //! A page is an HTML document that a browser goes to, outside of frames. Its bytes stream through: what they say of the document's
 //! structure is followed, the script goes in as the first thing in its head, and everything else stays as it is, whatever it is. A
-//! page that can't be followed any further (a tag longer than [`MEMORY_MAX`]) goes on without.
+//! page that can't be followed any further (a tag longer than [`REWRITER_BYTES`]) goes on without.
 //!
 //! Left alone: what is compressed (browsers' requests for pages ask for none, see [`ask_for_page`]), attachments, parts, what may not be
 //! transformed, what is coded in a way in which ASCII is not ASCII, and pages in a sandbox
@@ -25,7 +25,7 @@ use super::{SCRIPT_PATH, csp};
 use crate::http::Aborted;
 
 /// The longest piece of a document that is kept until its end is seen.
-const MEMORY_MAX: usize = 4 << 20;
+const REWRITER_BYTES: usize = 4 << 20;
 const POLICIES: [HeaderName; 2] = [header::CONTENT_SECURITY_POLICY, header::CONTENT_SECURITY_POLICY_REPORT_ONLY];
 /// What a response says of exactly the bytes that the job sent.
 const OF_BYTES: [HeaderName; 6] = [
@@ -90,7 +90,7 @@ impl Injection {
         let (of_head, of_body, of_end) = (is_in.clone(), is_in.clone(), is_in);
         let (for_head, for_body, nonce) = (script.clone(), script.clone(), self.nonce);
         let memory = MemorySettings::new()
-            .with_max_allowed_memory_usage(MEMORY_MAX)
+            .with_max_allowed_memory_usage(REWRITER_BYTES)
             .with_graceful_bail_out_on_memory_limit_exceeded(true);
         let settings = Settings::new_send()
             .with_encoding(self.encoding)

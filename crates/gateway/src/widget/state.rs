@@ -26,16 +26,16 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::plain;
-use crate::http::{farewell, headers};
+use crate::http::headers;
+use crate::process_role::ProcessRole;
 use crate::route::{Route, Routes};
-use crate::seat::Seat;
 
 /// Middleboxes forget connections on which nothing comes for longer.
-const PING: Duration = Duration::from_secs(30);
+const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long a page may take to read a message.
-const SEND_LIMIT: Duration = Duration::from_secs(30);
+const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pages have nothing to say.
-const MESSAGE_MAX: usize = 1024;
+const MESSAGE_BYTES: usize = 1024;
 
 /// What a page is told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -75,7 +75,7 @@ impl State {
                 .filter(|(_, action)| status.allows(*action).is_ok())
                 .map(|(name, _)| *name)
                 .collect(),
-            ended: route.ending.as_ref().map(|ending| farewell::outcome(route, ending)),
+            ended: route.outcome(),
         }
     }
 
@@ -125,14 +125,15 @@ impl Watcher {
     ///
     /// # Errors
     /// The page's side broke.
-    pub(crate) async fn tell(self, job: &JobId, routes: &Routes, seat: &Seat) -> Result<(), Error> {
+    pub(crate) async fn serve(self, job: &JobId, routes: &Routes, role: &ProcessRole) -> Result<(), Error> {
         let page = self.0.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
-        let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX)).max_frame_size(Some(MESSAGE_MAX));
+        let config =
+            WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES)).max_frame_size(Some(MESSAGE_BYTES));
         let mut page = WebSocketStream::from_raw_socket(TokioIo::new(page), Role::Server, Some(config)).await;
         let mut told = State::new(job, &routes.now());
         send(&mut page, told.message()?).await?;
         let mut routes = routes.clone();
-        let mut ping = tokio::time::interval_at(Instant::now() + PING, PING);
+        let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
             tokio::select! {
                 () = routes.changed() => {
@@ -148,7 +149,7 @@ impl Watcher {
                     Some(Err(error)) => return Err(error),
                 },
                 _ = ping.tick() => send(&mut page, Message::Ping(Bytes::new())).await?,
-                () = seat.retired() => {
+                () = role.retired() => {
                     let restarting = CloseFrame { code: CloseCode::Restart, reason: Utf8Bytes::default() };
                     return send(&mut page, Message::Close(Some(restarting))).await;
                 }
@@ -161,7 +162,7 @@ async fn send<S>(page: &mut WebSocketStream<S>, message: Message) -> Result<(), 
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    timeout(SEND_LIMIT, page.send(message)).await.unwrap_or_else(|limit| Err(Error::Io(limit.into())))
+    timeout(SEND_TIMEOUT, page.send(message)).await.unwrap_or_else(|limit| Err(Error::Io(limit.into())))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, Flow, GatewaySlice, Target};
+use mooring_gateway::shared::Shared;
 use mooring_gateway::state::Gateway;
 use mooring_ops::Lifecycle;
 use mooring_types::gateway::{HoldLimits, Protocol, Widget};
@@ -44,7 +45,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let lifecycle = Lifecycle::new();
-        let gateway = Gateway::new(lifecycle.tasks().clone(), lifecycle.soft().clone());
+        let gateway = Gateway::new(Shared::new(lifecycle.tasks().clone()), lifecycle.soft());
         let slice = GatewaySlice {
             sequence: 1,
             gateway: GatewayId::random(&mut rand::rng()),

@@ -1,4 +1,4 @@
-//! The panel's way to OpCenter: a few calls about one job, with what the panel's user may do and nothing of what the gateway may.
+//! The panel's link to OpCenter: a few calls about one job, with what the panel's user may do and nothing of what the gateway may.
 //!
 //! | | goes on as |
 //! |---|---|
@@ -25,38 +25,38 @@ use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// No request of a panel is longer.
-const BODY_MAX: usize = 16 * 1024;
+const BODY_BYTES: usize = 16 * 1024;
 /// How long a panel may take to send one.
-const BODY_LIMIT: Duration = Duration::from_secs(10);
-/// How many calls of all panels of a gateway are under way at a time.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many calls of all panels of a gateway are under link at a time.
 const CALLS_MAX: usize = 16;
 /// The sandboxed frame that the panel is.
-const NO_ORIGIN: &str = "null";
+const OPAQUE_ORIGIN: &str = "null";
 
-/// The way to OpCenter; by default there is none.
+/// The link to OpCenter; by default there is none.
 #[derive(Debug, Clone, Default)]
-pub struct Desk(Option<Arc<Way>>);
+pub struct OpCenterLink(Option<Arc<Link>>);
 
 #[derive(Debug)]
-struct Way {
+struct Link {
     opcenter: Client,
     calls: Semaphore,
 }
 
 type Answer = Result<Response<Full<Bytes>>, ErrorBody>;
 
-impl Desk {
-    /// The way to an OpCenter. A token of the client is not used.
+impl OpCenterLink {
+    /// The link to an OpCenter. A token of the client is not used.
     #[must_use]
     pub fn new(opcenter: Client) -> Self {
-        Self(Some(Arc::new(Way { opcenter, calls: Semaphore::new(CALLS_MAX) })))
+        Self(Some(Arc::new(Link { opcenter, calls: Semaphore::new(CALLS_MAX) })))
     }
 
     /// The answer to a panel's call about a job.
     pub(super) async fn answer(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let is_of_panel = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == NO_ORIGIN);
+        let is_of_panel = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == OPAQUE_ORIGIN);
         let mut answer = if *request.method() == Method::OPTIONS {
-            permission()
+            preflight()
         } else {
             self.call(job, call, request).await.unwrap_or_else(refusal)
         };
@@ -64,44 +64,44 @@ impl Desk {
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::VARY, HeaderValue::from_static("origin"));
         if is_of_panel {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(NO_ORIGIN));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static(OPAQUE_ORIGIN));
         }
         answer
     }
 
     async fn call(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
         let away = || ErrorBody::new(ErrorCode::Unavailable, "OpCenter is not known to this gateway");
-        let way = self.0.as_deref().ok_or_else(away)?;
-        let _place = way.calls.try_acquire().map_err(|_| {
+        let link = self.0.as_deref().ok_or_else(away)?;
+        let _place = link.calls.try_acquire().map_err(|_| {
             ErrorBody::new(ErrorCode::Unavailable, "too many ask at the moment").hint("try again in a moment")
         })?;
         let (parts, body) = request.into_parts();
-        let session = || Ok::<_, ErrorBody>(way.opcenter.clone().with_token(bearer(&parts.headers)?));
+        let session = || Ok::<_, ErrorBody>(link.opcenter.clone().with_token(bearer(&parts.headers)?));
         let id = job.as_str();
         match (&parts.method, call) {
             (&Method::POST, "login") => {
                 let credentials: LoginRequest = read(body).await?;
-                shown(StatusCode::OK, way.opcenter.job_login(id, &credentials).await)
+                respond(StatusCode::OK, link.opcenter.job_login(id, &credentials).await)
             }
             (&Method::POST, "logout") => {
-                session()?.logout().await.map_err(told)?;
+                session()?.logout().await.map_err(error_body)?;
                 Ok(empty(StatusCode::NO_CONTENT))
             }
-            (&Method::GET, "job") => shown(StatusCode::OK, session()?.job_get(id).await),
+            (&Method::GET, "job") => respond(StatusCode::OK, session()?.job_get(id).await),
             (&Method::POST, "job/migrate") => {
                 let (session, wanted): (_, MigrateRequest) = (session()?, read(body).await?);
-                shown(StatusCode::ACCEPTED, session.job_migrate(id, &wanted).await)
+                respond(StatusCode::ACCEPTED, session.job_migrate(id, &wanted).await)
             }
-            (&Method::POST, "job/suspend") => shown(StatusCode::ACCEPTED, session()?.job_suspend(id).await),
-            (&Method::POST, "job/resume") => shown(StatusCode::ACCEPTED, session()?.job_resume(id).await),
-            (&Method::POST, "job/cancel") => shown(StatusCode::OK, session()?.job_cancel(id).await),
+            (&Method::POST, "job/suspend") => respond(StatusCode::ACCEPTED, session()?.job_suspend(id).await),
+            (&Method::POST, "job/resume") => respond(StatusCode::ACCEPTED, session()?.job_resume(id).await),
+            (&Method::POST, "job/cancel") => respond(StatusCode::OK, session()?.job_cancel(id).await),
             _ => Err(ErrorBody::new(ErrorCode::NotFound, "the widget has no such call")),
         }
     }
 }
 
 /// That the panel may ask.
-fn permission() -> Response<Full<Bytes>> {
+fn preflight() -> Response<Full<Bytes>> {
     let mut answer = empty(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
     headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST"));
@@ -120,15 +120,15 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ErrorBody> {
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, ErrorBody> {
     let wrong = |reason: String| ErrorBody::new(ErrorCode::InvalidArgument, reason);
-    let read = timeout(BODY_LIMIT, Limited::new(body, BODY_MAX).collect()).await;
+    let read = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await;
     let body = read.map_err(|_| wrong("the request did not come".into()))?;
     let body = body.map_err(|error| wrong(format!("the request can't be read: {error}")))?.to_bytes();
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
     serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
 }
 
-fn shown<T: Serialize>(status: StatusCode, outcome: Result<T, ClientError>) -> Answer {
-    json(status, &outcome.map_err(told)?)
+fn respond<T: Serialize>(status: StatusCode, outcome: Result<T, ClientError>) -> Answer {
+    json(status, &outcome.map_err(error_body)?)
 }
 
 fn json(status: StatusCode, value: &impl Serialize) -> Answer {
@@ -140,7 +140,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
 }
 
 /// What the panel is told of a call that failed.
-fn told(error: ClientError) -> ErrorBody {
+fn error_body(error: ClientError) -> ErrorBody {
     match error {
         ClientError::Refused(body) => body,
         other => {

@@ -15,9 +15,9 @@ use crate::route::Route;
 use crate::widget;
 
 /// When to ask again, in seconds.
-const RETRY_AFTER: u32 = 5;
+const RETRY_AFTER_SECONDS: u32 = 5;
 /// When a waiting page loads itself again, in seconds.
-const REFRESH: u32 = 2;
+const REFRESH_SECONDS: u32 = 2;
 
 /// Whether a browser loads a page with this request.
 #[must_use]
@@ -50,45 +50,45 @@ fn asks_for_page(request: &HeaderMap) -> bool {
 /// Whether somebody wants the job with this request: a browser's user who goes to a page, or a program. What the script of an open page
 /// asks for by itself, again and again, is no sign of anybody.
 #[must_use]
-pub fn is_a_call(request: &HeaderMap) -> bool {
+pub fn is_call(request: &HeaderMap) -> bool {
     request.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
 }
 
 /// Later.
 #[must_use]
-pub(crate) fn later(route: &Route) -> Response<Full<Bytes>> {
+pub(crate) fn unavailable(route: &Route) -> Response<Full<Bytes>> {
     let text = format!(
-        "The job {} ({}) does not answer at the moment. Try again in {RETRY_AFTER} seconds.\n",
+        "The job {} ({}) does not answer at the moment. Try again in {RETRY_AFTER_SECONDS} seconds.\n",
         route.job_name, route.job_status
     );
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     response
 }
 
 /// The page that a browser shows while the job can't answer.
 #[must_use]
 pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
-    let again = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH}\">");
+    let reload = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">");
     // The widget's script loads it again, but not while somebody logs in.
-    let again = match route.widget {
-        Widget::Shown => format!("<noscript>{again}</noscript>{}", widget::script()),
-        Widget::Hidden => again,
+    let reload = match route.widget {
+        Widget::Shown => format!("<noscript>{reload}</noscript>{}", widget::script()),
+        Widget::Hidden => reload,
     };
-    let (name, status) = (escaped(route.job_name.as_str()), route.job_status);
-    let said = format!(
+    let (name, status) = (escape(route.job_name.as_str()), route.job_status);
+    let text = format!(
         "<p role=\"status\">This job is <strong>{status}</strong> and can't answer at the moment. What was open in it is kept.</p>\n\
          <p>This page continues by itself as soon as the job answers.</p>"
     );
     let page = Page {
         mark: "data-mooring-waiting",
-        head: &again,
+        head: &reload,
         title: &format!("{name} is {status}"),
         name: &name,
-        said: &said,
+        text: &text,
     };
-    let mut response = page.answer(StatusCode::SERVICE_UNAVAILABLE);
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(REFRESH));
+    let mut response = page.respond(StatusCode::SERVICE_UNAVAILABLE);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(REFRESH_SECONDS));
     response
 }
 
@@ -120,11 +120,11 @@ pub(super) struct Page<'a> {
     /// The job's name.
     pub(super) name: &'a str,
     /// What it says of the job, in paragraphs.
-    pub(super) said: &'a str,
+    pub(super) text: &'a str,
 }
 
 impl Page<'_> {
-    pub(super) fn answer(&self, status: StatusCode) -> Response<Full<Bytes>> {
+    pub(super) fn respond(&self, status: StatusCode) -> Response<Full<Bytes>> {
         let mut response = plain(status, self.html());
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         response.headers_mut().insert(header::CONTENT_TYPE, html);
@@ -132,7 +132,7 @@ impl Page<'_> {
     }
 
     fn html(&self) -> String {
-        let Self { mark, head, title, name, said } = self;
+        let Self { mark, head, title, name, text } = self;
         format!(
             r#"<!doctype html>
 <html lang="en" {mark}>
@@ -150,7 +150,7 @@ h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
 <body>
 <main>
 <h1>{name}</h1>
-{said}
+{text}
 </main>
 </body>
 </html>
@@ -159,15 +159,15 @@ h1 {{ font-size: 1.5rem; overflow-wrap: anywhere; }}
     }
 }
 
-pub(super) fn escaped(text: &str) -> String {
-    text.chars().fold(String::with_capacity(text.len()), |mut escaped, sign| {
-        match sign {
+pub(super) fn escape(text: &str) -> String {
+    text.chars().fold(String::with_capacity(text.len()), |mut escaped, character| {
+        match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            _ => escaped.push(sign),
+            _ => escaped.push(character),
         }
         escaped
     })
@@ -224,14 +224,14 @@ mod tests {
             (vec![("sec-fetch-mode", "cors")], false),
             (vec![("sec-fetch-mode", "websocket")], false),
         ] {
-            assert_eq!(is_a_call(&headers(&lines)), calls, "{lines:?}");
+            assert_eq!(is_call(&headers(&lines)), calls, "{lines:?}");
         }
     }
 
     #[test]
     fn a_name_can_not_become_a_part_of_the_page() {
-        let name = escaped("<script>&\"'");
-        let page = Page { mark: "data-mooring-waiting", head: "", title: &name, name: &name, said: "" }.html();
+        let name = escape("<script>&\"'");
+        let page = Page { mark: "data-mooring-waiting", head: "", title: &name, name: &name, text: "" }.html();
         assert!(page.contains("<h1>&lt;script&gt;&amp;&quot;&#39;</h1>") && !page.contains("<script"));
     }
 }

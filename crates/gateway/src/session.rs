@@ -1,0 +1,93 @@
+//! What a client speaks, and the module that serves it.
+//!
+//! | the connection's protocol | the client | session |
+//! |---|---|---|
+//! | `tcp` | any | [`tunnel`] |
+//! | `http` | speaks, with the preface of HTTP/2 | [`http::serve_http2`] |
+//! | `http` | speaks | [`http::serve_http1`], which answers garbage with 400 |
+//! | `auto` | speaks | by its first bytes: HTTP/2, HTTP/1 or a tunnel |
+//! | `auto` | is silent | connected to the job; the side that speaks first decides |
+//!
+//! A browser opens connections before it needs them. Such a connection is silent for long, and HTTP
+//! in the end.
+
+use std::io;
+
+use mooring_types::gateway::Protocol;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::client::ClientConnection;
+use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
+use crate::upstream::{Connected, Upstream};
+use crate::{http, tunnel};
+
+/// What a client speaks, with its connection to the job if there is one already.
+#[derive(Debug)]
+pub enum Session {
+    Http1(Option<Connected>),
+    Http2,
+    Tunnel(Option<Connected>),
+}
+
+impl Session {
+    /// Finds out what a client speaks.
+    ///
+    /// # Errors
+    /// The client's connection broke, or the job could not be reached.
+    pub async fn detect(protocol: Protocol, client: &TcpStream, upstream: &Upstream) -> io::Result<Self> {
+        match protocol {
+            Protocol::Tcp => Ok(Self::Tunnel(None)),
+            Protocol::Http => Ok(match first_bytes(client).await? {
+                FirstBytes::Http2 => Self::Http2,
+                _ => Self::Http1(None),
+            }),
+            Protocol::Auto => match timeout(DETECT_TIMEOUT, client.peek(&mut [0])).await {
+                Ok(peeked) => {
+                    peeked?;
+                    Ok(Self::of(first_bytes(client).await?, None))
+                }
+                Err(_) => Self::of_silent_client(client, upstream).await,
+            },
+        }
+    }
+
+    /// Serves a client until its session ends.
+    ///
+    /// # Errors
+    /// A side broke, the job could not be reached, or the client violates its protocol.
+    pub async fn serve(self, client: ClientConnection) -> io::Result<()> {
+        // Each future is large, and a client needs one of them.
+        match self {
+            Self::Tunnel(connected) => Box::pin(tunnel::tunnel(&client.socket, connected, &client.upstream)).await,
+            Self::Http1(connected) => Box::pin(http::serve_http1(client, connected)).await,
+            Self::Http2 => Box::pin(http::serve_http2(client)).await,
+        }
+    }
+
+    /// Connects to the job, which may be the side that speaks first.
+    async fn of_silent_client(client: &TcpStream, upstream: &Upstream) -> io::Result<Self> {
+        let connected = tokio::select! {
+            biased;
+            bytes = first_bytes(client) => return Ok(Self::of(bytes?, None)),
+            connected = upstream.connect() => connected?,
+        };
+        let mut byte = [0];
+        tokio::select! {
+            biased;
+            // Bytes, an end and an error alike are for the client to see.
+            _ = connected.stream.socket().peek(&mut byte) => {}
+            _ = upstream.end(connected.epoch) => {}
+            bytes = first_bytes(client) => return Ok(Self::of(bytes?, Some(connected))),
+        }
+        Ok(Self::Tunnel(Some(connected)))
+    }
+
+    fn of(bytes: FirstBytes, connected: Option<Connected>) -> Self {
+        match bytes {
+            FirstBytes::Http1 => Self::Http1(connected),
+            FirstBytes::Http2 => Self::Http2,
+            FirstBytes::Other | FirstBytes::Undecided => Self::Tunnel(connected),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Connections to a job, through its gate.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mooring_api::watch::Target;
+use tokio::net::lookup_host;
+use tokio::time::{Instant, timeout};
+
+use crate::clients::ClientRecord;
+use crate::gate::Gate;
+use crate::gated::GatedStream;
+use crate::route::Routes;
+
+/// How long a job's port may refuse connections: a server that was just started may not listen yet.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Time limit of an attempt at one address: the kernel sends its SYN three times within it.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The time between two attempts. No event tells that a port begins to listen.
+const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// All that a connection of one client to its job needs.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    pub routes: Routes,
+    pub gate: Arc<Gate>,
+    /// The client, for which bytes are counted.
+    pub record: Arc<ClientRecord>,
+}
+
+/// A connection to the job.
+#[derive(Debug)]
+pub struct Connected {
+    pub stream: GatedStream,
+    /// The route's epoch when the connection was made.
+    pub epoch: u64,
+}
+
+/// The end of a connection to the job that neither side has caused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionEnd {
+    /// The epoch has changed, and the job is ready.
+    JobReplaced,
+    /// The job has ended.
+    JobEnded,
+}
+
+impl Upstream {
+    /// Connects as soon as the gate is open and the job listens.
+    ///
+    /// # Errors
+    /// The job did not take the connection within [`CONNECT_TIMEOUT`] of an open gate, or has ended.
+    pub async fn connect(&self) -> io::Result<Connected> {
+        tokio::select! {
+            biased;
+            () = self.routes.job_ended() => Err(io::Error::new(io::ErrorKind::NotConnected, "the job has ended")),
+            connected = self.connect_with_retries() => connected,
+        }
+    }
+
+    async fn connect_with_retries(&self) -> io::Result<Connected> {
+        let mut refused_since = None;
+        loop {
+            if !self.gate.is_open() {
+                let _caller = self.gate.call();
+                self.gate.opened().await;
+                refused_since = None;
+            }
+            match self.connect_once().await {
+                Ok(connected) => return Ok(connected),
+                Err(error) if self.gate.is_open() => {
+                    if *refused_since.get_or_insert_with(Instant::now) + CONNECT_TIMEOUT < Instant::now() {
+                        return Err(error);
+                    }
+                    tokio::time::sleep(ATTEMPT_INTERVAL).await;
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Connects at once.
+    ///
+    /// # Errors
+    /// The gate is closed, or the job does not take the connection.
+    pub async fn connect_once(&self) -> io::Result<Connected> {
+        let closed = || io::Error::new(io::ErrorKind::WouldBlock, "the job's gate is closed");
+        let _connecting = self.gate.connecting().ok_or_else(closed)?;
+        let route = self.routes.now();
+        let stream = self.dial(&route.target).await?;
+        Ok(Connected { stream, epoch: route.epoch })
+    }
+
+    /// Waits until a connection that was made in `epoch` has to end.
+    pub async fn end(&self, epoch: u64) -> ConnectionEnd {
+        self.routes.epoch_passed(epoch).await;
+        tokio::select! {
+            biased;
+            () = self.routes.job_ended() => ConnectionEnd::JobEnded,
+            () = self.gate.opened() => ConnectionEnd::JobReplaced,
+        }
+    }
+
+    /// Waits until the job is back or has ended.
+    pub async fn job_settled(&self) {
+        tokio::select! {
+            () = self.routes.job_ended() => {}
+            () = self.gate.opened() => {}
+        }
+    }
+
+    /// Waits until the job is back or has ended; returns whether its epoch is not `epoch` any more.
+    pub async fn job_replaced(&self, epoch: u64) -> bool {
+        self.job_settled().await;
+        let route = self.routes.now();
+        route.ending.is_none() && route.epoch != epoch
+    }
+
+    async fn dial(&self, target: &Target) -> io::Result<GatedStream> {
+        match target {
+            Target::Overlay(address) => self.dial_address(*address).await,
+            Target::Endpoints(endpoints) => {
+                let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the job has no endpoint"));
+                for endpoint in endpoints {
+                    let lookup = lookup_host((endpoint.host(), endpoint.port().get()));
+                    match timeout(ATTEMPT_TIMEOUT, lookup).await.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+                        Err(error) => outcome = Err(error),
+                        Ok(addresses) => {
+                            for address in addresses {
+                                outcome = self.dial_address(address).await;
+                                if outcome.is_ok() {
+                                    return outcome;
+                                }
+                            }
+                        }
+                    }
+                }
+                outcome
+            }
+        }
+    }
+
+    async fn dial_address(&self, address: SocketAddr) -> io::Result<GatedStream> {
+        timeout(ATTEMPT_TIMEOUT, GatedStream::connect(address, &self.gate, &self.record)).await?
+    }
+}

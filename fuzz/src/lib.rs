@@ -1,0 +1,85 @@
+//! The invariants that hold for any bytes from a stranger: one function for each place that reads
+//! them. `make fuzz` calls them, and so does the gateway's test `fuzz`.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use mooring_gateway::detect::{FirstBytes, detect};
+use mooring_gateway::http::headers::{Origin, forward_headers, response_headers, upgrade};
+use mooring_types::Port;
+use mooring_types::security::{InboundRule, allows};
+
+/// Headers that a proxy has to treat specially.
+const SPECIAL_HEADERS: [&str; 14] = [
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "content-length",
+    "upgrade",
+    "trailer",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-real-ip",
+    "expect",
+];
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+/// First bytes: a decision about their protocol is final.
+///
+/// # Panics
+/// More bytes change the decision.
+pub fn first_bytes(bytes: &[u8]) {
+    let mut decided = None;
+    for length in 0..=bytes.len().min(256) {
+        let protocol = detect(&bytes[..length]);
+        if let Some(decided) = decided {
+            assert_eq!(protocol, decided, "{bytes:?} at {length}");
+        }
+        if protocol != FirstBytes::Undecided {
+            decided = Some(protocol);
+        }
+    }
+}
+
+/// The headers of a request: the job learns the real client's address, and at most one length.
+///
+/// # Panics
+/// The forwarded headers say something else.
+pub fn headers(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    for line in bytes.split(|byte| *byte == b'\n').take(100) {
+        // The first byte of a line chooses a header; the rest is the value.
+        let Some((first, value)) = line.split_first() else { continue };
+        let name = HeaderName::from_static(SPECIAL_HEADERS[usize::from(*first) % SPECIAL_HEADERS.len()]);
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(name, value);
+        }
+    }
+    let origin = Origin { client: (CLIENT, 40_000).into(), port: Port::MAX };
+    let _ = upgrade(&headers);
+    let _ = response_headers(&headers);
+    let Ok(forwarded) = forward_headers(&headers, None, origin) else { return };
+    assert!(forwarded.get_all(header::HOST).iter().count() == 1, "{forwarded:?}");
+    assert!(!forwarded.contains_key("keep-alive"), "{forwarded:?}");
+    assert!(forwarded.get_all(header::CONTENT_LENGTH).iter().count() <= 1, "{forwarded:?}");
+    for name in ["x-forwarded-for", "x-real-ip"] {
+        let values: Vec<&HeaderValue> = forwarded.get_all(name).iter().collect();
+        assert_eq!(values, [&CLIENT.to_string()], "{forwarded:?}");
+    }
+}
+
+/// The text of a security rule: a rule that is parsed has a text that parses to the same rule, and
+/// allows its own source.
+///
+/// # Panics
+/// It does not.
+pub fn rule(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(rule) = text.parse::<InboundRule>() else { return };
+    assert_eq!(rule.to_string().parse::<InboundRule>(), Ok(rule), "{text}");
+    assert!(allows(&[rule], rule.ports().0, rule.source().addr()), "{text}");
+}
