@@ -1,7 +1,9 @@
-//! The access log: one event for each connection and for each HTTP request, when it has ended.
+//! The access log: one event for each client connection and for each HTTP request, when it has
+//! ended.
 //!
-//! The target of the events is `mooring_gateway::access`, so `MOORING_LOG=info,mooring_gateway::access=off` turns them off. Paths and
-//! headers are not in them: they may hold tokens.
+//! The target of the events is `mooring_gateway::access`, so
+//! `MOORING_LOG=info,mooring_gateway::access=off` turns them off. Paths and headers are left out,
+//! since they may contain tokens.
 
 use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
@@ -11,54 +13,50 @@ use mooring_types::{JobId, Port};
 
 use crate::clients::ClientRecord;
 
-/// What has ended.
+/// The subject of an event, and its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// A connection, whatever it carried.
+    /// A client connection.
     Connection,
-    /// An HTTP request that was answered.
+    /// An HTTP request with a response.
     Request {
-        /// The status of its answer.
         status: u16,
     },
-    /// An HTTP request that was not: its client has gone, or the job that it was sent to is no more.
+    /// An HTTP request without a response: the client left, or the job was replaced.
     Aborted,
 }
 
-/// Whose it was, and what it took.
+/// The fields of an event.
 #[derive(Debug, Clone)]
 pub struct Access {
-    /// The client.
     pub client: SocketAddr,
-    /// The gateway's port.
+    /// The gateway port.
     pub port: Port,
-    /// The job.
     pub job: JobId,
-    /// What was spoken: `tcp`, `http/1.1`, `http/2`.
+    /// The protocol: `tcp`, `http/1.1` or `http/2`.
     pub protocol: &'static str,
     /// Bytes from the client to the job.
     pub bytes_in: u64,
     /// Bytes from the job to the client.
     pub bytes_out: u64,
-    /// How long it took.
     pub duration: Duration,
 }
 
 impl Access {
-    /// Something that has just begun.
+    /// The fields of a connection or request that begins.
     #[must_use]
     pub fn new(client: SocketAddr, port: Port, job: &JobId, protocol: &'static str) -> Self {
         Self { client, port, job: job.clone(), protocol, bytes_in: 0, bytes_out: 0, duration: Duration::ZERO }
     }
 
-    /// With all the bytes of a connection.
+    /// Adds the bytes and the duration of a connection.
     #[must_use]
     pub fn of_connection(self, record: &ClientRecord, duration: Duration) -> Self {
         let [bytes_in, bytes_out] = [&record.bytes_in, &record.bytes_out].map(|count| count.load(Ordering::Relaxed));
         Self { bytes_in, bytes_out, duration, ..self }
     }
 
-    /// Says that it has ended.
+    /// Writes the event.
     pub fn log(&self, ended: Ended) {
         let Self { client, port, job, protocol, bytes_in, bytes_out, duration } = self;
         let seconds = duration.as_secs_f64();

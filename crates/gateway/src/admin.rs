@@ -1,13 +1,14 @@
-//! What a gateway process says about itself, over HTTP on loopback.
+//! The admin endpoint of a gateway process: HTTP on loopback.
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
 //! | `/healthz` | 200: the process runs |
-//! | `/readyz` | 200 once a slice is applied, from OpCenter, the cache or a predecessor; 503 before |
-//! | `/metrics` | [`metrics`](crate::metrics), as Prometheus reads them |
+//! | `/readyz` | 200 once a slice is applied, from OpCenter, the cache or a predecessor; else 503 |
+//! | `/metrics` | [`metrics`](crate::metrics), for Prometheus |
 //!
-//! Each process of a gateway has its own. `admin-address` in the state directory is that of the one that serves. A retired process gives
-//! up an address that was chosen for the gateway, since its successor is to have it, and keeps one that was any free port.
+//! Each process of a gateway has its own endpoint. The file `admin-address` in the state directory
+//! has the address of the process that serves. A retired process leaves a configured port to its
+//! successor, and keeps a port that the kernel chose.
 
 use std::fs;
 use std::io;
@@ -26,11 +27,11 @@ use tokio::net::TcpListener;
 use crate::state::Gateway;
 
 const ADDRESS_FILE: &str = "admin-address";
-/// How Prometheus is told what it reads.
+/// The content type of the metrics.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const LISTEN_RETRY_DELAY: Duration = Duration::from_secs(1);
 
-/// Answers for ever.
+/// Serves the endpoint for ever.
 pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
     let listener = listen(address, state_dir).await;
     let router = Router::new()
@@ -50,7 +51,7 @@ pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
     std::future::pending().await
 }
 
-/// Listens, as soon as the address is free, and says where.
+/// Listens as soon as the address is free, and writes the address to its file.
 async fn listen(address: SocketAddr, state_dir: &Path) -> TcpListener {
     let mut said = false;
     loop {

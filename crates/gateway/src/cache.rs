@@ -1,4 +1,5 @@
-//! The last good slice on disk, replaced as a whole: a reader finds the old one or the new one, never a part.
+//! The newest slice on disk. It is replaced as a whole: a reader finds the old slice or the new
+//! one, never a part.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -7,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use mooring_api::watch::GatewaySlice;
 
-/// Why the cache could not be used.
+/// A failed read or write of the cache.
 #[derive(Debug, thiserror::Error)]
 #[error("can't {attempt} {}", path.display())]
 pub struct CacheError {
@@ -17,10 +18,10 @@ pub struct CacheError {
     source: io::Error,
 }
 
-/// The slice kept in `state_dir`, if there is one.
+/// Reads the slice in `state_dir`, if there is one.
 ///
 /// # Errors
-/// It is there and can't be read.
+/// The slice exists and can't be read.
 pub fn load(state_dir: &Path) -> Result<Option<GatewaySlice>, CacheError> {
     let path = file(state_dir);
     let failed = |source| CacheError { attempt: "read", path: path.clone(), source };
@@ -31,10 +32,10 @@ pub fn load(state_dir: &Path) -> Result<Option<GatewaySlice>, CacheError> {
     }
 }
 
-/// Keeps a slice in `state_dir`.
+/// Writes a slice to `state_dir`.
 ///
 /// # Errors
-/// It can't be written.
+/// The slice can't be written.
 pub fn save(state_dir: &Path, slice: &GatewaySlice) -> Result<(), CacheError> {
     let path = file(state_dir);
     let failed = |source| CacheError { attempt: "write", path: path.clone(), source };

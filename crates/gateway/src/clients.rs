@@ -1,4 +1,4 @@
-//! Who is connected, and how many bytes each has moved.
+//! The clients of a connection, and the bytes that each has moved.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,11 +16,11 @@ pub struct Clients(Arc<Mutex<Registry>>);
 struct Registry {
     next: u64,
     present: BTreeMap<u64, Arc<ClientRecord>>,
-    /// Bytes in and out of those who have gone.
+    /// Bytes in and out of the clients that have left.
     gone: (u64, u64),
 }
 
-/// One client.
+/// A client connection's address and counters.
 #[derive(Debug)]
 pub struct ClientRecord {
     address: SocketAddr,
@@ -31,17 +31,16 @@ pub struct ClientRecord {
     pub bytes_out: AtomicU64,
 }
 
-/// A client's place in the registry; leaving by drop.
+/// A client's entry in the registry; removed by drop.
 #[derive(Debug)]
 pub struct Present {
     clients: Clients,
     key: u64,
-    /// Its counters.
     pub record: Arc<ClientRecord>,
 }
 
 impl Clients {
-    /// Takes a client in.
+    /// Adds a client.
     #[must_use]
     pub fn enter(&self, address: SocketAddr, now: Timestamp) -> Present {
         let record = Arc::new(ClientRecord {
@@ -57,7 +56,7 @@ impl Clients {
         Present { clients: self.clone(), key, record }
     }
 
-    /// Everyone connected now, longest first.
+    /// The clients, by the time of their connection.
     #[must_use]
     pub fn observe(&self) -> Vec<ClientObservation> {
         let observe = |record: &Arc<ClientRecord>| ClientObservation {
@@ -69,13 +68,13 @@ impl Clients {
         self.registry().present.values().map(observe).collect()
     }
 
-    /// How many are connected now.
+    /// The number of clients.
     #[must_use]
     pub fn count(&self) -> usize {
         self.registry().present.len()
     }
 
-    /// Bytes in and out of everyone who was ever connected.
+    /// Bytes in and out of all clients, including those that have left.
     #[must_use]
     pub fn moved(&self) -> (u64, u64) {
         let registry = self.registry();

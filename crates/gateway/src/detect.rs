@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a client may be silent, or its first bytes undecided.
+/// Time limit of a client's silence, and of undecided first bytes.
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The number of bytes that are examined.

@@ -3,12 +3,12 @@
 //! Every call that makes the kernel send a segment to a job runs inside the gate: a write, a
 //! shutdown, a connection attempt. [`Gate::close`] returns only when no such call is in progress,
 //! so the kernel gets nothing new to send. [`Gate::settle`] waits for what the kernel already has.
-//! Bytes that are unacknowledged at the freeze would be retransmitted only after TCP's back-off: as
-//! long after the job's return as the job was away.
+//! Bytes that are unacknowledged at the freeze would be retransmitted only after TCP's back-off.
+//! That takes as long after the job's return as the job was away.
 //!
 //! A job that does not read leaves bytes unacknowledged all the same. While the gate is open the
 //! kernel retransmits after at most a second. It gives a connection up after 15 attempts, so the
-//! attempts are far apart while the gate is closed: with the kernel's own limit of two minutes a
+//! attempts are far apart while the gate is closed. With the kernel's own limit of two minutes a
 //! connection with unacknowledged bytes lasts a quarter of an hour. One without lasts for ever.
 //!
 //! The gate also counts the held requests of all connections of the job: see [`Gate::hold`].
@@ -31,7 +31,7 @@ pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 const RETRANSMISSION_OPEN: Duration = Duration::from_secs(1);
 /// The longest retransmission timeout while the gate is closed: the kernel's own default.
 const RETRANSMISSION_CLOSED: Duration = Duration::from_secs(120);
-/// How often [`Gate::settle`] reads the send queues.
+/// The time between two reads of the send queues in [`Gate::settle`].
 const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
 
 /// The gate of one job.

@@ -1,7 +1,7 @@
-//! A connection to a job, everything of which that sends goes through the job's gate.
+//! A connection to a job that sends only through the job's gate.
 //!
-//! Writes and the end of the direction wait while the gate is closed; reads never do. A connection that is dropped while the gate is
-//! closed is closed when it opens.
+//! Writes and the end of the direction wait while the gate is closed; reads never do. A connection
+//! that is dropped while the gate is closed is closed when the gate opens.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -22,7 +22,7 @@ use crate::gate::{Gate, WatchedSocket};
 
 /// A connection to a job.
 pub struct GatedStream {
-    // Dropped before the leg, which decides when the socket is closed.
+    // Dropped before `_watched`, which decides when the socket is closed.
     stream: TcpStream,
     _watched: WatchedSocket,
     gate: Arc<Gate>,
@@ -37,7 +37,8 @@ impl std::fmt::Debug for GatedStream {
 }
 
 impl GatedStream {
-    /// Connects through the gate, which is asked to watch the socket before it sends anything; its bytes count for the client.
+    /// Connects through the gate, which watches the socket before it sends. Bytes count for the
+    /// client.
     ///
     /// # Errors
     /// The process is out of descriptors, or the job does not take the connection.
@@ -49,19 +50,18 @@ impl GatedStream {
         Ok(Self { stream, _watched: watched, gate: gate.clone(), record: record.clone(), opening: None })
     }
 
-    /// The socket, for what does not send.
+    /// The socket, for calls that do not send.
     #[must_use]
     pub fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// The gate that it is behind.
     #[must_use]
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
     }
 
-    /// Where its bytes are counted.
+    /// The counters of the client.
     #[must_use]
     pub fn record(&self) -> &ClientRecord {
         &self.record
@@ -79,7 +79,7 @@ impl GatedStream {
         Ok(())
     }
 
-    /// Sends all that is in a pipe.
+    /// Sends the content of a pipe.
     ///
     /// # Errors
     /// The connection broke.
@@ -127,7 +127,7 @@ impl GatedStream {
         }
     }
 
-    /// One try; `None` when the gate was closed or the socket had no room.
+    /// Tries to send once; `None` if the gate is closed or the socket has no room.
     fn tried(&self, send: impl FnOnce() -> io::Result<usize>) -> Option<io::Result<usize>> {
         match self.gate.pass(send)? {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,

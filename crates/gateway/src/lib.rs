@@ -2,7 +2,7 @@
 //! when the job migrates.
 //!
 //! ```text
-//!  client ──► listener ──► session ──► tunnel or http ──► the job's gate ──► the job's address
+//!  client ──► listener ──► session ──► tunnel or http ──► job's gate ──► job's address
 //!                │                                          ▲
 //!                ▼                                          │ open or closed; quiesced when settled
 //!             clients ──► report ──► OpCenter ──► watch ──► state
@@ -14,20 +14,21 @@
 //! * [`gate`] holds the bytes for a job while the job floats. A closed gate sends no segment.
 //! * [`route`] is what the clients of a port need to know, by the newest slice.
 //! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
-//! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any other
-//!   client. Both connect through [`upstream`], with a [`gated`] stream. [`relay`] moves bytes
-//!   between the two connections, and [`websocket`] follows frames.
-//! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk. Serving
-//!   depends on neither: a gateway that starts while OpCenter is unreachable serves the cached slice.
-//! * [`handover`] replaces the process under load: a successor takes over the listening sockets, and
-//!   connections stay in their process until they end. [`process_role`] says which of the two a
+//! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any
+//!   other client. Both connect through [`upstream`], with a [`gated`] stream. [`relay`] moves
+//!   bytes between the two connections, and [`websocket`] follows frames.
+//! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk.
+//!   Serving depends on neither. A gateway that starts while OpCenter is unreachable serves the
+//!   cached slice.
+//! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
+//!   and connections stay in their process until they end. [`process_role`] says which of the two a
 //!   process is.
 //! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
 //! * [`memory`] returns memory to the kernel after a burst of clients.
 //! * [`metrics`] and [`access`] count and log; [`admin`] answers Prometheus.
 //!
-//! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection, and
-//! stays that across a migration: nothing is parsed, buffered or replayed for continuity.
+//! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection,
+//! and stays that across a migration: nothing is parsed, buffered or replayed for continuity.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The gateway's side of the watch and of the reports. Both go on for ever; what runs does not depend on them.
+//! The gateway's watch and reports. Both retry for ever, and serving does not depend on them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +12,11 @@ use crate::cache;
 use crate::state::Gateway;
 
 const RECONNECT_DELAY: Duration = Duration::from_millis(500);
-/// Clients that come and go are reported at most this often; what a move waits for is never delayed by more.
+/// The shortest time between two reports of changes: short enough for a migration that waits for
+/// one.
 const REPORT_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Takes in slice after slice.
+/// Applies slices from OpCenter, for ever.
 pub async fn watch(client: &Client, id: &GatewayId, gateway: &Gateway, state_dir: &Path) {
     let mut reachable = true;
     loop {
@@ -51,10 +52,10 @@ async fn watch_once(
     Ok(())
 }
 
-/// Reports what changes at once, and everything every heartbeat.
+/// Reports changes at once, and everything at every heartbeat, for ever.
 pub async fn report(client: &Client, id: &GatewayId, gateway: &Gateway) {
     loop {
-        // A report that does not arrive is made good by the next one.
+        // A lost report is repaired by the next one: reports are whole.
         let sent = client.gateway_report(id.as_str(), &gateway.observe()).await;
         if let Err(error) = &sent {
             tracing::debug!(error = error as &dyn std::error::Error, "the report did not arrive");

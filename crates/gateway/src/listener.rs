@@ -31,7 +31,7 @@ use crate::upstream::Upstream;
 const ACCEPT_BACKLOG: u32 = 1024;
 /// The time between two attempts to accept, where accepting fails.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
-/// How long a connection is idle before its client's machine is probed.
+/// The idle time after which a client's machine is probed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 

@@ -1,27 +1,28 @@
-//! Memory after a burst: what many clients took is given back once most of them have gone.
+//! Returns memory to the kernel after a burst of clients.
 //!
-//! The allocator keeps what was freed for later, and gives it back by itself only where nothing in use lies behind it, which after a burst of clients is
-//! nearly nowhere: 2,000 requests that waited for a job leave some 150 MB. So whenever [`BURST_CLIENTS`] have gone since the last look at which
-//! there were most, it is told to. That takes some milliseconds, and happens when there is less to do than before.
+//! The allocator keeps freed memory, and returns only what lies at the end of its heap. After a
+//! burst of clients that is next to nothing: 2,000 held requests leave some 150 MB. So when
+//! [`BURST_CLIENTS`] clients have left since the last peak, the allocator is told to trim. That
+//! takes some milliseconds, at a time with less load than before.
 
 use std::time::Duration;
 
 use crate::state::Gateway;
 
-/// How often the number of clients is looked at.
+/// The time between two reads of the number of clients.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// So many clients take enough memory for it to be worth giving back.
+/// The number of clients whose memory is worth returning.
 const BURST_CLIENTS: usize = 256;
 
-/// What is known of a process's bursts.
+/// The peak of a process's load.
 #[derive(Debug, Default)]
 pub struct Bursts {
-    /// The most clients and held requests since memory was last given back.
+    /// The most clients and held requests since the last trim.
     most: usize,
 }
 
 impl Bursts {
-    /// Takes note of how many there are; says whether a burst is over.
+    /// Records the current load; returns whether a burst is over.
     pub fn is_over(&mut self, now: usize) -> bool {
         let over = self.most.saturating_sub(now) >= BURST_CLIENTS;
         self.most = if over { now } else { self.most.max(now) };
@@ -29,13 +30,13 @@ impl Bursts {
     }
 }
 
-/// Gives memory back after each burst, for ever.
+/// Trims the allocator's memory after each burst, for ever.
 pub async fn trim_after_bursts(gateway: &Gateway) {
     let mut bursts = Bursts::default();
     loop {
         tokio::time::sleep(CHECK_INTERVAL).await;
         if bursts.is_over(gateway.load()) {
-            // Whoever allocates meanwhile waits a little; the loop does not.
+            // Allocations wait meanwhile; the event loop does not.
             let _ = tokio::task::spawn_blocking(mooring_linux::memory::give_back).await;
             tracing::debug!("memory is given back after a burst of clients");
         }

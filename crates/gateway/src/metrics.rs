@@ -1,18 +1,19 @@
-//! What is counted, for Prometheus.
+//! The metrics of a gateway process, for Prometheus.
 //!
-//! | name | what |
+//! | name | value |
 //! |---|---|
-//! | `mooring_connections`, `mooring_connections_total` | clients' connections, by job |
-//! | `mooring_bytes_in_total`, `mooring_bytes_out_total` | from clients to the job and back, by job |
-//! | `mooring_requests_total` | HTTP requests that were answered, by job and class of the status |
-//! | `mooring_requests_held` | HTTP requests that wait for the job |
-//! | `mooring_requests_refused_total` | those that were answered with 503, by job and reason |
-//! | `mooring_pauses_seconds` | for how long gates were closed, by job |
-//! | `mooring_connections_refused_total` | clients that no security group lets in, by job |
-//! | `mooring_listeners_failing` | ports that can't be listened at |
+//! | `mooring_connections`, `mooring_connections_total` | client connections, by job |
+//! | `mooring_bytes_in_total`, `mooring_bytes_out_total` | bytes from clients to the job, and back, by job |
+//! | `mooring_requests_total` | HTTP requests with a response, by job and class of the status |
+//! | `mooring_requests_held` | held HTTP requests |
+//! | `mooring_requests_refused_total` | HTTP requests answered with 503, by job and reason |
+//! | `mooring_pauses_seconds` | how long gates were closed, by job |
+//! | `mooring_connections_refused_total` | clients that no security group allows, by job |
+//! | `mooring_listeners_failing` | ports that can't be listened on |
 //!
-//! Every series has the gateway's id; the other labels are the jobs of the slice and enumerations, so their number is bounded: what is
-//! said of a job that is not connected is not counted, and the series of one that is disconnected go with it.
+//! Every series has the gateway's id as a label. The other labels are jobs of the slice and
+//! enumerations, so the number of series is bounded. A job that is not connected is not counted,
+//! and its series are removed.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt::{self, Write};
@@ -31,10 +32,10 @@ use prometheus_client::registry::Registry;
 
 use crate::clients::ClientRecord;
 
-/// From a quick move to a job that was away for an hour, in seconds.
+/// Buckets in seconds: from a quick migration to a job that was away for an hour.
 const PAUSES: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 600.0, 3600.0];
 
-/// What a gateway process counts; clones count together.
+/// The metrics of a gateway process; clones share their counters.
 #[derive(Debug, Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -60,7 +61,7 @@ struct Series {
     failing: Gauge,
 }
 
-/// Connections that are open, with as many of their bytes as are counted already.
+/// Open connections, with the number of their bytes that are counted.
 #[derive(Debug, Default)]
 struct Live {
     next: u64,
@@ -75,16 +76,16 @@ struct Counted {
     bytes_out: u64,
 }
 
-/// Why a request was answered with 503.
+/// The reason of a 503.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Unavailable {
-    /// It waited for as long as its connection lets it.
+    /// The request was held for as long as its connection's hold limits allow.
     HeldTooLong,
-    /// As many as may wait did.
+    /// The hold limits allow no more held requests.
     TooManyHeld,
-    /// The job is there and does not take connections.
+    /// The job executes and does not take connections.
     Unreachable,
-    /// The connection to the job broke before it answered.
+    /// The connection to the job broke before the response.
     Broken,
 }
 
@@ -112,14 +113,14 @@ struct Refused {
     reason: Unavailable,
 }
 
-/// An open connection; its end by drop.
+/// An open connection; counted out by drop.
 #[derive(Debug)]
 pub struct OpenConnection {
     metrics: Metrics,
     key: u64,
 }
 
-/// A request that waits; its end by drop.
+/// A held request; counted out by drop.
 #[derive(Debug)]
 pub struct HeldRequest {
     metrics: Metrics,
@@ -127,7 +128,7 @@ pub struct HeldRequest {
 }
 
 impl Metrics {
-    /// Nothing is counted yet.
+    /// The metrics of a gateway, all zero.
     #[must_use]
     pub fn new(gateway: &GatewayId) -> Self {
         let gateway = ("gateway".into(), gateway.to_string().into());
@@ -163,7 +164,7 @@ impl Metrics {
         Self(Arc::new(Inner { registry, jobs: Mutex::default(), live: Mutex::default(), series }))
     }
 
-    /// Counts for these jobs from now on, and forgets the others.
+    /// Counts for these jobs from now on, and removes the series of all others.
     pub fn retain_jobs(&self, jobs: BTreeSet<JobId>) {
         let mut known = lock(&self.0.jobs);
         let series = &self.0.series;
@@ -183,13 +184,13 @@ impl Metrics {
             }
         }
         for new in jobs.difference(&known) {
-            // A series that begins at 0 is one whose first change is seen.
+            // Prometheus sees the first change only of a series that it has seen at 0.
             series.open.get_or_create(&of(new)).set(0);
         }
         *known = jobs;
     }
 
-    /// A client is connected; its bytes are those of its record.
+    /// Counts a client connection; its bytes are read from its record.
     #[must_use]
     pub fn connection_opened(&self, job: &JobId, record: Arc<ClientRecord>) -> OpenConnection {
         self.of(job, |series, of_job| {
@@ -203,14 +204,14 @@ impl Metrics {
         OpenConnection { metrics: self.clone(), key }
     }
 
-    /// A client was refused before a byte was read.
+    /// Counts a client that was refused before a byte was read.
     pub fn connection_refused(&self, job: &JobId) {
         self.of(job, |series, of_job| {
             series.forbidden.get_or_create(of_job).inc();
         });
     }
 
-    /// A request waits for its job.
+    /// Counts a held request.
     #[must_use]
     pub fn request_held(&self, job: &JobId) -> HeldRequest {
         self.of(job, |series, of_job| {
@@ -219,7 +220,7 @@ impl Metrics {
         HeldRequest { metrics: self.clone(), job: job.clone() }
     }
 
-    /// A request was answered, by the job or by the gateway.
+    /// Counts a response, by the job or by the gateway.
     pub fn request_answered(&self, job: &JobId, status: u16) {
         let class = Class(u8::try_from(status / 100).unwrap_or(5).clamp(1, 5));
         self.of(job, |series, of_job| {
@@ -227,27 +228,27 @@ impl Metrics {
         });
     }
 
-    /// A request was answered with 503 by the gateway.
+    /// Counts a 503 by the gateway.
     pub fn request_refused(&self, job: &JobId, reason: Unavailable) {
         self.of(job, |series, of_job| {
             series.unavailable.get_or_create(&Refused { job: of_job.job.clone(), reason }).inc();
         });
     }
 
-    /// The job's gate was closed for so long.
+    /// Records how long the job's gate was closed.
     pub fn paused(&self, job: &JobId, pause: Duration) {
         self.of(job, |series, of_job| series.pauses.get_or_create(of_job).observe(pause.as_secs_f64()));
     }
 
-    /// So many ports can't be listened at.
+    /// Sets the number of ports that can't be listened on.
     pub fn listeners_failing(&self, count: usize) {
         self.0.series.failing.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Everything, as Prometheus reads it.
+    /// All series in the format of Prometheus.
     ///
     /// # Errors
-    /// Never: text can be written.
+    /// Never: writing text does not fail.
     pub fn text(&self) -> Result<String, fmt::Error> {
         for counted in lock(&self.0.live).connections.values_mut() {
             self.count(counted);
@@ -257,7 +258,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Counts those bytes of a connection that are not counted yet.
+    /// Counts the bytes of a connection since the last time.
     fn count(&self, counted: &mut Counted) {
         let bytes_in = counted.record.bytes_in.load(Ordering::Relaxed);
         let bytes_out = counted.record.bytes_out.load(Ordering::Relaxed);
@@ -268,7 +269,7 @@ impl Metrics {
         (counted.bytes_in, counted.bytes_out) = (bytes_in, bytes_out);
     }
 
-    /// Counts for a job, if it is one of those that are connected.
+    /// Counts for a job, if the job is connected.
     fn of(&self, job: &JobId, count: impl FnOnce(&Series, &OfJob)) {
         let known = lock(&self.0.jobs);
         if known.contains(job) {
@@ -278,7 +279,7 @@ impl Metrics {
 }
 
 impl Default for Metrics {
-    /// Of a gateway without an id.
+    /// The metrics of a gateway without an id.
     fn default() -> Self {
         Self::of_registry(Registry::with_prefix("mooring"))
     }
@@ -363,7 +364,7 @@ mod tests {
             self.clients.enter("127.0.0.1:1".parse().unwrap(), Timestamp::UNIX_EPOCH).record.clone()
         }
 
-        /// The value of the series of that name, with all its other labels.
+        /// The value of a series with all of its other labels.
         fn value(&self, name: &str, more: &str) -> Option<f64> {
             let (gateway, job) = (&self.gateway, &self.job);
             let line = format!("{name}{{gateway=\"{gateway}\",job=\"{job}\"{more}}} ");
@@ -417,7 +418,7 @@ mod tests {
         metrics.paused(job, Duration::from_secs(1));
         metrics.connection_refused(job);
         metrics.retain_jobs(BTreeSet::new());
-        // What ends later does not bring it back.
+        // A later end does not bring the series back.
         drop((open, held));
         metrics.request_answered(job, 200);
         assert!(!metrics.text().unwrap().contains(job.as_str()));

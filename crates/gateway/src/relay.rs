@@ -35,7 +35,7 @@ use crate::websocket::{CLOSE_RESTARTING, Frames};
 
 /// The number of empty pipes that are kept for reuse.
 const IDLE_PIPES_MAX: usize = 64;
-/// How long a client may take to read a close frame.
+/// Time limit of sending a close frame to a client.
 const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 
 static IDLE_PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());

@@ -1,4 +1,4 @@
-//! What a client speaks, and the module that serves it.
+//! Finds out what a client speaks, and serves it.
 //!
 //! | the connection's protocol | the client | session |
 //! |---|---|---|
@@ -22,7 +22,7 @@ use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
 use crate::upstream::{Connected, Upstream};
 use crate::{http, tunnel};
 
-/// What a client speaks, with its connection to the job if there is one already.
+/// The protocol of a client, with its connection to the job if there is one already.
 #[derive(Debug)]
 pub enum Session {
     Http1(Option<Connected>),

@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long a client may take to close its side after the gateway has closed its own.
+/// Time limit for a client to close its side after the gateway has closed its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
@@ -54,7 +54,7 @@ pub async fn read(socket: &TcpStream) -> io::Result<Vec<u8>> {
 
 /// Ends the direction to a client and waits until the client closes, at most [`CLOSE_TIMEOUT`].
 ///
-/// The kernel resets a socket that is closed with unread bytes, and a client that is reset may lose
+/// The kernel resets a socket that is closed with unread bytes. A client that is reset may lose
 /// bytes that it has not read yet.
 ///
 /// # Errors

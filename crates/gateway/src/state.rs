@@ -4,12 +4,12 @@
 //! keeps its listener and all of its clients; the rest of the directive is in the listener's route.
 //! A job has one gate, which its connections share.
 //!
-//! A slice is applied in this order: close gates, set routes, open gates. A client that finds a gate
-//! open therefore knows whether the job has been replaced.
+//! A slice is applied in this order: close gates, set routes, open gates. So the route tells a
+//! client that finds a gate open if the job has been replaced.
 //!
-//! A port whose job has ended keeps its listener for as long as slices contain the farewell; its
-//! clients are told or closed by its route. A port that another connection gets passes its socket
-//! on, so it is listened on at every moment.
+//! A port whose job has ended keeps its listener for as long as slices contain the farewell. Its
+//! route decides which clients are told of the end, and which are closed. A port that another
+//! connection gets passes its socket on, so it is listened on at every moment.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;

@@ -14,7 +14,7 @@ use crate::gate::Gate;
 use crate::gated::GatedStream;
 use crate::route::Routes;
 
-/// How long a job's port may refuse connections: a server that was just started may not listen yet.
+/// Time limit for a job's port to accept: a server that was just started may not listen yet.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time limit of an attempt at one address: the kernel sends its SYN three times within it.
@@ -52,7 +52,8 @@ impl Upstream {
     /// Connects as soon as the gate is open and the job listens.
     ///
     /// # Errors
-    /// The job did not take the connection within [`CONNECT_TIMEOUT`] of an open gate, or has ended.
+    /// The job did not take the connection within [`CONNECT_TIMEOUT`] of an open gate, or has
+    /// ended.
     pub async fn connect(&self) -> io::Result<Connected> {
         tokio::select! {
             biased;

@@ -1,6 +1,7 @@
-//! The frames of a WebSocket (RFC 6455), as far as to know where one ends: a message of the gateway's own has its place only there.
+//! The frames of a WebSocket (RFC 6455): only between two frames may the gateway send one of its
+//! own.
 
-/// A close frame from a server: the service restarts (1012), come back.
+/// A close frame of a server with code 1012: the service restarts, so the client may reconnect.
 pub const CLOSE_RESTARTING: [u8; 4] = [0x88, 0x02, 0x03, 0xF4];
 
 const CLOSE: u8 = 0x8;
@@ -14,7 +15,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Takes note of the next bytes, however they are cut.
+    /// Follows the next bytes of the stream.
     pub fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             if self.payload > 0 {
@@ -33,14 +34,14 @@ impl Frames {
         }
     }
 
-    /// Whether a frame may be put in here: between two frames, and not after a close frame.
+    /// Returns whether a frame may be sent now: between two frames, and not after a close frame.
     #[must_use]
     pub fn is_between_frames(&self) -> bool {
         self.head.is_empty() && self.payload == 0 && !self.closing
     }
 }
 
-/// The length of what follows a frame's head; `None` while the head is not whole.
+/// The length of a frame's payload, by its head; `None` while the head is incomplete.
 fn payload(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let (extended, mask) = (second & 0x7F, if second & 0x80 == 0 { 0 } else { 4 });

@@ -37,7 +37,7 @@ use tokio::net::UnixListener;
 use self::message::{Message, VERSION, receive, send, send_sockets};
 use crate::state::Gateway;
 
-/// How long either side waits for the other's next message.
+/// Time limit of the other side's next message.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const SOCKET_FILE: &str = "handover.sock";
 const SERVING_FILE: &str = "serving.json";
@@ -67,7 +67,7 @@ pub struct ServingProcess {
     pub incarnation: u64,
 }
 
-/// What a predecessor hands over. The predecessor serves on until [`confirm_serving`].
+/// The parts that a predecessor hands over. The predecessor serves on until [`confirm_serving`].
 #[derive(Debug)]
 pub struct Takeover {
     /// The slice that the predecessor serves.
@@ -78,7 +78,9 @@ pub struct Takeover {
     pub predecessor: UnixStream,
 }
 
-/// Asks the serving process for its listening sockets. Blocks a few times [`ANSWER_TIMEOUT`] at most.
+/// Asks the serving process for its listening sockets.
+///
+/// Blocks a few times [`ANSWER_TIMEOUT`] at most.
 ///
 /// # Errors
 /// No process serves, or the serving process does not answer as this version expects.

@@ -1,4 +1,4 @@
-//! The body of a job's response, on its way to the client.
+//! The body of a job's response, as it is sent to the client.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -14,13 +14,13 @@ use crate::upstream::Upstream;
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The body; when it has ended, the connection that it came over goes back to the pool.
+/// The body. At its end its connection goes back to the pool.
 pub(crate) struct JobBody {
     body: Incoming,
     upstream: Upstream,
-    /// The job has ended, or is another one and ready: this body can't go on.
+    /// Ready when the job has ended, or is replaced and ready: the body can't continue.
     end: Wait,
-    /// The job's side broke: what that means is told when the job is back, or has ended.
+    /// Set when the job's side broke; ready when the job is back or has ended.
     broken: Option<Wait>,
     ended: bool,
     pooled: Option<PooledConnection>,

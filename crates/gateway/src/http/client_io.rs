@@ -1,6 +1,7 @@
-//! The client's side of an HTTP connection, as hyper reads and writes it.
+//! A client's HTTP connection, as hyper reads and writes it.
 //!
-//! A head that has unsent has to end within a limit; between requests, during one and after an upgrade there is none.
+//! The head of a request has a time limit once it has begun. Between requests, during one and after
+//! an upgrade there is no limit.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -19,15 +20,15 @@ use tokio::time::{Sleep, sleep};
 use super::interim::Interim;
 use super::lengths::Lengths;
 
-/// How long a client may take to send the head of a request.
+/// Time limit of the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is known of the requests of one connection.
+/// The framing of the requests of one connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests(Arc<Mutex<Lengths>>);
 
 impl Requests {
-    /// Whether the request of this number, from 0, or one before it, has conflicting lengths.
+    /// Returns whether a request up to this number, from 0, has conflicting lengths.
     pub(crate) fn conflict(&self, request: u64) -> bool {
         self.lengths().conflict(request)
     }
@@ -37,14 +38,14 @@ impl Requests {
     }
 }
 
-/// The client's side.
+/// A client's connection.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     socket: Arc<TcpStream>,
-    /// Followed where they are HTTP/1.
+    /// `Some` for HTTP/1.
     requests: Option<Requests>,
     interim: Interim,
-    /// What is not out yet of interim answers that have unsent: nothing may come before it.
+    /// The unsent rest of an interim response; nothing may be written before it.
     unsent: Bytes,
     head_timeout: Duration,
     limit: Option<Pin<Box<Sleep>>>,
@@ -113,7 +114,7 @@ impl AsyncWrite for ClientIo {
         true
     }
 
-    /// Everything that hyper has written is out: interim answers may come now.
+    /// Writes interim responses: hyper flushes when all that it has written is out.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_unsent(context))?;
@@ -172,7 +173,7 @@ mod tests {
         let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default());
         io.head_timeout = LIMIT;
         let mut buffer = [0; 256];
-        // Before a head, after one, and within a body there is no limit.
+        // No limit applies before a head, after one and within a body.
         for part in ["", "POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", "body", " here"] {
             client.write_all(part.as_bytes()).await.unwrap();
             let mut got = 0;
@@ -181,7 +182,7 @@ mod tests {
             }
             assert!(timeout(LIMIT * 3, io.read(&mut buffer)).await.is_err(), "after {part:?}");
         }
-        // A head that comes byte by byte does not win time by that.
+        // More bytes do not extend the limit of a head.
         let started = Instant::now();
         let failed = loop {
             client.write_all(b"G").await.unwrap();
@@ -203,7 +204,8 @@ mod tests {
         let mut io = ClientIo::new(Arc::new(socket), None, interim.clone());
         let hint = "x".repeat(50_000);
         let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::try_from(hint.clone()).unwrap())]);
-        // The client reads nothing, so what is written gets stuck sooner or later: in an earlier answer or in an interim one.
+        // The client reads nothing, so a write blocks after a while: the 200's or an interim
+        // response's.
         let mut expected = String::new();
         for round in 0.. {
             let _unanswered = interim.begin(round);
@@ -221,7 +223,7 @@ mod tests {
         sent.unwrap();
         received.unwrap();
         assert!(got == expected.as_bytes(), "{} bytes in order", got.len());
-        // What belongs to a request that is answered is never unsent.
+        // The interim response to an answered request is not sent.
         drop(interim.begin(7));
         interim.send(7, StatusCode::EARLY_HINTS, &headers);
         io.flush().await.unwrap();

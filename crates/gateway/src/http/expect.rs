@@ -1,17 +1,22 @@
-//! A request whose client asks before it sends the body (`Expect: 100-continue`; RFC 9110, section 10.1.1).
+//! Requests with `Expect: 100-continue`: the client waits to be asked for the body (RFC 9110,
+//! section 10.1.1).
 //!
 //! ```text
-//!  the head goes to the job ─► waiting ─► the job says 100, or nothing for a while ─► wanted: the client is asked for the body
-//!                                    └─► the job answers, or can't be asked ─────────► refused: nobody asks for it any more
+//!  head goes to the job ─► Waiting ─► 100 from the job, or silence ──► Wanted: the client is asked
+//!                            └─► response, or no connection to the job ► Refused: nobody asks
 //! ```
 //!
-//! hyper asks the client for the body, by a 100 of its own, when the body is first polled; so it is not polled before the job wants it. A
-//! job that knows nothing of expectations says nothing and waits for the body: it gets it after [`CONTINUE_TIMEOUT`]. The time that it is away does
-//! not count. Once it is refused, the rest of the job's answer still has to come over the connection that waits for the body; with the
-//! answer's end that connection is closed, since what goes over it next would be taken for the body. So is the client's.
+//! hyper asks the client for the body, by a 100 of its own, when the body is first polled. So the
+//! body is not polled before the job wants it. A job that does not know expectations waits for the
+//! body in silence, and gets it after [`CONTINUE_TIMEOUT`]. The time of a closed gate does not
+//! count.
 //!
-//! Clients of HTTP/1.0 expect nothing. To those of HTTP/2 no 100 can be said; they send the body when they have waited for long enough
-//! themselves.
+//! Once the body is refused, the rest of the response still comes over the connection on which the
+//! job expects the body. That connection is closed at the end of the response, since the job would
+//! take the next request for the body. The client's connection is closed for the same reason.
+//!
+//! A client of HTTP/1.0 expects nothing. A client of HTTP/2 can't be sent a 100, and sends the body
+//! after a time limit of its own.
 
 use std::error::Error;
 use std::future::Future;
@@ -29,7 +34,7 @@ use tokio::time::timeout;
 
 use crate::gate::Gate;
 
-/// For how long a job may say nothing: as long as curl and Go's client wait themselves.
+/// Time limit of a job's silence: as long as curl and Go's client wait themselves.
 pub(crate) const CONTINUE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,36 +42,36 @@ enum BodyState {
     Waiting,
     Wanted,
     Refused,
-    /// Refused, and the answer has ended.
+    /// Refused, and the response has ended.
     Over,
 }
 
-/// Whether the body of a request is wanted.
+/// The state of a request's body, shared by the request and the body.
 #[derive(Debug, Clone)]
 pub(crate) struct Expectation(Arc<watch::Sender<BodyState>>);
 
-/// An answer to a request whose body nobody wants; the connection to the job ends when this is dropped.
+/// A response to a request without its body. Its connection to the job ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Unasked(Expectation);
 
 impl Expectation {
-    /// What the client of a request expects, where it does.
+    /// The expectation of a request's client, if it has one.
     pub(crate) fn of<B: Body>(request: &Request<B>) -> Option<Self> {
         let expects = is_expected(request.headers()) && request.version() >= Version::HTTP_11;
         (expects && !request.body().is_end_stream()).then(|| Self(Arc::new(watch::Sender::new(BodyState::Waiting))))
     }
 
-    /// The job wants the body.
+    /// Records that the job wants the body.
     pub(crate) fn want(&self) {
         self.change(BodyState::Waiting, BodyState::Wanted);
     }
 
-    /// There is an answer: whether it came without the body, which is refused by that.
+    /// Records that a response has come; refuses the body unless the job wants it.
     pub(crate) fn refuse(&self) -> Option<Unasked> {
         self.change(BodyState::Waiting, BodyState::Refused).then(|| Unasked(self.clone()))
     }
 
-    /// Whether the client was not asked for the body.
+    /// Returns whether the client was not asked for the body.
     pub(crate) fn is_unasked(&self) -> bool {
         *self.0.borrow() != BodyState::Wanted
     }
@@ -81,7 +86,8 @@ impl Expectation {
         })
     }
 
-    /// Resolves when it is known whether the body may be sent.
+    /// Waits until the job wants the body or the response has ended; returns whether it wants the
+    /// body.
     async fn decided(self, gate: Arc<Gate>) -> bool {
         let mut word = self.0.subscribe();
         let silence = async {
@@ -109,12 +115,12 @@ impl Drop for Unasked {
     }
 }
 
-/// Whether a request's client expects a word before it sends the body.
+/// Returns whether a request's client waits to be asked for the body.
 pub(crate) fn is_expected(headers: &HeaderMap) -> bool {
     headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// The body of a client's request on its way to the job, which is not asked for before it is wanted.
+/// The body of a client's request. The client is not asked for it before the job wants it.
 pub(crate) struct ClientBody {
     body: Incoming,
     decided: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,

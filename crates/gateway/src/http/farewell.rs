@@ -1,8 +1,8 @@
 //! The gateway's response in place of a job that has ended.
 //!
-//! It is 410, since the job is gone for good and clients need not retry. JupyterLab takes its kernel
-//! for dead then, and does not retry for ever, as it would after 503. Nothing may cache the response:
-//! the port may soon be another job's.
+//! It is 410, since the job is gone for good and clients need not retry. JupyterLab takes its
+//! kernel for dead then, and does not retry for ever, as it would after 503. The response may not
+//! be cached: the port may soon be another job's.
 
 use bytes::Bytes;
 use http_body_util::Full;

@@ -1,7 +1,8 @@
-//! What of a message's headers goes on, and what the job learns of the client.
+//! The headers that are forwarded, and those that tell the job who its client is.
 //!
-//! Headers that concern one connection stay on it (RFC 9110, section 7.6.1); an upgrade is asked for anew. What tells a job who its
-//! client is, is written here and nowhere else: whatever clients say themselves under such a name is taken out.
+//! Headers that concern one connection are not forwarded (RFC 9110, section 7.6.1); an upgrade is
+//! requested again. Headers about the client's address are written here and nowhere else: a
+//! client's own headers under such names are removed.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -18,40 +19,38 @@ const HOP_BY_HOP: [HeaderName; 7] = [
     HeaderName::from_static("http2-settings"),
 ];
 
-/// Names under which servers look for the client's address or scheme, beside those that begin with `x-forwarded`.
+/// Names under which servers look for the client's address or scheme, in addition to
+/// `x-forwarded-*`.
 const TOLD_BY_PROXIES: [&str; 6] =
     ["forwarded", "x-real-ip", "x-scheme", "x-original-forwarded-for", "x-client-ip", "true-client-ip"];
 
-/// Who a request came from, and where it came to.
+/// The two ends of a client connection.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin {
-    /// The client.
     pub client: SocketAddr,
-    /// The gateway's port.
+    /// The gateway port.
     pub port: Port,
 }
 
-/// A request whose headers are not forwarded.
+/// A request that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// It says in two ways how long it is.
     #[error("the request has conflicting lengths")]
     ConflictingLengths,
-    /// It is coded in a way that can't be undone here.
     #[error("the request's transfer coding is not `chunked`")]
     TransferCoding,
-    /// It asks for a tunnel to somewhere else.
+    /// The request asks for a tunnel to another host.
     #[error("the method `CONNECT` has no meaning here")]
     Method,
-    /// It names no host, or two.
+    /// The request names no host, or two.
     #[error("the request needs one `Host`")]
     Host,
 }
 
-/// The headers of a request as the job gets them. `host` is what the request itself names, where it does.
+/// The headers of a request for the job. `host` is the host in the request's target, if it has one.
 ///
 /// # Errors
-/// The headers contradict each other, or lack what they need.
+/// The headers are contradictory or incomplete.
 pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: Origin) -> Result<HeaderMap, Refusal> {
     check_lengths(headers)?;
     let mut hosts = headers.get_all(header::HOST).iter();
@@ -78,13 +77,14 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
     Ok(forwarded)
 }
 
-/// The headers of a response as the client gets them; those of an upgrade where it is one.
+/// The headers of a response for the client; without those of an upgrade.
 #[must_use]
 pub fn response_headers(headers: &HeaderMap) -> HeaderMap {
     end_to_end(headers)
 }
 
-/// The protocol that a message asks for or agrees to go over to; never to HTTP/2, which clients speak from the first byte or not at all.
+/// The protocol that a message asks for, or agrees to, as an upgrade. It is never HTTP/2, which
+/// clients speak from the first byte or not at all.
 #[must_use]
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     let asked = tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
@@ -121,8 +121,9 @@ fn tell(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
     let mut element = format!("for={node};proto=http");
-    // A host with a port would have to be quoted (RFC 7239, section 4), and code-server takes the quotes for a part of it: it refuses the
-    // WebSockets of its own page then. `X-Forwarded-Host` has the host in any case.
+    // A host with a port would have to be quoted (RFC 7239, section 4). code-server takes the
+    // quotes for a part of the host, and refuses the WebSockets of its own page. `X-Forwarded-Host`
+    // has the host in any case.
     let is_plain = |host: &&str| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
     };

@@ -1,10 +1,11 @@
-//! Interim answers of a job (1xx; RFC 9110, section 15.2), on their way to a client of HTTP/1.1.
+//! Interim responses of a job (1xx; RFC 9110, section 15.2) to a client of HTTP/1.1.
 //!
-//! hyper's server knows none but the 100 that it says itself, so the client's side of the connection writes them between what hyper
-//! writes: while the request that they belong to is the one that is waited for, and everything that hyper has written is out, which is
-//! so when hyper flushes. An answer waits until those before it are written.
+//! hyper's server sends no interim response but its own 100. So the client's connection writes them
+//! between the bytes of hyper, at a flush of hyper. It does so while their request has no response.
+//! The response waits until the interim responses before it are written.
 //!
-//! Clients of HTTP/1.0 know no interim answers, and for those of HTTP/2 there is no way to send one: they get the answer alone.
+//! A client of HTTP/1.0 knows no interim responses, and hyper can't send one over HTTP/2: such a
+//! client gets the response alone.
 
 use std::future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,36 +17,36 @@ use hyper::header::{self, HeaderMap};
 
 use super::headers;
 
-/// As many bytes of interim answers may wait for a client that does not read.
+/// The most bytes of interim responses that wait for a client that does not read.
 const WAITING_BYTES: usize = 64 * 1024;
 
-/// The interim answers of one connection.
+/// The interim responses of one connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Interim(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The request that is waited for.
+    /// The number of the request that has no response yet.
     request: Option<u64>,
     waiting: Vec<u8>,
-    /// The connection's task, which writes.
+    /// The task that writes the connection.
     task: Option<Waker>,
-    /// An answer that waits until nothing is waiting.
+    /// A response that waits until nothing is waiting.
     answer: Option<Waker>,
 }
 
-/// A request that is waited for; it is not any more when this is dropped.
+/// A request without a response, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Unanswered(Interim);
 
 impl Interim {
-    /// The request of this number is waited for from now on.
+    /// Records that the request of this number has no response yet.
     pub(crate) fn begin(&self, request: u64) -> Unanswered {
         self.state().request = Some(request);
         Unanswered(self.clone())
     }
 
-    /// Sends an interim answer to the request of this number, if that is still waited for.
+    /// Sends an interim response, if its request has no response yet.
     pub(crate) fn send(&self, request: u64, status: StatusCode, headers: &HeaderMap) {
         let answer = written(status, headers);
         let mut state = self.state();
@@ -57,7 +58,7 @@ impl Interim {
         }
     }
 
-    /// What is to be written now. The task is woken as soon as there is something, if there is nothing.
+    /// The bytes to write now. If there are none, the task is woken when there are.
     pub(crate) fn take(&self, context: &Context<'_>) -> Option<Bytes> {
         let mut state = self.state();
         if state.waiting.is_empty() {
@@ -76,7 +77,7 @@ impl Interim {
 }
 
 impl Unanswered {
-    /// There is an answer: resolves when it may follow.
+    /// Records that there is a response; returns when it may be written.
     pub(crate) async fn end(self) {
         self.0.state().request = None;
         future::poll_fn(|context| {
@@ -99,12 +100,12 @@ impl Drop for Unanswered {
     }
 }
 
-/// An interim answer as it is on the wire.
+/// An interim response as bytes.
 fn written(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
     let mut headers = headers::response_headers(headers);
-    // It has no content.
+    // An interim response has no content.
     headers.remove(header::CONTENT_LENGTH);
     for (name, value) in &headers {
         for part in [name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"] {

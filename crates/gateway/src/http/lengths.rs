@@ -1,10 +1,11 @@
-//! Whether a request says in two ways how long it is: the raw material of request smuggling.
+//! Detects requests with conflicting lengths, the raw material of request smuggling.
 //!
-//! hyper parses requests and frames them anew towards the job, so that nothing can be smuggled past it; but it settles a conflict
-//! silently, and a client that sends one is to be refused. This follows the bytes beside hyper, from head to head. It is no parser: where
-//! the two see a request differently, hyper's view is what the job gets.
+//! hyper parses requests and frames them again towards the job, so nothing is smuggled past it. But
+//! hyper resolves a conflict silently, and a client that sends one has to be refused. This module
+//! follows the same bytes, from head to head. It is no parser: if the two differ in their view of a
+//! request, the job gets hyper's view.
 
-/// As much of a header line as is looked at; the two headers and their values are shorter.
+/// The part of a header line that is examined; the two headers with their values are shorter.
 const LINE_BYTES: usize = 128;
 
 /// Follows the requests of one connection.
@@ -19,7 +20,7 @@ pub struct Lengths {
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// Between requests: nothing of the next one is here.
+    /// Between two requests.
     #[default]
     Idle,
     Head,
@@ -38,7 +39,7 @@ struct Head {
 }
 
 impl Lengths {
-    /// Takes note of the next bytes, however they are cut.
+    /// Follows the next bytes of the connection.
     pub fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.conflict.is_none() {
             bytes = match self.state {
@@ -57,13 +58,13 @@ impl Lengths {
         }
     }
 
-    /// Whether the head of a request has begun and not ended.
+    /// Returns whether the head of a request has begun and not ended.
     #[must_use]
     pub fn in_head(&self) -> bool {
         self.state == State::Head
     }
 
-    /// Whether the request of this number, from 0, or one before it, has conflicting lengths.
+    /// Returns whether a request up to this number, from 0, has conflicting lengths.
     #[must_use]
     pub fn conflict(&self, request: u64) -> bool {
         self.conflict.is_some_and(|conflict| conflict <= request)
@@ -95,7 +96,7 @@ impl Lengths {
                 let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
                 self.state = match number(digits, 16) {
                     Some(0) => State::Trailers,
-                    // With the line's end behind it.
+                    // The line end after the chunk counts as a part of it.
                     Some(size) => State::Chunk(size.saturating_add(2)),
                     None => State::ChunkSize,
                 };
@@ -107,7 +108,7 @@ impl Lengths {
     fn end_head(&mut self) {
         let head = std::mem::take(&mut self.head);
         if head.lines == 0 {
-            // Empty lines before a request are nothing.
+            // Empty lines before a request are ignored (RFC 9112, section 2.2).
             self.state = State::Idle;
             return;
         }

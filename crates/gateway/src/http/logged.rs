@@ -1,4 +1,4 @@
-//! The body of an answer, and the request that it ends: the access log has it once its last byte is out, or nobody wants it any more.
+//! The body of a response that writes the access log: after its last byte, or when it is dropped.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use crate::access::{Access, Ended};
 use crate::client::ClientConnection;
 use crate::clients::ClientRecord;
 
-/// A request under way; it is logged when this is dropped.
+/// A request in progress; it is logged when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Entry {
     access: Access,
     record: Arc<ClientRecord>,
     began: Instant,
-    /// How much of the request there is, where it says so.
+    /// The length of the request's body, if the request declares it.
     declared: Option<u64>,
     before: u64,
     status: Option<u16>,
 }
 
 impl Entry {
-    /// A request that has come.
+    /// The entry of a request that begins.
     pub(crate) fn new<B: Body>(client: &ClientConnection, request: &Request<B>) -> Self {
         let record = client.upstream.record.clone();
         let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
@@ -41,7 +41,7 @@ impl Entry {
         }
     }
 
-    /// An answer has begun.
+    /// Records the status of the response.
     pub(crate) fn answered(&mut self, status: u16) {
         self.status = Some(status);
     }
@@ -49,7 +49,8 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        // One that is sent in chunks is as long as what went to the job meanwhile.
+        // A chunked body has no declared length: the bytes that the job got meanwhile are its
+        // length.
         let carried = || self.record.bytes_in.load(Ordering::Relaxed).saturating_sub(self.before);
         self.access.bytes_in = self.declared.unwrap_or_else(carried);
         self.access.duration = self.began.elapsed();
@@ -57,7 +58,7 @@ impl Drop for Entry {
     }
 }
 
-/// A body that is logged.
+/// A body whose request is logged.
 #[derive(Debug)]
 pub(crate) struct Logged<B> {
     body: B,

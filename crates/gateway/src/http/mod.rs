@@ -1,4 +1,4 @@
-//! HTTP between a client and its job: HTTP/1.1 or HTTP/2 on the client's side, HTTP/1.1 on the job's.
+//! HTTP between a client and its job: HTTP/1.1 or HTTP/2 from the client, HTTP/1.1 to the job.
 //!
 //! ```text
 //!  client ─► hyper's server ─► proxy ─► headers ─► pool ─► hyper's client ─► gated stream ─► job
@@ -13,13 +13,13 @@
 //! ```
 //!
 //! * Bodies stream in both directions. With `Expect: 100-continue` the client is asked for the body
-//!   when the job asks for it ([`expect`]); other interim responses are passed on ([`interim`]).
+//!   when the job asks for it (`expect`); other interim responses are passed on (`interim`).
 //! * A request that was sent to the job stays with the job while the job is away.
-//! * A request in progress is aborted when the job is replaced: the client's connection is closed, or
-//!   the stream of HTTP/2 is reset. An idle connection stays.
+//! * A request in progress is aborted when the job is replaced: the client's connection is closed,
+//!   or the stream of HTTP/2 is reset. An idle connection stays.
 //! * A request is retried if none of its bytes was sent. A request with a safe method (RFC 9110,
-//!   section 9.2.1) and without a response is also retried if the job was replaced, or if it went
-//!   over a reused connection, which the job may have closed at the same moment.
+//!   section 9.2.1), without a body and a response, is also retried in two cases. Either the job
+//!   was replaced, or a reused connection broke, which the job may have closed at the same moment.
 
 mod aborted;
 mod body;
@@ -58,7 +58,7 @@ const REQUEST_HEAD_BYTES: usize = 64 * 1024;
 const REQUEST_HEADERS_MAX: usize = 128;
 /// The number of concurrent requests on one connection of HTTP/2.
 const STREAMS_MAX: u32 = 200;
-/// How long an idle connection of a retired process stays open.
+/// The time for which an idle connection of a retired process stays open.
 const RETIRED_IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves HTTP/1 until the client ends or its upgraded connection does.
@@ -95,8 +95,8 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
     let mut connection = pin!(connection.with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        // A request that comes meanwhile is answered with `Connection: close`. An idle connection is
-        // not closed at once, since its client may be sending a request.
+        // A request that comes meanwhile is answered with `Connection: close`. An idle connection
+        // is not closed at once, since its client may be sending a request.
         () = retired_for(&proxy.client().shared.role, RETIRED_IDLE_TIMEOUT) => {
             connection.as_mut().graceful_shutdown();
             connection.await

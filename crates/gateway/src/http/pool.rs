@@ -1,7 +1,7 @@
-//! The connections of one client to its job over which requests go.
+//! The connections of one client to its job that carry requests.
 //!
-//! A client of HTTP/1 has one, a client of HTTP/2 as many as it has requests at a time. A connection that was made when the job was
-//! another one is not used again.
+//! A client of HTTP/1 has one, a client of HTTP/2 one for each concurrent request. A connection of
+//! an earlier epoch is not reused.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,20 +21,19 @@ use crate::upstream::{Connected, Upstream};
 /// The body of a request: the client's, or none.
 pub(crate) type RequestBody = Either<ClientBody, Empty<Bytes>>;
 
-/// How long a connection may take to be ready again after a response has ended; one that is not is replaced.
+/// Time limit for a connection to be ready after a response; then it is replaced.
 const READY_TIMEOUT: Duration = Duration::from_millis(200);
-/// The longest head of a response.
 const RESPONSE_HEAD_BYTES: usize = 256 * 1024;
 
-/// A connection to the job that takes a request.
+/// A connection to the job that carries requests.
 #[derive(Debug)]
 pub(crate) struct PooledConnection {
     pub(crate) sender: SendRequest<RequestBody>,
-    /// The route's epoch when it was made.
+    /// The route's epoch when the connection was made.
     pub(crate) epoch: u64,
-    /// Whether it has carried a request before.
+    /// True once the connection has carried a request.
     pub(crate) used: bool,
-    /// It answers a request whose body it never gets: it is the last one.
+    /// Set if the connection carries a response to a request without its body: it can't be reused.
     pub(crate) unasked: Option<Unasked>,
 }
 
@@ -48,12 +47,12 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// No connections; those that are made later end when `stop` is cancelled.
+    /// An empty pool; its connections end when `stop` is cancelled.
     pub(crate) fn new(upstream: Upstream, tasks: Tasks, stop: CancellationToken) -> Arc<Self> {
         Arc::new(Self { upstream, tasks, stop, idle: Mutex::default() })
     }
 
-    /// A connection that is there already.
+    /// Takes an idle connection, if there is one.
     pub(crate) async fn take(&self) -> Option<PooledConnection> {
         loop {
             let mut pooled = self.idle().pop()?;
@@ -64,17 +63,17 @@ impl Pool {
         }
     }
 
-    /// Gives a connection back whose response has ended.
+    /// Gives back a connection whose response has ended.
     pub(crate) fn give_back(&self, pooled: PooledConnection) {
         if pooled.unasked.is_none() {
             self.idle().push(pooled);
         }
     }
 
-    /// Makes ready a connection that was just made.
+    /// Prepares a new connection for requests.
     ///
     /// # Errors
-    /// It is broken already.
+    /// The connection is broken.
     pub(crate) async fn begin(&self, connected: Connected) -> io::Result<PooledConnection> {
         let Connected { stream, epoch } = connected;
         let handshake = http1::Builder::new().max_buf_size(RESPONSE_HEAD_BYTES).handshake(TokioIo::new(stream));

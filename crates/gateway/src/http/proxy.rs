@@ -1,4 +1,4 @@
-//! The requests of one client, each on its way to the job and back.
+//! The requests of one client, from the client to the job and back.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,13 +30,13 @@ use crate::relay::Content;
 use crate::upstream::{Connected, ConnectionEnd};
 use crate::widget::{self, Injection, PageBody};
 
-/// How often a request is tried whose connection turns out to be closed.
+/// The number of connections that are tried for a request, where each turns out to be closed.
 const ATTEMPTS_MAX: usize = 3;
 
 type AnswerBody = Either<Full<Bytes>, Either<JobBody, PageBody<JobBody>>>;
 type Answer = Response<AnswerBody>;
 
-/// What the requests of one client share.
+/// The state that the requests of one client share.
 #[derive(Debug)]
 pub(crate) struct Proxy {
     client: ClientConnection,
@@ -48,7 +48,7 @@ pub(crate) struct Proxy {
 }
 
 impl Proxy {
-    /// No requests yet; what runs for them ends when `stop` is cancelled.
+    /// A proxy without requests; its connections to the job end when `stop` is cancelled.
     pub(crate) fn new(client: ClientConnection, stop: CancellationToken) -> Arc<Self> {
         let pool = Pool::new(client.upstream.clone(), client.shared.tasks.clone(), stop);
         Arc::new(Self {
@@ -61,46 +61,47 @@ impl Proxy {
         })
     }
 
-    /// Has the first request go over a connection that was made already.
+    /// Sends the first request over a connection that was made already.
     ///
     /// # Errors
-    /// It is broken.
+    /// The connection is broken.
     pub(crate) async fn use_first(&self, connected: Connected) -> io::Result<()> {
         self.pool.give_back(self.pool.begin(connected).await?);
         Ok(())
     }
 
-    /// Whose requests they are.
+    /// The client.
     pub(crate) fn client(&self) -> &ClientConnection {
         &self.client
     }
 
-    /// What is known of their lengths, to be followed as they come.
+    /// The framing of the client's requests.
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
     }
 
-    /// What their job says before it answers.
+    /// The job's interim responses.
     pub(crate) fn interim(&self) -> &Interim {
         &self.interim
     }
 
-    /// What the last of them was upgraded to.
+    /// The upgrade of the last request, if it has one.
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
         self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// The answer to a request, which is logged once the answer is out.
+    /// The response to a request. The request is logged once the response is out.
     ///
     /// # Errors
-    /// There is nobody to give an answer, or none to get it.
+    /// No response can be given, or the client has left.
     pub(crate) async fn respond(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
         let mut entry = Entry::new(&self.client, &request);
         let is_one_of_many = request.version() == Version::HTTP_2;
         let expectation = Expectation::of(&request);
         let mut answer = self.find_answer(request, expectation.as_ref()).await?;
         entry.answered(answer.status().as_u16());
-        // The next request of the client is for the process that serves; or what comes next is the body that nobody asked for.
+        // The client's next request belongs to the process that serves, or is the body that nobody
+        // asked for.
         let is_last = self.client.shared.role.is_retired() || expectation.is_some_and(|expected| expected.is_unasked());
         if is_last && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -183,18 +184,19 @@ impl Proxy {
         Ok(Prepared { head, body, upgrade, is_page_load, is_call, gets_widget })
     }
 
-    /// Has what the job says before its answer go where it belongs.
+    /// Handles the job's interim responses to a request.
     fn listen(&self, head: &mut Request<()>, number: u64, expectation: Option<&Expectation>) {
         let (interim, expectation) = (self.interim.clone(), expectation.cloned());
         hyper::ext::on_informational(head, move |said| match (said.status(), &expectation) {
             (StatusCode::CONTINUE, Some(expectation)) => expectation.want(),
-            // Nobody asked for it.
+            // The client did not ask for it.
             (StatusCode::CONTINUE, None) => {}
             (status, _) => interim.send(number, status, said.headers()),
         });
     }
 
-    /// The host that a request names outside of its headers. HTTP/1.0 need not name any.
+    /// The host that a request names outside of its headers. A request of HTTP/1.0 need not name
+    /// any.
     fn named_host(&self, request: &Request<Incoming>) -> Option<HeaderValue> {
         let named = request.uri().authority().map(|authority| {
             let authority = authority.as_str();
@@ -242,7 +244,7 @@ impl Proxy {
             };
             match sent {
                 Err(ConnectionEnd::JobEnded) => break,
-                // Nothing of an answer has come: the job that is there now is asked what changes nothing.
+                // No response has begun, and the method is safe: the new job is asked.
                 Err(ConnectionEnd::JobReplaced) if repeatable => {
                     request = head.clone().map(|()| Either::Right(Empty::new()))
                 }
@@ -305,7 +307,7 @@ impl Proxy {
         answer
     }
 
-    /// A connection that takes a request, as soon as there is one; none when the job's patience is over.
+    /// Returns a connection for a request as soon as there is one, within the hold limits.
     async fn pooled(&self, wait: Wait) -> Result<PooledConnection, Unavailable> {
         let upstream = &self.client.upstream;
         if upstream.gate.is_open() {
@@ -337,28 +339,28 @@ impl Proxy {
     }
 }
 
-/// A request that goes to the job.
+/// A request for the job.
 struct Prepared {
     head: Request<()>,
     body: Incoming,
-    /// The client's side, where it asks for an upgrade.
+    /// The client's side of the upgrade that the request asks for.
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
     is_call: bool,
-    /// A page that comes as the answer gets the widget.
+    /// A page in the response gets the widget.
     gets_widget: bool,
 }
 
-/// How a request waits for the job.
+/// The limits and effects of holding a request.
 #[derive(Debug, Clone, Copy)]
 struct Wait {
-    /// Only briefly: there is a page that waits in its place.
+    /// A page load is held briefly, since it can get the waiting page.
     is_page_load: bool,
-    /// Somebody wants the job, and is not a page that asks by itself.
+    /// The request shows that a person or a program wants the job, and is no poll of an open page.
     is_call: bool,
 }
 
-/// An answer to a browser that goes to a page, with the widget in it where it is one.
+/// The response to a navigation, with the widget if it is a page.
 fn with_widget(answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let body = match body {

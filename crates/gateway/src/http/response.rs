@@ -1,8 +1,8 @@
-//! What the gateway answers itself, in place of a job that can't.
+//! The gateway's own responses, in place of a job that can't answer.
 //!
-//! A request that its job could not take gets 503 with `Retry-After`, which clients take for what it is: later. Browsers that load a page
-//! get one that says what is going on and loads itself again; it needs no script and nothing from elsewhere, and with the widget in it a
-//! suspended job can be resumed from it.
+//! A request that the job can't take gets 503 with `Retry-After`, after which clients retry. A page
+//! load gets the waiting page, which tells the job's status and reloads itself. The page needs no
+//! script and nothing from elsewhere. With the widget in it a suspended job can be resumed from it.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -14,19 +14,19 @@ use super::headers;
 use crate::route::Route;
 use crate::widget;
 
-/// When to ask again, in seconds.
+/// The `Retry-After` of a 503.
 const RETRY_AFTER_SECONDS: u32 = 5;
-/// When a waiting page loads itself again, in seconds.
+/// The reload interval of the waiting page.
 const REFRESH_SECONDS: u32 = 2;
 
-/// Whether a browser loads a page with this request.
+/// Returns whether a request is a browser's page load.
 #[must_use]
 pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
     *method == Method::GET && asks_for_page(request)
 }
 
-/// Whether a browser goes to a page with this request, and not in a frame. Browsers that keep to themselves where the answer goes, as they
-/// do without TLS, may ask for a frame all the same.
+/// Returns whether a request is a browser's navigation outside of a frame. A browser that does not
+/// send `Sec-Fetch-Dest`, as without TLS, may be loading a frame all the same.
 #[must_use]
 pub fn is_navigation(method: &Method, request: &HeaderMap) -> bool {
     let is_in_window = request.get("sec-fetch-dest").is_none_or(|destination| destination == "document");
@@ -47,14 +47,14 @@ fn asks_for_page(request: &HeaderMap) -> bool {
     accepts_pages && navigates && headers::upgrade(request).is_none()
 }
 
-/// Whether somebody wants the job with this request: a browser's user who goes to a page, or a program. What the script of an open page
-/// asks for by itself, again and again, is no sign of anybody.
+/// Returns whether a request shows that somebody wants the job: a person who opens a page, or a
+/// program. Requests by the script of an open page, which polls, show nothing.
 #[must_use]
 pub fn is_call(request: &HeaderMap) -> bool {
     request.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
 }
 
-/// Later.
+/// The 503 of a job that can't answer.
 #[must_use]
 pub(crate) fn unavailable(route: &Route) -> Response<Full<Bytes>> {
     let text = format!(
@@ -70,7 +70,7 @@ pub(crate) fn unavailable(route: &Route) -> Response<Full<Bytes>> {
 #[must_use]
 pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
     let reload = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">");
-    // The widget's script loads it again, but not while somebody logs in.
+    // The widget's script reloads the page, but not while the panel is open.
     let reload = match route.widget {
         Widget::Shown => format!("<noscript>{reload}</noscript>{}", widget::script()),
         Widget::Hidden => reload,
@@ -92,7 +92,7 @@ pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
     response
 }
 
-/// A request that is wrong; the connection is closed after it.
+/// The response to a malformed request; the connection is closed after it.
 #[must_use]
 pub(crate) fn refused(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
     let mut response = plain(status, format!("{reason}\n"));
@@ -109,17 +109,16 @@ pub(super) fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     response
 }
 
-/// A page of the gateway's own, in the one look that they have. Its texts are HTML.
+/// A page of the gateway's own. Its texts are HTML.
 #[derive(Debug)]
 pub(super) struct Page<'a> {
-    /// The attribute of the root element that tells which of them it is.
+    /// The attribute of the root element that tells the kind of page.
     pub(super) mark: &'a str,
-    /// What comes first in its head.
+    /// The first elements of the head.
     pub(super) head: &'a str,
     pub(super) title: &'a str,
-    /// The job's name.
     pub(super) name: &'a str,
-    /// What it says of the job, in paragraphs.
+    /// The paragraphs below the job's name.
     pub(super) text: &'a str,
 }
 

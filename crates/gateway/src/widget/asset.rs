@@ -1,15 +1,14 @@
-//! The widget's files, which are a part of the program.
+//! The files of the widget, which are embedded in the program.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{self, HeaderName, HeaderValue};
 
-/// The panel is for the page that it lies in alone; it has no origin and asks nobody but this gateway.
+/// The policy of the panel, a frame without an origin that connects to this gateway only.
 const PANEL_POLICY: &str = "sandbox allow-scripts allow-forms; default-src 'none'; script-src 'self'; style-src 'self'; \
     connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'self'";
 
-/// A file.
 #[derive(Debug)]
 pub(super) struct Asset {
     path: &'static str,
@@ -40,7 +39,7 @@ const ASSETS: [Asset; 4] = [
     },
 ];
 
-/// The file of that path.
+/// Returns the file at a path.
 pub(super) fn find(path: &str) -> Option<&'static Asset> {
     ASSETS.iter().find(|asset| asset.path == path)
 }
@@ -53,10 +52,11 @@ impl Asset {
             headers.insert(name, HeaderValue::from_static(value));
         };
         set(header::CONTENT_TYPE, self.kind);
-        // Another version of the program has others.
+        // The files change with the version of the program.
         set(header::CACHE_CONTROL, "no-cache");
         set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-        // Pages that isolate themselves load what says that it may be loaded, and frame what isolates itself as well.
+        // A page with cross-origin isolation loads only resources with the first header, and frames
+        // only documents with the second.
         set(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin");
         set(HeaderName::from_static("cross-origin-embedder-policy"), "require-corp");
         if self.kind.starts_with("text/html") {

@@ -1,22 +1,22 @@
-//! What a page's Content Security Policy has to allow for the widget, and no more (CSP Level 3).
+//! Extends the Content Security Policy of a page by the least that allows the widget (CSP Level 3).
 //!
-//! The widget is one script of the page's own origin, a WebSocket and a frame to it. A policy that forbids one of them gets the least that
-//! allows it:
+//! The widget is one script of the page's own origin, a WebSocket and a frame to it. A policy that
+//! forbids one of them gets an addition:
 //!
-//! | | the directive that decides | what is added |
+//! | | directive that decides | addition |
 //! |---|---|---|
-//! | script | `script-src-elem`, `script-src`, `default-src` | the nonce; `'self'` where a nonce would take back `'unsafe-inline'` |
+//! | script | `script-src-elem`, `script-src`, `default-src` | the nonce; `'self'` where a nonce would disable `'unsafe-inline'` |
 //! | WebSocket | `connect-src`, `default-src` | `'self'` |
 //! | frame | `frame-src`, `child-src`, `default-src` | `'self'` |
 //!
-//! Where a more general directive decides, it stays as it is, and a copy of it under the first name gets the addition. Styles need nothing:
-//! the widget makes them by script.
+//! If a more general directive decides, a copy of it under the first name gets the addition. Styles
+//! need no addition: the widget makes them by script.
 
-/// One policy, as its directives in order.
+/// A policy, as its directives in order.
 #[derive(Debug)]
 struct Policy<'a>(Vec<(&'a str, Vec<&'a str>)>);
 
-/// What a header or a `meta` element says of policies, with the widget allowed.
+/// Returns the policies of a header or a `meta` element, with the widget allowed.
 #[must_use]
 pub(super) fn allow_widget(policies: &str, nonce: &str) -> String {
     let nonce = format!("'nonce-{nonce}'");
@@ -30,7 +30,7 @@ pub(super) fn allow_widget(policies: &str, nonce: &str) -> String {
     allowed.collect::<Vec<String>>().join(", ")
 }
 
-/// Whether the page is in a sandbox in which no script can run, or none that is of the page's own origin, whatever else is allowed.
+/// Returns whether the page is in a sandbox without scripts or without the page's own origin.
 #[must_use]
 pub(super) fn shuts_out(policies: &str) -> bool {
     policies.split(',').any(|text| {
@@ -54,12 +54,12 @@ impl<'a> Policy<'a> {
         directives.collect::<Vec<String>>().join("; ")
     }
 
-    /// Of several of one name the first counts.
+    /// The index of a directive; the first of several with one name counts.
     fn find(&self, name: &str) -> Option<usize> {
         self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
     }
 
-    /// Adds what `addition` asks for to what decides: the first of `names` that is there.
+    /// Adds a source to the directive that decides: the first of `names` that exists.
     fn allow<'b: 'a>(&mut self, names: &[&'b str], addition: impl Fn(&[&'a str]) -> Option<&'b str>) {
         let Some(at) = names.iter().find_map(|name| self.find(name)) else { return };
         let Some(source) = addition(&self.0[at].1) else { return };

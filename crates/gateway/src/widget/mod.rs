@@ -1,21 +1,24 @@
-//! The widget: the job's status on the job's own pages, an alert while it does not answer, and what its user may do about it.
+//! The widget: the job's status on the job's pages, an alert while the job does not answer, and the
+//! panel with the user's actions.
 //!
 //! ```text
-//!  page of the job ── script ──► state: a WebSocket, told at each change of the route
-//!       │                  │
-//!       │                  └──► panel: a frame of no origin ── api ──► desk ──► OpCenter
-//!       └ the script is put in by `page`, with what the page's policy has to allow for it (`csp`)
+//!  page of the job ── script ──► state: a WebSocket with a message at each change of the route
+//!        │                  │
+//!        │                  └──► panel: a frame without an origin ─► opcenter_link ─► OpCenter
+//!        └ `page` adds the script, and `csp` extends the page's policy
 //! ```
 //!
-//! All of it is under `/.mooring/` on the session's own address and port: what reaches the session reaches its widget, whether or not
-//! OpCenter can be reached from there, and no request of it ever goes to the job. It does not depend on the job: it answers while the job
-//! is away, counts as no traffic of a client, and resumes nothing by itself.
+//! All of it is under `/.mooring/` on the address and port of the connection. A browser that
+//! reaches the job's port reaches its widget, even if OpCenter is unreachable from there. No
+//! request to these paths goes to the job. The widget does not depend on the job: it works while
+//! the job is away, counts as no traffic of a client, and never resumes a job unasked.
 //!
-//! **Whom it trusts.** The job's page is somebody's program. The panel runs in a sandboxed frame without an origin, so that the page can't
-//! read the password that is typed there; what the page gets is a session for this one job ([`mooring_api::paths::JOB_SESSION`]), with
-//! which it can do no more than the job could do to itself. A page that draws a panel of its own to ask for passwords is not kept from it:
-//! who does not trust a job logs in elsewhere. No cookie is set, since a cookie would be for all ports of the gateway's address, and
-//! so for other people's jobs.
+//! **Trust.** The job's page is an unknown program. The panel runs in a sandboxed frame without an
+//! origin, so that the page can't read the password that is typed there. The page gets a session
+//! for this one job ([`mooring_api::paths::JOB_SESSION`]). It allows no more than the job could do
+//! to itself. A page may draw a panel of its own to ask for passwords: a user who does not trust a
+//! job logs in elsewhere. No cookie is set, since a cookie is sent to all ports of the gateway's
+//! address, and so to other jobs.
 
 mod asset;
 mod csp;
@@ -36,19 +39,19 @@ pub(crate) use self::page::{Injection, PageBody, ask_for_page};
 pub(crate) use self::state::Watcher;
 use crate::route::Route;
 
-/// What the paths of the widget begin with.
+/// The prefix of the widget's paths.
 const PREFIX: &str = "/.mooring/";
 const SCRIPT_PATH: &str = "/.mooring/widget.js";
 const STATE_PATH: &str = "/.mooring/state";
 const API_PATH: &str = "/.mooring/api/";
 
-/// Whether a request is for the widget and not for the job.
+/// Returns whether a request is for the widget and not for the job.
 #[must_use]
 pub(crate) fn concerns(route: &Route, path: &str) -> bool {
     route.widget == Widget::Shown && path.starts_with(PREFIX)
 }
 
-/// The answer to a request for the widget; with the watcher where it goes over to one.
+/// The response to a request for the widget; with the watcher if the connection becomes one.
 pub(crate) async fn answer(
     opcenter: &OpCenterLink,
     job: &JobId,
@@ -71,7 +74,7 @@ pub(crate) async fn answer(
     (answer, None)
 }
 
-/// What has a page load the widget's script.
+/// The element that loads the widget's script.
 #[must_use]
 pub(crate) fn script() -> String {
     format!("<script src=\"{SCRIPT_PATH}\" async></script>")

@@ -1,12 +1,14 @@
-//! The panel's link to OpCenter: a few calls about one job, with what the panel's user may do and nothing of what the gateway may.
+//! The panel's link to OpCenter: calls about one job, with the rights of the panel's user and none
+//! of the gateway's.
 //!
-//! | | goes on as |
+//! | call | forwarded as |
 //! |---|---|
-//! | `POST login`, `POST logout` | a session for the job, begun and ended |
-//! | `GET job` | the job |
-//! | `POST job/migrate`, `job/suspend`, `job/resume`, `job/cancel` | the same of the job |
+//! | `POST login`, `POST logout` | the begin and the end of a session for the job |
+//! | `GET job` | the same for the job |
+//! | `POST job/migrate`, `job/suspend`, `job/resume`, `job/cancel` | the same for the job |
 //!
-//! The answers are OpCenter's own, errors too. Where it does not answer, the panel is told so; the job and its clients are not concerned.
+//! Responses and errors are OpCenter's own. If OpCenter does not answer, the panel gets an error
+//! that says so; the job and its clients go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +26,15 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// No request of a panel is longer.
 const BODY_BYTES: usize = 16 * 1024;
-/// How long a panel may take to send one.
+/// Time limit of the body of a panel's request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many calls of all panels of a gateway are under link at a time.
+/// The number of concurrent calls of all panels of a gateway.
 const CALLS_MAX: usize = 16;
-/// The sandboxed frame that the panel is.
+/// The origin of the panel, which is a sandboxed frame.
 const OPAQUE_ORIGIN: &str = "null";
 
-/// The link to OpCenter; by default there is none.
+/// The link to OpCenter; the default has none.
 #[derive(Debug, Clone, Default)]
 pub struct OpCenterLink(Option<Arc<Link>>);
 
@@ -46,13 +47,13 @@ struct Link {
 type Answer = Result<Response<Full<Bytes>>, ErrorBody>;
 
 impl OpCenterLink {
-    /// The link to an OpCenter. A token of the client is not used.
+    /// A link to an OpCenter. The client's token is not used.
     #[must_use]
     pub fn new(opcenter: Client) -> Self {
         Self(Some(Arc::new(Link { opcenter, calls: Semaphore::new(CALLS_MAX) })))
     }
 
-    /// The answer to a panel's call about a job.
+    /// The response to a panel's call about a job.
     pub(super) async fn answer(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let is_of_panel = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == OPAQUE_ORIGIN);
         let mut answer = if *request.method() == Method::OPTIONS {
@@ -100,7 +101,7 @@ impl OpCenterLink {
     }
 }
 
-/// That the panel may ask.
+/// The response to a preflight request (Fetch standard, CORS).
 fn preflight() -> Response<Full<Bytes>> {
     let mut answer = empty(StatusCode::NO_CONTENT);
     let headers = answer.headers_mut();
@@ -139,7 +140,7 @@ fn json(status: StatusCode, value: &impl Serialize) -> Answer {
     Ok(answer)
 }
 
-/// What the panel is told of a call that failed.
+/// The error that a panel gets for a failed call.
 fn error_body(error: ClientError) -> ErrorBody {
     match error {
         ClientError::Refused(body) => body,

@@ -1,12 +1,16 @@
-//! The page that the widget is put into, on its way from the job to the browser.
+//! Adds the widget to a page of a job.
 //!
-//! A page is an HTML document that a browser goes to, outside of frames. Its bytes stream through: what they say of the document's
-//! structure is followed, the script goes in as the first thing in its head, and everything else stays as it is, whatever it is. A
-//! page that can't be followed any further (a tag longer than [`REWRITER_BYTES`]) goes on without.
+//! A page is the HTML document of a navigation outside of frames. Its bytes are streamed through a
+//! rewriter, which adds the script as the first element of the head and changes nothing else. A
+//! page that the rewriter can't follow (a tag longer than [`REWRITER_BYTES`]) continues without the
+//! widget.
 //!
-//! Left alone: what is compressed (browsers' requests for pages ask for none, see [`ask_for_page`]), attachments, parts, what may not be
-//! transformed, what is coded in a way in which ASCII is not ASCII, and pages in a sandbox
-//! that shuts it out.
+//! These responses are not rewritten:
+//!
+//! * compressed ones; a navigation asks for none, see [`ask_for_page`],
+//! * attachments, partial responses and those with `no-transform`,
+//! * those in an encoding that does not contain ASCII,
+//! * pages in a sandbox that forbids the widget.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +28,10 @@ use lol_html::{AsciiCompatibleEncoding, MemorySettings, OutputSink, element, end
 use super::{SCRIPT_PATH, csp};
 use crate::http::Aborted;
 
-/// The longest piece of a document that is kept until its end is seen.
+/// The memory limit of the rewriter: a tag is kept until its end is seen.
 const REWRITER_BYTES: usize = 4 << 20;
 const POLICIES: [HeaderName; 2] = [header::CONTENT_SECURITY_POLICY, header::CONTENT_SECURITY_POLICY_REPORT_ONLY];
-/// What a response says of exactly the bytes that the job sent.
+/// Headers that describe the exact bytes of the job's response.
 const OF_BYTES: [HeaderName; 6] = [
     header::CONTENT_LENGTH,
     header::ACCEPT_RANGES,
@@ -37,12 +41,12 @@ const OF_BYTES: [HeaderName; 6] = [
     HeaderName::from_static("repr-digest"),
 ];
 
-/// Has a browser's request for a page ask for one that can be read.
+/// Makes a navigation ask for an uncompressed page.
 pub(crate) fn ask_for_page(request: &mut HeaderMap) {
     request.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// How the widget is put into a page.
+/// The plan of adding the widget to a page.
 #[derive(Debug)]
 pub(crate) struct Injection {
     encoding: AsciiCompatibleEncoding,
@@ -50,8 +54,8 @@ pub(crate) struct Injection {
 }
 
 impl Injection {
-    /// How it is put into the page that a response to a browser is, with the response's headers changed for it; nothing where it is none,
-    /// or one that is left alone.
+    /// Plans the addition to a response and changes its headers accordingly. Returns `None` for a
+    /// response that does not get the widget.
     pub(crate) fn plan(status: StatusCode, headers: &mut HeaderMap) -> Option<Self> {
         let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
         if status.is_informational() || bodiless || status == StatusCode::PARTIAL_CONTENT {
@@ -127,9 +131,9 @@ impl Injection {
     }
 }
 
-/// The encoding of an HTML document, if ASCII is ASCII in it.
+/// The encoding of an HTML document, if it contains ASCII.
 fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
-    // Browsers go by the last of several.
+    // Browsers use the last of several.
     let kind = headers.get_all(header::CONTENT_TYPE).into_iter().next_back()?.to_str().ok()?;
     let mut parts = kind.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case("text/html") {
@@ -140,7 +144,7 @@ fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
         name.trim().eq_ignore_ascii_case("charset").then(|| value.trim().trim_matches('"'))
     });
     match charset {
-        // Nothing is read but tags and their names, which look alike in all encodings that remain.
+        // Only tags are read, which look alike in all encodings that remain.
         None => Some(AsciiCompatibleEncoding::utf_8()),
         Some(charset) => AsciiCompatibleEncoding::new(encoding_rs::Encoding::for_label(charset.as_bytes())?),
     }
@@ -150,7 +154,7 @@ fn policies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     headers.get_all(header::CONTENT_SECURITY_POLICY).into_iter().filter_map(|line| line.to_str().ok())
 }
 
-/// Has the page's policies allow the widget.
+/// Makes the page's policies allow the widget.
 fn allow(headers: &mut HeaderMap, nonce: &str) {
     for name in POLICIES {
         let lines: Vec<HeaderValue> = headers.get_all(&name).into_iter().cloned().collect();
@@ -163,7 +167,7 @@ fn allow(headers: &mut HeaderMap, nonce: &str) {
     }
 }
 
-/// Has the page's validator be one of its meaning, not of its bytes (RFC 9110, section 8.8.1).
+/// Makes the page's validator a weak one (RFC 9110, section 8.8.1).
 fn weaken(headers: &mut HeaderMap) {
     if let Some(tag) = headers.get(header::ETAG)
         && tag.as_bytes().starts_with(b"\"")
@@ -177,7 +181,7 @@ fn hex(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Where the rewritten page is gathered until it is sent.
+/// The output of the rewriter, until it is sent.
 #[derive(Debug, Clone, Default)]
 struct Output(Arc<Mutex<Vec<u8>>>);
 
@@ -197,7 +201,7 @@ impl OutputSink for Output {
 /// A page with the widget in it.
 pub(crate) struct PageBody<B> {
     page: B,
-    /// None once the page's last byte has been read.
+    /// `None` once the page's last byte has been read.
     rewriter: Option<Box<HtmlRewriter<'static, Output>>>,
     output: Output,
     trailers: Option<Frame<Bytes>>,
@@ -275,7 +279,7 @@ mod tests {
         headers
     }
 
-    /// The page as it is sent, cut into pieces of these sizes, and as a browser gets it.
+    /// The page as a browser gets it from pieces of these sizes, and the script.
     fn rewritten(page: &[u8], sizes: &[usize]) -> (Vec<u8>, String) {
         let injection =
             Injection::plan(StatusCode::OK, &mut headers(&[("content-type", "text/html")])).expect("a page");

@@ -1,7 +1,9 @@
-//! What an open page is told of its job: a WebSocket with a message at once and at each change.
+//! The watch of a job's state by an open page: a WebSocket with a message at once and at each
+//! change.
 //!
-//! A request of HTTP would do as well, but browsers open only six at a time to one address, and several tabs would leave none for the
-//! job's pages. It is closed with 1012 when another process serves: the page connects to that one.
+//! A request of HTTP would do, but a browser opens only six connections to one address. Several
+//! tabs would leave none for the job's pages. The WebSocket is closed with 1012 when another
+//! process serves, and the page connects to that process.
 
 use std::time::Duration;
 
@@ -30,27 +32,27 @@ use crate::http::headers;
 use crate::process_role::ProcessRole;
 use crate::route::{Route, Routes};
 
-/// Middleboxes forget connections on which nothing comes for longer.
+/// Middleboxes drop connections that are silent for longer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
-/// How long a page may take to read a message.
+/// Time limit of sending a message to a page.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// Pages have nothing to say.
+/// The longest message of a page, which has none to send.
 const MESSAGE_BYTES: usize = 1024;
 
-/// What a page is told.
+/// The state of a job, as a page gets it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct State {
     id: String,
     name: String,
     status: JobStatus,
-    /// Whether it answers.
+    /// The job answers.
     responsive: bool,
-    /// Whether somebody else runs it.
+    /// The job is an external job.
     external: bool,
-    /// What can be asked for.
+    /// The actions that the job's status allows.
     possible: Vec<&'static str>,
-    /// What became of it, in a sentence, once it has ended.
+    /// The end of the job in a sentence, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
 }
@@ -85,11 +87,11 @@ impl State {
     }
 }
 
-/// A page that is told what becomes of its job.
+/// A page that watches its job.
 #[derive(Debug)]
 pub(crate) struct Watcher(OnUpgrade);
 
-/// The answer to a page's request to be told, with the watcher where it is.
+/// The response to a page's request to watch; with the watcher if it is accepted.
 pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, Option<Watcher>) {
     let headers = request.headers();
     let is_websocket = headers::upgrade(headers).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
@@ -112,7 +114,7 @@ pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, 
     (answer, Some(Watcher(hyper::upgrade::on(request))))
 }
 
-/// Whether a page of the same address asks, or no browser at all.
+/// Returns whether a page of the same address asks, or no browser.
 fn is_of_page(headers: &HeaderMap) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let authority = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()?.authority().cloned());
@@ -121,10 +123,10 @@ fn is_of_page(headers: &HeaderMap) -> bool {
 }
 
 impl Watcher {
-    /// Tells until the page has gone or another process serves.
+    /// Sends messages until the page leaves or another process serves.
     ///
     /// # Errors
-    /// The page's side broke.
+    /// The page's connection broke.
     pub(crate) async fn serve(self, job: &JobId, routes: &Routes, role: &ProcessRole) -> Result<(), Error> {
         let page = self.0.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
         let config =
