@@ -19,9 +19,7 @@ pub enum Ended {
     /// A client connection.
     Connection,
     /// An HTTP request with a response.
-    Request {
-        status: u16,
-    },
+    Request { status: u16 },
     /// An HTTP request without a response: the client left, or the job was replaced.
     Aborted,
 }

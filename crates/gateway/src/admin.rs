@@ -10,7 +10,6 @@
 //! has the address of the process that serves. A retired process leaves a configured port to its
 //! successor, and keeps a port that the kernel chose.
 
-use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -22,6 +21,7 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use mooring_ops::file::{Durability, Mode, replace};
 use tokio::net::TcpListener;
 
 use crate::state::Gateway;
@@ -70,9 +70,8 @@ async fn listen(address: SocketAddr, state_dir: &Path) -> TcpListener {
 async fn open(address: SocketAddr, state_dir: &Path) -> io::Result<TcpListener> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let new = state_dir.join(ADDRESS_FILE).with_extension("new");
-    fs::write(&new, format!("{address}\n"))?;
-    fs::rename(&new, state_dir.join(ADDRESS_FILE))?;
+    let file = state_dir.join(ADDRESS_FILE);
+    replace(&file, Durability::Renamed, Mode::Public, format!("{address}\n").as_bytes())?;
     tracing::info!(%address, "metrics are at http://{address}/metrics");
     Ok(listener)
 }

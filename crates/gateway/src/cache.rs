@@ -1,12 +1,12 @@
 //! The newest slice on disk. It is replaced as a whole: a reader finds the old slice or the new
 //! one, never a part.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use mooring_api::watch::GatewaySlice;
+use mooring_ops::file::{Durability, Mode, replace};
 
 /// A failed read or write of the cache.
 #[derive(Debug, thiserror::Error)]
@@ -40,16 +40,8 @@ pub fn save(state_dir: &Path, slice: &GatewaySlice) -> Result<(), CacheError> {
     let path = file(state_dir);
     let failed = |source| CacheError { attempt: "write", path: path.clone(), source };
     let bytes = serde_json::to_vec(slice).map_err(|error| failed(error.into()))?;
-    let replace = || {
-        fs::create_dir_all(state_dir)?;
-        let new = path.with_extension("new");
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, &path)?;
-        File::open(state_dir)?.sync_all()
-    };
-    replace().map_err(failed)
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    replace(&path, Durability::Synced, Mode::Private, &bytes).map_err(failed)
 }
 
 fn file(state_dir: &Path) -> PathBuf {

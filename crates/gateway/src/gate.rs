@@ -1,8 +1,8 @@
 //! The gate of a job: it holds the bytes for the job while the job floats.
 //!
 //! Every call that makes the kernel send a segment to a job runs inside the gate: a write, a
-//! shutdown, a connection attempt. [`Gate::close`] returns only when no such call is in progress,
-//! so the kernel gets nothing new to send. [`Gate::settle`] waits for what the kernel already has.
+//! shutdown, a connection attempt. When [`Gate::close`] returns, no such call is in progress, and
+//! the kernel gets nothing new to send. Then [`Gate::settle`] waits for what the kernel has.
 //! Bytes that are unacknowledged at the freeze would be retransmitted only after TCP's back-off.
 //! That takes as long after the job's return as the job was away.
 //!

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //!  client ──► listener ──► session ──► tunnel or http ──► job's gate ──► job's address
-//!                │                                          ▲
-//!                ▼                                          │ open or closed; quiesced when settled
+//!                │                                         ▲
+//!                ▼                                         │ open or closed; quiesced
 //!             clients ──► report ──► OpCenter ──► watch ──► state
 //! ```
 //!
@@ -15,11 +15,10 @@
 //! * [`route`] is what the clients of a port need to know, by the newest slice.
 //! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
 //! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any
-//!   other client. Both connect through [`upstream`], with a [`gated`] stream. [`relay`] moves
-//!   bytes between the two connections, and [`websocket`] follows frames.
+//!   other client. Both connect through [`upstream`], with a [`gated`] stream. Between the two
+//!   connections [`relay`] moves bytes, and [`websocket`] follows frames.
 //! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk.
-//!   Serving depends on neither. A gateway that starts while OpCenter is unreachable serves the
-//!   cached slice.
+//!   Serving depends on neither: a gateway that starts without OpCenter serves the cached slice.
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
 //!   and connections stay in their process until they end. [`process_role`] says which of the two a
 //!   process is.

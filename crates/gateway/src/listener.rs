@@ -12,6 +12,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_ops::accept;
 use mooring_types::{Clock, ConnectionId, JobId, Port, SystemClock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -29,8 +30,6 @@ use crate::socket;
 use crate::upstream::Upstream;
 
 const ACCEPT_BACKLOG: u32 = 1024;
-/// The time between two attempts to accept, where accepting fails.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 /// The idle time after which a client's machine is probed.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -100,33 +99,25 @@ impl PortServer {
     pub(crate) async fn accept(self, listener: Arc<TcpListener>) {
         let _work = self.shared.role.begin_work();
         loop {
-            let accepted = tokio::select! {
+            let (client, address) = tokio::select! {
                 // Clients that come later belong to the next owner of the socket.
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.shared.role.retired() => return,
-                accepted = listener.accept() => accepted,
+                client = accept::next(&*listener, "a client") => client,
             };
-            match accepted {
-                Ok((client, address)) if !self.routes.now().allows(address.ip()) => {
-                    tracing::debug!(client = %address, "no rule allows {address}");
-                    self.shared.metrics.connection_refused(&self.job);
-                    socket::reset_on_drop(&client);
-                }
-                Ok((client, address)) => {
-                    let work = self.shared.role.begin_work();
-                    let server = self.clone();
-                    self.shared.tasks.spawn("client", async move {
-                        let _work = work;
-                        server.serve(client, address).await;
-                    });
-                }
-                Err(error) => {
-                    // Most often the process is out of descriptors; its connections go on.
-                    tracing::warn!(%error, "can't accept a client");
-                    tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                }
+            if !self.routes.now().allows(address.ip()) {
+                tracing::debug!(client = %address, "no rule allows {address}");
+                self.shared.metrics.connection_refused(&self.job);
+                socket::reset_on_drop(&client);
+                continue;
             }
+            let work = self.shared.role.begin_work();
+            let server = self.clone();
+            self.shared.tasks.spawn("client", async move {
+                let _work = work;
+                server.serve(client, address).await;
+            });
         }
     }
 

@@ -26,11 +26,13 @@ use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use mooring_api::watch::GatewaySlice;
 use mooring_linux::fds;
+use mooring_ops::accept;
+use mooring_ops::file::{Durability, Mode, replace};
 use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 
@@ -41,7 +43,6 @@ use crate::state::Gateway;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const SOCKET_FILE: &str = "handover.sock";
 const SERVING_FILE: &str = "serving.json";
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(50);
 
 /// A failed hand-over, as the successor sees it.
 #[derive(Debug, thiserror::Error)]
@@ -143,23 +144,15 @@ pub fn listen(state_dir: &Path, incarnation: u64) -> io::Result<UnixListener> {
         _ => {}
     }
     let listener = UnixListener::bind(&socket)?;
-    let new: PathBuf = state_dir.join(SERVING_FILE).with_extension("new");
-    fs::write(&new, serde_json::to_vec(&ServingProcess { pid: std::process::id(), incarnation })?)?;
-    fs::rename(&new, state_dir.join(SERVING_FILE))?;
+    let serving = serde_json::to_vec(&ServingProcess { pid: std::process::id(), incarnation })?;
+    replace(&state_dir.join(SERVING_FILE), Durability::Renamed, Mode::Public, &serving)?;
     Ok(listener)
 }
 
 /// Answers successors until one has taken over.
 pub async fn serve_successors(gateway: &Gateway, listener: UnixListener) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "can't accept a successor");
-                tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
-                continue;
-            }
-        };
+        let stream = accept::next(&listener, "a successor").await;
         tracing::info!("a successor asks for the listening sockets");
         let predecessor = gateway.clone();
         // The messages take milliseconds, and the socket's time limits bound them.

@@ -10,8 +10,8 @@
 //!
 //! All of it is under `/.mooring/` on the address and port of the connection. A browser that
 //! reaches the job's port reaches its widget, even if OpCenter is unreachable from there. No
-//! request to these paths goes to the job. The widget does not depend on the job: it works while
-//! the job is away, counts as no traffic of a client, and never resumes a job unasked.
+//! request to these paths goes to the job. The widget works while the job is away. It counts as no
+//! traffic of a client, and never resumes a job unasked.
 //!
 //! **Trust.** The job's page is an unknown program. The panel runs in a sandboxed frame without an
 //! origin, so that the page can't read the password that is typed there. The page gets a session
