@@ -252,7 +252,7 @@ fn a_gateway_is_replaced_under_load_and_nobody_notices() {
         flow(&old).await.context("the job has moved")?;
         flow(&new).await.context("the job has moved")?;
         let opcenter = world.url().trim_start_matches("http://").parse()?;
-        says(opcenter, "mooring_moves_total{kind=\"move\",outcome=\"succeeded\"} 1").await?;
+        says(opcenter, "mooring_migrations_total{kind=\"migrate\",outcome=\"succeeded\"} 1").await?;
         let job = &served.session.job;
         let paused = format!("mooring_pauses_seconds_count{{gateway=\"{}\",job=\"{job}\"}} 1", served.session.gateway);
         says(served.admin(world)?, &paused).await?;
