@@ -4,11 +4,10 @@
 mod account;
 mod secret;
 mod template;
+mod watch;
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use mooring_types::duration::format_duration;
 use mooring_types::job::OutputFile;
 use reqwest::{Method, RequestBuilder, StatusCode};
@@ -23,13 +22,12 @@ use crate::view::{
     JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
     SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, SubmitRequest, VersionView,
 };
-use crate::watch::{self, AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
+use crate::watch::{AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A stream of slices, ending with the connection.
-pub type Slices<T> = Pin<Box<dyn Stream<Item = Result<T, ClientError>> + Send>>;
+pub use self::watch::{Slices, Watch};
 
 /// Why a call did not give an answer.
 #[derive(Debug, thiserror::Error)]
@@ -356,10 +354,10 @@ impl Client {
 
     /// Watches a host's slice.
     pub async fn host_slices(&self, host: &str) -> Answer<Slices<AgentSlice>> {
-        self.watch(&fill(paths::HOST_SLICES, &[host])).await
+        self.slices(&fill(paths::HOST_SLICES, &[host])).await
     }
 
-    /// Delivers a piece of a job's file; the answer is the offset wanted next, or [`watch::OUTPUT_ENOUGH`].
+    /// Delivers a piece of a job's file; the answer is the offset wanted next, or [`crate::watch::OUTPUT_ENOUGH`].
     pub async fn host_job_log(
         &self,
         host: &str,
@@ -380,7 +378,7 @@ impl Client {
 
     /// Watches a gateway's slice.
     pub async fn gateway_slices(&self, gateway: &str) -> Answer<Slices<GatewaySlice>> {
-        self.watch(&fill(paths::GATEWAY_SLICES, &[gateway])).await
+        self.slices(&fill(paths::GATEWAY_SLICES, &[gateway])).await
     }
 
     // How
@@ -426,36 +424,6 @@ impl Client {
             request = request.json(body);
         }
         self.send(request).await.map(drop)
-    }
-
-    async fn watch<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Answer<Slices<T>> {
-        let response = self.send(self.request(Method::GET, path)).await?;
-        let (address, what) = (self.address.clone(), path.to_owned());
-        let chunks = response.bytes_stream();
-        let lines = futures_util::stream::try_unfold((chunks, Vec::new()), move |(mut chunks, mut held)| {
-            let (address, what) = (address.clone(), what.clone());
-            async move {
-                loop {
-                    if let Some(end) = held.iter().position(|byte| *byte == b'\n') {
-                        let rest = held.split_off(end + 1);
-                        let line = std::mem::replace(&mut held, rest);
-                        if line.len() > 1 {
-                            let slice = serde_json::from_slice(&line).map_err(|source| unreadable(&what, source))?;
-                            return Ok(Some((slice, (chunks, held))));
-                        }
-                        continue;
-                    }
-                    let silent = || ClientError::Silent { address: address.clone() };
-                    match tokio::time::timeout(watch::KEEPALIVE * 3, chunks.next()).await.map_err(|_| silent())? {
-                        None => return Ok(None),
-                        Some(chunk) => held.extend_from_slice(
-                            &chunk.map_err(|source| ClientError::Unreachable { address: address.clone(), source })?,
-                        ),
-                    }
-                }
-            }
-        });
-        Ok(Box::pin(lines))
     }
 }
 

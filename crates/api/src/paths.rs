@@ -12,6 +12,8 @@ pub const STATUS: &str = "/api/v1/status";
 pub const JOBS: &str = "/api/v1/jobs";
 /// `GET`: one job; `PATCH`: modify it; `DELETE`: cancel it.
 pub const JOB: &str = "/api/v1/jobs/{id}";
+/// `GET`: server-sent events, its view now and after each change.
+pub const JOB_WATCH: &str = "/api/v1/jobs/{id}/watch";
 /// `POST`: submit it anew.
 pub const JOB_RERUN: &str = "/api/v1/jobs/{id}/rerun";
 /// `POST`: move it.
@@ -42,6 +44,8 @@ pub const GATEWAYS: &str = "/api/v1/gateways";
 pub const GATEWAY: &str = "/api/v1/gateways/{id}";
 /// `POST`: connect a job's ports; `DELETE`: disconnect, by `?job=` and optionally `?targetPort=`.
 pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
+/// `GET`: server-sent events, its view now and after each change.
+pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
 /// `POST`: have its process replaced; connections stay.
 pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 /// `GET` (by a gateway): its slices of desired state, a line of JSON each.
@@ -76,6 +80,8 @@ pub const HOST_SLICES: &str = "/api/v1/hosts/{id}/slices";
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
 /// `PUT` (by an agent): a piece of a job's `?file=`, at `?offset=`. Answers with the offset wanted next.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
+/// `GET`: server-sent events, its view now and after each change, by id or name.
+pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
 /// `POST`: drain a host, by id or name; `DELETE`: have it take jobs again.
 pub const HOST_DRAIN: &str = "/api/v1/hosts/{id}/drain";
 /// `POST`: let a host that lost its state directory join again, by id or name.

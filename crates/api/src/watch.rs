@@ -52,6 +52,10 @@ use serde::{Deserialize, Serialize};
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
 /// How often a report is sent at least.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
+/// The name of the server-sent event that carries a view.
+pub const WATCH_CHANGED: &str = "changed";
+/// The name of the last server-sent event of a watch: the object is gone, or the session has ended.
+pub const WATCH_ENDED: &str = "ended";
 /// The offset that OpCenter wants next of a file of a job of which it keeps no more.
 pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 
