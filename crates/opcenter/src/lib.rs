@@ -144,6 +144,7 @@ async fn open(mut config: Config, clock: Arc<dyn Clock>) -> Result<Context, Erro
         clock,
         join_token: join_token.into(),
         published: watch::Sender::default(),
+        moments: watch::Sender::default(),
         wake: Arc::default(),
     })
 }

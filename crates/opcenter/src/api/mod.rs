@@ -3,6 +3,7 @@
 //! One file per noun; [`router`] mounts them all and [`openapi`] describes what users may call. What agents and gateways call is not
 //! described there: its contract is [`mooring_api::watch`], and both sides of it are ours.
 
+mod daemon;
 mod external;
 mod gateway;
 mod group;
@@ -14,15 +15,15 @@ mod session;
 mod status;
 mod template;
 mod user;
-mod watching;
+mod watch;
 
-use axum::Json;
 use axum::extract::rejection::{JsonRejection, PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, FromRequest, FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Extension, Json};
 use mooring_api::view::VersionView;
 use mooring_api::{ErrorCode, paths};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(status::show))
         .routes(routes!(job::list, job::submit))
         .routes(routes!(job::show, job::modify, job::cancel))
+        .routes(routes!(watch::job))
         .routes(routes!(job::rerun))
         .routes(routes!(job::migrate))
         .routes(routes!(job::suspend))
@@ -80,6 +82,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(gateway::show, gateway::modify, gateway::destroy))
         .routes(routes!(gateway::connect, gateway::disconnect))
         .routes(routes!(gateway::restart))
+        .routes(routes!(watch::gateway))
         .routes(routes!(security_group::list, security_group::create))
         .routes(routes!(security_group::show, security_group::modify, security_group::delete))
         .routes(routes!(user::list, user::add))
@@ -93,6 +96,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(host::list))
         .routes(routes!(host::drain, host::undrain))
         .routes(routes!(host::rejoin))
+        .routes(routes!(watch::host))
         .routes(routes!(version))
 }
 
@@ -106,7 +110,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 pub(crate) fn router(context: Context, stop: CancellationToken) -> axum::Router {
     let (router, description) = described().split_for_parts();
     router
-        .merge(watching::router(stop))
+        .merge(daemon::router())
         .route(paths::OPENAPI, get(move || std::future::ready(Json(description))))
         .route(paths::HEALTHZ, get(|| std::future::ready(StatusCode::OK)))
         .route(paths::READYZ, get(|| std::future::ready(StatusCode::OK)))
@@ -117,6 +121,7 @@ pub(crate) fn router(context: Context, stop: CancellationToken) -> axum::Router 
             )
         })
         .method_not_allowed_fallback(|| std::future::ready(ApiError::invalid("no such method on this path")))
+        .layer(Extension(stop))
         .layer(DefaultBodyLimit::max(BODY_MAX))
         .layer(TraceLayer::new_for_http())
         .with_state(context)

@@ -113,10 +113,46 @@ pub(crate) struct User {
 impl User {
     /// The user of a session.
     pub(crate) async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
+        Self::of_hash(tx, session, hash_token(token)).await
+    }
+
+    async fn of_hash(tx: &mut Tx, session: SessionRow, token_hash: String) -> ApiResult<Self> {
         let SessionRow { user, create_time, .. } = session;
         let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
-        let (expires_at, token_hash) = (create_time + SESSION_LIFE, hash_token(token));
+        let expires_at = create_time + SESSION_LIFE;
         Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
+    }
+
+    /// The user as it is now, while its session holds. A watch that renews its user keeps the session
+    /// in use.
+    pub(crate) async fn renewed(&self, context: &Context) -> ApiResult<Self> {
+        Self::of_session(context, &self.token_hash, |_| Ok(())).await
+    }
+
+    /// The user of the session with that token, if the session holds and `permit` lets it pass.
+    async fn of_session(
+        context: &Context,
+        token_hash: &str,
+        permit: impl FnOnce(&SessionRow) -> ApiResult<()>,
+    ) -> ApiResult<Self> {
+        let now = context.clock.now();
+        let mut tx = context.store.begin().await?;
+        let Some(session) = tx.session_get(token_hash).await? else { return Err(unknown()) };
+        if has_ended(&session, now) {
+            tx.session_delete(token_hash).await?;
+            tx.commit().await?;
+            return Err(
+                ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
+            );
+        }
+        permit(&session)?;
+        let last_used = session.last_used;
+        let user = Self::of_hash(&mut tx, session, token_hash.to_owned()).await?;
+        if last_used + TOUCH_AFTER < now {
+            tx.session_touch(token_hash, now).await?;
+            tx.commit().await?;
+        }
+        Ok(user)
     }
 
     pub(crate) fn is_admin(&self) -> bool {
@@ -146,30 +182,14 @@ impl FromRequestParts<Context> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
-        let token = bearer(parts)?;
-        let (token_hash, now) = (hash_token(token), context.clock.now());
-        let mut tx = context.store.begin().await?;
-        let Some(session) = tx.session_get(&token_hash).await? else { return Err(unknown()) };
-        if has_ended(&session, now) {
-            tx.session_delete(&token_hash).await?;
-            tx.commit().await?;
-            return Err(
-                ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
-            );
-        }
-        if let Some(job) = &session.job
-            && !is_open_to(job, &parts.method, parts.uri.path())
-        {
-            return Err(ApiError::new(ErrorCode::PermissionDenied, format!("the session is for job {job} alone"))
-                .hint("log in with `float login`"));
-        }
-        let last_used = session.last_used;
-        let user = Self::of(&mut tx, session, token).await?;
-        if last_used + TOUCH_AFTER < now {
-            tx.session_touch(&token_hash, now).await?;
-            tx.commit().await?;
-        }
-        Ok(user)
+        Self::of_session(context, &hash_token(bearer(parts)?), |session| match &session.job {
+            Some(job) if !is_open_to(job, &parts.method, parts.uri.path()) => {
+                let message = format!("the session is for job {job} alone");
+                Err(ApiError::new(ErrorCode::PermissionDenied, message).hint("log in with `float login`"))
+            }
+            _ => Ok(()),
+        })
+        .await
     }
 }
 
@@ -177,7 +197,7 @@ impl FromRequestParts<Context> for User {
 fn is_open_to(job: &JobId, method: &Method, path: &str) -> bool {
     let of_job = |template: &str| paths::fill(template, &[job.as_str()]) == path;
     match *method {
-        Method::GET => of_job(paths::JOB) || path == paths::SESSION,
+        Method::GET => of_job(paths::JOB) || of_job(paths::JOB_WATCH) || path == paths::SESSION,
         Method::DELETE => of_job(paths::JOB),
         Method::POST => {
             [paths::JOB_MIGRATE, paths::JOB_SUSPEND, paths::JOB_RESUME].into_iter().any(of_job) || path == paths::LOGOUT

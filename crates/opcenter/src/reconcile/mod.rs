@@ -31,6 +31,7 @@ use self::policy::Followed;
 use crate::config::Config;
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
+use crate::state::moment::Moment;
 use crate::state::observed::Observed;
 
 const PERIOD: Duration = Duration::from_secs(1);
@@ -75,7 +76,9 @@ async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreErr
         } else {
             drop(round.tx);
             round.followed.keep(&all.jobs);
-            publish::publish(context, &all, &round.observed);
+            let (observed, now) = (round.observed, round.now);
+            publish::publish(context, &all, &observed);
+            context.moments.send_replace(Some(Moment { all: all.into(), observed: observed.into(), now }));
             return Ok(());
         }
     }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::auth::login_throttle::LoginThrottle;
 use crate::config::Config;
 use crate::state::logs::Logs;
+use crate::state::moment::Moment;
 use crate::state::observed::Observed;
 use crate::state::vault::Vault;
 
@@ -40,6 +41,8 @@ pub(crate) struct Context {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) join_token: Arc<str>,
     pub(crate) published: watch::Sender<Arc<Published>>,
+    /// The state that the last pass of the reconciler ended with; users' watches follow it.
+    pub(crate) moments: watch::Sender<Option<Moment>>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) vault: Arc<Vault>,
     pub(crate) login_throttle: Arc<LoginThrottle>,

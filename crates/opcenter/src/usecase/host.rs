@@ -196,7 +196,7 @@ pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResu
 }
 
 /// The host of that id or name.
-async fn find(tx: &mut Tx, id: &str) -> ApiResult<HostRow> {
+pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<HostRow> {
     let mut hosts = tx.host_list().await?.into_iter();
     hosts
         .find(|host| host.id.as_str() == id || host.name.as_str() == id)

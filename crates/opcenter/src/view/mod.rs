@@ -7,6 +7,7 @@ pub(crate) mod status;
 pub(crate) mod usage;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::view::{
@@ -29,14 +30,15 @@ use crate::decide::slices;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::db_state::{DbState, capacity};
+use crate::state::moment::Moment;
 use crate::state::observed::Observed;
 use crate::usecase::security_group;
 use crate::view::masked::{MASK, masked};
 
 /// Makes views of one moment.
 pub(crate) struct Views {
-    all: DbState,
-    observed: Observed,
+    all: Arc<DbState>,
+    observed: Arc<Observed>,
     now: Timestamp,
 }
 
@@ -45,7 +47,13 @@ impl Views {
     pub(crate) async fn look(context: &Context, tx: &mut Tx) -> ApiResult<Self> {
         let observed = context.observed().clone();
         let all = DbState::read(tx, &observed).await?;
-        Ok(Self { all, observed, now: context.clock.now() })
+        Ok(Self { all: all.into(), observed: observed.into(), now: context.clock.now() })
+    }
+
+    /// Makes views of the state that a pass of the reconciler ended with.
+    pub(crate) fn of(moment: Moment) -> Self {
+        let Moment { all, observed, now } = moment;
+        Self { all, observed, now }
     }
 
     /// One job, with its moves.

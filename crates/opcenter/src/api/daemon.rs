@@ -24,7 +24,7 @@ use crate::state::context::{Context, Published};
 use crate::usecase::{host, parse};
 
 /// Everything that is not for users.
-pub(super) fn router(stop: CancellationToken) -> Router<Context> {
+pub(super) fn router() -> Router<Context> {
     Router::new()
         .route(paths::HOSTS, post(join))
         .route(paths::HOST_SLICES, get(host_slices))
@@ -32,7 +32,6 @@ pub(super) fn router(stop: CancellationToken) -> Router<Context> {
         .route(paths::HOST_JOB_LOG, put(job_log))
         .route(paths::GATEWAY_SLICES, get(gateway_slices))
         .route(paths::GATEWAY_REPORT, post(gateway_report))
-        .layer(Extension(stop))
 }
 
 async fn join(State(context): State<Context>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
