@@ -1,4 +1,4 @@
-//! What has to be reached.
+//! The goals that measurements are held against.
 
 use std::fmt;
 
@@ -18,17 +18,17 @@ pub(crate) struct Goal {
 #[serde(rename_all = "camelCase")]
 enum Unit {
     Seconds,
-    /// Of what it is compared with: 0.1 is a tenth.
+    /// A share of the reference: 0.1 is a tenth.
     Share,
 }
 
 impl Goal {
-    /// That `what` is at most so many seconds; missed where nothing was measured.
+    /// Requires `what` to be at most this many seconds; missed if nothing was measured.
     pub(crate) fn at_most(what: &'static str, seconds: f64, seen: Option<f64>) -> Self {
         Self { what, unit: Unit::Seconds, at_most: seconds, seen }
     }
 
-    /// That `what` is at most such a share; missed where nothing was measured.
+    /// Requires `what` to be at most this share; missed if nothing was measured.
     pub(crate) fn share_at_most(what: &'static str, share: f64, seen: Option<f64>) -> Self {
         Self { what, unit: Unit::Share, at_most: share, seen }
     }

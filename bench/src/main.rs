@@ -1,8 +1,10 @@
 //! Measurements, and the demo's tour.
 //!
-//! `bench move` starts a Mooring of its own with two virtual hosts and measures what a move does to clients, part by part; `bench tour`
-//! uses one that runs already. Tables go to stdout, progress to stderr. The exit code is 0 only if clients never noticed: nothing lost
-//! or repeated, no connection closed, every move succeeded.
+//! `bench move` starts a Mooring of its own with two virtual hosts and measures the effect of a
+//! migration on clients, part by part. `bench tour` uses a Mooring that already runs.
+//!
+//! Tables go to stdout, progress to stderr. The exit code is 0 only if clients noticed nothing: no
+//! byte lost or repeated, no connection closed, and every migration successful.
 //!
 //! | part | what runs in the job | what its clients do |
 //! |---|---|---|
@@ -11,11 +13,11 @@
 //! | `suspend` | an idle JupyterLab with one kernel, suspended and resumed | stay connected |
 //! | `streams` | a program that sends and checks | eight exchange pseudo-random bytes at full speed |
 //!
-//! `bench drain` empties a host of idle JupyterLabs, each with a client, onto two others. `bench recovery` cuts a host off from all others and
-//! measures when its job executes elsewhere.
+//! `bench drain` drains a host of idle JupyterLabs, each with a client, onto two others.
+//! `bench recovery` cuts a host off from all others and measures when its job executes elsewhere.
 //!
-//! `bench soak` has thousands of clients stay for minutes while the job is moved and the gateway's configuration changes, and looks at
-//! what the gateway's process takes.
+//! `bench soak` keeps thousands of clients connected for minutes while the job migrates and the
+//! gateway's configuration changes. It samples the memory and descriptors of the gateway's process.
 
 #![forbid(unsafe_code)]
 
@@ -49,27 +51,28 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Measurement {
-    /// Measure what moves between two virtual hosts do to clients
+    /// Measure the effect of migrations between two virtual hosts on clients
     Move(Move),
     /// Drain a host with idle JupyterLabs onto two others
     Drain(Drain),
     /// Lose a host with an idle JupyterLab on it
     Recovery(Recovery),
-    /// Move a JupyterLab that runs already, while a client counts
+    /// Migrate a JupyterLab that already runs, while a client counts
     Tour(Tour),
-    /// Have a gateway carry thousands of clients for minutes, while their job is moved and its configuration changes
+    /// Keep thousands of clients of a gateway connected for minutes, while their job migrates and
+    /// its configuration changes
     Soak(Soak),
 }
 
 #[derive(Debug, Args)]
 struct Move {
-    /// How often the job of each part is moved
+    /// The number of migrations of each part
     #[arg(long, default_value_t = 20)]
     moves: usize,
     /// Measure this part alone; may be given several times
     #[arg(long, value_enum, value_name = "PART")]
     only: Vec<Part>,
-    /// How long the job of the part `away` is away
+    /// The seconds for which the job of the part `away` is away
     #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
     away: f64,
     /// Write the report to this file as well, as JSON
@@ -82,10 +85,10 @@ struct Move {
 
 #[derive(Debug, Args)]
 struct Drain {
-    /// How many JupyterLabs are on the host
+    /// The number of JupyterLabs on the host
     #[arg(long, value_name = "N", default_value_t = 8)]
     jobs: u32,
-    /// How many of them leave at once; may be given several times, for a comparison
+    /// The number of JupyterLabs that leave at once; may be given several times, for a comparison
     #[arg(long, value_name = "N")]
     at_once: Vec<usize>,
     /// Write the report to this file as well, as JSON
@@ -98,7 +101,7 @@ struct Drain {
 
 #[derive(Debug, Args)]
 struct Recovery {
-    /// How often the job's host is lost
+    /// The number of times that the host is lost
     #[arg(long, default_value_t = 5)]
     times: usize,
     /// Write the report to this file as well, as JSON
@@ -109,7 +112,7 @@ struct Recovery {
     float: Option<PathBuf>,
 }
 
-/// What is measured.
+/// The measurements to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Part {
     Jupyter,
@@ -132,7 +135,7 @@ struct Tour {
     /// The job's Access URL
     #[arg(long)]
     access_url: String,
-    /// How often the job is moved
+    /// The number of migrations
     #[arg(long, default_value_t = 4)]
     moves: usize,
     /// Write the report to this file as well, as JSON
@@ -166,13 +169,13 @@ fn main() -> Result<ExitCode> {
                 let client = log_in(&arguments).await?;
                 jupyter::tour(&client, &arguments.access_url, &arguments.job, arguments.moves).await
             })?;
-            // What somebody's machine reaches while they look on is no measurement.
+            // The tour shows a migration on the user's own machine; it is no measurement.
             conclude(&[Outcome { goals: Vec::new(), ..outcome }], arguments.json.as_deref())
         }
     }
 }
 
-/// Each part in a world of its own, so that none leaves anything to the next.
+/// Runs each part in a world of its own, so that none leaves anything to the next.
 fn measure(arguments: Move) -> Result<ExitCode> {
     let float = arguments.float.map_or_else(float_program, Ok)?;
     let wanted = |part| arguments.only.is_empty() || arguments.only.contains(&part);

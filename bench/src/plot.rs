@@ -1,4 +1,4 @@
-//! A picture of what was sampled: one panel for each figure, one above the other, over the same time.
+//! A picture of samples: one panel for each figure, one above the other, over the same time.
 
 use std::fmt::Write;
 
@@ -13,11 +13,11 @@ const BOTTOM: f64 = 25.0;
 #[derive(Debug)]
 pub(crate) struct Panel {
     pub(crate) title: String,
-    /// Seconds since the begin, and the figure.
+    /// Seconds since the start, and the figure.
     pub(crate) points: Vec<(f64, f64)>,
 }
 
-/// Draws panels; `marks` are vertical lines, in seconds since the begin.
+/// Draws panels; `marks` are vertical lines, in seconds since the start.
 pub(crate) fn svg(panels: &[Panel], marks: &[f64]) -> String {
     let height = panels.len() as f64 * PANEL;
     let end = panels.iter().flat_map(|panel| &panel.points).map(|(at, _)| *at).fold(1.0, f64::max);
@@ -30,7 +30,7 @@ pub(crate) fn svg(panels: &[Panel], marks: &[f64]) -> String {
         let most = panel.points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
         let most = if most > 0.0 { most * 1.1 } else { 1.0 };
         let y = |value: f64| bottom - value / most * (bottom - top);
-        // Text can be written to a string.
+        // Writing to a `String` does not fail.
         let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"{}\" font-weight=\"bold\">{}</text>", top - 8.0, panel.title);
         for mark in marks {
             let at = x(*mark);

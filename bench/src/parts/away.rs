@@ -1,4 +1,5 @@
-//! A job that is away for long while its client keeps sending: how soon bytes move once it is back.
+//! A job that is away for long while its client keeps sending: the time from its return to the
+//! first byte.
 
 use std::time::Duration;
 
@@ -12,10 +13,10 @@ use serde_json::json;
 use super::{Outcome, progress};
 use crate::goals::Goal;
 
-/// From the job's restore to the first byte, in seconds.
+/// The limit from the restore of the job to the first byte, in seconds.
 const GOAL: f64 = 0.1;
 
-/// Moves a witness whose capsule is held up for `seconds` each time.
+/// Migrates a witness whose transfer is held up for `seconds` each time.
 pub(crate) async fn measure(world: &World, client: &Client, moves: usize, seconds: f64) -> Result<Outcome> {
     let program = world.bring(&witness::program()?)?;
     let witness = Witness::launch(client, "bench", &program).await?;
@@ -26,7 +27,7 @@ pub(crate) async fn measure(world: &World, client: &Client, moves: usize, second
             [made.first_byte_in_seconds, made.first_byte_out_seconds].map(|seconds| seconds * 1000.0);
         let pause = made.pause_seconds;
         progress(&format!(
-            "away: move {number} of {moves}, away for {pause:.1} s: first byte in after {first_in:.0} ms, out after {first_out:.0} ms"
+            "away: migration {number} of {moves}, away for {pause:.1} s: first byte in after {first_in:.0} ms, out after {first_out:.0} ms"
         ));
     };
     let report = away::run(world, client, &witness, moves, Duration::from_secs_f64(seconds), each).await?;

@@ -1,4 +1,4 @@
-//! A host with idle JupyterLabs that is drained onto two others: for how long the client of each waits.
+//! A host with idle JupyterLabs that is drained onto two others: the wait of each client.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -19,38 +19,38 @@ use serde_json::json;
 use super::{Outcome, progress};
 use crate::goals::Goal;
 
-/// What a client may wait at most, in seconds.
+/// The longest allowed wait of a client, in seconds.
 const GOAL: f64 = 2.0;
 const LIMIT: Duration = Duration::from_secs(180);
-/// The host that is drained, and how many there are.
+/// The host that is drained, and the number of hosts.
 const HOST: &str = "host-1";
 const HOSTS: u32 = 3;
-/// Eight clients that count faster than that keep a small machine busy by themselves.
+/// The interval of a client; eight faster ones would keep a small machine busy.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// After their start the jobs get time to become idle.
+/// The time that jobs get after their start to become idle.
 const SETTLES: Duration = Duration::from_secs(3);
 
-/// One drain.
+/// The result of one drain.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Drained {
-    /// How many leave at once; what is `float`'s own choice when absent.
+    /// The number of jobs that leave at once; `float`'s default when absent.
     at_once: Option<usize>,
-    /// Until nothing was left on the host.
+    /// The time until no job was left on the host.
     seconds: f64,
     clients: Vec<Seen>,
 }
 
-/// What one client saw.
+/// The observations of one client.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Seen {
     to: String,
-    /// For how long its job stood still.
+    /// The pause of its job.
     pause_seconds: f64,
-    /// How much longer than usual it waited for a message.
+    /// The longest wait for a message beyond the usual.
     wait_seconds: f64,
-    /// Whether nothing was lost or repeated, and its WebSocket stayed open.
+    /// `true` if nothing was lost or repeated and the WebSocket stayed open.
     clean: bool,
 }
 
@@ -74,7 +74,9 @@ impl Drained {
     }
 }
 
-/// Drains once for each number of jobs that leave at once, each time in a new world; with `float`'s own number where none is given.
+/// Drains once for each number of jobs that leave at once, each time in a new world.
+///
+/// Without a number, `float`'s default is used.
 pub(crate) fn measure(float: &Path, jobs: u32, at_once: &[usize]) -> Result<Outcome> {
     let numbers = match at_once {
         [] => vec![None],
@@ -92,10 +94,8 @@ pub(crate) fn measure(float: &Path, jobs: u32, at_once: &[usize]) -> Result<Outc
         runs.push(run);
     }
     let mut text = format!("{jobs} idle JupyterLabs leave a host for two others; seconds\n");
-    text += &format!(
-        "{:<8} {:>8} {:>26} {:>26} {:>8}\n",
-        "at once", "drained", "a job stands still", "a client waits", "not"
-    );
+    text +=
+        &format!("{:<8} {:>8} {:>26} {:>26} {:>8}\n", "at once", "drained", "pause of a job", "a client waits", "not");
     let three = format!("{:>8} {:>8} {:>8}", "min", "median", "max");
     text += &format!("{:<8} {:>8} {three} {three} {:>8}\n", "", "after", "clean");
     text.extend(runs.iter().map(Drained::row));
@@ -107,7 +107,7 @@ pub(crate) fn measure(float: &Path, jobs: u32, at_once: &[usize]) -> Result<Outc
                 run.of(|seen| seen.wait_seconds).map(|seen| seen.max),
             )]
         }
-        // A comparison has none.
+        // A comparison has no goal.
         _ => Vec::new(),
     };
     Ok(Outcome {
@@ -157,7 +157,7 @@ async fn drain(client: &Client, jobs: u32, at_once: Option<usize>) -> Result<Dra
     Ok(Drained { at_once, seconds, clients })
 }
 
-/// JupyterLabs on the host, behind one gateway.
+/// The JupyterLabs on the host, behind one gateway.
 async fn launch(client: &Client, jobs: u32) -> Result<Vec<Session>> {
     let request = |number: u32| SubmitRequest {
         name: format!("lab-{number}"),

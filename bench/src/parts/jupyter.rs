@@ -9,23 +9,23 @@ use serde_json::json;
 use super::{Outcome, progress};
 use crate::goals::Goal;
 
-/// The extra gap's median and most, in seconds.
+/// The goals for the extra gap, median and maximum, in seconds.
 const GOALS: (f64, f64) = (0.5, 1.2);
 
-/// Starts one and moves it.
+/// Starts a JupyterLab and migrates it.
 pub(crate) async fn measure(client: &Client, moves: usize) -> Result<Outcome> {
     let notebook = Notebook::launch(client, "bench").await?;
     tour(client, &notebook.access_url, &notebook.job, moves).await
 }
 
-/// Moves one that runs already.
+/// Migrates a JupyterLab that already runs.
 pub(crate) async fn tour(client: &Client, access_url: &str, job: &str, moves: usize) -> Result<Outcome> {
     let mut number = 0;
     let each = |made: &MoveReport| {
         number += 1;
         let MoveReport { from, to, outcome, seen, .. } = made;
         let gap = seen.longest_gap_seconds;
-        progress(&format!("jupyter: move {number} of {moves}, {from} -> {to}: {outcome}, longest gap {gap:.3} s"));
+        progress(&format!("jupyter: migration {number} of {moves}, {from} -> {to}: {outcome}, longest gap {gap:.3} s"));
     };
     let report = tour::run(client, access_url, job, moves, each).await?;
     let extra = report.extra_gaps();

@@ -1,4 +1,5 @@
-//! The parts of a measurement: each runs one kind of job and says what its clients saw.
+//! The parts of a measurement: each runs one kind of job and reports the observations of its
+//! clients.
 
 pub(crate) mod away;
 pub(crate) mod drain;
@@ -14,20 +15,20 @@ use serde_json::Value;
 
 use crate::goals::Goal;
 
-/// What a part measured.
+/// The result of a part.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) part: &'static str,
-    /// Tables and a summary.
+    /// The tables and a summary.
     pub(crate) text: String,
     pub(crate) json: Value,
     pub(crate) goals: Vec<Goal>,
-    /// Whether clients never noticed.
+    /// `true` if clients noticed nothing.
     pub(crate) clean: bool,
 }
 
-/// A line for whoever waits.
+/// Prints a line of progress.
 fn progress(text: &str) {
-    // Nobody has to listen.
+    // Progress without a reader is lost on purpose.
     let _ = writeln!(stderr(), "{text}");
 }

@@ -1,4 +1,5 @@
-//! A host that is lost with an idle JupyterLab on it: when that is noticed, and when the job executes elsewhere.
+//! A host that is lost with an idle JupyterLab on it: the time until the loss is noticed, and until
+//! the job executes elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -17,25 +18,25 @@ use serde_json::json;
 use super::{Outcome, progress};
 use crate::goals::Goal;
 
-/// Until a lost host is noticed, and from then until its job executes, in seconds.
+/// The goals for noticing a lost host, and from then until its job executes, in seconds.
 const GOALS: (f64, f64) = (10.0, 3.0);
 const LIMIT: Duration = Duration::from_secs(60);
-/// Hosts are lost at different moments between two of their reports.
+/// The spread of the moments of loss, which fall anywhere between two reports of the host.
 const STEP: Duration = Duration::from_millis(450);
 
-/// One recovery, in seconds.
+/// The times of one recovery, in seconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Recovered {
-    /// From the loss until OpCenter knows of it.
+    /// From the loss until OpCenter notices it.
     detected_seconds: f64,
-    /// From then until the job executes.
+    /// From the notice until the job executes.
     executing_seconds: f64,
-    /// From then until its server answers a new client.
+    /// From the start of execution until its server answers a new client.
     answering_seconds: f64,
 }
 
-/// Starts one, and loses the host that it is on so often.
+/// Starts a JupyterLab and loses its host the given number of times.
 pub(crate) async fn measure(world: &World, client: &Client, times: usize) -> Result<Outcome> {
     let notebook = Notebook::launch(client, "bench").await?;
     let jupyter = Jupyter::connect(&notebook.access_url).await?;
@@ -76,7 +77,7 @@ pub(crate) async fn measure(world: &World, client: &Client, times: usize) -> Res
 
 async fn once(world: &World, client: &Client, notebook: &Notebook, after: Duration) -> Result<Recovered> {
     let job = &notebook.job;
-    // As the job's interval would have it.
+    // A snapshot, as the job's interval would make it.
     client.job_snapshot(job).await?;
     let before = reached(client, job, "the capsule", |job| {
         job.status == JobStatus::Executing && job.migrations.last().is_some_and(|last| last.outcome == "succeeded")

@@ -1,6 +1,8 @@
-//! A gateway under everything at once, for minutes: thousands of WebSockets, a steady rate of requests, a move every few seconds, a
-//! change of its configuration every second. Nothing may be lost, no answer may be another than the declared ones, and what the
-//! gateway's process takes of memory and descriptors may not grow.
+//! A gateway under every load at once, for minutes.
+//!
+//! Thousands of WebSockets, a steady rate of requests, a migration every few seconds, a change of
+//! its configuration every second. Nothing may be lost, each answer is one of the declared ones,
+//! and the gateway's memory and descriptors may not grow.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,29 +29,31 @@ use crate::plot::{self, Panel};
 const SAMPLE: Duration = Duration::from_secs(5);
 const CHANGE: Duration = Duration::from_secs(1);
 const MOVE: Duration = Duration::from_secs(5);
-/// How long the job is left where it is, at least: the connections of those who waited for it are gone by then.
+/// The shortest stay of the job on a host; connections of clients that waited for it are closed by
+/// then.
 const REST: Duration = Duration::from_secs(3);
 const SAYS_EVERY: Duration = Duration::from_secs(5);
-/// By how much the least of a figure may be higher in the last fifth than in the second, in parts of it and on top.
+/// The allowed growth of a figure's minimum from the second to the last fifth: a share, and an
+/// absolute amount.
 const GROWTH: f64 = 0.1;
 const MEMORY_SLACK: f64 = 4.0;
 const DESCRIPTORS_SLACK: f64 = 64.0;
-/// Where the job listens; the second port is connected and disconnected all the time.
+/// The ports on which the job listens; the second one is connected and disconnected all the time.
 const PORTS: [u16; 2] = [7000, 7001];
 
-/// How much, and for how long.
+/// The load, and its duration.
 #[derive(Debug, Args)]
 pub(crate) struct Soak {
-    /// For how long
+    /// The duration
     #[arg(long, default_value_t = 10.0)]
     minutes: f64,
-    /// How many WebSockets there are
+    /// The number of WebSockets
     #[arg(long, default_value_t = 2000)]
     websockets: usize,
-    /// How many requests come in a second
+    /// The number of requests a second
     #[arg(long, default_value_t = 200)]
     requests: u32,
-    /// Where the picture is put
+    /// The file for the picture
     #[arg(long, value_name = "FILE", default_value = "target/soak.svg")]
     svg: PathBuf,
     /// The program `float`; the one built beside this program when absent
@@ -57,7 +61,7 @@ pub(crate) struct Soak {
     pub(crate) float: Option<PathBuf>,
 }
 
-/// What the gateway's process takes at a moment, and what a client saw since the last one.
+/// A sample of the gateway's process, and the observations of a client since the last sample.
 #[derive(Debug, Clone, Copy, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Sample {
@@ -67,20 +71,20 @@ struct Sample {
     slowest_request_seconds: f64,
 }
 
-/// What was done to it.
+/// The actions on the gateway and the job.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Done {
-    /// When moves began, in seconds.
+    /// The moments at which migrations began, in seconds.
     moves: Vec<f64>,
     pauses_seconds: Vec<f64>,
-    /// What the gateway's process took right before each move, in MB and descriptors.
+    /// Memory (MB) and descriptors of the gateway's process right before each migration.
     calm: Vec<(f64, f64)>,
     changes: u64,
     faults: Vec<String>,
 }
 
-/// Runs it.
+/// Runs the load.
 pub(crate) async fn measure(world: &World, client: &Client, soak: &Soak) -> Result<Outcome> {
     let program = world.bring(&echo::program()?)?;
     let job = SubmitRequest {
@@ -132,7 +136,7 @@ async fn sample(pid: i32, load: &Load, began: Instant, limit: Duration) -> Resul
     Ok(samples)
 }
 
-/// Resident memory in MB and open descriptors of a process.
+/// Returns the resident memory in MB and the open descriptors of a process.
 fn taken(pid: i32) -> Result<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the gateway's process has ended")?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next());
@@ -155,12 +159,12 @@ async fn keep_moving(
             () = stop.cancelled() => return done,
             _ = ticks.tick() => {}
         }
-        // One that has ended is a fault elsewhere.
+        // The end of the process is reported elsewhere.
         done.calm.extend(taken(gateway));
         done.moves.push(began.elapsed().as_secs_f64());
         match move_once(client, &session.job).await {
             Ok(made) if made.outcome == "succeeded" => done.pauses_seconds.push(made.pause_seconds),
-            Ok(made) => done.faults.push(format!("a move {}", made.outcome)),
+            Ok(made) => done.faults.push(format!("a migration {}", made.outcome)),
             Err(error) => done.faults.push(format!("a move: {error:#}")),
         }
         tokio::select! {
@@ -170,7 +174,7 @@ async fn keep_moving(
     }
 }
 
-/// Connects and disconnects the port that nobody uses.
+/// Connects and disconnects the port without clients.
 async fn keep_changing(client: &Client, session: &Session, stop: &CancellationToken) -> Done {
     let mut done = Done::default();
     let mut ticks = tokio::time::interval(CHANGE);
@@ -206,7 +210,7 @@ fn outcome(soak: &Soak, samples: &[Sample], seen: &Seen, done: &Done, lived: boo
     let pauses = Distribution::of(done.pauses_seconds.iter().copied());
     let (usual, longest) = pauses.map_or((0.0, 0.0), |pauses| (pauses.median, pauses.max));
     let mut text = format!(
-        "{} WebSockets and {} requests a second for {} min: {seen}\n{} of {} moves succeeded, with pauses of {usual:.2} s (median) to {longest:.2} s; {} changes; the slowest request took {slowest:.2} s\n\n{:<14}{:>14}{:>14}{:>8}",
+        "{} WebSockets and {} requests a second for {} min: {seen}\n{} of {} migrations succeeded, with pauses of {usual:.2} s (median) to {longest:.2} s; {} changes; the slowest request took {slowest:.2} s\n\n{:<14}{:>14}{:>14}{:>8}",
         soak.websockets,
         soak.requests,
         soak.minutes,
@@ -237,7 +241,7 @@ fn outcome(soak: &Soak, samples: &[Sample], seen: &Seen, done: &Done, lived: boo
     }
 }
 
-/// What a figure was early and late.
+/// A figure early and late in the run.
 struct Row {
     what: &'static str,
     before: f64,
@@ -257,7 +261,9 @@ impl Row {
     }
 }
 
-/// The least of a fifth: while the job is away, requests that wait come on top of it. 0 of nothing, which is never flat.
+/// Returns the minimum of a fifth, or 0 without samples, which never counts as flat.
+///
+/// The minimum, since requests that wait while the job is away add to the others.
 fn least(figures: &[f64]) -> f64 {
     figures.iter().copied().reduce(f64::min).unwrap_or(0.0)
 }
@@ -268,7 +274,7 @@ fn write_picture(file: &Path, samples: &[Sample], done: &Done) -> Result<()> {
         points: samples.iter().map(|sample| (sample.at_seconds, figure(sample))).collect(),
     };
     let panels = [
-        panel("memory of the gateway's process, MB (grey: moves)", |sample| sample.memory_mb),
+        panel("memory of the gateway's process, MB (grey: migrations)", |sample| sample.memory_mb),
         panel("descriptors of the gateway's process", |sample| sample.descriptors),
         panel("slowest request, s", |sample| sample.slowest_request_seconds),
     ];

@@ -11,17 +11,17 @@ use super::{Outcome, progress};
 
 const CONNECTIONS: usize = 8;
 
-/// Moves a streamer.
+/// Migrates a streaming job.
 pub(crate) async fn measure(world: &World, client: &Client, moves: usize) -> Result<Outcome> {
     let program = world.bring(&streams::program()?)?;
     let session = streaming::launch(client, "bench", &program).await?;
-    progress(&format!("streams: {moves} moves under {CONNECTIONS} connections"));
+    progress(&format!("streams: {moves} migrations under {CONNECTIONS} connections"));
     let report = streaming::run(client, &session, CONNECTIONS, moves).await?;
     let stalls = Distribution::of(report.moves.iter().map(|made| made.longest_stall_seconds));
     let total = |count: fn(&streams::StreamReport) -> u64| report.streams.iter().map(count).sum::<u64>() >> 20;
     let agreed = report.streams.iter().filter(|stream| stream.hash_ok).count();
     let mut text = format!(
-        "{CONNECTIONS} streams over {} moves: {} MiB in, {} MiB out; counts and hashes agree on {agreed} of {}",
+        "{CONNECTIONS} streams over {} migrations: {} MiB in, {} MiB out; counts and hashes agree on {agreed} of {}",
         report.moves.len(),
         total(|stream| stream.sent),
         total(|stream| stream.received),

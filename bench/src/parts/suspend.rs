@@ -1,7 +1,9 @@
-//! An idle JupyterLab with one kernel, suspended, resumed and moved in turn while its client stays connected.
+//! An idle JupyterLab with one kernel, suspended, resumed and migrated in turn while its client
+//! stays connected.
 //!
-//! A move makes the same dump and the same restore without a store between them. So what the store adds is what a suspend and a resume take
-//! from the freeze on, compared with the dump and the restore of a move; work that is done beside these slows them down and counts as well.
+//! A migration makes the same checkpoint and restore without a store between them. The cost of the
+//! store is the time of suspend and resume after the freeze, relative to a migration's checkpoint
+//! and restore. Work beside these slows them down, and counts as well.
 
 use std::time::{Duration, Instant};
 
@@ -21,20 +23,21 @@ use serde_json::json;
 use super::{Outcome, progress};
 use crate::goals::Goal;
 
-/// What a suspend and a resume may each take, in seconds.
+/// The goals for a suspend and for a resume, in seconds.
 const GOAL: f64 = 2.0;
 const LIMIT: Duration = Duration::from_secs(60);
 const INTERVAL: Duration = Duration::from_millis(20);
-/// What is left of the one before, such as memory that is given back, is not to slow down the next.
+/// The wait between two cycles, so that memory which is still being freed does not slow down the
+/// next.
 const BETWEEN: Duration = Duration::from_millis(500);
 
-/// What the store and the stream may add to dump and restore.
+/// The share that store and stream may add to checkpoint and restore.
 const SHARE: f64 = 0.1;
 
-/// One suspend, resume and move.
+/// One suspend, resume and migration.
 #[derive(Debug, Clone)]
 struct Made {
-    /// Until each is over, in seconds.
+    /// The duration of each, in seconds.
     suspend: f64,
     resume: f64,
     out: MigrationView,
@@ -43,13 +46,13 @@ struct Made {
 }
 
 impl Made {
-    /// From the freeze into the store, and out of it until the restore is over.
+    /// From the freeze into the store, and out of the store until the restore is complete.
     fn through_store(&self) -> f64 {
         let out = took(&self.out, Phase::Freeze) + took(&self.out, Phase::Transfer);
         out + took(&self.back, Phase::Transfer) + took(&self.back, Phase::Restore)
     }
 
-    /// What a move takes for dump and restore.
+    /// A migration's time for checkpoint and restore.
     fn plain(&self) -> f64 {
         took(&self.moved, Phase::Freeze) + took(&self.moved, Phase::Restore)
     }
@@ -58,13 +61,13 @@ impl Made {
         json!({ "suspend": self.out.phases, "resume": self.back.phases, "move": self.moved.phases })
     }
 
-    /// What a move takes between them.
+    /// A migration's time between checkpoint and restore.
     fn stream(&self) -> f64 {
         took(&self.moved, Phase::Transfer)
     }
 }
 
-/// Starts one, and suspends and resumes it so often.
+/// Starts a JupyterLab, and suspends and resumes it the given number of times.
 pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     let notebook = Notebook::launch(client, "bench").await?;
     let jupyter = Jupyter::connect(&notebook.access_url).await?;
@@ -104,7 +107,7 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     let (store, stream) = (beyond(median(Made::through_store)).map(|share| share - 1.0), beyond(median(Made::stream)));
     if let (Some(store), Some(stream), Some(last)) = (store, stream, all.last()) {
         text += &format!(
-            "beyond dump and restore of a move (medians) of {:.0} MB: the stream {:.0} %, the store {:.0} %\n",
+            "beyond checkpoint and restore of a migration (medians) of {:.0} MB: the stream {:.0} %, the store {:.0} %\n",
             last.moved.bytes_moved as f64 / 1e6,
             stream * 100.0,
             store * 100.0,
@@ -144,7 +147,7 @@ async fn once(client: &Client, job: &str) -> Result<Made> {
     client.job_suspend(job).await?;
     reached(client, job, JobStatus::Suspended).await?;
     let suspend = began.elapsed().as_secs_f64();
-    // The host that it left lets go meanwhile; nobody resumes a job in the same second.
+    // The source retires the job meanwhile; nobody resumes a job in the same second.
     wait_for("the host to let go", LIMIT, async || {
         let job = client.job_get(job).await?;
         Ok(job.migrations.last().is_some_and(|last| took(last, Phase::Retire) > 0.0).then_some(()))
