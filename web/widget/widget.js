@@ -106,7 +106,7 @@
             case 'Suspending': return `${name} is being suspended. ${until}${kept}`;
             case 'Suspended': return `${name} is suspended. ${until}${resume}`;
             case 'Resuming': return `${name} is being resumed. ${until}`;
-            case 'Unknown': return `The host of ${name} is not heard from. ${until}`;
+            case 'Unknown': return `The host of ${name} is unreachable. ${until}`;
             case 'Cancelling': return `${name} is being cancelled. This screen does not respond any more.`;
         }
         return `${name} does not execute yet (${status}). This screen responds once it does.`;
