@@ -30,7 +30,7 @@ impl Tx {
     /// Adds one.
     ///
     /// # Errors
-    /// There is one of that name, or the database fails.
+    /// There is one of that name.
     pub async fn capsule_insert(&mut self, row: &CapsuleRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO capsule (name, job_id, kind, create_time, bytes, stored_bytes, base) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -48,18 +48,12 @@ impl Tx {
     }
 
     /// Forgets one; nothing there is no error.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn capsule_delete(&mut self, name: &CapsuleName) -> Result<()> {
         sqlx::query("DELETE FROM capsule WHERE name = ?").bind(name.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
     /// All of them, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn capsule_list(&mut self) -> Result<Vec<CapsuleRow>> {
         let rows = sqlx::query("SELECT * FROM capsule ORDER BY create_time, rowid").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

@@ -31,7 +31,7 @@ impl Tx {
     /// Adds a connection. What its port said of another job before is over.
     ///
     /// # Errors
-    /// The port is taken, the target is connected already, or the database fails.
+    /// The port is taken, the target is connected already.
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         self.farewell_give_way(connection).await?;
         sqlx::query(
@@ -52,9 +52,6 @@ impl Tx {
     }
 
     /// All connections, by gateway and port.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn connection_list(&mut self) -> Result<Vec<ConnectionRow>> {
         let rows = sqlx::query("SELECT * FROM connection ORDER BY gateway_id, gateway_port")
             .fetch_all(&mut *self.inner)
@@ -62,19 +59,22 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
+    /// Returns the connections of a job, by gateway and port.
+    pub async fn connection_list_of_job(&mut self, job: &JobId) -> Result<Vec<ConnectionRow>> {
+        let rows = sqlx::query("SELECT * FROM connection WHERE job_id = ? ORDER BY gateway_id, gateway_port")
+            .bind(job.as_str())
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
     /// Removes a connection; its port is free from then on.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn connection_delete(&mut self, id: &ConnectionId) -> Result<()> {
         sqlx::query("DELETE FROM connection WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
     /// The gateway that each job was connected to first, of those that it is connected to.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn connection_list_first(&mut self) -> Result<Vec<(JobId, GatewayId)>> {
         let rows = sqlx::query("SELECT job_id, gateway_id, MIN(rowid) FROM connection GROUP BY job_id")
             .fetch_all(&mut *self.inner)
@@ -83,9 +83,6 @@ impl Tx {
     }
 
     /// Removes every connection of a job.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn connection_delete_of_job(&mut self, job: &JobId) -> Result<()> {
         sqlx::query("DELETE FROM connection WHERE job_id = ?").bind(job.as_str()).execute(&mut *self.inner).await?;
         Ok(())

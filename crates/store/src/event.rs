@@ -41,9 +41,6 @@ pub struct EventRow {
 
 impl Tx {
     /// Appends an event.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn event_append(&mut self, job: &JobId, kind: EventKind, message: &str, now: Timestamp) -> Result<()> {
         sqlx::query("INSERT INTO event (job_id, time, kind, message) VALUES (?, ?, ?, ?)")
             .bind(job.as_str())
@@ -56,9 +53,6 @@ impl Tx {
     }
 
     /// A job's events, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn event_list(&mut self, job: &JobId) -> Result<Vec<EventRow>> {
         let rows = sqlx::query("SELECT time, kind, message FROM event WHERE job_id = ? ORDER BY sequence")
             .bind(job.as_str())

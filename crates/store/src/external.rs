@@ -19,9 +19,6 @@ pub struct ExternalRow {
 
 impl Tx {
     /// Adds one to a job that was inserted.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn external_insert(&mut self, row: &ExternalRow) -> Result<()> {
         sqlx::query("INSERT INTO external_job (job_id, endpoints, epoch) VALUES (?, ?, ?)")
             .bind(row.job.as_str())
@@ -33,9 +30,6 @@ impl Tx {
     }
 
     /// Replaces endpoints and epoch.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn external_update(&mut self, row: &ExternalRow) -> Result<()> {
         sqlx::query("UPDATE external_job SET endpoints = ?, epoch = ? WHERE job_id = ?")
             .bind(to_json(&row.endpoints)?)
@@ -46,10 +40,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Returns the endpoints of an external job; `None` for every other job.
+    pub async fn external_get(&mut self, job: &JobId) -> Result<Option<ExternalRow>> {
+        let row = sqlx::query("SELECT * FROM external_job WHERE job_id = ?")
+            .bind(job.as_str())
+            .fetch_optional(&mut *self.inner)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
     /// All of them, those of ended jobs included.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn external_list(&mut self) -> Result<Vec<ExternalRow>> {
         let rows = sqlx::query("SELECT * FROM external_job ORDER BY job_id").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

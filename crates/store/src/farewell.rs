@@ -41,9 +41,6 @@ pub struct FarewellRow {
 
 impl Tx {
     /// All farewells, by gateway and port.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn farewell_list(&mut self) -> Result<Vec<FarewellRow>> {
         let rows = sqlx::query(
             "SELECT farewell.*, job.spec ->> '$.name' AS job_name, job.status, job.status_reason, job.exit_code, job.end_time
@@ -55,9 +52,6 @@ impl Tx {
     }
 
     /// Says no more what became of a connection's job.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn farewell_delete(&mut self, connection: &ConnectionId) -> Result<()> {
         sqlx::query("DELETE FROM farewell WHERE connection_id = ?")
             .bind(connection.as_str())

@@ -30,7 +30,7 @@ impl Tx {
     /// Adds a gateway.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn gateway_insert(&mut self, gateway: &GatewayRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO gateway (id, name, spec, host_id, token, create_time, user_name) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -50,7 +50,7 @@ impl Tx {
     /// Changes what a gateway should be.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn gateway_update(&mut self, id: &GatewayId, spec: &GatewaySpec) -> Result<()> {
         sqlx::query("UPDATE gateway SET name = ?, spec = ? WHERE id = ?")
             .bind(spec.name.as_str())
@@ -62,9 +62,6 @@ impl Tx {
     }
 
     /// All gateways, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
         const SQL: &str =
             "SELECT id, spec, host_id, token, create_time, restart, user_name FROM gateway ORDER BY create_time, id";
@@ -73,9 +70,6 @@ impl Tx {
     }
 
     /// Asks for one more restart.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn gateway_restart(&mut self, id: &GatewayId) -> Result<()> {
         sqlx::query("UPDATE gateway SET restart = restart + 1 WHERE id = ?")
             .bind(id.as_str())
@@ -85,9 +79,6 @@ impl Tx {
     }
 
     /// Removes a gateway and its connections.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn gateway_delete(&mut self, id: &GatewayId) -> Result<()> {
         sqlx::query("DELETE FROM gateway WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())

@@ -31,7 +31,7 @@ impl Tx {
     /// Adds a group.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn group_insert(&mut self, group: &GroupRow) -> Result<()> {
         sqlx::query("INSERT INTO user_group (name, description, create_time) VALUES (?, ?, ?)")
             .bind(group.name.as_str())
@@ -43,9 +43,6 @@ impl Tx {
     }
 
     /// Changes what a group is for.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn group_update(&mut self, name: &Name, description: &str) -> Result<()> {
         sqlx::query("UPDATE user_group SET description = ? WHERE name = ?")
             .bind(description)
@@ -56,9 +53,6 @@ impl Tx {
     }
 
     /// All groups, by name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn group_list(&mut self) -> Result<Vec<GroupRow>> {
         let rows = sqlx::query("SELECT name, description, create_time FROM user_group ORDER BY name")
             .fetch_all(&mut *self.inner)
@@ -74,18 +68,12 @@ impl Tx {
     }
 
     /// Removes a group; its members stay users.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn group_delete(&mut self, name: &Name) -> Result<()> {
         sqlx::query("DELETE FROM user_group WHERE name = ?").bind(name.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
     /// Who is in which group, by group and user name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn membership_list(&mut self) -> Result<Vec<MembershipRow>> {
         let rows = sqlx::query(
             "SELECT group_name, user_id, user.name AS user_name
@@ -104,9 +92,6 @@ impl Tx {
     }
 
     /// The names of all users with whom a user shares a group, itself included if it is in one.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn membership_mates(&mut self, user: &UserId) -> Result<Vec<String>> {
         let rows = sqlx::query(
             "SELECT DISTINCT user.name AS user_name FROM group_member AS own
@@ -122,7 +107,7 @@ impl Tx {
     /// Has a user be in a group.
     ///
     /// # Errors
-    /// It is in it already, or the database fails.
+    /// It is in it already.
     pub async fn membership_insert(&mut self, group: &Name, user: &UserId) -> Result<()> {
         sqlx::query("INSERT INTO group_member (group_name, user_id) VALUES (?, ?)")
             .bind(group.as_str())
@@ -133,9 +118,6 @@ impl Tx {
     }
 
     /// Has a user be in a group no more.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn membership_delete(&mut self, group: &Name, user: &UserId) -> Result<()> {
         sqlx::query("DELETE FROM group_member WHERE group_name = ? AND user_id = ?")
             .bind(group.as_str())

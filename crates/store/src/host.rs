@@ -120,7 +120,7 @@ impl Tx {
     /// Adds a host, or replaces all of the one with that id but its overlay address and its drains.
     ///
     /// # Errors
-    /// Another host has the name, or the database fails.
+    /// Another host has the name.
     pub async fn host_put(&mut self, host: &HostRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO host (id, name, overlay, token_hash, key_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -141,9 +141,6 @@ impl Tx {
     }
 
     /// Keeps what a host is drained for.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn host_drain_set(
         &mut self,
         host: &HostId,
@@ -160,9 +157,6 @@ impl Tx {
     }
 
     /// All hosts by name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn host_list(&mut self) -> Result<Vec<HostRow>> {
         let rows = sqlx::query("SELECT * FROM host ORDER BY name").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

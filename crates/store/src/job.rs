@@ -7,7 +7,7 @@ use mooring_types::host::Resources;
 use mooring_types::job::{JobSpec, JobStatus, Volume};
 use mooring_types::placement::Asked;
 use mooring_types::policy::JobPolicy;
-use mooring_types::{Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
+use mooring_types::{GatewayId, Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
@@ -22,8 +22,8 @@ pub struct JobRow {
     pub user_name: String,
     /// What to run.
     pub spec: JobSpec,
-    /// The digest of its image, from when a host first pulled it; empty for images that have none.
-    pub image_digest: String,
+    /// The digest of its image, from when a host first pulled it; `None` for images without one.
+    pub image_digest: Option<String>,
     /// What is to happen to it by itself.
     pub policy: JobPolicy,
     /// Its status.
@@ -38,10 +38,10 @@ pub struct JobRow {
     pub host: Option<HostId>,
     /// Grows when the job is another one than before for its open connections.
     pub epoch: u64,
-    /// The host that the user insists on, by name; empty for any.
-    pub host_wanted: String,
-    /// The gateway that it was submitted for, by id; empty for none.
-    pub gateway_wanted: String,
+    /// The host that the user insists on.
+    pub requested_host: Option<Name>,
+    /// The gateway that the job was submitted for.
+    pub requested_gateway: Option<GatewayId>,
     /// The target ports that it was submitted with; empty for all that it publishes.
     pub target_ports: Vec<u16>,
     /// Who may connect to its published ports on the host that carries it.
@@ -74,7 +74,7 @@ impl JobRow {
             id,
             user_name: user_name.to_owned(),
             spec,
-            image_digest: String::new(),
+            image_digest: None,
             policy: JobPolicy::default(),
             status: JobStatus::Submitted,
             status_reason: String::new(),
@@ -82,8 +82,8 @@ impl JobRow {
             generation: Generation(0),
             epoch: 0,
             host: None,
-            host_wanted: String::new(),
-            gateway_wanted: String::new(),
+            requested_host: None,
+            requested_gateway: None,
             target_ports: Vec::new(),
             security_groups: Vec::new(),
             exit_code: None,
@@ -134,12 +134,9 @@ macro_rules! select {
 
 impl Tx {
     /// Adds a job, with the event of its submission.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO job (id, user_name, spec, policy, status, address, generation, host_wanted, gateway_wanted,
+            "INSERT INTO job (id, user_name, spec, policy, status, address, generation, requested_host, requested_gateway,
                 target_ports, security_groups, submit_time, last_update, status_time)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
@@ -150,8 +147,8 @@ impl Tx {
         .bind(job.status.to_string())
         .bind(job.address.map(|address| address.to_string()))
         .bind(job.generation.0.cast_signed())
-        .bind(&job.host_wanted)
-        .bind(&job.gateway_wanted)
+        .bind(job.requested_host.as_ref().map(Name::as_str))
+        .bind(job.requested_gateway.as_ref().map(GatewayId::as_str))
         .bind(to_json(&job.target_ports)?)
         .bind(to_json(&job.security_groups)?)
         .bind(job.submit_time.to_string())
@@ -163,27 +160,18 @@ impl Tx {
     }
 
     /// One job.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_get(&mut self, id: &JobId) -> Result<Option<JobRow>> {
         let row = sqlx::query(select!("WHERE id = ?")).bind(id.as_str()).fetch_optional(&mut *self.inner).await?;
         row.as_ref().map(read).transpose()
     }
 
     /// All jobs, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_list(&mut self) -> Result<Vec<JobRow>> {
         let rows = sqlx::query(select!("ORDER BY submit_time, id")).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
     /// The jobs that have not ended, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
         let rows = sqlx::query(select!("WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id"))
             .fetch_all(&mut *self.inner)
@@ -192,9 +180,6 @@ impl Tx {
     }
 
     /// Gives a job to a host as a generation: its first placement, or the commit of a move.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_own(&mut self, id: &JobId, host: &HostId, generation: Generation, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET host_id = ?, generation = ?, last_update = ? WHERE id = ?")
             .bind(host.as_str())
@@ -207,9 +192,6 @@ impl Tx {
     }
 
     /// Takes a job from its host: its state is in the capsule store.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_disown(&mut self, id: &JobId, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET host_id = NULL, last_update = ? WHERE id = ?")
             .bind(now.to_string())
@@ -220,9 +202,6 @@ impl Tx {
     }
 
     /// Changes the size of a job.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_resources_set(&mut self, id: &JobId, resources: Resources, now: Timestamp) -> Result<()> {
         let Some(mut job) = self.job_get(id).await? else { return Ok(()) };
         self.size_submitted_keep(id, job.spec.resources).await?;
@@ -237,9 +216,6 @@ impl Tx {
     }
 
     /// Has every connection that a job had count as one with another job.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_epoch_next(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET epoch = epoch + 1 WHERE id = ?")
             .bind(id.as_str())
@@ -252,7 +228,7 @@ impl Tx {
     /// [`Tx::job_address_free`].
     ///
     /// # Errors
-    /// The state machine does not allow it, or the database fails.
+    /// The state machine does not allow it.
     pub async fn job_status_set(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         if !job.status.may_become(to) {
             return Err(StoreError::Transition { job: job.id.clone(), from: job.status, to });
@@ -263,7 +239,7 @@ impl Tx {
     /// Changes the status of a job that somebody else runs, to what they say, with the same consequences.
     ///
     /// # Errors
-    /// It has ended, it can't be declared to be so, or the database fails.
+    /// It has ended, it can't be declared to be so.
     pub async fn job_status_declare(
         &mut self,
         job: &JobRow,
@@ -278,18 +254,12 @@ impl Tx {
     }
 
     /// Has a job that is being suspended, or is, resumed by itself as soon as a host fits.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_await_host(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 1 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
     /// Has a suspended job stay so until somebody asks for it, with the reason.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_await_user(&mut self, id: &JobId, reason: &str, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 0, status_reason = ?, last_update = ? WHERE id = ?")
             .bind(reason)
@@ -333,9 +303,6 @@ impl Tx {
     }
 
     /// Gives an ended job's address back.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_address_free(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET address = NULL WHERE id = ? AND end_time IS NOT NULL")
             .bind(id.as_str())
@@ -345,9 +312,6 @@ impl Tx {
     }
 
     /// Changes a job's name, as its users see it.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_name_set(&mut self, id: &JobId, name: &Name, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET spec = json_set(spec, '$.name', ?), last_update = ? WHERE id = ?")
             .bind(name.as_str())
@@ -359,9 +323,6 @@ impl Tx {
     }
 
     /// Changes what is to happen to a job by itself.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_policy_set(&mut self, id: &JobId, policy: &JobPolicy, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET policy = ?, last_update = ? WHERE id = ?")
             .bind(to_json(policy)?)
@@ -373,9 +334,6 @@ impl Tx {
     }
 
     /// Keeps the digest of a job's image.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_image_digest_set(&mut self, id: &JobId, digest: &str) -> Result<()> {
         sqlx::query("UPDATE job SET image_digest = ? WHERE id = ?")
             .bind(digest)
@@ -386,9 +344,6 @@ impl Tx {
     }
 
     /// Keeps a job's exit code.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn job_exit_code_set(&mut self, id: &JobId, code: i32) -> Result<()> {
         sqlx::query("UPDATE job SET exit_code = ? WHERE id = ?")
             .bind(code)
@@ -412,8 +367,8 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
         generation: Generation(unsigned(row, "generation")?),
         host: parsed_option(row, "host_id")?,
         epoch: unsigned(row, "epoch")?,
-        host_wanted: row.try_get("host_wanted")?,
-        gateway_wanted: row.try_get("gateway_wanted")?,
+        requested_host: parsed_option(row, "requested_host")?,
+        requested_gateway: parsed_option(row, "requested_gateway")?,
         target_ports: json(row, "target_ports")?,
         security_groups: json(row, "security_groups")?,
         exit_code: row.try_get("exit_code")?,

@@ -92,9 +92,6 @@ impl Store {
     }
 
     /// Begins a transaction, waiting for the one under way.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx { inner: self.pool.begin().await? })
     }

@@ -117,7 +117,7 @@ impl Tx {
     /// Adds a move.
     ///
     /// # Errors
-    /// One of the job is under way, or the database fails.
+    /// One of the job is under way.
     pub async fn migration_insert(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO migration
@@ -146,9 +146,6 @@ impl Tx {
     }
 
     /// Keeps what has changed of a move: stage and its times, outcome, phases, pause and bytes.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn migration_update(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "UPDATE migration SET stage = ?, stage_time = ?, freeze_time = ?, outcome = ?, phases = ?, pause_seconds = ?,
@@ -169,9 +166,6 @@ impl Tx {
     }
 
     /// All moves under way.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn migration_list_under_way(&mut self) -> Result<Vec<MigrationRow>> {
         let rows = sqlx::query("SELECT * FROM migration WHERE stage <> 'ended' ORDER BY start_time")
             .fetch_all(&mut *self.inner)
@@ -180,9 +174,6 @@ impl Tx {
     }
 
     /// All moves, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn migration_list(&mut self) -> Result<Vec<MigrationRow>> {
         let rows =
             sqlx::query("SELECT * FROM migration ORDER BY start_time, rowid").fetch_all(&mut *self.inner).await?;
@@ -190,9 +181,6 @@ impl Tx {
     }
 
     /// The last moves of that kind that succeeded, the newest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn migration_list_latest(&mut self, kind: MigrationKind, limit: u32) -> Result<Vec<MigrationRow>> {
         let query =
             "SELECT * FROM migration WHERE kind = ? AND stage = 'ended' AND outcome = ? ORDER BY rowid DESC LIMIT ?";
@@ -206,9 +194,6 @@ impl Tx {
     }
 
     /// The moves of a job, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn migration_list_of_job(&mut self, job: &JobId) -> Result<Vec<MigrationRow>> {
         let rows = sqlx::query("SELECT * FROM migration WHERE job_id = ? ORDER BY start_time, rowid")
             .bind(job.as_str())

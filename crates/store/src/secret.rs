@@ -29,9 +29,6 @@ const SELECT: &str =
 
 impl Tx {
     /// Sets a secret; one of that name of that user gets the new value.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn secret_put(&mut self, user: &UserId, name: &Name, sealed: &[u8], now: Timestamp) -> Result<()> {
         sqlx::query(
             "INSERT INTO secret (user_id, name, sealed, create_time, update_time) VALUES (?, ?, ?, ?, ?)
@@ -48,9 +45,6 @@ impl Tx {
     }
 
     /// All secrets, by user and name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn secret_list(&mut self) -> Result<Vec<SecretRow>> {
         let sql = format!("{SELECT} ORDER BY secret.user_id, secret.name");
         let rows = sqlx::query(&sql).fetch_all(&mut *self.inner).await?;
@@ -58,9 +52,6 @@ impl Tx {
     }
 
     /// A user's secrets, by name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn secret_list_of_user(&mut self, user: &UserId) -> Result<Vec<SecretRow>> {
         let sql = format!("{SELECT} WHERE secret.user_id = ? ORDER BY secret.name");
         let rows = sqlx::query(&sql).bind(user.as_str()).fetch_all(&mut *self.inner).await?;
@@ -68,9 +59,6 @@ impl Tx {
     }
 
     /// Removes a secret; whether there was one.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn secret_delete(&mut self, user: &UserId, name: &Name) -> Result<bool> {
         let done = sqlx::query("DELETE FROM secret WHERE user_id = ? AND name = ?")
             .bind(user.as_str())

@@ -24,7 +24,7 @@ impl Tx {
     /// Adds a security group.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn security_group_insert(&mut self, group: &SecurityGroupRow) -> Result<()> {
         sqlx::query("INSERT INTO security_group (id, name, spec, user_name, create_time) VALUES (?, ?, ?, ?, ?)")
             .bind(group.id.as_str())
@@ -40,7 +40,7 @@ impl Tx {
     /// Changes what a security group allows.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn security_group_update(&mut self, id: &SecurityGroupId, spec: &SecurityGroupSpec) -> Result<()> {
         sqlx::query("UPDATE security_group SET name = ?, spec = ? WHERE id = ?")
             .bind(spec.name.as_str())
@@ -52,9 +52,6 @@ impl Tx {
     }
 
     /// All security groups, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn security_group_list(&mut self) -> Result<Vec<SecurityGroupRow>> {
         let rows = sqlx::query("SELECT id, spec, user_name, create_time FROM security_group ORDER BY create_time, id")
             .fetch_all(&mut *self.inner)
@@ -63,9 +60,6 @@ impl Tx {
     }
 
     /// Removes a security group. Whether somebody uses it is for the caller to know.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn security_group_delete(&mut self, id: &SecurityGroupId) -> Result<()> {
         sqlx::query("DELETE FROM security_group WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())

@@ -6,9 +6,6 @@ use crate::{Result, Tx};
 
 impl Tx {
     /// The value of a setting.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn setting_get(&mut self, name: &str) -> Result<Option<String>> {
         let row =
             sqlx::query("SELECT value FROM setting WHERE name = ?").bind(name).fetch_optional(&mut *self.inner).await?;
@@ -16,9 +13,6 @@ impl Tx {
     }
 
     /// Sets a setting.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn setting_set(&mut self, name: &str, value: &str) -> Result<()> {
         sqlx::query(
             "INSERT INTO setting (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",

@@ -31,7 +31,7 @@ impl Tx {
     /// Adds a template; it is the newest of its name then.
     ///
     /// # Errors
-    /// The name and tag are taken, or the database fails.
+    /// The name and tag are taken.
     pub async fn template_insert(&mut self, template: &TemplateRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO template (owner_id, name, tag, description, job, access_path, user_name, create_time)
@@ -51,9 +51,6 @@ impl Tx {
     }
 
     /// Everybody's templates and those of a user, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn template_list(&mut self, user: &UserId) -> Result<Vec<TemplateRow>> {
         let rows = sqlx::query("SELECT * FROM template WHERE owner_id IS NULL OR owner_id = ? ORDER BY sequence")
             .bind(user.as_str())
@@ -63,9 +60,6 @@ impl Tx {
     }
 
     /// Removes a template.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn template_delete(&mut self, template: &TemplateRow) -> Result<()> {
         sqlx::query("DELETE FROM template WHERE owner_id IS ? AND name = ? AND tag = ?")
             .bind(template.owner.as_ref().map(UserId::as_str))

@@ -28,9 +28,6 @@ pub struct UsageRow {
 
 impl Tx {
     /// Adds a measurement; one that is known already stays as it is.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn usage_insert(&mut self, row: &UsageRow) -> Result<()> {
         let usage = &row.usage;
         sqlx::query(
@@ -60,9 +57,6 @@ impl Tx {
     }
 
     /// What a job used from a time on, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn usage_list(&mut self, job: &JobId, since: Timestamp) -> Result<Vec<UsageRow>> {
         let rows = sqlx::query("SELECT * FROM usage WHERE job_id = ? AND time >= ? ORDER BY time")
             .bind(job.as_str())
@@ -73,9 +67,6 @@ impl Tx {
     }
 
     /// Keeps of what was measured before a time only the first of each `step`.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn usage_thin(&mut self, before: Timestamp, step: Duration) -> Result<u64> {
         let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
         let done = sqlx::query(
@@ -90,9 +81,6 @@ impl Tx {
     }
 
     /// Forgets what was measured before a time, and all that was ever measured of the jobs that had ended by another.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn usage_forget(&mut self, before: Timestamp, ended_before: Timestamp) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM usage WHERE time < ?
@@ -106,9 +94,6 @@ impl Tx {
     }
 
     /// For how long a job has been seen not to be used.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn idleness_get(&mut self, job: &JobId) -> Result<Duration> {
         let row = sqlx::query("SELECT idle_ms FROM idleness WHERE job_id = ?")
             .bind(job.as_str())
@@ -119,9 +104,6 @@ impl Tx {
     }
 
     /// Keeps for how long a job has been seen not to be used.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn idleness_set(&mut self, job: &JobId, idle: Duration) -> Result<()> {
         sqlx::query(
             "INSERT INTO idleness (job_id, idle_ms) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET idle_ms = excluded.idle_ms",
@@ -134,9 +116,6 @@ impl Tx {
     }
 
     /// Keeps the size that a job was submitted with, before a move first gives it another one.
-    ///
-    /// # Errors
-    /// The database fails.
     pub(crate) async fn size_submitted_keep(&mut self, job: &JobId, size: Resources) -> Result<()> {
         sqlx::query("INSERT OR IGNORE INTO size_submitted (job_id, cpu, mem_gb) VALUES (?, ?, ?)")
             .bind(job.as_str())

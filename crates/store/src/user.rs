@@ -38,7 +38,7 @@ impl Tx {
     /// Adds a user.
     ///
     /// # Errors
-    /// The name is taken, or the database fails.
+    /// The name is taken.
     pub async fn user_insert(&mut self, user: &UserRow) -> Result<()> {
         sqlx::query("INSERT INTO user (id, name, role, password_hash, create_time) VALUES (?, ?, ?, ?, ?)")
             .bind(user.id.as_str())
@@ -52,9 +52,6 @@ impl Tx {
     }
 
     /// The user of that name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn user_get(&mut self, name: &str) -> Result<Option<UserRow>> {
         let row = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user WHERE name = ?")
             .bind(name)
@@ -64,9 +61,6 @@ impl Tx {
     }
 
     /// All users, oldest first.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn user_list(&mut self) -> Result<Vec<UserRow>> {
         let rows = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user ORDER BY create_time, id")
             .fetch_all(&mut *self.inner)
@@ -75,9 +69,6 @@ impl Tx {
     }
 
     /// Changes a user's role and password.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn user_update(&mut self, user: &UserRow) -> Result<()> {
         sqlx::query("UPDATE user SET role = ?, password_hash = ? WHERE id = ?")
             .bind(user.role.to_string())
@@ -89,9 +80,6 @@ impl Tx {
     }
 
     /// Removes a user with its sessions, memberships, secrets and private templates. Its jobs stay under its name.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn user_delete(&mut self, id: &UserId) -> Result<()> {
         self.session_delete_of_user(id).await?;
         sqlx::query("DELETE FROM user WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
@@ -99,18 +87,12 @@ impl Tx {
     }
 
     /// Ends every session of a user.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn session_delete_of_user(&mut self, id: &UserId) -> Result<()> {
         sqlx::query("DELETE FROM session WHERE user_id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
     /// Begins a session, for one job alone where one is given.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn session_insert(
         &mut self,
         token_hash: &str,
@@ -130,9 +112,6 @@ impl Tx {
     }
 
     /// The session of a token.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn session_get(&mut self, token_hash: &str) -> Result<Option<SessionRow>> {
         let row = sqlx::query(
             "SELECT user.id, user.name, user.role, user.password_hash, user.create_time,
@@ -154,9 +133,6 @@ impl Tx {
     }
 
     /// Notes that a session is used.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn session_touch(&mut self, token_hash: &str, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE session SET last_used = ? WHERE token_hash = ?")
             .bind(now.to_string())
@@ -167,9 +143,6 @@ impl Tx {
     }
 
     /// Ends a session.
-    ///
-    /// # Errors
-    /// The database fails.
     pub async fn session_delete(&mut self, token_hash: &str) -> Result<()> {
         sqlx::query("DELETE FROM session WHERE token_hash = ?").bind(token_hash).execute(&mut *self.inner).await?;
         Ok(())

@@ -11,7 +11,7 @@ use crate::auth::User;
 use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::external;
-use crate::view;
+use crate::view::job::job as job_view;
 
 /// Register a job that runs under another scheduler.
 #[utoipa::path(post, path = paths::EXTERNAL_JOBS, request_body = ExternalRegisterRequest,
@@ -22,7 +22,7 @@ pub(super) async fn register(
     Body(request): Body<ExternalRegisterRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = external::register(&context, &user, request).await?;
-    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
 /// Say where it listens now, and how it is.
@@ -35,5 +35,5 @@ pub(super) async fn update(
     Body(request): Body<ExternalUpdateRequest>,
 ) -> ApiResult<Json<JobView>> {
     let id = external::update(&context, &user, &id, request).await?;
-    Ok(Json(view::job(&context, &id).await?))
+    Ok(Json(job_view(&context, &id).await?))
 }

@@ -18,7 +18,7 @@ use crate::view::Views;
 #[utoipa::path(get, path = paths::GATEWAYS, responses((status = 200, body = [GatewayView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
     let mut tx = context.store.begin().await?;
-    let views = Views::look(&context, &mut tx).await?;
+    let views = Views::read(&context, &mut tx).await?;
     Ok(Json(views.gateways(&user)))
 }
 
@@ -32,7 +32,7 @@ pub(super) async fn create(
 ) -> ApiResult<(StatusCode, Json<GatewayView>)> {
     let id = gateway::create(&context, &user, request).await?;
     let mut tx = context.store.begin().await?;
-    let view = Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?;
+    let view = Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?;
     Ok((StatusCode::CREATED, Json(view)))
 }
 
@@ -46,7 +46,7 @@ pub(super) async fn show(
 ) -> ApiResult<Json<GatewayView>> {
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &id).await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.gateway(&user, &gateway)))
+    Ok(Json(Views::read(&context, &mut tx).await?.gateway(&user, &gateway)))
 }
 
 /// Modify a gateway, all of it or nothing; connections that stay allowed are not touched.
@@ -60,7 +60,7 @@ pub(super) async fn modify(
 ) -> ApiResult<Json<GatewayView>> {
     let id = gateway::modify(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
 }
 
 /// Destroy a gateway; the jobs connected to it keep running.
@@ -85,7 +85,7 @@ pub(super) async fn restart(
 ) -> ApiResult<Json<GatewayView>> {
     let id = gateway::restart(&context, &user, &id).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
 }
 
 /// Connect ports of a job, all or none.
@@ -99,7 +99,7 @@ pub(super) async fn connect(
 ) -> ApiResult<(StatusCode, Json<Vec<ConnectionView>>)> {
     let made = connection::connect(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
-    let views = Views::look(&context, &mut tx).await?;
+    let views = Views::read(&context, &mut tx).await?;
     Ok((StatusCode::CREATED, Json(views.connections(&made))))
 }
 

@@ -16,7 +16,7 @@ use crate::view::Views;
 #[utoipa::path(get, path = paths::HOSTS, responses((status = 200, body = [HostView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.hosts()))
+    Ok(Json(Views::read(&context, &mut tx).await?.hosts()))
 }
 
 /// Have all jobs of a host leave it, and no new ones come.
@@ -30,7 +30,7 @@ pub(super) async fn drain(
 ) -> ApiResult<Json<DrainAnswer>> {
     let id = host::drain(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.drained(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.drained(&id)?))
 }
 
 /// Let a host that lost its state directory join again under its name.
@@ -43,7 +43,7 @@ pub(super) async fn rejoin(
 ) -> ApiResult<Json<HostView>> {
     let id = host::rejoin(&context, &user, &id).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.host_of_id(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&id)?))
 }
 
 /// Have a host take jobs again.
@@ -56,5 +56,5 @@ pub(super) async fn undrain(
 ) -> ApiResult<Json<HostView>> {
     let id = host::undrain(&context, &user, &id).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.host_of_id(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&id)?))
 }

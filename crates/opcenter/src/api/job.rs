@@ -17,8 +17,9 @@ use super::{Asked, Body, Named};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
-use crate::usecase::{find_job, job, migration, options, parse, see_job};
-use crate::view::{self, usage};
+use crate::usecase::{find_job, job, migration, modify, parse, see_job};
+use crate::view::job::{as_seen_by, event, job as job_view, job_of, jobs};
+use crate::view::usage;
 
 /// All jobs of the user, newest last; an admin sees everyone's. With filters, those for which all of them hold.
 #[utoipa::path(get, path = paths::JOBS, params(("filter" = Option<Vec<String>>, Query)),
@@ -34,7 +35,7 @@ pub(super) async fn list(
         text.parse().map_err(|error: InvalidFilter| ApiError::invalid(error.to_string()).hint(error.hint()))
     };
     let filters = pairs.map(|(_, text)| read(&text)).collect::<ApiResult<Vec<Filter>>>()?;
-    Ok(Json(view::jobs(&context, &user, &filters).await?))
+    Ok(Json(jobs(&context, &user, &filters).await?))
 }
 
 /// Submit a job.
@@ -46,7 +47,7 @@ pub(super) async fn submit(
     Body(request): Body<SubmitRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = job::submit(&context, &user, request).await?;
-    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
 /// One job, with its moves.
@@ -59,8 +60,7 @@ pub(super) async fn show(
 ) -> ApiResult<Json<JobView>> {
     let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
-    drop(tx);
-    Ok(Json(view::as_seen_by(&user, view::job(&context, &job.id).await?)))
+    Ok(Json(as_seen_by(&user, job_of(&context, &mut tx, &job).await?)))
 }
 
 /// Change what is to happen to a job by itself, its tags, or its name.
@@ -72,8 +72,8 @@ pub(super) async fn modify(
     Named(id): Named<String>,
     Body(request): Body<JobModifyRequest>,
 ) -> ApiResult<Json<JobView>> {
-    let id = options::modify(&context, &user, &id, request).await?;
-    Ok(Json(view::job(&context, &id).await?))
+    let id = modify::modify(&context, &user, &id, request).await?;
+    Ok(Json(job_view(&context, &id).await?))
 }
 
 /// Submit a job anew, with the same spec and options.
@@ -85,7 +85,7 @@ pub(super) async fn rerun(
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = job::rerun(&context, &user, &id).await?;
-    Ok((StatusCode::CREATED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
 /// Cancel a job.
@@ -97,7 +97,7 @@ pub(super) async fn cancel(
     Named(id): Named<String>,
 ) -> ApiResult<Json<JobView>> {
     let id = job::cancel(&context, &user, &id).await?;
-    Ok(Json(view::job(&context, &id).await?))
+    Ok(Json(job_view(&context, &id).await?))
 }
 
 /// Move a job to another host; its connections stay. The move goes on by itself, `migrations` of the job tells how.
@@ -110,7 +110,7 @@ pub(super) async fn migrate(
     Body(request): Body<MigrateRequest>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = migration::migrate(&context, &user, &id, request).await?;
-    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
 /// Put a job into the capsule store: its host is freed, its gateway ports stay, and the connections of its clients wait.
@@ -122,7 +122,7 @@ pub(super) async fn suspend(
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = migration::suspend(&context, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
 /// Have a suspended job execute again, on any host that fits.
@@ -134,7 +134,7 @@ pub(super) async fn resume(
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
     let id = migration::resume(&context, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
+    Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
 /// Take a capsule of a job that goes on: what it is recovered from when its host is lost.
@@ -145,8 +145,8 @@ pub(super) async fn snapshot(
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = migration::capture(&context, &user, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(view::job(&context, &id).await?)))
+    let id = migration::snapshot(&context, &user, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
 /// A job's events, oldest first.
@@ -159,7 +159,7 @@ pub(super) async fn events(
 ) -> ApiResult<Json<Vec<EventView>>> {
     let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
-    Ok(Json(tx.event_list(&job.id).await?.into_iter().map(view::event).collect()))
+    Ok(Json(tx.event_list(&job.id).await?.into_iter().map(event).collect()))
 }
 
 /// How far back a history goes.

@@ -18,7 +18,7 @@ use crate::view::Views;
     responses((status = 200, body = [SecurityGroupView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<SecurityGroupView>>> {
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::look(&context, &mut tx).await?.security_groups(&user)))
+    Ok(Json(Views::read(&context, &mut tx).await?.security_groups(&user)))
 }
 
 /// Create a security group.
@@ -72,5 +72,5 @@ pub(super) async fn delete(
 async fn view(context: &Context, user: &User, id: &str) -> ApiResult<Json<SecurityGroupView>> {
     let mut tx = context.store.begin().await?;
     let group = security_group::find(&mut tx, id).await?;
-    Ok(Json(Views::look(context, &mut tx).await?.security_group(user, &group)))
+    Ok(Json(Views::read(context, &mut tx).await?.security_group(user, &group)))
 }

@@ -27,7 +27,8 @@ use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::usecase::{find_gateway, host, see_job};
-use crate::view::{self, Views};
+use crate::view::Views;
+use crate::view::job::as_seen_by;
 
 /// Watch a job: server-sent events named `changed`, each with the whole view; `ended` has an error.
 #[utoipa::path(get, path = paths::JOB_WATCH, params(("id" = String, Path)),
@@ -98,7 +99,7 @@ impl Watched {
                 let mut tx = context.store.begin().await?;
                 let job = see_job(&mut tx, user, id.as_str()).await?;
                 let migrations = tx.migration_list_of_job(id).await?;
-                let view = view::as_seen_by(user, views.job(&job, &migrations));
+                let view = as_seen_by(user, views.job(&job, &migrations));
                 let timeless =
                     JobView { duration: String::new(), queue_time: String::new(), core_hours: 0.0, ..view.clone() };
                 Ok(Rendered { json: json(&view)?, timeless: json(&timeless)? })
@@ -161,7 +162,7 @@ async fn look(context: &Context, user: &mut User, watched: &Watched, views: Opti
     *user = user.renewed(context).await?;
     let views = match views {
         Some(views) => views,
-        None => Views::look(context, &mut context.store.begin().await?).await?,
+        None => Views::read(context, &mut context.store.begin().await?).await?,
     };
     watched.render(context, user, &views).await
 }

@@ -23,39 +23,47 @@
 //! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MigrateIn` that restores follows a
 //! `MigrateOut` that has frozen.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use mooring_api::watch::{
     AfterCheckpoint, AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement,
-    GatewaySlice, JobDirective, JobOrder, JobRoute, JobState, MigrateOutStage, Network, Origin, Peer, PublishedPort,
-    Target,
+    GatewaySlice, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer, PublishedPort, Target,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
 use mooring_types::job::{JobSpec, JobStatus, Publish};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
-use mooring_types::{Generation, HostId, Name, Port, secret};
+use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
 
 use super::farewell;
-use crate::Config;
+use crate::config::Config;
 use crate::state::db_state::DbState;
-use crate::state::observed::Observed;
-use crate::state::vault::Vault;
 
-/// The slice of a host; the sequence is filled in when it is published.
-pub(crate) fn for_host(
-    config: &Config,
-    vault: &Vault,
-    all: &DbState,
-    observed: &Observed,
-    host: &HostRow,
-) -> AgentSlice {
+/// The data that slices follow from.
+pub(crate) struct Inputs<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) state: &'a DbState,
+    pub(crate) holdings: &'a Holdings,
+    pub(crate) secrets: &'a Secrets,
+}
+
+/// The generation that each host holds of each job; `None` where the host says that nothing is left.
+pub(crate) type Holdings = HashMap<(HostId, JobId), Option<Generation>>;
+
+/// The values of secrets by user and name.
+#[derive(Default)]
+pub(crate) struct Secrets(pub(crate) HashMap<(String, Name), String>);
+
+/// Returns the slice of a host, without its sequence.
+pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
+    let Inputs { config, state, .. } = inputs;
     AgentSlice {
         sequence: 0,
         host: host.id.clone(),
-        network: network(config, all),
-        jobs: all.jobs.values().filter_map(|job| directive(vault, all, observed, job, &host.id)).collect(),
-        gateways: all
+        network: network(config, state),
+        jobs: state.jobs.values().filter_map(|job| directive(inputs, job, &host.id)).collect(),
+        gateways: state
             .gateways
             .iter()
             .filter(|gateway| gateway.host == host.id)
@@ -66,61 +74,61 @@ pub(crate) fn for_host(
                 restart: gateway.restart,
             })
             .collect(),
-        published: published(all, &host.id),
+        published: published(state, &host.id),
         store: config.store.clone(),
     }
 }
 
 /// The slice of a gateway; the sequence is filled in when it is published.
-pub(crate) fn for_gateway(all: &DbState, gateway: &GatewayRow) -> Option<GatewaySlice> {
-    let connections = all.connections.iter().filter(|connection| connection.gateway == gateway.id);
+pub(crate) fn for_gateway(state: &DbState, gateway: &GatewayRow) -> Option<GatewaySlice> {
+    let connections = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
         gateway: gateway.id.clone(),
         name: gateway.spec.name.clone(),
-        bind: all.gateway_address(&gateway.host, gateway.spec.exposure)?,
+        bind: state.gateway_address(&gateway.host, gateway.spec.exposure)?,
         port_range: gateway.spec.port_range,
-        rules: all.rules(&gateway.spec.security_groups),
-        connections: connections.filter_map(|connection| connect(all, connection)).collect(),
-        farewells: farewell::of_gateway(&all.farewells, gateway),
+        rules: state.rules(&gateway.spec.security_groups),
+        connections: connections.filter_map(|connection| connect(state, connection)).collect(),
+        farewells: farewell::of_gateway(&state.farewells, gateway),
     })
 }
 
-fn network(config: &Config, all: &DbState) -> Network {
+fn network(config: &Config, state: &DbState) -> Network {
     let peer = |host: &HostRow| Peer {
         host: host.id.clone(),
         underlay: host.joined.address,
         overlay: host.overlay,
         wireguard_key: host.joined.wireguard_key.clone(),
     };
-    let route = |job: &JobRow| Some(JobRoute { address: job.address?, host: carrier(all, job)?.clone() });
+    let route = |job: &JobRow| Some(JobRoute { address: job.address?, host: carrier(state, job)?.clone() });
     Network {
         overlay: config.overlay,
         backend: config.backend,
-        peers: all.hosts.iter().map(peer).collect(),
-        routes: all.jobs.values().filter_map(route).collect(),
-        egress: all.jobs.values().filter_map(|job| egress(config, all, job)).collect(),
+        peers: state.hosts.iter().map(peer).collect(),
+        routes: state.jobs.values().filter_map(route).collect(),
+        egress: state.jobs.values().filter_map(|job| egress(config, state, job)).collect(),
     }
 }
 
 /// The host through which a job's own connections leave, where it is to be one for the job's life: that of the gateway that it was
 /// connected to first. WireGuard has no way for it: a peer there is told by the addresses that it may send from.
-fn egress(config: &Config, all: &DbState, job: &JobRow) -> Option<JobRoute> {
+fn egress(config: &Config, state: &DbState, job: &JobRow) -> Option<JobRoute> {
     if job.policy.egress != Egress::Gateway || job.status.is_final() || config.backend == Backend::Wireguard {
         return None;
     }
-    let first = all.first_gateways.get(&job.id)?;
-    let gateway = all.gateways.iter().find(|gateway| gateway.id == *first)?;
+    let first = state.first_gateways.get(&job.id)?;
+    let gateway = state.gateways.iter().find(|gateway| gateway.id == *first)?;
     Some(JobRoute { address: job.address?, host: gateway.host.clone() })
 }
 
 /// The ports of the jobs to which this host's routes lead; of two that want the same port, the older job comes first.
-fn published(all: &DbState, host: &HostId) -> Vec<PublishedPort> {
-    let carried = |job: &&JobRow| !job.status.is_final() && carrier(all, job) == Some(host);
-    let mut jobs: Vec<&JobRow> = all.jobs.values().filter(carried).collect();
+fn published(state: &DbState, host: &HostId) -> Vec<PublishedPort> {
+    let carried = |job: &&JobRow| !job.status.is_final() && carrier(state, job) == Some(host);
+    let mut jobs: Vec<&JobRow> = state.jobs.values().filter(carried).collect();
     jobs.sort_by(|a, b| (a.submit_time, &a.id).cmp(&(b.submit_time, &b.id)));
     let ports = |job: &JobRow| {
-        let (address, rules) = (job.address?, all.rules(&job.security_groups));
+        let (address, rules) = (job.address?, state.rules(&job.security_groups));
         let port = |publish: &Publish| PublishedPort {
             job: job.id.clone(),
             address,
@@ -134,8 +142,8 @@ fn published(all: &DbState, host: &HostId) -> Vec<PublishedPort> {
 }
 
 /// The host to which a job's address leads.
-fn carrier<'a>(all: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
-    match all.migrations.get(&job.id) {
+fn carrier<'a>(state: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
+    match state.migrations.get(&job.id) {
         Some(row) => match (row.kind, row.stage) {
             (MigrationKind::Migrate, Stage::Restoring | Stage::Retiring)
             | (MigrationKind::Resume | MigrationKind::Recover, _) => row.to.as_ref(),
@@ -146,13 +154,14 @@ fn carrier<'a>(all: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
     }
 }
 
-fn directive(vault: &Vault, all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<JobDirective> {
-    let (generation, order) = order(all, observed, job, host)?;
+fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDirective> {
+    let state = inputs.state;
+    let (generation, order) = order(state, inputs.holdings, job, host)?;
     // An ended job that has given its address back is held by nobody who would still need it.
     let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
-    let mut spec = spec(vault, all, job);
+    let mut spec = spec(inputs.secrets, job);
     // A destination makes room for the size that the job has there.
-    let arriving = all.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
+    let arriving = state.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
     if let Some(resources) = arriving.and_then(|row| row.resources) {
         spec.resources = resources;
     }
@@ -161,31 +170,28 @@ fn directive(vault: &Vault, all: &DbState, observed: &Observed, job: &JobRow, ho
 
 /// What a host is told to run: the image that the first host found under its name, whatever the name means by now.
 /// References to secrets are replaced here and nowhere else; a variable of a secret that was removed is left out.
-fn spec(vault: &Vault, all: &DbState, job: &JobRow) -> JobSpec {
+fn spec(secrets: &Secrets, job: &JobRow) -> JobSpec {
     let mut spec = job.spec.clone();
-    let stands_for = |name: &Name| {
-        let secret = all.secrets.iter().find(|secret| secret.name == *name && secret.user_name == job.user_name)?;
-        vault.unseal(&secret.user, &secret.name, &secret.sealed).ok()
-    };
-    let resolve = |(key, value): (String, String)| Some((key, secret::resolve(&value, stands_for)?));
+    let value_of = |name: &Name| secrets.0.get(&(job.user_name.clone(), name.clone())).cloned();
+    let resolve = |(key, value): (String, String)| Some((key, secret::resolve(&value, value_of)?));
     spec.env = spec.env.into_iter().filter_map(&resolve).collect();
     for volume in &mut spec.volumes {
         volume.options = std::mem::take(&mut volume.options).into_iter().filter_map(&resolve).collect();
     }
-    if !job.image_digest.is_empty() {
-        spec.image = spec.image.pinned(&job.image_digest);
+    if let Some(digest) = &job.image_digest {
+        spec.image = spec.image.pinned(digest);
     }
     spec.env.insert("FLOAT_USER".into(), job.user_name.clone());
     spec
 }
 
-fn order(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
+fn order(state: &DbState, holdings: &Holdings, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
     if job.status == JobStatus::Cancelling || job.status.is_final() {
-        return order_to_stop(all, observed, job, host);
+        return order_to_stop(state, holdings, job, host);
     }
-    match all.migrations.get(&job.id) {
-        Some(row) if row.to.as_ref() == Some(host) => order_at_destination(all, row),
-        Some(row) if row.from.as_ref() == Some(host) => order_at_source(all, job, row),
+    match state.migrations.get(&job.id) {
+        Some(row) if row.to.as_ref() == Some(host) => order_at_destination(state, row),
+        Some(row) if row.from.as_ref() == Some(host) => order_at_source(state, job, row),
         // It was lost, and may come back with the job before the job has been recovered elsewhere: then it goes on there.
         Some(row) if row.kind == MigrationKind::Recover && job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: true }))
@@ -194,20 +200,19 @@ fn order(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Opt
             Some((job.generation, JobOrder::Run { begun: job.exec_time.is_some() }))
         }
         // What a host holds of a job that it has no part in is a left-over of an older generation.
-        _ => held(observed, job, host).map(|generation| (generation, JobOrder::Stop)),
+        _ => held(holdings, job, host).map(|generation| (generation, JobOrder::Stop)),
     }
 }
 
-/// The generation that a host holds of a job, unless that is gone already.
-fn held(observed: &Observed, job: &JobRow, host: &HostId) -> Option<Generation> {
-    let (_, seen) = observed.holders(&job.id).find(|(holder, _)| *holder == host)?;
-    (seen.state != JobState::Gone).then_some(seen.generation)
+/// Returns the generation that a host holds of a job.
+fn held(holdings: &Holdings, job: &JobRow, host: &HostId) -> Option<Generation> {
+    *holdings.get(&(host.clone(), job.id.clone()))?
 }
 
 /// While a job is cancelled, everyone who may hold it has to confirm that nothing is left; see [`stoppers`].
-fn order_to_stop(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
-    let concerned = stoppers(all, job).into_iter().find(|(stopper, _)| stopper == host);
-    match (held(observed, job, host), concerned) {
+fn order_to_stop(state: &DbState, holdings: &Holdings, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
+    let concerned = stoppers(state, job).into_iter().find(|(stopper, _)| stopper == host);
+    match (held(holdings, job, host), concerned) {
         (Some(generation), _) => Some((generation, JobOrder::Stop)),
         (None, Some((_, generation))) if !job.status.is_final() => Some((generation, JobOrder::Stop)),
         (None, _) => None,
@@ -215,8 +220,8 @@ fn order_to_stop(all: &DbState, observed: &Observed, job: &JobRow, host: &HostId
 }
 
 /// The hosts that may hold a job, each with the generation.
-pub(crate) fn stoppers(all: &DbState, job: &JobRow) -> Vec<(HostId, Generation)> {
-    let moving = all.migrations.get(&job.id);
+pub(crate) fn stoppers(state: &DbState, job: &JobRow) -> Vec<(HostId, Generation)> {
+    let moving = state.migrations.get(&job.id);
     let ends = |row: &MigrationRow| {
         let from = row.from.clone().map(|host| (host, row.from_generation));
         from.into_iter().chain(row.to.clone().map(|host| (host, row.generation))).collect()
@@ -230,11 +235,11 @@ pub(crate) fn stoppers(all: &DbState, job: &JobRow) -> Vec<(HostId, Generation)>
     stoppers
 }
 
-fn order_at_destination(all: &DbState, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
+fn order_at_destination(state: &DbState, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
     let order = match row.stage {
         Stage::Preparing | Stage::PreCopying | Stage::Quiescing | Stage::Freezing | Stage::Restoring => {
-            JobOrder::MigrateIn { migration, from: origin(all, row)? }
+            JobOrder::MigrateIn { migration, from: origin(state, row)? }
         }
         Stage::Retiring => JobOrder::Run { begun: true },
         Stage::Aborting | Stage::RollingBack => JobOrder::Abort { migration },
@@ -243,10 +248,10 @@ fn order_at_destination(all: &DbState, row: &MigrationRow) -> Option<(Generation
     Some((row.generation, order))
 }
 
-fn origin(all: &DbState, row: &MigrationRow) -> Option<Origin> {
+fn origin(state: &DbState, row: &MigrationRow) -> Option<Origin> {
     Some(match &row.from {
         Some(from) => {
-            Origin::Host { certificate: all.host(from)?.joined.certificate.clone(), token: row.token.clone() }
+            Origin::Host { certificate: state.host(from)?.joined.certificate.clone(), token: row.token.clone() }
         }
         None => Origin::Store {
             capsule: row.capsule.clone()?,
@@ -255,10 +260,10 @@ fn origin(all: &DbState, row: &MigrationRow) -> Option<Origin> {
     })
 }
 
-fn destination(all: &DbState, row: &MigrationRow) -> Option<Destination> {
+fn destination(state: &DbState, row: &MigrationRow) -> Option<Destination> {
     Some(match &row.to {
         Some(to) => {
-            let to = &all.host(to)?.joined;
+            let to = &state.host(to)?.joined;
             Destination::Host {
                 address: SocketAddr::from((to.address, to.migration_port)),
                 certificate: to.certificate.clone(),
@@ -268,14 +273,15 @@ fn destination(all: &DbState, row: &MigrationRow) -> Option<Destination> {
         None => Destination::Store {
             capsule: row.capsule.clone()?,
             then: if row.kind == MigrationKind::Snapshot { AfterCheckpoint::GoOn } else { AfterCheckpoint::StayFrozen },
-            base: if row.kind == MigrationKind::Snapshot { all.base_for(&row.job) } else { None },
+            base: if row.kind == MigrationKind::Snapshot { state.base_for(&row.job) } else { None },
         },
     })
 }
 
-fn order_at_source(all: &DbState, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
+fn order_at_source(state: &DbState, job: &JobRow, row: &MigrationRow) -> Option<(Generation, JobOrder)> {
     let migration = row.id.clone();
-    let move_out = |stage| Some(JobOrder::MigrateOut { migration: row.id.clone(), stage, to: destination(all, row)? });
+    let move_out =
+        |stage| Some(JobOrder::MigrateOut { migration: row.id.clone(), stage, to: destination(state, row)? });
     match row.stage {
         Stage::Preparing => Some((job.generation, JobOrder::Run { begun: true })),
         Stage::PreCopying | Stage::Quiescing => Some((job.generation, move_out(MigrateOutStage::PreCopy)?)),
@@ -289,26 +295,26 @@ fn order_at_source(all: &DbState, job: &JobRow, row: &MigrationRow) -> Option<(G
     }
 }
 
-fn connect(all: &DbState, connection: &ConnectionRow) -> Option<ConnectionDirective> {
-    let job = all.jobs.get(&connection.job)?;
+fn connect(state: &DbState, connection: &ConnectionRow) -> Option<ConnectionDirective> {
+    let job = state.jobs.get(&connection.job)?;
     Some(ConnectionDirective {
         connection: connection.id.clone(),
         job: job.id.clone(),
         job_name: job.spec.name.clone(),
         job_status: job.status,
         gateway_port: connection.gateway_port,
-        target: target(all, job, connection.target_port)?,
-        epoch: all.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
+        target: target(state, job, connection.target_port)?,
+        epoch: state.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
         protocol: connection.protocol,
         hold_limits: connection.hold_limits,
         widget: connection.widget,
-        flow: flow(all, job),
+        flow: flow(state, job),
     })
 }
 
 /// Where a published port of a job leads.
-fn target(all: &DbState, job: &JobRow, published: Port) -> Option<Target> {
-    if let Some(row) = all.externals.get(&job.id) {
+fn target(state: &DbState, job: &JobRow, published: Port) -> Option<Target> {
+    if let Some(row) = state.externals.get(&job.id) {
         let meant = row.endpoints.iter().filter(|external| external.target == published);
         return Some(Target::Endpoints(meant.map(|external| external.endpoint.clone()).collect()));
     }
@@ -320,8 +326,8 @@ fn container_port(job: &JobRow, published: Port) -> Option<Port> {
     job.spec.publish.iter().find(|publish| publish.host == published).map(|publish| publish.container)
 }
 
-pub(crate) fn flow(all: &DbState, job: &JobRow) -> Flow {
-    let Some(row) = all.migrations.get(&job.id) else {
+pub(crate) fn flow(state: &DbState, job: &JobRow) -> Flow {
+    let Some(row) = state.migrations.get(&job.id) else {
         return if job.status == JobStatus::Executing { Flow::Open } else { Flow::Held { quiesce: None } };
     };
     match (row.stage, &row.outcome) {
@@ -337,11 +343,11 @@ pub(crate) fn flow(all: &DbState, job: &JobRow) -> Flow {
 
 #[cfg(test)]
 mod tests {
-    use mooring_store::{SecretRow, SecurityGroupRow};
+    use mooring_store::SecurityGroupRow;
     use mooring_types::host::Resources;
     use mooring_types::job::{Image, JobSpec};
     use mooring_types::security::SecurityGroupSpec;
-    use mooring_types::{JobId, SecurityGroupId, Timestamp, UserId};
+    use mooring_types::{JobId, SecurityGroupId, Timestamp};
 
     use super::*;
 
@@ -400,50 +406,34 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_replaced_by_the_secret_of_the_job_s_owner_and_left_out_without_one() {
-        let directory = tempfile::tempdir().unwrap();
-        let vault = Vault::open(directory.path()).unwrap();
-        let secret = |owner: &str, value: &str| {
-            let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
-            let sealed = vault.seal(&user, &name, value).unwrap();
-            SecretRow {
-                user,
-                user_name: owner.into(),
-                name,
-                sealed,
-                create_time: time("00:00:00"),
-                update_time: time("00:00:00"),
-            }
-        };
+    fn secrets_resolve_for_their_owner_alone() {
         let mut job = job(&HostId::random(&mut rand::rng()), "00:00:00", &[], &[]);
         let env = [("K", "a-{secret:token}"), ("OTHER", "{secret:gone}"), ("PLAIN", "p")];
         job.spec.env = env.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         job.spec.volumes = vec!["[accessKey=k,secret={secret:token}]s3://bucket:/data".parse().unwrap()];
-        let mut all = snapshot(&[&job], Vec::new());
-        let seen = |all: &DbState| {
-            let spec = spec(&vault, all, &job);
+        let env = |secrets: &Secrets| {
+            let spec = spec(secrets, &job);
             assert!(!format!("{spec:?}").contains("sesame"));
             ["K", "OTHER", "PLAIN"].map(|key| spec.env.get(key).cloned())
         };
-        assert_eq!(seen(&all), [None, None, Some("p".into())]);
-        all.secrets = vec![secret("bob", "bobs"), secret("admin", "open-sesame")];
-        assert_eq!(seen(&all), [Some("a-open-sesame".into()), None, Some("p".into())]);
-        assert_eq!(spec(&vault, &all, &job).volumes[0].options["secret"], "open-sesame");
-        // One that was sealed with another key is as good as none.
-        all.secrets[1].sealed = vec![1; 40];
-        assert_eq!(seen(&all)[0], None);
+        assert_eq!(env(&Secrets::default()), [None, None, Some("p".into())]);
+        let of = |owner: &str, value: &str| ((owner.to_owned(), "token".parse().unwrap()), value.to_owned());
+        assert_eq!(env(&Secrets([of("bob", "bobs")].into())), [None, None, Some("p".into())]);
+        let secrets = Secrets([of("bob", "bobs"), of("admin", "open-sesame")].into());
+        assert_eq!(env(&secrets), [Some("a-open-sesame".into()), None, Some("p".into())]);
+        assert_eq!(spec(&secrets, &job).volumes[0].options["secret"], "open-sesame");
     }
 
     #[test]
-    fn a_host_publishes_what_it_carries_the_oldest_job_first() {
+    fn host_publishes_its_jobs_oldest_first() {
         let (here, there) = (HostId::random(&mut rand::rng()), HostId::random(&mut rand::rng()));
         let (web, ssh) = (group("web", &["tcp:80:10.0.0.0/8", "tcp:22:::/0"]), group("ssh", &["tcp:22:::/0"]));
         let old = job(&here, "00:00:01", &["8080:80", "2222:22"], &[&web, &ssh]);
         let young = job(&here, "00:00:02", &["8080"], &[]);
         let elsewhere = job(&there, "00:00:01", &["8081"], &[&web]);
         let ended = JobRow { status: JobStatus::Completed, ..job(&here, "00:00:01", &["8082"], &[&web]) };
-        let all = snapshot(&[&young, &old, &elsewhere, &ended], vec![web, ssh]);
-        let ports = published(&all, &here);
+        let state = snapshot(&[&young, &old, &elsewhere, &ended], vec![web, ssh]);
+        let ports = published(&state, &here);
         let seen: Vec<(u16, u16)> =
             ports.iter().map(|port| (port.host_port.get(), port.container_port.get())).collect();
         assert_eq!(seen, [(8080, 80), (2222, 22), (8080, 8080)]);

@@ -25,17 +25,17 @@ const EARLIER: u32 = 20;
 
 impl Round<'_> {
     /// Begins what is next on every host that is drained, and tells whether anything began.
-    pub(super) async fn drain(&mut self, all: &DbState, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
-        if self.is_too_early(all) {
+    pub(super) async fn drain(&mut self, state: &DbState, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
+        if self.is_too_early(state) {
             return Ok(false);
         }
         let mut began = false;
-        for host in &all.hosts {
+        for host in &state.hosts {
             let reachable = self.observed.host_is_reachable(&host.id);
             let Some(drain) = host.drain().filter(|_| reachable) else { continue };
-            let Some(situation) = self.situation(all, host, drain).await? else { continue };
+            let Some(situation) = self.situation(state, host, drain).await? else { continue };
             for (job, way) in drain::next(&situation, candidates) {
-                if let Some(job) = all.jobs.get(&job) {
+                if let Some(job) = state.jobs.get(&job) {
                     self.depart(job, host, drain, way).await?;
                     began = true;
                 }
@@ -47,19 +47,19 @@ impl Round<'_> {
     /// What is on a host, if anything of it could begin to leave.
     async fn situation(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         host: &HostRow,
         drain: &Drain,
     ) -> Result<Option<Situation>, StoreError> {
         // A source that only lets go is no burden.
         let leaving = |row: &&MigrationRow| row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
-        let (under_way, at_once) = (all.migrations.values().filter(leaving).count(), self.config.drain_at_once.get());
+        let (under_way, at_once) = (state.migrations.values().filter(leaving).count(), self.config.drain_at_once.get());
         if under_way >= at_once {
             return Ok(None);
         }
         let mut jobs = Vec::new();
-        for job in all.jobs.values().filter(|job| job.host.as_ref() == Some(&host.id)) {
-            if !all.migrations.contains_key(&job.id) && self.may_leave(job, host) {
+        for job in state.jobs.values().filter(|job| job.host.as_ref() == Some(&host.id)) {
+            if !state.migrations.contains_key(&job.id) && self.may_leave(job, host) {
                 jobs.push(self.leaver(job, host, drain).await?);
             }
         }
@@ -133,9 +133,9 @@ impl Round<'_> {
     }
 
     /// Whether jobs are still to leave some host within a time: they come first where there is room.
-    pub(super) fn is_in_a_hurry(&self, all: &DbState) -> bool {
+    pub(super) fn is_in_a_hurry(&self, state: &DbState) -> bool {
         let in_time = |drain: &Drain| drain.deadline.is_some_and(|deadline| self.now < deadline);
-        let mut hosts = all.hosts.iter().filter(|host| self.observed.host_is_reachable(&host.id));
-        hosts.any(|host| host.drain().is_some_and(in_time) && !all.is_empty(&host.id))
+        let mut hosts = state.hosts.iter().filter(|host| self.observed.host_is_reachable(&host.id));
+        hosts.any(|host| host.drain().is_some_and(in_time) && !state.is_empty(&host.id))
     }
 }

@@ -22,14 +22,14 @@ const FAILED_PAUSE_MAX: Duration = Duration::from_secs(60);
 impl Round<'_> {
     pub(super) async fn place(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         let asked = job.asked();
-        let chosen = match job.host_wanted.as_str() {
-            "" => choose(candidates, asked, None),
-            name => choose_named(candidates, name, asked, None),
+        let chosen = match &job.requested_host {
+            None => choose(candidates, asked, None),
+            Some(name) => choose_named(candidates, name.as_str(), asked, None),
         };
         match chosen.map(|host| host.id.clone()) {
             Ok(host) => {
@@ -41,11 +41,12 @@ impl Round<'_> {
             }
             // Hosts come and go, and are waited for; what no host that is known could ever take is told at once.
             Err(refusal) => {
-                let possible = |host: &&Candidate| job.host_wanted.is_empty() || host.name == job.host_wanted;
+                let possible =
+                    |host: &&Candidate| job.requested_host.as_ref().is_none_or(|name| host.name == name.as_str());
                 let could_ever = candidates.iter().filter(possible).any(|host| host.could_ever_admit(asked));
                 if !refusal.is_for_lack_of_hosts() && !could_ever {
                     self.status(job, JobStatus::NoAvailableHost, &refusal.to_string()).await
-                } else if let Some(told) = self.in_vain(all, job, &refusal) {
+                } else if let Some(told) = self.in_vain(state, job, &refusal) {
                     self.status(job, JobStatus::NoAvailableHost, &told).await
                 } else {
                     Ok(())
@@ -56,16 +57,16 @@ impl Round<'_> {
 
     /// What a job is told that has waited for a host for as long as its VM policy says. Nobody is told so just after a start of OpCenter, when
     /// hosts that are there were not heard from yet.
-    fn in_vain(&self, all: &DbState, job: &JobRow, refusal: &NoHost) -> Option<String> {
+    fn in_vain(&self, state: &DbState, job: &JobRow, refusal: &NoHost) -> Option<String> {
         let policy = job.policy.vm_policy;
-        let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(all);
+        let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(state);
         gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.wait_limit())))
     }
 
     /// Has a job's status follow what its host observes.
-    pub(super) async fn follow(&mut self, all: &DbState, job: &JobRow) -> Result<(), StoreError> {
+    pub(super) async fn follow(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let Some(host) = &job.host else { return Ok(()) };
-        let host_name = all.host_name(host);
+        let host_name = state.host_name(host);
         if self.observed.host_is_silent(host) {
             return match job.status {
                 JobStatus::Executing => {
@@ -75,7 +76,7 @@ impl Round<'_> {
             };
         }
         let Some(seen) = self.observed.job(host, &job.id, job.generation).cloned() else { return Ok(()) };
-        if job.image_digest.is_empty() && !seen.image_digest.is_empty() {
+        if job.image_digest.is_none() && !seen.image_digest.is_empty() {
             self.changed = true;
             self.tx.job_image_digest_set(&job.id, &seen.image_digest).await?;
         }
@@ -123,16 +124,16 @@ impl Round<'_> {
     /// want of one.
     pub(super) async fn wake(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
-        let mut connections = all.connections.iter().filter(|connection| connection.job == job.id);
+        let mut connections = state.connections.iter().filter(|connection| connection.job == job.id);
         let is_called_for = connections.any(|known| self.observed.is_called_for(&known.gateway, &known.id));
         if job.policy.resume_on_connect && is_called_for {
             return self.status(job, JobStatus::Resuming, "a client wants it").await;
         }
-        if !job.awaits_host || self.is_in_a_hurry(all) {
+        if !job.awaits_host || self.is_in_a_hurry(state) {
             return Ok(());
         }
         let Ok(host) = choose(candidates, job.asked(), None) else { return Ok(()) };
@@ -140,7 +141,7 @@ impl Round<'_> {
         if !self.has_rested(job, MigrationKind::Resume).await? {
             return Ok(());
         }
-        self.take_out_of_store(all, job, MigrationKind::Resume, to, reason, candidates).await
+        self.take_out_of_store(state, job, MigrationKind::Resume, to, reason, candidates).await
     }
 
     /// Whether a job was left alone for long enough after the attempts of that kind that have failed one after the other.
@@ -155,39 +156,39 @@ impl Round<'_> {
     /// given up: a capsule store that is away comes back, and so may the host.
     pub(super) async fn find_again(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         let lost = job.host.as_ref().is_none_or(|host| self.observed.host_is_silent(host));
         if !lost {
-            return self.follow(all, job).await;
+            return self.follow(state, job).await;
         }
-        if all.capsule(&job.id).is_none() {
+        if state.capsule(&job.id).is_none() {
             return Ok(());
         }
         if !self.has_rested(job, MigrationKind::Recover).await? {
             return Ok(());
         }
-        self.out_of_store(all, job, MigrationKind::Recover, candidates).await
+        self.out_of_store(state, job, MigrationKind::Recover, candidates).await
     }
 
     /// Begins to take a job out of the capsule store, onto a host that fits. Until there is one it waits: one that is to be resumed for as long
     /// as its VM policy says, after which it is suspended as before, and one that is to be recovered for ever.
     pub(super) async fn out_of_store(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         kind: MigrationKind,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
-        if all.capsule(&job.id).is_none() {
+        if state.capsule(&job.id).is_none() {
             return self.status(job, JobStatus::FailToComplete, "it has no capsule").await;
         }
         let chosen = match choose(candidates, job.asked(), None) {
             Ok(host) => host.id.clone(),
             Err(refusal) if kind == MigrationKind::Resume => {
-                return match self.in_vain(all, job, &refusal) {
+                return match self.in_vain(state, job, &refusal) {
                     Some(told) => self.status(job, JobStatus::Suspended, &told).await,
                     None => Ok(()),
                 };
@@ -195,15 +196,15 @@ impl Round<'_> {
             Err(_) => return Ok(()),
         };
         let reason = match (kind, &job.host) {
-            (MigrationKind::Recover, Some(host)) => format!("host {} is lost", all.host_name(host)),
+            (MigrationKind::Recover, Some(host)) => format!("host {} is lost", state.host_name(host)),
             _ => job.status_reason.clone(),
         };
-        self.take_out_of_store(all, job, kind, chosen, reason, candidates).await
+        self.take_out_of_store(state, job, kind, chosen, reason, candidates).await
     }
 
     async fn take_out_of_store(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         kind: MigrationKind,
         to: HostId,
@@ -217,7 +218,7 @@ impl Round<'_> {
             kind,
             from: None,
             to: Some(to),
-            capsule: all.capsule(&job.id).map(|capsule| capsule.name.clone()),
+            capsule: state.capsule(&job.id).map(|capsule| capsule.name.clone()),
             resources: None,
             reason,
             start_time: self.now,
@@ -229,11 +230,11 @@ impl Round<'_> {
     /// Ends a job's cancellation once every host that may hold it says that nothing is left.
     pub(super) async fn cancel(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         moving: Option<&MigrationRow>,
     ) -> Result<(), StoreError> {
-        let left = slices::stoppers(all, job).into_iter().any(|(host, generation)| {
+        let left = slices::stoppers(state, job).into_iter().any(|(host, generation)| {
             self.observed.job(&host, &job.id, generation).is_none_or(|seen| seen.state != JobState::Gone)
         });
         if left {
@@ -248,8 +249,8 @@ impl Round<'_> {
     }
 
     /// Has the ports of ended jobs say nothing more once they have said it for long enough.
-    pub(super) async fn forget_farewells(&mut self, all: &DbState) -> Result<(), StoreError> {
-        for row in all.farewells.iter().filter(|row| farewell::is_said(row, self.now)) {
+    pub(super) async fn forget_farewells(&mut self, state: &DbState) -> Result<(), StoreError> {
+        for row in state.farewells.iter().filter(|row| farewell::is_said(row, self.now)) {
             self.changed = true;
             self.tx.farewell_delete(&row.connection).await?;
         }
@@ -257,8 +258,8 @@ impl Round<'_> {
     }
 
     /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.
-    pub(super) async fn free(&mut self, all: &DbState, job: &JobRow) -> Result<(), StoreError> {
-        let may_be_held = slices::stoppers(all, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
+    pub(super) async fn free(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
+        let may_be_held = slices::stoppers(state, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
         let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
         if job.address.is_some() && !may_be_held && !is_held {
             self.changed = true;

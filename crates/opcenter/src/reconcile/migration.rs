@@ -13,7 +13,12 @@ use crate::decide::migration::{self, Step};
 use crate::state::db_state::DbState;
 
 impl Round<'_> {
-    pub(super) async fn advance(&mut self, all: &DbState, job: &JobRow, row: &MigrationRow) -> Result<(), StoreError> {
+    pub(super) async fn advance(
+        &mut self,
+        state: &DbState,
+        job: &JobRow,
+        row: &MigrationRow,
+    ) -> Result<(), StoreError> {
         let mut row = row.clone();
         self.merge_phases(&mut row).await?;
         self.learn_cause(&mut row).await?;
@@ -24,7 +29,7 @@ impl Round<'_> {
             destination: self.destination(&row),
             destination_is_silent: row.to.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
             owner_is_back: self.owner_is_back(job, &row),
-            quiet: self.is_quiet(all, &row),
+            quiet: self.is_quiet(state, &row),
             in_stage: elapsed(row.stage_time, self.now),
         });
         match step {
@@ -36,16 +41,16 @@ impl Round<'_> {
                 self.end(row, outcome).await
             }
             Step::Go(stage) => {
-                self.finish_own_phase(all, &mut row).await?;
+                self.finish_own_phase(state, &mut row).await?;
                 self.enter(row, stage).await
             }
-            Step::Commit => self.commit(all, job, row).await,
+            Step::Commit => self.commit(state, job, row).await,
             Step::Undo { phase, reason } => self.undo(job, row, phase, reason).await,
-            Step::GiveUp => self.give_up(all, job, row).await,
+            Step::GiveUp => self.give_up(state, job, row).await,
             Step::Restored => self.undone(job, row).await,
             Step::SourceLost => {
                 let outcome = migration::failed(&row.outcome);
-                let host = all.end_name(row.from.as_ref());
+                let host = state.end_name(row.from.as_ref());
                 self.end(row, outcome).await?;
                 self.status(job, JobStatus::Unknown, &format!("host {host} is not heard from")).await
             }
@@ -57,7 +62,7 @@ impl Round<'_> {
         }
     }
 
-    async fn commit(&mut self, all: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+    async fn commit(&mut self, state: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         if let Err(error) = failpoint::check(&Phase::Commit.failpoint()).await {
             // The destination has decided; what fails here is only that OpCenter takes note of it, which it does at the next pass.
             tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
@@ -69,7 +74,7 @@ impl Round<'_> {
         row.outcome = Outcome::Succeeded;
         self.phase(&mut row, Phase::Commit, Duration::ZERO).await?;
         let stood = format!("it stood still for {:.3} s", row.pause_seconds);
-        let (from, to) = (all.end_name(row.from.as_ref()), all.end_name(row.to.as_ref()));
+        let (from, to) = (state.end_name(row.from.as_ref()), state.end_name(row.to.as_ref()));
         let message = match row.kind {
             MigrationKind::Migrate => format!("moved from {from} to {to}; {stood}"),
             MigrationKind::Suspend => {
@@ -118,8 +123,8 @@ impl Round<'_> {
     }
 
     /// A destination that is lost: what it has of the job ends when it comes back, and nobody may take it for the job meanwhile.
-    async fn give_up(&mut self, all: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
-        let to = all.end_name(row.to.as_ref());
+    async fn give_up(&mut self, state: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
+        let to = state.end_name(row.to.as_ref());
         let message = format!("host {to} is not heard from and is given up; connections of the job are ended");
         tracing::warn!(job = %job.id, migration = %row.id, "job {}: {message}", job.id);
         self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
@@ -201,7 +206,7 @@ impl Round<'_> {
     }
 
     /// The phases that nobody but OpCenter can measure.
-    async fn finish_own_phase(&mut self, all: &DbState, row: &mut MigrationRow) -> Result<(), StoreError> {
+    async fn finish_own_phase(&mut self, state: &DbState, row: &mut MigrationRow) -> Result<(), StoreError> {
         match row.stage {
             Stage::Preparing => {
                 let planned = elapsed(row.start_time, row.stage_time);
@@ -209,7 +214,7 @@ impl Round<'_> {
             }
             Stage::Quiescing => {
                 let took = elapsed(row.stage_time, self.now);
-                if !self.is_quiet(all, row) {
+                if !self.is_quiet(state, row) {
                     tracing::warn!(job = %row.job, "gateways did not go quiet for job {} in time", row.job);
                 }
                 self.phase(row, Phase::Quiesce, took).await
@@ -267,8 +272,8 @@ impl Round<'_> {
     }
 
     /// Whether every gateway that serves the job and can answer has gone quiet.
-    fn is_quiet(&self, all: &DbState, row: &MigrationRow) -> bool {
-        let mut serving = all.connections.iter().filter(|connection| connection.job == row.job);
+    fn is_quiet(&self, state: &DbState, row: &MigrationRow) -> bool {
+        let mut serving = state.connections.iter().filter(|connection| connection.job == row.job);
         serving.all(|connection| {
             let gateway = &connection.gateway;
             !self.observed.gateway_is_reachable(gateway) || self.observed.gateway_is_quiet(gateway, &row.id)

@@ -69,16 +69,16 @@ async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreErr
             now: context.clock.now(),
             changed: false,
         };
-        let all = DbState::read(&mut round.tx, &round.observed).await?;
-        round.decide(&all).await?;
+        let state = DbState::read(&mut round.tx, &round.observed).await?;
+        round.decide(&state).await?;
         if round.changed {
             round.tx.commit().await?;
         } else {
             drop(round.tx);
-            round.followed.keep(&all.jobs);
+            round.followed.keep(&state.jobs);
             let (observed, now) = (round.observed, round.now);
-            publish::publish(context, &all, &observed);
-            context.moments.send_replace(Some(Moment { all: all.into(), observed: observed.into(), now }));
+            publish::publish(context, &state, &observed);
+            context.moments.send_replace(Some(Moment { state: state.into(), observed: observed.into(), now }));
             return Ok(());
         }
     }
@@ -97,47 +97,47 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    async fn decide(&mut self, all: &DbState) -> Result<(), StoreError> {
-        self.forget_farewells(all).await?;
-        let mut candidates = all.job_candidates(&self.observed);
+    async fn decide(&mut self, state: &DbState) -> Result<(), StoreError> {
+        self.forget_farewells(state).await?;
+        let mut candidates = state.job_candidates(&self.observed);
         // What begins to leave is on its way in the next look.
-        if self.drain(all, &mut candidates).await? {
+        if self.drain(state, &mut candidates).await? {
             return Ok(());
         }
-        for job in all.jobs.values() {
-            match (job.status, all.migrations.get(&job.id)) {
+        for job in state.jobs.values() {
+            match (job.status, state.migrations.get(&job.id)) {
                 // Whoever runs it says how it is; only its cancellation is decided here.
-                (status, _) if all.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
-                (JobStatus::Submitted, _) => self.place(all, job, &mut candidates).await?,
-                (JobStatus::Cancelling, moving) => self.cancel(all, job, moving).await?,
-                (_, Some(row)) => self.advance(all, job, row).await?,
-                (JobStatus::Suspended, None) => self.wake(all, job, &mut candidates).await?,
+                (status, _) if state.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
+                (JobStatus::Submitted, _) => self.place(state, job, &mut candidates).await?,
+                (JobStatus::Cancelling, moving) => self.cancel(state, job, moving).await?,
+                (_, Some(row)) => self.advance(state, job, row).await?,
+                (JobStatus::Suspended, None) => self.wake(state, job, &mut candidates).await?,
                 (JobStatus::Resuming, None) => {
-                    self.out_of_store(all, job, MigrationKind::Resume, &mut candidates).await?
+                    self.out_of_store(state, job, MigrationKind::Resume, &mut candidates).await?
                 }
-                (JobStatus::Unknown, None) => self.find_again(all, job, &mut candidates).await?,
+                (JobStatus::Unknown, None) => self.find_again(state, job, &mut candidates).await?,
                 (JobStatus::Executing, None) => {
                     let changed = std::mem::take(&mut self.changed);
-                    self.follow(all, job).await?;
+                    self.follow(state, job).await?;
                     if !self.changed {
-                        self.follow_policy(all, job, &mut candidates).await?;
+                        self.follow_policy(state, job, &mut candidates).await?;
                     }
                     self.changed |= changed;
                 }
-                (status, None) if !status.is_final() => self.follow(all, job).await?,
-                _ => self.free(all, job).await?,
+                (status, None) if !status.is_final() => self.follow(state, job).await?,
+                _ => self.free(state, job).await?,
             }
         }
         Ok(())
     }
 
     /// Whether some host that runs jobs was not heard from yet, and has not had its time either.
-    fn is_too_early(&self, all: &DbState) -> bool {
+    fn is_too_early(&self, state: &DbState) -> bool {
         let is_unknown = |host: &HostRow| {
             let is_known = self.observed.host_is_reachable(&host.id) || self.observed.host_is_silent(&host.id);
             host.joined.role.takes_jobs() && !is_known
         };
-        all.hosts.iter().any(is_unknown)
+        state.hosts.iter().any(is_unknown)
     }
 
     async fn status(&mut self, job: &JobRow, to: JobStatus, reason: &str) -> Result<(), StoreError> {

@@ -61,13 +61,13 @@ impl Round<'_> {
     /// Begins what is due for a job that executes and is not on its way.
     pub(super) async fn follow_policy(
         &mut self,
-        all: &DbState,
+        state: &DbState,
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         match job.policy.idle {
             Some(IdlePolicy { after }) if self.config.has_store() => {
-                if self.is_idle(all, job, after).await? {
+                if self.is_idle(state, job, after).await? {
                     self.forget_idleness(job).await?;
                     return self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await;
                 }
@@ -79,7 +79,7 @@ impl Round<'_> {
             return Ok(());
         }
         if let Some(interval) = job.policy.snapshot_interval
-            && self.capture_is_due(all, job, interval).await?
+            && self.capture_is_due(state, job, interval).await?
         {
             return self.send_to_store(job, MigrationKind::Snapshot, "its snapshot interval is over".into()).await;
         }
@@ -87,8 +87,8 @@ impl Round<'_> {
     }
 
     /// Looks whether a job is used, and tells whether it has not been for that long.
-    async fn is_idle(&mut self, all: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
-        let (seen, known) = (self.seen(all, job), self.followed.idle.remove(&job.id));
+    async fn is_idle(&mut self, state: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
+        let (seen, known) = (self.seen(state, job), self.followed.idle.remove(&job.id));
         let mut kept = match known {
             Some(kept) => kept,
             None => {
@@ -116,10 +116,11 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn seen(&self, all: &DbState, job: &JobRow) -> Seen {
+    fn seen(&self, state: &DbState, job: &JobRow) -> Seen {
         let Some(UsageSample { usage, .. }) = self.measured(job) else { return Seen::Unclear };
         let mut traffic = Traffic::default();
-        for ConnectionRow { id, gateway, protocol, .. } in all.connections.iter().filter(|known| known.job == job.id) {
+        for ConnectionRow { id, gateway, protocol, .. } in state.connections.iter().filter(|known| known.job == job.id)
+        {
             if !self.observed.gateway_is_reachable(gateway) {
                 return Seen::Unclear;
             }
@@ -215,8 +216,8 @@ impl Round<'_> {
         begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 
-    async fn capture_is_due(&mut self, all: &DbState, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
-        let newest = all.capsule(&job.id).map(|capsule| capsule.create_time);
+    async fn capture_is_due(&mut self, state: &DbState, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
+        let newest = state.capsule(&job.id).map(|capsule| capsule.create_time);
         if !self.config.has_store() || !is_due(job.exec_time, newest, None, interval, self.now) {
             return Ok(false);
         }

@@ -7,26 +7,28 @@ use mooring_api::watch::{AgentSlice, GatewaySlice};
 use mooring_types::Clock;
 use serde::Serialize;
 
-use crate::decide::slices;
+use crate::decide::slices::{self, Inputs, Secrets};
 use crate::state::context::{Context, Published, SliceLine};
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
 
 /// Sends every host and gateway the slice that follows, where it differs from the one it has.
-pub(super) fn publish(context: &Context, all: &DbState, observed: &Observed) {
+pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
     let previous = context.published.borrow().clone();
     let mut next = Published { sequence: previous.sequence, ..Published::default() };
     // Sequences grow over restarts as well: they start from the clock.
     let sequence = u64::try_from(context.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
-    for host in &all.hosts {
-        let slice = slices::for_host(&context.config, &context.vault, all, observed, host);
+    let (holdings, secrets) = (observed.holdings(), Secrets(context.vault.unseal_all(&state.secrets)));
+    let inputs = Inputs { config: &context.config, state, holdings: &holdings, secrets: &secrets };
+    for host in &state.hosts {
+        let slice = slices::for_host(&inputs, host);
         let line = line(previous.hosts.get(&host.id), slice, sequence, |slice: &mut AgentSlice, sequence| {
             slice.sequence = sequence;
         });
         next.hosts.insert(host.id.clone(), line);
     }
-    for gateway in &all.gateways {
-        let Some(slice) = slices::for_gateway(all, gateway) else { continue };
+    for gateway in &state.gateways {
+        let Some(slice) = slices::for_gateway(state, gateway) else { continue };
         let line = line(previous.gateways.get(&gateway.id), slice, sequence, |slice: &mut GatewaySlice, sequence| {
             slice.sequence = sequence;
         });

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use mooring_store::{
     CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayRow, HostRow, JobRow, MigrationRow, SecretRow,
-    SecurityGroupRow, StoreError, Tx,
+    SecurityGroupRow, Stage, StoreError, Tx,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
@@ -63,6 +63,25 @@ impl DbState {
             first_gateways: tx.connection_list_first().await?.into_iter().collect(),
             capsules: tx.capsule_list().await?,
             secrets: tx.secret_list().await?,
+        })
+    }
+
+    /// Reads the part that concerns one job: its migration under way, its connections and the hosts, gateways and groups
+    /// that these name. Other jobs, capsules, secrets and farewells are left out.
+    pub(crate) async fn read_for_job(tx: &mut Tx, job: &JobRow) -> Result<Self, StoreError> {
+        let migration = tx.migration_list_of_job(&job.id).await?.into_iter().find(|row| row.stage != Stage::Ended);
+        Ok(Self {
+            hosts: tx.host_list().await?,
+            jobs: [(job.id.clone(), job.clone())].into(),
+            migrations: migration.map(|row| (job.id.clone(), row)).into_iter().collect(),
+            externals: tx.external_get(&job.id).await?.map(|row| (job.id.clone(), row)).into_iter().collect(),
+            gateways: tx.gateway_list().await?,
+            connections: tx.connection_list_of_job(&job.id).await?,
+            farewells: Vec::new(),
+            security_groups: tx.security_group_list().await?,
+            first_gateways: BTreeMap::new(),
+            capsules: Vec::new(),
+            secrets: Vec::new(),
         })
     }
 

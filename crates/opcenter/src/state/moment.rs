@@ -10,7 +10,7 @@ use crate::state::observed::Observed;
 /// All state at one moment; cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Moment {
-    pub(crate) all: Arc<DbState>,
+    pub(crate) state: Arc<DbState>,
     pub(crate) observed: Arc<Observed>,
     pub(crate) now: Timestamp,
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use mooring_api::watch::{GatewayReport, HostReport, JobObservation};
+use mooring_api::watch::{GatewayReport, HostReport, JobObservation, JobState};
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 
 /// After how long without a report a host or a gateway counts as unreachable.
@@ -102,6 +102,18 @@ impl Observed {
     /// What a host said of a job in a generation.
     pub(crate) fn job(&self, host: &HostId, job: &JobId, generation: Generation) -> Option<&JobObservation> {
         self.host(host)?.jobs.iter().find(|seen| seen.job == *job && seen.generation == generation)
+    }
+
+    /// Returns the generation that each host holds of each job; `None` where the host says that nothing is left.
+    pub(crate) fn holdings(&self) -> HashMap<(HostId, JobId), Option<Generation>> {
+        let mut holdings = HashMap::new();
+        for (host, (report, _)) in &self.hosts {
+            for seen in &report.jobs {
+                let generation = (seen.state != JobState::Gone).then_some(seen.generation);
+                holdings.entry((host.clone(), seen.job.clone())).or_insert(generation);
+            }
+        }
+        holdings
     }
 
     /// Everything that hosts hold of a job.

@@ -7,11 +7,13 @@
 //!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
 //! ```
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use mooring_ops::file;
+use mooring_store::SecretRow;
 use mooring_types::{Name, UserId};
 use rand::Rng;
 
@@ -60,6 +62,17 @@ impl Vault {
     }
 }
 
+impl Vault {
+    /// Opens the secrets of all users, by user name and name. A secret that does not open is left out.
+    pub(crate) fn unseal_all(&self, rows: &[SecretRow]) -> HashMap<(String, Name), String> {
+        let open = |row: &SecretRow| {
+            let value = self.unseal(&row.user, &row.name, &row.sealed).ok()?;
+            Some(((row.user_name.clone(), row.name.clone()), value))
+        };
+        rows.iter().filter_map(open).collect()
+    }
+}
+
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Vault")
@@ -101,6 +114,20 @@ mod tests {
             assert!(vault.unseal(&user, &name, &changed).is_err(), "byte {at}");
             assert!(vault.unseal(&user, &name, &sealed[..at]).is_err(), "{at} bytes");
         }
+    }
+
+    #[test]
+    fn secrets_of_another_key_are_left_out() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let time = mooring_types::Timestamp::UNIX_EPOCH;
+        let row = |name: &str, sealed: Option<Vec<u8>>| {
+            let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), name.parse().unwrap());
+            let sealed = sealed.unwrap_or_else(|| vault.seal(&user, &name, "open sesame").unwrap());
+            SecretRow { user, user_name: "alice".into(), name, sealed, create_time: time, update_time: time }
+        };
+        let values = vault.unseal_all(&[row("token", None), row("damaged", Some(vec![1; 40]))]);
+        assert_eq!(values, [(("alice".to_owned(), "token".parse().unwrap()), "open sesame".to_owned())].into());
     }
 
     #[test]

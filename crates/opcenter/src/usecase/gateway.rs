@@ -9,7 +9,8 @@ use mooring_types::gateway::{Exposure, GatewaySpec};
 use mooring_types::placement::{Asked, choose};
 use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
 
-use super::{find_gateway, job::resources, parse, security_group, taken};
+use super::resources::resources;
+use super::{find_gateway, parse, security_group, taken};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
@@ -32,11 +33,11 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     let mut tx = context.store.begin().await?;
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
     let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
-    let all = DbState::read(&mut tx, &observed).await?;
-    let chosen = choose(&all.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
+    let state = DbState::read(&mut tx, &observed).await?;
+    let chosen = choose(&state.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
     // One of the same name is refused for its name.
-    let others = all.gateways.iter().filter(|other| other.spec.name != spec.name);
-    refuse_overlap(&all, others, &chosen, &spec)?;
+    let others = state.gateways.iter().filter(|other| other.spec.name != spec.name);
+    refuse_overlap(&state, others, &chosen, &spec)?;
     let gateway = GatewayRow {
         id: GatewayId::random(&mut rand::rng()),
         spec,
@@ -67,9 +68,9 @@ pub(crate) async fn modify(
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;
-    let mut all = DbState::read(&mut tx, &observed).await?;
-    refuse_foreign(&all, user, &gateway)?;
-    all.gateways.retain(|other| other.id != gateway.id);
+    let mut state = DbState::read(&mut tx, &observed).await?;
+    refuse_foreign(&state, user, &gateway)?;
+    state.gateways.retain(|other| other.id != gateway.id);
     let old = &gateway.spec;
     let spec = GatewaySpec {
         name: if request.name.is_empty() { old.name.clone() } else { gateway_name(&request.name)? },
@@ -79,12 +80,12 @@ pub(crate) async fn modify(
         security_groups: changed_groups(&mut tx, old, request).await?,
     };
     if spec.port_range != old.port_range {
-        refuse_overlap(&all, all.gateways.iter(), &gateway.host, &spec)?;
-        refuse_ports_in_use(&all, &gateway, spec.port_range)?;
+        refuse_overlap(&state, state.gateways.iter(), &gateway.host, &spec)?;
+        refuse_ports_in_use(&state, &gateway, spec.port_range)?;
     }
     if spec.resources.cpu > old.resources.cpu || spec.resources.mem_gb > old.resources.mem_gb {
         // Without what the gateway has now: it would give that back.
-        let candidates = all.gateway_candidates(&observed);
+        let candidates = state.gateway_candidates(&observed);
         let host = candidates.iter().find(|host| host.id == gateway.host);
         host.ok_or_else(|| ApiError::not_found("the gateway's host takes no gateways any more"))?
             .admits(Asked::of_any(spec.resources))?;
@@ -135,14 +136,14 @@ async fn changed_groups(
 
 /// Two gateways on one address never share a port.
 fn refuse_overlap<'a>(
-    all: &DbState,
+    state: &DbState,
     mut others: impl Iterator<Item = &'a GatewayRow>,
     host: &HostId,
     spec: &GatewaySpec,
 ) -> ApiResult<()> {
-    let address = all.gateway_address(host, spec.exposure);
+    let address = state.gateway_address(host, spec.exposure);
     let overlapping = others.find(|other| {
-        all.gateway_address(&other.host, other.spec.exposure) == address
+        state.gateway_address(&other.host, other.spec.exposure) == address
             && other.spec.port_range.overlaps(spec.port_range)
     });
     let Some(other) = overlapping else { return Ok(()) };
@@ -152,13 +153,13 @@ fn refuse_overlap<'a>(
 }
 
 /// A connection keeps its port for its life.
-fn refuse_ports_in_use(all: &DbState, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
+fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
     let left_out = |known: &&ConnectionRow| known.gateway == gateway.id && !range.contains(known.gateway_port);
     let named = |known: &ConnectionRow| {
-        let job = all.jobs.get(&known.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
+        let job = state.jobs.get(&known.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
         format!("{}{job}", known.gateway_port)
     };
-    let in_use: Vec<String> = all.connections.iter().filter(left_out).map(named).collect();
+    let in_use: Vec<String> = state.connections.iter().filter(left_out).map(named).collect();
     if in_use.is_empty() {
         return Ok(());
     }
@@ -170,10 +171,10 @@ fn refuse_ports_in_use(all: &DbState, gateway: &GatewayRow, range: PortRange) ->
 }
 
 /// What somebody else created, or what serves jobs of others, is not one user's to change.
-fn refuse_foreign(all: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+fn refuse_foreign(state: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
     refuse_not_owner(user, gateway)?;
-    let mut jobs = all.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
-    if jobs.any(|job| all.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
+    let mut jobs = state.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
+    if jobs.any(|job| state.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
             .hint("ask an admin, or those users"));
     }

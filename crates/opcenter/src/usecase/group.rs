@@ -3,17 +3,16 @@
 //! The members of a group see each other's jobs: that they are there and how they are, not their output, their URLs or the values of
 //! their environment, and they can't act on them. Admins make groups and say who is in them; a member sees its own groups.
 
-use mooring_api::ErrorCode;
 use mooring_api::view::{GroupAddRequest, GroupUpdateRequest, GroupView};
-use mooring_store::{GroupRow, MembershipRow, Tx, UserRow};
+use mooring_store::{GroupRow, MembershipRow};
 use mooring_types::{Clock, Name};
 
-use super::{parse, taken, user};
+use super::membership::{find_group, insert, remove, resolve_users, unknown_group};
+use super::{parse, taken};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 
-const LIST: &str = "`float group list` shows the groups";
 /// The longest description, in characters.
 const DESCRIPTION_MAX: usize = 256;
 
@@ -27,7 +26,7 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &GroupAddReque
     tx.group_insert(&group).await.map_err(|error| {
         taken(error, || format!("a group is named `{name}` already")).hint("choose another name, or update that group")
     })?;
-    for user in user::resolve(&mut tx, &request.users).await? {
+    for user in resolve_users(&mut tx, &request.users).await? {
         insert(&mut tx, &group, &user).await?;
     }
     let view = view(&group, &tx.membership_list().await?);
@@ -48,8 +47,8 @@ pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<Group
 pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<GroupView> {
     let mut tx = context.store.begin().await?;
     let memberships = tx.membership_list().await?;
-    let group = find(&mut tx, name).await?;
-    if may_see(actor, &group, &memberships) { Ok(view(&group, &memberships)) } else { Err(unknown(name)) }
+    let group = find_group(&mut tx, name).await?;
+    if may_see(actor, &group, &memberships) { Ok(view(&group, &memberships)) } else { Err(unknown_group(name)) }
 }
 
 /// Changes a group, all that is asked for or nothing.
@@ -64,15 +63,15 @@ pub(crate) async fn update(
         return Err(ApiError::invalid("nothing to change").hint("`float group update --help` tells what can be"));
     }
     let mut tx = context.store.begin().await?;
-    let mut group = find(&mut tx, name).await?;
+    let mut group = find_group(&mut tx, name).await?;
     if let Some(text) = &request.description {
         group.description = description(text)?;
         tx.group_update(&group.name, &group.description).await?;
     }
-    for user in user::resolve(&mut tx, &request.remove_users).await? {
+    for user in resolve_users(&mut tx, &request.remove_users).await? {
         remove(&mut tx, &group, &user).await?;
     }
-    for user in user::resolve(&mut tx, &request.add_users).await? {
+    for user in resolve_users(&mut tx, &request.add_users).await? {
         insert(&mut tx, &group, &user).await?;
     }
     let view = view(&group, &tx.membership_list().await?);
@@ -85,48 +84,11 @@ pub(crate) async fn update(
 pub(crate) async fn delete(context: &Context, actor: &User, name: &str) -> ApiResult<()> {
     actor.refuse_unless_admin("deleting a group")?;
     let mut tx = context.store.begin().await?;
-    let group = find(&mut tx, name).await?;
+    let group = find_group(&mut tx, name).await?;
     tx.group_delete(&group.name).await?;
     tx.commit().await?;
     tracing::info!(group = %group.name, actor = actor.name, "group {} is deleted", group.name);
     Ok(())
-}
-
-/// Has a user be in a group, in a transaction that is under way.
-pub(crate) async fn join(tx: &mut Tx, group: &str, user: &UserRow) -> ApiResult<()> {
-    let group = find(tx, group).await?;
-    insert(tx, &group, user).await
-}
-
-/// Has a user be in a group no more, in a transaction that is under way.
-pub(crate) async fn leave(tx: &mut Tx, group: &str, user: &UserRow) -> ApiResult<()> {
-    let group = find(tx, group).await?;
-    remove(tx, &group, user).await
-}
-
-async fn insert(tx: &mut Tx, group: &GroupRow, user: &UserRow) -> ApiResult<()> {
-    let inserted = tx.membership_insert(&group.name, &user.id).await;
-    inserted.map_err(|error| {
-        taken(error, || format!("user `{}` is in group `{}` already", user.name, group.name)).hint(LIST)
-    })
-}
-
-async fn remove(tx: &mut Tx, group: &GroupRow, user: &UserRow) -> ApiResult<()> {
-    let known = tx.membership_list().await?;
-    if !known.iter().any(|membership| membership.group == group.name && membership.user == user.id) {
-        let message = format!("user `{}` is not in group `{}`", user.name, group.name);
-        return Err(ApiError::new(ErrorCode::NotFound, message).hint(LIST));
-    }
-    Ok(tx.membership_delete(&group.name, &user.id).await?)
-}
-
-async fn find(tx: &mut Tx, name: &str) -> ApiResult<GroupRow> {
-    let found = tx.group_list().await?.into_iter().find(|group| group.name.as_str() == name);
-    found.ok_or_else(|| unknown(name))
-}
-
-fn unknown(name: &str) -> ApiError {
-    ApiError::not_found(format!("no group `{name}`")).hint(LIST)
 }
 
 fn may_see(actor: &User, group: &GroupRow, memberships: &[MembershipRow]) -> bool {

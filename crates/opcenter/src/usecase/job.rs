@@ -7,13 +7,15 @@ use std::path::PathBuf;
 use mooring_api::ErrorCode;
 use mooring_api::view::SubmitRequest;
 use mooring_store::{EventKind, GatewayRow, JobRow, Tx};
-use mooring_types::host::Resources;
 use mooring_types::job::{Action, Image, JobSpec, JobStatus, Publish};
 use mooring_types::placement::NoHost;
 use mooring_types::policy::Wanted;
 use mooring_types::{Clock, JobId, Name, Port};
 
-use super::{connection, find_gateway, find_job, options, parse, secret, security_group, template};
+use super::resources::resources;
+use super::{
+    connection, find_gateway, find_job, parse, permissions, policy, script, secret, security_group, template, volumes,
+};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
@@ -26,13 +28,14 @@ pub(crate) async fn submit(context: &Context, user: &User, request: SubmitReques
     let (request, access_path) = template::complete(context, user, request).await?;
     let id = JobId::random(&mut rand::rng());
     let spec = spec(&request, access_path, &id)?;
-    let policy = options::policy(&request, spec.resources)?;
+    let policy = policy::policy(&request, spec.resources)?;
     let mut tx = context.store.begin().await?;
     secret::check(context, &mut tx, user, &spec).await?;
-    options::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
-    if !request.host.is_empty() {
-        may_be_on(&mut tx, &request.host, policy.vm_policy.policy).await?;
-    }
+    permissions::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
+    let requested_host = match request.host.as_str() {
+        "" => None,
+        name => Some(requested_host(&mut tx, name, policy.vm_policy.policy).await?),
+    };
     let gateway = match request.gateway.as_str() {
         "" if !request.target_ports.is_empty() => {
             return Err(ApiError::invalid("target ports without a gateway").hint("name the gateway with `--gateway`"));
@@ -46,8 +49,8 @@ pub(crate) async fn submit(context: &Context, user: &User, request: SubmitReques
     let job = JobRow {
         policy,
         address: Some(address),
-        host_wanted: request.host,
-        gateway_wanted: gateway.as_ref().map_or_else(String::new, |gateway| gateway.id.to_string()),
+        requested_host,
+        requested_gateway: gateway.as_ref().map(|gateway| gateway.id.clone()),
         target_ports: request.target_ports,
         security_groups,
         ..JobRow::submitted(id, &user.name, spec, now)
@@ -59,15 +62,15 @@ pub(crate) async fn submit(context: &Context, user: &User, request: SubmitReques
     Ok(job.id)
 }
 
-/// That there is a host of that name, and that a job's VM policy takes it.
-async fn may_be_on(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<()> {
+/// Checks that a host of that name exists and that a job's VM policy allows it.
+async fn requested_host(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<Name> {
     let hosts = tx.host_list().await?;
     let Some(host) = hosts.iter().find(|host| host.name.as_str() == name) else {
         return Err(ApiError::not_found(format!("no host is named `{name}`")).hint("`float hosts` lists the hosts"));
     };
     let purchase = host.joined.facts.purchase();
     if wanted.admits(purchase) {
-        return Ok(());
+        return Ok(host.name.clone());
     }
     let refusal = ApiError::from(NoHost::Forbidden { name: name.to_owned(), purchase, wanted });
     Err(refusal.hint("name another host, or give another `--vmPolicy`"))
@@ -77,13 +80,13 @@ async fn may_be_on(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<()> {
 pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let old = find_job(&mut tx, user, id).await?;
-    options::may_rerun(&old)?;
-    let gateway = match old.gateway_wanted.as_str() {
-        "" => None,
-        gateway => Some(find_gateway(&mut tx, gateway).await?),
+    permissions::may_rerun(&old)?;
+    let gateway = match &old.requested_gateway {
+        Some(gateway) => Some(find_gateway(&mut tx, gateway.as_str()).await?),
+        None => None,
     };
     secret::check(context, &mut tx, user, &old.spec).await?;
-    options::may_mount(user.role, &context.config.volume_paths, &old.spec.volumes)?;
+    permissions::may_mount(user.role, &context.config.volume_paths, &old.spec.volumes)?;
     let mut security_groups = Vec::new();
     for group in tx.security_group_list().await? {
         security_groups.extend(old.security_groups.contains(&group.id).then_some(group.id));
@@ -94,8 +97,8 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
     let job = JobRow {
         policy: old.policy,
         address: Some(free_address(context, &mut tx).await?),
-        host_wanted: old.host_wanted,
-        gateway_wanted: old.gateway_wanted,
+        requested_host: old.requested_host,
+        requested_gateway: old.requested_gateway,
         target_ports: old.target_ports,
         security_groups,
         ..JobRow::submitted(id, &user.name, spec, context.clock.now())
@@ -159,23 +162,10 @@ fn spec(request: &SubmitRequest, access_path: String, id: &JobId) -> ApiResult<J
         resources: resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?,
         publish,
         access_path,
-        script: options::script(request)?,
+        script: script::script(request)?,
         with_root: request.with_root,
-        volumes: options::volumes(&request.data_volumes)?,
+        volumes: volumes::volumes(&request.data_volumes)?,
     })
-}
-
-/// Checks what is asked of a host.
-pub(crate) fn resources(cpu: u32, mem_gb: f64) -> ApiResult<Resources> {
-    if !Resources::CPU_RANGE.contains(&cpu) {
-        let (least, most) = Resources::CPU_RANGE.into_inner();
-        return Err(ApiError::invalid(format!("{cpu} cores: it takes at least {least} and at most {most}")));
-    }
-    if !Resources::MEM_GB_RANGE.contains(&mem_gb) {
-        let (least, most) = Resources::MEM_GB_RANGE.into_inner();
-        return Err(ApiError::invalid(format!("{mem_gb} GB of memory: it takes at least {least} and at most {most}")));
-    }
-    Ok(Resources { cpu, mem_gb })
 }
 
 fn environment(given: &[String]) -> ApiResult<BTreeMap<String, String>> {

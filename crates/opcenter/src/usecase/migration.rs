@@ -12,7 +12,8 @@ use mooring_types::migration::{MigrationKind, Phase};
 use mooring_types::placement::{Asked, NoHost, choose, choose_named};
 use mooring_types::{Clock, HostId, JobId};
 
-use super::{find_job, job, options};
+use super::resources::resources;
+use super::{find_job, permissions};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::begin_migration::{self, Plan};
@@ -28,14 +29,14 @@ pub(crate) async fn migrate(context: &Context, user: &User, id: &str, request: M
     let mut tx = begin_when_settled(context, user, id).await?;
     let job = find_job(&mut tx, user, id).await?;
     job.status.allows(Action::Migrate)?;
-    options::may_move(&job)?;
-    let (all, from) = at_home(context, &mut tx, &job).await?;
-    let resources = new_size(&job, &request)?;
-    let asked = Asked { resources: resources.unwrap_or(job.spec.resources), ..job.asked() };
-    let candidates = all.job_candidates(&context.observed());
+    permissions::may_migrate(&job)?;
+    let (state, from) = at_home(context, &mut tx, &job).await?;
+    let size = new_size(&job, &request)?;
+    let asked = Asked { resources: size.unwrap_or(job.spec.resources), ..job.asked() };
+    let candidates = state.job_candidates(&context.observed());
     let chosen = match request.host.as_str() {
         "" => choose(&candidates, asked, Some(&from)),
-        name if all.hosts.iter().any(|host| host.name.as_str() == name && !host.joined.role.takes_jobs()) => {
+        name if state.hosts.iter().any(|host| host.name.as_str() == name && !host.joined.role.takes_jobs()) => {
             Err(NoHost::TakesNoJobs(name.to_owned()))
         }
         name => choose_named(&candidates, name, asked, Some(&from)),
@@ -48,7 +49,7 @@ pub(crate) async fn migrate(context: &Context, user: &User, id: &str, request: M
         from: Some(from),
         to: Some(chosen.id.clone()),
         capsule: None,
-        resources,
+        resources: size,
         reason: format!("requested by {}", user.name),
         start_time,
     };
@@ -63,7 +64,7 @@ fn new_size(job: &JobRow, request: &MigrateRequest) -> ApiResult<Option<Resource
         return Ok(None);
     }
     let now = job.spec.resources;
-    job::resources(request.cpu.unwrap_or(now.cpu), request.mem_gb.unwrap_or(now.mem_gb)).map(Some)
+    resources(request.cpu.unwrap_or(now.cpu), request.mem_gb.unwrap_or(now.mem_gb)).map(Some)
 }
 
 /// Begins to put a job into the capsule store: its host is freed. One that is suspended for want of a host stays so.
@@ -80,7 +81,7 @@ pub(crate) async fn suspend(context: &Context, user: &User, id: &str) -> ApiResu
 }
 
 /// Begins to take a capsule of a job that goes on.
-pub(crate) async fn capture(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+pub(crate) async fn snapshot(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     into_store(context, user, id, Action::Capture, MigrationKind::Snapshot).await
 }
 
@@ -141,17 +142,17 @@ async fn begin_when_settled(context: &Context, user: &User, id: &str) -> ApiResu
 /// That a job is on a host of ours and not on its way, with that host.
 async fn at_home(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<(DbState, HostId)> {
     let observed = context.observed().clone();
-    let all = DbState::read(tx, &observed).await?;
-    if all.migrations.contains_key(&job.id) {
+    let state = DbState::read(tx, &observed).await?;
+    if state.migrations.contains_key(&job.id) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the last move of the job is not cleaned up yet")
             .hint("try again in a moment"));
     }
-    if all.externals.contains_key(&job.id) {
+    if state.externals.contains_key(&job.id) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
             .hint("move or suspend it there, and say so with `float job update`"));
     }
     let Some(from) = job.host.clone() else {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job has no host"));
     };
-    Ok((all, from))
+    Ok((state, from))
 }

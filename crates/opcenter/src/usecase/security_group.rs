@@ -4,7 +4,7 @@
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
-use mooring_store::{GatewayRow, JobRow, SecurityGroupRow, Tx};
+use mooring_store::{SecurityGroupRow, Tx};
 use mooring_types::security::{DEFAULT_GROUP, InboundRule, InvalidGroup, SecurityGroupSpec};
 use mooring_types::{Clock, SecurityGroupId};
 
@@ -12,6 +12,7 @@ use super::{parse, taken};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
+use crate::view::security_group::members;
 
 /// What to do about a group that can't be found.
 const LIST: &str = "`float securityGroup list` shows the security groups";
@@ -77,7 +78,7 @@ pub(crate) async fn delete(context: &Context, user: &User, id: &str) -> ApiResul
         )
         .hint("change its rules with `float securityGroup addRule` and `rmRule`"));
     }
-    let users = users(user, &id, &tx.gateway_list().await?, tx.job_list_live().await?.iter());
+    let users = members(user, &id, &tx.gateway_list().await?, tx.job_list_live().await?.iter());
     if !users.is_empty() {
         return Err(ApiError::new(
             ErrorCode::WrongStatus,
@@ -120,24 +121,6 @@ async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroup
     let owner = &group.user_name;
     Err(ApiError::new(ErrorCode::PermissionDenied, format!("security group `{}` belongs to {owner}", group.spec.name))
         .hint(format!("ask {owner} or an admin, or create one of your own")))
-}
-
-/// Who has a group: gateways, and jobs that have not ended. Jobs of others are there without their names.
-pub(crate) fn users<'a>(
-    user: &User,
-    group: &SecurityGroupId,
-    gateways: &[GatewayRow],
-    jobs: impl Iterator<Item = &'a JobRow>,
-) -> Vec<String> {
-    let gateways = gateways.iter().filter(|gateway| gateway.spec.security_groups.contains(group));
-    let mut users: Vec<String> = gateways.map(|gateway| format!("gateway {}", gateway.spec.name)).collect();
-    let jobs = jobs.filter(|job| !job.status.is_final() && job.security_groups.contains(group));
-    let (own, others): (Vec<&JobRow>, Vec<&JobRow>) = jobs.partition(|job| user.may_see(&job.user_name));
-    users.extend(own.iter().map(|job| format!("job {} ({})", job.spec.name, job.id)));
-    if !others.is_empty() {
-        users.push(format!("jobs of other users ({})", others.len()));
-    }
-    users
 }
 
 fn rules(texts: &[String]) -> ApiResult<Vec<InboundRule>> {

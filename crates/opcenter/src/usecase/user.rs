@@ -9,13 +9,11 @@ use mooring_store::{JobRow, MembershipRow, Tx, UserRow};
 use mooring_types::job::{Action, JobStatus};
 use mooring_types::{Clock, Name, Role, UserId};
 
-use super::{group, parse, taken};
+use super::membership::{USER_HINT, join, leave};
+use super::{parse, taken};
 use crate::auth::{self, User};
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
-
-/// What to do about a user that can't be found.
-const LIST: &str = "`float user list` shows the users";
 
 /// Adds a user.
 pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddRequest) -> ApiResult<UserView> {
@@ -35,7 +33,7 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddReques
         taken(error, || format!("a user is named `{name}` already")).hint("choose another name, or update that user")
     })?;
     for group in &request.groups {
-        group::join(&mut tx, group, &user).await?;
+        join(&mut tx, group, &user).await?;
     }
     let view = view(&user, &tx.membership_list().await?);
     tx.commit().await?;
@@ -89,10 +87,10 @@ pub(crate) async fn update(
     }
     tx.user_update(&user).await?;
     for group in &request.remove_groups {
-        group::leave(&mut tx, group, &user).await?;
+        leave(&mut tx, group, &user).await?;
     }
     for group in &request.add_groups {
-        group::join(&mut tx, group, &user).await?;
+        join(&mut tx, group, &user).await?;
     }
     if password_hash.is_some() {
         tx.session_delete_of_user(&user.id).await?;
@@ -162,17 +160,7 @@ async fn cancel(context: &Context, tx: &mut Tx, actor: &User, job: &JobRow) -> A
 /// The user of that name, if the actor may know of it.
 async fn find(tx: &mut Tx, actor: &User, name: &str) -> ApiResult<UserRow> {
     let user = tx.user_get(name).await?.filter(|user| actor.may_change(&user.name));
-    user.ok_or_else(|| ApiError::not_found(format!("no user `{name}`")).hint(LIST))
-}
-
-/// The users of these names.
-pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<UserRow>> {
-    let mut users = Vec::new();
-    for name in names {
-        let user = tx.user_get(name).await?;
-        users.push(user.ok_or_else(|| ApiError::not_found(format!("no user `{name}`")).hint(LIST))?);
-    }
-    Ok(users)
+    user.ok_or_else(|| ApiError::not_found(format!("no user `{name}`")).hint(USER_HINT))
 }
 
 async fn refuse_last_admin(tx: &mut Tx, user: &UserRow) -> ApiResult<()> {

@@ -76,7 +76,7 @@ impl EncodeLabelValue for PhaseLabel {
 pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
-    let all = DbState::read(&mut tx, &observed).await?;
+    let state = DbState::read(&mut tx, &observed).await?;
     let mut statuses: BTreeMap<String, i64> = BTreeMap::new();
     for job in tx.job_list().await? {
         *statuses.entry(job.status.to_string()).or_default() += 1;
@@ -85,7 +85,7 @@ pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     drop(tx);
     let mut registry = Registry::with_prefix("mooring");
     jobs(&mut registry, &statuses);
-    hosts(&mut registry, &all, &observed);
+    hosts(&mut registry, &state, &observed);
     count_moves(&mut registry, &moves);
     let mut text = String::new();
     // A string takes whatever is written to it.
@@ -103,7 +103,7 @@ fn jobs(registry: &mut Registry, statuses: &BTreeMap<String, i64>) {
     registry.register("jobs", "jobs", jobs);
 }
 
-fn hosts(registry: &mut Registry, all: &DbState, observed: &Observed) {
+fn hosts(registry: &mut Registry, state: &DbState, observed: &Observed) {
     let (hosts, gateways) = (Family::<OfReadiness, Gauge>::default(), Family::<OfReadiness, Gauge>::default());
     for readiness in ["ready", "notReady", "unreachable"] {
         hosts.get_or_create(&OfReadiness { readiness }).set(0);
@@ -111,7 +111,7 @@ fn hosts(registry: &mut Registry, all: &DbState, observed: &Observed) {
     for readiness in ["ready", "unreachable"] {
         gateways.get_or_create(&OfReadiness { readiness }).set(0);
     }
-    for host in &all.hosts {
+    for host in &state.hosts {
         let readiness = match host.joined.facts.readiness {
             _ if !observed.host_is_reachable(&host.id) => "unreachable",
             Readiness::Ready => "ready",
@@ -119,7 +119,7 @@ fn hosts(registry: &mut Registry, all: &DbState, observed: &Observed) {
         };
         hosts.get_or_create(&OfReadiness { readiness }).inc();
     }
-    for gateway in &all.gateways {
+    for gateway in &state.gateways {
         let readiness = if observed.gateway_is_reachable(&gateway.id) { "ready" } else { "unreachable" };
         gateways.get_or_create(&OfReadiness { readiness }).inc();
     }

@@ -15,7 +15,7 @@ pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView
     let mut tx = context.store.begin().await?;
     let mut jobs = tx.job_list().await?;
     jobs.retain(|job| user.may_see(&job.user_name));
-    let views = Views::look(context, &mut tx).await?;
+    let views = Views::read(context, &mut tx).await?;
     Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         start_time: context.start_time,

@@ -1,0 +1,105 @@
+//! What a user may ask of hosts and jobs.
+
+use std::path::PathBuf;
+
+use mooring_api::ErrorCode;
+use mooring_store::JobRow;
+use mooring_types::Role;
+use mooring_types::job::{Bucket, Image, Volume, VolumeSource};
+use mooring_types::mounts::Scheme;
+use mooring_types::policy::{Moves, Rerun};
+
+use crate::error::{ApiError, ApiResult};
+
+/// Checks that a user's job may mount its volumes: root on a path of a host is root on the host.
+pub(super) fn may_mount(role: Role, allowed: &[PathBuf], volumes: &[Volume]) -> ApiResult<()> {
+    if role != Role::Admin {
+        volumes.iter().try_for_each(may_reach)?;
+    }
+    let refused = volumes.iter().find_map(|volume| match &volume.source {
+        VolumeSource::HostPath(path) if !allowed.iter().any(|allowed| path.starts_with(allowed)) => Some(path),
+        _ => None,
+    });
+    match refused {
+        Some(path) if role != Role::Admin => {
+            let all: Vec<String> = allowed.iter().map(|path| path.display().to_string()).collect();
+            let hint =
+                if all.is_empty() { "an admin can".to_owned() } else { format!("you can below {}", all.join(", ")) };
+            Err(ApiError::new(ErrorCode::PermissionDenied, format!("you can't mount `{}` of a host", path.display()))
+                .hint(hint))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a host may connect to the server of a volume in a user's name.
+///
+/// An NFS server trusts the host that asks. Services on a host's network that speak plain HTTP, like the
+/// metadata service of a cloud, trust everyone who reaches them.
+fn may_reach(volume: &Volume) -> ApiResult<()> {
+    let refused = |what: &str, hint: &str| Err(ApiError::new(ErrorCode::PermissionDenied, what.to_owned()).hint(hint));
+    match volume.scheme() {
+        Some(Scheme::Nfs) => refused("you can't have hosts mount NFS exports", "an admin can"),
+        Some(Scheme::S3) if Bucket::of(volume).is_ok_and(|bucket| bucket.endpoint.starts_with("http://")) => refused(
+            "you can't have hosts speak with an S3 service without TLS",
+            "give an endpoint `https://…`, or ask an admin",
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a user may migrate a job.
+pub(super) fn may_migrate(job: &JobRow) -> ApiResult<()> {
+    match job.policy.moves {
+        Moves::Allowed => Ok(()),
+        Moves::Disabled => Err(ApiError::new(ErrorCode::WrongStatus, "the job was submitted with `--disableMigrate`")
+            .hint("it stays where it is until it ends")),
+    }
+}
+
+/// Checks that a job may be submitted again.
+pub(super) fn may_rerun(job: &JobRow) -> ApiResult<()> {
+    if job.spec.image == Image::External {
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
+            .hint("start it there, and register it with `float job register`"));
+    }
+    match job.policy.rerun {
+        Rerun::Allowed => Ok(()),
+        Rerun::Disabled => {
+            Err(ApiError::new(ErrorCode::PermissionDenied, "the job was submitted with `--disableRerun`")
+                .hint("submit it with `float submit`; `inputArgs` of `float show` says with what"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::usecase::volumes::volumes;
+
+    fn told(error: &ApiError) -> String {
+        error.0.message.clone()
+    }
+
+    #[test]
+    fn host_paths_take_an_admin_or_an_allowed_directory() {
+        let allowed = [PathBuf::from("/srv/data")];
+        let may = |role, text: &str| may_mount(role, &allowed, &volumes(&[text.to_owned()]).unwrap());
+        for (text, everybody) in [
+            ("/srv/data:/x", true),
+            ("/srv/data/set:/x:ro", true),
+            ("[size=1]:/x", true),
+            ("/srv/database:/x", false),
+            ("/srv:/x:ro", false),
+            ("/:/x", false),
+            ("s3://bucket/a:/x", true),
+            ("[endpoint=https://minio:9000]s3://bucket/a:/x", true),
+            ("[endpoint=http://169.254.169.254]s3://latest/meta-data:/x", false),
+            ("nfs://server/a:/x", false),
+        ] {
+            may(Role::Admin, text).unwrap();
+            assert_eq!(may(Role::User, text).is_ok(), everybody, "{text}");
+        }
+        assert_eq!(told(&may(Role::User, "/etc:/x").unwrap_err()), "you can't mount `/etc` of a host");
+    }
+}

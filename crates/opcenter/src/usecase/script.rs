@@ -1,0 +1,28 @@
+//! The job script, read from a submission.
+
+use mooring_api::view::SubmitRequest;
+
+use crate::error::{ApiError, ApiResult};
+
+/// The most bytes of a job script: every slice of its host carries it.
+const SCRIPT_BYTES_MAX: usize = 1 << 20;
+
+/// Returns the job script, if there is one.
+pub(super) fn script(request: &SubmitRequest) -> ApiResult<Option<String>> {
+    if request.script.is_empty() {
+        return Ok(None);
+    }
+    if !request.command.is_empty() {
+        return Err(ApiError::invalid("a job script and a command exclude each other")
+            .hint("leave out `--job`, or what follows `--`"));
+    }
+    if request.script.len() > SCRIPT_BYTES_MAX {
+        let size = request.script.len();
+        return Err(ApiError::invalid(format!("a job script of {size} bytes: it takes at most {SCRIPT_BYTES_MAX}"))
+            .hint("mount what is large with `--dataVolume`, or put it into the image"));
+    }
+    if request.script.contains('\0') {
+        return Err(ApiError::invalid("the job script is no text").hint("give a script, not a program"));
+    }
+    Ok(Some(request.script.clone()))
+}

@@ -1,0 +1,93 @@
+//! Gateways and connections, as users read them.
+
+use mooring_api::view::{ConnectionView, GatewayView};
+use mooring_api::watch::{ConnectionObservation, Flow};
+use mooring_store::{ConnectionRow, GatewayRow};
+use mooring_types::gateway::{Exposure, GatewayStatus};
+use mooring_types::{ConnectionId, GatewayId};
+
+use super::{Views, without_query};
+use crate::auth::User;
+use crate::decide::slices;
+use crate::error::{ApiError, ApiResult};
+
+impl Views {
+    /// Returns all gateways with the connections that a user may see.
+    pub(crate) fn gateways(&self, user: &User) -> Vec<GatewayView> {
+        self.state.gateways.iter().map(|gateway| self.gateway(user, gateway)).collect()
+    }
+
+    /// Returns a gateway with the connections that a user may see.
+    pub(crate) fn gateway(&self, user: &User, gateway: &GatewayRow) -> GatewayView {
+        let reported = self.observed.gateway_is_known(&gateway.id);
+        let status = match (self.observed.gateway_is_reachable(&gateway.id), reported) {
+            (true, _) => GatewayStatus::Running,
+            (false, true) => GatewayStatus::Unreachable,
+            (false, false) => GatewayStatus::Starting,
+        };
+        let is_visible =
+            |known: &&ConnectionRow| self.state.jobs.get(&known.job).is_some_and(|job| user.may_see(&job.user_name));
+        let connections = self.state.connections.iter().filter(|known| known.gateway == gateway.id).filter(is_visible);
+        let shown = |known: &ConnectionRow| {
+            let owner = self.state.jobs.get(&known.job).map(|job| job.user_name.as_str()).unwrap_or_default();
+            let mut view = self.connection(known)?;
+            if !user.may_change(owner) {
+                view.access_url = without_query(&view.access_url);
+            }
+            Some(view)
+        };
+        GatewayView {
+            id: gateway.id.clone(),
+            name: gateway.spec.name.to_string(),
+            status,
+            address: self.gateway_address(&gateway.id).unwrap_or_default(),
+            no_public_ip: gateway.spec.exposure == Exposure::Private,
+            port_range: gateway.spec.port_range.to_string(),
+            security_groups: self.group_names(&gateway.spec.security_groups),
+            cpu: gateway.spec.resources.cpu,
+            mem_gb: gateway.spec.resources.mem_gb,
+            host_name: self.state.host_name(&gateway.host),
+            create_time: gateway.create_time,
+            connections: connections.filter_map(shown).collect(),
+        }
+    }
+
+    /// Returns the gateway with that id.
+    pub(crate) fn gateway_of_id(&self, user: &User, id: &GatewayId) -> ApiResult<GatewayView> {
+        let found = self.state.gateways.iter().find(|gateway| gateway.id == *id);
+        found.map(|gateway| self.gateway(user, gateway)).ok_or_else(|| ApiError::not_found(format!("no gateway {id}")))
+    }
+
+    /// Returns the connections with these ids.
+    pub(crate) fn connections(&self, ids: &[ConnectionId]) -> Vec<ConnectionView> {
+        let has_id = |row: &&ConnectionRow| ids.contains(&row.id);
+        self.state.connections.iter().filter(has_id).filter_map(|known| self.connection(known)).collect()
+    }
+
+    pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
+        let job = self.state.jobs.get(&connection.job)?;
+        let address = self.gateway_address(&connection.gateway)?;
+        // While the gateway is restarted it has several processes, each with clients of its own.
+        let reported = self.observed.gateway(&connection.gateway);
+        let observations: Vec<&ConnectionObservation> = reported
+            .flat_map(|report| report.connections.iter().find(|seen| seen.connection == connection.id))
+            .collect();
+        let state = match observations.iter().find_map(|seen| seen.problem.as_ref()) {
+            Some(problem) => format!("failed: {problem}"),
+            None if observations.is_empty() || slices::flow(&self.state, job) != Flow::Open => "waiting".into(),
+            None => "open".into(),
+        };
+        Some(ConnectionView {
+            job_id: job.id.clone(),
+            job_name: job.spec.name.to_string(),
+            target_port: connection.target_port.get(),
+            gateway_port: connection.gateway_port.get(),
+            access_url: format!("http://{address}:{}{}", connection.gateway_port, job.spec.access_path),
+            state,
+            protocol: connection.protocol,
+            hold_limits: connection.hold_limits,
+            widget: connection.widget,
+            clients: observations.iter().flat_map(|seen| seen.clients.iter().cloned()).collect(),
+        })
+    }
+}

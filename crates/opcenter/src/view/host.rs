@@ -1,0 +1,65 @@
+//! Hosts, as users read them.
+
+use mooring_api::view::{DrainAnswer, DrainView, HostView};
+use mooring_store::HostRow;
+use mooring_types::HostId;
+use mooring_types::host::Readiness;
+
+use super::Views;
+use crate::error::{ApiError, ApiResult};
+
+impl Views {
+    /// Returns a host that is drained, with the gateways that stay on it.
+    pub(crate) fn drained(&self, host: &HostId) -> ApiResult<DrainAnswer> {
+        let on_it = self.state.gateways.iter().filter(|gateway| gateway.host == *host);
+        let gateways = on_it.map(|gateway| gateway.spec.name.to_string()).collect();
+        Ok(DrainAnswer { host: self.host_of_id(host)?, gateways })
+    }
+
+    /// Returns the host with that id.
+    pub(crate) fn host_of_id(&self, host: &HostId) -> ApiResult<HostView> {
+        self.state.host(host).map(|host| self.host(host)).ok_or_else(|| ApiError::not_found(format!("no host {host}")))
+    }
+
+    /// Returns all hosts.
+    pub(crate) fn hosts(&self) -> Vec<HostView> {
+        self.state.hosts.iter().map(|host| self.host(host)).collect()
+    }
+
+    fn host(&self, host: &HostRow) -> HostView {
+        let facts = &host.joined.facts;
+        let used = self.state.used(&host.id);
+        let carried =
+            self.state.jobs.values().filter(|job| !job.status.is_final() && job.host.as_ref() == Some(&host.id));
+        HostView {
+            id: host.id.clone(),
+            name: host.name.to_string(),
+            address: host.joined.address.to_string(),
+            status: match &facts.readiness {
+                _ if !self.observed.host_is_reachable(&host.id) => "unreachable".into(),
+                _ if host.drain().is_some() => {
+                    if self.state.is_empty(&host.id) { "drained" } else { "draining" }.into()
+                }
+                Readiness::Ready => "ready".into(),
+                Readiness::NotReady { reason } => format!("notReady: {reason}"),
+            },
+            role: host.joined.role,
+            purchase: facts.purchase(),
+            cores: facts.cores,
+            mem_gb: facts.mem_gb,
+            cores_used: used.cpu,
+            mem_gb_used: used.mem_gb,
+            kernel: facts.kernel.clone(),
+            criu: facts.criu.clone(),
+            runc: facts.runc.clone(),
+            jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
+            last_seen: host.last_seen,
+            problems: self.observed.host(&host.id).map(|report| report.problems.clone()).unwrap_or_default(),
+            drain: host.drain().map(|drain| DrainView {
+                since: drain.since,
+                deadline: drain.deadline,
+                reason: drain.reason.clone(),
+            }),
+        }
+    }
+}

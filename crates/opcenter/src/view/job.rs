@@ -1,0 +1,247 @@
+//! Jobs and their migrations, as users read them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mooring_api::view::{ConnectionView, EventView, JobView, MigrationView, SubmitRequest};
+use mooring_store::{EventRow, HostRow, JobRow, MigrationRow, Tx};
+use mooring_types::duration::format_duration;
+use mooring_types::filter::{Filter, Subject};
+use mooring_types::host::Purchase;
+use mooring_types::job::{Image, JobStatus, OutputFile};
+use mooring_types::migration::Outcome;
+use mooring_types::usage::Usage;
+use mooring_types::{JobId, Timestamp};
+
+use super::masked::{MASK, masked};
+use super::{Views, request, usage, without_query};
+use crate::auth::User;
+use crate::error::{ApiError, ApiResult};
+use crate::state::context::Context;
+use crate::state::db_state::capacity;
+
+impl Views {
+    /// Returns the view of a job with its migrations.
+    pub(crate) fn job(&self, job: &JobRow, migrations: &[MigrationRow]) -> JobView {
+        let ended = job.status.is_final();
+        let is_ours = job.spec.image != Image::External;
+        let request = request::of_job(job, &self.group_names(&job.security_groups));
+        let host = job.host.as_ref().filter(|_| !ended).and_then(|host| self.state.host(host));
+        let end = job.end_time.unwrap_or(self.now);
+        let ran = self.ran(job);
+        let waited = between(job.submit_time, job.exec_time.unwrap_or(end));
+        let used = self.used(job).filter(|_| !ended);
+        let connections: Vec<ConnectionView> = self
+            .state
+            .connections
+            .iter()
+            .filter(|known| known.job == job.id)
+            .filter_map(|known| self.connection(known))
+            .collect();
+        let addresses = self.state.connections.iter().filter(|known| known.job == job.id).filter_map(|known| {
+            let address = self.gateway_address(&known.gateway)?;
+            Some(format!("{} -> {address}:{}", known.target_port, known.gateway_port))
+        });
+        JobView {
+            id: job.id.clone(),
+            name: job.spec.name.to_string(),
+            working_host: host.map_or_else(String::new, working_host),
+            host_name: host.map_or_else(String::new, |host| host.name.to_string()),
+            user: job.user_name.clone(),
+            image: job.spec.image.to_string(),
+            image_digest: job.image_digest.clone().unwrap_or_default(),
+            status: job.status,
+            category: job.status.category(),
+            status_reason: self.reason(job),
+            submit_time: job.submit_time,
+            exec_time: job.exec_time,
+            end_time: job.end_time,
+            last_update: job.last_update,
+            duration: duration(ran),
+            queue_time: duration(waited),
+            rc: job.exit_code.map_or_else(String::new, |code| code.to_string()),
+            stdout: if is_ours { OutputFile::Stdout.to_string() } else { String::new() },
+            stderr: if is_ours { OutputFile::Stderr.to_string() } else { String::new() },
+            input_args: if is_ours { request::arguments(&shown(job, request)) } else { String::new() },
+            vm_policy: job.policy.vm_policy,
+            migrate_policy: job.policy.migrate_policy.to_string(),
+            time_limit: job.policy.time_limit.map(format_duration).unwrap_or_default(),
+            idle: job.policy.idle.map(|idle| format_duration(idle.after)).unwrap_or_default(),
+            resume_on_connect: job.policy.resume_on_connect,
+            snapshot_interval: job.policy.snapshot_interval.map(format_duration).unwrap_or_default(),
+            dump_mode: job.policy.dump_mode,
+            egress: job.policy.egress,
+            custom_tags: job.policy.custom_tags.clone(),
+            cpu: job.spec.resources.cpu,
+            cpu_max: job.policy.cpu_max.unwrap_or(job.spec.resources.cpu),
+            mem_gb: job.spec.resources.mem_gb,
+            mem_gb_max: job.policy.mem_gb_max.unwrap_or(job.spec.resources.mem_gb),
+            mem_used: used.map(|usage| usage::gb(usage.mem_used)),
+            cpu_used: used.map(|usage| usage::rounded(usage.cpu_used)),
+            core_hours: core_hours(job.spec.resources.cpu, job.executed(self.now)),
+            scheduler: if is_ours { "mooring".into() } else { "external".into() },
+            address: job.address.map_or_else(String::new, |address| address.to_string()),
+            generation: job.generation.0,
+            port_mappings: addresses.collect(),
+            access_urls: connections.into_iter().map(|connection| connection.access_url).collect(),
+            publish: job.spec.publish.iter().map(ToString::to_string).collect(),
+            security_groups: self.group_names(&job.security_groups),
+            endpoints: self.endpoints(&job.id),
+            data_volumes: job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect(),
+            env: masked(&job.spec.env),
+            migrations: migrations.iter().map(|row| self.migration(row)).collect(),
+        }
+    }
+
+    /// Returns the reason of a job's status; while the job waits for its host, the host's progress.
+    fn reason(&self, job: &JobRow) -> String {
+        let waits = matches!(
+            job.status,
+            JobStatus::Initializing | JobStatus::Starting | JobStatus::Floating | JobStatus::Resuming
+        );
+        let mut progress = self.observed.holders(&job.id).map(|(_, seen)| &seen.progress);
+        match progress.find(|progress| waits && !progress.is_empty()) {
+            Some(progress) => progress.clone(),
+            None => job.status_reason.clone(),
+        }
+    }
+
+    /// Returns the last measurement of a job.
+    fn used(&self, job: &JobRow) -> Option<Usage> {
+        Some(self.observed.job(job.host.as_ref()?, &job.id, job.generation)?.usage?.usage)
+    }
+
+    /// Returns the time from a job's first execution to its end, or to now.
+    fn ran(&self, job: &JobRow) -> Duration {
+        job.exec_time.map_or(Duration::ZERO, |began| between(began, job.end_time.unwrap_or(self.now)))
+    }
+
+    /// Returns whether all filters match a job as it is shown.
+    fn matches(&self, job: &JobRow, view: &JobView, filters: &[Filter]) -> bool {
+        let subject = Subject {
+            id: view.id.as_str(),
+            name: &view.name,
+            user: &view.user,
+            image: &view.image,
+            host: &view.host_name,
+            tags: &view.custom_tags,
+            status: view.status,
+            submit: view.submit_time,
+            update: view.last_update,
+            duration: self.ran(job),
+        };
+        filters.iter().all(|filter| filter.holds(&subject, self.now))
+    }
+
+    fn endpoints(&self, job: &JobId) -> Vec<String> {
+        let external = self.state.externals.get(job);
+        external.map(|row| row.endpoints.iter().map(ToString::to_string).collect()).unwrap_or_default()
+    }
+
+    fn migration(&self, row: &MigrationRow) -> MigrationView {
+        MigrationView {
+            id: row.id.clone(),
+            kind: row.kind.to_string(),
+            from: self.state.end_name(row.from.as_ref()),
+            to: self.state.end_name(row.to.as_ref()),
+            start_time: row.start_time,
+            reason: row.reason.clone(),
+            outcome: match &row.outcome {
+                Outcome::Running => "running".into(),
+                Outcome::Succeeded => "succeeded".into(),
+                Outcome::Undoing { phase, reason } => format!("undoing: {phase}: {reason}"),
+                Outcome::Failed { phase, reason } => format!("failed: {phase}: {reason}"),
+            },
+            phases: row.phases.clone(),
+            pause_seconds: row.pause_seconds,
+            bytes_moved: row.bytes_moved,
+        }
+    }
+}
+
+/// Returns the view of the job with that id.
+pub(crate) async fn job(context: &Context, id: &JobId) -> ApiResult<JobView> {
+    let mut tx = context.store.begin().await?;
+    let job = tx.job_get(id).await?.ok_or_else(|| ApiError::not_found(format!("no job {id}")))?;
+    job_of(context, &mut tx, &job).await
+}
+
+/// Returns the view of a job that was read in a transaction.
+pub(crate) async fn job_of(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<JobView> {
+    let migrations = tx.migration_list_of_job(&job.id).await?;
+    Ok(Views::read_for_job(context, tx, job).await?.job(job, &migrations))
+}
+
+/// Returns the jobs that a user may see and that match all filters, newest last.
+pub(crate) async fn jobs(context: &Context, user: &User, filters: &[Filter]) -> ApiResult<Vec<JobView>> {
+    let mut tx = context.store.begin().await?;
+    let rows = tx.job_list().await?;
+    let mut migrations: BTreeMap<JobId, Vec<MigrationRow>> = BTreeMap::new();
+    for row in tx.migration_list().await? {
+        migrations.entry(row.job.clone()).or_default().push(row);
+    }
+    let views = Views::read(context, &mut tx).await?;
+    let of = |job: &JobRow| migrations.get(&job.id).map(Vec::as_slice).unwrap_or_default();
+    let visible = rows.iter().filter(|job| user.may_see(&job.user_name));
+    let shown = visible.map(|job| (job, views.job(job, of(job))));
+    let matching = shown.filter(|(job, view)| views.matches(job, view, filters));
+    Ok(matching.map(|(_, view)| as_seen_by(user, view)).collect())
+}
+
+/// Hides from a member of the owner's groups all that would let it into the job.
+pub(crate) fn as_seen_by(user: &User, mut job: JobView) -> JobView {
+    if !user.may_change(&job.user) {
+        job.access_urls.iter_mut().for_each(|url| *url = without_query(url));
+        job.env.values_mut().for_each(|value| MASK.clone_into(value));
+        job.input_args.clear();
+    }
+    job
+}
+
+/// Returns the view of an event.
+pub(crate) fn event(row: EventRow) -> EventView {
+    EventView { time: row.time, kind: row.kind, message: row.message }
+}
+
+/// Describes a host as the users' scripts know it: `198.18.0.2 (4Core8GB/Spot)`.
+fn working_host(host: &HostRow) -> String {
+    let all = capacity(host);
+    let purchase = match host.joined.facts.purchase() {
+        Purchase::Spot => "Spot",
+        Purchase::OnDemand => "OnDemand",
+    };
+    format!("{} ({}Core{}GB/{purchase})", host.joined.address, all.cpu, all.mem_gb)
+}
+
+/// Formats a time as the users' scripts know it, in whole seconds: `3m5s`.
+fn duration(time: Duration) -> String {
+    format_duration(Duration::from_secs(time.as_secs()))
+}
+
+fn between(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+/// Returns cores times hours, to four places.
+fn core_hours(cores: u32, executed: Duration) -> f64 {
+    (f64::from(cores) * executed.as_secs_f64() / 3600.0 * 1e4).round() / 1e4
+}
+
+/// Returns a request with masks in place of what looks like a secret.
+fn shown(job: &JobRow, mut request: SubmitRequest) -> SubmitRequest {
+    request.env = masked(&job.spec.env).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    request.data_volumes = job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect();
+    request
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_read_as_scripts_know_them() {
+        for (seconds, text) in [(0, "0s"), (59, "59s"), (185, "3m5s"), (3600, "1h0m0s")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+    }
+}
