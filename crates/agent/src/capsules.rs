@@ -49,6 +49,6 @@ impl Capsules {
 
 fn open(access: &StoreAccess) -> Result<CapsuleStore> {
     let options = S3Options::given(&access.endpoint, &access.region, &access.access_key, &access.secret_key);
-    let seal: SealKey = access.seal.parse().map_err(|_| Error::Peer("has given a seal key that is none".into()))?;
+    let seal: SealKey = access.seal.parse().map_err(|_| Error::SealKey)?;
     Ok(CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)?)
 }

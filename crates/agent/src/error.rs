@@ -1,16 +1,21 @@
 //! Errors of the agent.
+//!
+//! Users read most of them in the outcome of a migration, so each names its subject: the job, this
+//! host, the other host, CRIU, a tool, the capsule or OpCenter.
 
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use mooring_api::ClientError;
+use mooring_types::{GatewayId, MigrationId};
 
 use crate::network::NetworkError;
 
 /// A result of this crate.
-pub(crate) type Result<T> = std::result::Result<T, Error>;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why the agent, or something that it attempted, failed.
+/// A failure of the agent, or of something that it attempted.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file, a socket or a process.
@@ -18,74 +23,136 @@ pub enum Error {
     System {
         /// The attempt with its subject.
         attempt: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
     /// Namespaces, mounts, links, control groups.
     #[error(transparent)]
     Linux(#[from] mooring_linux::Error),
-    /// The overlay network.
-    #[error("can't make the overlay network so")]
+    #[error("can't apply the overlay network's configuration")]
     Network(#[from] NetworkError),
-    /// OpCenter.
-    #[error("OpCenter did not answer as hoped")]
+    #[error("a request to OpCenter failed")]
     OpCenter(#[from] ClientError),
     /// A tool that ran and failed.
-    #[error("`{tool}` failed ({status}): {said}")]
+    #[error("`{tool}` failed ({status}): {output}")]
     Tool {
-        /// The tool with what it did.
+        /// The tool with its subcommand.
         tool: String,
-        /// How it ended.
         status: ExitStatus,
-        /// The last lines of its log or of what it wrote to stderr.
-        said: String,
+        /// The last lines of its log or of its stderr.
+        output: String,
     },
     /// An image that can't be used.
     #[error("can't use image {image}: {reason}")]
     Image {
-        /// The image.
         image: String,
-        /// Why, with what to do.
+        /// The cause, with what to do.
         reason: String,
     },
-    /// Data that a job asks for and this host can't give it.
+    /// A volume that this host can't provide.
     #[error("can't mount volume {volume}: {reason}")]
-    Volume {
-        /// The volume.
-        volume: String,
-        /// Why.
-        reason: String,
-    },
+    Volume { volume: String, reason: String },
+    /// A volume whose source can't be read.
+    #[error("the volume's source is malformed: {reason}")]
+    VolumeSource { reason: String },
     /// The capsule store, or a capsule in it.
     #[error("can't use the capsule store")]
     Capsule(#[from] mooring_capsule::Error),
-    /// OpCenter has named none.
-    #[error("there is no capsule store")]
+    #[error("OpCenter has named no capsule store")]
     NoStore,
+    #[error("OpCenter has sent a malformed seal key for the capsule store")]
+    SealKey,
     /// A certificate or a TLS connection.
     #[error("can't {attempt}: {reason}")]
-    Secure {
-        /// The attempt.
-        attempt: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// The other host said no, or something that makes no sense.
-    #[error("the other host {0}")]
-    Peer(String),
-    /// What was under way when something else was ordered, or the agent was stopped.
-    #[error("it is no longer wanted")]
-    Unwanted,
-    /// Something took too long.
+    Tls { attempt: &'static str, reason: String },
+    /// The frames of a capsule, between hosts or from the store.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A checkpoint or a restore.
+    #[error(transparent)]
+    Criu(#[from] CriuError),
+    /// What was under way when another order came, or when the agent was stopped.
+    #[error("another order took its place")]
+    Superseded,
+    /// An action for which the job is in the wrong state: a bug of the agent.
+    #[error("can't {action} a job that is {state}")]
+    WrongState { action: &'static str, state: &'static str },
     #[error("{0} took too long")]
     TimedOut(String),
-    /// Jobs that should stand still when the agent is gone.
+    /// A gateway's process that did not live until it was on record.
+    #[error("gateway {gateway} ended at once: its `gateway.log` says why")]
+    GatewayEnded { gateway: GatewayId },
+    /// Jobs that should be parked before the agent ends.
     #[error("these jobs could not be parked: {0}")]
     NotParked(String),
-    /// A test's doing.
+    /// A failpoint of a test.
     #[error(transparent)]
     Injected(#[from] mooring_ops::failpoint::Injected),
+}
+
+/// A capsule that can't be sent or received.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    #[error("the other host closed the connection")]
+    Closed,
+    #[error("the stream has bytes that are no frame")]
+    NoFrame,
+    #[error("the stream has a frame of {bytes} bytes, longer than any that is sent")]
+    FrameTooLong { bytes: usize },
+    #[error("the stream has a malformed frame of kind {kind}")]
+    Malformed { kind: u8 },
+    #[error("the stream has a frame where its kind may not be")]
+    OutOfOrder,
+    /// Source: an answer of the destination.
+    #[error("the destination refused: {reason}")]
+    Refused { reason: String },
+    #[error("the destination sent another frame in place of its answer")]
+    NoAnswer,
+    /// Destination: a connection that does not begin with a hello.
+    #[error("the connecting host did not name its migration")]
+    NoHello,
+    #[error("the connecting host serves migration {migration}, which this host does not expect from it")]
+    NotExpected { migration: MigrationId },
+    #[error("the source connected after this host had given up migration {migration}")]
+    TooLate { migration: MigrationId },
+    #[error("the capsule's seal lists no images")]
+    EmptySeal,
+    #[error("the capsule has no seal")]
+    NoSeal,
+    #[error("the capsule has {received} bytes of {image}, and its seal lists {sealed}")]
+    ImageSize { image: String, received: u64, sealed: u64 },
+    #[error("the capsule has files after the end of its files")]
+    LateFiles,
+    #[error("the capsule names a file outside of the job: {}", path.display())]
+    PathOutside { path: PathBuf },
+    #[error("the capsule names an image `{name}`, which can't be a file's name")]
+    ImageName { name: String },
+    #[error("the capsule ends too early")]
+    Truncated,
+    #[error("the capsule has failed before and can't be read on")]
+    Failed,
+    /// Source: a stream to another host that should end as a capsule of the store.
+    #[error("the migration does not lead into the capsule store")]
+    NotIntoStore,
+}
+
+/// A checkpoint or a restore that failed, though the tools did not say so.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CriuError {
+    #[error("CRIU's hook made an unknown request: `{request}`")]
+    UnknownHook { request: String },
+    #[error("CRIU restored the job without its memory")]
+    RestoredWithoutMemory,
+    #[error("CRIU let the job execute before its files were read")]
+    ThawedEarly,
+    #[error("the job's memory did not arrive")]
+    NoMemory,
+    #[error("this host's attempt to freeze the job broke off")]
+    FreezeAborted,
+    #[error("the job ended at once after its restore")]
+    EndedAtRestore,
+    #[error("the job's first process {pid} is gone after its restore")]
+    ProcessGone { pid: i32 },
 }
 
 impl Error {
@@ -94,38 +161,165 @@ impl Error {
         move |source| Self::System { attempt, source }
     }
 
-    /// The whole chain of causes as one line, for a job's record. Some libraries' errors have their causes in their own text, and an
-    /// [`io::Error`] speaks as what is inside it does: nothing is said twice.
-    pub(crate) fn told(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        text
+    /// Returns the error with its causes as one line, for a job's record.
+    pub(crate) fn chain(&self) -> String {
+        mooring_ops::log::chain(self).to_string()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
     use super::*;
 
+    /// The place of each variant in [`examples`]: a variant that is added has to get an example.
+    fn place(error: &Error) -> usize {
+        match error {
+            Error::System { .. } => 0,
+            Error::Linux(_) => 1,
+            Error::Network(_) => 2,
+            Error::OpCenter(_) => 3,
+            Error::Tool { .. } => 4,
+            Error::Image { .. } => 5,
+            Error::Volume { .. } => 6,
+            Error::VolumeSource { .. } => 7,
+            Error::Capsule(_) => 8,
+            Error::NoStore => 9,
+            Error::SealKey => 10,
+            Error::Tls { .. } => 11,
+            Error::Superseded => 12,
+            Error::WrongState { .. } => 13,
+            Error::TimedOut(_) => 14,
+            Error::GatewayEnded { .. } => 15,
+            Error::NotParked(_) => 16,
+            // Only a failpoint can make one; its text is its name.
+            Error::Injected(_) => 43,
+            Error::Stream(error) => match error {
+                StreamError::Closed => 17,
+                StreamError::NoFrame => 18,
+                StreamError::FrameTooLong { .. } => 19,
+                StreamError::Malformed { .. } => 20,
+                StreamError::OutOfOrder => 21,
+                StreamError::Refused { .. } => 22,
+                StreamError::NoAnswer => 23,
+                StreamError::NoHello => 24,
+                StreamError::NotExpected { .. } => 25,
+                StreamError::TooLate { .. } => 26,
+                StreamError::EmptySeal => 27,
+                StreamError::NoSeal => 28,
+                StreamError::ImageSize { .. } => 29,
+                StreamError::LateFiles => 30,
+                StreamError::PathOutside { .. } => 31,
+                StreamError::ImageName { .. } => 32,
+                StreamError::Truncated => 33,
+                StreamError::Failed => 34,
+                StreamError::NotIntoStore => 35,
+            },
+            Error::Criu(error) => match error {
+                CriuError::UnknownHook { .. } => 36,
+                CriuError::RestoredWithoutMemory => 37,
+                CriuError::ThawedEarly => 38,
+                CriuError::NoMemory => 39,
+                CriuError::FreezeAborted => 40,
+                CriuError::EndedAtRestore => 41,
+                CriuError::ProcessGone { .. } => 42,
+            },
+        }
+    }
+
+    /// An error of each variant, with its subject.
+    fn examples() -> Vec<(Error, &'static str)> {
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        let migration = || MigrationId::random(&mut rand::rng());
+        let refused = mooring_linux::Error::Refused { attempt: "freeze the job".into(), reason: "it is busy".into() };
+        let stream: Vec<(StreamError, &str)> = vec![
+            (StreamError::Closed, "the other host"),
+            (StreamError::NoFrame, "the stream"),
+            (StreamError::FrameTooLong { bytes: 9 }, "the stream"),
+            (StreamError::Malformed { kind: 3 }, "the stream"),
+            (StreamError::OutOfOrder, "the stream"),
+            (StreamError::Refused { reason: "its disk is full".into() }, "the destination"),
+            (StreamError::NoAnswer, "the destination"),
+            (StreamError::NoHello, "the connecting host"),
+            (StreamError::NotExpected { migration: migration() }, "the connecting host"),
+            (StreamError::TooLate { migration: migration() }, "the source"),
+            (StreamError::EmptySeal, "the capsule"),
+            (StreamError::NoSeal, "the capsule"),
+            (StreamError::ImageSize { image: "core-1.img".into(), received: 1, sealed: 2 }, "the capsule"),
+            (StreamError::LateFiles, "the capsule"),
+            (StreamError::PathOutside { path: "/etc".into() }, "the capsule"),
+            (StreamError::ImageName { name: "../x".into() }, "the capsule"),
+            (StreamError::Truncated, "the capsule"),
+            (StreamError::Failed, "the capsule"),
+            (StreamError::NotIntoStore, "the migration"),
+        ];
+        let criu: Vec<(CriuError, &str)> = vec![
+            (CriuError::UnknownHook { request: "post-dump".into() }, "CRIU"),
+            (CriuError::RestoredWithoutMemory, "CRIU"),
+            (CriuError::ThawedEarly, "CRIU"),
+            (CriuError::NoMemory, "the job's memory"),
+            (CriuError::FreezeAborted, "this host"),
+            (CriuError::EndedAtRestore, "the job"),
+            (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
+        ];
+        let silent = ClientError::Silent { address: "http://127.0.0.1:8443".into() };
+        let other = vec![
+            (Error::system("run `tar`")(missing()), "can't run `tar`"),
+            (Error::Linux(refused), "can't freeze the job"),
+            (Error::Network(NetworkError::Prefix("%".into())), "can't apply the overlay network"),
+            (Error::OpCenter(silent), "a request to OpCenter"),
+            (
+                Error::Tool { tool: "tar".into(), status: ExitStatus::from_raw(256), output: "no room".into() },
+                "`tar` failed",
+            ),
+            (Error::Image { image: "dir:/x".into(), reason: "it is missing".into() }, "can't use image dir:/x"),
+            (Error::Volume { volume: "/a:/b".into(), reason: "it is missing".into() }, "can't mount volume /a:/b"),
+            (Error::VolumeSource { reason: "it has no bucket".into() }, "the volume's source"),
+            (
+                Error::Capsule(mooring_capsule::Error::NotFound { capsule: "c".parse().unwrap() }),
+                "can't use the capsule store",
+            ),
+            (Error::NoStore, "OpCenter"),
+            (Error::SealKey, "OpCenter"),
+            (
+                Error::Tls { attempt: "read this host's identity", reason: "no key".into() },
+                "can't read this host's identity",
+            ),
+            (Error::Superseded, "another order"),
+            (Error::WrongState { action: "freeze", state: "parked" }, "can't freeze a job that is parked"),
+            (Error::TimedOut("`runc run`".into()), "`runc run`"),
+            (Error::GatewayEnded { gateway: GatewayId::random(&mut rand::rng()) }, "gateway g"),
+            (Error::NotParked("a, b".into()), "these jobs"),
+        ];
+        let stream = stream.into_iter().map(|(error, subject)| (error.into(), subject));
+        let criu = criu.into_iter().map(|(error, subject)| (error.into(), subject));
+        other.into_iter().chain(stream).chain(criu).collect()
+    }
+
     #[test]
-    fn what_a_cause_says_is_told_once() {
+    fn every_error_names_its_subject() {
+        let examples = examples();
+        let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
+        assert_eq!(places, (0..43).collect::<Vec<_>>(), "one example of each variant, in order");
+        for (error, subject) in examples {
+            let text = error.chain();
+            assert!(text.starts_with(subject), "`{text}` is about {subject}");
+            assert!(!text.ends_with('.') && !text.contains('\n'), "`{text}`");
+        }
+    }
+
+    #[test]
+    fn chain_has_each_cause_once() {
         let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
         let at = "http://127.0.0.1:9000".to_owned();
         let away = mooring_capsule::Error::Unreachable { at, source: Box::new(io::Error::other(refused())) };
         let through_a_stream: io::Error = away.into();
         let error = Error::system("send the capsule")(io::Error::other(through_a_stream));
-        let wanted = "can't send the capsule: reach the capsule store at http://127.0.0.1:9000: connection refused";
-        assert_eq!(error.told(), wanted);
+        let expected = "can't send the capsule: reach the capsule store at http://127.0.0.1:9000: connection refused";
+        assert_eq!(error.chain(), expected);
         let capsule =
             Error::Capsule(mooring_capsule::Error::NotFound { capsule: "uqaj8l6a407u88v0106ol-2-1".parse().unwrap() });
-        assert_eq!(capsule.told(), "can't use the capsule store: there is no capsule uqaj8l6a407u88v0106ol-2-1");
+        assert_eq!(capsule.chain(), "can't use the capsule store: there is no capsule uqaj8l6a407u88v0106ol-2-1");
     }
 }

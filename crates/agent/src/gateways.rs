@@ -278,7 +278,7 @@ impl Gateways {
         if let Err(error) = process::allow_descriptors(pid, DESCRIPTORS) {
             tracing::warn!(%gateway, %error, "gateway {gateway} may have few descriptors only");
         }
-        ProcessId::find(pid).ok_or_else(|| Error::Peer(format!("gateway {gateway} ended at once")))
+        ProcessId::find(pid).ok_or_else(|| Error::GatewayEnded { gateway: gateway.clone() })
     }
 
     /// Ends every process of a gateway.

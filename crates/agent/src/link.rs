@@ -64,7 +64,7 @@ impl Link {
         }
     }
 
-    async fn watch_once(&self, reachable: &mut bool) -> std::result::Result<(), ClientError> {
+    async fn watch_once(&self, reachable: &mut bool) -> Result<(), ClientError> {
         let known = self.host.membership.borrow().clone();
         let membership = match known {
             Some(membership) => membership,
@@ -79,7 +79,7 @@ impl Link {
         Ok(())
     }
 
-    async fn join(&self) -> std::result::Result<Membership, ClientError> {
+    async fn join(&self) -> Result<Membership, ClientError> {
         let config = &self.host.config;
         // What is known by then is known before the first job comes. A cloud that does not answer is not waited for.
         let _ = timeout(HEARD_WITHIN, self.heard.clone().wait_for(|heard| heard.looked)).await;
@@ -112,7 +112,7 @@ impl Link {
             Ok(()) => Vec::new(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the overlay is not as it should be");
-                vec![error.told()]
+                vec![error.chain()]
             }
         };
         *self.problems.lock().await = problems;

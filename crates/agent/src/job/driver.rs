@@ -177,7 +177,7 @@ impl Driver {
             // The next agent of this host starts it.
             Err(error) if self.host.stop.is_cancelled() => return Err(error),
             Err(error) => {
-                let reason = error.told();
+                let reason = error.chain();
                 tracing::warn!(job = %self.job, "job {} could not be started: {reason}", self.job);
                 self.host.runtime.remove(&job_dir).await?;
                 LocalState::FailedToStart { reason }
@@ -203,8 +203,8 @@ impl Driver {
         let is_other = |now: &JobDirective| now.generation != directive.generation || now.order != directive.order;
         let image = tokio::select! {
             image = self.host.images.ready_with(&directive.spec.image, |progress| self.tell(progress)) => image,
-            () = self.host.stop.cancelled() => Err(Error::Unwanted),
-            _ = directives.wait_for(|now| now.as_ref().is_some_and(is_other)) => Err(Error::Unwanted),
+            () = self.host.stop.cancelled() => Err(Error::Superseded),
+            _ = directives.wait_for(|now| now.as_ref().is_some_and(is_other)) => Err(Error::Superseded),
         };
         self.tell(String::new());
         let image = image?;

@@ -13,7 +13,7 @@ use mooring_types::{CapsuleName, MigrationId};
 use tokio::time::Instant;
 
 use super::restore::{Peers, no_longer};
-use crate::error::{Error, Result};
+use crate::error::{CriuError, Error, Result};
 use crate::job::driver::Driver;
 use crate::job::record::{Attempt, LocalState, Record};
 use crate::migrate::criu::memory_gate;
@@ -75,7 +75,7 @@ impl Driver {
         migration: &MigrationId,
         capsule: &CapsuleName,
         started: Instant,
-    ) -> std::result::Result<Unpacking<'a>, (Phase, Error)> {
+    ) -> Result<Unpacking<'a>, (Phase, Error)> {
         let (of_prepare, of_transfer) = (|error| (Phase::Prepare, error), |error| (Phase::Transfer, error));
         let opened = async { FrameReader::open(&self.host.capsules.store()?, capsule).await };
         let (cleared, opened) = tokio::join!(self.clear_job_dir(job_dir, migration), opened);
@@ -115,7 +115,7 @@ impl Driver {
     }
 
     fn arrival_failed(&mut self, migration: MigrationId, phase: Phase, error: &Error) -> Result<()> {
-        self.hold(LocalState::ArrivalFailed { migration, phase, reason: error.told() })
+        self.hold(LocalState::ArrivalFailed { migration, phase, reason: error.chain() })
     }
 
     /// Takes in what comes from another host, and restores the job once all is there.
@@ -180,7 +180,7 @@ impl Driver {
             Err((phase, error)) => {
                 // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still quiet.
                 job_dir.cgroup().kill_all()?;
-                let reason = error.told();
+                let reason = error.chain();
                 tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
                 self.hold(LocalState::ArrivalFailed { migration: migration.clone(), phase, reason })
             }
@@ -194,7 +194,7 @@ impl Driver {
         job_dir: &JobDir,
         checkpoint: &Checkpoint,
         memory: Option<Unpacking<'_>>,
-    ) -> std::result::Result<(ProcessId, Duration), (Phase, Error)> {
+    ) -> Result<(ProcessId, Duration), (Phase, Error)> {
         let of_restore = |error| (Phase::Restore, error);
         let begin = async {
             failpoint::check(&Phase::Restore.failpoint()).await?;
@@ -231,7 +231,7 @@ async fn beside(
     restore: impl Future<Output = Result<ProcessId>>,
     memory: Unpacking<'_>,
     opener: memory_gate::Opener,
-) -> std::result::Result<ProcessId, (Phase, Error)> {
+) -> Result<ProcessId, (Phase, Error)> {
     let (mut restore, mut memory) = (pin!(restore), pin!(take_in(memory, opener)));
     let of_restore = |error| (Phase::Restore, error);
     tokio::select! {
@@ -261,5 +261,5 @@ async fn verify(job_dir: &JobDir, init: ProcessId) -> Result<ProcessId> {
     if init.lives() && pids.contains(&init.pid) {
         return Ok(init);
     }
-    Err(Error::Peer(format!("restored a job whose first process {} is gone", init.pid)))
+    Err(CriuError::ProcessGone { pid: init.pid }.into())
 }

@@ -22,7 +22,7 @@ use tokio::process::{Child, Command};
 use super::stream::FRAME_DATA_BYTES;
 use super::stream::frame::{self, Frame};
 use super::stream::path_list::PathList;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 
 /// What tar says when a file changed while it was read: no failure, since it goes again.
 const CHANGED_WHILE_READ: i32 = 1;
@@ -152,7 +152,7 @@ pub(crate) async fn send_difference(
 }
 
 fn lost(error: io::Error) -> Error {
-    Error::system("send files to the other host")(error)
+    Error::system("send the job's files")(error)
 }
 
 /// Sends files below `root` as one tar: all of them, or those named.
@@ -168,7 +168,8 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
         let mut child = tar.spawn().map_err(Error::system("run `tar`"))?;
         let names = only.map(names).unwrap_or_default();
         let stdin = child.stdin.take();
-        let mut stdout = child.stdout.take().ok_or_else(|| Error::Peer("has no tar".into()))?;
+        let mut stdout =
+            child.stdout.take().ok_or_else(|| Error::system("read from `tar`")(io::ErrorKind::BrokenPipe.into()))?;
         let feed = async move {
             if let Some(mut stdin) = stdin {
                 stdin.write_all(&names).await?;
@@ -188,7 +189,7 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
         tokio::try_join!(feed, forward).map_err(lost)?;
         let status = child.wait().await.map_err(Error::system("wait for `tar`"))?;
         if !status.success() && status.code() != Some(CHANGED_WHILE_READ) {
-            return Err(Error::Tool { tool: "tar".into(), status, said: said(&mut child).await });
+            return Err(Error::Tool { tool: "tar".into(), status, output: stderr_of(&mut child).await });
         }
     }
     Ok(sent)
@@ -249,7 +250,7 @@ impl FileReceiver {
         let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
         if !status.success() {
-            return Err(Error::Tool { tool: "tar".into(), status, said: said(&mut tar).await });
+            return Err(Error::Tool { tool: "tar".into(), status, output: stderr_of(&mut tar).await });
         }
         let Some(kept) = self.kept.take() else { return Ok(()) };
         let root = self.root.clone();
@@ -266,7 +267,7 @@ impl FileReceiver {
         for path in names.paths() {
             let stays = path.components().all(|part| matches!(part, std::path::Component::Normal(_)));
             if !stays {
-                return Err(Error::Peer(format!("names a file outside the job: {}", path.display())));
+                return Err(StreamError::PathOutside { path: path.to_owned() }.into());
             }
             // A link may have come in the place of a directory, and leads anywhere.
             let is_directory = |above: &Path| fs::symlink_metadata(self.root.join(above)).is_ok_and(|it| it.is_dir());
@@ -306,7 +307,7 @@ fn names(paths: &BTreeSet<PathBuf>) -> Vec<u8> {
     paths.iter().flat_map(|path| [b"./", path.as_os_str().as_bytes(), b"\0"].concat()).collect()
 }
 
-async fn said(child: &mut Child) -> String {
+async fn stderr_of(child: &mut Child) -> String {
     let mut text = String::new();
     if let Some(stderr) = child.stderr.as_mut() {
         // What can't be read is not told.

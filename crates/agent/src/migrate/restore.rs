@@ -54,7 +54,7 @@ impl Driver {
                 Ok(())
             }
             Err(error) => {
-                let reason = format!("it could not be restored from its capsule: {}", error.told());
+                let reason = format!("it could not be restored from its capsule: {}", error.chain());
                 tracing::error!(job = %self.job, "job {}: {reason}", self.job);
                 self.hold(LocalState::Lost { reason })
             }
@@ -122,7 +122,7 @@ impl Driver {
     }
 
     pub(crate) fn held_job_dir(&self) -> Result<JobDir> {
-        let record = self.record.as_ref().ok_or_else(|| Error::Peer("has no record of the job".into()))?;
+        let record = self.record.as_ref().ok_or_else(|| Error::Superseded)?;
         Ok(self.host.job_dir(&record.job, record.generation, record.address))
     }
 

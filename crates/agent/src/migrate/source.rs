@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::restore::{Peers, no_longer, set_going};
-use crate::error::{Error, Result};
+use crate::error::{CriuError, Error, Result, StreamError};
 use crate::job::driver::{Driver, end_of};
 use crate::job::record::{Attempt, LocalState, Release};
 use crate::migrate::files;
@@ -32,7 +32,7 @@ impl Driver {
         let mut directives = self.directive.clone();
         let outcome = tokio::select! {
             outcome = self.send_ahead(directive) => outcome,
-            () = no_longer(&mut directives, &migration) => Err(Error::Peer("is no longer wanted".into())),
+            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
         };
         let Some(init) = self.running() else { return Ok(()) };
         let attempt = match outcome {
@@ -42,7 +42,7 @@ impl Driver {
             }
             Err(error) => {
                 self.outgoing = None;
-                Attempt::Failed { migration, phase: Phase::PreCopy, reason: error.told() }
+                Attempt::Failed { migration, phase: Phase::PreCopy, reason: error.chain() }
             }
         };
         self.hold(LocalState::Running { init, attempt })
@@ -63,7 +63,7 @@ impl Driver {
 
     async fn connect(&self, directive: &JobDirective) -> Result<CapsuleSender> {
         let JobOrder::MigrateOut { migration, to, .. } = &directive.order else {
-            return Err(Error::Peer("is not named".into()));
+            return Err(StreamError::NotIntoStore.into());
         };
         match to {
             Destination::Host { address, certificate, token } => {
@@ -131,10 +131,10 @@ impl Driver {
         };
         let sent = tokio::select! {
             sent = async { tokio::try_join!(sent, routed) } => sent,
-            () = no_longer(&mut directives, &migration) => Err(Error::Peer("is no longer wanted".into())),
+            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
         };
         if let Err(error) = sent {
-            let release = Release::Refused { phase: Phase::Transfer, reason: error.told() };
+            let release = Release::Refused { phase: Phase::Transfer, reason: error.chain() };
             return self.hold(LocalState::Frozen { migration, release });
         }
         if into_store {
@@ -160,20 +160,20 @@ impl Driver {
         let mut directives = self.directive.clone();
         let stored = tokio::select! {
             stored = self.store(outgoing) => stored,
-            () = no_longer(&mut directives, &migration) => Err(Error::Peer("is no longer wanted".into())),
+            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
         };
         let release = match stored {
             Ok(stored) => {
                 self.measured(Phase::Transfer, started, bytes);
                 Release::Stored { stored_bytes: stored.manifest.stored_bytes }
             }
-            Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.told() },
+            Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.chain() },
         };
         self.hold(LocalState::Frozen { migration, release })
     }
 
     async fn store(&self, outgoing: CapsuleSender) -> Result<StoredCapsule> {
-        let Some(record) = &self.record else { return Err(Error::Peer("has no record of the job".into())) };
+        let Some(record) = &self.record else { return Err(Error::Superseded) };
         let facts = Facts {
             job: self.job.clone(),
             generation: record.generation,
@@ -213,7 +213,7 @@ impl Driver {
                 let bytes = outgoing.bytes();
                 Ok((self.store(outgoing).await?, bytes))
             } => stored,
-            () = no_longer(&mut directives, &migration) => Err(Error::Peer("is no longer wanted".into())),
+            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
         };
         self.clean_up(checkpoint);
         let attempt = match stored {
@@ -223,7 +223,7 @@ impl Driver {
                 self.base_snapshot = stored.base_snapshot;
                 Attempt::Stored { migration, stored_bytes, base: base.map(|base| base.name) }
             }
-            Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.told() },
+            Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.chain() },
         };
         self.hold(LocalState::Running { init, attempt })
     }
@@ -237,7 +237,7 @@ impl Driver {
         inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
         self.dump(job_dir, checkpoint, Afterwards::Frozen).await?;
         if !job_dir.cgroup().is_frozen() {
-            return Err(Error::Peer("has let the job go on before its files were taken".into()));
+            return Err(CriuError::ThawedEarly.into());
         }
         outgoing.send_changed_files(job_dir, &mapped).await
     }
@@ -249,7 +249,7 @@ impl Driver {
         migration: MigrationId,
         error: &Error,
     ) -> Result<()> {
-        let reason = error.told();
+        let reason = error.chain();
         tracing::warn!(job = %self.job, "job {} could not be checkpointed: {reason}", self.job);
         job_dir.cgroup().thaw()?;
         self.host.filter.release(job_dir.address()).await?;

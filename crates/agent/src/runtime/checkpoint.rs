@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 
 use mooring_linux::mount;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 
 /// Sockets with full queues count here; half of the machine's memory is the kernel's own limit for a tmpfs.
 const OPTIONS: &str = "mode=700";
@@ -80,7 +80,7 @@ impl Checkpoint {
     pub(crate) fn create(&self, name: &str) -> Result<File> {
         let path = self.images.join(name);
         if name.contains('/') || name.starts_with('.') {
-            return Err(Error::Peer(format!("names an image `{name}`")));
+            return Err(StreamError::ImageName { name: name.to_owned() }.into());
         }
         if is_memory(name) && fs::symlink_metadata(&path).is_err() {
             self.link(name)?;

@@ -19,7 +19,7 @@ use super::inode_list;
 use super::inotify;
 use super::job_dir::JobDir;
 use super::volume;
-use crate::error::{Error, Result};
+use crate::error::{CriuError, Error, Result};
 use crate::tools::Tools;
 use mooring_linux::process::ProcessId;
 
@@ -160,7 +160,7 @@ impl Runtime {
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
         finish(command, "runc restore", CRIU_LIMIT, &log).await?;
-        self.init(job_dir).ok_or_else(|| Error::Peer("ended at once after its restore".into()))
+        self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
     }
 
     /// Waits until no process works on `images` any more.
@@ -237,7 +237,7 @@ async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -
             return Err(Error::TimedOut(format!("`{tool}`")));
         }
     };
-    if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, said: errors(log) }) }
+    if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, output: errors(log) }) }
 }
 
 /// What a log says went wrong: CRIU's errors, or the lines that tell of one, also of runc's own log beside it.

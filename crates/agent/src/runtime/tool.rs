@@ -49,7 +49,7 @@ pub(super) async fn run_with(mut command: Command, input: &str) -> Result<()> {
         return Ok(());
     }
     let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-    Err(Error::Tool { tool, status: output.status, said })
+    Err(Error::Tool { tool, status: output.status, output: said })
 }
 
 /// The last lines of what a tool said.

@@ -118,7 +118,7 @@ pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> R
         if let VolumeSource::Fresh { size_gb } = volume.source {
             fresh::make(&image_of(job_dir, index), size_gb, user)
                 .await
-                .map_err(|error| refusal(volume, error.told()))?;
+                .map_err(|error| refusal(volume, error.chain()))?;
         }
     }
     attach(job_dir, volumes, user).await?;
@@ -138,14 +138,14 @@ pub(crate) async fn attach(job_dir: &JobDir, volumes: &[Volume], user: &User) ->
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
     for (index, volume) in all {
-        attach_one(job_dir, index, volume, user).await.map_err(|error| refusal(volume, error.told()))?;
+        attach_one(job_dir, index, volume, user).await.map_err(|error| refusal(volume, error.chain()))?;
     }
     Ok(())
 }
 
 async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User) -> Result<()> {
     let directory = mounted_at(job_dir, index);
-    let nonsense = |reason: &str| Error::Peer(format!("asks for what can't be: {reason}"));
+    let malformed = |reason: &str| Error::VolumeSource { reason: reason.to_owned() };
     match &volume.source {
         VolumeSource::HostPath(_) | VolumeSource::Existing(_) => Ok(()),
         VolumeSource::Fresh { .. } => {
@@ -161,11 +161,11 @@ async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User
         }
         VolumeSource::Remote { .. } if bucket::carries(&directory).await? => Ok(()),
         VolumeSource::Remote { scheme: Scheme::S3, .. } => {
-            let bucket = Bucket::of(volume).map_err(nonsense)?;
+            let bucket = Bucket::of(volume).map_err(malformed)?;
             bucket::mount(&bucket, volume.mode, &directory, &job_dir.volumes_cgroup(), user).await
         }
         VolumeSource::Remote { .. } => {
-            let export = Export::of(volume).map_err(nonsense)?;
+            let export = Export::of(volume).map_err(malformed)?;
             export::mount(&export, volume.mode, &directory).await
         }
     }

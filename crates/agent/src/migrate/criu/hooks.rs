@@ -21,7 +21,7 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::freeze;
 use super::memory_gate::MemoryGate;
-use crate::error::{Error, Result};
+use crate::error::{CriuError, Error, Result};
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::BEFORE_MEMORY;
 
@@ -121,7 +121,7 @@ impl Hooks {
             Ok(()) => "ok\n".to_owned(),
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the hook `{}` failed", line.trim());
-                let answer = format!("{}\n", error.told());
+                let answer = format!("{}\n", error.chain());
                 let subject = line.split_once(' ').and_then(|(container, _)| self.subjects().get(container).cloned());
                 if let Some(subject) = subject {
                     *subject.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
@@ -133,7 +133,7 @@ impl Hooks {
     }
 
     async fn handle(&self, line: &str) -> Result<()> {
-        let unknown = || Error::Peer(format!("asked with a hook that makes no sense: {line}"));
+        let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
         match action {
@@ -149,7 +149,7 @@ impl Hooks {
             },
             "pre-resume" => {
                 if subject.gate.is_some_and(|gate| gate.waited().is_none()) {
-                    return Err(Error::Peer("has restored a job without its memory".into()));
+                    return Err(CriuError::RestoredWithoutMemory.into());
                 }
                 let restorers = subject.cgroup.sibling(RESTORERS);
                 subject.cgroup.send_outsiders_to(&restorers)?;
@@ -172,7 +172,7 @@ async fn freeze(cgroup: Cgroup) -> Result<()> {
 
 async fn freeze_with(cgroup: Cgroup, freeze: fn(&Cgroup) -> Result<()>) -> Result<()> {
     let frozen = tokio::task::spawn_blocking(move || freeze(&cgroup));
-    frozen.await.map_err(|_| Error::Peer("could not freeze the job".into()))?
+    frozen.await.map_err(|_| CriuError::FreezeAborted)?
 }
 
 impl Drop for Registration {

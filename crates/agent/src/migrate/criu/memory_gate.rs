@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::{CriuError, Result};
 
 /// A gate that is closed, and what opens it.
 pub(crate) fn closed() -> (Opener, MemoryGate) {
@@ -39,7 +39,7 @@ impl MemoryGate {
     pub(crate) async fn pass(&self) -> Result<()> {
         let came = Instant::now();
         let opened = self.opened.clone().wait_for(|opened| *opened).await.map(drop);
-        opened.map_err(|_| Error::Peer("has no memory for the job".into()))?;
+        opened.map_err(|_| CriuError::NoMemory)?;
         *self.waited.lock().unwrap_or_else(PoisonError::into_inner) = Some(came.elapsed());
         Ok(())
     }

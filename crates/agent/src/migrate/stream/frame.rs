@@ -30,7 +30,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::FRAME_DATA_BYTES;
 use super::path_list::PathList;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 
 /// The longest payload that is taken.
 const PAYLOAD_MAX_BYTES: usize = 8 << 20;
@@ -65,7 +65,7 @@ pub(crate) enum Frame {
     /// Everything has been sent: the sizes of all image files. Without it nothing is restored.
     Seal(Seal),
     /// Received in, or why not.
-    Answer(std::result::Result<(), String>),
+    Answer(Result<(), String>),
 }
 
 /// Who moves what.
@@ -193,7 +193,7 @@ fn decode_image_name(bytes: &mut Bytes) -> Option<String> {
 /// The connection broke, or what came is no frame.
 pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame> {
     let lost = |error: io::Error| match error.kind() {
-        io::ErrorKind::UnexpectedEof => Error::Peer("went away".into()),
+        io::ErrorKind::UnexpectedEof => StreamError::Closed.into(),
         _ => Error::system("receive a capsule")(error),
     };
     let mut bytes = [0; HEADER_BYTES];
@@ -209,10 +209,10 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
 /// # Errors
 /// No frame is that long.
 pub(crate) fn parse_header(mut bytes: &[u8]) -> Result<(u8, usize)> {
-    let none = || Error::Peer("sent what is no frame".into());
+    let none = || StreamError::NoFrame;
     let (kind, length) = (bytes.try_get_u8().map_err(|_| none())?, bytes.try_get_u32().map_err(|_| none())? as usize);
     if length > PAYLOAD_MAX_BYTES {
-        return Err(Error::Peer(format!("sent a frame of {length} bytes")));
+        return Err(StreamError::FrameTooLong { bytes: length }.into());
     }
     Ok((kind, length))
 }
@@ -222,7 +222,7 @@ pub(crate) fn parse_header(mut bytes: &[u8]) -> Result<(u8, usize)> {
 /// # Errors
 /// It makes no sense.
 pub(crate) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
-    read(kind, payload).ok_or_else(|| Error::Peer(format!("sent a frame of kind {kind} that makes no sense")))
+    read(kind, payload).ok_or_else(|| StreamError::Malformed { kind }.into())
 }
 
 fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {

@@ -11,7 +11,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::frame::{self, Frame, HEADER_BYTES};
 use super::receiver::{CapsuleReceiver, Received};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 
@@ -49,9 +49,9 @@ impl<'a> Unpacking<'a> {
     /// What else is done fails, or, by `lost`, the capsule can't be read, is damaged, or can't be written to this host.
     pub(crate) async fn alongside<T, E>(
         &mut self,
-        other: impl Future<Output = std::result::Result<T, E>>,
+        other: impl Future<Output = Result<T, E>>,
         lost: impl FnOnce(Error) -> E,
-    ) -> std::result::Result<T, E> {
+    ) -> Result<T, E> {
         let mut other = pin!(other);
         tokio::select! {
             done = &mut other => return done,
@@ -80,7 +80,7 @@ impl<'a> Unpacking<'a> {
         let outcome = match &mut self.rest {
             Rest::Coming(rest) => rest.await,
             Rest::None => Ok(()),
-            Rest::Lost => Err(Error::Peer("has a capsule that could not be taken in".into())),
+            Rest::Lost => Err(StreamError::Failed.into()),
         };
         self.rest = if outcome.is_ok() { Rest::None } else { Rest::Lost };
         outcome
@@ -182,7 +182,7 @@ impl FrameReader {
         let mut whole = BytesMut::with_capacity(length);
         while whole.len() < length {
             if self.rest.is_empty() {
-                let ended = || Error::Peer("has a capsule that ends before all of it has come".into());
+                let ended = || StreamError::Truncated;
                 self.rest = self.piece().await?.ok_or_else(ended)?;
             }
             let taken = self.rest.len().min(length - whole.len());
@@ -364,7 +364,7 @@ mod tests {
         let frames = FrameReader::open(&store, &"c-2".parse().unwrap()).await.unwrap();
         let mut unpacking = Unpacking::new(frames, &arrives, &restored);
         let failed = unpacking.complete().await.unwrap_err();
-        assert!(failed.told().contains("c-0"), "{}", failed.told());
+        assert!(failed.chain().contains("c-0"), "{}", failed.chain());
         assert!(unpacking.complete().await.is_err(), "what has failed is never whole");
         drop(unpacking);
         restored.remove().unwrap();

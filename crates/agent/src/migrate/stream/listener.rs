@@ -15,7 +15,7 @@ use tokio_rustls::server::TlsStream;
 use super::frame::{self, Frame, Hello};
 use super::receiver::{CapsuleReceiver, Received};
 use super::tls::{Identity, fingerprint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 
@@ -93,14 +93,14 @@ impl MigrationListener {
     }
 
     async fn accept_source(&self, stream: TcpStream, acceptor: &TlsAcceptor) -> Result<()> {
-        let lost = |error| Error::system("greet the other host")(error);
+        let lost = |error| Error::system("greet the connecting host")(error);
         stream.set_nodelay(true).map_err(lost)?;
         let stream = acceptor.accept(stream).await.map_err(lost)?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let from = certificates.first().map(fingerprint).unwrap_or_default();
         let mut stream = BufStream::with_capacity(INPUT_BUFFER_BYTES, 16 << 10, stream);
         let Frame::Hello(hello) = frame::receive(&mut stream).await? else {
-            return Err(Error::Peer("did not introduce itself".into()));
+            return Err(StreamError::NoHello.into());
         };
         let source = self.sources().get(&hello.migration).cloned();
         match source.filter(|source| source.hello == hello && source.from == from) {
@@ -108,12 +108,12 @@ impl MigrationListener {
                 .connections
                 .send(SourceConnection(Box::new(stream)))
                 .await
-                .map_err(|_| Error::Peer("came too late".into())),
+                .map_err(|_| StreamError::TooLate { migration: hello.migration }.into()),
             None => {
-                let refusal = Frame::Answer(Err("this attempt is not expected here".into()));
+                let refusal = Frame::Answer(Err("it does not expect this migration".into()));
                 frame::send(&mut stream, &refusal).await.map_err(lost)?;
                 stream.flush().await.map_err(lost)?;
-                Err(Error::Peer(format!("is not expected with attempt {}", hello.migration)))
+                Err(StreamError::NotExpected { migration: hello.migration }.into())
             }
         }
     }
@@ -175,7 +175,7 @@ impl SourceConnection {
             let answer = match step {
                 Ok(Received::More) => continue,
                 Ok(Received::PreCopied | Received::Sealed) => Frame::Answer(Ok(())),
-                Err(ref error) => Frame::Answer(Err(error.told())),
+                Err(ref error) => Frame::Answer(Err(error.chain())),
             };
             let answered = self.answer(&answer).await;
             match (step, frozen.is_none()) {
@@ -183,7 +183,7 @@ impl SourceConnection {
                 (Ok(Received::Sealed), _) => return Reception::Complete,
                 (Ok(Received::More | Received::PreCopied), _) if answered.is_ok() => {}
                 (step, frozen) => {
-                    let error = step.err().or(answered.err()).unwrap_or_else(|| Error::Peer("went away".into()));
+                    let error = step.err().or(answered.err()).unwrap_or_else(|| StreamError::Closed.into());
                     return if frozen { Reception::LostAfterFreeze(error) } else { Reception::LostBeforeFreeze(error) };
                 }
             }

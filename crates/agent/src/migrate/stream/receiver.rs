@@ -15,7 +15,7 @@ use mooring_linux::pages::PAGE;
 use tokio::task::JoinSet;
 
 use super::frame::{Frame, PageRun, Seal};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 use crate::migrate::files::FileReceiver;
 use crate::migrate::memory::page_map::{self, PageMap, PageWrite};
 use crate::migrate::memory::write_queue::WriteQueue;
@@ -84,15 +84,15 @@ impl<'a> CapsuleReceiver<'a> {
     /// # Errors
     /// It can't be written, now or since the last call, or makes no sense.
     pub(crate) async fn accept(&mut self, frame: Frame) -> Result<Received> {
-        let nonsense = || Err(Error::Peer("said something that makes no sense here".into()));
+        let out_of_order = || Err(StreamError::OutOfOrder.into());
         match frame {
-            Frame::Chunk { image, .. } if self.seal.is_some() && !is_memory(&image) => nonsense(),
+            Frame::Chunk { image, .. } if self.seal.is_some() && !is_memory(&image) => out_of_order(),
             Frame::Chunk { image, bytes } => self.write(&image, bytes).await.map(|()| Received::More),
             Frame::Part { image, offset, bytes } if is_memory(&image) => {
                 self.write_at(&image, offset, bytes).await.map(|()| Received::More)
             }
             Frame::Pages(bytes) if self.seal.is_some() => self.take_pages(bytes).await.map(|()| Received::More),
-            _ if self.seal.is_some() => nonsense(),
+            _ if self.seal.is_some() => out_of_order(),
             Frame::PageMap(runs) => {
                 runs.into_iter().for_each(|run| self.page_map.add(run));
                 Ok(Received::More)
@@ -108,12 +108,12 @@ impl<'a> CapsuleReceiver<'a> {
                 Ok(Received::More)
             }
             Frame::Removed(names) => self.files()?.remove(&names).await.map(|()| Received::More),
-            Frame::Seal(seal) if seal.images.is_empty() => Err(Error::Peer("sealed an empty capsule".into())),
+            Frame::Seal(seal) if seal.images.is_empty() => Err(StreamError::EmptySeal.into()),
             Frame::Seal(seal) => {
                 self.seal = Some(seal);
                 Ok(Received::Sealed)
             }
-            Frame::Part { .. } | Frame::Pages(_) | Frame::Hello(_) | Frame::Answer(_) => nonsense(),
+            Frame::Part { .. } | Frame::Pages(_) | Frame::Hello(_) | Frame::Answer(_) => out_of_order(),
         }
     }
 
@@ -222,16 +222,18 @@ impl<'a> CapsuleReceiver<'a> {
     }
 
     fn files(&mut self) -> Result<&mut FileReceiver> {
-        let late = || Error::Peer("sent files after all of them".into());
-        self.prerequisites.as_mut().map(|prerequisites| &mut prerequisites.files).ok_or_else(late)
+        self.prerequisites
+            .as_mut()
+            .map(|prerequisites| &mut prerequisites.files)
+            .ok_or_else(|| StreamError::LateFiles.into())
     }
 
     fn check(&self, which: impl Fn(&str) -> bool) -> Result<()> {
-        let seal = self.seal.as_ref().ok_or_else(|| Error::Peer("has sealed nothing".into()))?;
+        let seal = self.seal.as_ref().ok_or(StreamError::NoSeal)?;
         for (image, size) in seal.images.iter().filter(|(image, _)| which(image)) {
             let here = self.size(image);
             if here != *size {
-                return Err(Error::Peer(format!("sealed {image} with {size} bytes, and {here} are here")));
+                return Err(StreamError::ImageSize { image: image.clone(), received: here, sealed: *size }.into());
             }
             if *size == 0 {
                 self.checkpoint.create(image)?;

@@ -20,7 +20,7 @@ use super::FRAME_DATA_BYTES;
 use super::frame::{self, Frame, Hello, Seal};
 use super::sink::{OUTPUT_BUFFER_BYTES, Sink};
 use super::tls::Identity;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, StreamError};
 use crate::migrate::files::{self, Listing};
 use crate::migrate::memory::encoder::{BaseSnapshot, MemoryEncoder};
 use crate::migrate::memory::page_index::PageIndex;
@@ -65,7 +65,7 @@ impl CapsuleSender {
     pub(crate) async fn open(identity: &Identity, to: SocketAddr, certificate: String, hello: Hello) -> Result<Self> {
         let config = identity.client(certificate)?;
         let name = ServerName::try_from("mooring-host")
-            .map_err(|error| Error::Secure { attempt: "name the destination", reason: error.to_string() })?;
+            .map_err(|error| Error::Tls { attempt: "name the destination", reason: error.to_string() })?;
         let connect = async {
             let stream = TcpStream::connect(to).await?;
             stream.set_nodelay(true)?;
@@ -175,7 +175,7 @@ impl CapsuleSender {
         for name in memory {
             self.send_new(checkpoint, &name).await?;
         }
-        self.sink.end_memory().await.map_err(Error::system("send to the destination"))?;
+        self.sink.end_memory().await.map_err(Error::system(self.sink.attempt()))?;
         self.send_inode_list(checkpoint).await?;
         for frame in self.memory.placed() {
             self.send(&frame).await?;
@@ -206,7 +206,7 @@ impl CapsuleSender {
         if std::mem::replace(&mut self.memory_started, true) {
             return Ok(());
         }
-        self.sink.begin_memory().await.map_err(Error::system("send to the destination"))
+        self.sink.begin_memory().await.map_err(Error::system(self.sink.attempt()))
     }
 
     /// Sends what has become of files since they went ahead, while the job stands still.
@@ -238,7 +238,7 @@ impl CapsuleSender {
         self.send(&Frame::Seal(self.image_sizes())).await?;
         self.flush().await?;
         let Sink::Capsule(writer) = self.sink else {
-            return Err(Error::Peer("is no capsule store".into()));
+            return Err(StreamError::NotIntoStore.into());
         };
         let facts = Facts { base: self.memory.base().cloned(), ..facts };
         let manifest = writer.into_inner().finish(facts).await?;
@@ -285,11 +285,11 @@ impl CapsuleSender {
         if let Frame::Chunk { bytes, .. } | Frame::Part { bytes, .. } | Frame::Pages(bytes) = frame {
             self.bytes += bytes.len() as u64;
         }
-        frame::send(&mut self.sink, frame).await.map_err(Error::system("send to the destination"))
+        frame::send(&mut self.sink, frame).await.map_err(Error::system(self.sink.attempt()))
     }
 
     async fn flush(&mut self) -> Result<()> {
-        self.sink.flush().await.map_err(Error::system("send to the destination"))
+        self.sink.flush().await.map_err(Error::system(self.sink.attempt()))
     }
 
     async fn await_answer(&mut self) -> Result<()> {
@@ -301,8 +301,8 @@ impl CapsuleSender {
             .map_err(|_| Error::TimedOut("the destination's answer".into()))??;
         match answer {
             Frame::Answer(Ok(())) => Ok(()),
-            Frame::Answer(Err(reason)) => Err(Error::Peer(format!("refused: {reason}"))),
-            _ => Err(Error::Peer("answered with something else".into())),
+            Frame::Answer(Err(reason)) => Err(StreamError::Refused { reason }.into()),
+            _ => Err(StreamError::NoAnswer.into()),
         }
     }
 }

@@ -26,6 +26,14 @@ impl Sink {
         Self::Capsule(Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, writer)))
     }
 
+    /// Writing to the sink, as an error names it.
+    pub(crate) fn attempt(&self) -> &'static str {
+        match self {
+            Self::Host(_) => "send to the destination",
+            Self::Capsule(_) => "write the capsule",
+        }
+    }
+
     /// Whether who reads it has memory last, in whatever order it is written.
     pub(crate) fn defers_memory(&self) -> bool {
         matches!(self, Self::Capsule(_))

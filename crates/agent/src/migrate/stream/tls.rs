@@ -40,7 +40,7 @@ impl Identity {
         if !path.exists() {
             make(&path)?;
         }
-        let unreadable = |error: rustls::pki_types::pem::Error| Error::Secure {
+        let unreadable = |error: rustls::pki_types::pem::Error| Error::Tls {
             attempt: "read this host's identity",
             reason: error.to_string(),
         };
@@ -111,12 +111,11 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn refused(attempt: &'static str, error: &rustls::Error) -> Error {
-    Error::Secure { attempt, reason: error.to_string() }
+    Error::Tls { attempt, reason: error.to_string() }
 }
 
 fn make(path: &Path) -> Result<()> {
-    let failed =
-        |error: rcgen::Error| Error::Secure { attempt: "make this host's identity", reason: error.to_string() };
+    let failed = |error: rcgen::Error| Error::Tls { attempt: "make this host's identity", reason: error.to_string() };
     let made = rcgen::generate_simple_self_signed(vec!["mooring-host".to_owned()]).map_err(failed)?;
     let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
     let new = path.with_extension("new");
@@ -137,7 +136,7 @@ struct Pinned {
 }
 
 impl Pinned {
-    fn check(&self, certificate: &CertificateDer<'_>) -> std::result::Result<(), rustls::Error> {
+    fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
         match &self.expected {
             Some(expected) if *expected != fingerprint(certificate) => {
                 Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
@@ -155,7 +154,7 @@ impl ServerCertVerifier for Pinned {
         _server_name: &ServerName<'_>,
         _ocsp_response: &[u8],
         _now: UnixTime,
-    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+    ) -> Result<ServerCertVerified, rustls::Error> {
         self.check(end_entity).map(|()| ServerCertVerified::assertion())
     }
 
@@ -164,7 +163,7 @@ impl ServerCertVerifier for Pinned {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
@@ -173,7 +172,7 @@ impl ServerCertVerifier for Pinned {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 
@@ -192,7 +191,7 @@ impl ClientCertVerifier for Pinned {
         end_entity: &CertificateDer<'_>,
         _intermediates: &[CertificateDer<'_>],
         _now: UnixTime,
-    ) -> std::result::Result<ClientCertVerified, rustls::Error> {
+    ) -> Result<ClientCertVerified, rustls::Error> {
         self.check(end_entity).map(|()| ClientCertVerified::assertion())
     }
 
@@ -201,7 +200,7 @@ impl ClientCertVerifier for Pinned {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls12_signature(message, certificate, signed, &self.algorithms)
     }
 
@@ -210,7 +209,7 @@ impl ClientCertVerifier for Pinned {
         message: &[u8],
         certificate: &CertificateDer<'_>,
         signed: &DigitallySignedStruct,
-    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
         verify_tls13_signature(message, certificate, signed, &self.algorithms)
     }
 

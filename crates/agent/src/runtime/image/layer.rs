@@ -29,7 +29,11 @@ pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
         .map_err(Error::system("run `tar`"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::Tool { tool: format!("tar -xf {}", archive.display()), status: output.status, said });
+        return Err(Error::Tool {
+            tool: format!("tar -xf {}", archive.display()),
+            status: output.status,
+            output: said,
+        });
     }
     whiteouts(&beside.0)?;
     match fs::rename(&beside.0, target) {

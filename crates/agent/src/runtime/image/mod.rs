@@ -139,20 +139,20 @@ impl Images {
         }
     }
 
-    async fn layout(&self, path: &Path) -> std::result::Result<Image, String> {
+    async fn layout(&self, path: &Path) -> Result<Image, String> {
         let image = layout::of_index(path)?;
         for layer in &image.layers {
             let target = self.layer(layer);
             if !target.exists() {
                 let blob = layout::verified(path, layer)?;
-                layer::unpack_once(&blob, &target).await.map_err(|error| error.told())?;
+                layer::unpack_once(&blob, &target).await.map_err(|error| error.chain())?;
             }
         }
         self.unpacked(image).await
     }
 
     /// An image all of whose layers are here.
-    async fn unpacked(&self, image: layout::Described) -> std::result::Result<Image, String> {
+    async fn unpacked(&self, image: layout::Described) -> Result<Image, String> {
         let layers: Vec<PathBuf> = image.layers.iter().rev().map(|layer| self.layer(layer)).collect();
         let run = image.config.config().clone().unwrap_or_default();
         let mut command = run.entrypoint().clone().unwrap_or_default();

@@ -202,7 +202,7 @@ impl Registries {
         }
         let place = layout::place(&self.directory, layer.digest().as_ref());
         let part = source.blob(layer, &place, &under_way.bytes).await?;
-        layer::unpack_once(&part.0, &target).await.map_err(|error| Refusal::Other(error.told()))
+        layer::unpack_once(&part.0, &target).await.map_err(|error| Refusal::Other(error.chain()))
     }
 
     /// The pull of a blob, which others may have begun.
