@@ -266,7 +266,7 @@ mod tests {
         let silent = ClientError::Silent { address: "http://127.0.0.1:8443".into() };
         let other = vec![
             (Error::system("run `tar`")(missing()), "can't run `tar`"),
-            (Error::Linux(refused), "can't freeze the job"),
+            (Error::Linux(refused), "refusing to freeze the job"),
             (Error::Network(NetworkError::Prefix("%".into())), "can't apply the overlay network"),
             (Error::OpCenter(silent), "a request to OpCenter"),
             (

@@ -1,14 +1,23 @@
-//! The jobs of this host, each with a driver of its own that has it follow its directive.
+//! The jobs of this host, each with a driver that has it follow its directive.
 //!
-//! * [`record`]: what is held of a job, and its record on disk.
-//! * [`policy`]: what to do next, as a pure function.
-//! * [`driver`]: the task that does it; its part in a migration is in [`migrate`](crate::migrate).
-//! * [`log`]: the job's output on its way to OpCenter.
+//! * [`state`]: the state of a job, with the connections that belong to it; [`record`]: the part of it
+//!   on disk; [`held`]: a job with its state, each written before it is entered.
+//! * [`policy`]: the next action, as a pure function of the recorded state and the directive.
+//! * [`driver`]: the task that performs it. The steps of a migration are in
+//!   [`migrate`](crate::migrate).
+//! * [`directives`]: the watch of a job's directive; [`furnish`]: image, bundle and network of a job.
+//! * [`recovery`]: the state of a job after the agent was killed or stopped.
+//! * [`log`]: a job's output on its way to OpCenter.
 
-pub(crate) mod driver;
+pub(crate) mod directives;
+mod driver;
+pub(crate) mod furnish;
+pub(crate) mod held;
 pub(crate) mod log;
 pub(crate) mod policy;
 pub(crate) mod record;
+mod recovery;
+pub(crate) mod state;
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,14 +30,13 @@ use mooring_types::{Generation, JobId};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use self::directives::Directives;
 use self::driver::Driver;
+use self::held::{HeldJob, Observation};
 use self::record::Record;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::runtime::job_dir::JobDir;
-
-/// What a driver observes, for the reports; `None` when nothing is held.
-pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 
 #[derive(Debug)]
 struct Driven {
@@ -64,8 +72,8 @@ impl Jobs {
             let path = entry.map_err(Error::system(failed()))?.path();
             match Record::load(&path) {
                 Ok(Some(record)) => {
-                    let recovered = driver::recover(&jobs.host, record).await;
-                    jobs.drive(recovered);
+                    let job = recovery::recover(&jobs.host, record).await;
+                    jobs.driven().insert(job.id().clone(), jobs.spawn(job, None));
                 }
                 Ok(None) => {}
                 Err(error) => {
@@ -82,7 +90,7 @@ impl Jobs {
         known.retain(|_, driven| !driven.directive.is_closed());
         for directive in directives {
             if !known.contains_key(&directive.job) {
-                known.insert(directive.job.clone(), self.spawn(directive.job.clone(), directive.address, None));
+                known.insert(directive.job.clone(), self.spawn_absent(directive));
             }
         }
         for (job, driven) in known.iter() {
@@ -146,26 +154,22 @@ impl Jobs {
         if unparked.is_empty() { Ok(()) } else { Err(Error::NotParked(unparked.join(", "))) }
     }
 
-    fn drive(&self, record: Record) {
-        let job = record.job.clone();
-        let driven = self.spawn(job.clone(), record.address, Some(record));
-        self.driven().insert(job, driven);
+    /// Starts a driver for a job of which nothing is held.
+    fn spawn_absent(&self, directive: &JobDirective) -> Driven {
+        self.spawn(HeldJob::absent(self.host.clone(), directive), Some(directive.clone()))
     }
 
-    fn spawn(&self, job: JobId, address: Ipv4Addr, record: Option<Record>) -> Driven {
-        let (directive, directives) = watch::channel(None);
-        let observation = Observation::default();
-        if let Ok(mut seen) = observation.lock() {
-            *seen = record.as_ref().map(Record::observe);
-        }
-        let driver = Driver::new(self.host.clone(), job.clone(), record, directives, observation.clone());
-        let jobs = self.clone();
+    fn spawn(&self, job: HeldJob, directive: Option<JobDirective>) -> Driven {
+        let (sender, watch) = watch::channel(directive);
+        let (address, observation) = (job.journal.address, job.observation());
+        let (jobs, id) = (self.clone(), job.id().clone());
+        let driver = Driver::new(job, Directives::new(watch));
         let task = self.host.tasks.spawn("job", async move {
             let outcome = driver.run().await;
-            jobs.revisit(&job);
+            jobs.revisit(&id);
             outcome
         });
-        Driven { address, directive, observation, usage: None, task }
+        Driven { address, directive: sender, observation, usage: None, task }
     }
 
     /// An order may have come while the driver of a job that was gone was about to end: it gets a new one.
@@ -174,9 +178,7 @@ impl Jobs {
         let ended = known.get(job).filter(|driven| driven.directive.is_closed() && !self.host.stop.is_cancelled());
         let missed = ended.and_then(|driven| driven.directive.borrow().clone());
         if let Some(missed) = missed {
-            let driven = self.spawn(job.clone(), missed.address, None);
-            driven.directive.send_replace(Some(missed));
-            known.insert(job.clone(), driven);
+            known.insert(job.clone(), self.spawn_absent(&missed));
         }
     }
 

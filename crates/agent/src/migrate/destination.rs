@@ -1,265 +1,297 @@
-//! What a driver does at the destination of a move: it makes ready, takes in what comes from another host or out of the capsule store, and
-//! restores the job.
+//! The destination of a migration: it makes ready, receives the job from another host or reads it
+//! from the capsule store, and restores it.
+//!
+//! ```text
+//!  from a host     make ready │ expect the source │ receive all          │ restore │ verify │ Restored
+//!  from the store  make ready, and read all but memory meanwhile │ restore, and read memory meanwhile │ verify │ Restored
+//! ```
+//!
+//! The record `Restored` is the point of no return: the job has not taken a step before it is written.
 
 use std::pin::pin;
 use std::time::Duration;
 
-use mooring_api::watch::{Connections, JobDirective, JobOrder, Origin};
+use mooring_api::watch::{Connections, Origin};
 use mooring_linux::process::ProcessId;
 use mooring_ops::failpoint;
-use mooring_types::job::JobSpec;
+use mooring_ops::log::chain;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, MigrationId};
 use tokio::time::Instant;
 
-use super::restore::{Peers, no_longer};
-use crate::error::{CriuError, Error, Result};
-use crate::job::driver::Driver;
-use crate::job::record::{Attempt, LocalState, Record};
-use crate::migrate::criu::memory_gate;
-use crate::migrate::stream::frame::Hello;
-use crate::migrate::stream::from_store::{FrameReader, Unpacking};
-use crate::migrate::stream::listener::{Reception, SourceConnection};
+use super::criu::memory_gate::{self, Opener};
+use super::failure::{Failure, InPhase};
+use super::restore::{self, Peers};
+use super::stream::frame::Hello;
+use super::stream::from_store::{FrameReader, Unpacking};
+use super::stream::listener::{Reception, SourceConnection};
+use crate::error::{CriuError, Result};
+use crate::job::directives::Directives;
+use crate::job::furnish;
+use crate::job::held::HeldJob;
+use crate::job::state::{Inbound, LocalState, Running};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::volume;
 
-impl Driver {
-    /// Makes ready to receive, and receives what comes out of the capsule store.
-    pub(crate) async fn prepare(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
-        let JobOrder::MigrateIn { from, .. } = &directive.order else { return Ok(()) };
-        let started = Instant::now();
-        self.keep_quietly(Record::new(directive, LocalState::Arriving { migration: migration.clone() }))?;
-        let job_dir = self.job_dir(directive);
-        match from {
-            Origin::Host { certificate, token } => {
-                let made = async {
-                    self.clear_job_dir(&job_dir, &migration).await?;
-                    self.make_ready(directive, &job_dir, started).await
-                };
-                if let Err(error) = made.await {
-                    return self.arrival_failed(migration, Phase::Prepare, &error);
-                }
-                let hello = Hello { migration, job: self.job.clone(), token: token.clone() };
-                self.expected = Some(self.host.migrations.expect(hello, certificate.clone()));
-                self.publish();
-                Ok(())
+/// Makes ready for the job. From another host it is expected then; from the store it is restored.
+///
+/// # Errors
+/// The record can't be written. Everything else that fails is recorded.
+pub(crate) async fn prepare(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: MigrationId,
+    from: Origin,
+) -> Result<()> {
+    let started = Instant::now();
+    // Reported as `Prepared` when it is so.
+    job.enter_quietly(receiving(&migration, Inbound::Preparing))?;
+    match from {
+        Origin::Host { certificate, token } => {
+            if let Err(failure) = make_ready_for_host(job, directives, &migration, started).await {
+                return receive_failed(job, migration, failure);
             }
-            Origin::Store { capsule, connections } => {
-                let peers = match connections {
-                    Connections::Kept => Peers::OutsideLost,
-                    Connections::Reset => Peers::AllLost,
-                };
-                let (mut directives, name) = (self.directive.clone(), migration.clone());
-                let checkpoint = job_dir.checkpoint(&migration);
-                let begun = tokio::select! {
-                    begun = self.begin_unpacking(directive, &job_dir, &checkpoint, &migration, capsule, started) => begun,
-                    // Whatever has come is removed by the order that came instead.
-                    () = no_longer(&mut directives, &name) => return Ok(()),
-                };
-                match begun {
-                    Ok(memory) => self.arrive(&job_dir, &migration, &checkpoint, peers, Some(memory)).await,
-                    Err((phase, error)) => self.arrival_failed(migration, phase, &error),
-                }
-            }
+            let hello = Hello { migration: migration.clone(), job: job.id().clone(), token };
+            let expected = job.host().migrations.expect(hello, certificate);
+            job.enter(receiving(&migration, Inbound::Expected(expected)))
         }
-    }
-
-    /// Takes a capsule out of the store, as much of it as a restore begins with, while everything else is made ready, of which what comes
-    /// needs nothing but the volumes that files go into.
-    async fn begin_unpacking<'a>(
-        &mut self,
-        directive: &JobDirective,
-        job_dir: &JobDir,
-        checkpoint: &'a Checkpoint,
-        migration: &MigrationId,
-        capsule: &CapsuleName,
-        started: Instant,
-    ) -> Result<Unpacking<'a>, (Phase, Error)> {
-        let (of_prepare, of_transfer) = (|error| (Phase::Prepare, error), |error| (Phase::Transfer, error));
-        let opened = async { FrameReader::open(&self.host.capsules.store()?, capsule).await };
-        let (cleared, opened) = tokio::join!(self.clear_job_dir(job_dir, migration), opened);
-        cleared.map_err(of_prepare)?;
-        let mut unpacking = Unpacking::new(opened.map_err(of_transfer)?, job_dir, checkpoint);
-        self.host.filter.hold(job_dir.address()).await.map_err(of_prepare)?;
-        let made_ready = async {
-            self.make_ready(directive, job_dir, started).await.map_err(of_prepare)?;
-            self.publish();
-            Ok(Instant::now())
-        };
-        let ready = if volume::take_files(&directive.spec.volumes) {
-            made_ready.await?
-        } else {
-            unpacking.alongside(made_ready, of_transfer).await?
-        };
-        unpacking.restorable().await.map_err(of_transfer)?;
-        // What came while it was made ready was waited for by nobody.
-        self.measured(Phase::Transfer, ready, checkpoint.size());
-        Ok(unpacking)
-    }
-
-    /// Removes what an earlier attempt may have left, and makes room for what comes.
-    async fn clear_job_dir(&self, job_dir: &JobDir, migration: &MigrationId) -> Result<()> {
-        failpoint::check(&Phase::Prepare.failpoint()).await?;
-        self.host.runtime.remove(job_dir).await?;
-        job_dir.make_upper()?;
-        job_dir.checkpoint(migration).make()
-    }
-
-    /// Makes image, bundle and network.
-    async fn make_ready(&mut self, directive: &JobDirective, job_dir: &JobDir, started: Instant) -> Result<()> {
-        let image = self.image(directive).await?;
-        self.furnish(job_dir, directive, &image).await?;
-        self.measured(Phase::Prepare, started, 0);
-        Ok(())
-    }
-
-    fn arrival_failed(&mut self, migration: MigrationId, phase: Phase, error: &Error) -> Result<()> {
-        self.hold(LocalState::ArrivalFailed { migration, phase, reason: error.chain() })
-    }
-
-    /// Takes in what comes from another host, and restores the job once all is there.
-    pub(crate) async fn receive(&mut self, incoming: SourceConnection) {
-        let Some(LocalState::Arriving { migration }) = self.record.as_ref().map(|record| record.state.clone()) else {
-            return;
-        };
-        let Ok(job_dir) = self.held_job_dir() else { return };
-        let checkpoint = job_dir.checkpoint(&migration);
-        let mut directives = self.directive.clone();
-        let filter = self.host.filter.clone();
-        let received = tokio::select! {
-            received = incoming.receive(&job_dir, &checkpoint, async || filter.hold(job_dir.address()).await) => received,
-            // Whatever has come is removed by the order that came instead.
-            () = no_longer(&mut directives, &migration) => return,
-        };
-        let outcome = match received {
-            Reception::Complete => self.arrive(&job_dir, &migration, &checkpoint, Peers::OutsideLost, None).await,
-            Reception::LostBeforeFreeze(error) => {
-                tracing::info!(job = %self.job, error = &error as &dyn std::error::Error, "the source of job {} went away, and may come again", self.job);
-                Ok(())
-            }
-            Reception::LostAfterFreeze(error) => self.arrival_failed(migration, Phase::Transfer, &error),
-        };
-        if let Err(error) = outcome {
-            tracing::error!(job = %self.job, error = &error as &dyn std::error::Error, "job {} does not arrive", self.job);
+        Origin::Store { capsule, connections } => {
+            let peers = match connections {
+                Connections::Kept => Peers::OutsideLost,
+                Connections::Reset => Peers::AllLost,
+            };
+            restore_from_store(job, directives, migration, &capsule, peers, started).await
         }
-    }
-
-    /// Restores the job, while `memory` still comes.
-    async fn arrive(
-        &mut self,
-        job_dir: &JobDir,
-        migration: &MigrationId,
-        checkpoint: &Checkpoint,
-        peers: Peers,
-        memory: Option<Unpacking<'_>>,
-    ) -> Result<()> {
-        self.expected = None;
-        let Some(record) = self.record.clone() else { return Ok(()) };
-        let started = Instant::now();
-        let restored = self.restore_beside(&record.spec, job_dir, checkpoint, memory).await;
-        let verified = match restored {
-            Ok((init, waited)) => {
-                // What was waited for is the store's part of it.
-                self.measured(Phase::Restore, started + waited, checkpoint.size());
-                self.measured_more(Phase::Transfer, waited);
-                let started = Instant::now();
-                let verified = verify(job_dir, init).await.map_err(|error| (Phase::Verify, error));
-                self.measured(Phase::Verify, started, 0);
-                verified
-            }
-            Err(error) => Err(error),
-        };
-        match verified {
-            Ok(init) => {
-                // The point of no return: with this record the job is this host's, and it has not taken a step before.
-                self.hold(LocalState::Restored { migration: migration.clone(), init })?;
-                self.go_on(job_dir, peers).await;
-                Ok(())
-            }
-            Err((phase, error)) => {
-                // Nothing of it may run when OpCenter hears of it; nobody is told by its sockets that they end, as it is still quiet.
-                job_dir.cgroup().kill_all()?;
-                let reason = error.chain();
-                tracing::warn!(job = %self.job, "job {} could not be restored: {reason}", self.job);
-                self.hold(LocalState::ArrivalFailed { migration: migration.clone(), phase, reason })
-            }
-        }
-    }
-
-    /// Restores the job while `memory` still comes; says how long was waited for it.
-    async fn restore_beside(
-        &self,
-        spec: &JobSpec,
-        job_dir: &JobDir,
-        checkpoint: &Checkpoint,
-        memory: Option<Unpacking<'_>>,
-    ) -> Result<(ProcessId, Duration), (Phase, Error)> {
-        let of_restore = |error| (Phase::Restore, error);
-        let begin = async {
-            failpoint::check(&Phase::Restore.failpoint()).await?;
-            self.host.images.ready(&spec.image).await
-        };
-        let image = begin.await.map_err(of_restore)?;
-        let Some(memory) = memory else {
-            let init = self.restore(job_dir, spec, &image, checkpoint, None).await.map_err(of_restore)?;
-            return Ok((init, Duration::ZERO));
-        };
-        let (opener, gate) = memory_gate::closed();
-        let restoring = self.restore(job_dir, spec, &image, checkpoint, Some(gate.clone()));
-        let init = beside(restoring, memory, opener).await?;
-        Ok((init, gate.waited().unwrap_or_default()))
-    }
-
-    /// Makes what was restored this host's own.
-    pub(crate) fn take_over(&mut self) -> Result<()> {
-        let Some(LocalState::Restored { migration, init }) = self.record.as_ref().map(|record| record.state.clone())
-        else {
-            return Ok(());
-        };
-        let checkpoint = self.held_job_dir()?.checkpoint(&migration);
-        self.forget_measures();
-        self.hold(LocalState::Running { init, attempt: Attempt::None })?;
-        self.clean_up(checkpoint);
-        Ok(())
     }
 }
 
-/// Has a restore go on beside the arrival of the memory that it will read. When the memory does not come, the restore is not left alone: it
+async fn make_ready_for_host(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: &MigrationId,
+    started: Instant,
+) -> Result<(), Failure> {
+    clear_job_dir(job, migration).await.in_phase(Phase::Prepare)?;
+    make_ready(job, directives, started).await.in_phase(Phase::Prepare)
+}
+
+async fn restore_from_store(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: MigrationId,
+    capsule: &CapsuleName,
+    peers: Peers,
+    started: Instant,
+) -> Result<()> {
+    let checkpoint = job.job_dir().checkpoint(&migration);
+    let unpacking = tokio::select! {
+        unpacking = begin_unpacking(job, directives, &checkpoint, &migration, capsule, started) => unpacking,
+        // The order that came instead removes what is here.
+        () = directives.superseded(&migration) => return Ok(()),
+    };
+    match unpacking {
+        Ok(unpacking) => finish(job, migration, &checkpoint, peers, Some(unpacking)).await,
+        Err(failure) => receive_failed(job, migration, failure),
+    }
+}
+
+/// Reads all of a capsule that a restore begins with, while everything else is made ready. What is
+/// read needs nothing but the volumes that files go into.
+async fn begin_unpacking<'a>(
+    job: &mut HeldJob,
+    directives: &Directives,
+    checkpoint: &'a Checkpoint,
+    migration: &MigrationId,
+    capsule: &CapsuleName,
+    started: Instant,
+) -> Result<Unpacking<'a>, Failure> {
+    let (host, job_dir) = (job.host().clone(), job.job_dir());
+    let opened = async { FrameReader::open(&host.capsules.store()?, capsule).await };
+    let (cleared, opened) = tokio::join!(clear_job_dir(job, migration), opened);
+    cleared.in_phase(Phase::Prepare)?;
+    let mut unpacking = Unpacking::new(opened.in_phase(Phase::Transfer)?, &job_dir, checkpoint);
+    host.filter.hold(job_dir.address()).await.in_phase(Phase::Prepare)?;
+    let waits_for_volumes = volume::take_files(&job.journal.spec.volumes);
+    let made_ready = async {
+        make_ready(job, directives, started).await.in_phase(Phase::Prepare)?;
+        job.publish();
+        Ok(Instant::now())
+    };
+    let ready = if waits_for_volumes {
+        made_ready.await?
+    } else {
+        let lost = |error| Failure { phase: Phase::Transfer, error };
+        unpacking.alongside(made_ready, lost).await?
+    };
+    unpacking.restorable().await.in_phase(Phase::Transfer)?;
+    // What was read before that moment took nobody's time.
+    job.journal.measure(Phase::Transfer, ready, checkpoint.size());
+    Ok(unpacking)
+}
+
+/// Removes what an earlier migration may have left, and makes the directories that the stream fills.
+async fn clear_job_dir(job: &HeldJob, migration: &MigrationId) -> Result<()> {
+    failpoint::check(&Phase::Prepare.failpoint()).await?;
+    let job_dir = job.job_dir();
+    job.host().runtime.remove(&job_dir).await?;
+    job_dir.make_upper()?;
+    job_dir.checkpoint(migration).make()
+}
+
+/// Makes image, bundle and network.
+async fn make_ready(job: &mut HeldJob, directives: &Directives, started: Instant) -> Result<()> {
+    let image = furnish::ready_image(job, directives).await?;
+    furnish::make_bundle(job, &image).await?;
+    job.journal.measure(Phase::Prepare, started, 0);
+    Ok(())
+}
+
+/// Receives the job from another host, and restores it once all of it is here.
+///
+/// # Errors
+/// The record can't be written. Everything else that fails is recorded.
+pub(crate) async fn receive(job: &mut HeldJob, directives: &Directives, connection: SourceConnection) -> Result<()> {
+    let LocalState::Receiving { migration, inbound: _ } = &job.state else { return Err(job.wrong_state("receive")) };
+    let (migration, job_dir, filter) = (migration.clone(), job.job_dir(), job.host().filter.clone());
+    let checkpoint = job_dir.checkpoint(&migration);
+    let hold = async || Ok(filter.hold(job_dir.address()).await?);
+    let reception = tokio::select! {
+        reception = connection.receive(&job_dir, &checkpoint, hold) => reception,
+        // The order that came instead removes what is here.
+        () = directives.superseded(&migration) => return Ok(()),
+    };
+    match reception {
+        Reception::Complete => finish(job, migration, &checkpoint, Peers::OutsideLost, None).await,
+        Reception::LostBeforeFreeze(error) => {
+            let id = job.id();
+            tracing::info!(job = %id, error = %chain(&error), "lost the source of job {id} before the freeze; it may connect again");
+            Ok(())
+        }
+        Reception::LostAfterFreeze(error) => receive_failed(job, migration, Failure { phase: Phase::Transfer, error }),
+    }
+}
+
+/// Restores and verifies the job, and records that it is here; `memory` may still be read.
+async fn finish(
+    job: &mut HeldJob,
+    migration: MigrationId,
+    checkpoint: &Checkpoint,
+    peers: Peers,
+    memory: Option<Unpacking<'_>>,
+) -> Result<()> {
+    // No other connection of the source is taken from here on.
+    job.state = receiving(&migration, Inbound::Restoring);
+    let job_dir = job.job_dir();
+    match restore_and_verify(job, &job_dir, checkpoint, memory).await {
+        Ok(process) => {
+            // The point of no return: with this record the job is this host's, and it has not taken
+            // a step before.
+            job.enter(LocalState::Restored { migration, process })?;
+            restore::let_run_at_last(job, &job_dir, peers).await;
+            Ok(())
+        }
+        Err(failure) => {
+            // Nothing of the job may execute when OpCenter learns of the failure. Its sockets tell
+            // nobody that they end, as packets from it are still dropped.
+            job_dir.cgroup().kill_all()?;
+            receive_failed(job, migration, failure)
+        }
+    }
+}
+
+async fn restore_and_verify(
+    job: &mut HeldJob,
+    job_dir: &JobDir,
+    checkpoint: &Checkpoint,
+    memory: Option<Unpacking<'_>>,
+) -> Result<ProcessId, Failure> {
+    let started = Instant::now();
+    let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
+    // The time that the restore waited for memory belongs to the transfer.
+    job.journal.measure(Phase::Restore, started + waited, checkpoint.size());
+    job.journal.measure_more(Phase::Transfer, waited);
+    let started = Instant::now();
+    let verified = verify(job_dir, process).await.in_phase(Phase::Verify);
+    job.journal.measure(Phase::Verify, started, 0);
+    verified.map(|()| process)
+}
+
+/// Restores the job while memory is read; returns how long the restore waited for memory as well.
+async fn restore_with_memory(
+    job: &HeldJob,
+    job_dir: &JobDir,
+    checkpoint: &Checkpoint,
+    memory: Option<Unpacking<'_>>,
+) -> Result<(ProcessId, Duration), Failure> {
+    let (host, spec) = (job.host(), &job.journal.spec);
+    failpoint::check(&Phase::Restore.failpoint()).await.in_phase(Phase::Restore)?;
+    let image = host.images.ready(&spec.image).await.in_phase(Phase::Restore)?;
+    let Some(memory) = memory else {
+        let restored = restore::restore(host, job_dir, spec, &image, checkpoint, None).await;
+        return Ok((restored.in_phase(Phase::Restore)?, Duration::ZERO));
+    };
+    let (opener, gate) = memory_gate::closed();
+    let restoring = restore::restore(host, job_dir, spec, &image, checkpoint, Some(gate.clone()));
+    let process = join_restore(restoring, memory, opener).await?;
+    Ok((process, gate.waited().unwrap_or_default()))
+}
+
+/// Awaits a restore and the memory that it reads. Where memory fails, the restore is awaited too: it
 /// ends at the gate.
-async fn beside(
+async fn join_restore(
     restore: impl Future<Output = Result<ProcessId>>,
     memory: Unpacking<'_>,
-    opener: memory_gate::Opener,
-) -> Result<ProcessId, (Phase, Error)> {
-    let (mut restore, mut memory) = (pin!(restore), pin!(take_in(memory, opener)));
-    let of_restore = |error| (Phase::Restore, error);
+    opener: Opener,
+) -> Result<ProcessId, Failure> {
+    let (mut restore, mut memory) = (pin!(restore), pin!(read_memory(memory, opener)));
     tokio::select! {
         restored = &mut restore => {
-            let init = restored.map_err(of_restore)?;
-            memory.await.map_err(|error| (Phase::Transfer, error))?;
-            Ok(init)
+            let process = restored.in_phase(Phase::Restore)?;
+            memory.await.in_phase(Phase::Transfer)?;
+            Ok(process)
         }
-        arrived = &mut memory => {
+        read = &mut memory => {
             let restored = restore.await;
-            arrived.map_err(|error| (Phase::Transfer, error))?;
-            restored.map_err(of_restore)
+            read.in_phase(Phase::Transfer)?;
+            restored.in_phase(Phase::Restore)
         }
     }
 }
 
-async fn take_in(mut memory: Unpacking<'_>, opener: memory_gate::Opener) -> Result<()> {
+async fn read_memory(mut memory: Unpacking<'_>, opener: Opener) -> Result<()> {
     memory.complete().await?;
     opener.open();
     Ok(())
 }
 
-/// Whether a restored job lives, though it stands still.
-async fn verify(job_dir: &JobDir, init: ProcessId) -> Result<ProcessId> {
+/// Checks that the first process of a restored job lives, frozen, in the job's control group.
+async fn verify(job_dir: &JobDir, process: ProcessId) -> Result<()> {
     failpoint::check(&Phase::Verify.failpoint()).await?;
-    let pids = job_dir.cgroup().pids();
-    if init.lives() && pids.contains(&init.pid) {
-        return Ok(init);
+    if process.lives() && job_dir.cgroup().pids().contains(&process.pid) {
+        return Ok(());
     }
-    Err(CriuError::ProcessGone { pid: init.pid }.into())
+    Err(CriuError::ProcessGone { pid: process.pid }.into())
+}
+
+/// Makes a job that was received this host's own: the migration is over.
+///
+/// # Errors
+/// The record can't be written.
+pub(crate) fn take_over(job: &mut HeldJob, migration: &MigrationId, process: ProcessId) -> Result<()> {
+    job.journal.forget_measures();
+    job.enter(LocalState::Running(Running::new(process, None)))?;
+    restore::clean_up(job.host(), job.job_dir().checkpoint(migration));
+    Ok(())
+}
+
+fn receiving(migration: &MigrationId, inbound: Inbound) -> LocalState {
+    LocalState::Receiving { migration: migration.clone(), inbound }
+}
+
+fn receive_failed(job: &mut HeldJob, migration: MigrationId, failure: Failure) -> Result<()> {
+    let Failure { phase, error } = failure;
+    let (id, reason) = (job.id(), error.chain());
+    tracing::warn!(job = %id, "job {id} could not be received, in phase {phase}: {reason}");
+    job.enter(LocalState::ReceiveFailed { migration, phase, reason })
 }

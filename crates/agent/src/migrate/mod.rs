@@ -13,6 +13,7 @@
 
 pub(crate) mod criu;
 pub(crate) mod destination;
+pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod memory;
 pub(crate) mod restore;

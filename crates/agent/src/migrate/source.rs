@@ -1,286 +1,335 @@
-//! What a driver does at the source of a move: its files ahead, the freeze, and its images to another host or into the capsule store; and a
-//! capsule of a job that goes on.
+//! The source of a migration: to another host, into the capsule store, and snapshots.
+//!
+//! ```text
+//!  to a host    pre-copy files          │ freeze, checkpoint, send memory meanwhile │ send images, changed files │ seal
+//!  suspend      pre-copy files, memory  │ freeze, checkpoint, send memory meanwhile │ send images, changed files │ store
+//!  snapshot     pre-copy files          │ freeze, checkpoint, send changed files    │ thaw │ send images         │ store
+//! ```
+//!
+//! Before the seal is sent to a host the record says so: from then on the destination may execute the
+//! job, and only OpCenter lets this host roll back. A capsule in the store is restored by nobody
+//! before OpCenter knows that it is complete, so a suspend may be rolled back at any time.
 
 use std::path::PathBuf;
 
-use mooring_api::watch::{AfterCheckpoint, Destination, JobDirective, JobOrder};
+use mooring_api::watch::{AfterCheckpoint, Destination};
 use mooring_capsule::{Facts, Manifest};
 use mooring_linux::process::ProcessId;
 use mooring_ops::failpoint;
+use mooring_ops::log::chain;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::restore::{Peers, no_longer, set_going};
-use crate::error::{CriuError, Error, Result, StreamError};
-use crate::job::driver::{Driver, end_of};
-use crate::job::record::{Attempt, LocalState, Release};
-use crate::migrate::files;
-use crate::migrate::stream::frame::Hello;
-use crate::migrate::stream::sender::{CapsuleSender, StoredCapsule};
+use super::files;
+use super::restore::{self, Peers};
+use super::stream::frame::Hello;
+use super::stream::sender::{CapsuleSender, StoredCapsule};
+use crate::error::{CriuError, Error, Result};
+use crate::job::directives::Directives;
+use crate::job::held::HeldJob;
+use crate::job::record::Release;
+use crate::job::state::{LocalState, Outbound, Running};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own;
 
-impl Driver {
-    /// Sends files and memory ahead while the job executes.
-    pub(crate) async fn pre_copy(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
-        let started = Instant::now();
-        self.forget_measures();
-        let mut directives = self.directive.clone();
-        let outcome = tokio::select! {
-            outcome = self.send_ahead(directive) => outcome,
-            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
-        };
-        let Some(init) = self.running() else { return Ok(()) };
-        let attempt = match outcome {
-            Ok(bytes) => {
-                self.measured(Phase::PreCopy, started, bytes);
-                Attempt::PreCopied(migration)
+/// Sends the job's files, and its memory where that shortens the pause, while the job executes.
+///
+/// # Errors
+/// The record can't be written. A pre-copy that fails is recorded.
+pub(crate) async fn pre_copy(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: MigrationId,
+    to: Destination,
+) -> Result<()> {
+    let started = Instant::now();
+    job.journal.forget_measures();
+    let sent = tokio::select! {
+        sent = send_ahead(job, &migration, to) => sent,
+        () = directives.superseded(&migration) => Err(Error::Superseded),
+    };
+    let outbound = match sent {
+        Ok(sender) => {
+            job.journal.measure(Phase::PreCopy, started, sender.bytes());
+            Outbound::PreCopied { migration, sender: Box::new(sender) }
+        }
+        Err(error) => failed(migration, Phase::PreCopy, &error),
+    };
+    job.set_outbound(outbound)
+}
+
+async fn send_ahead(job: &HeldJob, migration: &MigrationId, to: Destination) -> Result<CapsuleSender> {
+    failpoint::check(&Phase::PreCopy.failpoint()).await?;
+    let (host, job_dir) = (job.host(), job.job_dir());
+    match to {
+        Destination::Host { address, certificate, token } => {
+            let hello = Hello { migration: migration.clone(), job: job.id().clone(), token };
+            let mut sender = CapsuleSender::open(&host.identity, address, certificate, hello).await?;
+            sender.pre_copy_files(&job_dir).await?;
+            Ok(sender)
+        }
+        Destination::Store { capsule, then, base: _ } => {
+            let mut sender = CapsuleSender::create_capsule(&host.capsules.store()?, &capsule).await?;
+            sender.pre_copy_files(&job_dir).await?;
+            match then {
+                // Memory is compressed and stored before the freeze. Between hosts a pre-copy would not
+                // shorten the pause: CRIU writes all of memory in any case.
+                AfterCheckpoint::StayFrozen => sender.pre_copy_memory(job_dir.cgroup().pids()).await?,
+                AfterCheckpoint::GoOn => {}
             }
-            Err(error) => {
-                self.outgoing = None;
-                Attempt::Failed { migration, phase: Phase::PreCopy, reason: error.chain() }
-            }
-        };
-        self.hold(LocalState::Running { init, attempt })
-    }
-
-    async fn send_ahead(&mut self, directive: &JobDirective) -> Result<u64> {
-        failpoint::check(&Phase::PreCopy.failpoint()).await?;
-        let mut outgoing = self.connect(directive).await?;
-        let job_dir = self.held_job_dir()?;
-        outgoing.pre_copy_files(&job_dir).await?;
-        if stands_until_stored(&directive.order) {
-            outgoing.pre_copy_memory(job_dir.cgroup().pids()).await?;
-        }
-        let bytes = outgoing.bytes();
-        self.outgoing = Some(outgoing);
-        Ok(bytes)
-    }
-
-    async fn connect(&self, directive: &JobDirective) -> Result<CapsuleSender> {
-        let JobOrder::MigrateOut { migration, to, .. } = &directive.order else {
-            return Err(StreamError::NotIntoStore.into());
-        };
-        match to {
-            Destination::Host { address, certificate, token } => {
-                let hello = Hello { migration: migration.clone(), job: self.job.clone(), token: token.clone() };
-                CapsuleSender::open(&self.host.identity, *address, certificate.clone(), hello).await
-            }
-            Destination::Store { capsule, .. } => {
-                CapsuleSender::create_capsule(&self.host.capsules.store()?, capsule).await
-            }
-        }
-    }
-
-    /// Checkpoints the job and sends it.
-    pub(crate) async fn freeze(&mut self, directive: &JobDirective, migration: MigrationId) -> Result<()> {
-        match &directive.order {
-            JobOrder::MigrateOut { to: Destination::Store { then: AfterCheckpoint::GoOn, base, .. }, .. } => {
-                self.snapshot(migration, base.as_ref()).await
-            }
-            JobOrder::MigrateOut { to, .. } => self.send_away(migration, matches!(to, Destination::Store { .. })).await,
-            _ => Ok(()),
-        }
-    }
-
-    async fn send_away(&mut self, migration: MigrationId, into_store: bool) -> Result<()> {
-        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
-            // The files went over a connection that is gone: they go again.
-            return self.clear();
-        };
-        if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()).await {
-            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason: error.to_string() };
-            return self.hold(LocalState::Running { init, attempt });
-        }
-        let job_dir = self.held_job_dir()?;
-        let checkpoint = job_dir.checkpoint(&migration);
-        checkpoint.make()?;
-        let pids = job_dir.cgroup().pids();
-        checkpoint.expect_memory(pids.len())?;
-        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
-        let started = Instant::now();
-        inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
-        // Whatever fails before this is tried again; from here on a failure is one of the checkpoint.
-        self.hold(LocalState::Freezing { init, migration: migration.clone() })?;
-        let (done, dumped) = watch::channel(false);
-        let (dump, followed) = tokio::join!(
-            async {
-                let outcome = self.dump(&job_dir, &checkpoint, Afterwards::Ended).await;
-                done.send_replace(true);
-                outcome
-            },
-            outgoing.send_memory_during_dump(&checkpoint, dumped)
-        );
-        if let Err(error) = dump {
-            return self.dump_failed(&job_dir, init, migration, &error).await;
-        }
-        self.measured(Phase::Freeze, started, outgoing.bytes());
-        self.hold(LocalState::Frozen { migration: migration.clone(), release: Release::Withheld })?;
-        let started = Instant::now();
-        let mut directives = self.directive.clone();
-        let routed = async { Ok(self.host.network.lock().await.carried_elsewhere(job_dir.address()).await?) };
-        let sent = async {
-            followed?;
-            failpoint::check(&Phase::Transfer.failpoint()).await?;
-            outgoing.send_images(&checkpoint).await?;
-            outgoing.send_changed_files(&job_dir, &mapped).await
-        };
-        let sent = tokio::select! {
-            sent = async { tokio::try_join!(sent, routed) } => sent,
-            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
-        };
-        if let Err(error) = sent {
-            let release = Release::Refused { phase: Phase::Transfer, reason: error.chain() };
-            return self.hold(LocalState::Frozen { migration, release });
-        }
-        if into_store {
-            return self.keep_in_store(outgoing, migration, started).await;
-        }
-        // From here on the destination may execute the job: only its own word, through OpCenter, lets this host go on.
-        self.hold(LocalState::Frozen { migration: migration.clone(), release: Release::Given })?;
-        match outgoing.seal().await {
-            Ok(()) => {
-                self.measured(Phase::Transfer, started, outgoing.bytes());
-                self.hold(LocalState::Frozen { migration, release: Release::Confirmed })
-            }
-            Err(error) => {
-                tracing::warn!(job = %self.job, error = &error as &dyn std::error::Error, "whether job {} has arrived is not known", self.job);
-                Ok(())
-            }
-        }
-    }
-
-    /// Ends the capsule of a job that stands still. Whatever comes of it, the job may be rolled back: the store executes nothing.
-    async fn keep_in_store(&mut self, outgoing: CapsuleSender, migration: MigrationId, started: Instant) -> Result<()> {
-        let bytes = outgoing.bytes();
-        let mut directives = self.directive.clone();
-        let stored = tokio::select! {
-            stored = self.store(outgoing) => stored,
-            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
-        };
-        let release = match stored {
-            Ok(stored) => {
-                self.measured(Phase::Transfer, started, bytes);
-                Release::Stored { stored_bytes: stored.manifest.stored_bytes }
-            }
-            Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.chain() },
-        };
-        self.hold(LocalState::Frozen { migration, release })
-    }
-
-    async fn store(&self, outgoing: CapsuleSender) -> Result<StoredCapsule> {
-        let Some(record) = &self.record else { return Err(Error::Superseded) };
-        let facts = Facts {
-            job: self.job.clone(),
-            generation: record.generation,
-            created: SystemClock.now(),
-            base: None,
-            about: serde_json::json!({ "host": self.host.config.name, "address": record.address }),
-        };
-        outgoing.store(&self.host.capsules.store()?, facts).await
-    }
-
-    /// Takes the job's state and has it go on, then stores what was taken.
-    async fn snapshot(&mut self, migration: MigrationId, base: Option<&CapsuleName>) -> Result<()> {
-        let (Some(init), Some(mut outgoing)) = (self.running(), self.outgoing.take()) else {
-            // What went ahead went into a capsule that is gone: it goes again.
-            return self.clear();
-        };
-        let job_dir = self.held_job_dir()?;
-        let checkpoint = job_dir.checkpoint(&migration);
-        checkpoint.make()?;
-        self.hold(LocalState::Freezing { init, migration: migration.clone() })?;
-        let started = Instant::now();
-        let taken = self.take_state(&job_dir, &checkpoint, &mut outgoing).await;
-        if let Err(error) = taken {
-            self.clean_up(checkpoint);
-            return self.dump_failed(&job_dir, init, migration, &error).await;
-        }
-        self.measured(Phase::Freeze, started, outgoing.bytes());
-        outgoing.build_on(self.base_snapshot.take().filter(|base_snapshot| Some(base_snapshot.capsule()) == base));
-        set_going(&self.host, &job_dir, Peers::Kept).await?;
-        self.hold(LocalState::Running { init, attempt: Attempt::SnapshotTaken(migration.clone()) })?;
-        let started = Instant::now();
-        let mut directives = self.directive.clone();
-        let stored = tokio::select! {
-            stored = async {
-                failpoint::check(&Phase::Transfer.failpoint()).await?;
-                outgoing.send_images(&checkpoint).await?;
-                let bytes = outgoing.bytes();
-                Ok((self.store(outgoing).await?, bytes))
-            } => stored,
-            () = no_longer(&mut directives, &migration) => Err(Error::Superseded),
-        };
-        self.clean_up(checkpoint);
-        let attempt = match stored {
-            Ok((stored, bytes)) => {
-                self.measured(Phase::Transfer, started, bytes);
-                let Manifest { stored_bytes, base, .. } = stored.manifest;
-                self.base_snapshot = stored.base_snapshot;
-                Attempt::Stored { migration, stored_bytes, base: base.map(|base| base.name) }
-            }
-            Err(error) => Attempt::Failed { migration, phase: Phase::Transfer, reason: error.chain() },
-        };
-        self.hold(LocalState::Running { init, attempt })
-    }
-
-    /// Dumps the job, and sends the files that go with the dump while it still stands.
-    async fn take_state(&self, job_dir: &JobDir, checkpoint: &Checkpoint, outgoing: &mut CapsuleSender) -> Result<()> {
-        failpoint::check(&Phase::Freeze.failpoint()).await?;
-        let pids = job_dir.cgroup().pids();
-        checkpoint.expect_memory(pids.len())?;
-        let mapped: Vec<PathBuf> = files::mapped(&pids).into_iter().collect();
-        inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
-        self.dump(job_dir, checkpoint, Afterwards::Frozen).await?;
-        if !job_dir.cgroup().is_frozen() {
-            return Err(CriuError::ThawedEarly.into());
-        }
-        outgoing.send_changed_files(job_dir, &mapped).await
-    }
-
-    async fn dump_failed(
-        &mut self,
-        job_dir: &JobDir,
-        init: ProcessId,
-        migration: MigrationId,
-        error: &Error,
-    ) -> Result<()> {
-        let reason = error.chain();
-        tracing::warn!(job = %self.job, "job {} could not be checkpointed: {reason}", self.job);
-        job_dir.cgroup().thaw()?;
-        self.host.filter.release(job_dir.address()).await?;
-        if init.lives() {
-            let attempt = Attempt::Failed { migration, phase: Phase::Freeze, reason };
-            return self.hold(LocalState::Running { init, attempt });
-        }
-        // It may have ended by itself at that very moment, and left nothing that could be checkpointed.
-        if let ended @ LocalState::Exited { .. } = end_of(job_dir) {
-            self.send_output(job_dir).await;
-            return self.hold(ended);
-        }
-        self.hold(LocalState::Lost { reason: format!("it did not survive a failed checkpoint: {reason}") })
-    }
-
-    /// Forgets an attempt that came to nothing.
-    pub(crate) fn clear(&mut self) -> Result<()> {
-        self.outgoing = None;
-        self.forget_measures();
-        match self.running() {
-            Some(init) => self.hold(LocalState::Running { init, attempt: Attempt::None }),
-            None => Ok(()),
+            Ok(sender)
         }
     }
 }
 
-/// Whether the job stands still until the store has it. On the way to another host there is not more to do with memory than to write it, which
-/// has to be done while the job stands still in any case.
-fn stands_until_stored(order: &JobOrder) -> bool {
-    match order {
-        JobOrder::MigrateOut { to: Destination::Store { then, .. }, .. } => *then != AfterCheckpoint::GoOn,
-        _ => false,
+/// A job that is checkpointed and frozen on this host, and the connection to its destination.
+struct Frozen {
+    sender: CapsuleSender,
+    checkpoint: Checkpoint,
+    /// The files that the job had mapped for writing: they are sent again.
+    mapped: Vec<PathBuf>,
+    /// The outcome of sending memory during the checkpoint.
+    memory_sent: Result<()>,
+}
+
+/// Freezes the job, checkpoints it, and sends the checkpoint to the other host.
+///
+/// # Errors
+/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
+/// checkpoint or a transfer that fails is recorded.
+pub(crate) async fn move_to_host(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
+    let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
+    let started = Instant::now();
+    let Some(mut sender) = send_checkpoint(job, directives, &migration, frozen).await? else { return Ok(()) };
+    // From here on the destination may execute the job: only OpCenter lets this host go on.
+    enter_frozen(job, &migration, Release::Given)?;
+    match sender.seal().await {
+        Ok(()) => {
+            job.journal.measure(Phase::Transfer, started, sender.bytes());
+            enter_frozen(job, &migration, Release::Confirmed)
+        }
+        Err(error) => {
+            let id = job.id();
+            tracing::warn!(job = %id, error = %chain(&error), "the destination may have job {id} or not");
+            Ok(())
+        }
     }
+}
+
+/// Freezes the job, checkpoints it, and stores the checkpoint.
+///
+/// # Errors
+/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
+/// checkpoint or a transfer that fails is recorded.
+pub(crate) async fn suspend(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
+    let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
+    let started = Instant::now();
+    let Some(sender) = send_checkpoint(job, directives, &migration, frozen).await? else { return Ok(()) };
+    let bytes = sender.bytes();
+    let stored = tokio::select! {
+        stored = store(job, sender) => stored,
+        () = directives.superseded(&migration) => Err(Error::Superseded),
+    };
+    let release = match stored {
+        Ok(stored) => {
+            job.journal.measure(Phase::Transfer, started, bytes);
+            Release::Stored { stored_bytes: stored.manifest.stored_bytes }
+        }
+        Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.chain() },
+    };
+    enter_frozen(job, &migration, release)
+}
+
+/// Freezes and checkpoints the job, and sends its memory meanwhile. `None` when the checkpoint
+/// failed, which is recorded.
+async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Frozen>> {
+    if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()).await {
+        job.set_outbound(failed(migration.clone(), Phase::Freeze, &error.into()))?;
+        return Ok(None);
+    }
+    let job_dir = job.job_dir();
+    let checkpoint = job_dir.checkpoint(migration);
+    checkpoint.make()?;
+    let started = Instant::now();
+    let mapped = prepare_checkpoint(&job_dir, &checkpoint)?;
+    // A failure before this line is retried; from here on it is one of the checkpoint.
+    let (process, mut sender) = job.begin_freeze(migration)?;
+    let (done, dumped) = watch::channel(false);
+    let (dump, memory_sent) = tokio::join!(
+        async {
+            let dump = restore::dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended).await;
+            done.send_replace(true);
+            dump
+        },
+        sender.send_memory_during_dump(&checkpoint, dumped)
+    );
+    if let Err(error) = dump {
+        checkpoint_failed(job, process, migration, &error).await?;
+        return Ok(None);
+    }
+    job.journal.measure(Phase::Freeze, started, sender.bytes());
+    enter_frozen(job, migration, Release::Withheld)?;
+    Ok(Some(Frozen { sender, checkpoint, mapped, memory_sent }))
+}
+
+/// Lists what the checkpoint needs to know of the job's processes: their number, the inode numbers of
+/// their open files, and the files that they have mapped for writing, which are returned.
+fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>> {
+    let pids = job_dir.cgroup().pids();
+    checkpoint.expect_memory(pids.len())?;
+    let mapped = files::mapped(&pids).into_iter().collect();
+    inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
+    Ok(mapped)
+}
+
+/// Sends the rest of a frozen job's checkpoint and its changed files. `None` when that failed, which
+/// is recorded.
+async fn send_checkpoint(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: &MigrationId,
+    frozen: Frozen,
+) -> Result<Option<CapsuleSender>> {
+    let Frozen { mut sender, checkpoint, mapped, memory_sent } = frozen;
+    let (host, job_dir) = (job.host(), job.job_dir());
+    let routed = async { Ok(host.network.lock().await.carried_elsewhere(job_dir.address()).await?) };
+    let sent = async {
+        memory_sent?;
+        failpoint::check(&Phase::Transfer.failpoint()).await?;
+        sender.send_images(&checkpoint).await?;
+        sender.send_changed_files(&job_dir, &mapped).await
+    };
+    let sent = tokio::select! {
+        sent = async { tokio::try_join!(sent, routed) } => sent,
+        () = directives.superseded(migration) => Err(Error::Superseded),
+    };
+    match sent {
+        Ok(_) => Ok(Some(sender)),
+        Err(error) => {
+            enter_frozen(job, migration, Release::Refused { phase: Phase::Transfer, reason: error.chain() })?;
+            Ok(None)
+        }
+    }
+}
+
+/// Checkpoints the job, lets it execute again, and stores the checkpoint.
+///
+/// # Errors
+/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
+/// checkpoint or a transfer that fails is recorded.
+pub(crate) async fn snapshot(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: MigrationId,
+    base: Option<CapsuleName>,
+) -> Result<()> {
+    let job_dir = job.job_dir();
+    let checkpoint = job_dir.checkpoint(&migration);
+    checkpoint.make()?;
+    let (process, mut sender) = job.begin_freeze(&migration)?;
+    let started = Instant::now();
+    if let Err(error) = checkpoint_and_stay(job, &job_dir, &checkpoint, &mut sender).await {
+        restore::clean_up(job.host(), checkpoint);
+        return checkpoint_failed(job, process, &migration, &error).await;
+    }
+    job.journal.measure(Phase::Freeze, started, sender.bytes());
+    sender.build_on(job.state.take_base().filter(|snapshot| Some(snapshot.capsule()) == base.as_ref()));
+    restore::let_run_at_last(job, &job_dir, Peers::Kept).await;
+    let outbound = Outbound::SnapshotTaken(migration.clone());
+    job.enter(LocalState::Running(Running { process, outbound, base: None }))?;
+
+    let started = Instant::now();
+    let stored = tokio::select! {
+        stored = send_and_store(job, sender, &checkpoint) => stored,
+        () = directives.superseded(&migration) => Err(Error::Superseded),
+    };
+    restore::clean_up(job.host(), checkpoint);
+    let (outbound, base) = match stored {
+        Ok((StoredCapsule { manifest, base_snapshot }, bytes)) => {
+            job.journal.measure(Phase::Transfer, started, bytes);
+            let Manifest { stored_bytes, base, .. } = manifest;
+            (Outbound::Stored { migration, stored_bytes, base: base.map(|base| base.name) }, base_snapshot)
+        }
+        Err(error) => (failed(migration, Phase::Transfer, &error), None),
+    };
+    job.enter(LocalState::Running(Running { process, outbound, base }))
+}
+
+/// Checkpoints the job, and sends its changed files while it is still frozen.
+async fn checkpoint_and_stay(
+    job: &HeldJob,
+    job_dir: &JobDir,
+    checkpoint: &Checkpoint,
+    sender: &mut CapsuleSender,
+) -> Result<()> {
+    failpoint::check(&Phase::Freeze.failpoint()).await?;
+    let mapped = prepare_checkpoint(job_dir, checkpoint)?;
+    restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen).await?;
+    if !job_dir.cgroup().is_frozen() {
+        return Err(CriuError::ThawedEarly.into());
+    }
+    sender.send_changed_files(job_dir, &mapped).await
+}
+
+/// Sends the images of a snapshot and completes its capsule; returns the bytes that were sent as well.
+async fn send_and_store(
+    job: &HeldJob,
+    mut sender: CapsuleSender,
+    checkpoint: &Checkpoint,
+) -> Result<(StoredCapsule, u64)> {
+    failpoint::check(&Phase::Transfer.failpoint()).await?;
+    sender.send_images(checkpoint).await?;
+    let bytes = sender.bytes();
+    Ok((store(job, sender).await?, bytes))
+}
+
+/// Completes a capsule.
+async fn store(job: &HeldJob, sender: CapsuleSender) -> Result<StoredCapsule> {
+    let (host, journal) = (job.host(), &job.journal);
+    let facts = Facts {
+        job: journal.job.clone(),
+        generation: journal.generation,
+        created: SystemClock.now(),
+        base: None,
+        about: serde_json::json!({ "host": host.config.name, "address": journal.address }),
+    };
+    sender.store(&host.capsules.store()?, facts).await
+}
+
+/// Records that a checkpoint failed, and lets the job execute on where it survived.
+async fn checkpoint_failed(
+    job: &mut HeldJob,
+    process: ProcessId,
+    migration: &MigrationId,
+    error: &Error,
+) -> Result<()> {
+    let (id, job_dir, reason) = (job.id(), job.job_dir(), error.chain());
+    tracing::warn!(job = %id, "job {id} could not be checkpointed: {reason}");
+    job_dir.cgroup().thaw()?;
+    job.host().filter.release(job_dir.address()).await?;
+    if process.lives() {
+        let outbound = Outbound::Failed { migration: migration.clone(), phase: Phase::Freeze, reason };
+        let base = job.state.take_base();
+        return job.enter(LocalState::Running(Running { process, outbound, base }));
+    }
+    // The job may have ended at that very moment, and left nothing to checkpoint.
+    if let Some(code) = own::exit_code(&job_dir) {
+        job.send_output().await;
+        return job.enter(LocalState::Exited { code });
+    }
+    job.enter(LocalState::Lost { reason: format!("it did not survive a failed checkpoint: {reason}") })
+}
+
+fn failed(migration: MigrationId, phase: Phase, error: &Error) -> Outbound {
+    Outbound::Failed { migration, phase, reason: error.chain() }
+}
+
+fn enter_frozen(job: &mut HeldJob, migration: &MigrationId, release: Release) -> Result<()> {
+    let base = job.state.take_base();
+    job.enter(LocalState::Frozen { migration: migration.clone(), release, base })
 }

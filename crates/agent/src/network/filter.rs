@@ -3,9 +3,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
-use mooring_linux::nft;
-
-use crate::error::Result;
+use mooring_linux::{Result, nft};
 
 /// The packet rules of this host, in one nftables table.
 #[derive(Debug, Clone)]
@@ -20,21 +18,21 @@ impl PacketFilter {
 
     /// Drops packets to an address from now on.
     pub(crate) async fn hold(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::hold(&self.table, address).await?)
+        nft::hold(&self.table, address).await
     }
 
     /// Drops packets to an address from now on, and packets from it that end a connection.
     pub(crate) async fn suppress_resets(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::quieten(&self.table, address).await?)
+        nft::quieten(&self.table, address).await
     }
 
     /// Drops packets to and from an address from now on.
     pub(crate) async fn isolate(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::isolate(&self.table, address).await?)
+        nft::isolate(&self.table, address).await
     }
 
     /// Lets packets to and from an address pass.
     pub(crate) async fn release(&self, address: Ipv4Addr) -> Result<()> {
-        Ok(nft::release(&self.table, address).await?)
+        nft::release(&self.table, address).await
     }
 }

@@ -141,7 +141,7 @@ impl Hooks {
                 freeze_with(subject.cgroup, freeze::freeze).await?;
                 // Also what comes from it: its kernel sends on after the freeze, by timers, and what leaves after CRIU has read a send queue
                 // would be known to the receiver and not to the job.
-                self.filter.isolate(subject.address).await
+                Ok(self.filter.isolate(subject.address).await?)
             }
             BEFORE_MEMORY => match &subject.gate {
                 Some(gate) => gate.pass().await,

@@ -1,0 +1,315 @@
+//! A job as its driver holds it: its state, and the journal in which each state is written first.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use mooring_api::watch::{JobDirective, JobObservation, JobState};
+use mooring_linux::process::ProcessId;
+use mooring_types::job::JobSpec;
+use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::{Generation, JobId, MigrationId};
+use tokio::time::Instant;
+
+use super::log::{LogPump, Results};
+use super::record::{Record, RecordedState};
+use super::state::{Inbound, LocalState, Outbound, Running};
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::migrate::stream::sender::CapsuleSender;
+use crate::runtime::job_dir::JobDir;
+
+/// What a driver observes of its job, for the reports; `None` when nothing is held.
+pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
+
+/// A job that a driver holds.
+#[derive(Debug)]
+pub(crate) struct HeldJob {
+    pub(crate) journal: Journal,
+    pub(crate) state: LocalState,
+}
+
+/// Writes a job's states to disk and into the reports.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    pub(crate) host: Arc<Host>,
+    pub(crate) job: JobId,
+    pub(crate) generation: Generation,
+    pub(crate) address: Ipv4Addr,
+    pub(crate) spec: JobSpec,
+    pub(crate) log: LogPump,
+    /// The time that each phase of the current migration took on this host.
+    phases: Vec<PhaseTime>,
+    bytes_moved: u64,
+    observation: Observation,
+}
+
+impl HeldJob {
+    /// A job of which nothing is held yet.
+    pub(crate) fn absent(host: Arc<Host>, directive: &JobDirective) -> Self {
+        let journal = Journal {
+            job: directive.job.clone(),
+            generation: directive.generation,
+            address: directive.address,
+            spec: directive.spec.clone(),
+            phases: Vec::new(),
+            bytes_moved: 0,
+            observation: Observation::default(),
+            log: LogPump::start(host.clone(), directive.job.clone()),
+            host,
+        };
+        Self { journal, state: LocalState::Absent }
+    }
+
+    /// A job that an earlier agent has recorded, in the state in which it was found.
+    pub(crate) fn found(host: Arc<Host>, record: Record, state: LocalState) -> Self {
+        let journal = Journal {
+            log: LogPump::start(host.clone(), record.job.clone()),
+            host,
+            job: record.job,
+            generation: record.generation,
+            address: record.address,
+            spec: record.spec,
+            phases: record.phases,
+            bytes_moved: record.bytes_moved,
+            observation: Observation::default(),
+        };
+        let found = Self { journal, state };
+        found.publish();
+        found
+    }
+
+    pub(crate) fn host(&self) -> &Arc<Host> {
+        &self.journal.host
+    }
+
+    pub(crate) fn id(&self) -> &JobId {
+        &self.journal.job
+    }
+
+    pub(crate) fn observation(&self) -> Observation {
+        self.journal.observation.clone()
+    }
+
+    pub(crate) fn job_dir(&self) -> JobDir {
+        let journal = &self.journal;
+        journal.host.job_dir(&journal.job, journal.generation, journal.address)
+    }
+
+    /// Takes generation, address and specification from a directive, as long as the job is not made.
+    pub(crate) fn adopt(&mut self, directive: &JobDirective) {
+        let same = directive.generation == self.journal.generation;
+        if matches!(self.state, LocalState::Absent) || (same && matches!(self.state, LocalState::Starting)) {
+            self.journal.generation = directive.generation;
+            self.journal.address = directive.address;
+            self.journal.spec = directive.spec.clone();
+            self.journal.forget_measures();
+        }
+    }
+
+    /// Enters a state: on disk, then in memory and in the reports.
+    ///
+    /// # Errors
+    /// The record can't be written. The state is as before then.
+    pub(crate) fn enter(&mut self, state: LocalState) -> Result<()> {
+        self.enter_quietly(state)?;
+        self.publish();
+        Ok(())
+    }
+
+    /// Enters a state that is not to be reported yet.
+    ///
+    /// # Errors
+    /// The record can't be written. The state is as before then.
+    pub(crate) fn enter_quietly(&mut self, state: LocalState) -> Result<()> {
+        self.journal.write(state.recorded())?;
+        self.state = state;
+        Ok(())
+    }
+
+    /// Writes the state once more, as it is.
+    ///
+    /// # Errors
+    /// The record can't be written.
+    pub(crate) fn save(&self) -> Result<()> {
+        self.journal.write(self.state.recorded())
+    }
+
+    /// Closes the connections of a migration before the job is removed: its other host learns of it
+    /// now. The record is written at the end of the removal.
+    pub(crate) fn close_handles(&mut self) {
+        match &mut self.state {
+            LocalState::Running(running) => {
+                running.base = None;
+                if let Outbound::PreCopied { .. } = running.outbound {
+                    running.outbound = Outbound::None;
+                }
+            }
+            LocalState::Receiving { inbound, .. } => *inbound = Inbound::Preparing,
+            LocalState::Absent
+            | LocalState::Starting
+            | LocalState::Exited { .. }
+            | LocalState::FailedToStart { .. }
+            | LocalState::Lost { .. }
+            | LocalState::Freezing { .. }
+            | LocalState::Frozen { .. }
+            | LocalState::ReceiveFailed { .. }
+            | LocalState::Restored { .. }
+            | LocalState::Parked
+            | LocalState::Gone => {}
+        }
+    }
+
+    /// Records how far a migration of the executing job has come.
+    ///
+    /// # Errors
+    /// The record can't be written, or the job does not execute. The state is as before then.
+    pub(crate) fn set_outbound(&mut self, outbound: Outbound) -> Result<()> {
+        let LocalState::Running(running) = &mut self.state else { return Err(self.wrong_state("migrate")) };
+        let process = running.process;
+        self.journal.write(RecordedState::Running { process, outbound: outbound.recorded() })?;
+        running.outbound = outbound;
+        self.publish();
+        Ok(())
+    }
+
+    /// Records that the job is about to be frozen, and takes the connection of its pre-copy.
+    ///
+    /// # Errors
+    /// The record can't be written, or the migration has no pre-copy. The state is as before then.
+    pub(crate) fn begin_freeze(&mut self, migration: &MigrationId) -> Result<(ProcessId, CapsuleSender)> {
+        match std::mem::replace(&mut self.state, LocalState::Absent) {
+            LocalState::Running(Running {
+                process,
+                outbound: Outbound::PreCopied { migration: copied, sender },
+                base,
+            }) if copied == *migration => {
+                let written = self.journal.write(RecordedState::Freezing { process, migration: copied.clone() });
+                if let Err(error) = written {
+                    let outbound = Outbound::PreCopied { migration: copied, sender };
+                    self.state = LocalState::Running(Running { process, outbound, base });
+                    return Err(error);
+                }
+                self.state = LocalState::Freezing { process, migration: copied, base };
+                self.publish();
+                Ok((process, *sender))
+            }
+            other => {
+                self.state = other;
+                Err(self.wrong_state("freeze"))
+            }
+        }
+    }
+
+    /// Names the image by its digest from now on, whatever its tag comes to mean.
+    ///
+    /// # Errors
+    /// The record can't be written.
+    pub(crate) fn pin_image(&mut self, digest: &str) -> Result<()> {
+        self.journal.spec.image = self.journal.spec.image.pinned(digest);
+        self.save()
+    }
+
+    /// Has the next report say how far a long step has come.
+    pub(crate) fn report_progress(&self, progress: String) {
+        self.journal.report_progress(self.state.recorded(), progress);
+    }
+
+    /// Has the next report say the state, and the log follow the job's output where there is any.
+    pub(crate) fn publish(&self) {
+        self.journal.publish(self.state.recorded());
+        let upper = match &self.state {
+            LocalState::Absent | LocalState::Starting | LocalState::Gone => None,
+            LocalState::Running(_)
+            | LocalState::Exited { .. }
+            | LocalState::FailedToStart { .. }
+            | LocalState::Lost { .. }
+            | LocalState::Freezing { .. }
+            | LocalState::Frozen { .. }
+            | LocalState::Receiving { .. }
+            | LocalState::ReceiveFailed { .. }
+            | LocalState::Restored { .. }
+            | LocalState::Parked => Some(self.job_dir().upper()),
+        };
+        self.journal.log.follow(upper);
+    }
+
+    /// Sends the job's output before its end is reported: users look at the output then.
+    pub(crate) async fn send_output(&self) {
+        self.journal.log.follow(Some(self.job_dir().upper()));
+        self.journal.log.flush(Results::Included).await;
+    }
+
+    /// The error of an action for which the job is in the wrong state.
+    pub(crate) fn wrong_state(&self, action: &'static str) -> Error {
+        Error::WrongState { action, state: self.state.recorded().name() }
+    }
+}
+
+impl Journal {
+    /// The directory of the job's record and of all its generations.
+    pub(crate) fn directory(&self) -> PathBuf {
+        self.host.jobs().join(self.job.as_str())
+    }
+
+    fn record(&self, state: RecordedState) -> Record {
+        Record {
+            job: self.job.clone(),
+            generation: self.generation,
+            address: self.address,
+            spec: self.spec.clone(),
+            state,
+            phases: self.phases.clone(),
+            bytes_moved: self.bytes_moved,
+        }
+    }
+
+    fn write(&self, state: RecordedState) -> Result<()> {
+        self.record(state).save(&self.directory())
+    }
+
+    fn publish(&self, state: RecordedState) {
+        let observed = self.record(state).observe();
+        let mut observation = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        if *observation != observed {
+            *observation = observed;
+            self.host.observed.notify_one();
+        }
+    }
+
+    fn report_progress(&self, state: RecordedState, progress: String) {
+        let Some(mut observed) = self.record(state).observe() else { return };
+        let mut observation = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        if observation.as_ref().map_or("", |observation| &observation.progress) != progress {
+            // The record may be one step ahead of what was done.
+            observed.state = JobState::Starting;
+            observed.progress = progress;
+            *observation = Some(observed);
+            self.host.observed.notify_one();
+        }
+    }
+
+    /// Notes the time of a phase and the bytes that the migration has moved so far.
+    pub(crate) fn measure(&mut self, phase: Phase, since: Instant, bytes: u64) {
+        self.set_time(phase, since.elapsed());
+        self.bytes_moved = self.bytes_moved.max(bytes);
+    }
+
+    /// Adds to the time of a phase.
+    pub(crate) fn measure_more(&mut self, phase: Phase, time: Duration) {
+        let before = self.phases.iter().find(|known| known.name == phase).map_or(0.0, |known| known.seconds);
+        self.set_time(phase, Duration::from_secs_f64(before) + time);
+    }
+
+    /// Forgets what was measured of a migration that has ended. The next record is without it.
+    pub(crate) fn forget_measures(&mut self) {
+        self.phases.clear();
+        self.bytes_moved = 0;
+    }
+
+    fn set_time(&mut self, name: Phase, time: Duration) {
+        self.phases.retain(|known| known.name != name);
+        self.phases.push(PhaseTime { name, seconds: time.as_secs_f64() });
+    }
+}
