@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use mooring_testkit::chaos::{Chaos, Plan};
-use mooring_testkit::notebook::executing;
+use mooring_testkit::job::executing;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{self, World};
@@ -27,7 +27,7 @@ fn nothing_is_lost_whatever_happens() {
         hosts: 3,
         witnesses: 3,
         counters: 2,
-        is_read: false,
+        log_to_stderr: false,
     };
     let plan = match minutes {
         None => short,
@@ -35,7 +35,7 @@ fn nothing_is_lost_whatever_happens() {
             duration: Duration::from_secs_f64(minutes * 60.0),
             witnesses: 6,
             counters: 4,
-            is_read: true,
+            log_to_stderr: true,
             ..short
         },
     };

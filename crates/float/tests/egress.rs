@@ -13,7 +13,7 @@ use anyhow::{Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::{JobView, MigrateRequest, SubmitRequest};
 use mooring_linux::netns;
-use mooring_testkit::notebook::ended;
+use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};

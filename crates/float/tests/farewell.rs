@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::SubmitRequest;
 use mooring_testkit::browser::Browser;
-use mooring_testkit::notebook::ended;
+use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::widget::Widget;

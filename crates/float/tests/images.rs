@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::SubmitRequest;
-use mooring_testkit::notebook::{ended, executing};
+use mooring_testkit::job::{ended, executing};
 use mooring_testkit::oci::{self, Layout};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;

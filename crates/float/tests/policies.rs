@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::{JobView, MetricView, SubmitRequest};
-use mooring_testkit::notebook::executing;
+use mooring_testkit::job::executing;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking};

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_testkit::counting::Counting;
+use mooring_testkit::job::executing;
 use mooring_testkit::jupyter::Jupyter;
-use mooring_testkit::notebook::{Notebook, executing};
+use mooring_testkit::notebook::Notebook;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::{LoginRequest, SubmitRequest, UserAddRequest};
 use mooring_linux::netns;
-use mooring_testkit::notebook::ended;
+use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;

@@ -10,6 +10,7 @@
 //! | [`streams`] | byte-exact pseudo-random streams in both directions, and the program at their other end |
 //! | [`load`] | thousands of WebSockets and a steady rate of requests, and what they saw |
 //! | [`echo`] | the program at the other end of a load |
+//! | [`job`] | waiting for the status of a job |
 //! | [`session`] | a job behind a gateway of its own |
 //! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
 //! | [`lab_page`] | JupyterLab in a browser, with a cell that counts |
@@ -42,6 +43,7 @@ pub mod code_server;
 pub mod counting;
 pub mod distribution;
 pub mod echo;
+pub mod job;
 pub mod jupyter;
 pub mod lab_page;
 pub mod load;

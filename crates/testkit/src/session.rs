@@ -8,7 +8,7 @@ use mooring_api::Client;
 use mooring_api::view::{ConnectionView, GatewayCreateRequest, GatewayView, SubmitRequest};
 use mooring_types::gateway::GatewayStatus;
 
-use crate::notebook::executing;
+use crate::job::executing;
 use crate::wait::wait_for;
 
 /// How long a gateway, a job and their connection may each take.

@@ -17,8 +17,8 @@ use serde::Serialize;
 
 use crate::counting::{Counting, GapReport, Total};
 use crate::distribution::Distribution;
+use crate::job::executing;
 use crate::jupyter::Jupyter;
-use crate::notebook::executing;
 use crate::wait::wait_for;
 
 /// The interval of the counting: short against what is measured.

@@ -1,42 +1,44 @@
-//! Everything at random: jobs are moved, suspended, resumed, captured, cancelled and replaced while processes die, phases fail, hosts are
-//! cut off, and the capsule store is full, away or damaged.
+//! Random actions on a whole Mooring for a while, with checks that nothing is lost.
+//!
+//! Jobs are migrated, suspended, resumed, snapshotted, cancelled and replaced while processes are
+//! killed, phases fail, hosts are cut off, and the capsule store is full, away or damaged.
 //!
 //! ```text
-//!   seed ─► deeds ─► hand ─► world (three hosts, gateways, a capsule store that can break)
-//!                               │
-//!   every second: records, answers of witnesses, output of counters ─► a fault ends it
-//!                               │
-//!   at the end: everything is healed and left alone ─► settled? ─► all resumed ─► settled? ─► all cancelled ─► nothing left?
+//!   seed ─► actions ─► world (three hosts, gateways, a capsule store that can break)
+//!                        │
+//!   every second: records, answers of witnesses, output of counters ─► a fault ends the run
+//!                        │
+//!   at the end: heal all ─► settled? ─► resume all ─► settled? ─► cancel all ─► nothing left?
 //! ```
 //!
-//! What always holds: no job is lost; what a job knows it does not forget unless its record shows a recovery; what a batch job writes is
-//! kept once; every operation that was accepted is on record with how it ended, and why if it failed. What holds once all is healed:
-//! every job executes in exactly one place or is suspended with one capsule that is whole, no host holds anything that it should not,
-//! and no process has grown.
+//! At every moment: no job is lost; a job forgets nothing unless its record has a recovery; the
+//! output of a batch job is kept once; every accepted operation is on record with its outcome, and
+//! with a reason if it failed. Once all is healed: every job either executes in exactly one place
+//! or is suspended with one whole capsule, no host holds anything else, and no process has grown.
 //!
-//! A seed gives the same deeds every time; what they meet depends on how fast the machine is. What went wrong comes as an error whose
-//! text has the seed, all that was done and when, and the records of the jobs.
+//! A seed gives the same actions every time; their effects depend on the speed of the machine. The
+//! error of a failed run has the seed, the log of actions, and the records of the jobs.
 //!
 //! | module | noun |
 //! |---|---|
-//! | `deed` | what can be done, drawn from a seed |
-//! | `hand` | doing it |
-//! | `run` | one run: its jobs, what is looked at meanwhile, its end |
-//! | `subject` | a job, and what has to hold for it |
-//! | `pulse` | a client that asks a witness all the time |
+//! | `action` | a random action, drawn from a seed |
+//! | `perform` | the execution of actions |
+//! | `run` | one run: its jobs, checks and end |
+//! | `subject` | a job under test, and its invariants |
+//! | `prober` | a client that queries a witness continuously |
 //! | `store` | a capsule store that can break |
-//! | `traces` | what there is of jobs on this machine |
-//! | `toll` | what processes take |
-//! | `diary` | what was done when |
+//! | `traces` | processes, files and interfaces of jobs on this machine |
+//! | `stats` | memory and descriptors of Mooring's processes |
+//! | `log` | the actions with their times |
 
-mod deed;
-mod diary;
-mod hand;
-mod pulse;
+mod action;
+mod log;
+mod perform;
+mod prober;
 mod run;
+mod stats;
 mod store;
 mod subject;
-mod toll;
 mod traces;
 
 use std::path::PathBuf;
@@ -49,26 +51,26 @@ use self::run::Run;
 use self::store::Store;
 use crate::world::{self, World};
 
-/// What happens to what, and for how long.
+/// The parameters of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The program `float`.
     pub float: PathBuf,
-    /// What the deeds are drawn from.
+    /// The seed of the random actions.
     pub seed: u64,
-    /// For how long deeds are done; making ready and calming down come on top.
+    /// The duration of the actions, without preparation and final checks.
     pub duration: Duration,
-    /// How many virtual hosts there are.
+    /// The number of virtual hosts.
     pub hosts: u32,
-    /// How many jobs are witnesses, behind two gateways.
+    /// The number of witness jobs, behind two gateways.
     pub witnesses: usize,
-    /// How many are batch jobs.
+    /// The number of batch jobs.
     pub counters: usize,
-    /// Whether what is done is written to stderr as it is done.
-    pub is_read: bool,
+    /// Whether the log is written to stderr as well.
+    pub log_to_stderr: bool,
 }
 
-/// A world for chaos.
+/// A world for a run.
 #[derive(Debug)]
 pub struct Chaos {
     plan: Plan,
@@ -78,10 +80,7 @@ pub struct Chaos {
 }
 
 impl Chaos {
-    /// Makes the world.
-    ///
-    /// # Errors
-    /// It does not start.
+    /// Starts the world.
     pub fn start(plan: Plan) -> Result<Self> {
         let store = Store::make()?;
         let world = World::start(world::Plan {
@@ -92,10 +91,8 @@ impl Chaos {
         Ok(Self { plan, world, store: Arc::new(store) })
     }
 
-    /// Has it all happen, and says what was done.
-    ///
-    /// # Errors
-    /// Something does not hold. The text has all that is known.
+    /// Performs the run and returns its summary. The error of a violated invariant has the whole
+    /// log.
     pub fn run(&self) -> Result<String> {
         self.world.run_inside(async || {
             let mut run = Run::prepare(&self.plan, &self.world, &self.store).await?;

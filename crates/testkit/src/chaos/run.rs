@@ -1,4 +1,4 @@
-//! One run: making ready, deeds, calming down.
+//! One run: preparation, random actions, and the checks after everything was healed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -17,13 +17,12 @@ use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 use super::Plan;
-use super::deed::Deeds;
-use super::diary::Diary;
-use super::hand::{Lasting, is_under_way};
-use super::pulse::Pulse;
+use super::action::{Actions, Lasting};
+use super::log::Log;
+use super::prober::Prober;
+use super::stats::Stats;
 use super::store::Store;
-use super::subject::{Kind, Subject};
-use super::toll::Toll;
+use super::subject::{Kind, Subject, is_under_way};
 use super::traces::Traces;
 use crate::wait::wait_for;
 use crate::witness;
@@ -31,13 +30,13 @@ use crate::world::World;
 
 const GATEWAYS: usize = 2;
 const READY_WITHIN: Duration = Duration::from_secs(120);
-/// How long it may take until all is as it should be after everything was healed. A host that was not heard from is waited for for a
-/// minute.
+/// Time limit of the final checks after everything was healed. OpCenter waits a minute for an
+/// unreachable host.
 const SETTLED_WITHIN: Duration = Duration::from_secs(180);
-const LOOK: Duration = Duration::from_secs(1);
-const SAMPLE: Duration = Duration::from_secs(5);
-/// How many more answers show that a witness is well.
-const ANSWERS: u64 = 5;
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+/// The number of further answers by which a witness counts as well.
+const ANSWERS_EXPECTED: u64 = 5;
 
 /// One run.
 #[derive(Debug)]
@@ -46,20 +45,20 @@ pub(super) struct Run<'a> {
     pub(super) world: &'a World,
     pub(super) store: Arc<Store>,
     pub(super) client: Client,
-    pub(super) diary: Diary,
+    pub(super) log: Log,
     program: PathBuf,
     gateways: Vec<String>,
     pub(super) subjects: Vec<Subject>,
-    /// The jobs that have ended or are to end.
+    /// The jobs that have ended or are being cancelled.
     pub(super) past: Vec<String>,
-    /// What is undone later.
+    /// Disturbances, each with the time of its end.
     pub(super) lasting: Vec<(Instant, Lasting)>,
     pub(super) damaging: JoinSet<Result<()>>,
-    toll: Toll,
+    stats: Stats,
     done: usize,
 }
 
-/// What is wanted of the jobs once all is healed.
+/// The state that all jobs have to reach once everything is healed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rest {
     /// Each executes or is suspended.
@@ -69,7 +68,7 @@ enum Rest {
 }
 
 impl<'a> Run<'a> {
-    /// Makes gateways, and has all jobs execute.
+    /// Creates the gateways and jobs and waits until every job executes.
     pub(super) async fn prepare(plan: &'a Plan, world: &'a World, store: &Arc<Store>) -> Result<Self> {
         let client = world.client().await?;
         let program = world.bring(&witness::program()?)?;
@@ -94,25 +93,25 @@ impl<'a> Run<'a> {
             world,
             store: store.clone(),
             client,
-            diary: Diary::begin(plan.is_read),
+            log: Log::begin(plan.log_to_stderr),
             program,
             gateways,
             subjects,
             past: Vec::new(),
             lasting: Vec::new(),
             damaging: JoinSet::new(),
-            toll: Toll::begin(),
+            stats: Stats::begin(),
             done: 0,
         };
-        run.diary.note(format!("seed {}", plan.seed));
+        run.log.note(format!("seed {}", plan.seed));
         run.settle("all jobs to execute", Rest::Executing).await?;
         Ok(run)
     }
 
-    /// Everything from the first deed to the last look. Says what was done.
+    /// Performs the whole run and returns its summary.
     pub(super) async fn whole(&mut self) -> Result<String> {
-        self.rage().await?;
-        self.diary.note("everything is healed and left alone");
+        self.disturb().await?;
+        self.log.note("everything is healed");
         self.heal(Instant::now() + self.plan.duration + SETTLED_WITHIN)?;
         self.clear_failpoints()?;
         while let Some(damaged) = self.damaging.join_next().await {
@@ -125,47 +124,48 @@ impl<'a> Run<'a> {
         self.settle("all jobs to be well", Rest::Anyhow).await?;
         let suspended = self.resume_all().await?;
         self.settle("all jobs to execute", Rest::Executing).await?;
-        self.hear_all().await?;
+        self.await_answers().await?;
         let ended = self.past.len();
         let jobs: Vec<String> = self.subjects.iter().filter_map(|subject| subject.id.clone()).collect();
         self.past.extend(jobs);
         self.settle("nothing to be left", Rest::Cancelled).await?;
-        let grown = self.toll.grown();
+        let grown = self.stats.grown();
         ensure!(grown.is_empty(), "{}", grown.join("; "));
         Ok(format!(
-            "seed {}: {} deeds, {ended} jobs ended, {suspended} were suspended at the end; at most {}",
+            "seed {}: {} actions, {ended} jobs ended, {suspended} were suspended at the end; at most {}",
             self.plan.seed,
             self.done,
-            self.toll.most()
+            self.stats.most()
         ))
     }
 
-    /// Does deeds until the time is over.
-    async fn rage(&mut self) -> Result<()> {
+    /// Performs random actions until the plan's duration is over.
+    async fn disturb(&mut self) -> Result<()> {
         let (began, mut looked, mut sampled) = (Instant::now(), Instant::now(), None::<Instant>);
         let random = StdRng::seed_from_u64(self.plan.seed);
-        let mut deeds = Deeds { jobs: self.subjects.len(), hosts: self.plan.hosts, gateways: GATEWAYS, random };
+        let mut actions = Actions { jobs: self.subjects.len(), hosts: self.plan.hosts, gateways: GATEWAYS, random };
         while began.elapsed() < self.plan.duration {
-            let (pause, deed) = deeds.draw();
+            let (pause, action) = actions.draw();
             tokio::time::sleep(pause).await;
             self.heal(Instant::now())?;
-            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE) {
-                self.toll.sample(self.world);
+            if sampled.is_none_or(|at| at.elapsed() >= SAMPLE_INTERVAL) {
+                self.stats.sample(self.world);
                 sampled = Some(Instant::now());
             }
-            if looked.elapsed() >= LOOK {
-                drop(self.look().await?);
+            if looked.elapsed() >= CHECK_INTERVAL {
+                drop(self.check().await?);
                 looked = Instant::now();
             }
-            self.diary.note(format!("{deed:?}"));
-            self.perform(&deed).await?;
+            self.log.note(format!("{action:?}"));
+            self.perform(&action).await?;
             self.done += 1;
         }
         Ok(())
     }
 
-    /// Looks at every job, submits what is missing, and finds what must not be. Gives all records; nothing while OpCenter is away.
-    async fn look(&mut self) -> Result<Option<BTreeMap<String, JobView>>> {
+    /// Checks every job and submits the missing ones. Returns all jobs, or `None` while OpCenter is
+    /// away.
+    async fn check(&mut self) -> Result<Option<BTreeMap<String, JobView>>> {
         while let Some(damaged) = self.damaging.try_join_next() {
             damaged??;
         }
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         for job in &self.past {
             let view = views.get(job).with_context(|| format!("job {job} is not on record any more"))?;
             if !view.status.is_final() && view.status != JobStatus::Cancelling {
-                // Who does not hear it is asked again.
+                // A request that was lost is repeated at the next check.
                 drop(self.client.job_cancel(job).await);
             }
         }
@@ -190,14 +190,14 @@ impl<'a> Run<'a> {
             let Some(job) = subject.id.clone() else {
                 let request = subject.request(&self.program, &self.gateways);
                 if let Ok(view) = self.client.job_submit(&request).await {
-                    self.diary.note(format!("{} is {}", view.name, view.id));
+                    self.log.note(format!("{} is {}", view.name, view.id));
                     self.subjects[place].id = Some(view.id.to_string());
                 }
                 continue;
             };
             let Some(view) = views.get(&job).filter(|_| !self.past.contains(&job)) else { continue };
             subject.check_record(view)?;
-            if subject.kind == Kind::Witness && subject.pulse.is_none() {
+            if subject.kind == Kind::Witness && subject.prober.is_none() {
                 let address = gateways.iter().find_map(|gateway| {
                     let open = gateway
                         .connections
@@ -205,7 +205,7 @@ impl<'a> Run<'a> {
                         .find(|known| known.job_id.as_str() == job && known.state == "open")?;
                     Some(SocketAddr::new(gateway.address.parse::<IpAddr>().ok()?, open.gateway_port))
                 });
-                subject.pulse = address.map(Pulse::start);
+                subject.prober = address.map(Prober::start);
             }
             let checked = async {
                 subject.check_answers(&self.client, view).await?;
@@ -217,7 +217,7 @@ impl<'a> Run<'a> {
             unless_away(checked.await)?;
             match view.status {
                 JobStatus::Completed if subject.kind == Kind::Counter => {
-                    self.diary.note(format!("{} has ended well", subject.name()));
+                    self.log.note(format!("{} has ended well", subject.name()));
                     self.subjects[place] = subject.next();
                     self.past.push(job);
                 }
@@ -230,20 +230,20 @@ impl<'a> Run<'a> {
         Ok(Some(views))
     }
 
-    /// Waits until every job is as it should be, and nothing is anywhere else.
+    /// Waits until every job is in the state `rest` and no host has anything else.
     async fn settle(&mut self, what: &str, rest: Rest) -> Result<()> {
         let began = Instant::now();
         let mut said = Vec::new();
         loop {
-            self.toll.sample(self.world);
-            if let Some(views) = self.look().await? {
+            self.stats.sample(self.world);
+            if let Some(views) = self.check().await? {
                 let wrong = self.wrong(&views, rest)?;
                 if wrong.is_empty() {
-                    self.diary.note(format!("{what}: after {:.1} s", began.elapsed().as_secs_f64()));
+                    self.log.note(format!("{what}: after {:.1} s", began.elapsed().as_secs_f64()));
                     return Ok(());
                 }
                 if wrong != said {
-                    self.diary.note(format!("not yet: {}", wrong.join("; ")));
+                    self.log.note(format!("not yet: {}", wrong.join("; ")));
                     said = wrong;
                 }
             }
@@ -253,13 +253,13 @@ impl<'a> Run<'a> {
                 SETTLED_WITHIN.as_secs(),
                 said.join("; ")
             );
-            tokio::time::sleep(LOOK / 2).await;
+            tokio::time::sleep(CHECK_INTERVAL / 2).await;
         }
     }
 
-    /// What is not as it should be once nothing happens any more.
+    /// Returns a sentence for each deviation from the state `rest`.
     fn wrong(&self, views: &BTreeMap<String, JobView>, rest: Rest) -> Result<Vec<String>> {
-        let traces = Traces::look(self.world, self.plan.hosts)?;
+        let traces = Traces::collect(self.world, self.plan.hosts)?;
         let mut wrong = Vec::new();
         let mut needed = Vec::new();
         for subject in self.subjects.iter().filter(|_| rest != Rest::Cancelled) {
@@ -286,7 +286,7 @@ impl<'a> Run<'a> {
                 }
                 status => wrong.push(says(format!("is {status}: {}", view.status_reason))),
             }
-            if subject.kind == Kind::Witness && subject.pulse.is_none() {
+            if subject.kind == Kind::Witness && subject.prober.is_none() {
                 wrong.push(says("can't be reached".into()));
             }
             if capsules.len() > 1 {
@@ -319,7 +319,7 @@ impl<'a> Run<'a> {
         Ok(wrong)
     }
 
-    /// Has every suspended job execute again, and says how many there were.
+    /// Resumes every suspended job and returns their number.
     async fn resume_all(&mut self) -> Result<usize> {
         let mut suspended = 0;
         for job in self.subjects.iter().filter_map(|subject| subject.id.as_ref()) {
@@ -331,24 +331,24 @@ impl<'a> Run<'a> {
         Ok(suspended)
     }
 
-    /// Waits until every witness answers, over whatever connections it has.
-    async fn hear_all(&mut self) -> Result<()> {
+    /// Waits until every witness answers.
+    async fn await_answers(&mut self) -> Result<()> {
         for subject in &self.subjects {
-            let Some(pulse) = &subject.pulse else { continue };
-            let before = pulse.seen();
+            let Some(prober) = &subject.prober else { continue };
+            let before = prober.seen();
             let what = format!("answers of {}", subject.name());
             let heard = wait_for(&what, READY_WITHIN, async || {
-                Ok((pulse.seen().answers >= before.answers + ANSWERS).then_some(()))
+                Ok((prober.seen().answers >= before.answers + ANSWERS_EXPECTED).then_some(()))
             });
             heard.await.with_context(|| format!("{before:?}"))?;
         }
-        drop(self.look().await?);
+        drop(self.check().await?);
         Ok(())
     }
 
-    /// All that is known, for whoever has to find out what went wrong.
+    /// Returns the log, and every job with its events, for the analysis of a failure.
     pub(super) async fn report(&self) -> String {
-        let mut text = format!("seed {}\n\nwhat was done:\n{}\n", self.plan.seed, self.diary);
+        let mut text = format!("seed {}\n\nwhat was done:\n{}\n", self.plan.seed, self.log);
         for job in self.subjects.iter().filter_map(|subject| subject.id.as_ref()).chain(&self.past) {
             let view = self.client.job_get(job).await.ok();
             let events = self.client.job_events(job).await.unwrap_or_default();
@@ -362,7 +362,7 @@ impl<'a> Run<'a> {
     }
 }
 
-/// What could not be found out because OpCenter is away is found out later.
+/// Ignores the failure of a check because OpCenter is away: the next check repeats it.
 fn unless_away(checked: Result<()>) -> Result<()> {
     match checked {
         Err(error) if error.downcast_ref::<mooring_api::ClientError>().is_some_and(|why| why.code().is_none()) => {

@@ -10,9 +10,9 @@ use mooring_linux::mount;
 use rand::Rng;
 use sha2::{Digest, Sha256};
 
-use super::deed::Trouble;
+use super::action::Trouble;
 
-/// What fits into it, in MiB: the capsules of all jobs twice, and not much more.
+/// The size of the store in MiB: twice the capsules of all jobs, and little more.
 const SIZE_MIB: usize = 256;
 
 /// The store.
@@ -21,7 +21,7 @@ pub(super) struct Store {
     root: PathBuf,
 }
 
-/// A byte of a capsule that was changed.
+/// A changed byte of a capsule.
 #[derive(Debug)]
 pub(super) struct Flipped {
     stream: PathBuf,
@@ -29,10 +29,10 @@ pub(super) struct Flipped {
     was: u8,
 }
 
-/// A capsule that is there.
+/// A capsule in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Capsule {
-    /// Its name, `<job>-<generation>-<number>`.
+    /// `<job>-<generation>-<number>`.
     pub(super) name: String,
     directory: PathBuf,
 }
@@ -46,17 +46,17 @@ impl Store {
         Ok(store)
     }
 
-    /// What `--capsule-store` is given.
+    /// The directory for `--capsule-store`.
     pub(super) fn directory(&self) -> PathBuf {
         self.root.join("capsules")
     }
 
-    /// Begins a trouble.
+    /// Begins a failure of the store.
     pub(super) fn disturb(&self, trouble: Trouble) -> Result<()> {
         match trouble {
             Trouble::Full => {
                 let mut ballast = File::create(self.ballast())?;
-                // Until there is no room for more.
+                // Writes until the file system is full.
                 while ballast.write_all(&[0; 64 << 10]).is_ok() {}
                 Ok(())
             }
@@ -67,7 +67,7 @@ impl Store {
         }
     }
 
-    /// Ends it.
+    /// Ends a failure of the store.
     pub(super) fn heal(&self, trouble: Trouble) -> Result<()> {
         match trouble {
             Trouble::Full => Ok(fs::remove_file(self.ballast())?),
@@ -78,7 +78,7 @@ impl Store {
         }
     }
 
-    /// The capsules that are there, as far as their manifests say so.
+    /// Returns the capsules with a manifest.
     pub(super) fn capsules(&self) -> Result<Vec<Capsule>> {
         let mut found = Vec::new();
         for entry in fs::read_dir(self.directory())? {
@@ -91,7 +91,7 @@ impl Store {
         Ok(found)
     }
 
-    /// The capsules of a job.
+    /// Returns the capsules of a job.
     pub(super) fn of_job(&self, job: &str) -> Result<Vec<Capsule>> {
         let mut capsules = self.capsules()?;
         capsules.retain(|capsule| capsule.name.strip_prefix(job).is_some_and(|rest| rest.starts_with('-')));
@@ -109,14 +109,14 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // What is left is in memory, and nobody else's.
+        // A file system that stays mounted is in memory and takes nothing from others.
         drop(mount::unmount_below(&self.root));
         drop(fs::remove_dir(&self.root));
     }
 }
 
 impl Capsule {
-    /// Reads all of it, and sees whether it is what its manifest says.
+    /// Reads the capsule and compares it with its manifest.
     pub(super) fn verify(&self) -> Result<()> {
         let (stream, sha256) = self.stream()?;
         let mut digest = Sha256::new();
@@ -157,12 +157,12 @@ impl Capsule {
 }
 
 impl Flipped {
-    /// Changes it back.
+    /// Restores the byte.
     pub(super) fn restore(&self) -> Result<()> {
         Ok(File::options().write(true).open(&self.stream)?.write_all_at(&[self.was], self.at)?)
     }
 
-    /// Which byte it is.
+    /// Names the byte.
     pub(super) fn place(&self) -> String {
         let name = self.stream.file_name().map(Path::new).unwrap_or(&self.stream);
         format!("byte {} of {}", self.at, name.display())

@@ -1,4 +1,4 @@
-//! A job that chaos happens to, and what has to hold for it.
+//! A job under test, and its invariants.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,18 +9,18 @@ use anyhow::{Result, bail, ensure};
 use mooring_api::Client;
 use mooring_api::view::{EventView, JobView, SubmitRequest};
 use mooring_types::Timestamp;
-use mooring_types::job::OutputFile;
+use mooring_types::job::{JobStatus, OutputFile};
 
-use super::pulse::{Pulse, Setback};
+use super::prober::{Prober, Setback};
 
-/// The port inside a witness.
+/// The target port of a witness.
 pub(super) const PORT: u16 = 9000;
-/// How many lines a batch job writes, five a second.
+/// The number of lines of a batch job's output, five per second.
 const LINES: usize = 200;
-/// How an event tells that connections of a job that goes on have seen more of it.
+/// The text by which an event tells that a destination was given up.
 const GIVEN_UP: &str = "is given up";
 
-/// What kind of job is in a place.
+/// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// A witness behind a gateway.
@@ -29,39 +29,39 @@ pub(super) enum Kind {
     Counter,
 }
 
-/// A job in its place.
+/// A job in its place; a cancelled job is replaced by another one.
 #[derive(Debug)]
 pub(super) struct Subject {
     pub(super) kind: Kind,
     place: usize,
-    /// How many jobs were in this place before.
+    /// The number of earlier jobs in this place.
     number: usize,
-    /// Once it is known that it was taken.
+    /// The job's id, once OpCenter is known to have accepted it.
     pub(super) id: Option<String>,
-    pub(super) pulse: Option<Pulse>,
-    /// Whether it is damaged just now, and to be left alone.
+    pub(super) prober: Option<Prober>,
+    /// Whether the job's capsule is damaged, so that no action may touch the job.
     pub(super) is_busy: Arc<AtomicBool>,
-    /// How many operations of each kind were accepted.
+    /// The number of accepted operations of each kind.
     pub(super) accepted: BTreeMap<&'static str, usize>,
 }
 
 impl Subject {
     pub(super) fn new(kind: Kind, place: usize, number: usize) -> Self {
         let (is_busy, accepted) = (Arc::default(), BTreeMap::new());
-        Self { kind, place, number, id: None, pulse: None, is_busy, accepted }
+        Self { kind, place, number, id: None, prober: None, is_busy, accepted }
     }
 
-    /// The next job in the same place.
+    /// Makes the next job in the same place.
     pub(super) fn next(&self) -> Self {
         Self::new(self.kind, self.place, self.number + 1)
     }
 
-    /// Its id, if it has one and is not to be left alone.
-    pub(super) fn at_hand(&self) -> Option<String> {
+    /// Returns the job's id if actions may touch the job.
+    pub(super) fn available(&self) -> Option<String> {
         self.id.clone().filter(|_| !self.is_busy.load(Ordering::Relaxed))
     }
 
-    /// Its name, which no other job of its world has.
+    /// Returns the job's name, unique in its world.
     pub(super) fn name(&self) -> String {
         let kind = match self.kind {
             Kind::Witness => "witness",
@@ -75,7 +75,7 @@ impl Subject {
             name: self.name(),
             image: "dir:/".into(),
             mem_gb: Some(0.5),
-            // Some have capsules from which they can be recovered, and some have none.
+            // One in three can be recovered from a snapshot.
             snapshot_interval: if self.place.is_multiple_of(3) { "15s".into() } else { String::new() },
             ..SubmitRequest::default()
         };
@@ -93,7 +93,7 @@ impl Subject {
         }
     }
 
-    /// Whether what its record says of its operations is whole.
+    /// Checks that the record has every accepted operation and its outcome.
     pub(super) fn check_record(&self, view: &JobView) -> Result<()> {
         for made in &view.migrations {
             let told = match made.outcome.split_once(": ") {
@@ -116,16 +116,16 @@ impl Subject {
         Ok(())
     }
 
-    /// Whether the answers that came are possible.
+    /// Checks the answers of a witness.
     pub(super) async fn check_answers(&self, client: &Client, view: &JobView) -> Result<()> {
-        let Some(seen) = self.pulse.as_ref().map(Pulse::seen) else { return Ok(()) };
+        let Some(seen) = self.prober.as_ref().map(Prober::seen) else { return Ok(()) };
         if let Some(fault) = seen.fault {
             bail!("{}: {fault}", self.name());
         }
         if seen.setbacks.is_empty() {
             return Ok(());
         }
-        // What explains a setback is on record before the setback can be seen.
+        // A recovery is on record before a client can observe its setback.
         let events = client.job_events(view.id.as_str()).await?;
         match unexplained(&seen.setbacks, &rewinds(view, &events)) {
             None => Ok(()),
@@ -133,7 +133,7 @@ impl Subject {
         }
     }
 
-    /// Whether a batch job's output so far is what it has to be.
+    /// Checks the output of a batch job so far.
     pub(super) async fn check_output(&self, client: &Client, view: &JobView) -> Result<()> {
         let text = client.job_log_file(view.id.as_str(), &OutputFile::Stdout, 0).await?.text;
         let events = client.job_events(view.id.as_str()).await?;
@@ -141,7 +141,7 @@ impl Subject {
         let lines: Vec<&str> = text.lines().collect();
         let line = |number: usize| format!("line {number}");
         if rewinds(view, &events).is_empty() {
-            // The last line may be on its way.
+            // The last line may be incomplete.
             let whole = if text.ends_with('\n') { lines.len() } else { lines.len().saturating_sub(1) };
             let wrong = (0..whole).find(|number| lines[*number] != line(*number));
             ensure!(
@@ -159,7 +159,16 @@ impl Subject {
     }
 }
 
-/// When a job may have gone back to what it was before: recoveries, and moves whose destination was given up.
+/// Whether a migration of the job is under way.
+pub(super) fn is_under_way(view: &JobView) -> bool {
+    view.migrations.iter().any(|made| made.outcome == "running" || made.outcome.starts_with("undoing"))
+        || matches!(
+            view.status,
+            JobStatus::Resuming | JobStatus::Suspending | JobStatus::Floating | JobStatus::Capturing
+        )
+}
+
+/// Returns the times of recoveries and of given-up destinations: a setback may follow each.
 fn rewinds(view: &JobView, events: &[EventView]) -> Vec<Timestamp> {
     let recovered = view.migrations.iter().filter(|made| made.kind == "recover").map(|made| made.start_time);
     let given_up = events.iter().filter(|event| event.message.contains(GIVEN_UP)).map(|event| event.time);
@@ -168,7 +177,7 @@ fn rewinds(view: &JobView, events: &[EventView]) -> Vec<Timestamp> {
     all
 }
 
-/// The first setback without a rewind of its own before it.
+/// Returns the first setback without a rewind of its own before it.
 fn unexplained<'a>(setbacks: &'a [Setback], rewinds: &[Timestamp]) -> Option<&'a Setback> {
     let mut since = Timestamp::MIN;
     setbacks.iter().find(|setback| {

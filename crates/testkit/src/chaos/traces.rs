@@ -1,4 +1,4 @@
-//! What there is of jobs on this machine: processes, directories, mounts, control groups, interfaces.
+//! The traces of jobs on this machine: processes, directories, mounts, control groups, interfaces.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,22 +12,22 @@ use nix::net::if_::if_nameindex;
 
 use crate::world::World;
 
-/// What the environment of every process of a job has.
+/// The variable in the environment of every process of a job.
 const JOB: &str = "FLOAT_JOB_ID=";
-/// Where control groups are.
+/// The control groups' file system.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
-/// What there is of one job, each with the host that has it.
+/// The traces of one job, each with its host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Trace {
-    /// Its copies that have processes, by their process namespace.
+    /// Running copies of the job, by process namespace.
     pub(super) copies: BTreeSet<(u64, String)>,
     pub(super) directories: BTreeSet<String>,
     pub(super) mounts: BTreeSet<String>,
     pub(super) cgroups: BTreeSet<String>,
 }
 
-/// What there is of all jobs.
+/// The traces of all jobs.
 #[derive(Debug, Default)]
 pub(super) struct Traces {
     jobs: BTreeMap<String, Trace>,
@@ -40,7 +40,7 @@ impl Trace {
         *self == Self::default()
     }
 
-    /// Whether exactly one copy executes, on that host, and no other host has anything.
+    /// Whether exactly one copy runs, on `host`, and no other host has a trace.
     pub(super) fn is_only_on(&self, host: &str) -> bool {
         let only = |hosts: &BTreeSet<String>| hosts.len() == 1 && hosts.contains(host);
         let copy = self.copies.len() == 1 && self.copies.iter().all(|(_, on)| on == host);
@@ -49,11 +49,8 @@ impl Trace {
 }
 
 impl Traces {
-    /// Looks at everything.
-    ///
-    /// # Errors
-    /// A host's network can't be looked at.
-    pub(super) fn look(world: &World, hosts: u32) -> Result<Self> {
+    /// Collects all traces.
+    pub(super) fn collect(world: &World, hosts: u32) -> Result<Self> {
         let mut traces = Self::default();
         traces.processes();
         traces.directories(&world.directory(), hosts);
@@ -77,7 +74,7 @@ impl Traces {
         self.jobs.get(job).cloned().unwrap_or_default()
     }
 
-    /// The interfaces that no job of these needs, each a job's host and address.
+    /// Returns the interfaces that no job in `needed` has; a job is its host and address.
     pub(super) fn interfaces_beyond(&self, needed: &[(String, Ipv4Addr)]) -> Vec<String> {
         let name = |(host, address): &(String, Ipv4Addr)| {
             let [_, b, c, d] = address.octets();
@@ -93,7 +90,7 @@ impl Traces {
 
     fn processes(&mut self) {
         for entry in entries(Path::new("/proc")) {
-            // Processes end while one looks at them.
+            // A process may end meanwhile.
             let Ok(environment) = fs::read(entry.join("environ")) else { continue };
             let job = environment.split(|byte| *byte == 0).find_map(|variable| variable.strip_prefix(JOB.as_bytes()));
             let Some(job) = job.map(|job| String::from_utf8_lossy(job).into_owned()) else { continue };

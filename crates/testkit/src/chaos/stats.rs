@@ -1,4 +1,4 @@
-//! What the processes of a world take of memory and descriptors while it lasts.
+//! Memory and descriptors of a world's processes over time.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use crate::world::World;
 
-/// By how much the least of a figure may be higher in the last fifth of a process's life than in the second, in parts of it and on top.
+/// The growth, relative and absolute, that the minimum of a figure may show between the second and
+/// the last fifth of a process's life.
 const GROWTH: f64 = 0.15;
 const MEMORY_SLACK_MB: f64 = 16.0;
 const DESCRIPTORS_SLACK: f64 = 48.0;
-/// A process that lived for a shorter time shows nothing.
-const LEAST_SECONDS: f64 = 60.0;
+/// The shortest life of a process from which growth can be judged.
+const MIN_LIFE_SECONDS: f64 = 60.0;
 
 #[derive(Debug, Clone, Copy)]
 struct Sample {
@@ -20,16 +21,16 @@ struct Sample {
     descriptors: f64,
 }
 
-/// The samples of every process that was there.
+/// The samples of every process, also of those that have ended.
 #[derive(Debug)]
-pub(super) struct Toll {
+pub(super) struct Stats {
     began: Instant,
-    taken: BTreeMap<(String, i32), Vec<Sample>>,
+    samples: BTreeMap<(String, i32), Vec<Sample>>,
 }
 
-impl Toll {
+impl Stats {
     pub(super) fn begin() -> Self {
-        Self { began: Instant::now(), taken: BTreeMap::new() }
+        Self { began: Instant::now(), samples: BTreeMap::new() }
     }
 
     pub(super) fn sample(&mut self, world: &World) {
@@ -37,14 +38,14 @@ impl Toll {
             let after = |word: &str| daemon.arguments.iter().skip_while(|known| *known != word).nth(1).cloned();
             let name = after("--name").or_else(|| after("server")).unwrap_or_default();
             let at = self.began.elapsed().as_secs_f64();
-            // One that ends meanwhile has no figures.
+            // A process that ends meanwhile has no figures.
             if let Some((memory_mb, descriptors)) = figures(daemon.pid) {
-                self.taken.entry((name, daemon.pid)).or_default().push(Sample { at, memory_mb, descriptors });
+                self.samples.entry((name, daemon.pid)).or_default().push(Sample { at, memory_mb, descriptors });
             }
         }
     }
 
-    /// The processes that grew.
+    /// Returns a sentence for each process that grew.
     pub(super) fn grown(&self) -> Vec<String> {
         let grew = |((name, pid), samples): (&(String, i32), &Vec<Sample>)| {
             let (early, late) = (fifth(samples, 1)?, fifth(samples, 4)?);
@@ -57,13 +58,13 @@ impl Toll {
             );
             (memory || descriptors).then_some(text)
         };
-        self.taken.iter().filter_map(grew).collect()
+        self.samples.iter().filter_map(grew).collect()
     }
 
-    /// The most that each kind of process took.
+    /// Returns the maximum of each kind of process.
     pub(super) fn most(&self) -> String {
         let mut most: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
-        for ((name, _), samples) in &self.taken {
+        for ((name, _), samples) in &self.samples {
             let (memory, descriptors) = most.entry(name).or_default();
             for sample in samples {
                 (*memory, *descriptors) = (memory.max(sample.memory_mb), descriptors.max(sample.descriptors));
@@ -76,7 +77,7 @@ impl Toll {
     }
 }
 
-/// The least of each figure in one fifth of a process's life, counted from 0; nothing for a short life.
+/// Returns the minimum of each figure in a fifth of a process's life; `None` for a short life.
 fn fifth(samples: &[Sample], number: usize) -> Option<Sample> {
     let (first, last) = (samples.first()?, samples.last()?);
     let life = last.at - first.at;
@@ -87,10 +88,10 @@ fn fifth(samples: &[Sample], number: usize) -> Option<Sample> {
         memory_mb: least.memory_mb.min(sample.memory_mb),
         descriptors: least.descriptors.min(sample.descriptors),
     });
-    least.filter(|_| life >= LEAST_SECONDS)
+    least.filter(|_| life >= MIN_LIFE_SECONDS)
 }
 
-/// Resident memory in MB, and open descriptors.
+/// Returns resident memory in MB and the number of open descriptors.
 fn figures(pid: i32) -> Option<(f64, f64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.split_whitespace().next())?;
@@ -103,12 +104,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_grows_all_the_time_is_found_and_what_goes_up_and_down_is_not() {
+    fn steady_growth_is_found() {
         let grown = |memory: &dyn Fn(u32) -> f64| {
             let sample = |at: u32| Sample { at: f64::from(at), memory_mb: memory(at), descriptors: 20.0 };
-            let mut toll = Toll::begin();
-            toll.taken.insert(("agent".into(), 1), (0..100).map(sample).collect());
-            toll.grown().len()
+            let mut stats = Stats::begin();
+            stats.samples.insert(("agent".into(), 1), (0..100).map(sample).collect());
+            stats.grown().len()
         };
         assert_eq!(grown(&|at| 50.0 + f64::from(at)), 1);
         assert_eq!(grown(&|at| 50.0 + f64::from(at % 10) * 5.0), 0);

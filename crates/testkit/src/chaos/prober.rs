@@ -1,7 +1,8 @@
-//! A client that asks a witness all the time, over a connection that stays and over new ones, and keeps what can't be.
+//! A client that queries a witness continuously, over a lasting connection and over new ones.
 //!
-//! The witness counts all that it is asked. An answer with a count that was there before is a setback: the job has forgotten something,
-//! or two of it answer. Only a recovery explains one. A count that is further than what was asked, or another identity, is a fault.
+//! The witness counts its requests. A repeated count is a setback: the job has forgotten something,
+//! or two copies of it answer. Only a recovery explains a setback. A count beyond the number of
+//! requests, or another identity, is a fault.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,12 +16,12 @@ use tokio::task::JoinSet;
 
 use crate::witness::Answer;
 
-const INTERVAL: Duration = Duration::from_millis(40);
-const RECONNECT: Duration = Duration::from_millis(200);
-/// Every so many requests one goes over a connection of its own.
-const ANEW: u64 = 10;
+const REQUEST_INTERVAL: Duration = Duration::from_millis(40);
+const RECONNECT_DELAY: Duration = Duration::from_millis(200);
+/// One request in this number uses a new connection.
+const NEW_CONNECTION_EVERY: u64 = 10;
 
-/// The job knew more than it knows now.
+/// A count that went back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setback {
     pub(super) at: Timestamp,
@@ -28,7 +29,7 @@ pub(super) struct Setback {
     pub(super) after: u64,
 }
 
-/// What was seen so far.
+/// The observations so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) answers: u64,
@@ -37,18 +38,18 @@ pub(super) struct Seen {
     pub(super) fault: Option<String>,
     identity: Option<String>,
     last: u64,
-    /// Requests that were never answered and may be counted yet.
+    /// Unanswered requests that the witness may still count.
     open: u64,
 }
 
-/// The client. It ends with its drop.
+/// The client. It stops when dropped.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct Prober {
     seen: Arc<Mutex<Seen>>,
     _tasks: JoinSet<()>,
 }
 
-impl Pulse {
+impl Prober {
     pub(super) fn start(address: SocketAddr) -> Self {
         let seen = Arc::default();
         let mut tasks = JoinSet::new();
@@ -65,8 +66,8 @@ async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>) {
     let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
     let mut kept = None;
     for number in 0_u64.. {
-        let asked = if number % ANEW == 0 {
-            // Not for long: it would hide what the connection that stays sees.
+        let asked = if number % NEW_CONNECTION_EVERY == 0 {
+            // A longer wait would hide what the lasting connection sees.
             tokio::time::timeout(Duration::from_secs(5), ask(&mut None, address)).await.unwrap_or(Err(Asked::Open))
         } else {
             ask(&mut kept, address).await
@@ -74,20 +75,20 @@ async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>) {
         match asked {
             Ok(answer) => {
                 note(&|seen| seen.take(&answer, SystemClock.now()));
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(REQUEST_INTERVAL).await;
             }
             Err(asked) => {
                 note(&|seen| {
                     seen.open += u64::from(matches!(asked, Asked::Open));
                     seen.broken += 1;
                 });
-                tokio::time::sleep(RECONNECT).await;
+                tokio::time::sleep(RECONNECT_DELAY).await;
             }
         }
     }
 }
 
-/// How far a request came that was not answered.
+/// How far an unanswered request came.
 #[derive(Debug, Clone, Copy)]
 enum Asked {
     Never,
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_there_before_is_a_setback_and_what_nobody_asked_a_fault() {
+    fn repeated_counts_are_setbacks_and_unasked_counts_faults() {
         let answer = |identity: &str, count| Answer {
             identity: identity.to_owned(),
             count,

@@ -1,0 +1,38 @@
+//! Waiting for the status of a job.
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use mooring_api::Client;
+use mooring_api::view::JobView;
+use mooring_types::job::JobStatus;
+
+use crate::wait::wait_for;
+
+/// Waits until a job executes.
+///
+/// # Errors
+/// It ends, or does not execute within `limit`.
+pub async fn executing(client: &Client, job: &str, limit: Duration) -> Result<JobView> {
+    wait_for(&format!("job {job} to execute"), limit, async || {
+        let view = client.job_get(job).await?;
+        match view.status {
+            JobStatus::Executing => Ok(Some(view)),
+            status if status.is_final() => bail!("job {job} is {status}: {}", view.status_reason),
+            _ => Ok(None),
+        }
+    })
+    .await
+}
+
+/// Waits until a job has ended, however.
+///
+/// # Errors
+/// It does not within `limit`.
+pub async fn ended(client: &Client, job: &str, limit: Duration) -> Result<JobView> {
+    wait_for(&format!("the end of job {job}"), limit, async || {
+        let view = client.job_get(job).await?;
+        Ok(view.status.is_final().then_some(view))
+    })
+    .await
+}
