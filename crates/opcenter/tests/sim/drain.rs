@@ -1,0 +1,251 @@
+//! Hosts that are drained by hand or reclaimed by their cloud.
+
+use mooring_api::view::{DrainRequest, SubmitRequest};
+use mooring_api::watch::Notice;
+use mooring_sim::{Machine, Step};
+use mooring_types::job::JobStatus;
+use mooring_types::{Clock, JobId};
+
+use crate::lab::{Lab, Plan, refused, seconds};
+
+async fn drain(lab: &mut Lab, host: &str) {
+    lab.admin.host_drain(host, &DrainRequest::default()).await.unwrap();
+    lab.settle().await;
+}
+
+async fn alone(at_once: usize) -> Lab {
+    Lab::with(vec![Machine::named("host-1")], Plan { drain_at_once: at_once, ..Plan::default() }).await
+}
+
+fn count(statuses: &[JobStatus], wanted: JobStatus) -> usize {
+    statuses.iter().filter(|status| **status == wanted).count()
+}
+
+async fn statuses(lab: &Lab, jobs: &[JobId]) -> Vec<JobStatus> {
+    let mut statuses = Vec::new();
+    for job in jobs {
+        statuses.push(lab.view(job).await.status);
+    }
+    statuses
+}
+
+/// Drains a host with three jobs whose migrations are held, and counts those under way.
+async fn migrations_at_once(at_once: usize) -> usize {
+    let machines = ["host-1", "host-2", "host-3"].map(Machine::named);
+    let mut lab = Lab::with(machines.into(), Plan { drain_at_once: at_once, ..Plan::default() }).await;
+    let mut jobs = Vec::new();
+    for _ in 0..3 {
+        jobs.push(lab.job().await);
+    }
+    lab.host("host-1").hold(Step::Freeze);
+    drain(&mut lab, "host-1").await;
+    let under_way = count(&statuses(&lab, &jobs).await, JobStatus::Floating);
+    lab.release(Step::Freeze).await;
+    assert_eq!(lab.host_view("host-1").await.jobs, 0);
+    assert_eq!(count(&statuses(&lab, &jobs).await, JobStatus::Executing), 3);
+    under_way
+}
+
+#[tokio::test]
+async fn jobs_leave_one_by_one() {
+    assert_eq!(migrations_at_once(1).await, 1);
+}
+
+#[tokio::test]
+async fn jobs_leave_at_once() {
+    assert_eq!(migrations_at_once(2).await, 2);
+}
+
+#[tokio::test]
+async fn drained_host_takes_no_jobs() {
+    let mut lab = alone(1).await;
+    drain(&mut lab, "host-1").await;
+    let job = lab.submit(SubmitRequest::default()).await;
+    lab.advance(seconds(30)).await;
+    assert!(lab.cluster.executing(&job).is_empty());
+}
+
+#[tokio::test]
+async fn undrained_host_takes_jobs_again() {
+    let mut lab = alone(1).await;
+    drain(&mut lab, "host-1").await;
+    lab.admin.host_undrain("host-1").await.unwrap();
+    let job = lab.submit(SubmitRequest::default()).await;
+    lab.settle().await;
+    lab.expect_on(&job, "host-1").await;
+}
+
+#[tokio::test]
+async fn job_without_another_host_is_suspended_until_one_has_room() {
+    let mut lab = alone(1).await;
+    let job = lab.job().await;
+    drain(&mut lab, "host-1").await;
+    lab.expect(&job, JobStatus::Suspended).await;
+    lab.cluster.join(Machine::named("host-2")).await.unwrap();
+    lab.settle().await;
+    lab.expect_on(&job, "host-2").await;
+}
+
+#[tokio::test]
+async fn undrain_resumes_what_the_drain_has_suspended() {
+    let mut lab = alone(1).await;
+    let job = lab.job().await;
+    drain(&mut lab, "host-1").await;
+    lab.expect(&job, JobStatus::Suspended).await;
+    lab.admin.host_undrain("host-1").await.unwrap();
+    lab.settle().await;
+    lab.expect_on(&job, "host-1").await;
+}
+
+#[tokio::test]
+async fn user_suspend_outlasts_the_drain() {
+    let mut lab = alone(1).await;
+    let job = lab.job().await;
+    drain(&mut lab, "host-1").await;
+    lab.admin.job_suspend(job.as_str()).await.unwrap();
+    lab.admin.host_undrain("host-1").await.unwrap();
+    lab.advance(seconds(30)).await;
+    lab.expect(&job, JobStatus::Suspended).await;
+}
+
+#[tokio::test]
+async fn job_with_nowhere_to_go_stays() {
+    let plan = Plan { has_store: false, ..Plan::default() };
+    let mut lab = Lab::with(vec![Machine::named("host-1")], plan).await;
+    let job = lab.job().await;
+    drain(&mut lab, "host-1").await;
+    lab.advance(seconds(60)).await;
+    lab.expect_on(&job, "host-1").await;
+    lab.cluster.join(Machine::named("host-2")).await.unwrap();
+    lab.settle().await;
+    lab.expect_on(&job, "host-2").await;
+}
+
+#[tokio::test]
+async fn fixed_job_is_suspended_instead_of_migrated() {
+    let mut lab = Lab::start().await;
+    let job = lab.job_on("host-1", SubmitRequest { disable_migrate: true, ..SubmitRequest::default() }).await;
+    drain(&mut lab, "host-1").await;
+    let view = lab.view(&job).await;
+    assert_eq!(view.migrations[0].kind.to_string(), "suspend");
+    assert!(!lab.host("host-1").executes(&job));
+}
+
+#[tokio::test]
+async fn failed_migration_is_tried_on_another_host() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    lab.host("host-2").fail(Step::Restore, "no luck");
+    lab.host("host-3").fail(Step::Restore, "no luck");
+    drain(&mut lab, "host-1").await;
+    lab.expect_on(&job, "host-1").await;
+    for _ in 0..4 {
+        lab.advance(seconds(6)).await;
+    }
+    let view = lab.expect(&job, JobStatus::Executing).await;
+    assert_ne!(view.host_name, "host-1");
+    assert_ne!(view.migrations[0].to, view.migrations[1].to);
+}
+
+#[tokio::test]
+async fn job_whose_migrations_fail_is_suspended() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    drain(&mut lab, "host-2").await;
+    drain(&mut lab, "host-3").await;
+    lab.host("host-1").fail(Step::Freeze, "no luck");
+    lab.admin.host_undrain("host-2").await.unwrap();
+    drain(&mut lab, "host-1").await;
+    for _ in 0..3 {
+        lab.host("host-1").fail(Step::Freeze, "no luck");
+        lab.advance(seconds(6)).await;
+    }
+    lab.advance(seconds(20)).await;
+    let kinds: Vec<String> = lab.view(&job).await.migrations.iter().map(|made| made.kind.to_string()).collect();
+    assert_eq!(kinds[..4], ["migrate", "migrate", "migrate", "suspend"]);
+}
+
+#[tokio::test]
+async fn drain_survives_a_restart_of_opcenter() {
+    let mut lab = Lab::start().await;
+    let jobs = [lab.job().await, lab.job().await];
+    lab.host("host-1").hold(Step::Freeze);
+    drain(&mut lab, "host-1").await;
+    lab.restart_opcenter().await;
+    lab.release(Step::Freeze).await;
+    lab.advance(seconds(15)).await;
+    assert_eq!(lab.host_view("host-1").await.jobs, 0);
+    assert_eq!(count(&statuses(&lab, &jobs).await, JobStatus::Executing), 2);
+}
+
+#[tokio::test]
+async fn reclaimed_host_is_left() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    let at = lab.clock.now() + seconds(120);
+    lab.host("host-1").notify(Some(Notice::Reclaimed { at }));
+    lab.cluster.report().await.unwrap();
+    lab.settle().await;
+    let host = lab.expect(&job, JobStatus::Executing).await.host_name;
+    assert_ne!(host, "host-1");
+    let drain = lab.host_view("host-1").await.drain.expect("the host is drained");
+    assert!(drain.deadline.is_some_and(|deadline| deadline < at));
+}
+
+#[tokio::test]
+async fn reclaimed_host_without_time_suspends() {
+    let mut lab = Lab::start().await;
+    let request = SubmitRequest { mem_gb: Some(12.0), ..SubmitRequest::default() };
+    let job = lab.job_on("host-1", request).await;
+    let at = lab.clock.now() + seconds(60);
+    lab.host("host-1").notify(Some(Notice::Reclaimed { at }));
+    lab.cluster.report().await.unwrap();
+    lab.settle().await;
+    assert_eq!(lab.view(&job).await.migrations[0].kind.to_string(), "suspend");
+}
+
+#[tokio::test]
+async fn withdrawn_notice_ends_the_drain() {
+    let mut lab = alone(1).await;
+    let at = lab.clock.now() + seconds(120);
+    lab.host("host-1").notify(Some(Notice::Reclaimed { at }));
+    lab.cluster.report().await.unwrap();
+    lab.host("host-1").notify(Some(Notice::Stays));
+    lab.cluster.report().await.unwrap();
+    let job = lab.submit(SubmitRequest::default()).await;
+    lab.settle().await;
+    lab.expect_on(&job, "host-1").await;
+}
+
+#[tokio::test]
+async fn host_at_risk_keeps_what_fits_nowhere_else() {
+    let mut lab = alone(1).await;
+    let job = lab.job().await;
+    lab.host("host-1").notify(Some(Notice::AtRisk));
+    lab.cluster.report().await.unwrap();
+    lab.advance(seconds(30)).await;
+    lab.expect_on(&job, "host-1").await;
+    lab.cluster.join(Machine::named("host-2")).await.unwrap();
+    lab.settle().await;
+    lab.expect_on(&job, "host-2").await;
+}
+
+#[tokio::test]
+async fn notice_is_not_undrained_by_hand() {
+    let mut lab = Lab::start().await;
+    lab.host("host-1").notify(Some(Notice::AtRisk));
+    lab.cluster.report().await.unwrap();
+    refused(lab.admin.host_undrain("host-1").await, mooring_api::ErrorCode::WrongStatus, "host-1");
+}
+
+#[tokio::test]
+async fn draining_takes_an_admin() {
+    let lab = Lab::start().await;
+    let user = lab.user("alice").await;
+    let code = mooring_api::ErrorCode::PermissionDenied;
+    refused(user.host_drain("host-1", &DrainRequest::default()).await, code, "admin");
+    refused(user.host_undrain("host-1").await, code, "admin");
+    let wrong = DrainRequest { within: "soon".into() };
+    refused(lab.admin.host_drain("host-1", &wrong).await, mooring_api::ErrorCode::InvalidArgument, "soon");
+    refused(lab.admin.host_undrain("nowhere").await, mooring_api::ErrorCode::NotFound, "nowhere");
+}

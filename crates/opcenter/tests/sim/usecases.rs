@@ -1,0 +1,483 @@
+//! What users can ask for: success, permission and bad input of each use-case.
+
+use mooring_api::ErrorCode::{
+    AlreadyExists, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, WrongStatus,
+};
+use mooring_api::view::{
+    ConnectRequest, ExternalRegisterRequest, ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest,
+    GroupAddRequest, GroupUpdateRequest, JobModifyRequest, LoginRequest, SecretSetRequest, SecurityGroupCreateRequest,
+    SecurityGroupModifyRequest, SubmitRequest, TemplateCreateRequest, UserAddRequest, UserUpdateRequest,
+};
+use mooring_api::{Client, ErrorCode};
+use mooring_types::job::JobStatus;
+
+use crate::lab::{Lab, refused};
+
+fn named(name: &str) -> GatewayCreateRequest {
+    GatewayCreateRequest { name: name.to_owned(), ..GatewayCreateRequest::default() }
+}
+
+fn group(name: &str, rules: &[&str]) -> SecurityGroupCreateRequest {
+    let rules = rules.iter().map(|rule| (*rule).to_owned()).collect();
+    SecurityGroupCreateRequest { name: name.to_owned(), description: String::new(), rules }
+}
+
+fn publishing(ports: &[&str]) -> SubmitRequest {
+    let publish = ports.iter().map(|port| (*port).to_owned()).collect();
+    SubmitRequest { publish, ..SubmitRequest::default() }
+}
+
+/// A job of an image of a registry, which everybody may run.
+fn pulled() -> SubmitRequest {
+    SubmitRequest { image: "alpine:3".into(), ..SubmitRequest::default() }
+}
+
+// Jobs
+
+#[tokio::test]
+async fn submissions_are_checked() {
+    let lab = Lab::start().await;
+    let base = || SubmitRequest { name: "work".into(), image: "dir:/".into(), ..SubmitRequest::default() };
+    for (request, code) in [
+        (SubmitRequest { image: String::new(), ..base() }, InvalidArgument),
+        (SubmitRequest { image: "external".into(), ..base() }, InvalidArgument),
+        (SubmitRequest { name: "no name".into(), ..base() }, InvalidArgument),
+        (SubmitRequest { cpu: Some(0), ..base() }, InvalidArgument),
+        (SubmitRequest { mem_gb: Some(0.0), ..base() }, InvalidArgument),
+        (SubmitRequest { working_dir: "tmp".into(), ..base() }, InvalidArgument),
+        (SubmitRequest { env: vec!["=value".into()], ..base() }, InvalidArgument),
+        (SubmitRequest { env: vec!["K={secret:none}".into()], ..base() }, NotFound),
+        (SubmitRequest { publish: vec!["80".into(), "80:81".into()], ..base() }, InvalidArgument),
+        (SubmitRequest { target_ports: vec![80], ..base() }, InvalidArgument),
+        (SubmitRequest { gateway: "none".into(), ..base() }, NotFound),
+        (SubmitRequest { security_groups: vec!["none".into()], ..base() }, NotFound),
+        (SubmitRequest { host: "nowhere".into(), ..base() }, NotFound),
+        (SubmitRequest { template: "none".into(), ..base() }, NotFound),
+        (SubmitRequest { vm_policy: "[spotOnly=maybe]".into(), ..base() }, InvalidArgument),
+        (SubmitRequest { time_limit: "soon".into(), ..base() }, InvalidArgument),
+    ] {
+        refused(lab.admin.job_submit(&request).await, code, "");
+    }
+    assert!(lab.admin.job_list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn jobs_of_others_are_invisible() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    let alice = lab.user("alice").await;
+    refused(alice.job_get(job.as_str()).await, NotFound, job.as_str());
+    refused(alice.job_cancel(job.as_str()).await, NotFound, job.as_str());
+    refused(alice.job_suspend(job.as_str()).await, NotFound, job.as_str());
+    assert!(alice.job_list().await.unwrap().is_empty());
+    refused(lab.admin.job_get("nonsense").await, InvalidArgument, "");
+}
+
+#[tokio::test]
+async fn group_members_see_jobs_and_change_none() {
+    let lab = Lab::start().await;
+    let (alice, bob) = (lab.user("alice").await, lab.user("bob").await);
+    let users = vec!["alice".to_owned(), "bob".to_owned()];
+    let request = GroupAddRequest { name: "lab".into(), users, ..GroupAddRequest::default() };
+    lab.admin.group_add(&request).await.unwrap();
+    let job = alice.job_submit(&pulled()).await.unwrap().id;
+    assert_eq!(bob.job_get(job.as_str()).await.unwrap().user, "alice");
+    refused(bob.job_cancel(job.as_str()).await, PermissionDenied, "alice");
+    alice.job_cancel(job.as_str()).await.unwrap();
+}
+
+#[tokio::test]
+async fn rerun_submits_the_same_again() {
+    let mut lab = Lab::start().await;
+    let request = SubmitRequest { cpu: Some(2), env: vec!["K=V".into()], ..SubmitRequest::default() };
+    let job = lab.job_on("host-1", request).await;
+    lab.cancel(&job).await;
+    let again = lab.admin.job_rerun(job.as_str()).await.unwrap();
+    assert!(again.id != job && again.cpu == 2 && again.env["K"] == "V");
+    let once = lab.submit(SubmitRequest { disable_rerun: true, ..SubmitRequest::default() }).await;
+    refused(lab.admin.job_rerun(once.as_str()).await, PermissionDenied, "");
+}
+
+#[tokio::test]
+async fn modify_changes_a_job() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    let tags = [("team".to_owned(), "blue".to_owned())].into();
+    let request = JobModifyRequest { name: "better".into(), add_custom_tags: tags, ..JobModifyRequest::default() };
+    let view = lab.admin.job_modify(job.as_str(), &request).await.unwrap();
+    assert_eq!((view.name.as_str(), view.custom_tags["team"].as_str()), ("better", "blue"));
+    refused(lab.admin.job_modify(job.as_str(), &JobModifyRequest::default()).await, InvalidArgument, "");
+    lab.cancel(&job).await;
+    refused(lab.admin.job_cancel(job.as_str()).await, WrongStatus, "Cancelled");
+}
+
+// Gateways
+
+#[tokio::test]
+async fn gateway_is_created_modified_and_destroyed() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    assert_eq!(lab.gateway(&id).slice().unwrap().name.as_str(), "lab");
+    let request = GatewayModifyRequest { port_range: "12000:12010".into(), ..GatewayModifyRequest::default() };
+    lab.admin.gateway_modify("lab", &request).await.unwrap();
+    lab.settle().await;
+    assert_eq!(lab.gateway(&id).slice().unwrap().port_range.to_string(), "12000:12010");
+    lab.admin.gateway_destroy("lab").await.unwrap();
+    refused(lab.admin.gateway_get(id.as_str()).await, NotFound, id.as_str());
+}
+
+#[tokio::test]
+async fn gateway_restart_counts_up() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    let restarts = |lab: &mut Lab| {
+        let slice = lab.host("gateways").slice().unwrap();
+        slice.gateways.iter().find(|placement| placement.gateway == id).unwrap().restart
+    };
+    let before = restarts(&mut lab);
+    lab.admin.gateway_restart("lab").await.unwrap();
+    lab.settle().await;
+    assert_eq!(restarts(&mut lab), before + 1);
+}
+
+#[tokio::test]
+async fn bad_gateways_are_refused() {
+    let mut lab = Lab::start().await;
+    lab.create_gateway("lab").await;
+    let range = |text: &str| GatewayCreateRequest { port_range: text.to_owned(), ..named("other") };
+    refused(lab.admin.gateway_create(&named("lab")).await, AlreadyExists, "lab");
+    refused(lab.admin.gateway_create(&named("no name")).await, InvalidArgument, "no name");
+    refused(lab.admin.gateway_create(&range("9:1")).await, InvalidArgument, "9:1");
+    refused(lab.admin.gateway_create(&range("10400:10600")).await, InvalidArgument, "lab");
+    let large = GatewayCreateRequest { cpu: Some(64), ..range("12000:12001") };
+    refused(lab.admin.gateway_create(&large).await, ResourceExhausted, "");
+    refused(lab.admin.gateway_modify("lab", &GatewayModifyRequest::default()).await, InvalidArgument, "");
+    refused(lab.admin.gateway_restart("none").await, NotFound, "none");
+}
+
+#[tokio::test]
+async fn gateways_belong_to_their_creator() {
+    let mut lab = Lab::start().await;
+    lab.create_gateway("lab").await;
+    let alice = lab.user("alice").await;
+    let request = GatewayModifyRequest { name: "mine".into(), ..GatewayModifyRequest::default() };
+    refused(alice.gateway_modify("lab", &request).await, PermissionDenied, "lab");
+    refused(alice.gateway_destroy("lab").await, PermissionDenied, "lab");
+    refused(alice.gateway_restart("lab").await, PermissionDenied, "lab");
+    assert_eq!(alice.gateway_get("lab").await.unwrap().name, "lab");
+}
+
+// Connections
+
+#[tokio::test]
+async fn ports_are_connected_and_disconnected() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    let job = lab.job_on("host-1", publishing(&["8080", "9090:90"])).await;
+    let request = ConnectRequest { job_id: job.to_string(), ..ConnectRequest::default() };
+    let made = lab.admin.gateway_connect("lab", &request).await.unwrap();
+    assert_eq!(made.iter().map(|connection| connection.target_port).collect::<Vec<_>>(), [8080, 9090]);
+    lab.settle().await;
+    assert_eq!(lab.gateway(&id).connections(&job).count(), 2);
+    lab.admin.gateway_disconnect("lab", job.as_str(), Some(8080)).await.unwrap();
+    lab.settle().await;
+    assert_eq!(lab.gateway(&id).connections(&job).count(), 1);
+    refused(lab.admin.gateway_disconnect("lab", job.as_str(), Some(8080)).await, NotFound, "8080");
+}
+
+#[tokio::test]
+async fn bad_connections_are_refused() {
+    let mut lab = Lab::start().await;
+    lab.create_gateway("lab").await;
+    let job = lab.job_on("host-1", publishing(&["8080"])).await;
+    let silent = lab.job().await;
+    let admin = lab.admin.clone();
+    let connect = async |job: &str, target_ports: &[u16]| {
+        let request =
+            ConnectRequest { job_id: job.to_owned(), target_ports: target_ports.to_vec(), ..ConnectRequest::default() };
+        admin.gateway_connect("lab", &request).await
+    };
+    refused(connect(silent.as_str(), &[]).await, InvalidArgument, "");
+    refused(connect(job.as_str(), &[1]).await, InvalidArgument, "1");
+    refused(connect(job.as_str(), &[8080, 8080]).await, InvalidArgument, "");
+    connect(job.as_str(), &[8080]).await.unwrap();
+    refused(connect(job.as_str(), &[8080]).await, AlreadyExists, "8080");
+    lab.cancel(&job).await;
+    refused(connect(job.as_str(), &[8080]).await, WrongStatus, "Cancelled");
+}
+
+#[tokio::test]
+async fn gateway_without_free_ports_is_exhausted() {
+    let mut lab = Lab::start().await;
+    let small = GatewayCreateRequest { port_range: "12000:12000".into(), ..named("small") };
+    lab.admin.gateway_create(&small).await.unwrap();
+    let job = lab.job_on("host-1", publishing(&["1000", "1001"])).await;
+    let request = ConnectRequest { job_id: job.to_string(), ..ConnectRequest::default() };
+    refused(lab.admin.gateway_connect("small", &request).await, ResourceExhausted, "small");
+}
+
+#[tokio::test]
+async fn ended_job_leaves_a_farewell_for_ten_minutes() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    let request = SubmitRequest { gateway: "lab".into(), ..publishing(&["8080"]) };
+    let job = lab.job_on("host-1", request).await;
+    lab.cancel(&job).await;
+    assert_eq!(lab.gateway(&id).slice().unwrap().farewells.len(), 1);
+    assert_eq!(lab.gateway(&id).connections(&job).count(), 0);
+    lab.advance(crate::lab::seconds(605)).await;
+    assert!(lab.gateway(&id).slice().unwrap().farewells.is_empty());
+}
+
+// Security groups
+
+#[tokio::test]
+async fn security_group_rules_reach_gateways() {
+    let mut lab = Lab::start().await;
+    lab.admin.security_group_create(&group("web", &["tcp:10000-10500:10.0.0.0/8"])).await.unwrap();
+    let request = GatewayCreateRequest { security_groups: vec!["web".into()], ..named("lab") };
+    let id = lab.admin.gateway_create(&request).await.unwrap().id;
+    lab.settle().await;
+    assert_eq!(lab.gateway(&id).slice().unwrap().rules.len(), 1);
+    let request = SecurityGroupModifyRequest { add_rules: vec!["tcp:1-2:0.0.0.0/0".into()], ..Default::default() };
+    lab.admin.security_group_modify("web", &request).await.unwrap();
+    lab.settle().await;
+    assert_eq!(lab.gateway(&id).slice().unwrap().rules.len(), 2);
+    refused(lab.admin.security_group_delete("web").await, WrongStatus, "lab");
+    lab.admin.gateway_destroy("lab").await.unwrap();
+    lab.admin.security_group_delete("web").await.unwrap();
+}
+
+#[tokio::test]
+async fn bad_security_groups_are_refused() {
+    let lab = Lab::start().await;
+    lab.admin.security_group_create(&group("web", &["tcp:80:10.0.0.0/8"])).await.unwrap();
+    refused(lab.admin.security_group_create(&group("web", &[])).await, AlreadyExists, "web");
+    refused(lab.admin.security_group_create(&group("bad", &["tcp:everything"])).await, InvalidArgument, "everything");
+    let nothing = SecurityGroupModifyRequest::default();
+    refused(lab.admin.security_group_modify("web", &nothing).await, InvalidArgument, "");
+    let missing = SecurityGroupModifyRequest { remove_rules: vec!["tcp:81:10.0.0.0/8".into()], ..Default::default() };
+    refused(lab.admin.security_group_modify("web", &missing).await, NotFound, "81");
+    refused(lab.admin.security_group_get("none").await, NotFound, "none");
+    refused(lab.admin.security_group_delete("default").await, WrongStatus, "default");
+}
+
+#[tokio::test]
+async fn security_groups_belong_to_their_creator() {
+    let lab = Lab::start().await;
+    lab.admin.security_group_create(&group("web", &[])).await.unwrap();
+    let alice = lab.user("alice").await;
+    let request = SecurityGroupModifyRequest { add_rules: vec!["tcp:1:0.0.0.0/0".into()], ..Default::default() };
+    refused(alice.security_group_modify("web", &request).await, PermissionDenied, "web");
+    refused(alice.security_group_delete("web").await, PermissionDenied, "web");
+    alice.security_group_create(&group("mine", &[])).await.unwrap();
+    alice.security_group_modify("mine", &request).await.unwrap();
+}
+
+// Users and groups
+
+#[tokio::test]
+async fn users_are_managed_by_admins() {
+    let lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    let request = |name: &str| UserAddRequest {
+        name: name.to_owned(),
+        password: "a long password".into(),
+        ..UserAddRequest::default()
+    };
+    refused(alice.user_add(&request("bob")).await, PermissionDenied, "");
+    refused(alice.user_delete("admin").await, PermissionDenied, "");
+    refused(alice.user_get("admin").await, NotFound, "admin");
+    assert_eq!(alice.user_list().await.unwrap().len(), 1);
+    refused(lab.admin.user_add(&request("alice")).await, AlreadyExists, "alice");
+    refused(lab.admin.user_add(&request("no name")).await, InvalidArgument, "no name");
+    let short = UserAddRequest { password: "short".into(), ..request("bob") };
+    refused(lab.admin.user_add(&short).await, InvalidArgument, "password");
+    let role = UserAddRequest { role: "king".into(), ..request("bob") };
+    refused(lab.admin.user_add(&role).await, InvalidArgument, "king");
+}
+
+#[tokio::test]
+async fn new_password_ends_sessions() {
+    let lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    let change = |current: &str| UserUpdateRequest {
+        password: "another password".into(),
+        current_password: current.to_owned(),
+        ..UserUpdateRequest::default()
+    };
+    refused(alice.user_update("alice", &change("wrong")).await, PermissionDenied, "password");
+    alice.user_update("alice", &change("password of alice")).await.unwrap();
+    refused(alice.job_list().await, ErrorCode::Unauthenticated, "");
+    let credentials = LoginRequest { username: "alice".into(), password: "another password".into() };
+    Client::new(lab.admin.address()).unwrap().login(&credentials).await.unwrap();
+}
+
+#[tokio::test]
+async fn last_admin_stays() {
+    let lab = Lab::start().await;
+    refused(lab.admin.user_delete("admin").await, WrongStatus, "admin");
+    let request = UserUpdateRequest { role: "user".into(), ..UserUpdateRequest::default() };
+    refused(lab.admin.user_update("admin", &request).await, WrongStatus, "admin");
+}
+
+#[tokio::test]
+async fn user_with_jobs_is_deleted_only_with_them() {
+    let mut lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    let job = alice.job_submit(&pulled()).await.unwrap().id;
+    refused(lab.admin.user_delete("alice").await, WrongStatus, job.as_str());
+    lab.admin.user_delete_with_jobs("alice").await.unwrap();
+    lab.settle().await;
+    lab.expect(&job, JobStatus::Cancelled).await;
+    refused(alice.job_list().await, ErrorCode::Unauthenticated, "");
+}
+
+#[tokio::test]
+async fn groups_are_managed_by_admins() {
+    let lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    let request = |users: &[&str]| GroupAddRequest {
+        name: "lab".into(),
+        users: users.iter().map(|user| (*user).to_owned()).collect(),
+        ..GroupAddRequest::default()
+    };
+    refused(alice.group_add(&request(&[])).await, PermissionDenied, "");
+    refused(lab.admin.group_add(&request(&["nobody"])).await, NotFound, "nobody");
+    lab.admin.group_add(&request(&["alice"])).await.unwrap();
+    refused(lab.admin.group_add(&request(&[])).await, AlreadyExists, "lab");
+    assert_eq!(alice.group_get("lab").await.unwrap().users, ["alice"]);
+    let add = GroupUpdateRequest { add_users: vec!["alice".into()], ..GroupUpdateRequest::default() };
+    refused(lab.admin.group_update("lab", &add).await, AlreadyExists, "alice");
+    refused(lab.admin.group_update("lab", &GroupUpdateRequest::default()).await, InvalidArgument, "");
+    let remove = GroupUpdateRequest { remove_users: vec!["alice".into()], ..GroupUpdateRequest::default() };
+    lab.admin.group_update("lab", &remove).await.unwrap();
+    refused(alice.group_get("lab").await, NotFound, "lab");
+    lab.admin.group_delete("lab").await.unwrap();
+    refused(lab.admin.group_delete("lab").await, NotFound, "lab");
+}
+
+// Secrets
+
+#[tokio::test]
+async fn secrets_reach_jobs_and_nobody_else() {
+    let mut lab = Lab::start().await;
+    lab.admin.secret_set("token", &SecretSetRequest { value: "sesame".into() }).await.unwrap();
+    let request = SubmitRequest { env: vec!["T={secret:token}".into()], ..SubmitRequest::default() };
+    let job = lab.job_on("host-1", request).await;
+    let slice = lab.host("host-1").slice().unwrap();
+    let directive = slice.jobs.iter().find(|directive| directive.job == job).unwrap();
+    assert_eq!(directive.spec.env["T"], "sesame");
+    assert!(!format!("{:?}", lab.view(&job).await).contains("sesame"));
+    let alice = lab.user("alice").await;
+    refused(alice.secret_get("token").await, NotFound, "token");
+    assert!(alice.secret_list().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn secrets_are_set_and_removed() {
+    let lab = Lab::start().await;
+    let set =
+        async |name: &str, value: &str| lab.admin.secret_set(name, &SecretSetRequest { value: value.to_owned() }).await;
+    set("token", "one").await.unwrap();
+    set("token", "two").await.unwrap();
+    assert_eq!(lab.admin.secret_get("token").await.unwrap().value, "two");
+    refused(set("token", "").await, InvalidArgument, "");
+    refused(set("token", "a\0b").await, InvalidArgument, "NUL");
+    refused(set("no.name!", "value").await, InvalidArgument, "");
+    lab.admin.secret_unset("token").await.unwrap();
+    refused(lab.admin.secret_unset("token").await, NotFound, "token");
+}
+
+// Templates
+
+fn template(name: &str) -> TemplateCreateRequest {
+    let job = SubmitRequest { image: "alpine:3".into(), cpu: Some(2), ..SubmitRequest::default() };
+    TemplateCreateRequest { name: name.to_owned(), job: Some(job), ..TemplateCreateRequest::default() }
+}
+
+#[tokio::test]
+async fn template_fills_a_submission() {
+    let lab = Lab::start().await;
+    lab.admin.template_create(&template("base")).await.unwrap();
+    let from = |template: &str| SubmitRequest { template: template.to_owned(), ..SubmitRequest::default() };
+    let view = lab.admin.job_submit(&from("base")).await.unwrap();
+    assert_eq!((view.image.contains("alpine"), view.cpu), (true, 2));
+    let other = SubmitRequest { cpu: Some(1), ..from("base") };
+    assert_eq!(lab.admin.job_submit(&other).await.unwrap().cpu, 1);
+}
+
+#[tokio::test]
+async fn public_templates_take_an_admin() {
+    let lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    refused(alice.template_create(&template("base")).await, PermissionDenied, "");
+    alice.template_create(&template("private::base")).await.unwrap();
+    assert!(lab.admin.template_get("private::base").await.is_err());
+    lab.admin.template_create(&template("shared:1")).await.unwrap();
+    refused(alice.template_delete("shared:1").await, PermissionDenied, "");
+    assert_eq!(alice.template_get("shared:1").await.unwrap().job.cpu, Some(2));
+}
+
+#[tokio::test]
+async fn bad_templates_are_refused() {
+    let lab = Lab::start().await;
+    lab.admin.template_create(&template("base:1")).await.unwrap();
+    refused(lab.admin.template_create(&template("base:1")).await, AlreadyExists, "base");
+    refused(lab.admin.template_create(&template("no name")).await, InvalidArgument, "");
+    let empty = TemplateCreateRequest { job: None, ..template("other") };
+    refused(lab.admin.template_create(&empty).await, InvalidArgument, "");
+    let path = TemplateCreateRequest { access_path: "lab".into(), ..template("other") };
+    refused(lab.admin.template_create(&path).await, InvalidArgument, "lab");
+    refused(lab.admin.template_get("none").await, NotFound, "none");
+    refused(lab.admin.template_delete("none:1").await, NotFound, "none");
+}
+
+// External jobs
+
+fn external(endpoints: &[&str]) -> ExternalRegisterRequest {
+    let endpoints = endpoints.iter().map(|endpoint| (*endpoint).to_owned()).collect();
+    ExternalRegisterRequest { endpoints, ..ExternalRegisterRequest::default() }
+}
+
+#[tokio::test]
+async fn external_job_moves_with_its_endpoints() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    let request = ExternalRegisterRequest { gateway: "lab".into(), ..external(&["10.0.0.1:80"]) };
+    let job = lab.admin.external_register(&request).await.unwrap().id;
+    lab.settle().await;
+    let before = lab.gateway(&id).connections(&job).next().unwrap().clone();
+    let moved = ExternalUpdateRequest { endpoints: vec!["10.0.0.2:8080".into()], ..ExternalUpdateRequest::default() };
+    lab.admin.external_update(job.as_str(), &moved).await.unwrap();
+    lab.settle().await;
+    let after = lab.gateway(&id).connections(&job).next().unwrap();
+    assert_eq!((after.gateway_port, after.epoch), (before.gateway_port, before.epoch + 1));
+    assert_ne!(after.target, before.target);
+}
+
+#[tokio::test]
+async fn bad_external_jobs_are_refused() {
+    let mut lab = Lab::start().await;
+    let own = lab.job().await;
+    refused(lab.admin.external_register(&external(&[])).await, InvalidArgument, "");
+    refused(lab.admin.external_register(&external(&["nowhere"])).await, InvalidArgument, "nowhere");
+    let wrong = ExternalRegisterRequest { status: "Unknown".into(), ..external(&["10.0.0.1:80"]) };
+    refused(lab.admin.external_register(&wrong).await, InvalidArgument, "Unknown");
+    let job = lab.admin.external_register(&external(&["10.0.0.1:80"])).await.unwrap().id;
+    let update = |status: &str| ExternalUpdateRequest { status: status.to_owned(), ..ExternalUpdateRequest::default() };
+    refused(lab.admin.external_update(job.as_str(), &update("")).await, InvalidArgument, "");
+    refused(lab.admin.external_update(own.as_str(), &update("Executing")).await, WrongStatus, "");
+    lab.admin.external_update(job.as_str(), &update("Completed")).await.unwrap();
+    refused(lab.admin.external_update(job.as_str(), &update("Executing")).await, WrongStatus, "Completed");
+    let alice = lab.user("alice").await;
+    refused(alice.external_update(job.as_str(), &update("Executing")).await, NotFound, "");
+}
+
+#[tokio::test]
+async fn external_job_can_not_be_migrated() {
+    let lab = Lab::start().await;
+    let job = lab.admin.external_register(&external(&["10.0.0.1:80"])).await.unwrap().id;
+    refused(lab.admin.job_migrate(job.as_str(), &Default::default()).await, WrongStatus, "");
+    refused(lab.admin.job_suspend(job.as_str()).await, WrongStatus, "");
+}

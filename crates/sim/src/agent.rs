@@ -1,0 +1,503 @@
+//! A simulated host: what it holds of each job, and how it obeys its slice.
+//!
+//! The table of [`mooring_api::watch`] is the contract. Each call of [`SimAgent::obey`] takes at
+//! most one step per job, so that a test and OpCenter can interfere between any two steps.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, bail};
+use futures_util::StreamExt;
+use mooring_api::Client;
+use mooring_api::client::Slices;
+use mooring_api::watch::{
+    AfterCheckpoint, AgentSlice, Destination, HostReport, JobDirective, JobObservation, JobOrder, JobState,
+    JoinRequest, MigrateOutStage, Notice, Origin, UsageSample,
+};
+use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
+use mooring_types::migration::PhaseTime;
+use mooring_types::usage::Usage;
+use mooring_types::{Generation, HostId, JobId, MigrationId, Name, Timestamp};
+
+use crate::behaviour::{Attempt, Behaviour, Step};
+use crate::{Delivery, Wire};
+
+/// The bytes that every simulated capsule has.
+const CAPSULE_BYTES: u64 = 1_000_000;
+
+/// A machine, as its agent describes it to OpCenter.
+#[derive(Debug, Clone)]
+pub struct Machine {
+    /// Its name.
+    pub name: String,
+    /// What it offers itself for.
+    pub role: HostRole,
+    /// Its processors and memory.
+    pub size: Resources,
+    /// How it is paid for.
+    pub purchase: Purchase,
+}
+
+impl Machine {
+    /// Returns an on-demand machine for jobs with 4 cores and 16 GB.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        let size = Resources { cpu: 4, mem_gb: 16.0 };
+        Self { name: name.to_owned(), role: HostRole::Jobs, size, purchase: Purchase::OnDemand }
+    }
+
+    fn facts(&self) -> HostFacts {
+        HostFacts {
+            cores: self.size.cpu,
+            mem_gb: self.size.mem_gb,
+            kernel: "simulated".into(),
+            criu: "simulated".into(),
+            runc: "simulated".into(),
+            readiness: Readiness::Ready,
+            purchase: Some(self.purchase),
+            mounts: Vec::new(),
+        }
+    }
+}
+
+/// What a host holds of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct LocalJob {
+    pub(crate) generation: Generation,
+    pub(crate) state: JobState,
+    /// Whether the job's processes run.
+    pub(crate) executes: bool,
+    /// Whether the host was cut off since it got the job: another host may have recovered it.
+    pub(crate) may_be_stale: bool,
+    phases: Vec<PhaseTime>,
+    bytes_moved: u64,
+    usage: Option<UsageSample>,
+}
+
+impl LocalJob {
+    fn new(generation: Generation, state: JobState) -> Self {
+        let (phases, executes) = (Vec::new(), false);
+        Self { generation, state, executes, may_be_stale: false, phases, bytes_moved: 0, usage: None }
+    }
+}
+
+/// A simulated host.
+#[derive(Debug)]
+pub struct SimAgent {
+    machine: Machine,
+    host: HostId,
+    client: Client,
+    wire: Wire,
+    behaviour: Behaviour,
+    pub(crate) jobs: BTreeMap<JobId, LocalJob>,
+    pub(crate) slice: Option<AgentSlice>,
+    is_cut_off: bool,
+    is_mute: bool,
+    notice: Option<Notice>,
+    problems: Vec<String>,
+}
+
+impl SimAgent {
+    /// Joins OpCenter at the address of `client`.
+    pub async fn join(client: &Client, join_token: &str, machine: Machine, number: u8, wire: Wire) -> Result<Self> {
+        let name: Name = machine.name.parse().with_context(|| format!("host name `{}`", machine.name))?;
+        let request = JoinRequest {
+            join_token: join_token.to_owned(),
+            host_key: format!("key of {name}"),
+            name,
+            role: machine.role,
+            address: Ipv4Addr::new(192, 0, 2, number),
+            public_address: Ipv4Addr::new(198, 51, 100, number).into(),
+            migration_port: 7443,
+            certificate: format!("{number:064x}"),
+            wireguard_key: String::new(),
+            facts: machine.facts(),
+            jobs: Vec::new(),
+        };
+        let answer = client.host_join(&request).await.with_context(|| format!("join as {}", machine.name))?;
+        Ok(Self {
+            machine,
+            host: answer.host,
+            client: Client::new(client.address())?.with_token(answer.token),
+            wire,
+            behaviour: Behaviour::default(),
+            jobs: BTreeMap::new(),
+            slice: None,
+            is_cut_off: false,
+            is_mute: false,
+            notice: None,
+            problems: Vec::new(),
+        })
+    }
+
+    /// The host's id.
+    #[must_use]
+    pub fn id(&self) -> &HostId {
+        &self.host
+    }
+
+    // The test's hand
+
+    /// Lets the next attempt of a step fail with a reason.
+    pub fn fail(&mut self, step: Step, reason: &str) {
+        self.behaviour.fail(step, reason);
+    }
+
+    /// Takes a failure back that has not happened.
+    pub fn forgive(&mut self, step: Step) {
+        self.behaviour.forgive(step);
+    }
+
+    /// Holds a step until [`SimAgent::release`].
+    pub fn hold(&mut self, step: Step) {
+        self.behaviour.hold(step);
+    }
+
+    /// Lets a held step happen.
+    pub fn release(&mut self, step: Step) {
+        self.behaviour.release(step);
+    }
+
+    /// Cuts the host off: it neither gets slices nor reports, and its jobs go on.
+    pub fn cut_off(&mut self) {
+        self.is_cut_off = true;
+        self.jobs.values_mut().for_each(|job| job.may_be_stale = true);
+    }
+
+    /// Drops the reports of the host, which goes on to obey its slices.
+    pub fn mute(&mut self) {
+        self.is_mute = true;
+    }
+
+    /// Ends [`SimAgent::cut_off`] and [`SimAgent::mute`].
+    pub fn reconnect(&mut self) {
+        // What came before the cut is no order any more.
+        if std::mem::take(&mut self.is_cut_off) {
+            self.slice = None;
+        }
+        self.is_mute = false;
+    }
+
+    /// Whether the host is cut off.
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// Restarts the machine: its jobs have ended, and the agent remembers which it had.
+    pub fn reboot(&mut self) {
+        for job in self.jobs.values_mut() {
+            job.executes = false;
+            job.state = JobState::Lost { reason: "the host was restarted".into() };
+        }
+    }
+
+    /// Replaces the machine by an empty one of the same name.
+    pub fn lose_jobs(&mut self) {
+        self.jobs.clear();
+    }
+
+    /// Lets a job end with an exit code.
+    pub fn exit(&mut self, job: &JobId, code: i32) {
+        if let Some(local) = self.jobs.get_mut(job) {
+            (local.state, local.executes) = (JobState::Exited { code }, false);
+        }
+    }
+
+    /// Sets what a job uses from now on.
+    pub fn measure(&mut self, job: &JobId, time: Timestamp, usage: Usage) {
+        if let Some(local) = self.jobs.get_mut(job) {
+            local.usage = Some(UsageSample { time, usage });
+        }
+    }
+
+    /// Sets what the host's cloud says of the machine's future.
+    pub fn notify(&mut self, notice: Option<Notice>) {
+        self.notice = notice;
+    }
+
+    /// Sets what the agent reports as keeping it from its slice.
+    pub fn complain(&mut self, problems: &[&str]) {
+        self.problems = problems.iter().map(|problem| (*problem).to_owned()).collect();
+    }
+
+    // What the test sees
+
+    /// The host's last slice.
+    #[must_use]
+    pub fn slice(&self) -> Option<&AgentSlice> {
+        self.slice.as_ref()
+    }
+
+    /// The order for a job in the host's last slice.
+    #[must_use]
+    pub fn order(&self, job: &JobId) -> Option<&JobOrder> {
+        let directives = &self.slice.as_ref()?.jobs;
+        directives.iter().find(|directive| directive.job == *job).map(|directive| &directive.order)
+    }
+
+    /// The state of a job on the host.
+    #[must_use]
+    pub fn state(&self, job: &JobId) -> Option<&JobState> {
+        self.jobs.get(job).map(|local| &local.state)
+    }
+
+    /// Whether the job's processes run on the host.
+    #[must_use]
+    pub fn executes(&self, job: &JobId) -> bool {
+        self.jobs.get(job).is_some_and(|local| local.executes)
+    }
+
+    // The protocol
+
+    /// Opens a watch.
+    pub async fn watch(&self) -> Result<Slices<AgentSlice>> {
+        self.client.host_slices(self.host.as_str()).await.with_context(|| format!("watch as {}", self.machine.name))
+    }
+
+    /// Takes the current slice from a watch.
+    pub async fn fetch(&mut self) -> Result<()> {
+        let mut watch = self.watch().await?;
+        let slice = watch.next().await.with_context(|| format!("the watch of {} has ended", self.machine.name))?;
+        self.slice = Some(slice.context("read a slice")?);
+        Ok(())
+    }
+
+    /// Reports what the host observes.
+    pub async fn report(&self) -> Result<()> {
+        if self.is_mute {
+            return Ok(());
+        }
+        let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
+            job: job.clone(),
+            generation: local.generation,
+            state: local.state.clone(),
+            phases: local.phases.clone(),
+            bytes_moved: local.bytes_moved,
+            progress: String::new(),
+            image_digest: String::new(),
+            usage: local.usage.filter(|_| local.executes),
+        };
+        let report = HostReport {
+            sequence: self.slice.as_ref().map_or(0, |slice| slice.sequence),
+            facts: self.machine.facts(),
+            jobs: self.jobs.iter().map(observe).collect(),
+            problems: self.problems.clone(),
+            notice: self.notice,
+        };
+        let sent = self.client.host_report(self.host.as_str(), &report).await;
+        sent.with_context(|| format!("report as {}", self.machine.name))
+    }
+
+    /// Takes one step for each job towards the slice. Returns whether anything changed.
+    pub fn obey(&mut self) -> Result<bool> {
+        let Some(slice) = self.slice.clone() else { return Ok(false) };
+        let states = |jobs: &BTreeMap<JobId, LocalJob>| -> Vec<(JobId, Generation, JobState)> {
+            let state = |(job, local): (&JobId, &LocalJob)| (job.clone(), local.generation, local.state.clone());
+            jobs.iter().map(state).collect()
+        };
+        let before = states(&self.jobs);
+        self.jobs
+            .retain(|job, local| local.state != JobState::Gone || slice.jobs.iter().any(|known| known.job == *job));
+        for directive in &slice.jobs {
+            self.follow(directive).with_context(|| format!("{}: {:?}", self.machine.name, directive.order))?;
+        }
+        Ok(states(&self.jobs) != before)
+    }
+
+    fn follow(&mut self, directive: &JobDirective) -> Result<()> {
+        let known = self.jobs.remove(&directive.job);
+        let held = match known {
+            Some(local) if local.generation > directive.generation && local.state != JobState::Gone => {
+                bail!("the order is of generation {}, the host has {}", directive.generation, local.generation)
+            }
+            // Whatever is of an older generation ends.
+            other => other.filter(|local| local.generation == directive.generation),
+        };
+        if let Some(local) = self.next(directive, held) {
+            self.jobs.insert(directive.job.clone(), local);
+        }
+        Ok(())
+    }
+
+    /// Takes the next step of an order. Returns what the host holds of the job then.
+    fn next(&mut self, directive: &JobDirective, held: Option<LocalJob>) -> Option<LocalJob> {
+        let generation = directive.generation;
+        match &directive.order {
+            JobOrder::Run { begun } => self.run(generation, *begun, held),
+            JobOrder::MigrateIn { migration, from } => self.migrate_in(generation, migration, from, held),
+            JobOrder::MigrateOut { migration, stage, to } => {
+                held.map(|local| self.migrate_out(migration, *stage, to, local))
+            }
+            JobOrder::Abort { migration } => self.abort(generation, migration, held),
+            JobOrder::Rollback { .. } => Some(self.roll_back(generation, held)),
+            JobOrder::Retire { .. } => self.end(Step::Retire, generation, held),
+            JobOrder::Stop => self.end(Step::Stop, generation, held),
+        }
+    }
+
+    fn run(&mut self, generation: Generation, begun: bool, held: Option<LocalJob>) -> Option<LocalJob> {
+        let Some(mut local) = held.filter(|local| local.state != JobState::Gone) else {
+            let lost = JobState::Lost { reason: "the host does not have the job".into() };
+            return Some(LocalJob::new(generation, if begun { lost } else { JobState::Starting }));
+        };
+        match &local.state {
+            JobState::Starting => match self.behaviour.attempt(Step::Start) {
+                Attempt::Held => {}
+                Attempt::Fails(reason) => local.state = JobState::FailedToStart { reason },
+                Attempt::Succeeds => (local.state, local.executes) = (JobState::Running, true),
+            },
+            JobState::Frozen { .. } | JobState::Sent { .. } | JobState::Stored { .. } => {
+                (local.state, local.executes) = (JobState::Running, true);
+            }
+            _ if local.executes => local.state = JobState::Running,
+            _ => {}
+        }
+        Some(local)
+    }
+
+    fn migrate_in(
+        &mut self,
+        generation: Generation,
+        migration: &MigrationId,
+        from: &Origin,
+        held: Option<LocalJob>,
+    ) -> Option<LocalJob> {
+        let failed = |local: &mut LocalJob, step: Step, reason| {
+            local.state = JobState::MigrateInFailed { migration: migration.clone(), phase: step.phase(), reason };
+        };
+        let Some(mut local) = held.filter(|local| local.state != JobState::Gone) else {
+            let mut local = LocalJob::new(generation, JobState::Prepared { migration: migration.clone() });
+            match self.behaviour.attempt(Step::Prepare) {
+                Attempt::Held => return None,
+                Attempt::Fails(reason) => failed(&mut local, Step::Prepare, reason),
+                Attempt::Succeeds => {}
+            }
+            return Some(local);
+        };
+        let has_capsule = match from {
+            Origin::Host { .. } => self.wire.delivery(migration) == Some(Delivery::Sealed),
+            Origin::Store { .. } => true,
+        };
+        if !has_capsule || !matches!(local.state, JobState::Prepared { .. }) {
+            return Some(local);
+        }
+        for step in [Step::Restore, Step::Verify] {
+            match self.behaviour.attempt(step) {
+                Attempt::Held => return Some(local),
+                Attempt::Fails(reason) => {
+                    self.wire.close(migration);
+                    failed(&mut local, step, reason);
+                    return Some(local);
+                }
+                Attempt::Succeeds => {}
+            }
+        }
+        self.wire.close(migration);
+        (local.state, local.executes) = (JobState::Restored { migration: migration.clone() }, true);
+        Some(local)
+    }
+
+    fn migrate_out(
+        &mut self,
+        migration: &MigrationId,
+        stage: MigrateOutStage,
+        to: &Destination,
+        mut local: LocalJob,
+    ) -> LocalJob {
+        let id = migration.clone();
+        // What is left of an earlier migration says nothing of this one.
+        if local.executes && migration_of(&local.state).is_some_and(|known| known != migration) {
+            local.state = JobState::Running;
+        }
+        let step = match (&local.state, stage) {
+            (JobState::Running, _) => Step::PreCopy,
+            (JobState::PreCopied { .. }, MigrateOutStage::Freeze) => Step::Freeze,
+            (JobState::Frozen { .. } | JobState::SnapshotTaken { .. }, MigrateOutStage::Freeze) => Step::Transfer,
+            _ => return local,
+        };
+        match self.behaviour.attempt(step) {
+            Attempt::Held => return local,
+            Attempt::Fails(reason) => {
+                local.state = JobState::MigrateOutFailed { migration: id, phase: step.phase(), reason };
+                return local;
+            }
+            Attempt::Succeeds => {}
+        }
+        let goes_on = matches!(to, Destination::Store { then: AfterCheckpoint::GoOn, .. });
+        local.state = match (step, to) {
+            (Step::PreCopy, _) => JobState::PreCopied { migration: id },
+            (Step::Freeze, _) if goes_on => JobState::SnapshotTaken { migration: id },
+            (Step::Freeze, _) => {
+                local.executes = false;
+                JobState::Frozen { migration: id }
+            }
+            (_, Destination::Host { .. }) => {
+                self.wire.seal(migration);
+                JobState::Sent { migration: id }
+            }
+            (_, Destination::Store { base, .. }) => {
+                JobState::Stored { migration: id, stored_bytes: CAPSULE_BYTES / 2, base: base.clone() }
+            }
+        };
+        local.bytes_moved = CAPSULE_BYTES;
+        local
+    }
+
+    fn abort(&mut self, generation: Generation, migration: &MigrationId, held: Option<LocalJob>) -> Option<LocalJob> {
+        // A restored job stays, and that is final.
+        if held.as_ref().is_some_and(|local| matches!(local.state, JobState::Restored { .. })) {
+            return held;
+        }
+        if self.behaviour.attempt(Step::Abort) == Attempt::Held {
+            return held;
+        }
+        self.wire.close(migration);
+        Some(LocalJob::new(generation, JobState::Gone))
+    }
+
+    fn roll_back(&mut self, generation: Generation, held: Option<LocalJob>) -> LocalJob {
+        let lost = |reason: &str| LocalJob::new(generation, JobState::Lost { reason: reason.to_owned() });
+        let Some(mut local) = held.filter(|local| local.state != JobState::Gone) else {
+            return lost("the host does not have the job");
+        };
+        let has_ended = matches!(local.state, JobState::Exited { .. } | JobState::Lost { .. });
+        if has_ended || local.state == JobState::Running {
+            return local;
+        }
+        match self.behaviour.attempt(Step::Rollback) {
+            Attempt::Held => {}
+            Attempt::Fails(reason) => return lost(&reason),
+            Attempt::Succeeds => (local.state, local.executes) = (JobState::Running, true),
+        }
+        local
+    }
+
+    fn end(&mut self, step: Step, generation: Generation, held: Option<LocalJob>) -> Option<LocalJob> {
+        match self.behaviour.attempt(step) {
+            Attempt::Held => held,
+            Attempt::Fails(_) | Attempt::Succeeds => Some(LocalJob::new(generation, JobState::Gone)),
+        }
+    }
+}
+
+/// The migration that a state is of.
+fn migration_of(state: &JobState) -> Option<&MigrationId> {
+    match state {
+        JobState::Prepared { migration }
+        | JobState::PreCopied { migration }
+        | JobState::Frozen { migration }
+        | JobState::Sent { migration }
+        | JobState::SnapshotTaken { migration }
+        | JobState::Stored { migration, .. }
+        | JobState::Restored { migration }
+        | JobState::MigrateInFailed { migration, .. }
+        | JobState::MigrateOutFailed { migration, .. } => Some(migration),
+        JobState::Starting
+        | JobState::Running
+        | JobState::Exited { .. }
+        | JobState::FailedToStart { .. }
+        | JobState::Gone
+        | JobState::Lost { .. } => None,
+    }
+}

@@ -1,0 +1,72 @@
+//! Simulated hosts and gateways: they speak the watch-and-report protocol of [`mooring_api::watch`]
+//! with a real OpCenter and obey every order as an agent does, without containers and without root.
+//!
+//! ```text
+//!   test ──► Cluster::settle ─┬─► sync      wait until OpCenter has published all that follows
+//!                             ├─► fetch     each host and gateway takes its slice from its watch
+//!                             ├─► check     no two hosts may execute the same job
+//!                             ├─► obey      each takes one step towards its slice
+//!                             └─► report    each reports what it observes now
+//!                                 … until a round changes nothing
+//! ```
+//!
+//! Nothing runs in the background: a test decides when a host acts, so a test is repeatable and
+//! waits for nothing but OpCenter's answers. The state of a host lives in its [`SimAgent`]; what
+//! flows between two hosts is the [`Wire`].
+//!
+//! | module | noun |
+//! |---|---|
+//! | [`agent`] | a simulated host |
+//! | [`behaviour`] | the steps of a host that a test holds or lets fail |
+//! | [`gateway`] | a simulated gateway |
+//! | [`cluster`] | all hosts and gateways of an OpCenter, and the invariants over them |
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod behaviour;
+pub mod cluster;
+pub mod gateway;
+
+pub use agent::{Machine, SimAgent};
+pub use behaviour::Step;
+pub use cluster::Cluster;
+pub use gateway::SimGateway;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mooring_types::MigrationId;
+
+/// What has become of the capsule that a source sends to a destination.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The source has sent the seal: the destination may restore the job.
+    Sealed,
+    /// The destination has restored the job, or never will.
+    Closed,
+}
+
+/// The capsules between hosts. Clones are the same wire.
+#[derive(Debug, Clone, Default)]
+pub struct Wire(Arc<Mutex<BTreeMap<MigrationId, Delivery>>>);
+
+impl Wire {
+    /// Sends the seal of a capsule, unless the destination has closed the transfer.
+    pub fn seal(&self, migration: &MigrationId) {
+        let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        deliveries.entry(migration.clone()).or_insert(Delivery::Sealed);
+    }
+
+    /// Closes a transfer, and tells whether its seal had arrived.
+    pub fn close(&self, migration: &MigrationId) -> bool {
+        let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        deliveries.insert(migration.clone(), Delivery::Closed) == Some(Delivery::Sealed)
+    }
+
+    /// Returns the state of a transfer; `None` before the seal.
+    #[must_use]
+    pub fn delivery(&self, migration: &MigrationId) -> Option<Delivery> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).copied()
+    }
+}
