@@ -1,11 +1,12 @@
-//! The files that a job has changed: all of them ahead of time, and what has changed since when it is frozen.
+//! The files that a job has changed: pre-copied while it executes, and sent again where they differ after
+//! the freeze.
 //!
-//! A file is taken as unchanged when its inode, size and change time are. The one thing that this does not see is a write through a
-//! shared mapping that was made writable before: files mapped like that always go again.
+//! A file counts as unchanged when its inode, size and change time are equal. A write through an older
+//! shared mapping does not change them: files that are mapped shared and writable are always sent again.
 //!
-//! The job executes while its files are read for the first time: what it makes and removes meanwhile may be among what is sent, and no
-//! listing knows of it. So the names of the listing that was taken before go behind the files, and the destination removes the rest;
-//! what has stayed until the job stands still is new by that listing, and goes again.
+//! The job executes during the pre-copy, and may create and remove files that the listing does not have.
+//! The names of the listing follow the files, and the destination removes all others. A file that still
+//! exists at the freeze is new by the listing, and is sent again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -24,10 +25,10 @@ use super::stream::frame::{self, Frame};
 use super::stream::path_list::PathList;
 use crate::error::{Error, Result, StreamError};
 
-/// What tar says when a file changed while it was read: no failure, since it goes again.
+/// tar's exit code when a file changed while it was read: no failure, since the file is sent again.
 const CHANGED_WHILE_READ: i32 = 1;
 
-/// What makes a file another one than before.
+/// The attributes that show a change of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     inode: u64,
@@ -36,11 +37,11 @@ struct Stamp {
     kind: u32,
 }
 
-/// All files below a directory as they were at one moment.
+/// All files below a directory at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Listing(BTreeMap<PathBuf, Stamp>);
 
-/// What is different from an earlier listing.
+/// The difference to an earlier listing.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Difference {
     pub(crate) changed: BTreeSet<PathBuf>,
@@ -49,9 +50,6 @@ pub(crate) struct Difference {
 
 impl Listing {
     /// Lists everything below `root`.
-    ///
-    /// # Errors
-    /// Something could not be read.
     pub(crate) fn read(root: &Path) -> Result<Self> {
         let mut listing = Self::default();
         listing.walk(root, Path::new(""))?;
@@ -63,7 +61,7 @@ impl Listing {
         let attempt = || format!("read {}", directory.display());
         for entry in fs::read_dir(&directory).map_err(Error::system(attempt()))? {
             let entry = entry.map_err(Error::system(attempt()))?;
-            // What is removed at this moment shows up as removed later.
+            // A file that is removed at this moment is missing in the listing.
             let Ok(found) = entry.metadata() else { continue };
             let path = below.join(entry.file_name());
             let stamp = Stamp {
@@ -80,7 +78,7 @@ impl Listing {
         Ok(())
     }
 
-    /// What has to be done to `earlier` to make it this one.
+    /// Returns the difference from `earlier` to this listing.
     pub(crate) fn since(&self, earlier: &Self) -> Difference {
         let mut difference = Difference::default();
         for (path, stamp) in &self.0 {
@@ -109,7 +107,7 @@ impl Listing {
     }
 }
 
-/// The files that the processes have mapped shared and writable, by path below their root.
+/// The files that the processes mapped shared and writable, by path below their root.
 pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
     let maps = pids.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).ok());
     let shared = |line: &str| {
@@ -121,10 +119,10 @@ pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
     maps.flat_map(|text| text.lines().filter_map(shared).collect::<Vec<_>>()).collect()
 }
 
-/// Sends all files below `root`, of which `listing` was taken before.
+/// Sends all files below `root`, then the names in `listing`.
 ///
 /// # Errors
-/// tar failed, or the connection broke.
+/// tar failed, or the connection is lost.
 pub(crate) async fn send_all(to: &mut (impl AsyncWrite + Unpin), root: &Path, listing: &Listing) -> Result<u64> {
     let sent = send(to, root, None).await?;
     for names in PathList::pieces(listing.paths()) {
@@ -134,10 +132,10 @@ pub(crate) async fn send_all(to: &mut (impl AsyncWrite + Unpin), root: &Path, li
     Ok(sent)
 }
 
-/// Sends what is different below `root` from what the other side has.
+/// Sends changed files and the names of removed ones.
 ///
 /// # Errors
-/// tar failed, or the connection broke.
+/// tar failed, or the connection is lost.
 pub(crate) async fn send_difference(
     to: &mut (impl AsyncWrite + Unpin),
     root: &Path,
@@ -155,7 +153,7 @@ fn lost(error: io::Error) -> Error {
     Error::system("send the job's files")(error)
 }
 
-/// Sends files below `root` as one tar: all of them, or those named.
+/// Sends files below `root` as one tar: all of them, or those in `only`.
 async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTreeSet<PathBuf>>) -> Result<u64> {
     let mut sent = 0;
     if only.is_none_or(|paths| !paths.is_empty()) {
@@ -195,14 +193,14 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
     Ok(sent)
 }
 
-/// Takes files in below `root` until their end.
+/// Unpacks received files below a directory.
 #[derive(Debug)]
 pub(crate) struct FileReceiver {
     root: PathBuf,
     tar: Option<Child>,
-    /// One that has been given everything.
+    /// The `tar` process of a tar whose end was received.
     ending: Option<Child>,
-    /// What is to stay of what is here once that one has ended; `None` when all is.
+    /// The files to keep once that process has ended; `None` keeps all.
     kept: Option<HashSet<PathBuf>>,
 }
 
@@ -211,10 +209,10 @@ impl FileReceiver {
         Self { root: root.to_owned(), tar: None, ending: None, kept: None }
     }
 
-    /// Takes in a piece of the tar.
+    /// Unpacks bytes of the tar.
     ///
     /// # Errors
-    /// tar failed, or an earlier one did.
+    /// This or an earlier tar failed.
     pub(crate) async fn unpack(&mut self, bytes: &[u8]) -> Result<()> {
         if self.tar.is_none() {
             self.wait().await?;
@@ -229,12 +227,12 @@ impl FileReceiver {
         stdin.write_all(bytes).await.map_err(Error::system("write to `tar`"))
     }
 
-    /// Has what these names say stay, beside what others say, when the tar has ended, and nothing else.
+    /// Keeps these files, in addition to those of earlier calls, and no others once the tar has ended.
     pub(crate) fn keep_only(&mut self, names: &PathList) {
         self.kept.get_or_insert_default().extend(names.paths().map(Path::to_owned));
     }
 
-    /// Ends the tar; when every file is there [`FileReceiver::wait`] says.
+    /// Ends the tar; [`FileReceiver::wait`] waits until all its files are unpacked.
     pub(crate) fn finish(&mut self) {
         if let Some(mut tar) = self.tar.take() {
             drop(tar.stdin.take());
@@ -242,10 +240,10 @@ impl FileReceiver {
         }
     }
 
-    /// Waits until every file is there of the tars that have ended, and none that is not to stay.
+    /// Waits until all ended tars are unpacked and files that are not kept are removed.
     ///
     /// # Errors
-    /// tar failed, or something could not be removed.
+    /// tar failed, or a file can't be removed.
     pub(crate) async fn wait(&mut self) -> Result<()> {
         let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
@@ -258,10 +256,10 @@ impl FileReceiver {
         removed.map_err(|error| Error::system("remove what is not the job's")(error.into()))?
     }
 
-    /// Removes what is no more at the source.
+    /// Removes files that the source no longer has.
     ///
     /// # Errors
-    /// Something could not be removed, or what came before is not there.
+    /// A file can't be removed, or an earlier tar failed.
     pub(crate) async fn remove(&mut self, names: &PathList) -> Result<()> {
         self.wait().await?;
         for path in names.paths() {
@@ -269,7 +267,7 @@ impl FileReceiver {
             if !stays {
                 return Err(StreamError::PathOutside { path: path.to_owned() }.into());
             }
-            // A link may have come in the place of a directory, and leads anywhere.
+            // A link may have replaced a directory, and may lead outside of the root.
             let is_directory = |above: &Path| fs::symlink_metadata(self.root.join(above)).is_ok_and(|it| it.is_dir());
             if path.ancestors().skip(1).all(is_directory) {
                 mount::remove_tree(&self.root.join(path))?;
@@ -279,7 +277,7 @@ impl FileReceiver {
     }
 }
 
-/// Removes what is at `below` of `root` and not to stay.
+/// Removes everything at `below` in `root` that is not kept.
 fn remove_others(root: &Path, below: &Path, kept: &HashSet<PathBuf>) -> Result<()> {
     let directory = root.join(below);
     let attempt = || Error::system(format!("read {}", directory.display()));
@@ -303,14 +301,14 @@ fn tar(root: &Path) -> Command {
 }
 
 fn names(paths: &BTreeSet<PathBuf>) -> Vec<u8> {
-    // A name that starts with a dash is no option behind `./`.
+    // Behind `./` a name that starts with a dash is not an option.
     paths.iter().flat_map(|path| [b"./", path.as_os_str().as_bytes(), b"\0"].concat()).collect()
 }
 
 async fn stderr_of(child: &mut Child) -> String {
     let mut text = String::new();
     if let Some(stderr) = child.stderr.as_mut() {
-        // What can't be read is not told.
+        // An unreadable stderr adds nothing to the error.
         let _ = AsyncReadExt::take(stderr as &mut (dyn AsyncRead + Unpin + Send), 2000).read_to_string(&mut text).await;
     }
     text.trim().to_owned()

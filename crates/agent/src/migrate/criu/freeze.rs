@@ -1,8 +1,8 @@
-//! Having a job stand still where it can be restored.
+//! Freezes a job at a moment that CRIU can restore.
 //!
-//! CRIU writes down which group of processes is in the foreground of a terminal, and can't put one there that is no more. Between two
-//! commands of a shell that is what a terminal has, for as long as the shell takes to take it back. A checkpoint of such a moment would be
-//! the end of the job: the job runs on a little instead, and stands still again.
+//! CRIU records each terminal's foreground process group and can't restore one that has exited. Between
+//! two shell commands that is briefly the case, and a checkpoint of that moment would lose the job. The
+//! job is thawed for a millisecond instead, and frozen again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,15 +12,16 @@ use mooring_linux::{Error as LinuxError, terminal};
 
 use crate::error::Result;
 
-/// How long such a moment may take; a shell that may run needs microseconds.
+/// The longest wait for a shell to take its terminal back; a shell that runs needs microseconds.
 const FOREGROUND_GAP_MAX: Duration = Duration::from_secs(1);
-/// How long the job runs on.
+/// The time for which the job is thawed between two attempts.
 const THAW_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Freezes a job where it can be restored.
+/// Freezes a job at a moment that can be restored.
 ///
 /// # Errors
-/// It does not freeze, or has a terminal that stays without anybody in its foreground. It may be frozen then.
+/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The job
+/// may be frozen after an error.
 pub(crate) fn freeze(cgroup: &Cgroup) -> Result<()> {
     let began = Instant::now();
     loop {

@@ -1,10 +1,14 @@
-//! CRIU's questions at the moments that matter.
+//! CRIU's hooks, answered by the agent.
 //!
-//! CRIU runs a script at each step; ours asks the agent over a socket and waits for its answer. Before a dump the agent freezes the job
-//! (polled by CRIU it would take up to 100 ms) and drops every packet to and from it. Before CRIU lets a restored job go the agent freezes it
-//! again: it takes its first step only when the restore has succeeded and this host has put on record that the job is here. A restore that
-//! has begun before all memory was there waits for it before it reads any.
-//! An agent that is not there is an error, with which CRIU gives the dump or restore up and a dumped job goes on.
+//! CRIU runs a script at each step; the script asks the agent over a socket and waits for the answer.
+//!
+//! * Before a dump the agent freezes the job (CRIU's own polling takes up to 100 ms) and drops all its
+//!   packets.
+//! * A restore that started before all memory had arrived waits for it before it reads any.
+//! * Before CRIU resumes a restored job the agent freezes it. The job executes only once the restore has
+//!   succeeded and the record says that this host has the job.
+//!
+//! Without an agent the hook fails: CRIU gives up the dump or restore, and a dumped job continues.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -25,13 +29,13 @@ use crate::error::{CriuError, Error, Result};
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::BEFORE_MEMORY;
 
-/// The control group beside those of jobs for those who restore them.
+/// The control group, beside those of jobs, for the processes that restore jobs.
 const RESTORERS: &str = "restorers";
 const HOOK_TIMEOUT: Duration = Duration::from_secs(20);
-/// How long a restore may wait for memory; its own limit is not much longer.
+/// The limit of a restore's wait for memory; CRIU's own limit is little longer.
 const MEMORY_HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What the hooks of one container act on.
+/// The job that the hooks of one container act on.
 #[derive(Debug, Clone)]
 struct HookTarget {
     cgroup: Cgroup,
@@ -40,7 +44,7 @@ struct HookTarget {
     refusal: Refusal,
 }
 
-/// Why a hook was answered with no.
+/// The reason for which a hook was refused.
 type Refusal = Arc<Mutex<Option<Error>>>;
 
 /// The agent's side of the hooks.
@@ -50,7 +54,7 @@ pub(crate) struct Hooks {
     subjects: Arc<Mutex<HashMap<String, HookTarget>>>,
 }
 
-/// A container whose hooks are answered; leaving by drop.
+/// A container whose hooks are answered, until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Registration {
     hooks: Hooks,
@@ -59,19 +63,19 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// What came of what CRIU did. When it gave up because a hook was answered with no, it says less than the answer did.
+    /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's error.
     pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error))
     }
 }
 
 impl Hooks {
-    /// Hooks that drop packets by this filter.
+    /// Creates hooks that drop packets with this filter.
     pub(crate) fn new(filter: PacketFilter) -> Self {
         Self { filter, subjects: Arc::default() }
     }
 
-    /// Answers the hooks of a container from now on. Its restore reads no memory before it has passed the gate.
+    /// Answers the hooks of a container from now on. Its restore reads no memory before the gate opens.
     pub(crate) fn register(
         &self,
         container: &str,
@@ -87,14 +91,14 @@ impl Hooks {
     /// Opens the socket at `path`.
     ///
     /// # Errors
-    /// It can't be made: a path of more than 107 bytes is too long for a socket.
+    /// The socket can't be created: a socket's path has at most 107 bytes.
     pub(crate) fn listen(path: &Path) -> Result<UnixListener> {
-        // One that a killed agent left is of no use to anyone.
+        // A killed agent leaves its socket behind.
         let _ = std::fs::remove_file(path);
         UnixListener::bind(path).map_err(Error::system(format!("listen at {}", path.display())))
     }
 
-    /// Answers hooks, for ever.
+    /// Answers hooks; never returns.
     pub(crate) async fn serve(&self, listener: UnixListener, tasks: &Tasks) {
         loop {
             match listener.accept().await {
@@ -139,8 +143,8 @@ impl Hooks {
         match action {
             "pre-dump" => {
                 freeze_with(subject.cgroup, freeze::freeze).await?;
-                // Also what comes from it: its kernel sends on after the freeze, by timers, and what leaves after CRIU has read a send queue
-                // would be known to the receiver and not to the job.
+                // Packets from the job are dropped as well: its kernel's timers send after the freeze. A
+                // packet sent after CRIU has read the send queue would be known to the peer alone.
                 Ok(self.filter.isolate(subject.address).await?)
             }
             BEFORE_MEMORY => match &subject.gate {
@@ -154,7 +158,7 @@ impl Hooks {
                 let restorers = subject.cgroup.sibling(RESTORERS);
                 subject.cgroup.send_outsiders_to(&restorers)?;
                 freeze(subject.cgroup.clone()).await?;
-                // One that was made in between stands still as well until it is out.
+                // A restorer that was forked in between is frozen too until it has left the group.
                 Ok(subject.cgroup.send_outsiders_to(&restorers)?)
             }
             _ => Err(unknown()),
@@ -181,10 +185,10 @@ impl Drop for Registration {
     }
 }
 
-/// CRIU's side: asks the agent and waits for its answer.
+/// Asks the agent on behalf of CRIU and waits for its answer.
 ///
 /// # Errors
-/// The agent is not there, or says no.
+/// The agent can't be reached, or refuses.
 pub fn ask(socket: &Path, container: &str, action: &str) -> io::Result<()> {
     let mut stream = BlockingStream::connect(socket)?;
     stream.set_read_timeout(Some(if action == BEFORE_MEMORY { MEMORY_HOOK_TIMEOUT } else { HOOK_TIMEOUT }))?;

@@ -1,4 +1,4 @@
-//! The gate before which a restore waits for the memory that it is about to read.
+//! The gate at which a restore waits for memory.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,17 +8,17 @@ use tokio::time::Instant;
 
 use crate::error::{CriuError, Result};
 
-/// A gate that is closed, and what opens it.
+/// Creates a closed gate and its opener.
 pub(crate) fn closed() -> (Opener, MemoryGate) {
     let (opener, opened) = watch::channel(false);
     (Opener(opener), MemoryGate { opened, waited: Arc::default() })
 }
 
-/// Opens a gate; dropped before, it stays closed for good.
+/// Opens a gate. A gate whose opener was dropped never opens.
 #[derive(Debug)]
 pub(crate) struct Opener(watch::Sender<bool>);
 
-/// The side of those who wait. Its clones are the same gate.
+/// The waiting side; all clones are the same gate.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryGate {
     opened: watch::Receiver<bool>,
@@ -32,10 +32,10 @@ impl Opener {
 }
 
 impl MemoryGate {
-    /// Waits until it is open.
+    /// Waits until the gate is open.
     ///
     /// # Errors
-    /// It stays closed: what was to come does not.
+    /// The opener was dropped: the memory does not arrive.
     pub(crate) async fn pass(&self) -> Result<()> {
         let came = Instant::now();
         let opened = self.opened.clone().wait_for(|opened| *opened).await.map(drop);
@@ -44,7 +44,7 @@ impl MemoryGate {
         Ok(())
     }
 
-    /// How long was waited for it, if somebody came to it and passed.
+    /// The time that a restore waited here; `None` until one has passed.
     pub(crate) fn waited(&self) -> Option<Duration> {
         *self.waited.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,14 +1,15 @@
-//! MemoryEncoder on its way into the store, and what of it is there already.
+//! Turns a job's memory into frames of a capsule, and leaves out the pages that are stored already.
 //!
 //! ```text
-//!  suspend         executes       memory as it is read ─► Pages 0, 1, 2 …                      each with its tag
-//!                  stands still   CRIU's images        ─► tag known: PageMap │ unknown: Part
+//!  suspend          job executes   pages as read  ─► Pages 0, 1, 2 …  each with its tag
+//!                   job frozen     CRIU's images  ─► tag known: PageMap │ unknown: Part
 //!
-//!  first capture                  CRIU's images        ─► tag known: PageMap │ unknown: Pages, PageMap
-//!  others                         CRIU's images        ─► tag known: PageMap │ unknown: Part    the pages are in the first
+//!  first snapshot                  CRIU's images  ─► tag known: PageMap │ unknown: Pages, PageMap
+//!  later snapshots                 CRIU's images  ─► tag known: PageMap │ unknown: Part
 //! ```
 //!
-//! Where pages belong is said behind all of them, since memory is read last.
+//! The pages of later snapshots are in the first one. `PageMap` frames follow all pages, since readers
+//! receive memory last.
 
 use bytes::Bytes;
 use mooring_capsule::{Base, Manifest};
@@ -19,35 +20,35 @@ use super::page_index::{PageIndex, Segment};
 use crate::migrate::stream::frame::{Frame, PAGE_RUNS_PER_FRAME, PageRun};
 use crate::runtime::checkpoint::memory_name;
 
-/// How many capsules build on one at most: what lies in a store for long may have been damaged unseen.
+/// The most snapshots that build on one base: an old capsule may have been damaged unnoticed.
 const SNAPSHOTS_PER_BASE: u32 = 24;
 
-/// MemoryEncoder on its way.
+/// The encoder of one capsule's memory.
 #[derive(Debug, Default)]
 pub(crate) struct MemoryEncoder {
     known: SentPages,
-    /// The capsule in which the known pages are, when it is another; and how many build on it already.
+    /// The base with the known pages, and the number of snapshots that build on it.
     base: Option<(Base, u32)>,
-    /// Where pages belong, as far as it was not said yet.
+    /// The page runs that were not sent yet.
     placed: Vec<PageRun>,
-    /// How much there is, and how much of that was not known, in bytes.
+    /// The bytes of memory, and how many of them were not stored yet.
     all: u64,
     new: u64,
 }
 
-/// What of it is in the store.
+/// The pages that are stored already.
 #[derive(Debug, Default)]
 enum SentPages {
-    /// Nothing: it goes as it is.
+    /// None: images are sent as they are.
     #[default]
     Nothing,
-    /// What went earlier.
+    /// The pages that were sent earlier.
     Earlier(PageIndex),
-    /// What has gone by then; the rest gets numbers, for capsules that build on this one.
+    /// The pages sent so far. Each new page gets a number, for snapshots that build on this one.
     Numbered(PageIndex),
 }
 
-/// What a capsule may build on, and the pages that are in it.
+/// A capsule that snapshots can build on, and the pages in it.
 #[derive(Debug)]
 pub(crate) struct BaseSnapshot {
     base: Base,
@@ -63,12 +64,12 @@ impl BaseSnapshot {
 }
 
 impl MemoryEncoder {
-    /// MemoryEncoder of which these pages have gone.
+    /// Creates an encoder that leaves out the pages in `index`.
     pub(crate) fn after(index: PageIndex) -> Self {
         Self { known: SentPages::Earlier(index), ..Self::default() }
     }
 
-    /// MemoryEncoder for a capsule that builds on an earlier one, or that others can build on.
+    /// Creates an encoder for a snapshot: incremental to a base, or without one a base for later ones.
     pub(crate) fn upon(base_snapshot: Option<BaseSnapshot>) -> Self {
         match base_snapshot {
             Some(BaseSnapshot { base, dependents, index }) => {
@@ -83,7 +84,7 @@ impl MemoryEncoder {
         self.base.as_ref().map(|(base, _)| base)
     }
 
-    /// What brings the bytes at an offset of an image.
+    /// Encodes the bytes at an offset of an image.
     pub(crate) fn frames(&mut self, image: u32, offset: u64, bytes: Bytes) -> Vec<Frame> {
         let page = PAGE as u64;
         let mut frames = Vec::new();
@@ -119,17 +120,17 @@ impl MemoryEncoder {
         frames
     }
 
-    /// What says where pages belong, once all memory has gone.
+    /// Encodes where pages belong; called once all memory is sent.
     pub(crate) fn placed(&mut self) -> Vec<Frame> {
         let placed = std::mem::take(&mut self.placed);
         placed.chunks(PAGE_RUNS_PER_FRAME).map(|runs| Frame::PageMap(runs.to_vec())).collect()
     }
 
-    /// What the next capsule may build on, when this one is in the store.
+    /// Returns the base for the next snapshot, when this capsule is stored.
     pub(crate) fn base_snapshot(self, manifest: &Manifest) -> Option<BaseSnapshot> {
         match (self.known, self.base) {
             (SentPages::Numbered(index), _) => Some(BaseSnapshot { base: manifest.as_base(), dependents: 0, index }),
-            // Once more than half of the memory goes again, the next one is better off without.
+            // When more than half of the memory was sent again, a full snapshot is cheaper.
             (SentPages::Earlier(index), Some((base, before)))
                 if self.new <= self.all / 2 && before + 1 < SNAPSHOTS_PER_BASE =>
             {

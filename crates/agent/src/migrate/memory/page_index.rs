@@ -1,9 +1,10 @@
-//! The tags of pages that are in the store, by which they are known again.
+//! An index of stored pages by their tags. Pages with equal tags are equal.
 //!
-//! No kernel has to keep a record of what was written, and none has to be trusted with it: a page is the same when its tag is. A tag has 128
-//! bits, of AES-GCM over nothing but the page as associated data, with a random key that nobody learns and that is forgotten with the
-//! table. Two different pages have the same one with a probability of at most 2^-119 (McGrew and Viega, "The Security and Performance
-//! of the Galois/Counter Mode", lemma 2: a page is 256 blocks), whatever a job may write; it is computed faster than memory is compressed.
+//! No kernel support for dirty pages is needed. A tag is the 128-bit AES-GCM tag of a page as associated
+//! data, under a random key that is dropped with the index. Two different pages have the same tag with a
+//! probability of at most 2^-119 for any content (McGrew and Viega, "The Security and Performance of the
+//! Galois/Counter Mode", lemma 2: a page is 256 blocks). Tags are computed faster than memory is
+//! compressed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -16,25 +17,25 @@ use tokio::sync::mpsc;
 
 use crate::migrate::stream::FRAME_DATA_BYTES;
 
-/// For how long memory goes ahead at most. A larger job goes on sooner than all of it has gone, and the rest goes when it stands still.
+/// The time limit of memory pre-copy; what it does not reach is sent after the freeze.
 const MEMORY_PRE_COPY_LIMIT: Duration = Duration::from_secs(30);
 
-/// The pages that are there.
+/// The stored pages.
 #[derive(Debug)]
 pub(crate) struct PageIndex {
     key: LessSafeKey,
-    /// The number of each, by its tag. One that is there several times has gone once.
+    /// The number of each page by its tag. Equal pages are stored once.
     numbers: HashMap<Tag, u64>,
 }
 
 type Tag = [u8; 16];
 
-/// A part of what CRIU has written.
+/// A part of the bytes that CRIU wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Segment {
-    /// So many pages are there from this number on.
+    /// Consecutive stored pages, from this number on.
     Known { number: u64, pages: u32 },
-    /// These bytes are not.
+    /// Bytes that are not stored.
     New(Range<usize>),
 }
 
@@ -45,8 +46,8 @@ impl PageIndex {
         Self { key: LessSafeKey::new(key), numbers: HashMap::new() }
     }
 
-    /// Reads the memory of processes that execute, and gives those of its pages that it has not given before, as long as somebody takes
-    /// them. A process that ends meanwhile, or that can't be looked at, is left out.
+    /// Reads the memory of executing processes and sends each distinct page once, until the receiver is
+    /// dropped. Skips a process that ends meanwhile or can't be read.
     pub(crate) fn read_processes(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
         let mut index = Self::new();
         let mut piece = Vec::with_capacity(FRAME_DATA_BYTES);
@@ -69,7 +70,7 @@ impl PageIndex {
             }
         }
         if !piece.is_empty() {
-            // Whoever is gone needs none.
+            // A dropped receiver needs no more pages.
             drop(give.blocking_send(piece.into()));
         }
         index
@@ -85,7 +86,7 @@ impl PageIndex {
         let mut buffer = [0; FRAME_DATA_BYTES];
         let buffer = &mut buffer[..usize::try_from(range.end - range.start)
             .map_or(FRAME_DATA_BYTES, |length| length.min(FRAME_DATA_BYTES))];
-        // What has gone since goes when the job stands still, if it is there again.
+        // A range that was unmapped since is sent after the freeze, if it is mapped again.
         let length = pages::read(pid, range.start, buffer).unwrap_or(0);
         for page in buffer[..length].chunks_exact(PAGE) {
             if let Numbered::New(_) = self.number_of(page) {
@@ -99,7 +100,7 @@ impl PageIndex {
         Ok(())
     }
 
-    /// The number of a page, which gets the next one unless it has one.
+    /// Returns the number of a page; a new page gets the next one.
     fn number_of(&mut self, page: &[u8]) -> Numbered {
         let (tag, next) = (self.tag(page), self.numbers.len() as u64);
         match *self.numbers.entry(tag).or_insert(next) {
@@ -109,14 +110,14 @@ impl PageIndex {
     }
 
     fn tag(&self, page: &[u8]) -> Tag {
-        // One nonce for all: no tag is ever seen by anyone, and equal pages have to have equal ones.
+        // One nonce for all pages: tags are never disclosed, and equal pages need equal tags.
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let tag = self.key.seal_in_place_separate_tag(nonce, Aad::from(page), &mut []);
         let tag = tag.expect("a page is short enough to seal");
         tag.as_ref().try_into().expect("a tag has 16 bytes")
     }
 
-    /// Gives all pages of these bytes numbers; says where they are then, and gives those that are new.
+    /// Numbers all pages of `bytes`; returns the segments and the new pages.
     pub(crate) fn add(&mut self, bytes: &[u8]) -> (Vec<Segment>, Vec<u8>) {
         let mut new = Vec::new();
         let segments = segments(bytes, |page| match self.number_of(page) {
@@ -129,19 +130,19 @@ impl PageIndex {
         (segments, new)
     }
 
-    /// What of these bytes is there. They begin where a page does.
+    /// Splits `bytes`, which begin at a page boundary, into stored and new parts.
     pub(crate) fn segments(&self, bytes: &[u8]) -> Vec<Segment> {
         segments(bytes, |page| self.numbers.get(&self.tag(page)).copied())
     }
 }
 
-/// The number of a page, and whether it had it before.
+/// The number of a page, and whether the page is new.
 enum Numbered {
     Known(u64),
     New(u64),
 }
 
-/// Bytes by what is known of their pages; what is no whole page is not asked for.
+/// Splits bytes by the numbers of their pages; a partial page counts as new.
 fn segments(bytes: &[u8], mut number_of: impl FnMut(&[u8]) -> Option<u64>) -> Vec<Segment> {
     let mut segments: Vec<Segment> = Vec::new();
     let mut start = 0;
@@ -161,7 +162,7 @@ fn segments(bytes: &[u8], mut number_of: impl FnMut(&[u8]) -> Option<u64>) -> Ve
     segments
 }
 
-/// Nobody takes the pages any more.
+/// The receiver of pages was dropped.
 struct ReceiverGone;
 
 #[cfg(test)]

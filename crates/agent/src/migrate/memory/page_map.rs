@@ -1,6 +1,7 @@
-//! Where the pages belong that are in a capsule by themselves.
+//! The image ranges that pages of a capsule belong to.
 //!
-//! Memory is read last out of the store: when these pages come it is known where they belong, and they are written there at once.
+//! Memory is read last from the store. When pages arrive, their ranges are known, and each page is
+//! written at once.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,7 +14,7 @@ use bytes::Bytes;
 
 use crate::migrate::stream::frame::{PAGE_RUN_MAX_PAGES, PageRun};
 
-/// A part of some bytes, and where in a file it belongs.
+/// A part of some bytes, and its offset in a file.
 #[derive(Debug)]
 pub(crate) struct PageWrite {
     pub(crate) source: Range<usize>,
@@ -21,7 +22,7 @@ pub(crate) struct PageWrite {
     pub(crate) offset: u64,
 }
 
-/// Pages that belong somewhere and have not come, by their numbers, their image and their place in it; and how many.
+/// Page counts by first page number, image and index in the image.
 #[derive(Debug, Default)]
 pub(crate) struct PageMap(BTreeMap<(u64, u32, u64), u32>);
 
@@ -30,7 +31,7 @@ impl PageMap {
         self.0.insert((run.number, run.image, run.at), run.pages);
     }
 
-    /// The runs that want some of these pages, each cut to those.
+    /// The runs that need some of `pages`, each cut to them.
     pub(crate) fn runs_within(&self, pages: Range<u64>) -> impl Iterator<Item = PageRun> {
         let earliest = pages.start.saturating_sub(PAGE_RUN_MAX_PAGES);
         self.0.range((earliest, 0, 0)..(pages.end, 0, 0)).filter_map(move |(&(first, image, at), &length)| {
@@ -41,7 +42,7 @@ impl PageMap {
     }
 }
 
-/// Writes parts of `bytes` where they belong.
+/// Writes parts of `bytes` to their files.
 pub(crate) fn write(bytes: &Bytes, writes: &[PageWrite]) -> io::Result<()> {
     writes.iter().try_for_each(|write| write.file.write_all_at(&bytes[write.source.clone()], write.offset))
 }

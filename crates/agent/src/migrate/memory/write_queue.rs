@@ -1,19 +1,19 @@
-//! Work that is done in order behind the back of whoever hands it out.
+//! A bounded FIFO of blocking jobs, run on one background thread.
 //!
-//! One thread does it. Whoever hands it out waits only while a few pieces of work are waiting already, and hears of a failure with the next
-//! one or at the end; handing each piece to a thread and waiting for the one before took longer than the work on a busy machine.
+//! `push` waits only while the queue is full, and reports an earlier failure. One blocking task per job
+//! took longer than the writes themselves on a busy machine.
 
 use std::io;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-/// How many pieces of work wait.
+/// The capacity of the queue.
 const QUEUED_WRITES: usize = 8;
 
 type Work = Box<dyn FnOnce() -> io::Result<()> + Send>;
 
-/// The thread, from its first piece of work on.
+/// The queue; its thread starts with the first job.
 #[derive(Debug, Default)]
 pub(crate) struct WriteQueue {
     hand: Option<mpsc::Sender<Work>>,
@@ -21,10 +21,10 @@ pub(crate) struct WriteQueue {
 }
 
 impl WriteQueue {
-    /// Has something be done after everything that was handed out before. Nothing is done any more after a failure.
+    /// Queues a job. After a failure no further job runs.
     ///
     /// # Errors
-    /// Something handed out before has failed.
+    /// An earlier job failed.
     pub(crate) async fn push(&mut self, work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
         if self.hand.is_none() {
             let (hand, take) = mpsc::channel(QUEUED_WRITES);
@@ -38,10 +38,10 @@ impl WriteQueue {
         }
     }
 
-    /// Waits until everything is done.
+    /// Waits until all jobs have run.
     ///
     /// # Errors
-    /// Something has failed.
+    /// A job failed.
     pub(crate) async fn finish(&mut self) -> io::Result<()> {
         self.hand = None;
         match self.thread.join_next().await {

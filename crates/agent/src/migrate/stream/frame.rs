@@ -1,24 +1,27 @@
-//! What the two hosts of a move say to each other, and what a host says to one that takes the job out of the capsule store.
+//! The frames of a capsule's stream, between two hosts and in the capsule store.
 //!
 //! ```text
 //!  source                                destination
 //!    Hello ─────────────────────────────►  (checks token and certificate)
 //!    Files* Kept* FilesEnd ─────────────►
-//!          ◄──────────────────────────── Answer          files are ahead
-//!    Chunk* Removed* Files* FilesEnd Seal ►               the job stands still
-//!          ◄──────────────────────────── Answer          all of it is there
+//!          ◄──────────────────────────── Answer          files are pre-copied
+//!    Chunk* Removed* Files* FilesEnd Seal ►               the job is frozen
+//!          ◄──────────────────────────── Answer          the capsule is complete
 //! ```
 //!
-//! Into the store, where nobody answers, memory goes by pages, each once. It is read last:
+//! The store does not answer. Memory goes into it as pages, each page once, and is read last:
 //!
 //! ```text
-//!  suspend         Files* Kept* FilesEnd Pages* │ the job stands still: Part* Chunk* PageMap* Removed* Files* FilesEnd Seal
-//!  first capture   Files* Kept* FilesEnd │ it stands still: Removed* Files* FilesEnd │ it goes on: Pages* Chunk* PageMap* Seal
-//!  others          the same with Part* in place of Pages*, which are those of the first
-//!  read            all else, Seal, and then Pages* Part*
+//!  suspend          Files* Kept* FilesEnd Pages*
+//!                   job frozen:   Part* Chunk* PageMap* Removed* Files* FilesEnd Seal
+//!  first snapshot   Files* Kept* FilesEnd
+//!                   job frozen:   Removed* Files* FilesEnd
+//!                   job executes: Pages* Chunk* PageMap* Seal
+//!  later snapshots  as the first, with Part* instead of Pages*; the pages are those of the base
+//!  read             all other frames, Seal, and then Pages* Part*
 //! ```
 //!
-//! A frame is a byte that names its kind, its length in four bytes, and its payload.
+//! A frame is one byte for its kind, four bytes for its length (big-endian), and the payload.
 
 use std::io;
 
@@ -32,43 +35,44 @@ use super::FRAME_DATA_BYTES;
 use super::path_list::PathList;
 use crate::error::{Error, Result, StreamError};
 
-/// The longest payload that is taken.
+/// The longest payload that is accepted.
 const PAYLOAD_MAX_BYTES: usize = 8 << 20;
-/// What comes before a payload: the frame's kind, and the payload's length.
+/// The length of a frame's header: kind and payload length.
 pub(crate) const HEADER_BYTES: usize = 5;
-/// How many pages go into one frame.
+/// The most pages in one frame.
 pub(crate) const PAGE_RUN_MAX_PAGES: u64 = (FRAME_DATA_BYTES / PAGE) as u64;
-/// How many runs go into one frame.
+/// The most page runs in one frame.
 pub(crate) const PAGE_RUNS_PER_FRAME: usize = FRAME_DATA_BYTES / PageRun::BYTES;
 
-/// What is said.
+/// A message of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// Who moves what.
+    /// The first frame of a connection.
     Hello(Hello),
-    /// More of an image file, by name.
+    /// Bytes to append to an image file.
     Chunk { image: String, bytes: Bytes },
-    /// Pages of memory, whole ones, by themselves. They have numbers in the order in which they go.
+    /// Whole memory pages. They are numbered in the order in which they are sent.
     Pages(Bytes),
-    /// What of images are pages that come by themselves, in this capsule or the one that it builds on.
+    /// Maps ranges of the images to pages in `Pages` frames of this capsule or of its base.
     PageMap(Vec<PageRun>),
-    /// What of an image is at an offset, in bytes.
+    /// Bytes of an image at an offset.
     Part { image: String, offset: u64, bytes: Bytes },
-    /// More of a tar with files.
+    /// Bytes of a tar with files.
     Files(Bytes),
-    /// What of the tar is to stay: what none of these frames names goes once the tar is unpacked. Without any, all stays.
+    /// The files of the tar to keep: a file that no `Kept` frame names is removed after unpacking.
+    /// Without such a frame all files are kept.
     Kept(PathList),
-    /// The tar is whole.
+    /// The end of the tar.
     FilesEnd,
-    /// Files that are no more.
+    /// Files to remove.
     Removed(PathList),
-    /// Everything has been sent: the sizes of all image files. Without it nothing is restored.
+    /// The end of the capsule: the sizes of all image files. Nothing is restored without it.
     Seal(Seal),
-    /// Received in, or why not.
+    /// Confirmation, or the reason for a refusal.
     Answer(Result<(), String>),
 }
 
-/// Who moves what.
+/// The migration that a connection is for, and the token that permits it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Hello {
     pub(crate) migration: MigrationId,
@@ -76,28 +80,28 @@ pub(crate) struct Hello {
     pub(crate) token: String,
 }
 
-/// Pages that follow each other in an image and in what comes by itself.
+/// Consecutive pages of an image, at consecutive page numbers of the `Pages` frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PageRun {
     /// The number of the image with memory.
     pub(crate) image: u32,
-    /// How many pages there are: at least one, and at most [`PAGE_RUN_MAX_PAGES`].
+    /// The number of pages: 1 to [`PAGE_RUN_MAX_PAGES`].
     pub(crate) pages: u32,
-    /// The first of them in the image.
+    /// The index of the first page in the image.
     pub(crate) at: u64,
-    /// The number of the first among the pages that come by themselves.
+    /// The number of the first page among the pages of `Pages` frames.
     pub(crate) number: u64,
 }
 
 impl PageRun {
     const BYTES: usize = 24;
 
-    /// How long it is, in bytes.
+    /// The length in bytes.
     pub(crate) fn bytes(self) -> usize {
         self.pages as usize * PAGE
     }
 
-    /// Where it begins in its image, in bytes.
+    /// The offset in the image, in bytes.
     pub(crate) fn offset(self) -> u64 {
         self.at * PAGE as u64
     }
@@ -118,13 +122,13 @@ impl PageRun {
             at: bytes.try_get_u64().ok()?,
             number: bytes.try_get_u64().ok()?,
         };
-        // No file has more bytes than this.
+        // The offsets have to fit the kernel's signed 64-bit file offsets.
         let fits = |first: u64| first <= i64::MAX as u64 / PAGE as u64 - PAGE_RUN_MAX_PAGES;
         ((1..=PAGE_RUN_MAX_PAGES).contains(&u64::from(run.pages)) && fits(run.at) && fits(run.number)).then_some(run)
     }
 }
 
-/// What makes a capsule whole.
+/// The list that makes a capsule complete: the size of every image file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seal {
     pub(crate) images: Vec<(String, u64)>,
@@ -134,7 +138,7 @@ const HELLO: u8 = 1;
 const CHUNK: u8 = 2;
 const FILES: u8 = 3;
 const FILES_END: u8 = 4;
-/// PathList in JSON, as capsules have them that are older than [`REMOVED`].
+/// A path list in JSON, in capsules from before [`REMOVED`].
 const REMOVED_JSON: u8 = 5;
 const SEAL: u8 = 6;
 const ANSWER: u8 = 7;
@@ -144,10 +148,10 @@ const PAGES: u8 = 10;
 const PAGE_MAP: u8 = 11;
 const PART: u8 = 12;
 
-/// Sends a frame; it is on its way only after a flush.
+/// Writes a frame; the caller flushes.
 ///
 /// # Errors
-/// The connection broke.
+/// The connection is lost.
 pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> io::Result<()> {
     let (kind, head, body): (u8, Vec<u8>, &[u8]) = match frame {
         Frame::Hello(hello) => (HELLO, serde_json::to_vec(hello)?, &[]),
@@ -171,26 +175,26 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
     to.write_all(body).await
 }
 
-/// The name of an image as it goes before its bytes.
+/// Encodes the name of an image as the head of a payload.
 fn encode_image_name(name: &str) -> io::Result<Vec<u8>> {
     let length = u8::try_from(name.len()).map_err(|_| io::Error::other("an image's name is too long"))?;
     Ok([&[length], name.as_bytes()].concat())
 }
 
-/// The name of an image that bytes begin with, which it takes off.
+/// Removes the name of an image from the head of a payload.
 fn decode_image_name(bytes: &mut Bytes) -> Option<String> {
     let end = 1 + usize::from(*bytes.first()?);
     let image = std::str::from_utf8(bytes.get(1..end)?).ok()?.to_owned();
     bytes.advance(end);
-    // A name with a path in it would be written elsewhere.
+    // A name with a path would leave the checkpoint's directory.
     let flat = !image.is_empty() && !image.contains('/') && !image.starts_with('.');
     flat.then_some(image)
 }
 
-/// Receives a frame.
+/// Reads a frame.
 ///
 /// # Errors
-/// The connection broke, or what came is no frame.
+/// The connection is lost, or the bytes are not a frame.
 pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame> {
     let lost = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => StreamError::Closed.into(),
@@ -204,10 +208,10 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
     parse(kind, payload.into())
 }
 
-/// A frame's kind and the length of its payload, by its head.
+/// Decodes a header: the frame's kind and the length of its payload.
 ///
 /// # Errors
-/// No frame is that long.
+/// The length is more than [`PAYLOAD_MAX_BYTES`].
 pub(crate) fn parse_header(mut bytes: &[u8]) -> Result<(u8, usize)> {
     let none = || StreamError::NoFrame;
     let (kind, length) = (bytes.try_get_u8().map_err(|_| none())?, bytes.try_get_u32().map_err(|_| none())? as usize);
@@ -217,10 +221,10 @@ pub(crate) fn parse_header(mut bytes: &[u8]) -> Result<(u8, usize)> {
     Ok((kind, length))
 }
 
-/// The frame of this kind and payload.
+/// Decodes a frame.
 ///
 /// # Errors
-/// It makes no sense.
+/// The kind is unknown, or the payload is not valid for it.
 pub(crate) fn parse(kind: u8, payload: Bytes) -> Result<Frame> {
     read(kind, payload).ok_or_else(|| StreamError::Malformed { kind }.into())
 }

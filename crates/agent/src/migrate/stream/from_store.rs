@@ -1,6 +1,7 @@
-//! Taking in a capsule of the store.
+//! A capsule that is read from the store.
 //!
-//! Memory is most of it and comes last, so that a restore has begun when it arrives; what is read has been authenticated.
+//! Memory is the largest part and comes last, so that the restore runs while memory arrives. Everything
+//! that is read was authenticated first.
 
 use std::pin::{Pin, pin};
 
@@ -15,22 +16,23 @@ use crate::error::{Error, Result, StreamError};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 
-/// How much of the memory may be missing when a restore begins, in bytes: the slowest store that is used at all gives that much while
-/// CRIU waits.
+/// A restore starts when at most this many bytes of memory are missing: the slowest supported store
+/// delivers them before CRIU's hook times out.
 const RESTORE_START_MISSING_MAX_BYTES: u64 = 256 << 20;
 
-/// A capsule on its way into a place. It comes while somebody waits for some of it.
+/// A capsule that is being unpacked into a job directory. It makes progress only while one of its
+/// methods is awaited.
 pub(crate) struct Unpacking<'a> {
     rest: Rest<'a>,
-    /// Whether all is there that a restore begins with.
+    /// True once a restore can start.
     restorable: watch::Receiver<bool>,
 }
 
-/// What has not come yet.
+/// The rest of the capsule.
 enum Rest<'a> {
     Coming(Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>),
     None,
-    /// It will not come: a capsule that has failed is never whole.
+    /// The capsule failed and never becomes complete.
     Lost,
 }
 
@@ -43,10 +45,10 @@ impl<'a> Unpacking<'a> {
         }
     }
 
-    /// Takes in what comes while something else is done.
+    /// Unpacks while `other` runs, and returns its result.
     ///
     /// # Errors
-    /// What else is done fails, or, by `lost`, the capsule can't be read, is damaged, or can't be written to this host.
+    /// `other` fails; or, converted by `lost`, the capsule can't be read, is damaged or can't be written.
     pub(crate) async fn alongside<T, E>(
         &mut self,
         other: impl Future<Output = Result<T, E>>,
@@ -60,10 +62,10 @@ impl<'a> Unpacking<'a> {
         other.await
     }
 
-    /// Returns when all is there that a restore begins with.
+    /// Unpacks until a restore can start.
     ///
     /// # Errors
-    /// The capsule can't be read, is damaged, or can't be written to this host.
+    /// The capsule can't be read, is damaged or can't be written.
     pub(crate) async fn restorable(&mut self) -> Result<()> {
         let mut restorable = self.restorable.clone();
         tokio::select! {
@@ -72,10 +74,10 @@ impl<'a> Unpacking<'a> {
         }
     }
 
-    /// Returns when all of the capsule is there and was checked.
+    /// Unpacks and checks the whole capsule.
     ///
     /// # Errors
-    /// The capsule can't be read, is damaged, or can't be written to this host.
+    /// The capsule can't be read, is damaged or can't be written.
     pub(crate) async fn complete(&mut self) -> Result<()> {
         let outcome = match &mut self.rest {
             Rest::Coming(rest) => rest.await,
@@ -87,7 +89,8 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-/// Takes in a capsule: first all that is not memory, then that, while the rest becomes what a restore begins with.
+/// Unpacks a capsule: everything but memory first, then memory, while files and inode numbers are
+/// prepared.
 async fn unpack(mut frames: FrameReader, mut receiver: CapsuleReceiver<'_>, here: watch::Sender<bool>) -> Result<()> {
     while receiver.accept(frames.next().await?).await? != Received::Sealed {}
     let prerequisites = receiver.prerequisites()?;
@@ -96,7 +99,7 @@ async fn unpack(mut frames: FrameReader, mut receiver: CapsuleReceiver<'_>, here
         let mut enough = Some(enough);
         let mut is_enough = |receiver: &CapsuleReceiver<'_>| {
             if receiver.missing_memory_bytes() <= RESTORE_START_MISSING_MAX_BYTES {
-                // Who does not wait for it any more has failed, and all of it with that.
+                // Without a receiver the restore has failed, and the unpacking with it.
                 enough.take().map(|enough| enough.send(()));
             }
         };
@@ -123,48 +126,48 @@ async fn unpack(mut frames: FrameReader, mut receiver: CapsuleReceiver<'_>, here
     tokio::try_join!(memory, prerequisites).map(|_| ())
 }
 
-/// A capsule read frame after frame. A frame that lies in one of its pieces is taken from there without a copy.
+/// Reads a capsule frame by frame. A frame inside one piece is not copied.
 #[derive(Debug)]
 pub(crate) struct FrameReader {
     store: CapsuleStore,
     reader: CapsuleReader,
-    /// What of the last piece was not taken yet.
+    /// The unread rest of the last piece.
     rest: Bytes,
 }
 
 impl FrameReader {
-    /// Begins to read a capsule.
+    /// Opens a capsule.
     ///
     /// # Errors
-    /// There is none of that name, or the store can't be reached.
+    /// The store can't be reached, or has no capsule of that name.
     pub(crate) async fn open(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
         Ok(Self { reader: store.open_capsule(name).await?, store: store.clone(), rest: Bytes::new() })
     }
 
-    /// Begins to read the memory of the capsule that this one builds on, if it does.
+    /// Opens the base of an incremental capsule, to read its memory.
     ///
     /// # Errors
-    /// It is not there any more, or the store can't be reached.
+    /// The store can't be reached, or the base is gone.
     async fn open_base(&self) -> Result<Option<Self>> {
         let Some(base) = &self.reader.manifest().base else { return Ok(None) };
         let reader = self.store.open_base(base).await?;
         Ok(Some(Self { reader, store: self.store.clone(), rest: Bytes::new() }))
     }
 
-    /// The next frame.
+    /// Reads the next frame.
     ///
     /// # Errors
-    /// The capsule can't be read, is damaged, or ends here.
+    /// The capsule can't be read, is damaged or ends here.
     async fn next(&mut self) -> Result<Frame> {
         let head = self.take(HEADER_BYTES).await?;
         let (kind, length) = frame::parse_header(&head)?;
         frame::parse(kind, self.take(length).await?)
     }
 
-    /// The next frame; nothing at the end, where all of the capsule has been checked.
+    /// Reads the next frame; `None` at the end, when the whole capsule was checked.
     ///
     /// # Errors
-    /// The capsule can't be read, is damaged, or ends within a frame.
+    /// The capsule can't be read, is damaged or ends within a frame.
     async fn next_if_any(&mut self) -> Result<Option<Frame>> {
         if self.rest.is_empty() {
             match self.piece().await? {

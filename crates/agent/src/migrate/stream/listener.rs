@@ -1,4 +1,4 @@
-//! The destination's side of a move from another host: who may come, and taking in what comes.
+//! The destination's end of a migration between hosts: admits expected sources and receives capsules.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ const INPUT_BUFFER_BYTES: usize = 512 << 10;
 
 type Stream = BufStream<TlsStream<TcpStream>>;
 
-/// The attempts that are expected.
+/// The migrations whose source may connect.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct MigrationListener(Arc<Mutex<HashMap<MigrationId, ExpectedSource>>>);
 
@@ -35,7 +35,7 @@ struct ExpectedSource {
     connections: mpsc::Sender<SourceConnection>,
 }
 
-/// An attempt that is expected; leaving by drop.
+/// A migration whose source may connect, until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct ExpectedConnection {
     listener: MigrationListener,
@@ -43,23 +43,23 @@ pub(crate) struct ExpectedConnection {
     connections: mpsc::Receiver<SourceConnection>,
 }
 
-/// A connection from the source of an expected attempt.
+/// A connection from the source of an expected migration.
 #[derive(Debug)]
 pub(crate) struct SourceConnection(Box<Stream>);
 
-/// How far a capsule has come when the connection ended.
+/// The state of a capsule when its connection ended.
 #[derive(Debug)]
 pub(crate) enum Reception {
-    /// All of it is there.
+    /// The capsule is complete.
     Complete,
-    /// The connection broke while the job still executed at its source: it may come again.
+    /// The connection was lost while the job executed at its source: the source may connect again.
     LostBeforeFreeze(Error),
-    /// It broke after the job was frozen.
+    /// The connection was lost after the job was frozen.
     LostAfterFreeze(Error),
 }
 
 impl MigrationListener {
-    /// Lets the source of an attempt in.
+    /// Admits the source of a migration.
     pub(crate) fn expect(&self, hello: Hello, from: String) -> ExpectedConnection {
         let (sender, connections) = mpsc::channel(1);
         let migration = hello.migration.clone();
@@ -67,7 +67,7 @@ impl MigrationListener {
         ExpectedConnection { listener: self.clone(), migration, connections }
     }
 
-    /// Takes connections, for ever.
+    /// Accepts connections and never returns without an error.
     pub(crate) async fn serve(&self, listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Result<()> {
         let acceptor = TlsAcceptor::from(identity.server()?);
         loop {
@@ -124,11 +124,11 @@ impl MigrationListener {
 }
 
 impl ExpectedConnection {
-    /// The next connection of the source.
+    /// Waits for the next connection of the source.
     pub(crate) async fn connected(&mut self) -> SourceConnection {
         match self.connections.recv().await {
             Some(incoming) => incoming,
-            // The sender is kept as long as the attempt is expected.
+            // The sender lives as long as this value.
             None => std::future::pending().await,
         }
     }
@@ -146,7 +146,8 @@ impl SourceConnection {
         self.0.flush().await.map_err(Error::system("answer the source"))
     }
 
-    /// Takes in what comes until it is whole or breaks off. `frozen` is awaited when the first part of the frozen job arrives.
+    /// Receives the capsule until it is complete or the connection is lost. Awaits `frozen` when the
+    /// first part of the frozen job arrives.
     pub(crate) async fn receive(
         mut self,
         job_dir: &JobDir,
@@ -179,7 +180,7 @@ impl SourceConnection {
             };
             let answered = self.answer(&answer).await;
             match (step, frozen.is_none()) {
-                // Whether the source hears of it or not: all is here, and it has said that all may be used.
+                // The capsule is complete and sealed, even when the confirmation does not reach the source.
                 (Ok(Received::Sealed), _) => return Reception::Complete,
                 (Ok(Received::More | Received::PreCopied), _) if answered.is_ok() => {}
                 (step, frozen) => {

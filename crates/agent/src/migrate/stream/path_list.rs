@@ -1,4 +1,4 @@
-//! PathList of files as they are said: the kernel's own bytes, which need not be text, with a NUL between each two.
+//! A list of paths on the wire: the kernel's bytes, which need not be UTF-8, separated by NUL.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -8,12 +8,12 @@ use bytes::Bytes;
 
 use super::FRAME_DATA_BYTES;
 
-/// PathList of files, by path below the root: as many as one frame takes.
+/// Paths below the root, as many as fit into one frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct PathList(Bytes);
 
 impl PathList {
-    /// PathList as they came.
+    /// Wraps a received list.
     pub(crate) fn from_bytes(bytes: Bytes) -> Self {
         Self(bytes)
     }
@@ -22,7 +22,7 @@ impl PathList {
         &self.0
     }
 
-    /// These names, in the order in which they are given: one piece at least, which has none where none is given.
+    /// Splits paths, in their order, into lists of one frame each: at least one list, which may be empty.
     pub(crate) fn pieces<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
         let (mut pieces, mut piece) = (Vec::new(), Vec::new());
         for path in paths {

@@ -1,8 +1,9 @@
-//! What a destination takes in: files below the job's root, images into its checkpoint.
+//! The receiving end of a capsule: files go below the job's root, images into its checkpoint.
 //!
-//! Memory is written behind the back of whoever reads: what comes is decrypted and unpacked on one core while it is written on another.
-//! Files are unpacked by a `tar` of their own, which nobody waits for before the next files come. The seal says what belongs to it: out of the
-//! capsule store memory comes after it, and a job can be restored as far as without.
+//! A background thread writes memory, so that one core decrypts and unpacks while another writes. Each
+//! tar of files is unpacked by a `tar` process; only the next tar waits for it. The seal lists all images
+//! with their sizes. In a capsule from the store, memory follows the seal: a restore can start before
+//! memory is complete.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -23,14 +24,14 @@ use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name};
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
 
-/// What is being taken in.
+/// A capsule that is being received.
 #[derive(Debug)]
 pub(crate) struct CapsuleReceiver<'a> {
-    /// Until somebody waits for it, after which only memory comes.
+    /// `None` once [`CapsuleReceiver::prerequisites`] was called; only memory is accepted after that.
     prerequisites: Option<Prerequisites>,
     checkpoint: &'a Checkpoint,
     images: HashMap<String, Image>,
-    /// The pages that come by themselves, and how many of them have.
+    /// The runs that still wait for pages from `Pages` frames.
     page_map: PageMap,
     pages_received: u64,
     writes: WriteQueue,
@@ -39,28 +40,30 @@ pub(crate) struct CapsuleReceiver<'a> {
     job_dir: JobDir,
 }
 
-/// What a restore begins with beside images, and what becomes that behind the back of whoever reads.
+/// Everything but memory that a restore needs in addition to CRIU's images: unpacked files and the
+/// inode file system, both prepared in the background.
 #[derive(Debug)]
 struct Prerequisites {
     files: FileReceiver,
-    /// What is made for the numbers of files, from the moment they are here.
+    /// The task that builds the inode file system; started once the inode list has arrived.
     numbers: Option<JoinSet<Result<()>>>,
 }
 
-/// An image and how much of it has come.
+/// An image file and the number of bytes received.
 #[derive(Debug)]
 struct Image {
     file: Arc<File>,
     size: u64,
 }
 
-/// What has come with a frame.
+/// The progress after a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     More,
-    /// All files that went ahead; [`CapsuleReceiver::wait_for_files`] waits for them.
+    /// All pre-copied files have arrived; [`CapsuleReceiver::wait_for_files`] waits until they are unpacked.
     PreCopied,
-    /// All but memory, which may have come as well: [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`] see that it is there.
+    /// The seal has arrived. [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`] check
+    /// what it lists.
     Sealed,
 }
 
@@ -79,10 +82,10 @@ impl<'a> CapsuleReceiver<'a> {
         }
     }
 
-    /// Takes in what a frame brings.
+    /// Writes the content of a frame.
     ///
     /// # Errors
-    /// It can't be written, now or since the last call, or makes no sense.
+    /// This or an earlier frame can't be written, or the frame is not allowed here.
     pub(crate) async fn accept(&mut self, frame: Frame) -> Result<Received> {
         let out_of_order = || Err(StreamError::OutOfOrder.into());
         match frame {
@@ -117,10 +120,10 @@ impl<'a> CapsuleReceiver<'a> {
         }
     }
 
-    /// Waits until all files are there that have come.
+    /// Waits until all received files are unpacked.
     ///
     /// # Errors
-    /// One could not be written.
+    /// A file can't be written.
     pub(crate) async fn wait_for_files(&mut self) -> Result<()> {
         self.files()?.wait().await
     }
@@ -139,19 +142,19 @@ impl<'a> CapsuleReceiver<'a> {
         self.enqueue(move || file.write_all_at(&bytes, offset)).await
     }
 
-    /// Takes in what a frame brings of the capsule that this one builds on.
+    /// Writes the pages of a frame of the base capsule.
     ///
     /// # Errors
-    /// It can't be written, now or since the last call.
+    /// This or an earlier frame can't be written.
     pub(crate) async fn accept_base_frame(&mut self, frame: Frame) -> Result<()> {
         match frame {
             Frame::Pages(bytes) => self.take_pages(bytes).await,
-            // What was no page there is of no use here.
+            // Only pages of the base are used.
             _ => Ok(()),
         }
     }
 
-    /// Takes in pages that come by themselves, where they are awaited.
+    /// Writes pages to every image range that waits for them.
     async fn take_pages(&mut self, bytes: Bytes) -> Result<()> {
         let first = self.pages_received;
         self.pages_received += (bytes.len() / PAGE) as u64;
@@ -168,7 +171,7 @@ impl<'a> CapsuleReceiver<'a> {
         self.enqueue(move || page_map::write(&bytes, &pieces)).await
     }
 
-    /// The file of an image of which so many bytes more have come.
+    /// Opens or creates the image file `name` and adds `bytes` to its received size.
     fn image_file(&mut self, name: &str, bytes: u64) -> Result<Arc<File>> {
         if name != inode_list::INODE_LIST {
             let checkpoint = self.checkpoint;
@@ -185,21 +188,21 @@ impl<'a> CapsuleReceiver<'a> {
         Ok(file)
     }
 
-    /// Has something be written while what follows is read.
+    /// Queues a write for the background thread.
     async fn enqueue(&mut self, write: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
         self.writes.push(write).await.map_err(lost)
     }
 
-    /// How much of the memory has not come yet, once the seal has.
+    /// The bytes of memory that the seal lists and that have not arrived.
     pub(crate) fn missing_memory_bytes(&self) -> u64 {
         let images = self.seal.iter().flat_map(|seal| &seal.images).filter(|(image, _)| is_memory(image));
         images.map(|(image, size)| size.saturating_sub(self.size(image))).sum()
     }
 
-    /// What becomes everything but memory, when all of that has come; to be waited for beside what is still taken in.
+    /// Returns the future that completes everything but memory. It runs beside the receipt of memory.
     ///
     /// # Errors
-    /// Something has not come.
+    /// An image other than memory is incomplete.
     pub(crate) fn prerequisites(&mut self) -> Result<impl Future<Output = Result<()>> + Send + use<>> {
         self.check(|image| !is_memory(image))?;
         let prerequisites = self.prerequisites.take();
@@ -211,10 +214,10 @@ impl<'a> CapsuleReceiver<'a> {
         })
     }
 
-    /// Sees that everything is there.
+    /// Waits until everything that the seal lists is written.
     ///
     /// # Errors
-    /// Something is not, or could not be written.
+    /// An image is incomplete, or a write failed.
     pub(crate) async fn complete(&mut self) -> Result<()> {
         self.prerequisites()?.await?;
         self.writes.finish().await.map_err(lost)?;
@@ -252,7 +255,7 @@ impl Prerequisites {
         Self { files: FileReceiver::new(&job_dir.upper()), numbers: None }
     }
 
-    /// Begins to make what keeps the numbers of files, unless that has begun.
+    /// Starts building the inode file system, at most once.
     fn start_inode_file_system(&mut self, job_dir: &JobDir, checkpoint: &Checkpoint) {
         self.numbers.get_or_insert_with(|| {
             let (job_dir, images) = (job_dir.clone(), checkpoint.images().to_owned());
@@ -262,10 +265,10 @@ impl Prerequisites {
         });
     }
 
-    /// Waits until all of it is there.
+    /// Waits until the files are unpacked and the inode file system is built.
     ///
     /// # Errors
-    /// A file could not be written.
+    /// A file can't be written.
     async fn here(mut self) -> Result<()> {
         self.files.wait().await?;
         let mut numbers = self.numbers.unwrap_or_default();
@@ -273,7 +276,7 @@ impl Prerequisites {
             if let Err(error) =
                 ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
             {
-                // It is tried again when the root is mounted.
+                // The mount of the root builds it again.
                 tracing::debug!(error = &error as &dyn std::error::Error, "no numbers are kept yet");
             }
         }

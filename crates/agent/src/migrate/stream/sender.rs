@@ -1,4 +1,4 @@
-//! The source's side of a move: to another host, or into the capsule store.
+//! The sending end of a capsule: to another host, or into the capsule store.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -30,38 +30,38 @@ use crate::runtime::job_dir::JobDir;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-/// How often a growing image is looked at.
+/// The interval at which the images that CRIU writes are checked for new bytes.
 const IMAGE_POLL_INTERVAL: Duration = Duration::from_millis(1);
-/// How many pieces of memory are read ahead of what takes them.
+/// The number of page batches that are read ahead of the sink.
 const QUEUED_PAGE_BATCHES: usize = 4;
 
-/// A capsule that is in the store.
+/// A complete capsule in the store.
 #[derive(Debug)]
 pub(crate) struct StoredCapsule {
     pub(crate) manifest: Manifest,
-    /// What the next one may build on.
+    /// The base for the job's next snapshot.
     pub(crate) base_snapshot: Option<BaseSnapshot>,
 }
 
-/// What leads to the destination of an attempt.
+/// The stream to the destination of one migration.
 #[derive(Debug)]
 pub(crate) struct CapsuleSender {
     sink: Sink,
-    /// The files that went ahead.
+    /// The pre-copied files.
     files: Listing,
     memory: MemoryEncoder,
-    /// How much of each image has been sent.
+    /// The bytes sent of each image.
     images: BTreeMap<String, u64>,
     bytes: u64,
-    /// Whether memory has begun to go.
+    /// Whether the memory section of the stream is open.
     memory_started: bool,
 }
 
 impl CapsuleSender {
-    /// Connects and introduces itself.
+    /// Connects to the destination and sends the hello.
     ///
     /// # Errors
-    /// The destination can't be reached, or is not who it should be.
+    /// The destination can't be reached, or has another certificate.
     pub(crate) async fn open(identity: &Identity, to: SocketAddr, certificate: String, hello: Hello) -> Result<Self> {
         let config = identity.client(certificate)?;
         let name = ServerName::try_from("mooring-host")
@@ -81,10 +81,10 @@ impl CapsuleSender {
         Ok(outgoing)
     }
 
-    /// Begins a capsule.
+    /// Creates a capsule in the store.
     ///
     /// # Errors
-    /// The store can't be reached, or has one of that name.
+    /// The store can't be reached, or has a capsule of that name.
     pub(crate) async fn create_capsule(store: &CapsuleStore, name: &CapsuleName) -> Result<Self> {
         Ok(Self::over(Sink::capsule(store.create(name).await?)))
     }
@@ -100,31 +100,31 @@ impl CapsuleSender {
         }
     }
 
-    /// How much has been sent.
+    /// The number of bytes sent.
     pub(crate) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// Sends the job's files while it executes.
+    /// Pre-copies the job's files while it executes.
     ///
     /// # Errors
-    /// They can't be read, or the destination can't take them.
+    /// A file can't be read, or the destination can't receive it.
     pub(crate) async fn pre_copy_files(&mut self, job_dir: &JobDir) -> Result<()> {
         self.files = Listing::read(&job_dir.upper())?;
         self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
         self.await_answer().await
     }
 
-    /// Has the capsule build on an earlier one, or be one that others can build on.
+    /// Makes the capsule incremental to a base, or without one a base for later snapshots.
     pub(crate) fn build_on(&mut self, base_snapshot: Option<BaseSnapshot>) {
         self.memory = MemoryEncoder::upon(base_snapshot);
     }
 
-    /// Sends the memory of a job's processes into the store while they execute: what of it is the same when the job stands still is compressed and
-    /// stored by then.
+    /// Pre-copies memory into the capsule while the job executes. Pages that are unchanged at the freeze
+    /// are not sent again.
     ///
     /// # Errors
-    /// The store can't take it.
+    /// The store can't receive it.
     pub(crate) async fn pre_copy_memory(&mut self, pids: Vec<i32>) -> Result<()> {
         self.begin_memory().await?;
         let (give, mut pieces) = mpsc::channel(QUEUED_PAGE_BATCHES);
@@ -136,10 +136,10 @@ impl CapsuleSender {
         self.flush().await
     }
 
-    /// Sends memory while it is being written, until `dumped` says that all is written.
+    /// Sends memory while CRIU writes it, until `dumped` is true.
     ///
     /// # Errors
-    /// The destination can't take it. What `dumped` waits for goes on.
+    /// The destination can't receive it. The dump continues.
     pub(crate) async fn send_memory_during_dump(
         &mut self,
         checkpoint: &Checkpoint,
@@ -148,8 +148,8 @@ impl CapsuleSender {
         self.begin_checkpoint(checkpoint).await?;
         let mut known = 0;
         while !*dumped.borrow() {
-            // Only these grow at their end alone; all others are sent when they are whole. CRIU numbers them from 1. They are asked for
-            // by name, since listing a directory keeps CRIU from making files in it.
+            // CRIU appends to these images only; all others are sent when they are complete. CRIU numbers
+            // them from 1. Each is opened by name: listing the directory would block CRIU's file creation.
             while checkpoint.images().join(memory_name(known + 1)).exists() {
                 known += 1;
             }
@@ -165,10 +165,10 @@ impl CapsuleSender {
         Ok(())
     }
 
-    /// Sends the images that are not there yet.
+    /// Sends the rest of all images.
     ///
     /// # Errors
-    /// One can't be read, or the destination can't take it.
+    /// An image can't be read, or the destination can't receive it.
     pub(crate) async fn send_images(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.begin_checkpoint(checkpoint).await?;
         let (memory, others): (Vec<_>, Vec<_>) = checkpoint.names()?.into_iter().partition(|name| is_memory(name));
@@ -186,8 +186,8 @@ impl CapsuleSender {
         self.flush().await
     }
 
-    /// Begins with what has come of the freeze. The numbers of files go before all else, since making ready for them takes a while; into
-    /// the store behind memory, which is read last.
+    /// Starts sending the checkpoint. To a host the inode list goes first, since preparing it takes 40 ms;
+    /// in a capsule it follows memory, which readers receive last.
     async fn begin_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         if !self.sink.defers_memory() {
             self.send_inode_list(checkpoint).await?;
@@ -195,13 +195,13 @@ impl CapsuleSender {
         self.begin_memory().await
     }
 
-    /// Sends the numbers of files, if they have not gone.
+    /// Sends the inode list, at most once.
     async fn send_inode_list(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         self.send_new(checkpoint, inode_list::INODE_LIST).await?;
         self.flush().await
     }
 
-    /// MemoryEncoder goes from here on and nothing else, until all of it has gone.
+    /// Opens the memory section of the stream; idempotent.
     async fn begin_memory(&mut self) -> Result<()> {
         if std::mem::replace(&mut self.memory_started, true) {
             return Ok(());
@@ -209,10 +209,10 @@ impl CapsuleSender {
         self.sink.begin_memory().await.map_err(Error::system(self.sink.attempt()))
     }
 
-    /// Sends what has become of files since they went ahead, while the job stands still.
+    /// Sends the files that changed since the pre-copy. The job is frozen.
     ///
     /// # Errors
-    /// Something can't be read, or the destination can't take it.
+    /// A file can't be read, or the destination can't receive it.
     pub(crate) async fn send_changed_files(&mut self, job_dir: &JobDir, mapped: &[PathBuf]) -> Result<()> {
         let now = Listing::read(&job_dir.upper())?;
         let mut difference = now.since(&self.files);
@@ -221,19 +221,19 @@ impl CapsuleSender {
         self.flush().await
     }
 
-    /// Gives the seal and waits for the destination's word that all is there.
+    /// Sends the seal and waits for the destination's confirmation.
     ///
     /// # Errors
-    /// The destination did not take it, or is not heard from: it may have it or not.
+    /// The destination refused, or did not answer: whether it has the capsule is unknown.
     pub(crate) async fn seal(&mut self) -> Result<()> {
         self.send(&Frame::Seal(self.image_sizes())).await?;
         self.await_answer().await
     }
 
-    /// Gives the seal, and has the store keep the capsule.
+    /// Sends the seal and completes the capsule in the store.
     ///
     /// # Errors
-    /// The store does not have it; what was written is taken back.
+    /// The store does not have the capsule; its parts are removed.
     pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<StoredCapsule> {
         self.send(&Frame::Seal(self.image_sizes())).await?;
         self.flush().await?;
@@ -250,12 +250,12 @@ impl CapsuleSender {
         Seal { images: self.images.iter().map(|(name, size)| (name.clone(), *size)).collect() }
     }
 
-    /// Sends what has been added to an image; says whether there was anything.
+    /// Sends the bytes appended to an image; returns whether there were any.
     async fn send_new(&mut self, checkpoint: &Checkpoint, name: &str) -> Result<bool> {
         let path = checkpoint.images().join(name);
         let start = *self.images.entry(name.to_owned()).or_default();
         let mut offset = start;
-        // Out of the page cache, into which it has just been written: this takes microseconds.
+        // The image was just written and comes from the page cache: reading takes microseconds.
         let file = File::open(&path).map_err(Error::system(format!("open {}", path.display())))?;
         loop {
             let length = file.metadata().map_err(Error::system(format!("look at {}", path.display())))?.len();
@@ -294,7 +294,7 @@ impl CapsuleSender {
 
     async fn await_answer(&mut self) -> Result<()> {
         self.flush().await?;
-        // A capsule says nothing before its end.
+        // The store confirms at the end of the capsule only.
         let Sink::Host(stream) = &mut self.sink else { return Ok(()) };
         let answer = tokio::time::timeout(ANSWER_TIMEOUT, frame::receive(stream.as_mut()))
             .await

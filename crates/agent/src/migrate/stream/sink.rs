@@ -1,4 +1,4 @@
-//! Where a source's frames go: to another host, or into a capsule.
+//! The target of a source's frames: another host, or a capsule in the store.
 
 use std::io;
 use std::pin::Pin;
@@ -9,15 +9,15 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, BufStream, BufWriter};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-/// How much is gathered before it is sent on.
+/// The size of the output buffer.
 pub(crate) const OUTPUT_BUFFER_BYTES: usize = 512 << 10;
 
-/// Where a source's frames go.
+/// The target of a source's frames.
 #[derive(Debug)]
 pub(crate) enum Sink {
-    /// Another host, which answers.
+    /// Another host, which confirms.
     Host(Box<BufStream<TlsStream<TcpStream>>>),
-    /// A capsule, which is whole or fails at its end.
+    /// A capsule, which confirms at its end only.
     Capsule(Box<BufWriter<CapsuleWriter>>),
 }
 
@@ -26,7 +26,7 @@ impl Sink {
         Self::Capsule(Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, writer)))
     }
 
-    /// Writing to the sink, as an error names it.
+    /// The attempt to write, as an error names it.
     pub(crate) fn attempt(&self) -> &'static str {
         match self {
             Self::Host(_) => "send to the destination",
@@ -34,12 +34,12 @@ impl Sink {
         }
     }
 
-    /// Whether who reads it has memory last, in whatever order it is written.
+    /// Whether readers receive memory last, independent of the order of writing.
     pub(crate) fn defers_memory(&self) -> bool {
         matches!(self, Self::Capsule(_))
     }
 
-    /// Memory follows, which the reader of a capsule is to have last.
+    /// Opens the memory section, which readers of a capsule receive last.
     pub(crate) async fn begin_memory(&mut self) -> io::Result<()> {
         if let Self::Capsule(writer) = self {
             writer.flush().await?;
@@ -48,7 +48,7 @@ impl Sink {
         Ok(())
     }
 
-    /// No more memory follows.
+    /// Closes the memory section.
     pub(crate) async fn end_memory(&mut self) -> io::Result<()> {
         if let Self::Capsule(writer) = self {
             writer.flush().await?;

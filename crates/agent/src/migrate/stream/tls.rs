@@ -1,7 +1,7 @@
-//! Who this host is towards other hosts: a key of its own and a self-signed certificate, known by its SHA-256.
+//! The identity of this host towards other hosts: a private key and a self-signed certificate.
 //!
-//! OpCenter tells each side of a move the other's fingerprint and both sides a token. There is no authority to be asked, and nobody who
-//! has neither gets further than the handshake.
+//! A certificate is known by its SHA-256. OpCenter gives each end of a migration the fingerprint of the
+//! other end, and a token to both. Without a known certificate no connection passes the handshake.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -31,10 +31,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// Reads the identity kept in `state_dir`, made if there is none.
-    ///
-    /// # Errors
-    /// It can't be read, made or kept.
+    /// Reads the identity in `state_dir`, or creates it.
     pub(crate) fn open(state_dir: &Path) -> Result<Self> {
         let path = state_dir.join(FILE);
         if !path.exists() {
@@ -61,7 +58,7 @@ impl Identity {
         hex::encode(Sha256::new().chain_update(b"mooring join\0").chain_update(self.key.secret_der()).finalize())
     }
 
-    /// For connections to the host with that fingerprint.
+    /// Returns the configuration for connections to the host with that fingerprint.
     ///
     /// # Errors
     /// The key does not fit the certificate.
@@ -82,7 +79,8 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
-    /// For connections from any host that has a certificate; whose it is is checked once it is known what it wants.
+    /// Returns the configuration for connections from any host with a certificate. The hello names the
+    /// migration, and with it the certificate that is expected.
     ///
     /// # Errors
     /// The key does not fit the certificate.
@@ -128,7 +126,7 @@ fn make(path: &Path) -> Result<()> {
     write().map_err(Error::system(format!("keep this host's identity in {}", path.display())))
 }
 
-/// Takes one certificate by its fingerprint, or any; that the other side has its key is always proven.
+/// Accepts one certificate by its fingerprint, or any. The peer always proves that it has the key.
 #[derive(Debug)]
 struct Pinned {
     expected: Option<String>,
