@@ -40,13 +40,12 @@ pub use gateways::TOKEN_VARIABLE;
 pub use migrate::criu::hooks::ask as ask_agent;
 pub use runtime::image::Limits as ImageLimits;
 
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_ops::Lifecycle;
+use mooring_ops::{Lifecycle, file};
 use mooring_types::Name;
 use mooring_types::host::{HostRole, Purchase, Readiness};
 use tokio::net::TcpListener;
@@ -127,7 +126,7 @@ pub async fn readiness(tools: Option<&Path>) -> Readiness {
 /// # Errors
 /// The state directory or the port for capsules can't be used. That OpCenter is away is no error.
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
-    fs::create_dir_all(&config.state_dir)
+    file::private_dir(&config.state_dir)
         .map_err(Error::system(format!("make state directory {}", config.state_dir.display())))?;
     let tools = Tools::find(config.tools.as_deref()).with_run(&config.state_dir.join("run"));
     let facts = facts::measure(&config, &tools).await;

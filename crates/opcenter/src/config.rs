@@ -7,31 +7,31 @@ use std::path::PathBuf;
 use mooring_api::watch::{Backend, StoreAccess};
 use mooring_types::address::Overlay;
 
-/// What an OpCenter is started with.
+/// The configuration of OpCenter.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where its state is kept.
+    /// The state directory.
     pub state_dir: PathBuf,
-    /// Where it listens; the first address is the one it is known by.
+    /// The addresses to listen at.
     pub listen: Vec<SocketAddr>,
-    /// The overlay's addresses.
+    /// The network of overlay addresses.
     pub overlay: Overlay,
-    /// How hosts reach each other's jobs.
+    /// The backend by which hosts reach each other's jobs.
     pub backend: Backend,
-    /// Where capsules are kept, if they are; its seal is kept in the state directory and not given.
+    /// The capsule store, if there is one. Its seal key is in the state directory, not here.
     pub store: Option<StoreAccess>,
-    /// JupyterLab's virtual environment, for the template.
+    /// The virtual environment of JupyterLab, for the template `jupyter`.
     pub jupyter: PathBuf,
-    /// The image that the template runs in, in place of that.
+    /// The image for the template `jupyter`, in place of the virtual environment.
     pub jupyter_image: Option<String>,
-    /// The directories of hosts that everybody's jobs may mount; an admin's may mount any.
+    /// The directories of hosts that every user's jobs may mount; an admin's jobs may mount any.
     pub volume_paths: Vec<PathBuf>,
-    /// How many jobs at once leave a host that is drained.
+    /// The number of jobs that leave a drained host at once.
     pub drain_at_once: NonZeroUsize,
 }
 
 impl Config {
-    /// Whether there is a place for capsules.
+    /// Returns whether there is a capsule store.
     #[must_use]
     pub fn has_store(&self) -> bool {
         self.store.is_some()

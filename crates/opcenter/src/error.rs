@@ -1,4 +1,4 @@
-//! Errors: one for what keeps OpCenter from running, one for what a caller is told.
+//! Errors: [`Error`] for what keeps OpCenter from running, [`ApiError`] for callers.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,46 +11,38 @@ use mooring_store::StoreError;
 use mooring_types::job::Refused;
 use mooring_types::placement::NoHost;
 
-/// Why OpCenter could not run.
+/// The reason why OpCenter can't run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The store.
     #[error("can't use the store")]
     Store(#[from] StoreError),
-    /// A file or a socket.
+    /// A file or a socket fails.
     #[error("can't {attempt}")]
     System {
         /// The attempt with its subject.
         attempt: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// The file of the key of secrets holds none.
-    #[error("{} holds no key: put back the one that secrets were sealed with, or take the file away and set every secret anew", path.display())]
-    SecretKey {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The capsule store.
+    /// The secret key's file holds no key.
+    #[error("{} holds no key: restore the file, or remove it and set every secret again", path.display())]
+    SecretKey { path: PathBuf },
     #[error("can't use the capsule store")]
     Capsules(#[from] mooring_capsule::Error),
-    /// A secret can't be sealed.
     #[error("can't seal a secret")]
     Seal,
-    /// A password can't be hashed.
     #[error("can't hash a password: {0}")]
     Password(argon2::password_hash::Error),
 }
 
 impl Error {
-    /// The file of a secret can be neither read nor made.
+    /// Makes the error for the file of a secret that can be neither read nor made.
     pub(crate) fn secret_file(path: &Path, source: io::Error) -> Self {
         Self::System { attempt: format!("keep a secret in {}", path.display()), source }
     }
 }
 
-/// What a caller is told.
+/// The error that a caller gets.
 #[derive(Debug)]
 pub(crate) struct ApiError(pub(crate) ErrorBody);
 

@@ -8,9 +8,10 @@
 //!                              reconcile ──► slices ──► watch ──► agents, gateways
 //! ```
 //!
-//! OpCenter calls nobody. `reconcile` is one task that wakes at each request and each report, reads all state, decides (placement, job
-//! status, stage of each migration), commits, and publishes to every host and gateway its slice of desired state. After a restart all hosts
-//! and gateways report again, and the next pass continues from the last commit.
+//! OpCenter calls nobody. `reconcile` is one task that each request and each report wakes. It reads
+//! all state, decides (placement, job status, stage of each migration), commits, and publishes the
+//! slices of hosts and gateways. After a restart all hosts and gateways report again, and the next
+//! pass continues from the last commit.
 //!
 //! | wing | holds |
 //! |---|---|
@@ -42,6 +43,8 @@ pub use error::Error;
 
 use std::fs;
 use std::future::IntoFuture;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -122,7 +125,7 @@ pub async fn serve(
 
 /// Opens the state directory, made at the first start with an admin and a join token.
 async fn open(mut config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
-    fs::create_dir_all(config.state_dir.join("logs")).map_err(|source| Error::System {
+    make_state_dir(&config.state_dir).map_err(|source| Error::System {
         attempt: format!("make state directory {}", config.state_dir.display()),
         source,
     })?;
@@ -149,20 +152,93 @@ async fn open(mut config: Config, clock: Arc<dyn Clock>) -> Result<Context, Erro
     })
 }
 
+/// Makes the state directory for its owner alone. An existing one that others could enter is closed
+/// to them, with all that it holds.
+fn make_state_dir(state_dir: &Path) -> io::Result<()> {
+    let was_open = fs::metadata(state_dir).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
+    file::private_dir(state_dir)?;
+    if was_open {
+        file::private_tree(state_dir)?;
+    }
+    file::private_dir(&state_dir.join("logs"))
+}
+
 /// Checks that the capsule store can be opened, and adds its seal key to what hosts are given.
 fn open_capsule_store(access: &mut StoreAccess, state_dir: &Path) -> Result<(), Error> {
     let seal = state_dir.join("seal-key");
     match janitor::open(access) {
         Ok(_) => {}
-        // At the first start the configuration is wrong; later the store is unreachable and will come back.
+        // At the first start the configuration is wrong; later the store will come back.
         Err(error) if !seal.exists() => return Err(error.into()),
         Err(error) => {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "the capsule store is unreachable: it is tried again"
-            );
+            tracing::warn!(error = &error as &dyn std::error::Error, "the capsule store is unreachable; trying again");
         }
     }
     access.seal = SealKey::load_or_create(&seal)?.to_hex();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+    use std::path::PathBuf;
+
+    use mooring_types::address::Overlay;
+    use mooring_types::{ManualClock, Timestamp};
+
+    use super::*;
+
+    fn config(state_dir: &Path) -> Config {
+        Config {
+            state_dir: state_dir.to_owned(),
+            listen: Vec::new(),
+            overlay: Overlay::new("100.64.0.0/10".parse().unwrap()).unwrap(),
+            backend: Default::default(),
+            store: None,
+            jupyter: "/venv".into(),
+            jupyter_image: None,
+            volume_paths: Vec::new(),
+            drain_at_once: NonZeroUsize::MIN,
+        }
+    }
+
+    /// Returns every path from `root` down that others than its owner may use.
+    fn open_to_others(root: &Path) -> Vec<PathBuf> {
+        let mut open = Vec::new();
+        let mut paths = vec![root.to_owned()];
+        while let Some(path) = paths.pop() {
+            let found = fs::metadata(&path).unwrap();
+            if found.is_dir() {
+                paths.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+            }
+            if found.permissions().mode() & 0o077 != 0 {
+                open.push(path);
+            }
+        }
+        open
+    }
+
+    #[tokio::test]
+    async fn state_directory_is_for_its_owner_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let (new, old) = (directory.path().join("a/new"), directory.path().join("old"));
+        let results = old.join("logs/job/results");
+        fs::create_dir_all(&results).unwrap();
+        for file in [results.join("x"), old.join("opcenter.db"), old.join("opcenter.db-wal")] {
+            fs::write(&file, "").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        for path in [&old, &results] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        for state_dir in [new, old] {
+            let context = open(config(&state_dir), clock.clone()).await.unwrap();
+            let job = mooring_types::JobId::random(&mut rand::rng());
+            context.logs.append(&job, &mooring_types::job::OutputFile::Stdout, 0, b"hello").unwrap();
+            assert_eq!(open_to_others(&state_dir), Vec::<PathBuf>::new());
+            assert!(state_dir.join("opcenter.db-wal").exists());
+            context.store.close().await;
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! The committed OpenAPI document is the one that OpCenter serves, and leaves out nothing that users may call.
+//! The committed OpenAPI document is the one that OpCenter serves, and describes all that users may
+//! call.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,9 +10,9 @@ use mooring_api::paths;
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/openapi.json");
 /// Every path is defined there.
 const PATHS: &str = include_str!("../../api/src/paths.rs");
-/// How the committed document is renewed.
+/// The command that renews the committed document.
 const RENEW: &str = "UPDATE_OPENAPI=1 cargo test -p mooring-opcenter --test openapi";
-/// What only daemons call, and what answers about OpCenter itself.
+/// The paths that only daemons call, and those about OpCenter itself.
 const NOT_FOR_USERS: [&str; 9] = [
     paths::GATEWAY_SLICES,
     paths::GATEWAY_REPORT,

@@ -4,9 +4,9 @@
 //! new ones, never a part of either. [`Durability`] says which crashes a finished replacement survives.
 
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -58,6 +58,44 @@ pub fn replace(path: &Path, durability: Durability, mode: Mode, bytes: &[u8]) ->
     }
 }
 
+/// Makes a directory, with its parents, that its owner alone can enter (0700).
+///
+/// A directory that exists already is closed to all others.
+///
+/// # Errors
+/// The directory can't be made, or belongs to another user.
+pub fn private_dir(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    take_from_others(path)
+}
+
+/// Closes everything below a directory to all but its owner. Symbolic links are not followed.
+///
+/// # Errors
+/// Some entry can't be read, or belongs to another user.
+pub fn private_tree(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        if kind.is_symlink() {
+            continue;
+        }
+        take_from_others(&path)?;
+        if kind.is_dir() {
+            private_tree(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes all permissions of group and others from a file or directory.
+fn take_from_others(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & 0o7700))
+}
+
 /// Returns the text of a file that its owner alone can read, without white space around it.
 ///
 /// A file that does not exist is made, synced, with the text that `make` returns.
@@ -105,12 +143,28 @@ fn directory(path: &Path) -> &Path {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use super::*;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn private_directories_are_closed_to_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (new, old) = (directory.path().join("a/b"), directory.path().join("old"));
+        let inner = old.join("inner");
+        fs::create_dir_all(&inner).unwrap();
+        fs::write(inner.join("file"), "").unwrap();
+        std::os::unix::fs::symlink("/", inner.join("link")).unwrap();
+        for (path, bits) in [(&old, 0o755), (&inner, 0o777), (&inner.join("file"), 0o644)] {
+            fs::set_permissions(path, fs::Permissions::from_mode(bits)).unwrap();
+        }
+        private_dir(&new).unwrap();
+        private_dir(&old).unwrap();
+        assert_eq!((mode(&new), mode(&old), mode(&inner)), (0o700, 0o700, 0o777));
+        private_tree(&old).unwrap();
+        assert_eq!((mode(&inner), mode(&inner.join("file")), mode(Path::new("/")) & 0o055), (0o700, 0o600, 0o055));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is in the capsule store.
+//! The capsules in the capsule store.
 
 use mooring_types::capsule::CapsuleName;
 use mooring_types::migration::MigrationKind;
@@ -7,30 +7,25 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, Tx, parsed, parsed_option, unsigned};
 
-/// A capsule that is whole.
+/// A complete capsule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CapsuleRow {
-    /// Its name in the store.
     pub name: CapsuleName,
-    /// The job that it is of.
     pub job: JobId,
-    /// What it was made for.
+    /// The migration that wrote it.
     pub kind: MigrationKind,
-    /// When it was whole.
+    /// The time of its completion.
     pub create_time: Timestamp,
-    /// How much was put in.
+    /// Its size before compression.
     pub bytes: u64,
-    /// How much it takes in the store.
+    /// Its size in the store.
     pub stored_bytes: u64,
-    /// The capsule without which it is not whole.
+    /// The capsule on which it builds.
     pub base: Option<CapsuleName>,
 }
 
 impl Tx {
-    /// Adds one.
-    ///
-    /// # Errors
-    /// There is one of that name.
+    /// Adds a capsule.
     pub async fn capsule_insert(&mut self, row: &CapsuleRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO capsule (name, job_id, kind, create_time, bytes, stored_bytes, base) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -47,13 +42,13 @@ impl Tx {
         Ok(())
     }
 
-    /// Forgets one; nothing there is no error.
+    /// Removes the row of a capsule, if there is one.
     pub async fn capsule_delete(&mut self, name: &CapsuleName) -> Result<()> {
         sqlx::query("DELETE FROM capsule WHERE name = ?").bind(name.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
-    /// All of them, oldest first.
+    /// Lists all capsules, oldest first.
     pub async fn capsule_list(&mut self) -> Result<Vec<CapsuleRow>> {
         let rows = sqlx::query("SELECT * FROM capsule ORDER BY create_time, rowid").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

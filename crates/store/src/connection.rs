@@ -9,29 +9,24 @@ use crate::{Result, StoreError, Tx, json, parsed, to_json, unsigned};
 /// A connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionRow {
-    /// Its id.
     pub id: ConnectionId,
-    /// The gateway.
     pub gateway: GatewayId,
-    /// The job.
     pub job: JobId,
-    /// The published port that is connected.
+    /// The port that the job publishes.
     pub target_port: Port,
-    /// The gateway's port, for as long as the connection lives.
+    /// The gateway's port, for the life of the connection.
     pub gateway_port: Port,
-    /// How its bytes are treated.
     pub protocol: Protocol,
-    /// For how long, and for how many, it waits for its job.
+    /// The limits of held requests while the job does not execute.
     pub hold_limits: HoldLimits,
-    /// Whether its pages get the widget.
     pub widget: Widget,
 }
 
 impl Tx {
-    /// Adds a connection. What its port said of another job before is over.
+    /// Adds a connection, in place of the farewell at its port.
     ///
-    /// # Errors
-    /// The port is taken, the target is connected already.
+    /// Fails with [`StoreError::is_taken`] if the port is taken or the target port is connected
+    /// already.
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         self.farewell_give_way(connection).await?;
         sqlx::query(
@@ -51,7 +46,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All connections, by gateway and port.
+    /// Lists all connections by gateway and port.
     pub async fn connection_list(&mut self) -> Result<Vec<ConnectionRow>> {
         let rows = sqlx::query("SELECT * FROM connection ORDER BY gateway_id, gateway_port")
             .fetch_all(&mut *self.inner)
@@ -59,7 +54,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Returns the connections of a job, by gateway and port.
+    /// Lists the connections of a job by gateway and port.
     pub async fn connection_list_of_job(&mut self, job: &JobId) -> Result<Vec<ConnectionRow>> {
         let rows = sqlx::query("SELECT * FROM connection WHERE job_id = ? ORDER BY gateway_id, gateway_port")
             .bind(job.as_str())
@@ -68,13 +63,13 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Removes a connection; its port is free from then on.
+    /// Removes a connection and frees its port.
     pub async fn connection_delete(&mut self, id: &ConnectionId) -> Result<()> {
         sqlx::query("DELETE FROM connection WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
-    /// The gateway that each job was connected to first, of those that it is connected to.
+    /// Lists the jobs with the first gateway of each, of those that it is connected to.
     pub async fn connection_list_first(&mut self) -> Result<Vec<(JobId, GatewayId)>> {
         let rows = sqlx::query("SELECT job_id, gateway_id, MIN(rowid) FROM connection GROUP BY job_id")
             .fetch_all(&mut *self.inner)

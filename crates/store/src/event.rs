@@ -1,4 +1,4 @@
-//! The event log of each job: append-only, which the schema itself enforces.
+//! The event log of each job. It is append-only, which the schema enforces.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use sqlx::Row;
 
 use crate::{Result, Tx, parsed};
 
-/// What an event is about.
+/// The subject of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// A change of status.
     Status,
-    /// A phase of a move.
+    /// A phase of a migration.
     Phase,
-    /// Anything else worth knowing.
+    /// Anything else.
     Note,
 }
 
@@ -31,11 +31,9 @@ impl fmt::Display for EventKind {
 /// An event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRow {
-    /// When.
     pub time: Timestamp,
-    /// About what: an [`EventKind`] in words.
+    /// An [`EventKind`] in words.
     pub kind: String,
-    /// What.
     pub message: String,
 }
 
@@ -52,7 +50,7 @@ impl Tx {
         Ok(())
     }
 
-    /// A job's events, oldest first.
+    /// Lists a job's events, oldest first.
     pub async fn event_list(&mut self, job: &JobId) -> Result<Vec<EventRow>> {
         let rows = sqlx::query("SELECT time, kind, message FROM event WHERE job_id = ? ORDER BY sequence")
             .bind(job.as_str())

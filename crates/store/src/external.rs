@@ -1,4 +1,4 @@
-//! Jobs that somebody else runs.
+//! External jobs.
 
 use mooring_types::JobId;
 use mooring_types::endpoint::ExternalEndpoint;
@@ -6,19 +6,17 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, Tx, json, parsed, to_json, unsigned};
 
-/// Where a job listens that somebody else runs.
+/// The endpoints of an external job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalRow {
-    /// The job.
     pub job: JobId,
-    /// Where it listens.
     pub endpoints: Vec<ExternalEndpoint>,
-    /// Grows whenever the endpoints change: connections made before can't go on.
+    /// Grows with each change of the endpoints, which ends connections to the old ones.
     pub epoch: u64,
 }
 
 impl Tx {
-    /// Adds one to a job that was inserted.
+    /// Adds the endpoints of a job.
     pub async fn external_insert(&mut self, row: &ExternalRow) -> Result<()> {
         sqlx::query("INSERT INTO external_job (job_id, endpoints, epoch) VALUES (?, ?, ?)")
             .bind(row.job.as_str())
@@ -49,7 +47,7 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
-    /// All of them, those of ended jobs included.
+    /// Lists the endpoints of all external jobs, ended ones included.
     pub async fn external_list(&mut self) -> Result<Vec<ExternalRow>> {
         let rows = sqlx::query("SELECT * FROM external_job ORDER BY job_id").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

@@ -1,7 +1,7 @@
-//! Farewells: what is left of the connections of a job that has ended, so that their ports can say what became of it.
+//! Farewells: the remains of an ended job's connections, by which their ports tell the outcome.
 //!
-//! One begins in the transaction that ends the job, for every connection that may speak HTTP. A connection that gets the port takes the
-//! farewell's place, so the pool of ports need not know of it.
+//! They begin in the transaction that ends the job, for every connection that may speak HTTP. A new
+//! connection replaces the farewell at its port, so the port counts as free.
 
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
@@ -12,35 +12,27 @@ use sqlx::sqlite::SqliteRow;
 use crate::connection::port;
 use crate::{ConnectionRow, Result, Tx, json, parsed, to_json};
 
-/// What is left of a connection, and what became of its job.
+/// The remains of a connection, with the outcome of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FarewellRow {
-    /// The connection that it was.
+    /// The former connection.
     pub connection: ConnectionId,
-    /// The gateway.
     pub gateway: GatewayId,
-    /// The port that the connection had.
     pub gateway_port: Port,
-    /// How its bytes were treated.
     pub protocol: Protocol,
-    /// Whether its pages got the widget.
     pub widget: Widget,
-    /// The job.
     pub job: JobId,
-    /// The job's name.
     pub job_name: Name,
-    /// The status that it has ended with.
+    /// The job's final status.
     pub job_status: JobStatus,
-    /// Why; empty where there is nothing to say.
+    /// The reason of the status; may be empty.
     pub status_reason: String,
-    /// Its exit code.
     pub exit_code: Option<i32>,
-    /// When it ended.
     pub end_time: Timestamp,
 }
 
 impl Tx {
-    /// All farewells, by gateway and port.
+    /// Lists all farewells by gateway and port.
     pub async fn farewell_list(&mut self) -> Result<Vec<FarewellRow>> {
         let rows = sqlx::query(
             "SELECT farewell.*, job.spec ->> '$.name' AS job_name, job.status, job.status_reason, job.exit_code, job.end_time
@@ -51,7 +43,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Says no more what became of a connection's job.
+    /// Removes a farewell.
     pub async fn farewell_delete(&mut self, connection: &ConnectionId) -> Result<()> {
         sqlx::query("DELETE FROM farewell WHERE connection_id = ?")
             .bind(connection.as_str())
@@ -60,7 +52,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Has a job that ends leave a farewell at each of its connections that may speak HTTP.
+    /// Replaces an ending job's connections that may speak HTTP by farewells.
     pub(crate) async fn farewell_begin(&mut self, job: &JobId) -> Result<()> {
         sqlx::query(
             "INSERT INTO farewell (connection_id, gateway_id, job_id, gateway_port, protocol, widget)
@@ -73,7 +65,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends the farewell whose port a connection gets, if there is one.
+    /// Removes the farewell at the port of a new connection.
     pub(crate) async fn farewell_give_way(&mut self, connection: &ConnectionRow) -> Result<()> {
         sqlx::query("DELETE FROM farewell WHERE gateway_id = ? AND gateway_port = ?")
             .bind(connection.gateway.as_str())

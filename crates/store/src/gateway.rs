@@ -10,27 +10,22 @@ use crate::{Result, Tx, json, parsed, to_json};
 /// A gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GatewayRow {
-    /// Its id.
     pub id: GatewayId,
-    /// What it should be.
     pub spec: GatewaySpec,
-    /// The host that it is placed on.
+    /// The host on which it is placed.
     pub host: HostId,
-    /// The token of its process; kept as it is, since the host's agent has to be told.
+    /// The token of its process, in clear: the host's agent has to get it.
     pub token: String,
-    /// Since when.
     pub create_time: Timestamp,
-    /// How many restarts were asked for.
+    /// The number of restarts that were requested.
     pub restart: u64,
-    /// Who created it.
+    /// The creator.
     pub user_name: String,
 }
 
 impl Tx {
-    /// Adds a gateway.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Adds a gateway. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if the name
+    /// is taken.
     pub async fn gateway_insert(&mut self, gateway: &GatewayRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO gateway (id, name, spec, host_id, token, create_time, user_name) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -47,10 +42,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes what a gateway should be.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Changes a gateway's spec. Fails like [`Tx::gateway_insert`].
     pub async fn gateway_update(&mut self, id: &GatewayId, spec: &GatewaySpec) -> Result<()> {
         sqlx::query("UPDATE gateway SET name = ?, spec = ? WHERE id = ?")
             .bind(spec.name.as_str())
@@ -61,7 +53,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All gateways, oldest first.
+    /// Lists all gateways, oldest first.
     pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
         const SQL: &str =
             "SELECT id, spec, host_id, token, create_time, restart, user_name FROM gateway ORDER BY create_time, id";
@@ -69,7 +61,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Asks for one more restart.
+    /// Counts one more requested restart.
     pub async fn gateway_restart(&mut self, id: &GatewayId) -> Result<()> {
         sqlx::query("UPDATE gateway SET restart = restart + 1 WHERE id = ?")
             .bind(id.as_str())

@@ -1,4 +1,4 @@
-//! Groups of users. A member is in them by its id, and shown by its name.
+//! Groups of users. The database knows members by id, users see them by name.
 
 use mooring_types::{Name, Timestamp, UserId};
 use sqlx::Row;
@@ -8,30 +8,22 @@ use crate::{Result, Tx, parsed};
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupRow {
-    /// Its name.
     pub name: Name,
-    /// What it is for.
     pub description: String,
-    /// Since when.
     pub create_time: Timestamp,
 }
 
-/// That a user is in a group.
+/// The membership of a user in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MembershipRow {
-    /// The group.
     pub group: Name,
-    /// The user.
     pub user: UserId,
-    /// The user's name.
     pub user_name: String,
 }
 
 impl Tx {
-    /// Adds a group.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Adds a group. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if the name
+    /// is taken.
     pub async fn group_insert(&mut self, group: &GroupRow) -> Result<()> {
         sqlx::query("INSERT INTO user_group (name, description, create_time) VALUES (?, ?, ?)")
             .bind(group.name.as_str())
@@ -42,7 +34,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes what a group is for.
+    /// Changes a group's description.
     pub async fn group_update(&mut self, name: &Name, description: &str) -> Result<()> {
         sqlx::query("UPDATE user_group SET description = ? WHERE name = ?")
             .bind(description)
@@ -52,7 +44,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All groups, by name.
+    /// Lists all groups by name.
     pub async fn group_list(&mut self) -> Result<Vec<GroupRow>> {
         let rows = sqlx::query("SELECT name, description, create_time FROM user_group ORDER BY name")
             .fetch_all(&mut *self.inner)
@@ -73,7 +65,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Who is in which group, by group and user name.
+    /// Lists all memberships by group and user name.
     pub async fn membership_list(&mut self) -> Result<Vec<MembershipRow>> {
         let rows = sqlx::query(
             "SELECT group_name, user_id, user.name AS user_name
@@ -91,7 +83,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// The names of all users with whom a user shares a group, itself included if it is in one.
+    /// Lists the names of all users that share a group with a user, itself included.
     pub async fn membership_mates(&mut self, user: &UserId) -> Result<Vec<String>> {
         let rows = sqlx::query(
             "SELECT DISTINCT user.name AS user_name FROM group_member AS own
@@ -104,10 +96,8 @@ impl Tx {
         rows.iter().map(|row| Ok(row.try_get("user_name")?)).collect()
     }
 
-    /// Has a user be in a group.
-    ///
-    /// # Errors
-    /// It is in it already.
+    /// Adds a member. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) for a
+    /// present one.
     pub async fn membership_insert(&mut self, group: &Name, user: &UserId) -> Result<()> {
         sqlx::query("INSERT INTO group_member (group_name, user_id) VALUES (?, ?)")
             .bind(group.as_str())
@@ -117,7 +107,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Has a user be in a group no more.
+    /// Removes a member.
     pub async fn membership_delete(&mut self, group: &Name, user: &UserId) -> Result<()> {
         sqlx::query("DELETE FROM group_member WHERE group_name = ? AND user_id = ?")
             .bind(group.as_str())

@@ -10,51 +10,47 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, Tx, json, parsed, parsed_option, to_json};
 
-/// What a host said of itself when it joined, and since.
+/// The part of a host that its agent reports when it joins, and afterwards.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Joined {
-    /// What it offers itself for.
     pub role: HostRole,
     /// The address by which other hosts reach it.
     pub address: Ipv4Addr,
     /// The address by which clients reach its gateways.
     pub public_address: IpAddr,
-    /// Where its agent takes capsules.
+    /// The port at which its agent takes migrations.
     #[serde(alias = "movePort")]
     pub migration_port: u16,
     /// The SHA-256 of its agent's certificate, in hex.
     pub certificate: String,
-    /// Its WireGuard public key; empty where it has none.
+    /// The public key of its WireGuard device; may be empty.
     pub wireguard_key: String,
-    /// What it has.
     pub facts: HostFacts,
 }
 
 /// A host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HostRow {
-    /// Its id.
     pub id: HostId,
-    /// Its name.
     pub name: Name,
-    /// Its address in the overlay.
+    /// Its overlay address.
     pub overlay: Ipv4Addr,
     /// The SHA-256 of its token.
     pub token_hash: String,
-    /// What proves a join under the host's name.
+    /// The proof of a join under the host's name.
     pub key: HostKey,
-    /// What it said of itself.
+    /// The part that its agent reports.
     pub joined: Joined,
-    /// When it was last heard from.
+    /// The time of its last report, within half a minute.
     pub last_seen: Option<Timestamp>,
-    /// That an admin wants it empty.
+    /// The drain that an admin ordered.
     pub drain_by_hand: Option<Drain>,
-    /// That it will be taken away, as its cloud says.
+    /// The drain that follows from a notice of the host's cloud.
     pub drain_by_notice: Option<Drain>,
 }
 
-/// What proves that a join under a host's name comes from that host.
+/// The proof that a join under a host's name comes from that host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKey {
     /// The host joined before hosts had keys: its certificate has to do, once.
@@ -83,32 +79,31 @@ impl HostKey {
     }
 }
 
-/// That a host is to be empty: it takes no new jobs, and those on it leave.
+/// The drain of a host: it takes no new jobs, and its jobs leave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Drain {
-    /// Since when.
     pub since: Timestamp,
-    /// Until when everything should have left.
+    /// The time by which all jobs should have left.
     pub deadline: Option<Timestamp>,
-    /// What leaves.
     pub extent: Extent,
-    /// Why, like `host host-1 is reclaimed at 2026-01-02T03:04:05Z`.
+    /// The reason, like `host host-1 is reclaimed at 2026-01-02T03:04:05Z`.
     pub reason: String,
 }
 
-/// Which jobs leave a host that is drained.
+/// The jobs that leave a drained host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Extent {
-    /// All: what no other host has room for is suspended.
+    /// All jobs; those without room elsewhere are suspended.
     Everything,
-    /// Those that another host has room for.
+    /// The jobs that another host has room for.
     WhatFitsElsewhere,
 }
 
 impl HostRow {
-    /// What its jobs leave for, if they do: the one that asks for more, and of two that ask for the same the one that is over sooner.
+    /// Returns the drain in force: the one with the larger extent, and of equal ones the one with
+    /// the earlier deadline.
     #[must_use]
     pub fn drain(&self) -> Option<&Drain> {
         let drains = [&self.drain_by_hand, &self.drain_by_notice].into_iter().flatten();
@@ -117,10 +112,9 @@ impl HostRow {
 }
 
 impl Tx {
-    /// Adds a host, or replaces all of the one with that id but its overlay address and its drains.
-    ///
-    /// # Errors
-    /// Another host has the name.
+    /// Adds a host, or replaces the one with that id except for its overlay address and drains.
+    /// Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if another host has the
+    /// name.
     pub async fn host_put(&mut self, host: &HostRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO host (id, name, overlay, token_hash, key_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
@@ -140,7 +134,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps what a host is drained for.
+    /// Sets the drains of a host.
     pub async fn host_drain_set(
         &mut self,
         host: &HostId,
@@ -156,7 +150,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All hosts by name.
+    /// Lists all hosts by name.
     pub async fn host_list(&mut self) -> Result<Vec<HostRow>> {
         let rows = sqlx::query("SELECT * FROM host ORDER BY name").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()

@@ -16,58 +16,51 @@ use crate::{EventKind, Result, StoreError, Tx, json, parsed, parsed_option, to_j
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct JobRow {
-    /// Its id.
     pub id: JobId,
-    /// Who submitted it.
+    /// The user that submitted it.
     pub user_name: String,
-    /// What to run.
     pub spec: JobSpec,
     /// The digest of its image, from when a host first pulled it; `None` for images without one.
     pub image_digest: Option<String>,
-    /// What is to happen to it by itself.
     pub policy: JobPolicy,
-    /// Its status.
     pub status: JobStatus,
-    /// Why it is so; empty where there is nothing to say.
+    /// The reason of the status; may be empty.
     pub status_reason: String,
     /// Its overlay address, until it has ended and no host holds anything of it.
     pub address: Option<Ipv4Addr>,
-    /// The generation that owns it; 0 before it is placed.
+    /// The generation that owns it; 0 before its placement.
     pub generation: Generation,
     /// The host that owns it.
     pub host: Option<HostId>,
-    /// Grows when the job is another one than before for its open connections.
+    /// Grows when the job's open connections can't go on.
     pub epoch: u64,
     /// The host that the user insists on.
     pub requested_host: Option<Name>,
     /// The gateway that the job was submitted for.
     pub requested_gateway: Option<GatewayId>,
-    /// The target ports that it was submitted with; empty for all that it publishes.
+    /// The target ports of the submission; empty for all published ports.
     pub target_ports: Vec<u16>,
-    /// Who may connect to its published ports on the host that carries it.
+    /// The groups that admit clients to its published ports on its host.
     pub security_groups: Vec<SecurityGroupId>,
-    /// Its exit code.
     pub exit_code: Option<i32>,
-    /// When it was submitted.
     pub submit_time: Timestamp,
-    /// When it first executed.
+    /// The time at which it first executed.
     pub exec_time: Option<Timestamp>,
-    /// When it ended.
     pub end_time: Option<Timestamp>,
-    /// When the row last changed.
+    /// The time of the row's last change.
     pub last_update: Timestamp,
-    /// When its status last changed.
+    /// The time of the last change of status.
     pub status_time: Timestamp,
-    /// For how long it had executed by then; see [`JobRow::executed`].
+    /// The execution time by [`JobRow::status_time`]; see [`JobRow::executed`].
     pub executed_before: Duration,
-    /// The size that it was submitted with, where a move has given it another one.
+    /// The size of the submission, if a migration has changed the size since.
     pub size_submitted: Option<Resources>,
-    /// Whether it is suspended for want of a host alone, and is resumed by itself as soon as one fits.
+    /// True when the job was suspended for lack of a host, and is resumed as soon as one fits.
     pub awaits_host: bool,
 }
 
 impl JobRow {
-    /// A job that is taken in now: nothing is decided about it yet, and nothing said but what to run.
+    /// Makes the row of a new job with default options.
     #[must_use]
     pub fn submitted(id: JobId, user_name: &str, spec: JobSpec, now: Timestamp) -> Self {
         Self {
@@ -98,30 +91,31 @@ impl JobRow {
         }
     }
 
-    /// The size that it was submitted with.
+    /// Returns the size of the submission.
     #[must_use]
     pub fn size_asked_for(&self) -> Resources {
         self.size_submitted.unwrap_or(self.spec.resources)
     }
 
-    /// What it asks of a host that is to take it.
+    /// Returns the requirements on a host.
     #[must_use]
     pub fn asked(&self) -> Asked {
         Asked::of(self.policy.vm_policy.policy, self.spec.resources)
             .with(self.spec.volumes.iter().filter_map(Volume::scheme).collect())
     }
 
-    /// For how long it has executed: times in which it waited, was moved or was suspended are not counted.
+    /// Returns the time for which the job has executed; waiting, migrating and suspended time does
+    /// not count.
     #[must_use]
     pub fn executed(&self, now: Timestamp) -> Duration {
         let executes = matches!(self.status, JobStatus::Executing | JobStatus::Capturing);
-        // A clock that was set back has measured nothing.
+        // A clock that was set back counts as no time.
         let since = Duration::try_from(now.duration_since(self.status_time)).unwrap_or_default();
         self.executed_before + if executes { since } else { Duration::ZERO }
     }
 }
 
-/// The query for jobs, of which the argument says which.
+/// The query for jobs, with a condition.
 macro_rules! select {
     ($which:literal) => {
         concat!(
@@ -133,7 +127,7 @@ macro_rules! select {
 }
 
 impl Tx {
-    /// Adds a job, with the event of its submission.
+    /// Adds a job with the event of its submission.
     pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO job (id, user_name, spec, policy, status, address, generation, requested_host, requested_gateway,
@@ -159,19 +153,19 @@ impl Tx {
         self.event_append(&job.id, EventKind::Status, &job.status.to_string(), job.submit_time).await
     }
 
-    /// One job.
+    /// Returns the job with that id.
     pub async fn job_get(&mut self, id: &JobId) -> Result<Option<JobRow>> {
         let row = sqlx::query(select!("WHERE id = ?")).bind(id.as_str()).fetch_optional(&mut *self.inner).await?;
         row.as_ref().map(read).transpose()
     }
 
-    /// All jobs, oldest first.
+    /// Lists all jobs, oldest first.
     pub async fn job_list(&mut self) -> Result<Vec<JobRow>> {
         let rows = sqlx::query(select!("ORDER BY submit_time, id")).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
-    /// The jobs that have not ended, oldest first.
+    /// Lists the jobs that have not ended or still have an address, oldest first.
     pub async fn job_list_live(&mut self) -> Result<Vec<JobRow>> {
         let rows = sqlx::query(select!("WHERE end_time IS NULL OR address IS NOT NULL ORDER BY submit_time, id"))
             .fetch_all(&mut *self.inner)
@@ -179,7 +173,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Gives a job to a host as a generation: its first placement, or the commit of a move.
+    /// Gives a job to a host: its placement, or the commit of a migration.
     pub async fn job_own(&mut self, id: &JobId, host: &HostId, generation: Generation, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET host_id = ?, generation = ?, last_update = ? WHERE id = ?")
             .bind(host.as_str())
@@ -191,7 +185,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Takes a job from its host: its state is in the capsule store.
+    /// Takes a suspended job from its host.
     pub async fn job_disown(&mut self, id: &JobId, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET host_id = NULL, last_update = ? WHERE id = ?")
             .bind(now.to_string())
@@ -215,7 +209,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Has every connection that a job had count as one with another job.
+    /// Starts a new epoch: open connections can't go on.
     pub async fn job_epoch_next(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET epoch = epoch + 1 WHERE id = ?")
             .bind(id.as_str())
@@ -224,11 +218,10 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes a job's status, the times that follow from it, and writes the event. A job that ends frees its ports; its address it keeps until
-    /// [`Tx::job_address_free`].
+    /// Changes a job's status with the times that follow from it, and appends the event. A job that
+    /// ends frees its ports; its address it keeps until [`Tx::job_address_free`].
     ///
-    /// # Errors
-    /// The state machine does not allow it.
+    /// Fails with [`StoreError::Transition`] if the state machine has no such transition.
     pub async fn job_status_set(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         if !job.status.may_become(to) {
             return Err(StoreError::Transition { job: job.id.clone(), from: job.status, to });
@@ -236,10 +229,9 @@ impl Tx {
         self.job_status_write(job, to, reason, now).await
     }
 
-    /// Changes the status of a job that somebody else runs, to what they say, with the same consequences.
+    /// Declares the status of an external job, with the same effects.
     ///
-    /// # Errors
-    /// It has ended, it can't be declared to be so.
+    /// Fails with [`StoreError::Transition`] if the job has ended or the status can't be declared.
     pub async fn job_status_declare(
         &mut self,
         job: &JobRow,
@@ -253,13 +245,13 @@ impl Tx {
         self.job_status_write(job, to, reason, now).await
     }
 
-    /// Has a job that is being suspended, or is, resumed by itself as soon as a host fits.
+    /// Marks a suspended job to be resumed as soon as a host fits.
     pub async fn job_await_host(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 1 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }
 
-    /// Has a suspended job stay so until somebody asks for it, with the reason.
+    /// Keeps a suspended job until a user resumes it.
     pub async fn job_await_user(&mut self, id: &JobId, reason: &str, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 0, status_reason = ?, last_update = ? WHERE id = ?")
             .bind(reason)
@@ -272,7 +264,7 @@ impl Tx {
 
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         let executes = to == JobStatus::Executing;
-        // Whatever it awaits is over once it executes, or has ended.
+        // A job that executes or has ended awaits no host.
         let is_away = matches!(to, JobStatus::Suspending | JobStatus::Suspended | JobStatus::Resuming);
         sqlx::query(
             "UPDATE job SET status = ?, status_reason = ?, last_update = ?, status_time = ?, executed_ms = ?,
@@ -302,7 +294,7 @@ impl Tx {
         self.event_append(&job.id, EventKind::Status, &message, now).await
     }
 
-    /// Gives an ended job's address back.
+    /// Frees an ended job's address.
     pub async fn job_address_free(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET address = NULL WHERE id = ? AND end_time IS NOT NULL")
             .bind(id.as_str())
@@ -311,7 +303,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes a job's name, as its users see it.
+    /// Changes a job's name.
     pub async fn job_name_set(&mut self, id: &JobId, name: &Name, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET spec = json_set(spec, '$.name', ?), last_update = ? WHERE id = ?")
             .bind(name.as_str())
@@ -322,7 +314,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes what is to happen to a job by itself.
+    /// Changes a job's policy.
     pub async fn job_policy_set(&mut self, id: &JobId, policy: &JobPolicy, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET policy = ?, last_update = ? WHERE id = ?")
             .bind(to_json(policy)?)
@@ -333,7 +325,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps the digest of a job's image.
+    /// Sets the digest of a job's image.
     pub async fn job_image_digest_set(&mut self, id: &JobId, digest: &str) -> Result<()> {
         sqlx::query("UPDATE job SET image_digest = ? WHERE id = ?")
             .bind(digest)
@@ -343,7 +335,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps a job's exit code.
+    /// Sets a job's exit code.
     pub async fn job_exit_code_set(&mut self, id: &JobId, code: i32) -> Result<()> {
         sqlx::query("UPDATE job SET exit_code = ? WHERE id = ?")
             .bind(code)

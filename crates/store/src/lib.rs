@@ -1,14 +1,16 @@
-//! Persistence: what has to survive `kill -9` at any moment, in SQLite.
+//! Persistence: all state that has to survive `kill -9` at any moment, in SQLite.
 //!
-//! Everything is read and written in a transaction, [`Tx`], of which there is one at a time: what a use-case reads is still so when it
-//! writes. A commit is on the disk when [`Tx::commit`] returns. What hosts and gateways observe is not kept here (they report it again);
-//! what was decided is.
+//! All reads and writes are in a transaction, [`Tx`]. There is one at a time, so a use-case writes
+//! on top of what it has read. A commit is on disk when [`Tx::commit`] returns. Only desired state
+//! is stored; hosts and gateways report observed state again.
 //!
-//! One file per noun, with the verb last: `job_insert`, `host_list`. The one way to change a job's status is
-//! [`Tx::job_status_set`], which asks the state machine and writes the event in the same transaction; what is declared of a job that
-//! somebody else runs goes through [`Tx::job_status_declare`].
+//! One file per noun, with the verb last: `job_insert`, `host_list`. Only [`Tx::job_status_set`]
+//! changes a job's status: it asks the state machine and appends the event. For external jobs it is
+//! [`Tx::job_status_declare`].
 //!
-//! The schema is in `migrations/`. A database of a newer version is refused, since what it means is unknown here.
+//! The schema is in `migrations/`. A database of a newer version is refused.
+//!
+//! Every method fails with [`StoreError`] when the database does.
 
 #![forbid(unsafe_code)]
 
@@ -47,6 +49,9 @@ pub use template::TemplateRow;
 pub use usage::UsageRow;
 pub use user::{SessionRow, UserRow};
 
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -64,17 +69,14 @@ pub struct Store {
     pool: SqlitePool,
 }
 
-/// A transaction; dropped without [`Tx::commit`], nothing of it stays.
+/// A transaction; dropped without [`Tx::commit`] it changes nothing.
 #[derive(Debug)]
 pub struct Tx {
     inner: Transaction<'static, Sqlite>,
 }
 
 impl Store {
-    /// Opens the database at `path`, made or brought to this version's schema first.
-    ///
-    /// # Errors
-    /// It can't be opened, is of a newer version, or its schema can't be changed.
+    /// Opens the database at `path`, and creates or upgrades its schema.
     pub async fn open(path: &Path) -> Result<Self> {
         let options = SqliteConnectOptions::new()
             .filename(path)
@@ -82,7 +84,8 @@ impl Store {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
-        // One connection is one writer: transactions queue here instead of failing at each other.
+        make_private(path).map_err(sqlx::Error::Io)?;
+        // A single connection is a single writer: transactions queue instead of failing.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
         match sqlx::migrate!().run(&pool).await {
             Ok(()) => Ok(Self { pool }),
@@ -91,28 +94,40 @@ impl Store {
         }
     }
 
-    /// Begins a transaction, waiting for the one under way.
+    /// Begins a transaction after the one under way.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// Closes the database once the transaction under way has ended.
+    /// Closes the database after the transaction under way.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
 
 impl Tx {
-    /// Makes everything of this transaction last.
-    ///
-    /// # Errors
-    /// The database fails; then nothing of it lasts.
+    /// Makes all changes of this transaction durable; on failure none is.
     pub async fn commit(self) -> Result<()> {
         Ok(self.inner.commit().await?)
     }
 }
 
-/// Reads a text column that the types crate parses.
+/// Creates the database's file for its owner alone (0600), and closes an existing one to others.
+/// Further files of SQLite get the mode of the database.
+fn make_private(path: &Path) -> io::Result<()> {
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.as_os_str().to_owned();
+        file.push(suffix);
+        match fs::set_permissions(Path::new(&file), Permissions::from_mode(0o600)) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Parses a text column.
 fn parsed<T>(row: &SqliteRow, column: &'static str) -> Result<T>
 where
     T: FromStr,
@@ -122,7 +137,7 @@ where
     text.parse().map_err(|error: T::Err| StoreError::Unreadable { column, source: Box::new(error) })
 }
 
-/// Reads a text column that may be absent.
+/// Parses a text column that may be NULL.
 fn parsed_option<T>(row: &SqliteRow, column: &'static str) -> Result<Option<T>>
 where
     T: FromStr,
@@ -134,7 +149,7 @@ where
     }
 }
 
-/// Reads a JSON column.
+/// Parses a JSON column.
 fn json<T: serde::de::DeserializeOwned>(row: &SqliteRow, column: &'static str) -> Result<T> {
     serde_json::from_str(row.try_get(column)?)
         .map_err(|error| StoreError::Unreadable { column, source: Box::new(error) })

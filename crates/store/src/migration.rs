@@ -1,4 +1,4 @@
-//! Moves of jobs.
+//! Migrations of jobs.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,26 +12,25 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, Tx, json, parsed, parsed_option, to_json, unsigned};
 
-/// How far the plan of a move has come: what was decided, not what was observed.
+/// The stage of a migration, as the reconciler decided.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// The destination makes ready.
+    /// The destination prepares.
     Preparing,
-    /// The source sends files ahead.
+    /// The source pre-copies.
     PreCopying,
-    /// Gateways go quiet.
+    /// Gateways quiesce.
     Quiescing,
     /// The source checkpoints.
     Freezing,
     /// Routes lead to the destination, which receives and restores.
     Restoring,
-    /// The destination owns the job; the source lets go.
+    /// The destination owns the job; the source retires.
     Retiring,
-    /// The destination has to let go.
+    /// The destination has to give up.
     Aborting,
-    /// The source has to go on.
+    /// The source has to execute the job again.
     RollingBack,
-    /// It is over.
     Ended,
 }
 
@@ -47,7 +46,7 @@ const STAGES: [(Stage, &str); 9] = [
     (Stage::Ended, "ended"),
 ];
 
-/// A text that is no stage.
+/// A text that is not a stage.
 #[derive(Debug, thiserror::Error)]
 #[error("unknown stage `{0}`")]
 pub struct UnknownStage(String);
@@ -68,56 +67,48 @@ impl FromStr for Stage {
     }
 }
 
-/// A move.
+/// A migration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MigrationRow {
-    /// Its id.
     pub id: MigrationId,
-    /// The job.
     pub job: JobId,
-    /// Which ends it has.
     pub kind: MigrationKind,
-    /// The generation that it would commit.
+    /// The generation of the destination.
     pub generation: Generation,
-    /// The generation that the source holds.
+    /// The generation of the source.
     pub from_generation: Generation,
-    /// The source; the capsule store when there is none.
+    /// The source; `None` for the capsule store.
     pub from: Option<HostId>,
-    /// The destination; the capsule store when there is none.
+    /// The destination; `None` for the capsule store.
     pub to: Option<HostId>,
-    /// The capsule that is made or used.
+    /// The capsule that is written or read.
     pub capsule: Option<CapsuleName>,
-    /// Whether it was given up without the destination's word that nothing is left there.
+    /// True when it was given up without a report of the destination that nothing is left.
     pub destination_lost: bool,
-    /// The size that the job has afterwards, where it is another one.
+    /// The job's size afterwards, if it changes.
     pub resources: Option<Resources>,
-    /// What the source presents to the destination.
+    /// The secret by which the destination recognizes the source.
     pub token: String,
-    /// Why the job is moved.
+    /// The reason of the migration.
     pub reason: String,
-    /// When it began.
     pub start_time: Timestamp,
-    /// How far it has come.
     pub stage: Stage,
-    /// When this stage began.
+    /// The time at which the stage began.
     pub stage_time: Timestamp,
-    /// When the source was told to freeze.
+    /// The time at which the source was told to freeze.
     pub freeze_time: Option<Timestamp>,
-    /// How it stands or ended.
     pub outcome: Outcome,
-    /// What each phase took.
+    /// The durations of its phases.
     pub phases: Vec<PhaseTime>,
-    /// For how long the job stood still.
+    /// The time for which the job was frozen.
     pub pause_seconds: f64,
-    /// How much was sent.
+    /// The bytes sent.
     pub bytes_moved: u64,
 }
 
 impl Tx {
-    /// Adds a move.
-    ///
-    /// # Errors
-    /// One of the job is under way.
+    /// Adds a migration. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if one of
+    /// the job is under way.
     pub async fn migration_insert(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO migration
@@ -145,7 +136,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps what has changed of a move: stage and its times, outcome, phases, pause and bytes.
+    /// Updates a migration: stage with its times, outcome, phases, pause and bytes.
     pub async fn migration_update(&mut self, migration: &MigrationRow) -> Result<()> {
         sqlx::query(
             "UPDATE migration SET stage = ?, stage_time = ?, freeze_time = ?, outcome = ?, phases = ?, pause_seconds = ?,
@@ -165,7 +156,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All moves under way.
+    /// Lists all migrations under way.
     pub async fn migration_list_under_way(&mut self) -> Result<Vec<MigrationRow>> {
         let rows = sqlx::query("SELECT * FROM migration WHERE stage <> 'ended' ORDER BY start_time")
             .fetch_all(&mut *self.inner)
@@ -173,14 +164,14 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// All moves, oldest first.
+    /// Lists all migrations, oldest first.
     pub async fn migration_list(&mut self) -> Result<Vec<MigrationRow>> {
         let rows =
             sqlx::query("SELECT * FROM migration ORDER BY start_time, rowid").fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
-    /// The last moves of that kind that succeeded, the newest first.
+    /// Lists the last successful migrations of a kind, newest first.
     pub async fn migration_list_latest(&mut self, kind: MigrationKind, limit: u32) -> Result<Vec<MigrationRow>> {
         let query =
             "SELECT * FROM migration WHERE kind = ? AND stage = 'ended' AND outcome = ? ORDER BY rowid DESC LIMIT ?";
@@ -193,7 +184,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// The moves of a job, oldest first.
+    /// Lists the migrations of a job, oldest first.
     pub async fn migration_list_of_job(&mut self, job: &JobId) -> Result<Vec<MigrationRow>> {
         let rows = sqlx::query("SELECT * FROM migration WHERE job_id = ? ORDER BY start_time, rowid")
             .bind(job.as_str())

@@ -1,4 +1,4 @@
-//! Secrets of users, as they were sealed: what is in here is of no use without the key, which the store never sees.
+//! Secrets of users, sealed. The store never sees the key.
 
 use mooring_types::{Name, Timestamp, UserId};
 use sqlx::Row;
@@ -9,17 +9,14 @@ use crate::{Result, Tx, parsed};
 /// A secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecretRow {
-    /// Whose.
+    /// The owner.
     pub user: UserId,
-    /// The name of whom it belongs to, as jobs have it.
+    /// The owner's name, as jobs have it.
     pub user_name: String,
-    /// Its name.
     pub name: Name,
-    /// Its value, sealed.
     pub sealed: Vec<u8>,
-    /// Since when.
     pub create_time: Timestamp,
-    /// When its value was last set.
+    /// The time at which its value was last set.
     pub update_time: Timestamp,
 }
 
@@ -28,7 +25,7 @@ const SELECT: &str =
     FROM secret JOIN user ON user.id = secret.user_id";
 
 impl Tx {
-    /// Sets a secret; one of that name of that user gets the new value.
+    /// Sets a secret; a present one gets the new value.
     pub async fn secret_put(&mut self, user: &UserId, name: &Name, sealed: &[u8], now: Timestamp) -> Result<()> {
         sqlx::query(
             "INSERT INTO secret (user_id, name, sealed, create_time, update_time) VALUES (?, ?, ?, ?, ?)
@@ -44,21 +41,21 @@ impl Tx {
         Ok(())
     }
 
-    /// All secrets, by user and name.
+    /// Lists all secrets by user and name.
     pub async fn secret_list(&mut self) -> Result<Vec<SecretRow>> {
         let sql = format!("{SELECT} ORDER BY secret.user_id, secret.name");
         let rows = sqlx::query(&sql).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
-    /// A user's secrets, by name.
+    /// Lists a user's secrets by name.
     pub async fn secret_list_of_user(&mut self, user: &UserId) -> Result<Vec<SecretRow>> {
         let sql = format!("{SELECT} WHERE secret.user_id = ? ORDER BY secret.name");
         let rows = sqlx::query(&sql).bind(user.as_str()).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 
-    /// Removes a secret; whether there was one.
+    /// Removes a secret. Returns whether there was one.
     pub async fn secret_delete(&mut self, user: &UserId, name: &Name) -> Result<bool> {
         let done = sqlx::query("DELETE FROM secret WHERE user_id = ? AND name = ?")
             .bind(user.as_str())

@@ -10,21 +10,16 @@ use crate::{Result, Tx, json, parsed, to_json};
 /// A security group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SecurityGroupRow {
-    /// Its id.
     pub id: SecurityGroupId,
-    /// What it allows.
     pub spec: SecurityGroupSpec,
-    /// Who created it.
+    /// The creator.
     pub user_name: String,
-    /// Since when.
     pub create_time: Timestamp,
 }
 
 impl Tx {
-    /// Adds a security group.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Adds a security group. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if
+    /// the name is taken.
     pub async fn security_group_insert(&mut self, group: &SecurityGroupRow) -> Result<()> {
         sqlx::query("INSERT INTO security_group (id, name, spec, user_name, create_time) VALUES (?, ?, ?, ?, ?)")
             .bind(group.id.as_str())
@@ -37,10 +32,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Changes what a security group allows.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Changes a security group. Fails like [`Tx::security_group_insert`].
     pub async fn security_group_update(&mut self, id: &SecurityGroupId, spec: &SecurityGroupSpec) -> Result<()> {
         sqlx::query("UPDATE security_group SET name = ?, spec = ? WHERE id = ?")
             .bind(spec.name.as_str())
@@ -51,7 +43,7 @@ impl Tx {
         Ok(())
     }
 
-    /// All security groups, oldest first.
+    /// Lists all security groups, oldest first.
     pub async fn security_group_list(&mut self) -> Result<Vec<SecurityGroupRow>> {
         let rows = sqlx::query("SELECT id, spec, user_name, create_time FROM security_group ORDER BY create_time, id")
             .fetch_all(&mut *self.inner)
@@ -59,7 +51,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Removes a security group. Whether somebody uses it is for the caller to know.
+    /// Removes a security group. The caller checks that nobody uses it.
     pub async fn security_group_delete(&mut self, id: &SecurityGroupId) -> Result<()> {
         sqlx::query("DELETE FROM security_group WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())

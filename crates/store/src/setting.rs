@@ -1,11 +1,11 @@
-//! Single values by name.
+//! Settings: single values by name.
 
 use sqlx::Row;
 
 use crate::{Result, Tx};
 
 impl Tx {
-    /// The value of a setting.
+    /// Returns the value of a setting.
     pub async fn setting_get(&mut self, name: &str) -> Result<Option<String>> {
         let row =
             sqlx::query("SELECT value FROM setting WHERE name = ?").bind(name).fetch_optional(&mut *self.inner).await?;

@@ -1,4 +1,4 @@
-//! Templates that users made. The job of one is kept as the request that it stands for, which the API reads.
+//! Templates that users made. A template's job is a request in JSON, which the API reads.
 
 use mooring_types::{Name, Timestamp, UserId};
 use sqlx::Row;
@@ -9,29 +9,23 @@ use crate::{Result, Tx, json, parsed, parsed_option, to_json};
 /// A template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TemplateRow {
-    /// Whose it is; everybody's where it is nobody's.
+    /// The owner; `None` for a public template.
     pub owner: Option<UserId>,
-    /// Its name.
     pub name: Name,
-    /// Its tag.
     pub tag: Name,
-    /// What it is for.
     pub description: String,
-    /// The request that it stands for.
+    /// The request with its defaults.
     pub job: serde_json::Value,
-    /// What follows the address in the URL of its jobs.
+    /// The access path of its jobs.
     pub access_path: String,
-    /// Who created it.
+    /// The creator.
     pub user_name: String,
-    /// Since when.
     pub create_time: Timestamp,
 }
 
 impl Tx {
-    /// Adds a template; it is the newest of its name then.
-    ///
-    /// # Errors
-    /// The name and tag are taken.
+    /// Adds a template, as the newest of its name. Fails with
+    /// [`StoreError::is_taken`](crate::StoreError::is_taken) if name and tag are taken.
     pub async fn template_insert(&mut self, template: &TemplateRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO template (owner_id, name, tag, description, job, access_path, user_name, create_time)
@@ -50,7 +44,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Everybody's templates and those of a user, oldest first.
+    /// Lists public templates and those of a user, oldest first.
     pub async fn template_list(&mut self, user: &UserId) -> Result<Vec<TemplateRow>> {
         let rows = sqlx::query("SELECT * FROM template WHERE owner_id IS NULL OR owner_id = ? ORDER BY sequence")
             .bind(user.as_str())

@@ -1,4 +1,5 @@
-//! What jobs use: a history for each, dense for the last day and thin before, and what follows from it of how they are used.
+//! Measurements of jobs: a history that is dense for the last day and thin before, with the
+//! idleness and the submitted size.
 
 use std::time::Duration;
 
@@ -11,23 +12,21 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, StoreError, Tx, parsed, unsigned};
 
-/// A measurement of what a job used.
+/// A measurement of a job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct UsageRow {
-    /// The job.
     pub job: JobId,
-    /// When it was made, by the clock of the host.
+    /// The time by the host's clock.
     pub time: Timestamp,
-    /// The generation of the job that was measured.
+    /// The generation that was measured.
     pub generation: Generation,
-    /// The job's status then.
+    /// The job's status at that time.
     pub status: JobStatus,
-    /// What was measured.
     pub usage: Usage,
 }
 
 impl Tx {
-    /// Adds a measurement; one that is known already stays as it is.
+    /// Adds a measurement, unless it is known.
     pub async fn usage_insert(&mut self, row: &UsageRow) -> Result<()> {
         let usage = &row.usage;
         sqlx::query(
@@ -56,7 +55,7 @@ impl Tx {
         Ok(())
     }
 
-    /// What a job used from a time on, oldest first.
+    /// Lists a job's measurements from a time on, oldest first.
     pub async fn usage_list(&mut self, job: &JobId, since: Timestamp) -> Result<Vec<UsageRow>> {
         let rows = sqlx::query("SELECT * FROM usage WHERE job_id = ? AND time >= ? ORDER BY time")
             .bind(job.as_str())
@@ -66,7 +65,7 @@ impl Tx {
         rows.iter().map(read).collect()
     }
 
-    /// Keeps of what was measured before a time only the first of each `step`.
+    /// Removes all but the first measurement of each `step`, of those older than a time.
     pub async fn usage_thin(&mut self, before: Timestamp, step: Duration) -> Result<u64> {
         let step = i64::try_from(step.as_millis()).unwrap_or(i64::MAX).max(1);
         let done = sqlx::query(
@@ -80,7 +79,7 @@ impl Tx {
         Ok(done.rows_affected())
     }
 
-    /// Forgets what was measured before a time, and all that was ever measured of the jobs that had ended by another.
+    /// Removes all measurements older than a time, and all of jobs that ended before another.
     pub async fn usage_forget(&mut self, before: Timestamp, ended_before: Timestamp) -> Result<u64> {
         let done = sqlx::query(
             "DELETE FROM usage WHERE time < ?
@@ -93,7 +92,7 @@ impl Tx {
         Ok(done.rows_affected())
     }
 
-    /// For how long a job has been seen not to be used.
+    /// Returns the time for which a job was last known to be idle.
     pub async fn idleness_get(&mut self, job: &JobId) -> Result<Duration> {
         let row = sqlx::query("SELECT idle_ms FROM idleness WHERE job_id = ?")
             .bind(job.as_str())
@@ -103,7 +102,7 @@ impl Tx {
         Ok(Duration::from_millis(millis.unwrap_or_default()))
     }
 
-    /// Keeps for how long a job has been seen not to be used.
+    /// Sets the time for which a job is known to be idle.
     pub async fn idleness_set(&mut self, job: &JobId, idle: Duration) -> Result<()> {
         sqlx::query(
             "INSERT INTO idleness (job_id, idle_ms) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET idle_ms = excluded.idle_ms",
@@ -115,7 +114,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Keeps the size that a job was submitted with, before a move first gives it another one.
+    /// Keeps the size of a job's submission before its first change.
     pub(crate) async fn size_submitted_keep(&mut self, job: &JobId, size: Resources) -> Result<()> {
         sqlx::query("INSERT OR IGNORE INTO size_submitted (job_id, cpu, mem_gb) VALUES (?, ?, ?)")
             .bind(job.as_str())

@@ -1,4 +1,4 @@
-//! Users and their sessions. Of a token only its SHA-256 is kept.
+//! Users and their sessions. Of a session's token only the SHA-256 is kept.
 
 use mooring_types::{JobId, Role, Timestamp, UserId};
 use sqlx::Row;
@@ -9,36 +9,27 @@ use crate::{Result, Tx, parsed, parsed_option};
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserRow {
-    /// Its id.
     pub id: UserId,
-    /// The name to log in with.
     pub name: String,
-    /// What it may do.
     pub role: Role,
-    /// The password as argon2 keeps it.
+    /// The argon2 hash of the password.
     pub password_hash: String,
-    /// Since when.
     pub create_time: Timestamp,
 }
 
 /// A session with its user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRow {
-    /// Whose it is.
     pub user: UserRow,
-    /// Since when.
     pub create_time: Timestamp,
-    /// When it was used last.
     pub last_used: Timestamp,
-    /// The job that it is for, where it is for one alone.
+    /// The job of a session that is for one job alone.
     pub job: Option<JobId>,
 }
 
 impl Tx {
-    /// Adds a user.
-    ///
-    /// # Errors
-    /// The name is taken.
+    /// Adds a user. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if the name is
+    /// taken.
     pub async fn user_insert(&mut self, user: &UserRow) -> Result<()> {
         sqlx::query("INSERT INTO user (id, name, role, password_hash, create_time) VALUES (?, ?, ?, ?, ?)")
             .bind(user.id.as_str())
@@ -51,7 +42,7 @@ impl Tx {
         Ok(())
     }
 
-    /// The user of that name.
+    /// Returns the user with that name.
     pub async fn user_get(&mut self, name: &str) -> Result<Option<UserRow>> {
         let row = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user WHERE name = ?")
             .bind(name)
@@ -60,7 +51,7 @@ impl Tx {
         row.as_ref().map(read_user).transpose()
     }
 
-    /// All users, oldest first.
+    /// Lists all users, oldest first.
     pub async fn user_list(&mut self) -> Result<Vec<UserRow>> {
         let rows = sqlx::query("SELECT id, name, role, password_hash, create_time FROM user ORDER BY create_time, id")
             .fetch_all(&mut *self.inner)
@@ -79,7 +70,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a user with its sessions, memberships, secrets and private templates. Its jobs stay under its name.
+    /// Removes a user with its sessions, memberships, secrets and private templates. Its jobs stay.
     pub async fn user_delete(&mut self, id: &UserId) -> Result<()> {
         self.session_delete_of_user(id).await?;
         sqlx::query("DELETE FROM user WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
@@ -92,7 +83,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Begins a session, for one job alone where one is given.
+    /// Begins a session; with a job, for that job alone.
     pub async fn session_insert(
         &mut self,
         token_hash: &str,
@@ -111,7 +102,7 @@ impl Tx {
         Ok(())
     }
 
-    /// The session of a token.
+    /// Returns the session of a token.
     pub async fn session_get(&mut self, token_hash: &str) -> Result<Option<SessionRow>> {
         let row = sqlx::query(
             "SELECT user.id, user.name, user.role, user.password_hash, user.create_time,
@@ -132,7 +123,7 @@ impl Tx {
         row.as_ref().map(read).transpose()
     }
 
-    /// Notes that a session is used.
+    /// Records a use of a session.
     pub async fn session_touch(&mut self, token_hash: &str, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE session SET last_used = ? WHERE token_hash = ?")
             .bind(now.to_string())

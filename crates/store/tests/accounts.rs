@@ -100,7 +100,7 @@ async fn a_template_s_name_and_tag_are_taken_for_its_owner_alone() {
     for taken in [template(None, "1"), template(Some(&alice), "1")] {
         assert!(tx.template_insert(&taken).await.unwrap_err().is_taken());
     }
-    // The newest is last, whatever its tag.
+    // The newest is last; its tag does not matter.
     let all = [template(None, "1"), template(None, "0"), template(Some(&alice), "1")];
     assert_eq!(tx.template_list(&alice.id).await.unwrap(), all);
     tx.template_delete(&template(None, "1")).await.unwrap();

@@ -80,7 +80,7 @@ fn job(address: [u8; 4]) -> JobRow {
 }
 
 #[tokio::test]
-async fn what_was_committed_is_there_after_reopening_and_what_was_not_is_not() {
+async fn only_commits_survive_reopening() {
     let directory = tempfile::tempdir().unwrap();
     let (kept, lost) = (job([100, 64, 0, 2]), job([100, 64, 0, 3]));
     {
@@ -102,7 +102,7 @@ async fn what_was_committed_is_there_after_reopening_and_what_was_not_is_not() {
 }
 
 #[tokio::test]
-async fn a_status_follows_the_state_machine_and_leaves_an_event() {
+async fn status_follows_the_state_machine_and_leaves_an_event() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -137,7 +137,7 @@ async fn a_status_follows_the_state_machine_and_leaves_an_event() {
 }
 
 #[tokio::test]
-async fn only_the_time_in_which_a_job_executes_counts_and_its_policy_is_kept() {
+async fn only_execution_time_counts() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -171,7 +171,7 @@ async fn only_the_time_in_which_a_job_executes_counts_and_its_policy_is_kept() {
 }
 
 #[tokio::test]
-async fn a_job_awaits_a_host_until_it_executes_or_its_user_says_otherwise() {
+async fn suspended_job_awaits_a_host() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -198,7 +198,7 @@ async fn a_job_awaits_a_host_until_it_executes_or_its_user_says_otherwise() {
 }
 
 #[tokio::test]
-async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
+async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -299,7 +299,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
     tx.job_status_set(&row, JobStatus::Cancelled, "", now()).await.unwrap();
     assert!(tx.connection_list().await.unwrap().is_empty());
 
-    // What may speak HTTP says what became of the job, until a connection gets its port, or the gateway goes.
+    // A port that may speak HTTP keeps a farewell until a connection gets it, or the gateway goes.
     let farewells = tx.farewell_list().await.unwrap();
     let [farewell] = farewells.as_slice() else { panic!("{farewells:?}") };
     assert_eq!((&farewell.connection, &farewell.job), (&connection.id, &job.id));
@@ -326,7 +326,7 @@ async fn a_job_has_one_move_at_a_time_and_frees_its_ports_when_it_ends() {
 }
 
 #[tokio::test]
-async fn the_default_group_is_there_from_the_start_and_others_come_and_go() {
+async fn default_group_always_exists() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -366,7 +366,7 @@ async fn the_default_group_is_there_from_the_start_and_others_come_and_go() {
     assert_eq!(tx.security_group_list().await.unwrap(), [first]);
 }
 
-/// What the first version of the schema held, with a gateway, a job and a connection that know no security group.
+/// Rows of the first schema: a gateway, a job and a connection without security groups.
 const FIRST: [&str; 3] = [
     "INSERT INTO host (id, name, overlay, token_hash, join_data) VALUES ('h-000000000000000000000', 'h', '', '', '{}')",
     r#"INSERT INTO gateway VALUES ('g-000000000000000000000', 'lab',
@@ -378,7 +378,7 @@ const FIRST: [&str; 3] = [
 ];
 
 #[tokio::test]
-async fn what_is_older_than_security_groups_gets_the_default_one() {
+async fn old_rows_get_the_default_group() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("opcenter.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
@@ -406,7 +406,7 @@ async fn what_is_older_than_security_groups_gets_the_default_one() {
 }
 
 #[tokio::test]
-async fn a_newer_database_is_refused_and_left_as_it_is() {
+async fn newer_database_is_refused_unchanged() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     store.close().await;

@@ -202,7 +202,8 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
         nix::unistd::geteuid().is_root(),
         "`float up` needs root: it makes network namespaces and containers; try `sudo float up`"
     );
-    fs::create_dir_all(&up.dir).with_context(|| format!("can't make state directory {}", up.dir.display()))?;
+    mooring_ops::file::private_dir(&up.dir)
+        .with_context(|| format!("can't make state directory {}", up.dir.display()))?;
     up.dir = fs::canonicalize(&up.dir).with_context(|| format!("can't find state directory {}", up.dir.display()))?;
     // An abstract socket belongs to the network namespace, as the bridge does, and ends with the process.
     let alone = UnixListener::bind_addr(&UnixAddress::from_abstract_name("mooring-up")?)

@@ -1,4 +1,5 @@
-//! What agents and gateways call: joining, watches, reports, output. The contract is [`mooring_api::watch`].
+//! The endpoints for agents and gateways: join, slices, reports, output. [`mooring_api::watch`] is
+//! their contract.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::error::ApiResult;
 use crate::state::context::{Context, Published};
 use crate::usecase::{host, parse};
 
-/// Everything that is not for users.
+/// Returns the router of everything that is not for users.
 pub(super) fn router() -> Router<Context> {
     Router::new()
         .route(paths::HOSTS, post(join))
@@ -90,7 +91,7 @@ async fn gateway_slices(
     lines(context, stop, move |published| published.gateways.get(&row.id).map(|line| line.numbered.clone()))
 }
 
-/// A line for each slice that differs from the last one, and an empty line now and then.
+/// Streams a line for each new slice, and an empty line as keep-alive.
 fn lines(
     context: Context,
     stop: CancellationToken,

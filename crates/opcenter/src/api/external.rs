@@ -1,4 +1,4 @@
-//! Jobs that somebody else runs.
+//! External jobs.
 
 use axum::Json;
 use axum::extract::State;
@@ -25,7 +25,7 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
-/// Say where it listens now, and how it is.
+/// Update the endpoints or the status of an external job.
 #[utoipa::path(patch, path = paths::EXTERNAL_JOB, params(("id" = String, Path)), request_body = ExternalUpdateRequest,
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn update(

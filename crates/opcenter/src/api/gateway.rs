@@ -14,7 +14,7 @@ use crate::state::context::Context;
 use crate::usecase::{connection, find_gateway, gateway};
 use crate::view::Views;
 
-/// All gateways, oldest first.
+/// List all gateways, oldest first.
 #[utoipa::path(get, path = paths::GATEWAYS, responses((status = 200, body = [GatewayView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
     let mut tx = context.store.begin().await?;
@@ -36,7 +36,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(view)))
 }
 
-/// One gateway, by id or name, with its connections and clients.
+/// Show a gateway, by id or name, with its connections and clients.
 #[utoipa::path(get, path = paths::GATEWAY, params(("id" = String, Path)),
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
@@ -49,7 +49,7 @@ pub(super) async fn show(
     Ok(Json(Views::read(&context, &mut tx).await?.gateway(&user, &gateway)))
 }
 
-/// Modify a gateway, all of it or nothing; connections that stay allowed are not touched.
+/// Modify a gateway, all of the request or nothing; connections that stay allowed are not touched.
 #[utoipa::path(patch, path = paths::GATEWAY, params(("id" = String, Path)), request_body = GatewayModifyRequest,
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn modify(
@@ -75,7 +75,7 @@ pub(super) async fn destroy(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Have a gateway's process replaced; its connections stay.
+/// Replace a gateway's process; its connections stay.
 #[utoipa::path(post, path = paths::GATEWAY_RESTART, params(("id" = String, Path)),
     responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn restart(
@@ -103,7 +103,7 @@ pub(super) async fn connect(
     Ok((StatusCode::CREATED, Json(views.connections(&made))))
 }
 
-/// What is to be disconnected.
+/// The connections to remove.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Disconnected {

@@ -12,7 +12,7 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::group;
 
-/// All groups, by name; who is no admin sees its own.
+/// List all groups by name; a user without the role `admin` sees its own.
 #[utoipa::path(get, path = paths::GROUPS, responses((status = 200, body = [GroupView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, actor: User) -> ApiResult<Json<Vec<GroupView>>> {
     Ok(Json(group::list(&context, &actor).await?))
@@ -29,7 +29,7 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(group::add(&context, &actor, &request).await?)))
 }
 
-/// One group, by name.
+/// Show a group.
 #[utoipa::path(get, path = paths::GROUP, params(("id" = String, Path)),
     responses((status = 200, body = GroupView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
@@ -40,7 +40,7 @@ pub(super) async fn show(
     Ok(Json(group::show(&context, &actor, &name).await?))
 }
 
-/// Change a group, all of it or nothing.
+/// Change a group, all of the request or nothing.
 #[utoipa::path(patch, path = paths::GROUP, params(("id" = String, Path)), request_body = GroupUpdateRequest,
     responses((status = 200, body = GroupView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn update(

@@ -12,14 +12,14 @@ use crate::state::context::Context;
 use crate::usecase::host;
 use crate::view::Views;
 
-/// All hosts by name.
+/// List all hosts by name.
 #[utoipa::path(get, path = paths::HOSTS, responses((status = 200, body = [HostView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
     let mut tx = context.store.begin().await?;
     Ok(Json(Views::read(&context, &mut tx).await?.hosts()))
 }
 
-/// Have all jobs of a host leave it, and no new ones come.
+/// Drain a host: all jobs leave it, and no new ones come.
 #[utoipa::path(post, path = paths::HOST_DRAIN, params(("id" = String, Path)), request_body = DrainRequest,
     responses((status = 200, body = DrainAnswer), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn drain(
@@ -46,7 +46,7 @@ pub(super) async fn rejoin(
     Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&id)?))
 }
 
-/// Have a host take jobs again.
+/// End the drain of a host.
 #[utoipa::path(delete, path = paths::HOST_DRAIN, params(("id" = String, Path)),
     responses((status = 200, body = HostView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn undrain(

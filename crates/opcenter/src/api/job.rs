@@ -21,7 +21,7 @@ use crate::usecase::{find_job, job, migration, modify, parse, see_job};
 use crate::view::job::{as_seen_by, event, job as job_view, job_of, jobs};
 use crate::view::usage;
 
-/// All jobs of the user, newest last; an admin sees everyone's. With filters, those for which all of them hold.
+/// List all jobs that the user may see, newest last. With filters, the jobs that match all of them.
 #[utoipa::path(get, path = paths::JOBS, params(("filter" = Option<Vec<String>>, Query)),
     responses((status = 200, body = [JobView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn list(
@@ -50,7 +50,7 @@ pub(super) async fn submit(
     Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
-/// One job, with its moves.
+/// Show a job with its migrations.
 #[utoipa::path(get, path = paths::JOB, params(("id" = String, Path)),
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
@@ -63,7 +63,7 @@ pub(super) async fn show(
     Ok(Json(as_seen_by(&user, job_of(&context, &mut tx, &job).await?)))
 }
 
-/// Change what is to happen to a job by itself, its tags, or its name.
+/// Change the policy, the tags or the name of a job.
 #[utoipa::path(patch, path = paths::JOB, params(("id" = String, Path)), request_body = JobModifyRequest,
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn modify(
@@ -76,7 +76,7 @@ pub(super) async fn modify(
     Ok(Json(job_view(&context, &id).await?))
 }
 
-/// Submit a job anew, with the same spec and options.
+/// Submit a job again, with the same spec and options.
 #[utoipa::path(post, path = paths::JOB_RERUN, params(("id" = String, Path)),
     responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn rerun(
@@ -100,7 +100,8 @@ pub(super) async fn cancel(
     Ok(Json(job_view(&context, &id).await?))
 }
 
-/// Move a job to another host; its connections stay. The move goes on by itself, `migrations` of the job tells how.
+/// Migrate a job to another host; its connections stay. The answer does not wait for the migration,
+/// which `migrations` of the job reports.
 #[utoipa::path(post, path = paths::JOB_MIGRATE, params(("id" = String, Path)), request_body = MigrateRequest,
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn migrate(
@@ -113,7 +114,8 @@ pub(super) async fn migrate(
     Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
-/// Put a job into the capsule store: its host is freed, its gateway ports stay, and the connections of its clients wait.
+/// Suspend a job: its state goes into the capsule store and its host is freed. Its gateway ports
+/// stay, and client connections are held.
 #[utoipa::path(post, path = paths::JOB_SUSPEND, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn suspend(
@@ -125,7 +127,7 @@ pub(super) async fn suspend(
     Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
-/// Have a suspended job execute again, on any host that fits.
+/// Resume a suspended job on any host that fits.
 #[utoipa::path(post, path = paths::JOB_RESUME, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn resume(
@@ -137,7 +139,7 @@ pub(super) async fn resume(
     Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
-/// Take a capsule of a job that goes on: what it is recovered from when its host is lost.
+/// Take a snapshot of an executing job, from which it is recovered if its host is lost.
 #[utoipa::path(post, path = paths::JOB_SNAPSHOT, params(("id" = String, Path)),
     responses((status = 202, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn snapshot(
@@ -149,7 +151,7 @@ pub(super) async fn snapshot(
     Ok((StatusCode::ACCEPTED, Json(job_view(&context, &id).await?)))
 }
 
-/// A job's events, oldest first.
+/// List a job's events, oldest first.
 #[utoipa::path(get, path = paths::JOB_EVENTS, params(("id" = String, Path)),
     responses((status = 200, body = [EventView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn events(
@@ -162,14 +164,15 @@ pub(super) async fn events(
     Ok(Json(tx.event_list(&job.id).await?.into_iter().map(event).collect()))
 }
 
-/// How far back a history goes.
+/// The length of a history.
 #[derive(Debug, Deserialize)]
 pub(super) struct Back {
     #[serde(default)]
     last: String,
 }
 
-/// What a job used, oldest first: all that is kept, or what is no older than `last`, like `1h`.
+/// List what a job used, oldest first: all measurements, or those of the duration `last`, like
+/// `1h`.
 #[utoipa::path(get, path = paths::JOB_METRICS, params(("id" = String, Path), ("last" = Option<String>, Query)),
     responses((status = 200, body = [MetricView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn metrics(
@@ -189,10 +192,10 @@ pub(super) async fn metrics(
     Ok(Json(history.iter().map(usage::view).collect()))
 }
 
-/// How both streams together are called.
-const BOTH: &str = "output";
+/// The name of both streams together.
+const BOTH_STREAMS: &str = "output";
 
-/// Where a piece of output starts.
+/// The start of a piece of output.
 #[derive(Debug, Deserialize)]
 pub(super) struct From {
     #[serde(default)]
@@ -201,7 +204,7 @@ pub(super) struct From {
     offset: u64,
 }
 
-/// The files that are kept of a job: what it wrote on its standard output and its standard error, and its results.
+/// List the files of a job: standard output, standard error and results.
 #[utoipa::path(get, path = paths::JOB_LOGS, params(("id" = String, Path)),
     responses((status = 200, body = [LogFileView]), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn logs(
@@ -216,7 +219,8 @@ pub(super) async fn logs(
     Ok(Json(context.logs.list(&job.id)?.into_iter().map(view).collect()))
 }
 
-/// A piece of one of a job's files; of both streams in the order in which they came when none or `output` is named.
+/// Return a piece of a job's file. Without `file`, or with `output`, both streams in the order of
+/// their arrival.
 #[utoipa::path(get, path = paths::JOB_LOG,
     params(("id" = String, Path), ("file" = Option<String>, Query), ("offset" = Option<u64>, Query)),
     responses((status = 200, body = LogPiece), (status = "4XX", body = ErrorBody)))]
@@ -230,10 +234,10 @@ pub(super) async fn log(
     let job = find_job(&mut tx, &user, &id).await?;
     drop(tx);
     let mut piece = match file.as_str() {
-        "" | BOTH => context.logs.read_both(&job.id, offset)?,
+        "" | BOTH_STREAMS => context.logs.read_both(&job.id, offset)?,
         file => context.logs.read(&job.id, &parse(file)?, offset)?,
     };
-    // A character that is cut in two waits for its other half, unless nothing more comes.
+    // A character that is cut in two waits for its other half, unless the job has ended.
     let whole = match std::str::from_utf8(&piece) {
         Err(error) if error.error_len().is_none() && !job.status.is_final() => error.valid_up_to(),
         _ => piece.len(),

@@ -1,7 +1,7 @@
-//! The HTTP API: handlers that parse, ask a use-case, and show.
+//! The HTTP API: handlers that parse, call a use-case and return a view.
 //!
-//! One file per noun; [`router`] mounts them all and [`openapi`] describes what users may call. What agents and gateways call is not
-//! described there: its contract is [`mooring_api::watch`], and both sides of it are ours.
+//! One file per noun; [`router`] mounts them all, and [`openapi`] describes the part for users. The
+//! part for agents and gateways is specified in [`mooring_api::watch`].
 
 mod daemon;
 mod external;
@@ -36,8 +36,8 @@ use crate::error::ApiError;
 use crate::state::context::Context;
 use crate::view::metrics;
 
-/// No request of a user is larger.
-const BODY_MAX: usize = 4 << 20;
+/// The most bytes of a request.
+const BODY_BYTES_MAX: usize = 4 << 20;
 
 #[derive(OpenApi)]
 #[openapi(
@@ -100,13 +100,13 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(version))
 }
 
-/// What users may call.
+/// Returns the description of the API for users.
 #[must_use]
 pub fn openapi() -> utoipa::openapi::OpenApi {
     described().into_openapi()
 }
 
-/// Everything that is served.
+/// Returns the router of the whole API.
 pub(crate) fn router(context: Context, stop: CancellationToken) -> axum::Router {
     let (router, description) = described().split_for_parts();
     router
@@ -122,24 +122,24 @@ pub(crate) fn router(context: Context, stop: CancellationToken) -> axum::Router 
         })
         .method_not_allowed_fallback(|| std::future::ready(ApiError::invalid("no such method on this path")))
         .layer(Extension(stop))
-        .layer(DefaultBodyLimit::max(BODY_MAX))
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(TraceLayer::new_for_http())
         .with_state(context)
 }
 
-/// What Prometheus reads. Nothing in it is anybody's business alone, so no session is asked for.
+/// Returns the metrics for Prometheus. They reveal nothing about a user, so no session is required.
 async fn measured(State(context): State<Context>) -> Result<impl IntoResponse, ApiError> {
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     Ok(([(CONTENT_TYPE, kind)], metrics::text(&context).await?))
 }
 
-/// What serves.
+/// Show OpCenter's version.
 #[utoipa::path(get, path = paths::VERSION, responses((status = 200, body = VersionView)), security())]
 async fn version() -> Json<VersionView> {
     Json(VersionView { version: env!("CARGO_PKG_VERSION").to_owned() })
 }
 
-/// A JSON body; what is none is answered as every other mistake is.
+/// A JSON body; an invalid one gets the usual error.
 #[derive(FromRequest)]
 #[from_request(via(Json), rejection(ApiError))]
 struct Body<T>(T);

@@ -1,4 +1,4 @@
-//! Secrets of the user who asks.
+//! Secrets of the user.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,14 +12,14 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::secret;
 
-/// One's secrets by name, without their values.
+/// List the user's secrets by name, without their values.
 #[utoipa::path(get, path = paths::SECRETS,
     responses((status = 200, body = [SecretView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<SecretView>>> {
     Ok(Json(secret::list(&context, &user).await?))
 }
 
-/// One secret with its value.
+/// Show a secret with its value.
 #[utoipa::path(get, path = paths::SECRET, params(("id" = String, Path)),
     responses((status = 200, body = SecretValue), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn get(
@@ -30,7 +30,7 @@ pub(super) async fn get(
     Ok(Json(secret::get(&context, &user, &name).await?))
 }
 
-/// Set a secret; jobs that are made from now on have the new value.
+/// Set a secret; jobs that start from now on get the new value.
 #[utoipa::path(put, path = paths::SECRET, params(("id" = String, Path)), request_body = SecretSetRequest,
     responses((status = 200, body = SecretView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn set(
@@ -42,7 +42,7 @@ pub(super) async fn set(
     Ok(Json(secret::set(&context, &user, &name, &request).await?))
 }
 
-/// Remove a secret; jobs that have it keep what they have.
+/// Remove a secret; existing jobs keep its value.
 #[utoipa::path(delete, path = paths::SECRET, params(("id" = String, Path)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn unset(

@@ -13,7 +13,7 @@ use crate::state::context::Context;
 use crate::usecase::security_group;
 use crate::view::Views;
 
-/// All security groups, oldest first.
+/// List all security groups, oldest first.
 #[utoipa::path(get, path = paths::SECURITY_GROUPS,
     responses((status = 200, body = [SecurityGroupView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<SecurityGroupView>>> {
@@ -33,7 +33,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, view(&context, &user, id.as_str()).await?))
 }
 
-/// One security group, by id or name, with who uses it.
+/// Show a security group, by id or name, with the gateways and jobs that have it.
 #[utoipa::path(get, path = paths::SECURITY_GROUP, params(("id" = String, Path)),
     responses((status = 200, body = SecurityGroupView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(

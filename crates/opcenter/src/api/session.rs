@@ -37,8 +37,8 @@ async fn begin(context: &Context, name: &str, password: &str) -> ApiResult<Begun
     Ok(([(AUTHORIZATION, session.token.clone())], Json(session)))
 }
 
-/// Log in for one job alone: the session shows it, moves, suspends, resumes and cancels it, and is good for nothing else. A name that was
-/// tried too often in vain has to wait.
+/// Log in for one job alone: the session may show, migrate, suspend, resume and cancel it, and
+/// nothing else. After too many failed attempts a name has to wait.
 #[utoipa::path(post, path = paths::JOB_SESSION, params(("id" = String, Path)), request_body = LoginRequest, security(),
     responses((status = 200, body = SessionView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn login_for_job(
@@ -56,7 +56,7 @@ pub(super) async fn logout(State(context): State<Context>, user: User) -> ApiRes
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Who is logged in.
+/// Show the user of the session.
 #[utoipa::path(get, path = paths::SESSION, responses((status = 200, body = SessionView), (status = 401, body = ErrorBody)))]
 pub(super) async fn show(user: User) -> Json<SessionView> {
     let role = user.role.to_string();

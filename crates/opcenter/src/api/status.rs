@@ -1,4 +1,4 @@
-//! How everything is, in numbers.
+//! The status of everything, in numbers.
 
 use axum::Json;
 use axum::extract::State;
@@ -10,7 +10,7 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::view::status;
 
-/// How many hosts, gateways and jobs there are, and how they are.
+/// Show the numbers of hosts, gateways and jobs by status.
 #[utoipa::path(get, path = paths::STATUS, responses((status = 200, body = StatusView), (status = 401, body = ErrorBody)))]
 pub(super) async fn show(State(context): State<Context>, user: User) -> ApiResult<Json<StatusView>> {
     status::look(&context, &user).await.map(Json)

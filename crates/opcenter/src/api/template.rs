@@ -12,7 +12,7 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::template;
 
-/// All templates that one may use: those that are built in, then the others, oldest first.
+/// List the templates that the user may use: built-in ones, then the others, oldest first.
 #[utoipa::path(get, path = paths::TEMPLATES,
     responses((status = 200, body = [TemplateView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<TemplateView>>> {
@@ -30,7 +30,7 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, Json(template::create(&context, &user, &request).await?)))
 }
 
-/// One template, by `[private::]name[:tag]`; the newest without a tag.
+/// Show a template, by `[private::]name[:tag]`; the newest without a tag.
 #[utoipa::path(get, path = paths::TEMPLATE, params(("id" = String, Path)),
     responses((status = 200, body = TemplateView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
@@ -41,7 +41,7 @@ pub(super) async fn show(
     Ok(Json(template::show(&context, &user, &name).await?))
 }
 
-/// Delete a template, by `[private::]name:tag`; jobs that were made from it stay.
+/// Delete a template, by `[private::]name:tag`; jobs made from it stay.
 #[utoipa::path(delete, path = paths::TEMPLATE, params(("id" = String, Path)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete(

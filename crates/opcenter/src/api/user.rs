@@ -13,7 +13,7 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::user;
 
-/// All users, oldest first; who is no admin sees itself.
+/// List all users, oldest first; a user without the role `admin` sees itself.
 #[utoipa::path(get, path = paths::USERS, responses((status = 200, body = [UserView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, actor: User) -> ApiResult<Json<Vec<UserView>>> {
     Ok(Json(user::list(&context, &actor).await?))
@@ -30,7 +30,7 @@ pub(super) async fn add(
     Ok((StatusCode::CREATED, Json(user::add(&context, &actor, &request).await?)))
 }
 
-/// One user, by name.
+/// Show a user.
 #[utoipa::path(get, path = paths::USER, params(("id" = String, Path)),
     responses((status = 200, body = UserView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn show(
@@ -41,7 +41,7 @@ pub(super) async fn show(
     Ok(Json(user::show(&context, &actor, &name).await?))
 }
 
-/// Change a user, all of it or nothing; a new password ends its sessions.
+/// Change a user, all of the request or nothing; a new password ends its sessions.
 #[utoipa::path(patch, path = paths::USER, params(("id" = String, Path)), request_body = UserUpdateRequest,
     responses((status = 200, body = UserView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn update(
@@ -53,7 +53,7 @@ pub(super) async fn update(
     Ok(Json(user::update(&context, &actor, &name, &request).await?))
 }
 
-/// What becomes of the jobs of a user.
+/// The fate of the user's jobs.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Deletion {
@@ -61,7 +61,7 @@ pub(super) struct Deletion {
     cancel_jobs: bool,
 }
 
-/// Delete a user, who must run nothing unless its jobs are to be cancelled.
+/// Delete a user. Its jobs have to have ended, unless they are to be cancelled.
 #[utoipa::path(delete, path = paths::USER, params(("id" = String, Path), ("cancelJobs" = Option<bool>, Query)),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn delete(

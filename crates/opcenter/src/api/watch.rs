@@ -1,13 +1,13 @@
 //! Watches for users: the view of a job, a gateway or a host, pushed after each change.
 //!
-//! A watch is a stream of server-sent events. The first event has the present view at once, and each
-//! further one, named [`WATCH_CHANGED`], the whole view after a change. A view that differs only in what
-//! time alone changes (a job's duration) is not sent. The event [`WATCH_ENDED`] carries the error that
-//! ends the watch: the object is gone, or the session has ended. A stream that ends without it may be
-//! opened again: OpCenter stops or starts anew.
+//! A watch is a stream of server-sent events. The first event has the present view; each further
+//! one, named [`WATCH_CHANGED`], the whole view after a change. A view that differs only by the
+//! passing of time (a job's duration) is not sent. The event [`WATCH_ENDED`] carries the error that
+//! ends the watch: the object is gone, or the session has ended. After any other end the client may
+//! open the stream again: OpCenter stops or restarts.
 //!
-//! All watches follow the state that the reconciler's last pass ended with, so that a change is read from
-//! the database once, however many watch.
+//! All watches follow the state at the end of the reconciler's last pass, so that each change is
+//! read from the database once.
 
 use std::convert::Infallible;
 
@@ -61,8 +61,8 @@ pub(super) async fn gateway(
     Ok(events(context, stop, user, Watched::Gateway(id)))
 }
 
-/// Watch a host, by id or name: server-sent events named `changed`, each with the whole view; `ended`
-/// has an error.
+/// Watch a host, by id or name: server-sent events named `changed`, each with the whole view;
+/// `ended` has an error.
 #[utoipa::path(get, path = paths::HOST_WATCH, params(("id" = String, Path)),
     responses((status = 200, body = HostView, content_type = "text/event-stream"), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn host(
@@ -88,7 +88,7 @@ enum Watched {
 /// A view as JSON.
 struct Rendered {
     json: String,
-    /// The same without what time alone changes, to compare it with its successor.
+    /// The view without what only time changes, to compare it with its successor.
     timeless: String,
 }
 
@@ -156,8 +156,7 @@ fn events(
     Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEPALIVE))
 }
 
-/// Renews the user and renders the object: of the present state where no pass has ended yet that this
-/// watch could follow.
+/// Renews the user and renders the object, from the present state if no pass has ended yet.
 async fn look(context: &Context, user: &mut User, watched: &Watched, views: Option<Views>) -> ApiResult<Rendered> {
     *user = user.renewed(context).await?;
     let views = match views {

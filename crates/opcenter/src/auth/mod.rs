@@ -1,8 +1,9 @@
-//! Who is asking: users by password and session, hosts and gateways by token. Of every token but a gateway's only the SHA-256 is kept.
+//! Authentication: users by password and session, hosts and gateways by token. Of every token but a
+//! gateway's only the SHA-256 is kept.
 //!
-//! What a user may do is in [`mooring_types::user`]; [`User::may_see`] and [`User::may_change`] are where it is asked. A session that was
-//! begun on a page of a job is good for that job alone: its token lies within reach of whatever the job's pages load, and whoever takes it
-//! from there can do no more with it than the job could do to itself. [`is_open_to`] is the list of what that is.
+//! [`mooring_types::user`] says what a user may do; [`User::may_see`] and [`User::may_change`]
+//! check it. A session from a job's page is good for that job alone. The page's scripts can read
+//! its token, so it permits no more than the job could do to itself; [`is_open_to`] is the list.
 
 pub(crate) mod login_throttle;
 
@@ -31,23 +32,22 @@ use crate::error::{ApiError, ApiResult, Error};
 use crate::state::context::Context;
 use crate::state::token::hash_token;
 
-/// How long a session lasts.
 const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
-/// How long a session lasts without being used.
+/// The longest time between two uses of a session.
 const SESSION_IDLE: Duration = Duration::from_secs(3600);
-/// How exactly the last use of a session is known: a write for every call would be one too many.
-const TOUCH_AFTER: Duration = Duration::from_secs(60);
+/// The staleness of the recorded last use of a session: one write per request is too many.
+const LAST_USED_STALENESS: Duration = Duration::from_secs(60);
 const PASSWORD_LENGTH: usize = 20;
 
-/// The user that is there from the first start on.
+/// The user that exists from the first start on.
 const ADMIN: &str = "admin";
-/// No password is shorter, in characters.
+/// The least characters of a password.
 const PASSWORD_MIN: usize = 8;
-/// No password is longer, in bytes: it takes time to hash.
+/// The most bytes of a password: hashing a long one takes time.
 const PASSWORD_MAX: usize = 1024;
 
-/// The hash that is verified for a name that nobody has, so that its answer takes as long.
-pub(crate) static NOBODY: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
+/// The hash that is verified for an unknown name, so that the answer takes as long.
+pub(crate) static UNKNOWN_USER_HASH: LazyLock<String> = LazyLock::new(|| hash("nobody").unwrap_or_default());
 
 fn hash(password: &str) -> Result<String, Error> {
     let salt = SaltString::generate(&mut OsRng);
@@ -59,14 +59,15 @@ fn hash(password: &str) -> Result<String, Error> {
 pub(crate) async fn new_hash(password: &str) -> ApiResult<String> {
     if password.chars().count() < PASSWORD_MIN || password.len() > PASSWORD_MAX {
         return Err(ApiError::invalid(format!("a password has at least {PASSWORD_MIN} characters"))
-            .hint("choose a longer one; a few words are easier to keep in mind than signs"));
+            .hint("choose a longer one; a few words are easier to remember"));
     }
     let password = password.to_owned();
     let hashed = tokio::task::spawn_blocking(move || hash(&password)).await;
     Ok(hashed.map_err(|_| ApiError::new(ErrorCode::Internal, "the password could not be hashed"))??)
 }
 
-/// Has `admin` be a user where there is no admin, with a random password that the state directory keeps.
+/// Makes the user `admin` if there is no admin, with a random password that the state directory
+/// keeps.
 pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp) -> Result<(), Error> {
     let mut tx = store.begin().await?;
     if tx.user_list().await?.iter().any(|user| user.role == Role::Admin) {
@@ -84,11 +85,11 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
     };
     tx.user_insert(&user).await?;
     tx.commit().await?;
-    tracing::info!("the password of `admin` is {password}; it is kept in {}", path.display());
+    tracing::info!("the password of `admin` is in {}", path.display());
     Ok(())
 }
 
-/// Whether a password is the one that was hashed.
+/// Verifies a password against a hash.
 pub(crate) async fn verify(known: String, password: &str) -> bool {
     let given = password.to_owned();
     let verified = tokio::task::spawn_blocking(move || {
@@ -97,7 +98,7 @@ pub(crate) async fn verify(known: String, password: &str) -> bool {
     verified.await.unwrap_or(false)
 }
 
-/// A user with a session that holds.
+/// A user with a valid session.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) id: UserId,
@@ -106,12 +107,12 @@ pub(crate) struct User {
     pub(crate) expires_at: Timestamp,
     /// The hash of the session's token.
     pub(crate) token_hash: String,
-    /// The users that share a group with it.
+    /// The users that share a group with this one.
     mates: BTreeSet<String>,
 }
 
 impl User {
-    /// The user of a session.
+    /// Returns the user of a session.
     pub(crate) async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
         Self::of_hash(tx, session, hash_token(token)).await
     }
@@ -123,13 +124,13 @@ impl User {
         Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
     }
 
-    /// The user as it is now, while its session holds. A watch that renews its user keeps the session
-    /// in use.
+    /// Returns the user as it is now, if its session is still valid. Renewing keeps a session in
+    /// use.
     pub(crate) async fn renewed(&self, context: &Context) -> ApiResult<Self> {
         Self::of_session(context, &self.token_hash, |_| Ok(())).await
     }
 
-    /// The user of the session with that token, if the session holds and `permit` lets it pass.
+    /// Returns the user of a valid session that `permit` accepts.
     async fn of_session(
         context: &Context,
         token_hash: &str,
@@ -148,7 +149,7 @@ impl User {
         permit(&session)?;
         let last_used = session.last_used;
         let user = Self::of_hash(&mut tx, session, token_hash.to_owned()).await?;
-        if last_used + TOUCH_AFTER < now {
+        if last_used + LAST_USED_STALENESS < now {
             tx.session_touch(token_hash, now).await?;
             tx.commit().await?;
         }
@@ -159,17 +160,17 @@ impl User {
         self.role == Role::Admin
     }
 
-    /// Whether this user may know that something of `owner` is there, and how it is.
+    /// Returns whether this user may see that an object of `owner` exists, and its status.
     pub(crate) fn may_see(&self, owner: &str) -> bool {
         self.may_change(owner) || self.mates.contains(owner)
     }
 
-    /// Whether what belongs to `owner` is this user's to change, and to see whole.
+    /// Returns whether this user may change an object of `owner` and see all of it.
     pub(crate) fn may_change(&self, owner: &str) -> bool {
         self.is_admin() || self.name == owner
     }
 
-    /// That something is for admins alone.
+    /// Refuses everybody but admins.
     pub(crate) fn refuse_unless_admin(&self, what: &str) -> ApiResult<()> {
         if self.is_admin() {
             return Ok(());
@@ -193,7 +194,7 @@ impl FromRequestParts<Context> for User {
     }
 }
 
-/// Whether a session for one job may ask for this.
+/// Returns whether a session for one job permits a request.
 fn is_open_to(job: &JobId, method: &Method, path: &str) -> bool {
     let of_job = |template: &str| paths::fill(template, &[job.as_str()]) == path;
     match *method {
@@ -210,7 +211,7 @@ fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
     session.create_time + SESSION_LIFE <= now || session.last_used + SESSION_IDLE <= now
 }
 
-/// The agent of the host that the path names.
+/// The agent of the host in the path.
 #[derive(Debug, Clone)]
 pub(crate) struct HostAgent(pub(crate) HostRow);
 
@@ -226,7 +227,7 @@ impl FromRequestParts<Context> for HostAgent {
     }
 }
 
-/// The process of the gateway that the path names.
+/// The process of the gateway in the path.
 #[derive(Debug, Clone)]
 pub(crate) struct GatewayProcess(pub(crate) GatewayRow);
 
@@ -244,7 +245,7 @@ impl FromRequestParts<Context> for GatewayProcess {
     }
 }
 
-/// The id in the path.
+/// Returns the id in the path.
 async fn named(parts: &mut Parts, context: &Context) -> ApiResult<String> {
     let PathParameter(names) =
         PathParameter::<std::collections::HashMap<String, String>>::from_request_parts(parts, context)
@@ -253,14 +254,14 @@ async fn named(parts: &mut Parts, context: &Context) -> ApiResult<String> {
     names.get("id").cloned().ok_or_else(another)
 }
 
-/// The token of a request: behind `Bearer`, or alone as older programs send back what they got.
+/// Returns the token of a request: after `Bearer`, or alone, as older programs send it.
 fn bearer(parts: &Parts) -> ApiResult<&str> {
     let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unknown)?;
     let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
     if token.is_empty() || token.contains(' ') { Err(unknown()) } else { Ok(token) }
 }
 
-/// The credentials of HTTP Basic.
+/// Returns the credentials of HTTP Basic.
 pub(crate) fn basic(parts: &Parts) -> ApiResult<(String, String)> {
     let refused =
         || ApiError::new(ErrorCode::Unauthenticated, "no HTTP Basic credentials").hint("send user name and password");

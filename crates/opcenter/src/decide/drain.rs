@@ -1,23 +1,30 @@
-//! What leaves a host that is drained, and how, as a pure function of what is on it.
+//! Decides which jobs leave a drained host next, and how: a pure function of the jobs on it.
 //!
 //! ```text
 //!   by hand      until a deadline, if one was given     everything leaves
-//!   reclaimed    until MARGIN before the cloud's time   everything leaves
+//!   reclaimed    until RECLAIM_MARGIN before the cloud's time   everything leaves
 //!   at risk      no deadline                            what another host has room for leaves
 //! ```
 //!
-//! The job with the largest state goes first, since it takes longest: the memory that it uses, or the size that it was given where that
-//! was not measured yet. No more than a number of them leave at once: dumps compete for the host's cores and transfers for its network,
-//! and of jobs that leave together each stands still for as long as all of them take.
+//! The job with the largest state goes first, since its migration takes longest. Its state is the
+//! memory that it uses, or its memory limit until that was measured. The number of jobs that leave
+//! at once is limited. They compete for the host's cores and its network, and each is frozen for as
+//! long as all of them take.
 //!
-//! A job is moved where a host has room, it may be moved, and the time is enough; otherwise it is suspended. A move that failed is tried
-//! again, to another host where there is one, and after [`ATTEMPTS`] the job is suspended. The time that is needed is [`OVERHEAD`] and
-//! the size over the rate of earlier moves (or, for the capsule store, of earlier capsules) of [`MEASURED`] or more, of which
-//! [`RATE`] is assumed where there was none. A suspend that will not end in time by that reckoning comes last, when all that can end in
-//! time has begun: the reckoning may be wrong, and of a job that is still on its host when that goes nothing is left but an older capsule.
-//! A move is never begun then, since one that is interrupted at its end leaves a job with two hosts of which one is gone.
+//! A job migrates where another host has room, its policy allows it and the time is enough;
+//! otherwise it is suspended. A failed migration is repeated, to another host if there is one;
+//! after [`ATTEMPTS_MAX`] failures the job is suspended.
 //!
-//! What is suspended, captured or moved already is waited for, and counts.
+//! The time needed is [`FIXED_COST`] plus the job's size divided by the rate of earlier migrations.
+//! For a suspend the rate is that of earlier capsules. Only transfers of at least
+//! [`MEASURED_BYTES_MIN`] count; without any the rate is [`RATE_DEFAULT`].
+//!
+//! A suspend that seems to take too long comes last, after all that can end in time has begun. The
+//! estimate may be wrong, and without the suspend only an older snapshot is left. A migration that
+//! seems too long never begins: interrupted at its end, it leaves a job with two hosts of which one
+//! is gone.
+//!
+//! Migrations, suspends and snapshots under way count as jobs that leave.
 
 use std::time::Duration;
 
@@ -27,34 +34,34 @@ use mooring_types::migration::Phase;
 use mooring_types::placement::{Asked, Candidate, NoHost, choose};
 use mooring_types::{HostId, JobId, Timestamp};
 
-/// How often moves of a job may fail before it is suspended.
-pub(crate) const ATTEMPTS: usize = 3;
-/// How long before the machine goes everything has to have left it.
-pub(crate) const MARGIN: Duration = Duration::from_secs(10);
-/// What leaving takes whatever the size: gateways go quiet, CRIU starts twice, the source lets go; more of it on a busy machine.
-const OVERHEAD: Duration = Duration::from_secs(4);
-/// Bytes in a second where nothing was measured: a modest disk's or a gigabit network's.
-const RATE: f64 = 100e6;
-/// Of smaller ones the time is all overhead.
-const MEASURED: u64 = 64_000_000;
+/// The number of migrations of a job that may fail before the job is suspended.
+pub(crate) const ATTEMPTS_MAX: usize = 3;
+/// The time before a reclaimed machine goes, at which all jobs have to have left it.
+pub(crate) const RECLAIM_MARGIN: Duration = Duration::from_secs(10);
+/// The time that leaving takes regardless of the size: quiesce, two starts of CRIU, retire.
+const FIXED_COST: Duration = Duration::from_secs(4);
+/// The assumed bytes per second without a measurement: a modest disk or a gigabit network.
+const RATE_DEFAULT: f64 = 100e6;
+/// The transfer of fewer bytes takes the fixed cost only, and says nothing about the rate.
+const MEASURED_BYTES_MIN: u64 = 64_000_000;
 
 /// A host that is drained.
 #[derive(Debug, Clone)]
 pub(crate) struct Situation {
     pub(crate) host: HostId,
     pub(crate) extent: Extent,
-    /// How much time is left, where it is limited.
+    /// The time left until the deadline, if there is one.
     pub(crate) left: Option<Duration>,
-    /// How many jobs may leave at once.
+    /// The number of jobs that may leave at once.
     pub(crate) at_once: usize,
-    /// How many do.
+    /// The number of jobs that leave now.
     pub(crate) under_way: usize,
     pub(crate) has_store: bool,
-    /// Bytes in a second between hosts.
+    /// Bytes per second between hosts.
     pub(crate) move_rate: f64,
-    /// Bytes in a second into the capsule store.
+    /// Bytes per second into the capsule store.
     pub(crate) store_rate: f64,
-    /// The jobs on it that are not on their way.
+    /// The jobs on the host that do not migrate yet.
     pub(crate) jobs: Vec<Leaver>,
 }
 
@@ -65,39 +72,41 @@ pub(crate) struct Leaver {
     pub(crate) bytes: u64,
     pub(crate) asked: Asked,
     pub(crate) may_move: bool,
-    /// Where moves of it have failed to, for this drain.
+    /// The destinations of failed migrations of this drain.
     pub(crate) failed_to: Vec<HostId>,
-    /// Whether something has failed so lately that it would again.
+    /// True after a recent failure: the job waits before it tries again.
     pub(crate) rests: bool,
 }
 
-/// How a job leaves.
+/// The way in which a job leaves.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Departure {
     /// To another host.
     Move(HostId),
     /// Into the capsule store.
     Suspend {
-        /// Why it is not moved.
+        /// The reason why the job does not migrate.
         why: &'static str,
     },
 }
 
-/// What begins now. The candidates' use grows with it.
-pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(JobId, Way)> {
+/// Returns the jobs that leave now. Adds their size to the candidates' use.
+pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(JobId, Departure)> {
     let mut free = situation.at_once.saturating_sub(situation.under_way);
     let mut jobs: Vec<&Leaver> = situation.jobs.iter().collect();
     jobs.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.job.as_str().cmp(b.job.as_str())));
     let (mut begun, mut late) = (Vec::new(), Vec::new());
     let mut may_be_late = true;
     for leaver in jobs {
-        let Some(way) = way(situation, leaver, candidates) else { continue };
+        let Some(way) = departure(situation, leaver, candidates) else { continue };
         match way {
-            Way::Suspend { .. } if !situation.is_enough(leaver.bytes, situation.store_rate) => late.push((leaver, way)),
-            // It has the first claim on what is left of the time.
+            Departure::Suspend { .. } if !situation.is_enough(leaver.bytes, situation.store_rate) => {
+                late.push((leaver, way))
+            }
+            // A job that waits keeps the first claim on the time left.
             _ if leaver.rests || free == 0 => may_be_late = false,
             way => {
-                if let Way::Move(to) = &way
+                if let Departure::Move(to) = &way
                     && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == *to)
                 {
                     candidate.used = candidate.used + leaver.asked.resources;
@@ -114,21 +123,21 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
     begun
 }
 
-fn way(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Option<Way> {
+fn departure(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Option<Departure> {
     let why = match room(situation, leaver, candidates) {
-        Ok(host) => return Some(Way::Move(host)),
+        Ok(host) => return Some(Departure::Move(host)),
         Err(why) => why,
     };
-    (situation.extent == Extent::Everything && situation.has_store).then_some(Way::Suspend { why })
+    (situation.extent == Extent::Everything && situation.has_store).then_some(Departure::Suspend { why })
 }
 
-/// The host that a job is moved to, or why it is not.
+/// Returns the host to which a job migrates, or the reason why it can't.
 fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Result<HostId, &'static str> {
     if !leaver.may_move {
         return Err("it may not be moved");
     }
-    if leaver.failed_to.len() >= ATTEMPTS {
-        return Err("moves of it have failed");
+    if leaver.failed_to.len() >= ATTEMPTS_MAX {
+        return Err("its migrations have failed");
     }
     if !situation.is_enough(leaver.bytes, situation.move_rate) {
         return Err("the time is too short to move it");
@@ -147,30 +156,30 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
 }
 
 impl Situation {
-    /// Whether so much can leave in the time that is left.
+    /// Returns whether a transfer of `bytes` ends in the time left.
     fn is_enough(&self, bytes: u64, rate: f64) -> bool {
-        self.left.is_none_or(|left| OVERHEAD.as_secs_f64() + bytes as f64 / rate <= left.as_secs_f64())
+        self.left.is_none_or(|left| FIXED_COST.as_secs_f64() + bytes as f64 / rate <= left.as_secs_f64())
     }
 }
 
-/// Bytes in a second of earlier moves.
+/// Returns the bytes per second of earlier migrations.
 pub(crate) fn rate(moves: &[MigrationRow]) -> f64 {
-    let large = moves.iter().filter(|row| row.bytes_moved >= MEASURED);
+    let large = moves.iter().filter(|row| row.bytes_moved >= MEASURED_BYTES_MIN);
     let (bytes, seconds) = large.fold((0.0, 0.0), |(bytes, seconds), row| {
         let counts = |phase| matches!(phase, Phase::PreCopy | Phase::Freeze | Phase::Transfer | Phase::Restore);
         let took: f64 = row.phases.iter().filter(|phase| counts(phase.name)).map(|phase| phase.seconds).sum();
         (bytes + row.bytes_moved as f64, seconds + took)
     });
-    if seconds > 0.0 { bytes / seconds } else { RATE }
+    if seconds > 0.0 { bytes / seconds } else { RATE_DEFAULT }
 }
 
-/// What a notice of its cloud's drains a host for.
+/// Returns the drain that a notice of the host's cloud asks for.
 pub(crate) fn by_notice(host: &str, notice: Notice, known: Option<&Drain>, now: Timestamp) -> Option<Drain> {
     let (deadline, extent, reason) = match notice {
         Notice::Stays => return None,
         Notice::AtRisk => (None, Extent::WhatFitsElsewhere, format!("host {host} may be reclaimed soon")),
         Notice::Reclaimed { at } => {
-            (Some(at - MARGIN), Extent::Everything, format!("host {host} is reclaimed at {at}"))
+            (Some(at - RECLAIM_MARGIN), Extent::Everything, format!("host {host} is reclaimed at {at}"))
         }
     };
     let since = known.filter(|known| known.extent == extent).map_or(now, |known| known.since);
@@ -213,12 +222,7 @@ mod tests {
                     let here = candidate("here", 100, Purchase::Spot, Some("it is drained".into()));
                     let host = here.id.clone();
                     let others = hosts.into_iter().enumerate().map(|(index, (cpu, purchase, ready))| {
-                        candidate(
-                            &format!("host-{index}"),
-                            cpu,
-                            purchase,
-                            (!ready).then(|| "it is not heard from".into()),
-                        )
+                        candidate(&format!("host-{index}"), cpu, purchase, (!ready).then(|| "it is unreachable".into()))
                     });
                     let candidates: Vec<Candidate> = others.chain([here]).collect();
                     let leaver =
@@ -240,8 +244,8 @@ mod tests {
             )
     }
 
-    fn ends_in_time(situation: &Situation, leaver: &Leaver, way: &Way) -> bool {
-        let rate = if matches!(way, Way::Move(_)) { situation.move_rate } else { situation.store_rate };
+    fn ends_in_time(situation: &Situation, leaver: &Leaver, way: &Departure) -> bool {
+        let rate = if matches!(way, Departure::Move(_)) { situation.move_rate } else { situation.store_rate };
         situation.is_enough(leaver.bytes, rate)
     }
 
@@ -269,7 +273,7 @@ mod tests {
             let Made { situation, mut candidates } = made;
             let begun = next(&situation, &mut candidates);
             for candidate in &candidates {
-                let arriving = begun.iter().any(|(_, way)| *way == Way::Move(candidate.id.clone()));
+                let arriving = begun.iter().any(|(_, way)| *way == Departure::Move(candidate.id.clone()));
                 prop_assert!(!arriving || candidate.id != situation.host && candidate.refusal.is_none());
                 prop_assert!(candidate.used.cpu <= candidate.capacity.cpu);
             }
@@ -279,7 +283,7 @@ mod tests {
         fn no_job_is_moved_to_a_host_that_its_policy_does_not_take(made in made()) {
             let Made { situation, mut candidates } = made;
             for (job, way) in next(&situation, &mut candidates) {
-                let Way::Move(to) = way else { continue };
+                let Departure::Move(to) = way else { continue };
                 let leaver = situation.jobs.iter().find(|leaver| leaver.job == job).unwrap();
                 let host = candidates.iter().find(|candidate| candidate.id == to).unwrap();
                 prop_assert!(leaver.asked.wanted.unwrap().admits(host.purchase));
@@ -296,11 +300,11 @@ mod tests {
                 if ends_in_time(&situation, leaver, way) {
                     continue;
                 }
-                let is_suspend = matches!(way, Way::Suspend { .. });
+                let is_suspend = matches!(way, Departure::Suspend { .. });
                 prop_assert!(is_suspend);
                 let waits = situation.jobs.iter().any(|other| {
                     let is_begun = begun.iter().any(|(begun, _)| *begun == other.job);
-                    let could = super::way(&situation, other, &candidates);
+                    let could = departure(&situation, other, &candidates);
                     !is_begun && could.is_some_and(|way| ends_in_time(&situation, other, &way))
                 });
                 prop_assert!(!waits, "{before:?}");
@@ -329,7 +333,7 @@ mod tests {
         fn who_is_only_at_risk_suspends_nothing(made in made()) {
             let Made { mut situation, mut candidates } = made;
             situation.extent = Extent::WhatFitsElsewhere;
-            let only_moves = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Way::Move(_)));
+            let only_moves = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Departure::Move(_)));
             prop_assert!(only_moves);
         }
     }
@@ -340,7 +344,7 @@ mod tests {
         let (began, later, end) = (at("2026-01-02T12:00:00Z"), at("2026-01-02T12:00:30Z"), at("2026-01-02T12:02:00Z"));
         let first = by_notice("host-1", Notice::Reclaimed { at: end }, None, began).unwrap();
         assert_eq!(first.reason, "host host-1 is reclaimed at 2026-01-02T12:02:00Z");
-        assert_eq!(first.deadline, Some(end - MARGIN));
+        assert_eq!(first.deadline, Some(end - RECLAIM_MARGIN));
         assert_eq!(by_notice("host-1", Notice::Reclaimed { at: end }, Some(&first), later), Some(first.clone()));
         let risk = by_notice("host-1", Notice::AtRisk, Some(&first), later).unwrap();
         assert_eq!((risk.since, risk.deadline, risk.extent), (later, None, Extent::WhatFitsElsewhere));

@@ -1,4 +1,4 @@
-//! What the ports of jobs that have ended say, and for how long.
+//! Farewells: what a gateway port says after its job has ended, and for how long.
 
 use std::time::Duration;
 
@@ -6,16 +6,17 @@ use mooring_api::watch::FarewellDirective;
 use mooring_store::{FarewellRow, GatewayRow};
 use mooring_types::Timestamp;
 
-/// Who left a page open comes back to it within that time, or finds nobody at its address. The port can be had by a connection all the while.
-const FAREWELL: Duration = Duration::from_secs(600);
+/// The duration of a farewell: enough for people who left a page open. A new connection may take
+/// the port at any time.
+const FAREWELL_DURATION: Duration = Duration::from_secs(600);
 
-/// Whether it has been said for long enough.
+/// Returns whether a farewell has lasted long enough.
 pub(crate) fn is_said(row: &FarewellRow, now: Timestamp) -> bool {
-    // A clock that was set back has measured nothing.
-    Duration::try_from(now.duration_since(row.end_time)).is_ok_and(|since| since >= FAREWELL)
+    // A clock that was set back counts as no time.
+    Duration::try_from(now.duration_since(row.end_time)).is_ok_and(|since| since >= FAREWELL_DURATION)
 }
 
-/// What a gateway says. A port that it has given up since may be another gateway's.
+/// Returns the farewells of a gateway. A port outside its range may belong to another gateway now.
 pub(crate) fn of_gateway(all: &[FarewellRow], gateway: &GatewayRow) -> Vec<FarewellDirective> {
     let is_own = |row: &&FarewellRow| row.gateway == gateway.id && gateway.spec.port_range.contains(row.gateway_port);
     all.iter().filter(is_own).map(directive).collect()

@@ -1,108 +1,110 @@
-//! Whether a job is used, and for how long it has not been: pure.
+//! Decides whether a job is used, and measures how long it has not been; pure.
 //!
-//! A job is used while its clients send or take more than an open page does by itself, or while it computes or transfers by itself.
+//! A job is used while its clients transfer more than an open page does without a person. It is
+//! also used while it computes or transfers data itself.
 //!
-//! | a client | bytes per second | what it does by itself |
+//! | a client | bytes per second | background traffic below that |
 //! |---|---|---|
-//! | sends, over HTTP or what may be | more than [`CHATTER_IN`] | JupyterLab's page asks for its lists every 10 s, about 0.5 KiB/s in all; RStudio's waits in one request of 1 KiB for 50 s; WebSockets are pinged |
-//! | sends, where the port is connected as `tcp` | more than [`KEEPALIVE_IN`] | SSH says every 15 s or so that it is there |
-//! | takes | more than [`CHATTER_OUT`] | the answers to all that; downloads take more |
+//! | sends over HTTP, or over a port of unknown protocol | more than [`BACKGROUND_HTTP_IN`] | JupyterLab's lists every 10 s (0.5 KiB/s), RStudio's request of 1 KiB every 50 s, WebSocket pings |
+//! | sends over a port connected as `tcp` | more than [`BACKGROUND_TCP_IN`] | SSH keep-alives every 15 s |
+//! | receives | more than [`BACKGROUND_OUT`] | the answers to all that |
 //!
-//! Measured over [`WINDOW`], so that what is sent at once (a page is loaded, a notebook saved) counts however little follows. What a job
-//! computes with less than [`WORK`] of a core counts as nothing: idle servers and kernels tick. Nor does what its interface carries by less
-//! than [`CHATTER_OUT`] either way; more is a transfer of its own, or of clients who came by a published port.
+//! Traffic is summed over [`WINDOW`], so that a single burst (a page load, a saved notebook)
+//! counts. CPU use below [`BUSY_CORES`] does not count: idle servers and kernels tick. Nor does
+//! traffic of the job's interface below [`BACKGROUND_OUT`]. More is a transfer of the job itself,
+//! or of clients of a published port.
 //!
-//! The time in which nobody looked (OpCenter was away) and the time in which something is not known (a gateway is not heard from, the host
-//! has measured nothing yet) does not count as idle. So a restart of OpCenter ends no job's idleness and adds none.
+//! Time in which OpCenter did not run, or in which a gateway or the host was unreachable, does not
+//! count as idle. A restart of OpCenter therefore neither ends nor extends a job's idleness.
 
 use std::time::Duration;
 
 use mooring_types::Timestamp;
 use mooring_types::usage::Usage;
 
-/// Over how long traffic is measured.
+/// The time over which traffic is summed.
 const WINDOW: Duration = Duration::from_secs(10);
-/// The bytes per second that the pages of a job's clients send by themselves, at most.
-const CHATTER_IN: u64 = 1024;
-/// The bytes per second that clients of plain TCP send by themselves, at most.
-const KEEPALIVE_IN: u64 = 16;
-/// The bytes per second that clients take by themselves, at most.
-const CHATTER_OUT: u64 = 32 * 1024;
-/// How many cores have to be at work for a job to be used.
-const WORK: f64 = 0.05;
-/// No two looks are further apart, unless nobody looked in between.
-const LOOKS_WITHIN: Duration = Duration::from_secs(10);
+/// The most bytes per second that open pages send without a person.
+const BACKGROUND_HTTP_IN: u64 = 1024;
+/// The most bytes per second that clients of plain TCP send without a person.
+const BACKGROUND_TCP_IN: u64 = 16;
+/// The most bytes per second that clients receive without a person.
+const BACKGROUND_OUT: u64 = 32 * 1024;
+/// The cores at work from which on a job counts as used.
+const BUSY_CORES: f64 = 0.05;
+/// The longest time between two observations; more means that OpCenter did not run.
+const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(10);
 
-/// All bytes that the clients of a job have moved so far.
+/// All bytes that the clients of a job have transferred so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Traffic {
     /// Sent by clients that may speak HTTP.
     pub(crate) http_in: u64,
     /// Sent by clients that do not.
     pub(crate) tcp_in: u64,
-    /// Taken by any of them.
+    /// Received by any client.
     pub(crate) out: u64,
 }
 
-/// What is known of a job at a moment.
+/// The use of a job at a moment.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Seen {
-    /// Not enough.
-    Unclear,
-    /// What its clients moved so far, and what it used itself when that was last measured.
-    All { traffic: Traffic, usage: Usage },
+pub(crate) enum Use {
+    /// A gateway or the host is unreachable, or nothing was measured yet.
+    Unknown,
+    /// The traffic so far, and the last measurement of the job.
+    Known { traffic: Traffic, usage: Usage },
 }
 
-/// For how long a job has not been used.
+/// The time for which a job has not been used.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Idleness {
     idle: Duration,
     looked: Timestamp,
-    /// When the traffic that is under measurement began, and from where it is counted.
+    /// The beginning of the window, with the traffic by then.
     window: Option<(Timestamp, Traffic)>,
 }
 
 impl Idleness {
-    /// Of a job that was not used for `idle` when somebody last looked.
+    /// Continues from `idle`, the time that was known before.
     pub(crate) fn after(idle: Duration, now: Timestamp) -> Self {
         Self { idle, looked: now, window: None }
     }
 
-    /// For how long the job has not been used.
+    /// Returns the time for which the job has not been used.
     pub(crate) fn idle(&self) -> Duration {
         self.idle
     }
 
-    /// Takes a look.
-    pub(crate) fn look(&mut self, now: Timestamp, seen: Seen) {
+    /// Takes an observation into account.
+    pub(crate) fn look(&mut self, now: Timestamp, seen: Use) {
         let since = Duration::try_from(now.duration_since(self.looked)).unwrap_or_default();
         self.looked = now;
-        let Seen::All { traffic, usage } = seen else {
+        let Use::Known { traffic, usage } = seen else {
             self.window = None;
             return;
         };
-        // Both are looked at: a window ends also while the job works.
+        // Both are computed: a window also ends while the job works.
         let (moves, works) = (self.moves(now, traffic), works(&usage));
         if moves || works {
             self.idle = Duration::ZERO;
-        } else if since <= LOOKS_WITHIN {
+        } else if since <= OBSERVATION_GAP_MAX {
             self.idle += since;
         }
     }
 
-    /// Whether clients moved more than they do by themselves.
+    /// Returns whether clients transferred more than background traffic.
     fn moves(&mut self, now: Timestamp, traffic: Traffic) -> bool {
         let Some((began, before)) = self.window else {
             self.window = Some((now, traffic));
             return false;
         };
-        // Counters begin anew with a gateway's process; then nothing is known of what was in between.
+        // Counters restart with a gateway's process; the traffic in between is unknown.
         let moved = |now: u64, before: u64, rate: u64| {
             now.checked_sub(before).is_some_and(|bytes| bytes > rate * WINDOW.as_secs())
         };
-        let moves = moved(traffic.http_in, before.http_in, CHATTER_IN)
-            || moved(traffic.tcp_in, before.tcp_in, KEEPALIVE_IN)
-            || moved(traffic.out, before.out, CHATTER_OUT);
+        let moves = moved(traffic.http_in, before.http_in, BACKGROUND_HTTP_IN)
+            || moved(traffic.tcp_in, before.tcp_in, BACKGROUND_TCP_IN)
+            || moved(traffic.out, before.out, BACKGROUND_OUT);
         let began_anew = traffic.http_in < before.http_in || traffic.tcp_in < before.tcp_in || traffic.out < before.out;
         let is_over = Duration::try_from(now.duration_since(began)).is_ok_and(|time| time >= WINDOW);
         if moves || began_anew || is_over {
@@ -112,10 +114,10 @@ impl Idleness {
     }
 }
 
-/// Whether a job computes or transfers.
+/// Returns whether a job computes or transfers.
 fn works(usage: &Usage) -> bool {
     let carried = usage.received.max(usage.sent) as f64;
-    usage.cpu_used >= WORK || carried > CHATTER_OUT as f64 * usage.seconds
+    usage.cpu_used >= BUSY_CORES || carried > BACKGROUND_OUT as f64 * usage.seconds
 }
 
 #[cfg(test)]
@@ -128,12 +130,12 @@ mod tests {
         Timestamp::from_second(seconds as i64).unwrap()
     }
 
-    fn seen(http_in: u64, tcp_in: u64, out: u64) -> Seen {
-        Seen::All { traffic: Traffic { http_in, tcp_in, out }, usage: Usage::default() }
+    fn seen(http_in: u64, tcp_in: u64, out: u64) -> Use {
+        Use::Known { traffic: Traffic { http_in, tcp_in, out }, usage: Usage::default() }
     }
 
-    /// For how long a job was idle at the end of `seconds`, a look each second.
-    fn idle_after(seconds: u64, look: impl Fn(u64) -> Seen) -> u64 {
+    /// Returns the idle time after `seconds` with an observation each second.
+    fn idle_after(seconds: u64, look: impl Fn(u64) -> Use) -> u64 {
         let mut idleness = Idleness::after(Duration::ZERO, at(0));
         (1..=seconds).for_each(|second| idleness.look(at(second), look(second)));
         idleness.idle().as_secs()
@@ -160,7 +162,7 @@ mod tests {
         for works in [Usage { cpu_used: 0.5, ..ticks }, Usage { received: 20 * 1_000_000, ..ticks }] {
             let look = |second| {
                 let usage = if second == 50 { works } else { ticks };
-                Seen::All { traffic: Traffic::default(), usage }
+                Use::Known { traffic: Traffic::default(), usage }
             };
             assert_eq!(idle_after(60, look), 10);
         }
@@ -176,13 +178,13 @@ mod tests {
                 let before = idleness.idle();
                 if let Some(more) = more {
                     sent += more;
-                    most += if later <= LOOKS_WITHIN.as_secs() { later } else { 0 };
+                    most += if later <= OBSERVATION_GAP_MAX.as_secs() { later } else { 0 };
                     idleness.look(at(now), seen(sent, 0, 0));
-                    if more > CHATTER_IN * WINDOW.as_secs() && idleness.window.is_some() && before > Duration::ZERO {
-                        prop_assert!(idleness.idle() <= before + LOOKS_WITHIN);
+                    if more > BACKGROUND_HTTP_IN * WINDOW.as_secs() && idleness.window.is_some() && before > Duration::ZERO {
+                        prop_assert!(idleness.idle() <= before + OBSERVATION_GAP_MAX);
                     }
                 } else {
-                    idleness.look(at(now), Seen::Unclear);
+                    idleness.look(at(now), Use::Unknown);
                     prop_assert_eq!(idleness.idle(), before);
                 }
                 prop_assert!(idleness.idle().as_secs() <= most);
@@ -205,7 +207,7 @@ mod tests {
             for second in 2..2 + window {
                 idleness.look(at(second), seen(5, 5, 5));
             }
-            let mut by_clients = [seen(5 + CHATTER_IN * 10 + over, 5, 5), seen(5, 5 + KEEPALIVE_IN * 10 + over, 5), seen(5, 5, 5 + CHATTER_OUT * 10 + over)];
+            let mut by_clients = [seen(5 + BACKGROUND_HTTP_IN * 10 + over, 5, 5), seen(5, 5 + BACKGROUND_TCP_IN * 10 + over, 5), seen(5, 5, 5 + BACKGROUND_OUT * 10 + over)];
             for look in &mut by_clients {
                 let mut used = idleness;
                 used.look(at(2 + window), *look);

@@ -1,15 +1,17 @@
-//! Which size a job should have, from what it used: a pure function of its policy, its size and its history.
+//! Decides the size that a job should have: a pure function of its policy, its size and what it
+//! used.
 //!
-//! Cores and memory are looked at apart. What was above the upper bound in every measurement of that bound's duration asks for more, what
-//! was below the lower bound for less; measurements of before the last move say nothing, since the size was another one. A job that
-//! lacks memory ([`Usage::lacks_memory`]) needs no duration: it is moved at once, where its policy evades that.
+//! Cores and memory are judged apart. Use above the upper bound in every measurement of that
+//! bound's duration asks for more, use below the lower bound for less. Measurements before the last
+//! migration do not count, since the size was another one. A job that lacks memory
+//! ([`Usage::lacks_memory`]) needs no duration: it migrates at once if its policy says so.
 //!
 //! | | more | less |
 //! |---|---|---|
-//! | by step | larger by so many percent, at least by one core | smaller by so many percent, at least by one core or 0.5 GB |
-//! | by use (`stepAuto`) | what was used most is in the middle between the bounds | the same |
+//! | by step | larger by the step's percentage, at least by one core | smaller by it, at least by one core or 0.5 GB |
+//! | by use (`stepAuto`) | puts the highest use in the middle between the bounds | the same |
 //! | rounded | up to whole cores and 0.5 GB | up to whole cores and 0.5 GB |
-//! | no further than | `limit` and the most that was submitted | `lowerLimit`, else what was submitted; and what was used most stays below the upper bound |
+//! | limited by | `limit` and the maximum of the submission | `lowerLimit`, else the size of the submission; the highest use stays below the upper bound |
 
 use std::time::Duration;
 
@@ -19,25 +21,26 @@ use mooring_types::host::Resources;
 use mooring_types::policy::{Bounds, JobPolicy, Moves, Step};
 use mooring_types::usage::{MOST, Usage};
 
-/// Memory comes in pieces of so many GB.
-const PIECE: f64 = 0.5;
-const GB: f64 = 1e9;
+/// The granularity of memory in GB.
+const MEM_GB_STEP: f64 = 0.5;
+const BYTES_PER_GB: f64 = 1e9;
 
-/// Another size for a job, and why.
+/// Another size for a job, with the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Advice {
     pub(crate) size: Resources,
     pub(crate) reason: String,
 }
 
-/// What one resource of a job asks for.
+/// The direction in which one resource should change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Trend {
     More,
     Less,
 }
 
-/// The size that a job should have instead of `now`, if it should have another one. The history is of its present generation, oldest first.
+/// Returns the size that a job should have instead of `now`, if any. The history is that of its
+/// present generation, oldest first.
 pub(crate) fn advise(policy: &JobPolicy, submitted: Resources, now: Resources, history: &[UsageRow]) -> Option<Advice> {
     if policy.moves == Moves::Disabled {
         return None;
@@ -59,7 +62,7 @@ pub(crate) fn advise(policy: &JobPolicy, submitted: Resources, now: Resources, h
     (!reasons.is_empty()).then(|| Advice { size, reason: reasons.join("; ") })
 }
 
-/// How far back a policy looks; `None` where it never moves a job because of what it uses.
+/// Returns how far back a policy looks; `None` if it never resizes.
 pub(crate) fn looks_back(policy: &JobPolicy) -> Option<Duration> {
     let rules = &policy.migrate_policy;
     let longest = |upper: Duration, lower: Duration| upper.max(lower);
@@ -93,7 +96,8 @@ fn trend<T>(name: &str, bounds: &Bounds<T>, history: &[UsageRow], ratio: fn(&Usa
     is_below.then(|| (Trend::Less, said("below", lower, bounds.lower_bound_duration)))
 }
 
-/// Whether something held in all measurements of the last `duration`, and there are measurements of all that time.
+/// Returns whether `holds` is true of all measurements of the last `duration`, which they have to
+/// cover.
 fn lasts(history: &[UsageRow], duration: Duration, holds: impl Fn(&Usage) -> bool) -> bool {
     let mut covered = 0.0;
     for row in history.iter().rev() {
@@ -108,12 +112,12 @@ fn lasts(history: &[UsageRow], duration: Duration, holds: impl Fn(&Usage) -> boo
     false
 }
 
-/// The most that was used in the time that a policy looks back.
+/// Returns the highest use in the time that a policy looks back.
 fn peak(history: &[UsageRow], used: impl Fn(&Usage) -> f64) -> f64 {
     history.iter().map(|row| used(&row.usage)).fold(0.0, f64::max)
 }
 
-/// What has to be had for a use in the middle between the bounds.
+/// Returns the size at which a use is in the middle between the bounds.
 fn for_use<T>(bounds: &Bounds<T>, peak: f64) -> f64 {
     peak / (f64::from(bounds.upper_bound_ratio + bounds.lower_bound_ratio) / 200.0)
 }
@@ -143,7 +147,7 @@ fn next_cpu(policy: &JobPolicy, submitted: u32, now: u32, trend: Trend, history:
 
 fn next_mem(policy: &JobPolicy, submitted: f64, now: f64, trend: Trend, history: &[UsageRow]) -> Option<f64> {
     let bounds = &policy.migrate_policy.mem;
-    let peak = peak(history, |usage| usage.mem_used as f64 / GB);
+    let peak = peak(history, |usage| usage.mem_used as f64 / BYTES_PER_GB);
     let step = now * f64::from(bounds.step) / 100.0;
     let wanted = |by_step: f64| match policy.migrate_policy.step {
         Step::Auto => for_use(bounds, peak),
@@ -156,32 +160,32 @@ fn next_mem(policy: &JobPolicy, submitted: f64, now: f64, trend: Trend, history:
             (next > now).then_some(next)
         }
         Trend::Less => {
-            // What lacks memory there would come back at once.
+            // A size that lacks memory would grow back at once.
             let enough = pieces_above(peak * 100.0 / f64::from(bounds.upper_bound_ratio).min(MOST));
             let least = bounds.lower_limit.unwrap_or(submitted).max(enough);
-            let next = pieces(wanted(now - step)).min(pieces(now) - PIECE).max(least);
+            let next = pieces(wanted(now - step)).min(pieces(now) - MEM_GB_STEP).max(least);
             (next < now).then_some(next)
         }
     }
 }
 
-/// Rounded up to whole cores.
+/// Rounds up to whole cores.
 fn cores(number: f64) -> u32 {
-    // What floating point adds to a whole number makes no core.
+    // Floating point noise above a whole number must not add a core.
     (number - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }
 
-/// Rounded up to whole pieces.
+/// Rounds up to whole pieces.
 fn pieces(gb: f64) -> f64 {
-    (gb / PIECE - 1e-9).ceil() * PIECE
+    (gb / MEM_GB_STEP - 1e-9).ceil() * MEM_GB_STEP
 }
 
-/// The next whole piece above.
+/// Returns the next whole piece above.
 fn pieces_above(gb: f64) -> f64 {
-    (gb / PIECE).floor() * PIECE + PIECE
+    (gb / MEM_GB_STEP).floor() * MEM_GB_STEP + MEM_GB_STEP
 }
 
-/// A duration without the units that say nothing: `30m`, where scripts are told `30m0s`.
+/// Formats a duration without zero units: `30m`, where scripts get `30m0s`.
 pub(crate) fn short(duration: Duration) -> String {
     let mut text = format_duration(duration);
     for nothing in ["0s", "0m"] {
@@ -216,8 +220,8 @@ mod tests {
                 seconds: 20.0,
                 cpu_used: f64::from(now.cpu) * cpu / 100.0,
                 cpu: f64::from(now.cpu),
-                mem_used: (now.mem_gb * GB * mem / 100.0) as u64,
-                mem: (now.mem_gb * GB) as u64,
+                mem_used: (now.mem_gb * BYTES_PER_GB * mem / 100.0) as u64,
+                mem: (now.mem_gb * BYTES_PER_GB) as u64,
                 ..Usage::default()
             },
         };
@@ -312,8 +316,8 @@ mod tests {
         ) {
             let (cpu_max, mem_gb_max) = (max.map(|max| max.0), max.map(|max| f64::from(max.1)));
             let policy = JobPolicy { migrate_policy, cpu_max, mem_gb_max, ..JobPolicy::default() };
-            let now = Resources { cpu, mem_gb: f64::from(half_gb) * PIECE };
-            let submitted = Resources { cpu: cpu_submitted, mem_gb: f64::from(half_gb_submitted) * PIECE };
+            let now = Resources { cpu, mem_gb: f64::from(half_gb) * MEM_GB_STEP };
+            let submitted = Resources { cpu: cpu_submitted, mem_gb: f64::from(half_gb_submitted) * MEM_GB_STEP };
             let history = history(now, &uses);
             let Some(Advice { size, reason }) = advise(&policy, submitted, now, &history) else { return Ok(()) };
             prop_assert!(size != now && !reason.is_empty());
@@ -332,7 +336,7 @@ mod tests {
             }
             if size.mem_gb < now.mem_gb {
                 prop_assert!(size.mem_gb >= mem.lower_limit.unwrap_or(submitted.mem_gb));
-                let used = peak(&history, |usage| usage.mem_used as f64 / GB);
+                let used = peak(&history, |usage| usage.mem_used as f64 / BYTES_PER_GB);
                 prop_assert!(used / size.mem_gb * 100.0 <= f64::from(mem.upper_bound_ratio));
                 prop_assert!(history.last().unwrap().usage.lacks_memory().is_none() || !migrate_policy.evade_oom);
             }
@@ -343,15 +347,15 @@ mod tests {
             migrate_policy in any_policy(), (cpu, half_gb) in (1_u32..64, 1_u32..128), used in (0.0..100.0, 0.0..100.0),
         ) {
             let policy = JobPolicy { migrate_policy, ..JobPolicy::default() };
-            let now = Resources { cpu, mem_gb: f64::from(half_gb) * PIECE };
+            let now = Resources { cpu, mem_gb: f64::from(half_gb) * MEM_GB_STEP };
             let history = history(now, &[used; 20]);
             let Some(first) = advise(&policy, now, now, &history) else { return Ok(()) };
             let moved: Vec<UsageRow> = history.into_iter().map(|row| UsageRow {
-                usage: Usage { cpu: f64::from(first.size.cpu), mem: (first.size.mem_gb * GB) as u64, ..row.usage },
+                usage: Usage { cpu: f64::from(first.size.cpu), mem: (first.size.mem_gb * BYTES_PER_GB) as u64, ..row.usage },
                 ..row
             }).collect();
             let Some(second) = advise(&policy, now, first.size, &moved) else { return Ok(()) };
-            // It may go further the same way; a lower limit of before is no way back for what grew from there.
+            // It may go further the same way; an earlier lower limit is no way back.
             prop_assert!(first.size.cpu <= now.cpu || second.size.cpu >= now.cpu);
             prop_assert!(first.size.cpu >= now.cpu || second.size.cpu <= first.size.cpu);
             prop_assert!(first.size.mem_gb >= now.mem_gb || second.size.mem_gb <= first.size.mem_gb);

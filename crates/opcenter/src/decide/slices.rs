@@ -1,6 +1,7 @@
-//! The slices: what each host and gateway should know, as a pure function of what was decided.
+//! Makes the slices of hosts and gateways: a pure function of desired state, plus the generations
+//! that hosts hold and the values of secrets.
 //!
-//! | stage of a move | destination | source | routes lead to | bytes |
+//! | stage of a migration | destination | source | routes lead to | bytes |
 //! |---|---|---|---|---|
 //! | Preparing | `MigrateIn` | `Run` | source | flow |
 //! | PreCopying | `MigrateIn` | `MigrateOut` PreCopy | source | flow |
@@ -8,20 +9,20 @@
 //! | Freezing | `MigrateIn` | `MigrateOut` Freeze | source | held |
 //! | Restoring | `MigrateIn` | `MigrateOut` Freeze | destination | held |
 //! | Retiring | `Run` | `Retire` | destination | flow |
-//! | Aborting | `Abort`, which a job that was restored outlives | nothing new | source | held if they were |
+//! | Aborting | `Abort`, which a restored job outlives | nothing new | source | held if they were |
 //! | RollingBack | `Abort` | `Rollback` | source | held if they were |
 //!
-//! Where one end of a move is the capsule store, its column has nobody in it:
+//! Where one end is the capsule store, only the host's end gets orders:
 //!
 //! | kind, stage | host | routes lead to | bytes |
 //! |---|---|---|---|
-//! | suspend, capture: PreCopying to Freezing | as a source | it | as for a move |
-//! | capture: Restoring (the capsule is being stored) | `MigrateOut` Freeze | it | flow |
-//! | suspend: Retiring | `Retire` | nobody | held |
+//! | suspend, snapshot: PreCopying to Freezing | as a source | it | as above |
+//! | snapshot: Restoring (the capsule is being stored) | `MigrateOut` Freeze | it | flow |
+//! | suspend: Retiring | `Retire` | none | held |
 //! | resume, recover: Preparing, Restoring | `MigrateIn` | it | held |
 //!
-//! At no stage may two hosts execute a job: `Run` and `Rollback` are given to its owner alone, and a `MigrateIn` that restores follows a
-//! `MigrateOut` that has frozen.
+//! At no stage may two hosts execute a job. Only the owner gets `Run` and `Rollback`, and a
+//! destination restores only what the source has frozen.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -48,7 +49,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) secrets: &'a Secrets,
 }
 
-/// The generation that each host holds of each job; `None` where the host says that nothing is left.
+/// The generation that each host holds of each job; `None` if the host reports that nothing is
+/// left.
 pub(crate) type Holdings = HashMap<(HostId, JobId), Option<Generation>>;
 
 /// The values of secrets by user and name.
@@ -79,7 +81,7 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
     }
 }
 
-/// The slice of a gateway; the sequence is filled in when it is published.
+/// Returns the slice of a gateway, without its sequence.
 pub(crate) fn for_gateway(state: &DbState, gateway: &GatewayRow) -> Option<GatewaySlice> {
     let connections = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
@@ -111,8 +113,9 @@ fn network(config: &Config, state: &DbState) -> Network {
     }
 }
 
-/// The host through which a job's own connections leave, where it is to be one for the job's life: that of the gateway that it was
-/// connected to first. WireGuard has no way for it: a peer there is told by the addresses that it may send from.
+/// Returns the host through which a job's own connections leave, if the policy fixes one: that of
+/// the job's first gateway. WireGuard can't route that way, since it identifies a peer by its
+/// source addresses.
 fn egress(config: &Config, state: &DbState, job: &JobRow) -> Option<JobRoute> {
     if job.policy.egress != Egress::Gateway || job.status.is_final() || config.backend == Backend::Wireguard {
         return None;
@@ -122,7 +125,8 @@ fn egress(config: &Config, state: &DbState, job: &JobRow) -> Option<JobRoute> {
     Some(JobRoute { address: job.address?, host: gateway.host.clone() })
 }
 
-/// The ports of the jobs to which this host's routes lead; of two that want the same port, the older job comes first.
+/// Returns the published ports of the jobs whose routes lead to a host. Of two jobs with the same
+/// port, the older one comes first.
 fn published(state: &DbState, host: &HostId) -> Vec<PublishedPort> {
     let carried = |job: &&JobRow| !job.status.is_final() && carrier(state, job) == Some(host);
     let mut jobs: Vec<&JobRow> = state.jobs.values().filter(carried).collect();
@@ -141,7 +145,7 @@ fn published(state: &DbState, host: &HostId) -> Vec<PublishedPort> {
     jobs.into_iter().filter_map(ports).flatten().collect()
 }
 
-/// The host to which a job's address leads.
+/// Returns the host to which a job's address leads.
 fn carrier<'a>(state: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
     match state.migrations.get(&job.id) {
         Some(row) => match (row.kind, row.stage) {
@@ -157,10 +161,10 @@ fn carrier<'a>(state: &'a DbState, job: &'a JobRow) -> Option<&'a HostId> {
 fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDirective> {
     let state = inputs.state;
     let (generation, order) = order(state, inputs.holdings, job, host)?;
-    // An ended job that has given its address back is held by nobody who would still need it.
+    // An ended job that has returned its address is held by no host that still needs it.
     let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
     let mut spec = spec(inputs.secrets, job);
-    // A destination makes room for the size that the job has there.
+    // A destination reserves the size that the job will have there.
     let arriving = state.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
     if let Some(resources) = arriving.and_then(|row| row.resources) {
         spec.resources = resources;
@@ -168,8 +172,9 @@ fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDire
     Some(JobDirective { job: job.id.clone(), generation, address, spec, order })
 }
 
-/// What a host is told to run: the image that the first host found under its name, whatever the name means by now.
-/// References to secrets are replaced here and nowhere else; a variable of a secret that was removed is left out.
+/// Returns the spec for a host. The image is pinned to the digest that the first host found.
+/// References to secrets are resolved here and nowhere else; a variable whose secret is gone is
+/// left out.
 fn spec(secrets: &Secrets, job: &JobRow) -> JobSpec {
     let mut spec = job.spec.clone();
     let value_of = |name: &Name| secrets.0.get(&(job.user_name.clone(), name.clone())).cloned();
@@ -192,14 +197,14 @@ fn order(state: &DbState, holdings: &Holdings, job: &JobRow, host: &HostId) -> O
     match state.migrations.get(&job.id) {
         Some(row) if row.to.as_ref() == Some(host) => order_at_destination(state, row),
         Some(row) if row.from.as_ref() == Some(host) => order_at_source(state, job, row),
-        // It was lost, and may come back with the job before the job has been recovered elsewhere: then it goes on there.
+        // A lost host may come back with the job before the recovery ends, and then keeps it.
         Some(row) if row.kind == MigrationKind::Recover && job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: true }))
         }
         None if job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: job.exec_time.is_some() }))
         }
-        // What a host holds of a job that it has no part in is a left-over of an older generation.
+        // A host without a part in the job holds a remnant of an older generation.
         _ => held(holdings, job, host).map(|generation| (generation, JobOrder::Stop)),
     }
 }
@@ -209,7 +214,8 @@ fn held(holdings: &Holdings, job: &JobRow, host: &HostId) -> Option<Generation> 
     *holdings.get(&(host.clone(), job.id.clone()))?
 }
 
-/// While a job is cancelled, everyone who may hold it has to confirm that nothing is left; see [`stoppers`].
+/// Orders a host to stop a job that is cancelled or ended. Every host that may hold the job has to
+/// confirm that nothing is left; see [`stoppers`].
 fn order_to_stop(state: &DbState, holdings: &Holdings, job: &JobRow, host: &HostId) -> Option<(Generation, JobOrder)> {
     let concerned = stoppers(state, job).into_iter().find(|(stopper, _)| stopper == host);
     match (held(holdings, job, host), concerned) {
@@ -219,7 +225,7 @@ fn order_to_stop(state: &DbState, holdings: &Holdings, job: &JobRow, host: &Host
     }
 }
 
-/// The hosts that may hold a job, each with the generation.
+/// Returns the hosts that may hold a job, each with the generation.
 pub(crate) fn stoppers(state: &DbState, job: &JobRow) -> Vec<(HostId, Generation)> {
     let moving = state.migrations.get(&job.id);
     let ends = |row: &MigrationRow| {
@@ -312,7 +318,7 @@ fn connect(state: &DbState, connection: &ConnectionRow) -> Option<ConnectionDire
     })
 }
 
-/// Where a published port of a job leads.
+/// Returns the address to which a published port of a job leads.
 fn target(state: &DbState, job: &JobRow, published: Port) -> Option<Target> {
     if let Some(row) = state.externals.get(&job.id) {
         let meant = row.endpoints.iter().filter(|external| external.target == published);
@@ -321,7 +327,7 @@ fn target(state: &DbState, job: &JobRow, published: Port) -> Option<Target> {
     Some(Target::Overlay(SocketAddr::from((job.address?, container_port(job, published)?.get()))))
 }
 
-/// The port inside the container that a published port leads to.
+/// Returns the container port behind a published port.
 fn container_port(job: &JobRow, published: Port) -> Option<Port> {
     job.spec.publish.iter().find(|publish| publish.host == published).map(|publish| publish.container)
 }
@@ -438,7 +444,7 @@ mod tests {
             ports.iter().map(|port| (port.host_port.get(), port.container_port.get())).collect();
         assert_eq!(seen, [(8080, 80), (2222, 22), (8080, 8080)]);
         let rules = |index: usize| ports[index].rules.iter().map(ToString::to_string).collect::<Vec<_>>();
-        // Each once, whichever groups have it; nobody where no group is.
+        // Each rule once, whichever groups have it; no rule without a group.
         assert_eq!(rules(0), ["tcp:22:::/0", "tcp:80:10.0.0.0/8"]);
         assert_eq!((rules(1), rules(2).len()), (rules(0), 0));
     }

@@ -1,8 +1,8 @@
-//! Hosts that are drained: what of them leaves next. [`drain::next`] decides.
+//! Drains hosts. [`drain::next`] decides which jobs leave.
 //!
-//! Nothing is remembered here: why and until when is in the host's row, what was tried is in the records of the moves. After a restart of
-//! OpCenter nothing begins until every host was heard from or has been silent for long, since a host that is not heard from yet has no
-//! room for anything.
+//! Nothing is kept in memory: reason and deadline are in the host's row, attempts in the rows of
+//! migrations. After a restart of OpCenter no drain begins until every host has reported or counts
+//! as unreachable, since an unknown host has no room.
 
 use std::time::Duration;
 
@@ -14,17 +14,17 @@ use mooring_types::placement::Candidate;
 use mooring_types::policy::Moves;
 
 use super::{Round, elapsed};
-use crate::decide::drain::{self, Leaver, Situation, Way};
+use crate::decide::drain::{self, Departure, Leaver, Situation};
 use crate::state::begin_migration::{self, Plan};
 use crate::state::db_state::DbState;
 
-/// How long a job is left alone after its move or suspend has failed.
-const REST: Duration = Duration::from_secs(5);
-/// How many earlier moves the rate is taken from.
-const EARLIER: u32 = 20;
+/// The pause of a job after its migration or suspend has failed.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+/// The number of earlier migrations from which the rate is computed.
+const RATE_SAMPLES: u32 = 20;
 
 impl Round<'_> {
-    /// Begins what is next on every host that is drained, and tells whether anything began.
+    /// Begins the next migrations from drained hosts, and returns whether any began.
     pub(super) async fn drain(&mut self, state: &DbState, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
         if self.is_too_early(state) {
             return Ok(false);
@@ -34,9 +34,9 @@ impl Round<'_> {
             let reachable = self.observed.host_is_reachable(&host.id);
             let Some(drain) = host.drain().filter(|_| reachable) else { continue };
             let Some(situation) = self.situation(state, host, drain).await? else { continue };
-            for (job, way) in drain::next(&situation, candidates) {
+            for (job, departure) in drain::next(&situation, candidates) {
                 if let Some(job) = state.jobs.get(&job) {
-                    self.depart(job, host, drain, way).await?;
+                    self.depart(job, host, drain, departure).await?;
                     began = true;
                 }
             }
@@ -44,14 +44,14 @@ impl Round<'_> {
         Ok(began)
     }
 
-    /// What is on a host, if anything of it could begin to leave.
+    /// Describes the jobs on a host, if any could leave now.
     async fn situation(
         &mut self,
         state: &DbState,
         host: &HostRow,
         drain: &Drain,
     ) -> Result<Option<Situation>, StoreError> {
-        // A source that only lets go is no burden.
+        // A source that only retires needs little of its host.
         let leaving = |row: &&MigrationRow| row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
         let (under_way, at_once) = (state.migrations.values().filter(leaving).count(), self.config.drain_at_once.get());
         if under_way >= at_once {
@@ -69,8 +69,8 @@ impl Round<'_> {
         let left = drain.deadline.map(|deadline| elapsed(self.now, deadline));
         let (moves, capsules) = match left {
             Some(_) => (
-                self.tx.migration_list_latest(MigrationKind::Migrate, EARLIER).await?,
-                self.tx.migration_list_latest(MigrationKind::Suspend, EARLIER).await?,
+                self.tx.migration_list_latest(MigrationKind::Migrate, RATE_SAMPLES).await?,
+                self.tx.migration_list_latest(MigrationKind::Suspend, RATE_SAMPLES).await?,
             ),
             None => (Vec::new(), Vec::new()),
         };
@@ -87,7 +87,8 @@ impl Round<'_> {
         }))
     }
 
-    /// Whether a job executes and its host says so; one that starts or ends is waited for.
+    /// Returns whether a job executes and its host confirms it. A job that starts or ends is waited
+    /// for.
     fn may_leave(&self, job: &JobRow, host: &HostRow) -> bool {
         let seen = self.observed.job(&host.id, &job.id, job.generation).map(|seen| &seen.state);
         job.status == JobStatus::Executing && matches!(seen, Some(JobState::Running | JobState::Restored { .. }))
@@ -104,7 +105,7 @@ impl Round<'_> {
             bytes: used.map_or(given, |sample| sample.usage.mem_used),
             asked: job.asked(),
             may_move: job.policy.moves == Moves::Allowed,
-            rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < REST),
+            rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < RETRY_DELAY),
             failed_to: tried
                 .into_iter()
                 .filter(|row| row.kind == MigrationKind::Migrate)
@@ -113,10 +114,16 @@ impl Round<'_> {
         })
     }
 
-    async fn depart(&mut self, job: &JobRow, host: &HostRow, drain: &Drain, way: Way) -> Result<(), StoreError> {
-        let (kind, to, reason) = match way {
-            Way::Move(to) => (MigrationKind::Migrate, Some(to), drain.reason.clone()),
-            Way::Suspend { why } => (
+    async fn depart(
+        &mut self,
+        job: &JobRow,
+        host: &HostRow,
+        drain: &Drain,
+        departure: Departure,
+    ) -> Result<(), StoreError> {
+        let (kind, to, reason) = match departure {
+            Departure::Move(to) => (MigrationKind::Migrate, Some(to), drain.reason.clone()),
+            Departure::Suspend { why } => (
                 MigrationKind::Suspend,
                 None,
                 format!("{}, and {why}; it is resumed as soon as a host fits", drain.reason),
@@ -132,7 +139,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Whether jobs are still to leave some host within a time: they come first where there is room.
+    /// Returns whether a drain with a deadline is under way: its jobs have the first claim on room.
     pub(super) fn is_in_a_hurry(&self, state: &DbState) -> bool {
         let in_time = |drain: &Drain| drain.deadline.is_some_and(|deadline| self.now < deadline);
         let mut hosts = state.hosts.iter().filter(|host| self.observed.host_is_reachable(&host.id));

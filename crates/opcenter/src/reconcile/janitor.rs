@@ -1,8 +1,9 @@
-//! What may go of the capsule store.
+//! Removes capsules that nobody needs.
 //!
-//! Of a job that lives the newest capsule stays, since it is what the job is resumed or recovered from, and whatever a move under way makes
-//! or uses. The rest goes: first OpCenter's note of it, then the capsule, so that nobody takes one that is half gone. What no note was
-//! ever made of (an agent was killed between the two) goes when it is found.
+//! Of each running or suspended job the newest capsule stays, for resume and recovery, and with it
+//! its base. Capsules of migrations under way stay as well. A capsule goes after its row, so that
+//! no migration uses one that is half removed. A capsule without a row (an agent was killed before
+//! it reported) goes when the store is swept.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,14 +16,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::state::context::Context;
 
-const PERIOD: Duration = Duration::from_secs(5);
-/// How often the store itself is looked through: an object store answers page by page, and for money.
-const SWEEP: Duration = Duration::from_secs(3600);
+const TIDY_INTERVAL: Duration = Duration::from_secs(5);
+/// The time between two sweeps of the store: an object store lists page by page, and for money.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(3600);
 
-/// After how long without a sign of it a writer is taken for dead.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+/// The silence after which a writer counts as dead.
+const WRITER_SILENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// Why a round was not finished; the next one goes on.
+/// The reason why a round did not finish; the next one continues.
 #[derive(Debug, thiserror::Error)]
 enum Unfinished {
     #[error("the database failed")]
@@ -31,27 +32,27 @@ enum Unfinished {
     Capsules(#[from] mooring_capsule::Error),
 }
 
-/// Opens a store as agents are told of it.
+/// Opens a store with the access that agents are given.
 pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule::Error> {
     let options = S3Options::given(&access.endpoint, &access.region, &access.access_key, &access.secret_key);
-    // One that is no key opens nothing, and lists and removes all the same.
+    // Without a valid key nothing can be read, but listing and removing work.
     let seal = access.seal.parse().unwrap_or_else(|_| SealKey::random());
     CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)
 }
 
-/// Keeps the store tidy until asked to stop.
+/// Removes unused capsules until asked to stop.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let Some(access) = context.config.store.clone() else { return };
     let (mut opened, mut swept): (Option<CapsuleStore>, Option<Duration>) = (None, None);
     loop {
         let outcome = async {
-            // It may be away when this process starts.
+            // The store may be unreachable when this process starts.
             let store = match &opened {
                 Some(store) => store.clone(),
                 None => opened.insert(open(&access)?).clone(),
             };
             tidy(&context, &store).await?;
-            if swept.is_none_or(|at| context.clock.monotonic().saturating_sub(at) >= SWEEP) {
+            if swept.is_none_or(|at| context.clock.monotonic().saturating_sub(at) >= SWEEP_INTERVAL) {
                 sweep(&context, &store).await?;
                 swept = Some(context.clock.monotonic());
             }
@@ -62,11 +63,14 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         if let Err(error) = outcome {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the capsule store is not tidy");
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the capsule store is not cleaned up; trying again"
+            );
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = context.sleep(PERIOD) => {}
+            () = context.sleep(TIDY_INTERVAL) => {}
         }
     }
 }
@@ -85,12 +89,12 @@ async fn tidy(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished>
     tx.commit().await?;
     for name in &unused {
         store.remove(name).await?;
-        tracing::info!(capsule = %name, "capsule {name} is removed: nobody needs it");
+        tracing::info!(capsule = %name, "removed capsule {name}: unused");
     }
     Ok(())
 }
 
-/// The capsules that nobody needs.
+/// Returns the capsules that nobody needs.
 fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> Vec<CapsuleName> {
     let lives = |row: &CapsuleRow| jobs.iter().any(|job| job.id == row.job && !job.status.is_final());
     let is_newest = |row: &CapsuleRow| capsules.iter().rfind(|other| other.job == row.job) == Some(row);
@@ -102,13 +106,14 @@ fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> V
 }
 
 async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished> {
-    // What is in the store now has its note by then, or is of a move under way, or is nobody's.
+    // Every capsule listed here has its row by now, belongs to a migration under way, or is a
+    // stray.
     let there = store.list().await?;
     let mut tx = context.store.begin().await?;
     let noted = tx.capsule_list().await?.into_iter().map(|row| row.name);
     let under_way = tx.migration_list_under_way().await?.into_iter().filter_map(|row| row.capsule);
     let known: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
-    // Another OpCenter's jobs may be in the same place.
+    // Another OpCenter may use the same store.
     let mut strays = Vec::new();
     for name in there.into_iter().filter(|name| !known.contains(name)) {
         let job = name.as_str().split('-').next().and_then(|job| job.parse().ok());
@@ -121,9 +126,9 @@ async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished
     drop(tx);
     for name in strays {
         store.remove(&name).await?;
-        tracing::warn!(capsule = %name, "capsule {name} is removed: no note was made of it");
+        tracing::warn!(capsule = %name, "removed capsule {name}: a stray without a row");
     }
-    let before = context.clock.now() - ABANDONED;
+    let before = context.clock.now() - WRITER_SILENCE;
     store.sweep(before).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! How a job starts, how its status follows what its host observes, how it ends.
+//! The life of a job: placement, status from its host's reports, recovery, end.
 
 use std::time::Duration;
 
@@ -15,9 +15,9 @@ use crate::decide::{farewell, migration, slices};
 use crate::state::begin_migration::{self, Plan};
 use crate::state::db_state::DbState;
 
-/// How long a job is left after it could not be taken out of the capsule store; twice as long after each further time.
-const FAILED_PAUSE: Duration = Duration::from_secs(2);
-const FAILED_PAUSE_MAX: Duration = Duration::from_secs(60);
+/// The pause after a failed resume or recovery; doubled after each further failure.
+const RESTORE_RETRY_DELAY: Duration = Duration::from_secs(2);
+const RESTORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
 impl Round<'_> {
     pub(super) async fn place(
@@ -39,7 +39,8 @@ impl Round<'_> {
                 self.tx.job_own(&job.id, &host, Generation::FIRST, self.now).await?;
                 self.status(job, JobStatus::Initializing, "").await
             }
-            // Hosts come and go, and are waited for; what no host that is known could ever take is told at once.
+            // A job waits for hosts that may come. A size that no known host could ever take fails
+            // at once.
             Err(refusal) => {
                 let possible =
                     |host: &&Candidate| job.requested_host.as_ref().is_none_or(|name| host.name == name.as_str());
@@ -55,22 +56,22 @@ impl Round<'_> {
         }
     }
 
-    /// What a job is told that has waited for a host for as long as its VM policy says. Nobody is told so just after a start of OpCenter, when
-    /// hosts that are there were not heard from yet.
+    /// Returns the reason for giving up, once a job has waited for a host as long as its VM policy
+    /// says. Just after a start of OpCenter no job gives up, since hosts have not reported yet.
     fn in_vain(&self, state: &DbState, job: &JobRow, refusal: &NoHost) -> Option<String> {
         let policy = job.policy.vm_policy;
         let gives_up = policy.gives_up(elapsed(job.status_time, self.now)) && !self.is_too_early(state);
         gives_up.then(|| format!("{refusal}; waited for {} in vain", format_duration(policy.wait_limit())))
     }
 
-    /// Has a job's status follow what its host observes.
+    /// Derives a job's status from its host's report.
     pub(super) async fn follow(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let Some(host) = &job.host else { return Ok(()) };
         let host_name = state.host_name(host);
         if self.observed.host_is_silent(host) {
             return match job.status {
                 JobStatus::Executing => {
-                    self.status(job, JobStatus::Unknown, &format!("host {host_name} is not heard from")).await
+                    self.status(job, JobStatus::Unknown, &format!("host {host_name} is unreachable")).await
                 }
                 _ => Ok(()),
             };
@@ -85,7 +86,7 @@ impl Round<'_> {
             && job.policy.is_over_time(job.executed(self.now))
         {
             let limit = format_duration(job.policy.time_limit.unwrap_or_default());
-            return self.status(job, JobStatus::Timedout, &format!("it executed for its time limit of {limit}")).await;
+            return self.status(job, JobStatus::Timedout, &format!("its time limit of {limit} is over")).await;
         }
         match seen.state {
             JobState::Starting if job.status == JobStatus::Initializing => {
@@ -120,8 +121,8 @@ impl Round<'_> {
         }
     }
 
-    /// Has a suspended job resume by itself: when somebody wants it, where its policy says so, and when a host fits, where it was suspended for
-    /// want of one.
+    /// Resumes a suspended job: when a client connects, if its policy says so; and when a host
+    /// fits, if a drain suspended it.
     pub(super) async fn wake(
         &mut self,
         state: &DbState,
@@ -131,7 +132,7 @@ impl Round<'_> {
         let mut connections = state.connections.iter().filter(|connection| connection.job == job.id);
         let is_called_for = connections.any(|known| self.observed.is_called_for(&known.gateway, &known.id));
         if job.policy.resume_on_connect && is_called_for {
-            return self.status(job, JobStatus::Resuming, "a client wants it").await;
+            return self.status(job, JobStatus::Resuming, "a client connected").await;
         }
         if !job.awaits_host || self.is_in_a_hurry(state) {
             return Ok(());
@@ -144,7 +145,7 @@ impl Round<'_> {
         self.take_out_of_store(state, job, MigrationKind::Resume, to, reason, candidates).await
     }
 
-    /// Whether a job was left alone for long enough after the attempts of that kind that have failed one after the other.
+    /// Returns whether enough time has passed since the last failures of that kind in a row.
     async fn has_rested(&mut self, job: &JobRow, kind: MigrationKind) -> Result<bool, StoreError> {
         let tried = self.tx.migration_list_of_job(&job.id).await?;
         let of_now = tried.iter().rev().take_while(|row| row.kind == kind);
@@ -152,8 +153,9 @@ impl Round<'_> {
         Ok(failed == 0 || elapsed(job.status_time, self.now) >= pause_after(failed))
     }
 
-    /// Has a job whose host is not heard from execute elsewhere, from its newest capsule; one that has none waits for its host. It is never
-    /// given up: a capsule store that is away comes back, and so may the host.
+    /// Recovers a job of a lost host from its newest snapshot. A job without a snapshot waits for
+    /// its host. A recovery is never given up: the capsule store may come back, and so may the
+    /// host.
     pub(super) async fn find_again(
         &mut self,
         state: &DbState,
@@ -173,8 +175,8 @@ impl Round<'_> {
         self.out_of_store(state, job, MigrationKind::Recover, candidates).await
     }
 
-    /// Begins to take a job out of the capsule store, onto a host that fits. Until there is one it waits: one that is to be resumed for as long
-    /// as its VM policy says, after which it is suspended as before, and one that is to be recovered for ever.
+    /// Begins to resume or recover a job on a host that fits. Without one a resume waits as long as
+    /// the VM policy says, after which the job is suspended again. A recovery waits for ever.
     pub(super) async fn out_of_store(
         &mut self,
         state: &DbState,
@@ -227,7 +229,7 @@ impl Round<'_> {
         begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 
-    /// Ends a job's cancellation once every host that may hold it says that nothing is left.
+    /// Completes a cancellation once every host that may hold the job reports that nothing is left.
     pub(super) async fn cancel(
         &mut self,
         state: &DbState,
@@ -248,7 +250,7 @@ impl Round<'_> {
         self.status(job, JobStatus::Cancelled, "").await
     }
 
-    /// Has the ports of ended jobs say nothing more once they have said it for long enough.
+    /// Removes farewells that have lasted long enough.
     pub(super) async fn forget_farewells(&mut self, state: &DbState) -> Result<(), StoreError> {
         for row in state.farewells.iter().filter(|row| farewell::is_said(row, self.now)) {
             self.changed = true;
@@ -257,7 +259,8 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Gives an ended job's address back once no host can hold anything of it: what is left would answer for the next job of that address.
+    /// Returns an ended job's address to the pool once no host can hold anything of the job. A
+    /// remnant would answer for the address's next job.
     pub(super) async fn free(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let may_be_held = slices::stoppers(state, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
         let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
@@ -269,8 +272,8 @@ impl Round<'_> {
     }
 }
 
-/// How long a job is left that could not be taken out of the capsule store so often.
+/// Returns the pause after a number of failures in a row.
 fn pause_after(failed: usize) -> Duration {
     let doubled = u32::try_from(failed.saturating_sub(1)).unwrap_or(u32::MAX);
-    FAILED_PAUSE.saturating_mul(2_u32.saturating_pow(doubled)).min(FAILED_PAUSE_MAX)
+    RESTORE_RETRY_DELAY.saturating_mul(2_u32.saturating_pow(doubled)).min(RESTORE_RETRY_DELAY_MAX)
 }

@@ -1,4 +1,4 @@
-//! Jobs on their way: to another host, into the capsule store, out of it.
+//! Drives migrations from stage to stage; [`migration::next`] decides.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ impl Round<'_> {
         let mut row = row.clone();
         self.merge_phases(&mut row).await?;
         self.learn_cause(&mut row).await?;
-        let step = migration::next(&migration::View {
+        let step = migration::next(&migration::Facts {
             row: &row,
             source: self.source(&row),
             source_is_silent: row.from.as_ref().is_some_and(|host| self.observed.host_is_silent(host)),
@@ -52,7 +52,7 @@ impl Round<'_> {
                 let outcome = migration::failed(&row.outcome);
                 let host = state.end_name(row.from.as_ref());
                 self.end(row, outcome).await?;
-                self.status(job, JobStatus::Unknown, &format!("host {host} is not heard from")).await
+                self.status(job, JobStatus::Unknown, &format!("host {host} is unreachable")).await
             }
             Step::Lost { reason } => {
                 let outcome = migration::failed(&row.outcome);
@@ -64,23 +64,23 @@ impl Round<'_> {
 
     async fn commit(&mut self, state: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         if let Err(error) = failpoint::check(&Phase::Commit.failpoint()).await {
-            // The destination has decided; what fails here is only that OpCenter takes note of it, which it does at the next pass.
-            tracing::error!(job = %job.id, %error, "the move of job {} is not committed yet", job.id);
+            // The destination has decided already; the next pass tries to record it again.
+            tracing::error!(job = %job.id, %error, "the migration of job {} is not committed yet", job.id);
             return Ok(());
         }
         if row.kind != MigrationKind::Snapshot {
-            self.stood_still(&mut row);
+            self.record_pause(&mut row);
         }
         row.outcome = Outcome::Succeeded;
         self.phase(&mut row, Phase::Commit, Duration::ZERO).await?;
-        let stood = format!("it stood still for {:.3} s", row.pause_seconds);
+        let pause = format!("paused for {:.3} s", row.pause_seconds);
         let (from, to) = (state.end_name(row.from.as_ref()), state.end_name(row.to.as_ref()));
         let message = match row.kind {
-            MigrationKind::Migrate => format!("moved from {from} to {to}; {stood}"),
+            MigrationKind::Migrate => format!("migrated from {from} to {to}; {pause}"),
             MigrationKind::Suspend => {
-                format!("suspended: it left {from}, and is in the capsule store ({})", self.keep(&row).await?)
+                format!("suspended from {from} into the capsule store ({})", self.keep(&row).await?)
             }
-            MigrationKind::Snapshot => format!("a capsule was taken ({}); {stood}", self.keep(&row).await?),
+            MigrationKind::Snapshot => format!("snapshot taken ({}); {pause}", self.keep(&row).await?),
             MigrationKind::Resume => format!("resumed on {to}"),
             MigrationKind::Recover => format!("recovered on {to}"),
         };
@@ -106,13 +106,13 @@ impl Round<'_> {
         self.enter(row, if source_lets_go { Stage::Retiring } else { Stage::Ended }).await
     }
 
-    /// Notes that a capsule is in the store, and tells its size.
+    /// Records a capsule that is in the store, and describes its size.
     async fn keep(&mut self, row: &MigrationRow) -> Result<String, StoreError> {
         let (stored_bytes, base) = match self.source(row).map(|seen| &seen.state) {
             Some(JobState::Stored { stored_bytes, base, .. }) => (*stored_bytes, base.clone()),
             _ => (0, None),
         };
-        let upon = if base.is_some() { ", what has changed since an earlier one" } else { "" };
+        let upon = if base.is_some() { ", incremental" } else { "" };
         if let Some(name) = row.capsule.clone() {
             let (job, kind, bytes) = (row.job.clone(), row.kind, row.bytes_moved);
             let capsule = CapsuleRow { name, job, kind, create_time: self.now, bytes, stored_bytes, base };
@@ -122,10 +122,11 @@ impl Round<'_> {
         Ok(format!("{:.1} MB, stored as {:.1} MB{upon}", mb(row.bytes_moved), mb(stored_bytes)))
     }
 
-    /// A destination that is lost: what it has of the job ends when it comes back, and nobody may take it for the job meanwhile.
+    /// Gives up a lost destination. What it holds of the job ends when it is back, and must not
+    /// pass for the job before.
     async fn give_up(&mut self, state: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         let to = state.end_name(row.to.as_ref());
-        let message = format!("host {to} is not heard from and is given up; connections of the job are ended");
+        let message = format!("host {to} is unreachable and is given up; connections of the job are reset");
         tracing::warn!(job = %job.id, migration = %row.id, "job {}: {message}", job.id);
         self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
         self.tx.job_epoch_next(&job.id).await?;
@@ -133,14 +134,14 @@ impl Round<'_> {
         self.enter(row, Stage::RollingBack).await
     }
 
-    /// The job is where it was before.
+    /// Ends a migration that was rolled back.
     async fn undone(&mut self, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
         let outcome = migration::failed(&row.outcome);
         let reason = match &outcome {
             Outcome::Failed { phase, reason } => format!("the {} failed in {phase}: {reason}", row.kind),
             _ => String::new(),
         };
-        self.stood_still(&mut row);
+        self.record_pause(&mut row);
         let status = match row.kind {
             MigrationKind::Migrate | MigrationKind::Suspend | MigrationKind::Snapshot => JobStatus::Executing,
             MigrationKind::Resume => JobStatus::Suspended,
@@ -150,11 +151,11 @@ impl Round<'_> {
         self.status(job, status, &reason).await
     }
 
-    fn stood_still(&self, row: &mut MigrationRow) {
+    fn record_pause(&self, row: &mut MigrationRow) {
         row.pause_seconds = row.freeze_time.map_or(0.0, |time| elapsed(time, self.now).as_secs_f64());
     }
 
-    /// Whether the host from whose loss a job is recovered is heard from again, and has it.
+    /// Returns whether the lost host of a recovery is reachable again and executes the job.
     fn owner_is_back(&self, job: &JobRow, row: &MigrationRow) -> bool {
         let Some(owner) = job.host.as_ref().filter(|_| row.kind == MigrationKind::Recover) else { return false };
         let has_it =
@@ -162,12 +163,12 @@ impl Round<'_> {
         has_it && !self.observed.host_is_silent(owner)
     }
 
-    /// What the source says of its generation.
+    /// Returns the source's report on its generation.
     fn source(&self, row: &MigrationRow) -> Option<&JobObservation> {
         self.observed.job(row.from.as_ref()?, &row.job, row.from_generation)
     }
 
-    /// What the destination says of its generation.
+    /// Returns the destination's report on its generation.
     fn destination(&self, row: &MigrationRow) -> Option<&JobObservation> {
         self.observed.job(row.to.as_ref()?, &row.job, row.generation)
     }
@@ -181,7 +182,7 @@ impl Round<'_> {
     ) -> Result<(), StoreError> {
         let kind = row.kind;
         tracing::warn!(job = %job.id, migration = %row.id, %phase, "the {kind} of job {} failed in {phase}: {reason}", job.id);
-        let message = format!("the {kind} {} failed in {phase}: {reason}; undoing it", row.id);
+        let message = format!("the {kind} {} failed in {phase}: {reason}; rolling back", row.id);
         self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
         row.outcome = Outcome::Undoing { phase, reason };
         self.enter(row, Stage::Aborting).await
@@ -193,8 +194,8 @@ impl Round<'_> {
         (row.stage, row.stage_time) = (stage, self.now);
         match stage {
             Stage::Freezing => row.freeze_time = Some(self.now),
-            // It goes on already; what is left is to store what was taken.
-            Stage::Restoring if row.kind == MigrationKind::Snapshot => self.stood_still(&mut row),
+            // The job executes again already; only the storing continues.
+            Stage::Restoring if row.kind == MigrationKind::Snapshot => self.record_pause(&mut row),
             _ => {}
         }
         self.tx.migration_update(&row).await
@@ -205,7 +206,7 @@ impl Round<'_> {
         self.enter(row, Stage::Ended).await
     }
 
-    /// The phases that nobody but OpCenter can measure.
+    /// Records the phases that only OpCenter can measure.
     async fn finish_own_phase(&mut self, state: &DbState, row: &mut MigrationRow) -> Result<(), StoreError> {
         match row.stage {
             Stage::Preparing => {
@@ -215,7 +216,7 @@ impl Round<'_> {
             Stage::Quiescing => {
                 let took = elapsed(row.stage_time, self.now);
                 if !self.is_quiet(state, row) {
-                    tracing::warn!(job = %row.job, "gateways did not go quiet for job {} in time", row.job);
+                    tracing::warn!(job = %row.job, "gateways did not quiesce for job {} in time", row.job);
                 }
                 self.phase(row, Phase::Quiesce, took).await
             }
@@ -223,7 +224,8 @@ impl Round<'_> {
         }
     }
 
-    /// A destination whose source failed sees no more than that it went away, and may say so first.
+    /// Takes over the source's reason of a failure. The destination only sees a closed stream, and
+    /// may report that first.
     async fn learn_cause(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
         let Outcome::Undoing { phase, reason } = &row.outcome else { return Ok(()) };
         let source = self.source(row).map(|seen| &seen.state);
@@ -239,14 +241,14 @@ impl Round<'_> {
         }
     }
 
-    /// Takes in what the two hosts measured.
+    /// Takes over the phases that both hosts measured.
     async fn merge_phases(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
         const OF_SOURCE: [Phase; 3] = [Phase::PreCopy, Phase::Freeze, Phase::Transfer];
         let ends = [(self.source(row).cloned(), true), (self.destination(row).cloned(), false)];
         for (seen, is_source) in ends {
             let Some(seen) = seen else { continue };
             for PhaseTime { name, seconds } in seen.phases {
-                // What comes out of the store is transferred by the destination.
+                // A capsule from the store is transferred by the destination.
                 let of_source = OF_SOURCE.contains(&name) && row.from.is_some();
                 if of_source != is_source {
                     continue;
@@ -258,7 +260,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Records a phase's duration, once.
+    /// Records the duration of a phase, once.
     async fn phase(&mut self, row: &mut MigrationRow, phase: Phase, took: Duration) -> Result<(), StoreError> {
         if row.phases.iter().any(|known| known.name == phase) {
             return Ok(());
@@ -271,7 +273,7 @@ impl Round<'_> {
         self.tx.event_append(&row.job, EventKind::Phase, &message, self.now).await
     }
 
-    /// Whether every gateway that serves the job and can answer has gone quiet.
+    /// Returns whether every reachable gateway of the job has quiesced.
     fn is_quiet(&self, state: &DbState, row: &MigrationRow) -> bool {
         let mut serving = state.connections.iter().filter(|connection| connection.job == row.job);
         serving.all(|connection| {

@@ -1,14 +1,15 @@
-//! The reconciler: one task that reads everything, decides, commits, and publishes what follows.
+//! The reconciler: one task that reads all state, decides, commits and publishes the slices.
 //!
-//! A pass repeats until nothing is left to decide, so that one observation carries a job or a move as far as it goes. Whoever changes
-//! the store or reports something wakes it; a timer does so every second for what only time decides, and at the very moment at which a
-//! host has been silent for too long.
+//! A pass repeats until nothing is left to decide. Each change of the database and each report
+//! wakes the reconciler. A timer wakes it every second for decisions that depend on time, and at
+//! the moment at which the next host becomes unreachable.
 //!
-//! * [`job_status`]: how a job starts, how its status follows what its host observes, how it ends.
-//! * [`drain`]: hosts that are to be empty.
-//! * [`policy`]: what a job's policy has happen by itself.
-//! * [`migration`]: jobs on their way: to another host, into the capsule store, out of it.
-//! * [`publish`]: what everybody is told of the decisions.
+//! * [`job_status`]: placement, status, recovery and end of jobs.
+//! * [`drain`]: hosts that are drained.
+//! * [`policy`]: snapshots, suspends and resizes that policies ask for.
+//! * [`migration`]: migrations from stage to stage.
+//! * [`publish`]: slices of hosts and gateways.
+//! * [`janitor`] and [`usage`]: tasks of their own that remove capsules and measurements.
 
 mod drain;
 pub(crate) mod janitor;
@@ -34,21 +35,18 @@ use crate::state::db_state::DbState;
 use crate::state::moment::Moment;
 use crate::state::observed::Observed;
 
-const PERIOD: Duration = Duration::from_secs(1);
-/// How many decisions in a row may follow from one observation; more would be a circle.
-const ROUNDS: usize = 32;
+const TICK: Duration = Duration::from_secs(1);
+/// The most rounds of one pass; more mean that two decisions undo each other.
+const ROUNDS_MAX: usize = 32;
 
 /// Reconciles until asked to stop.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let mut followed = Followed::default();
     loop {
         if let Err(error) = pass(&context, &mut followed).await {
-            tracing::error!(
-                error = &error as &dyn std::error::Error,
-                "a pass of the reconciler failed: it is tried again"
-            );
+            tracing::error!(error = &error as &dyn std::error::Error, "a pass of the reconciler failed; trying again");
         }
-        let pause = context.observed().next_silence().map_or(PERIOD, |next| next.min(PERIOD));
+        let pause = context.observed().next_silence().map_or(TICK, |next| next.min(TICK));
         tokio::select! {
             () = stop.cancelled() => return,
             () = context.woken() => {}
@@ -58,7 +56,7 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
 }
 
 async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreError> {
-    for _ in 0..ROUNDS {
+    for _ in 0..ROUNDS_MAX {
         let observed = context.observed().clone();
         let tx = context.store.begin().await?;
         let mut round = Round {
@@ -82,11 +80,11 @@ async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreErr
             return Ok(());
         }
     }
-    tracing::error!("the reconciler found more to decide {ROUNDS} times in a row");
+    tracing::error!("the reconciler did not settle within {ROUNDS_MAX} rounds");
     Ok(())
 }
 
-/// One look at everything, and the decisions that follow from it.
+/// One reading of all state, with the decisions that follow.
 struct Round<'a> {
     tx: Tx,
     config: Arc<Config>,
@@ -100,13 +98,13 @@ impl Round<'_> {
     async fn decide(&mut self, state: &DbState) -> Result<(), StoreError> {
         self.forget_farewells(state).await?;
         let mut candidates = state.job_candidates(&self.observed);
-        // What begins to leave is on its way in the next look.
+        // A job that begins to leave is under way in the next round.
         if self.drain(state, &mut candidates).await? {
             return Ok(());
         }
         for job in state.jobs.values() {
             match (job.status, state.migrations.get(&job.id)) {
-                // Whoever runs it says how it is; only its cancellation is decided here.
+                // Another system owns an external job; only its cancellation is decided here.
                 (status, _) if state.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
                 (JobStatus::Submitted, _) => self.place(state, job, &mut candidates).await?,
                 (JobStatus::Cancelling, moving) => self.cancel(state, job, moving).await?,
@@ -131,7 +129,7 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Whether some host that runs jobs was not heard from yet, and has not had its time either.
+    /// Returns whether some host has neither reported nor had the time to.
     fn is_too_early(&self, state: &DbState) -> bool {
         let is_unknown = |host: &HostRow| {
             let is_known = self.observed.host_is_reachable(&host.id) || self.observed.host_is_silent(&host.id);
@@ -149,6 +147,6 @@ impl Round<'_> {
 }
 
 fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
-    // A clock that was set back has measured nothing.
+    // A clock that was set back counts as no time.
     Duration::try_from(to.duration_since(from)).unwrap_or(Duration::ZERO)
 }

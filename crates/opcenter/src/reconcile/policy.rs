@@ -1,7 +1,7 @@
-//! What a job's policy has happen by itself while the job executes: a capsule, a suspend because nobody uses it, a move to another size.
+//! Follows the policies of executing jobs: snapshots, suspends of idle jobs, resizes.
 //!
-//! [`Followed`] is what is remembered from one pass to the next. All of it can be lost: for how long a job was idle is kept in the
-//! database now and then, and the rest is found out again with the next measurement.
+//! [`Followed`] holds what one pass remembers for the next. All of it may be lost: idle times are
+//! saved from time to time, and the rest follows from the next measurement.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -15,26 +15,26 @@ use mooring_types::policy::IdlePolicy;
 use mooring_types::{HostId, JobId, Timestamp};
 
 use super::{Round, elapsed};
-use crate::decide::idle::{Idleness, Seen, Traffic};
+use crate::decide::idle::{Idleness, Traffic, Use};
 use crate::decide::resize::{self, Advice, advise, short};
 use crate::state::begin_migration::{self, Plan};
 use crate::state::db_state::DbState;
 
-/// How long a job stays where it is after a move has failed that its policy wanted.
-const RETRY: Duration = Duration::from_secs(60);
-/// Measurements of so much more time than a policy looks back are read: one may have come late.
-const SLACK: Duration = Duration::from_secs(60);
-/// Into how many parts an idle time is cut that are kept one by one.
-const IDLE_PARTS: u32 = 20;
+/// The pause after a failed resize.
+const RESIZE_RETRY_DELAY: Duration = Duration::from_secs(60);
+/// The tolerance for measurements that arrive late.
+const MEASUREMENT_DELAY_MAX: Duration = Duration::from_secs(60);
+/// The number of times that a job's idleness is saved on its way to the limit.
+const IDLE_SAVES: u32 = 20;
 
-/// What is remembered of the jobs whose policies are followed.
+/// The memory of the jobs whose policies are followed.
 #[derive(Debug, Default)]
 pub(crate) struct Followed {
     idle: HashMap<JobId, Kept>,
     sizes: HashMap<JobId, Weighed>,
 }
 
-/// For how long a job was not used.
+/// The idleness of a job.
 #[derive(Debug)]
 struct Kept {
     now: Idleness,
@@ -45,12 +45,12 @@ struct Kept {
 #[derive(Debug)]
 struct Weighed {
     time: Timestamp,
-    /// Whether it was told that no host has the room.
+    /// True when an event already says that no host has room.
     told: bool,
 }
 
 impl Followed {
-    /// Forgets the jobs that are not among these.
+    /// Forgets all jobs but these.
     pub(crate) fn keep(&mut self, jobs: &BTreeMap<JobId, JobRow>) {
         self.idle.retain(|job, _| jobs.contains_key(job));
         self.sizes.retain(|job, _| jobs.contains_key(job));
@@ -58,7 +58,7 @@ impl Followed {
 }
 
 impl Round<'_> {
-    /// Begins what is due for a job that executes and is not on its way.
+    /// Begins the due actions of an executing job.
     pub(super) async fn follow_policy(
         &mut self,
         state: &DbState,
@@ -72,21 +72,21 @@ impl Round<'_> {
                     return self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await;
                 }
             }
-            // Should it have such a policy again, its time begins anew.
+            // A policy that is set again starts to count from zero.
             _ => self.forget_idleness(job).await?,
         }
         if self.resize(job, candidates).await? {
             return Ok(());
         }
         if let Some(interval) = job.policy.snapshot_interval
-            && self.capture_is_due(state, job, interval).await?
+            && self.snapshot_is_due(state, job, interval).await?
         {
-            return self.send_to_store(job, MigrationKind::Snapshot, "its snapshot interval is over".into()).await;
+            return self.send_to_store(job, MigrationKind::Snapshot, "snapshot interval".into()).await;
         }
         Ok(())
     }
 
-    /// Looks whether a job is used, and tells whether it has not been for that long.
+    /// Updates a job's idleness and returns whether it has reached `after`.
     async fn is_idle(&mut self, state: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
         let (seen, known) = (self.seen(state, job), self.followed.idle.remove(&job.id));
         let mut kept = match known {
@@ -98,7 +98,7 @@ impl Round<'_> {
         };
         kept.now.look(self.now, seen);
         let idle = kept.now.idle();
-        if idle.abs_diff(kept.in_database) >= after / IDLE_PARTS && idle != kept.in_database {
+        if idle.abs_diff(kept.in_database) >= after / IDLE_SAVES && idle != kept.in_database {
             kept.in_database = idle;
             self.changed = true;
             self.tx.idleness_set(&job.id, idle).await?;
@@ -116,13 +116,13 @@ impl Round<'_> {
         Ok(())
     }
 
-    fn seen(&self, state: &DbState, job: &JobRow) -> Seen {
-        let Some(UsageSample { usage, .. }) = self.measured(job) else { return Seen::Unclear };
+    fn seen(&self, state: &DbState, job: &JobRow) -> Use {
+        let Some(UsageSample { usage, .. }) = self.measured(job) else { return Use::Unknown };
         let mut traffic = Traffic::default();
         for ConnectionRow { id, gateway, protocol, .. } in state.connections.iter().filter(|known| known.job == job.id)
         {
             if !self.observed.gateway_is_reachable(gateway) {
-                return Seen::Unclear;
+                return Use::Unknown;
             }
             let (bytes_in, bytes_out) = self.observed.moved(gateway, id);
             match protocol {
@@ -131,16 +131,16 @@ impl Round<'_> {
             }
             traffic.out += bytes_out;
         }
-        Seen::All { traffic, usage }
+        Use::Known { traffic, usage }
     }
 
-    /// What a job used when its host last measured it, in its present generation.
+    /// Returns the last measurement of a job in its present generation.
     fn measured(&self, job: &JobRow) -> Option<UsageSample> {
         let host = job.host.as_ref().filter(|host| self.observed.host_is_reachable(host))?;
         self.observed.job(host, &job.id, job.generation)?.usage
     }
 
-    /// Begins to move a job to the size that it should have, once for each measurement at most.
+    /// Begins a resize that measurements ask for, at most once for each measurement.
     async fn resize(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
         let Some(back) = resize::looks_back(&job.policy) else { return Ok(false) };
         let Some(UsageSample { time, .. }) = self.measured(job) else { return Ok(false) };
@@ -148,7 +148,7 @@ impl Round<'_> {
             Some(weighed) if weighed.time == time => return Ok(false),
             known => known.is_some_and(|weighed| weighed.told),
         };
-        let mut history = self.tx.usage_list(&job.id, time - back - SLACK).await?;
+        let mut history = self.tx.usage_list(&job.id, time - back - MEASUREMENT_DELAY_MAX).await?;
         history.retain(|row| row.generation == job.generation);
         let advice = advise(&job.policy, job.size_asked_for(), job.spec.resources, &history);
         let stays = match advice {
@@ -166,7 +166,7 @@ impl Round<'_> {
                     Err(refusal) => Some((advice, refusal)),
                 }
             }
-            // What has failed is told, and tried again later.
+            // The failure is in an event; the resize is tried again later.
             Some(_) => {
                 self.weigh(job, time, told);
                 return Ok(false);
@@ -177,7 +177,7 @@ impl Round<'_> {
         match stays {
             Some((Advice { size, reason }, refusal)) if !told => {
                 let message = format!(
-                    "{reason}: {} cores and {} GB are wanted, and {refusal}; it stays where it is",
+                    "{reason}: it needs {} cores and {} GB, but {refusal}; it stays where it is",
                     size.cpu, size.mem_gb
                 );
                 tracing::warn!(job = %job.id, "job {}: {message}", job.id);
@@ -189,17 +189,17 @@ impl Round<'_> {
         }
     }
 
-    /// Remembers that nothing begins because of a measurement.
+    /// Remembers that a measurement led to no resize.
     fn weigh(&mut self, job: &JobRow, time: Timestamp, told: bool) {
         self.followed.sizes.insert(job.id.clone(), Weighed { time, told });
     }
 
-    /// Whether a move of the job has failed so lately that it would again.
+    /// Returns whether a migration of the job failed too recently to try again.
     async fn has_failed_lately(&mut self, job: &JobRow) -> Result<bool, StoreError> {
         let tried = self.tx.migration_list_of_job(&job.id).await?;
         let failed =
             |row: &MigrationRow| row.kind == MigrationKind::Migrate && matches!(row.outcome, Outcome::Failed { .. });
-        Ok(tried.last().is_some_and(|row| failed(row) && elapsed(row.stage_time, self.now) < RETRY))
+        Ok(tried.last().is_some_and(|row| failed(row) && elapsed(row.stage_time, self.now) < RESIZE_RETRY_DELAY))
     }
 
     async fn move_to_size(&mut self, job: &JobRow, host: HostId, advice: Advice) -> Result<(), StoreError> {
@@ -216,13 +216,14 @@ impl Round<'_> {
         begin_migration::begin(&mut self.tx, job, plan, self.now).await.map(drop)
     }
 
-    async fn capture_is_due(&mut self, state: &DbState, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
+    async fn snapshot_is_due(&mut self, state: &DbState, job: &JobRow, interval: Duration) -> Result<bool, StoreError> {
         let newest = state.capsule(&job.id).map(|capsule| capsule.create_time);
         if !self.config.has_store() || !is_due(job.exec_time, newest, None, interval, self.now) {
             return Ok(false);
         }
-        // One that failed is tried again no sooner than the next would have come. A job that came out of a capsule has done nothing since
-        // that is not in it: its clients, who come back at this moment, are not to wait for the next one.
+        // A failed snapshot is repeated after the interval. After a resume or recovery, too, a
+        // whole interval passes: the job has done nothing since its capsule, and its clients come
+        // back at this moment.
         let tried = self.tx.migration_list_of_job(&job.id).await?;
         let counts = |row: &&MigrationRow| {
             matches!(row.kind, MigrationKind::Snapshot | MigrationKind::Resume | MigrationKind::Recover)
@@ -231,7 +232,7 @@ impl Round<'_> {
         Ok(is_due(job.exec_time, newest, last, interval, self.now))
     }
 
-    /// Begins to put a job into the capsule store.
+    /// Begins to suspend or snapshot a job.
     pub(super) async fn send_to_store(
         &mut self,
         job: &JobRow,
@@ -252,7 +253,8 @@ impl Round<'_> {
     }
 }
 
-/// Whether a capsule is due: since it began to execute, and since the newest one and the last attempt, the interval is over.
+/// Returns whether a snapshot is due: the interval has passed since the job began to execute, since
+/// the newest snapshot and since the last attempt.
 fn is_due(
     began: Option<Timestamp>,
     newest: Option<Timestamp>,

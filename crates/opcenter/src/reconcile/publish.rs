@@ -1,4 +1,4 @@
-//! What everybody is told of the decisions.
+//! Publishes the slices that follow from the decisions.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::state::context::{Context, Published, SliceLine};
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
 
-/// Sends every host and gateway the slice that follows, where it differs from the one it has.
+/// Sends every host and gateway its slice, if it differs from the last one.
 pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
     let previous = context.published.borrow().clone();
     let mut next = Published { sequence: previous.sequence, ..Published::default() };
@@ -40,7 +40,7 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
     }
 }
 
-/// The line of a slice: the previous one where nothing but the sequence differs.
+/// Returns the line of a slice: the previous one if only the sequence differs.
 fn line<T: Serialize>(previous: Option<&SliceLine>, mut slice: T, sequence: u64, number: fn(&mut T, u64)) -> SliceLine {
     let unnumbered = to_line(&slice);
     match previous {

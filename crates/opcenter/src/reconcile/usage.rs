@@ -1,7 +1,8 @@
 //! Retention of measurements.
 //!
-//! A job's history is whole for a day and has one measurement for each [`STEP`] before, for [`KEPT`]. That of a job that has ended goes
-//! after [`KEPT_ENDED`].
+//! A job's history is complete for [`COMPLETE_HISTORY`] and has one measurement per
+//! [`THINNED_STEP`] for [`THINNED_HISTORY`]. The history of an ended job goes after
+//! [`ENDED_HISTORY`].
 
 use std::time::Duration;
 
@@ -12,25 +13,25 @@ use tokio_util::sync::CancellationToken;
 use crate::state::context::Context;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// For how long every measurement is kept.
-const WHOLE: Duration = DAY;
-/// For how long one for each step is kept.
-const KEPT: Duration = DAY.saturating_mul(30);
-/// For how long anything is kept of a job that has ended.
-const KEPT_ENDED: Duration = DAY.saturating_mul(7);
-const STEP: Duration = Duration::from_secs(300);
-/// How often what is too old is looked for.
-const PERIOD: Duration = Duration::from_secs(600);
+/// The age up to which every measurement is kept.
+const COMPLETE_HISTORY: Duration = DAY;
+/// The age up to which one measurement per step is kept.
+const THINNED_HISTORY: Duration = DAY.saturating_mul(30);
+/// The age up to which measurements of an ended job are kept.
+const ENDED_HISTORY: Duration = DAY.saturating_mul(7);
+const THINNED_STEP: Duration = Duration::from_secs(300);
+/// The time between two removals.
+const THIN_INTERVAL: Duration = Duration::from_secs(600);
 
-/// Removes what is too old, until asked to stop.
+/// Removes old measurements until asked to stop.
 pub(crate) async fn tidy(context: Context, stop: CancellationToken) {
     loop {
         if let Err(error) = tidy_once(&context).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "old measurements stay");
+            tracing::warn!(error = &error as &dyn std::error::Error, "can't remove old measurements; trying again");
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            () = context.sleep(PERIOD) => {}
+            () = context.sleep(THIN_INTERVAL) => {}
         }
     }
 }
@@ -38,9 +39,10 @@ pub(crate) async fn tidy(context: Context, stop: CancellationToken) {
 async fn tidy_once(context: &Context) -> Result<(), StoreError> {
     let now = context.clock.now();
     let mut tx = context.store.begin().await?;
-    let gone = tx.usage_thin(now - WHOLE, STEP).await? + tx.usage_forget(now - KEPT, now - KEPT_ENDED).await?;
+    let gone = tx.usage_thin(now - COMPLETE_HISTORY, THINNED_STEP).await?
+        + tx.usage_forget(now - THINNED_HISTORY, now - ENDED_HISTORY).await?;
     if gone > 0 {
-        tracing::debug!("{gone} old measurements are removed");
+        tracing::debug!("removed {gone} old measurements");
         tx.commit().await?;
     }
     Ok(())

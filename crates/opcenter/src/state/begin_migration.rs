@@ -1,7 +1,7 @@
-//! The beginning of a job's way: to another host, into the capsule store, out of it.
+//! The beginning of a migration.
 //!
-//! Whoever decides that a job goes somewhere (a user, a policy, the reconciler) says so with a [`Plan`]; from [`begin`] on the row that
-//! it makes is the reconciler's.
+//! A user, a policy or the reconciler describes a migration as a [`Plan`]; [`begin`] makes its row,
+//! and the reconciler drives it from there.
 
 use mooring_store::{EventKind, JobRow, MigrationRow, StoreError, Tx};
 use mooring_types::capsule::CapsuleName;
@@ -13,26 +13,25 @@ use mooring_types::{Generation, HostId, MigrationId, Timestamp};
 use crate::decide::migration;
 use crate::state::token::new_token;
 
-/// Where a job goes, and why.
+/// A migration to begin.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) kind: MigrationKind,
     pub(crate) from: Option<HostId>,
     pub(crate) to: Option<HostId>,
-    /// The capsule that it comes out of; one that is to be made gets its name in [`begin`].
+    /// The capsule to read; [`begin`] names a capsule to write.
     pub(crate) capsule: Option<CapsuleName>,
-    /// The size that it has afterwards, where it is another one.
+    /// The job's size afterwards, if it changes.
     pub(crate) resources: Option<Resources>,
-    /// Why, like `requested by admin`.
+    /// The reason, like `requested by admin`.
     pub(crate) reason: String,
-    /// When it was asked for.
+    /// The time of the request.
     pub(crate) start_time: Timestamp,
 }
 
-/// Puts a plan on record, with the status and the event that follow from it.
+/// Records a migration with its status and event.
 ///
-/// # Errors
-/// The job's status does not allow it, it is on its way already, or the database fails.
+/// Fails if the job's status does not allow it or a migration of the job is under way.
 pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp) -> Result<MigrationRow, StoreError> {
     let generation = next_generation(tx, job).await?;
     let made = plan.kind.is_into_store().then(|| CapsuleName::of_job(&job.id, generation, 1));
@@ -69,7 +68,7 @@ pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp)
     Ok(row)
 }
 
-/// The status of a job on its way.
+/// Returns the status of a job during a migration.
 pub(crate) fn status_under_way(kind: MigrationKind) -> JobStatus {
     match kind {
         MigrationKind::Migrate => JobStatus::Floating,
@@ -81,15 +80,16 @@ pub(crate) fn status_under_way(kind: MigrationKind) -> JobStatus {
 
 fn intent(kind: MigrationKind) -> &'static str {
     match kind {
-        MigrationKind::Migrate => "be moved",
+        MigrationKind::Migrate => "migrate",
         MigrationKind::Suspend => "be suspended",
-        MigrationKind::Snapshot => "have a capsule taken",
+        MigrationKind::Snapshot => "be snapshotted",
         MigrationKind::Resume => "be resumed",
-        MigrationKind::Recover => "be recovered from its newest capsule",
+        MigrationKind::Recover => "be recovered from its newest snapshot",
     }
 }
 
-/// A generation that no attempt of the job ever had: what an old one left behind can't be taken for the new one.
+/// Returns a generation that no migration of the job ever had, so that a remnant of an old one
+/// can't pass for the new one.
 async fn next_generation(tx: &mut Tx, job: &JobRow) -> Result<Generation, StoreError> {
     let tried = tx.migration_list_of_job(&job.id).await?.into_iter().map(|row| row.generation);
     Ok(tried.chain([job.generation]).max().unwrap_or(job.generation).next())

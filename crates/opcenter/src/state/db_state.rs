@@ -1,4 +1,4 @@
-//! Everything that the store holds, read in one transaction.
+//! All desired state, read from the database in one transaction.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,30 +17,30 @@ use mooring_types::{CapsuleName, GatewayId, HostId, JobId, SecurityGroupId};
 
 use crate::state::observed::Observed;
 
-/// Everything that decisions and slices are made from.
+/// The desired state from which decisions and slices are made.
 #[derive(Debug, Clone)]
 pub(crate) struct DbState {
     pub(crate) hosts: Vec<HostRow>,
     pub(crate) jobs: BTreeMap<JobId, JobRow>,
-    /// Moves under way, by job.
+    /// Migrations under way, by job.
     pub(crate) migrations: BTreeMap<JobId, MigrationRow>,
-    /// Where jobs listen that somebody else runs.
+    /// The endpoints of external jobs.
     pub(crate) externals: BTreeMap<JobId, ExternalRow>,
     pub(crate) gateways: Vec<GatewayRow>,
     pub(crate) connections: Vec<ConnectionRow>,
-    /// The ports that say what became of their jobs; they are free.
+    /// The farewells of ended jobs; their ports are free.
     pub(crate) farewells: Vec<FarewellRow>,
     pub(crate) security_groups: Vec<SecurityGroupRow>,
-    /// The gateway that each job was connected to first.
+    /// The first gateway of each job.
     pub(crate) first_gateways: BTreeMap<JobId, GatewayId>,
-    /// What is in the capsule store, oldest first.
+    /// The capsules in the store, oldest first.
     pub(crate) capsules: Vec<CapsuleRow>,
-    /// As they are sealed.
+    /// Sealed, as the database holds them.
     pub(crate) secrets: Vec<SecretRow>,
 }
 
 impl DbState {
-    /// Reads all that lives, and those of the jobs that have ended of which a host still holds something.
+    /// Reads all jobs that have not ended, and ended jobs of which some host still holds something.
     pub(crate) async fn read(tx: &mut Tx, observed: &Observed) -> Result<Self, StoreError> {
         let mut jobs: BTreeMap<JobId, JobRow> =
             tx.job_list_live().await?.into_iter().map(|job| (job.id.clone(), job)).collect();
@@ -66,8 +66,8 @@ impl DbState {
         })
     }
 
-    /// Reads the part that concerns one job: its migration under way, its connections and the hosts, gateways and groups
-    /// that these name. Other jobs, capsules, secrets and farewells are left out.
+    /// Reads the part that concerns one job: its migration under way, its connections, and the
+    /// hosts, gateways and groups that it may name. Everything else is left empty.
     pub(crate) async fn read_for_job(tx: &mut Tx, job: &JobRow) -> Result<Self, StoreError> {
         let migration = tx.migration_list_of_job(&job.id).await?.into_iter().find(|row| row.stage != Stage::Ended);
         Ok(Self {
@@ -93,22 +93,22 @@ impl DbState {
         self.host(id).map_or_else(String::new, |host| host.name.to_string())
     }
 
-    /// The name of an end of a move.
+    /// Returns the name of an end of a migration.
     pub(crate) fn end_name(&self, end: Option<&HostId>) -> String {
         end.map_or_else(|| "the capsule store".to_owned(), |host| self.host_name(host))
     }
 
-    /// The capsule on which a new one of a job may build.
+    /// Returns the base for the next snapshot of a job.
     pub(crate) fn base_for(&self, job: &JobId) -> Option<CapsuleName> {
         base(self.jobs.get(job)?.policy.dump_mode, self.capsule(job)?)
     }
 
-    /// The newest capsule of a job.
+    /// Returns the newest capsule of a job.
     pub(crate) fn capsule(&self, job: &JobId) -> Option<&CapsuleRow> {
         self.capsules.iter().rfind(|capsule| capsule.job == *job)
     }
 
-    /// The address of its host that a gateway listens on, or would on that host.
+    /// Returns the address at which a gateway listens, or would listen on that host.
     pub(crate) fn gateway_address(&self, host: &HostId, exposure: Exposure) -> Option<IpAddr> {
         let joined = &self.host(host)?.joined;
         Some(match exposure {
@@ -117,7 +117,7 @@ impl DbState {
         })
     }
 
-    /// Everything that these groups allow.
+    /// Returns the rules of these groups, each once.
     pub(crate) fn rules(&self, groups: &[SecurityGroupId]) -> Vec<InboundRule> {
         let named = groups.iter().filter_map(|id| self.security_groups.iter().find(|group| group.id == *id));
         let mut rules: Vec<InboundRule> = named.flat_map(|group| group.spec.rules.iter().copied()).collect();
@@ -126,7 +126,8 @@ impl DbState {
         rules
     }
 
-    /// What the jobs and gateways of a host take; a move counts at both ends.
+    /// Returns the resources that the jobs and gateways of a host take. A migration counts at both
+    /// ends.
     pub(crate) fn used(&self, host: &HostId) -> Resources {
         let owned = self
             .jobs
@@ -142,19 +143,19 @@ impl DbState {
         owned.chain(arriving).chain(gateways).sum()
     }
 
-    /// Whether no job is on a host, nor on its way to it or away from it.
+    /// Returns whether no job is on a host, migrates to it or away from it.
     pub(crate) fn is_empty(&self, host: &HostId) -> bool {
         let here = |end: &Option<HostId>| end.as_ref() == Some(host);
         let carries = self.jobs.values().any(|job| !job.status.is_final() && here(&job.host));
         !carries && !self.migrations.values().any(|row| here(&row.from) || here(&row.to))
     }
 
-    /// The hosts that run jobs, as placement sees them.
+    /// Returns the hosts that run jobs, as candidates for placement.
     pub(crate) fn job_candidates(&self, observed: &Observed) -> Vec<Candidate> {
         self.candidates(observed, |host| host.joined.role.takes_jobs(), true)
     }
 
-    /// The hosts that run gateways, as placement sees them. They need no CRIU.
+    /// Returns the hosts that run gateways, as candidates for placement. They need no CRIU.
     pub(crate) fn gateway_candidates(&self, observed: &Observed) -> Vec<Candidate> {
         self.candidates(observed, |host| host.joined.role.takes_gateways(), false)
     }
@@ -168,7 +169,7 @@ impl DbState {
             purchase: host.joined.facts.purchase(),
             mounts: host.joined.facts.mounts.clone(),
             refusal: match (&host.joined.facts.readiness, host.drain()) {
-                _ if !observed.host_is_reachable(&host.id) => Some("it is not heard from".into()),
+                _ if !observed.host_is_reachable(&host.id) => Some("it is unreachable".into()),
                 (_, Some(drain)) => Some(drain.reason.clone()),
                 (Readiness::NotReady { reason }, None) if has_to_be_ready => Some(reason.clone()),
                 (Readiness::NotReady { .. } | Readiness::Ready, None) => None,
@@ -178,12 +179,13 @@ impl DbState {
     }
 }
 
-/// All that a host has.
+/// Returns the resources of a host.
 pub(crate) fn capacity(host: &HostRow) -> Resources {
     Resources { cpu: host.joined.facts.cores, mem_gb: host.joined.facts.mem_gb }
 }
 
-/// What builds on the newest capsule builds on what that builds on. What a suspended job left is a capsule of its own.
+/// Returns the base for a snapshot after `newest`: snapshots share one base. The capsule of a
+/// suspend is no base.
 fn base(mode: DumpMode, newest: &CapsuleRow) -> Option<CapsuleName> {
     let builds = mode == DumpMode::Incremental && newest.kind == MigrationKind::Snapshot;
     builds.then(|| newest.base.clone().unwrap_or_else(|| newest.name.clone()))

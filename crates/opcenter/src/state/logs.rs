@@ -1,43 +1,45 @@
-//! What is kept of jobs: what their hosts have sent of their files. It survives every move, and the job's end.
+//! The output of jobs: the files that hosts have sent. It outlives migrations and the job itself.
 //!
 //! ```text
-//!   logs/<job>/stdout.autosave   what it wrote on its standard output
-//!             /stderr.autosave   and on its standard error
-//!             /order             in which order it came
-//!             /results/<name>    what it left as results
+//!   logs/<job>/stdout.autosave   the standard output
+//!             /stderr.autosave   the standard error
+//!             /order             the order in which both came
+//!             /results/<name>    the results
 //! ```
 //!
-//! The order is a list of how long both streams were after each piece, two 64-bit numbers each. It is as exact as hosts are fast: within
-//! half a second what came on the standard output is put first. No file grows beyond [`OUTPUT_MAX`]: what is cut ends with [`CUT`].
+//! The order file lists the lengths of both streams after each piece, two 64-bit numbers each. It
+//! is accurate to about half a second, within which standard output comes first. A file is cut at
+//! [`OUTPUT_MAX`] and then ends with [`CUT_MARK`].
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use mooring_api::watch::OUTPUT_ENOUGH;
+use mooring_ops::file;
 use mooring_types::JobId;
 use mooring_types::job::{OUTPUT_MAX, OutputFile, RESULTS_MAX};
 
 use crate::error::Error;
 
-/// The largest piece that is given at once.
-const PIECE_MAX: u64 = 256 * 1024;
-/// How a file ends of which more came than is kept.
-const CUT: &str = "\n[cut here: no more than 64 MiB are kept of each file of a job]\n";
-const ORDER: &str = "order";
-const ENTRY: u64 = 16;
+/// The largest piece of one answer.
+const PIECE_BYTES_MAX: u64 = 256 * 1024;
+/// The end of a file that was cut.
+const CUT_MARK: &str = "\n[cut here: no more than 64 MiB are kept of each file of a job]\n";
+const ORDER_FILE: &str = "order";
+const ENTRY_BYTES: u64 = 16;
 
-/// What is kept of all jobs.
+/// The output of all jobs.
 #[derive(Debug)]
 pub(crate) struct Logs {
     directory: PathBuf,
-    /// One piece at a time: two hosts may send the same one while a job moves.
+    /// Serializes writers: during a migration two hosts may send the same piece.
     writing: Mutex<()>,
 }
 
-/// How long both streams are.
+/// The lengths of both streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Lengths {
     stdout: u64,
@@ -51,13 +53,13 @@ impl Lengths {
 }
 
 impl Logs {
-    /// What is kept below a state directory.
+    /// The output below a state directory.
     pub(crate) fn new(state_dir: &Path) -> Self {
         Self { directory: state_dir.join("logs"), writing: Mutex::default() }
     }
 
-    /// Takes in a piece that starts at `offset`; gives back the offset wanted next, or [`OUTPUT_ENOUGH`]. What is there already is skipped,
-    /// what would leave a gap is not taken.
+    /// Appends a piece that starts at `offset`, and returns the offset to send next, or
+    /// [`OUTPUT_ENOUGH`]. Known bytes are skipped; a piece that would leave a gap is refused.
     pub(crate) fn append(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> Result<u64, Error> {
         let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.add(job, file, offset, piece)
@@ -67,13 +69,13 @@ impl Logs {
     fn add(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> io::Result<u64> {
         let path = self.path(job, file);
         if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+            file::private_dir(parent)?;
         }
         if matches!(file, OutputFile::Result(_)) && !path.exists() && self.results(job)?.len() >= RESULTS_MAX {
             return Ok(OUTPUT_ENOUGH);
         }
         let before = self.lengths(job)?;
-        let kept = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+        let kept = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
         let length = kept.metadata()?.len();
         if length > OUTPUT_MAX {
             return Ok(OUTPUT_ENOUGH);
@@ -89,7 +91,7 @@ impl Logs {
             length + fresh.len() as u64
         } else {
             kept.write_all_at(&fresh[..room], length)?;
-            kept.write_all_at(CUT.as_bytes(), OUTPUT_MAX)?;
+            kept.write_all_at(CUT_MARK.as_bytes(), OUTPUT_MAX)?;
             OUTPUT_ENOUGH
         };
         if !matches!(file, OutputFile::Result(_)) {
@@ -98,7 +100,7 @@ impl Logs {
         Ok(next)
     }
 
-    /// A piece of a file that starts at `offset`; empty at the end.
+    /// Returns a piece of a file from `offset` on; empty at the end.
     pub(crate) fn read(&self, job: &JobId, file: &OutputFile, offset: u64) -> Result<Vec<u8>, Error> {
         let mut piece = Vec::new();
         read_into(&mut piece, &self.path(job, file), offset, u64::MAX)
@@ -106,7 +108,7 @@ impl Logs {
         Ok(piece)
     }
 
-    /// A piece of both streams in the order in which they came, that starts at `offset`; empty at the end.
+    /// Returns a piece of both streams in the order of their arrival; empty at the end.
     pub(crate) fn read_both(&self, job: &JobId, offset: u64) -> Result<Vec<u8>, Error> {
         let _still = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || -> io::Result<Vec<u8>> {
@@ -125,7 +127,7 @@ impl Logs {
                     let skipped = skip.min(part);
                     skip -= skipped;
                     read_into(&mut piece, &self.path(job, &file), start + skipped, part - skipped)?;
-                    if piece.len() as u64 >= PIECE_MAX {
+                    if piece.len() as u64 >= PIECE_BYTES_MAX {
                         return Ok(piece);
                     }
                 }
@@ -136,7 +138,7 @@ impl Logs {
         read().map_err(|source| Error::System { attempt: format!("read the output of job {job}"), source })
     }
 
-    /// The files that are kept of a job, with their sizes.
+    /// Returns the files of a job with their sizes.
     pub(crate) fn list(&self, job: &JobId) -> Result<Vec<(OutputFile, u64)>, Error> {
         let results = self.results(job);
         let results =
@@ -172,31 +174,32 @@ impl Logs {
     }
 
     fn order(&self, job: &JobId) -> io::Result<Vec<Lengths>> {
-        let bytes = match fs::read(self.directory.join(job.as_str()).join(ORDER)) {
+        let bytes = match fs::read(self.directory.join(job.as_str()).join(ORDER_FILE)) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
             bytes => bytes?,
         };
-        Ok(bytes.chunks_exact(ENTRY as usize).filter_map(entry).collect())
+        Ok(bytes.chunks_exact(ENTRY_BYTES as usize).filter_map(entry).collect())
     }
 
-    /// Notes how long the streams are; they were `before` as long. A piece that goes on where the last one ended is one with it.
+    /// Records the lengths of both streams, which were `before` earlier. A piece that continues the
+    /// last one extends its entry.
     fn note_order(&self, job: &JobId, before: Lengths) -> io::Result<()> {
-        let path = self.directory.join(job.as_str()).join(ORDER);
-        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(path)?;
-        let mut count = file.metadata()?.len() / ENTRY;
+        let path = self.directory.join(job.as_str()).join(ORDER_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(0o600).open(path)?;
+        let mut count = file.metadata()?.len() / ENTRY_BYTES;
         let at = |index: Option<u64>| -> io::Result<Lengths> {
             let Some(index) = index else { return Ok(Lengths::default()) };
-            let mut bytes = [0; ENTRY as usize];
-            file.read_exact_at(&mut bytes, index * ENTRY)?;
+            let mut bytes = [0; ENTRY_BYTES as usize];
+            file.read_exact_at(&mut bytes, index * ENTRY_BYTES)?;
             Ok(entry(&bytes).unwrap_or_default())
         };
         let (last, earlier) = (at(count.checked_sub(1))?, at(count.checked_sub(2))?);
         let put = |count: u64, lengths: Lengths| {
             let bytes = [lengths.stdout.to_le_bytes(), lengths.stderr.to_le_bytes()].concat();
-            file.write_all_at(&bytes, count * ENTRY)
+            file.write_all_at(&bytes, count * ENTRY_BYTES)
         };
         if last != before {
-            // It was killed before it noted a piece.
+            // The process was killed between a piece and its entry.
             put(count, before)?;
             count += 1;
         }
@@ -214,10 +217,11 @@ fn entry(bytes: &[u8]) -> Option<Lengths> {
     })
 }
 
-/// Adds up to `length` bytes of a file from `offset` on, no more than make a piece; nothing where there is none.
+/// Reads up to `length` bytes of a file from `offset` on, at most a piece; nothing if there is no
+/// file.
 fn read_into(piece: &mut Vec<u8>, path: &Path, offset: u64, length: u64) -> io::Result<()> {
     let known = piece.len();
-    let room = usize::try_from(length.min(PIECE_MAX.saturating_sub(known as u64))).unwrap_or(0);
+    let room = usize::try_from(length.min(PIECE_BYTES_MAX.saturating_sub(known as u64))).unwrap_or(0);
     if room == 0 {
         return Ok(());
     }
@@ -279,11 +283,11 @@ mod tests {
                 assert_eq!(String::from_utf8(read).unwrap(), wanted[offset..], "from {offset}");
             }
         }
-        // Two pieces in a row of one stream are one.
+        // Two pieces of one stream in a row are one entry.
         let order = world.path().join("logs").join(job.as_str()).join("order");
-        assert_eq!(fs::metadata(&order).unwrap().len(), 4 * ENTRY);
-        // What it was killed before it noted comes last, and stays there.
-        OpenOptions::new().write(true).open(&order).unwrap().set_len(3 * ENTRY).unwrap();
+        assert_eq!(fs::metadata(&order).unwrap().len(), 4 * ENTRY_BYTES);
+        // A piece without an entry comes last, and stays there.
+        OpenOptions::new().write(true).open(&order).unwrap().set_len(3 * ENTRY_BYTES).unwrap();
         assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted);
         logs.append(&job, &Stderr, ends[1], b" six").unwrap();
         assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted + " six");
@@ -300,11 +304,11 @@ mod tests {
             sent += piece.len() as u64;
         }
         assert_eq!(logs.append(&job, &Stdout, 0, b"").unwrap(), OUTPUT_ENOUGH);
-        assert_eq!(logs.list(&job).unwrap(), [(Stdout, OUTPUT_MAX + CUT.len() as u64), (Stderr, 0)]);
+        assert_eq!(logs.list(&job).unwrap(), [(Stdout, OUTPUT_MAX + CUT_MARK.len() as u64), (Stderr, 0)]);
         let end = logs.read(&job, &Stdout, OUTPUT_MAX - 1).unwrap();
-        assert_eq!(String::from_utf8(end).unwrap(), format!("x{CUT}"));
-        assert!(CUT.contains(&format!("{} MiB", OUTPUT_MAX >> 20)));
-        // The other stream has its own.
+        assert_eq!(String::from_utf8(end).unwrap(), format!("x{CUT_MARK}"));
+        assert!(CUT_MARK.contains(&format!("{} MiB", OUTPUT_MAX >> 20)));
+        // The other stream has its own entry.
         logs.append(&job, &Stderr, 0, b"still").unwrap();
         assert_eq!(logs.read(&job, &Stderr, 0).unwrap(), b"still");
     }

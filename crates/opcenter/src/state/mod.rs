@@ -1,4 +1,5 @@
-//! What OpCenter holds: desired state in the database, observed state in memory, files in the state directory.
+//! The state of OpCenter: desired state in the database, observed state in memory, files in the
+//! state directory.
 
 pub(crate) mod begin_migration;
 pub(crate) mod context;

@@ -1,4 +1,5 @@
-//! What hosts and gateways observed, as they reported it last. Kept in memory: after a restart they report again.
+//! Observed state: the last reports of hosts and gateways. It is kept in memory; after a restart
+//! all report again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -6,10 +7,10 @@ use std::time::Duration;
 use mooring_api::watch::{GatewayReport, HostReport, JobObservation, JobState};
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 
-/// After how long without a report a host or a gateway counts as unreachable.
-pub(crate) const SILENCE: Duration = Duration::from_secs(10);
+/// The silence after which a host or a gateway counts as unreachable.
+pub(crate) const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
 
-/// Everything that was observed.
+/// All observed state: plain data, as old as [`Observed::now`] says.
 #[derive(Debug, Clone)]
 pub(crate) struct Observed {
     /// The moment from which the age of reports is counted, on the monotonic clock.
@@ -19,14 +20,15 @@ pub(crate) struct Observed {
     gateways: HashMap<GatewayId, Processes>,
 }
 
-/// What the processes of one gateway said: while it is restarted there are several, each with clients of its own.
+/// The reports of the processes of one gateway. During a restart there are several, each with its
+/// own clients.
 #[derive(Debug, Clone)]
 struct Processes {
     /// By incarnation.
     reports: BTreeMap<u64, (GatewayReport, Duration)>,
-    /// Those that have ended: a report of theirs that was overtaken by the last one says nothing any more.
+    /// Processes that have ended. A late report of one of them is ignored.
     ended: BTreeMap<u64, Duration>,
-    /// When any of them reported last.
+    /// The time of the last report of any process.
     at: Duration,
 }
 
@@ -49,62 +51,66 @@ impl Observed {
         let fresh = || Processes { reports: BTreeMap::new(), ended: BTreeMap::new(), at: now };
         let processes = self.gateways.entry(gateway).or_insert_with(fresh);
         processes.at = now;
-        processes.ended.retain(|_, at| now.saturating_sub(*at) < SILENCE);
+        processes.ended.retain(|_, at| now.saturating_sub(*at) < UNREACHABLE_AFTER);
         processes.ended.extend(report.replaces.map(|replaced| (replaced, now)));
         if report.finished {
             processes.ended.insert(report.incarnation, now);
         }
         processes.reports.insert(report.incarnation, (report, now));
         let ended = &processes.ended;
-        processes.reports.retain(|known, (_, at)| now.saturating_sub(*at) < SILENCE && !ended.contains_key(known));
+        processes
+            .reports
+            .retain(|known, (_, at)| now.saturating_sub(*at) < UNREACHABLE_AFTER && !ended.contains_key(known));
     }
 
-    /// The host's last report, however old.
+    /// Returns the host's last report, however old.
     pub(crate) fn host(&self, host: &HostId) -> Option<&HostReport> {
         self.hosts.get(host).map(|(report, _)| report)
     }
 
-    /// The last report of each process of a gateway that is heard from.
+    /// Returns the last report of each reachable process of a gateway.
     pub(crate) fn gateway(&self, gateway: &GatewayId) -> impl Iterator<Item = &GatewayReport> {
         let reports = self.gateways.get(gateway).into_iter().flat_map(|processes| processes.reports.values());
-        reports.filter(|(_, at)| self.age(*at) < SILENCE).map(|(report, _)| report)
+        reports.filter(|(_, at)| self.age(*at) < UNREACHABLE_AFTER).map(|(report, _)| report)
     }
 
-    /// Whether a gateway was ever heard from.
+    /// Returns whether a gateway has ever reported.
     pub(crate) fn gateway_is_known(&self, gateway: &GatewayId) -> bool {
         self.gateways.contains_key(gateway)
     }
 
     pub(crate) fn host_is_reachable(&self, host: &HostId) -> bool {
-        self.hosts.get(host).is_some_and(|(_, at)| self.age(*at) < SILENCE)
+        self.hosts.get(host).is_some_and(|(_, at)| self.age(*at) < UNREACHABLE_AFTER)
     }
 
-    /// Whether a host has had its time to report, and has not. Not the same as unreachable just after a start of OpCenter.
+    /// Returns whether a host has had its time to report and has not. Just after a start of
+    /// OpCenter a host may be neither reachable nor silent.
     pub(crate) fn host_is_silent(&self, host: &HostId) -> bool {
-        self.age(self.hosts.get(host).map_or(self.since, |(_, at)| *at)) >= SILENCE
+        self.age(self.hosts.get(host).map_or(self.since, |(_, at)| *at)) >= UNREACHABLE_AFTER
     }
 
-    /// How long until the next host will have been silent for too long, if none of those that are heard from reports again.
+    /// Returns the time until the next reachable host becomes unreachable.
     pub(crate) fn next_silence(&self) -> Option<Duration> {
-        let left = self.hosts.values().map(|(_, at)| SILENCE.saturating_sub(self.age(*at)));
+        let left = self.hosts.values().map(|(_, at)| UNREACHABLE_AFTER.saturating_sub(self.age(*at)));
         left.filter(|left| !left.is_zero()).min()
     }
 
-    /// Every job that some host holds something of.
+    /// Returns every job of which some host holds something.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
         self.hosts.values().flat_map(|(report, _)| report.jobs.iter().map(|seen| &seen.job))
     }
 
     pub(crate) fn gateway_is_reachable(&self, gateway: &GatewayId) -> bool {
-        self.gateways.get(gateway).is_some_and(|processes| self.age(processes.at) < SILENCE)
+        self.gateways.get(gateway).is_some_and(|processes| self.age(processes.at) < UNREACHABLE_AFTER)
     }
 
-    /// What a host said of a job in a generation.
+    /// Returns a host's report on a job in a generation.
     pub(crate) fn job(&self, host: &HostId, job: &JobId, generation: Generation) -> Option<&JobObservation> {
         self.host(host)?.jobs.iter().find(|seen| seen.job == *job && seen.generation == generation)
     }
 
-    /// Returns the generation that each host holds of each job; `None` where the host says that nothing is left.
+    /// Returns the generation that each host holds of each job; `None` if the host reports that
+    /// nothing is left.
     pub(crate) fn holdings(&self) -> HashMap<(HostId, JobId), Option<Generation>> {
         let mut holdings = HashMap::new();
         for (host, (report, _)) in &self.hosts {
@@ -116,7 +122,7 @@ impl Observed {
         holdings
     }
 
-    /// Everything that hosts hold of a job.
+    /// Returns all reports on a job with their hosts.
     pub(crate) fn holders<'a>(&'a self, job: &'a JobId) -> impl Iterator<Item = (&'a HostId, &'a JobObservation)> {
         self.hosts
             .iter()
@@ -124,20 +130,21 @@ impl Observed {
             .filter(move |(_, seen)| seen.job == *job)
     }
 
-    /// Whether somebody at a connection's gateway wants its job to be resumed.
+    /// Returns whether a client waits at a connection for its job to be resumed.
     pub(crate) fn is_called_for(&self, gateway: &GatewayId, connection: &ConnectionId) -> bool {
         let mut seen = self.gateway(gateway).flat_map(|report| &report.connections);
         seen.any(|seen| seen.connection == *connection && seen.calling > 0)
     }
 
-    /// All bytes that the clients of a connection have moved, in and out, as far as its gateway's processes know that are heard from.
+    /// Returns the bytes that the clients of a connection have sent and received, as the reachable
+    /// processes of its gateway count them.
     pub(crate) fn moved(&self, gateway: &GatewayId, connection: &ConnectionId) -> (u64, u64) {
         let seen = self.gateway(gateway).flat_map(|report| &report.connections);
         let of_connection = seen.filter(|seen| seen.connection == *connection);
         of_connection.fold((0, 0), |(bytes_in, bytes_out), seen| (bytes_in + seen.bytes_in, bytes_out + seen.bytes_out))
     }
 
-    /// Whether every process of a gateway that is heard from has gone quiet for a move.
+    /// Returns whether every reachable process of a gateway has quiesced for a migration.
     pub(crate) fn gateway_is_quiet(&self, gateway: &GatewayId, migration: &MigrationId) -> bool {
         self.gateway(gateway).all(|report| report.quiesced.iter().any(|quiet| quiet.migration == *migration))
     }
@@ -227,10 +234,10 @@ mod tests {
         assert!(seen.is_quiet() && seen.living() == [2]);
 
         seen.put(seen.report(3));
-        seen.observed.now += SILENCE / 2;
+        seen.observed.now += UNREACHABLE_AFTER / 2;
         seen.put(seen.quiet(2));
         assert!(!seen.is_quiet());
-        seen.observed.now += SILENCE / 2;
+        seen.observed.now += UNREACHABLE_AFTER / 2;
         assert!(seen.is_quiet() && seen.living() == [2]);
 
         seen.put(seen.report(4));
@@ -244,12 +251,12 @@ mod tests {
         assert_eq!(observed.next_silence(), None);
         let [first, second] = [(); 2].map(|()| HostId::random(&mut rand::rng()));
         observed.host_put(first.clone(), host_report());
-        observed.now += SILENCE / 2;
+        observed.now += UNREACHABLE_AFTER / 2;
         observed.host_put(second, host_report());
-        assert_eq!(observed.next_silence(), Some(SILENCE / 2));
-        observed.now += SILENCE / 2;
+        assert_eq!(observed.next_silence(), Some(UNREACHABLE_AFTER / 2));
+        observed.now += UNREACHABLE_AFTER / 2;
         assert!(observed.host_is_silent(&first));
-        assert_eq!(observed.next_silence(), Some(SILENCE / 2));
+        assert_eq!(observed.next_silence(), Some(UNREACHABLE_AFTER / 2));
     }
 
     #[test]
@@ -258,7 +265,7 @@ mod tests {
         assert!(!seen.observed.gateway_is_known(&seen.gateway));
         seen.put(GatewayReport { finished: true, ..seen.report(1) });
         assert!(seen.observed.gateway_is_known(&seen.gateway) && seen.living().is_empty());
-        seen.observed.now += SILENCE;
+        seen.observed.now += UNREACHABLE_AFTER;
         assert!(!seen.observed.gateway_is_reachable(&seen.gateway));
     }
 }

@@ -1,7 +1,8 @@
-//! The key that secrets are sealed with, and what it seals.
+//! Seals the secrets of users.
 //!
-//! The key is in `secret-key` of the state directory, beside the database and never in it: who has a copy of the database alone has no
-//! secret. A sealed value is bound to its user and its name, so that it can't be put in the place of another one.
+//! The key is in the file `secret-key` of the state directory, never in the database: a copy of the
+//! database alone reveals no secret. A sealed value is bound to its user and its name, so that it
+//! can't replace another one.
 //!
 //! ```text
 //!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
@@ -19,7 +20,7 @@ use rand::Rng;
 
 use crate::error::Error;
 
-const FILE: &str = "secret-key";
+const KEY_FILE: &str = "secret-key";
 const KEY_LENGTH: usize = 32;
 const VERSION: u8 = 1;
 
@@ -28,15 +29,15 @@ pub(crate) struct Vault {
     key: RandomizedNonceKey,
 }
 
-/// A sealed value that this key does not open, or that was changed.
+/// A value that was sealed with another key, or is damaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("it was sealed with another key, or is damaged")]
 pub(crate) struct CantOpen;
 
 impl Vault {
-    /// With the key of a state directory, made if there is none.
+    /// Opens the vault with the key of a state directory, which is made if missing.
     pub(crate) fn open(state_dir: &Path) -> Result<Self, Error> {
-        let path = state_dir.join(FILE);
+        let path = state_dir.join(KEY_FILE);
         let draw = || Ok(hex::encode(rand::rng().random::<[u8; KEY_LENGTH]>()));
         let text = file::secret(&path, draw).map_err(|source| Error::secret_file(&path, source))?;
         let refused = || Error::SecretKey { path: path.clone() };
@@ -63,7 +64,8 @@ impl Vault {
 }
 
 impl Vault {
-    /// Opens the secrets of all users, by user name and name. A secret that does not open is left out.
+    /// Opens the secrets of all users, by user name and name. A secret that does not open is left
+    /// out.
     pub(crate) fn unseal_all(&self, rows: &[SecretRow]) -> HashMap<(String, Name), String> {
         let open = |row: &SecretRow| {
             let value = self.unseal(&row.user, &row.name, &row.sealed).ok()?;
@@ -79,7 +81,7 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// Ids have no `/`, so that no two of these are the same.
+/// Binds a value to its owner. Ids hold no `/`, so no two owners collide.
 fn bound_to(user: &UserId, name: &Name) -> Aad<Vec<u8>> {
     Aad::from(format!("{user}/{name}").into_bytes())
 }
@@ -101,7 +103,7 @@ mod tests {
         // A second start has the same key.
         let again = Vault::open(directory.path()).unwrap();
         assert_eq!(again.unseal(&user, &name, &sealed).unwrap(), "open sesame");
-        let mode = std::fs::metadata(directory.path().join(FILE)).unwrap().permissions().mode();
+        let mode = std::fs::metadata(directory.path().join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
         assert!(vault.unseal(&UserId::random(&mut rand::rng()), &name, &sealed).is_err());
@@ -133,7 +135,7 @@ mod tests {
     #[test]
     fn a_file_without_a_key_is_told() {
         let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join(FILE), "not a key\n").unwrap();
+        std::fs::write(directory.path().join(KEY_FILE), "not a key\n").unwrap();
         assert!(matches!(Vault::open(directory.path()), Err(Error::SecretKey { .. })));
     }
 }

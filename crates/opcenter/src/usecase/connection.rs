@@ -1,4 +1,4 @@
-//! Connections: connect, disconnect.
+//! Connections: connect and disconnect.
 
 use std::collections::BTreeSet;
 
@@ -14,12 +14,12 @@ use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 
-/// Nobody waits longer than a week for an answer.
-const HOLD_MAX: u32 = 7 * 24 * 3600;
-/// A held request costs a socket and its headers.
-const HELD_MAX: u32 = 1_000_000;
+/// The longest hold in seconds: a week.
+const HOLD_SECONDS_MAX: u32 = 7 * 24 * 3600;
+/// The most held requests: each costs a socket and its headers.
+const HELD_REQUESTS_MAX: u32 = 1_000_000;
 
-/// Connects ports of a job to a gateway, all or none; gives back the new connections.
+/// Connects ports of a job to a gateway, all or none. Returns the new connections.
 pub(crate) async fn connect(
     context: &Context,
     user: &User,
@@ -37,7 +37,7 @@ pub(crate) async fn connect(
     Ok(made)
 }
 
-/// How a connection treats its bytes and its pages, and how it waits.
+/// The options of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 struct Manner {
     protocol: Protocol,
@@ -45,7 +45,7 @@ struct Manner {
     widget: Widget,
 }
 
-/// What is asked for, within reason; what is not asked for is the default.
+/// Returns the hold limits that are requested, or the defaults, after checking them.
 fn hold_limits(request: &ConnectRequest) -> ApiResult<HoldLimits> {
     let usual = HoldLimits::default();
     let within = |what: &str, value: u32, least: u32, most: u32| {
@@ -54,18 +54,23 @@ fn hold_limits(request: &ConnectRequest) -> ApiResult<HoldLimits> {
     };
     let hold_seconds = request.hold_limit.unwrap_or(usual.hold_seconds);
     Ok(HoldLimits {
-        hold_seconds: within("a hold limit in seconds", hold_seconds, 1, HOLD_MAX)?,
+        hold_seconds: within("a hold limit in seconds", hold_seconds, 1, HOLD_SECONDS_MAX)?,
         page_seconds: within(
-            "a page patience in seconds",
+            "a page wait in seconds",
             request.page_patience.unwrap_or(usual.page_seconds),
             0,
-            HOLD_MAX,
+            HOLD_SECONDS_MAX,
         )?,
-        held_max: within("a number of held requests", request.held_max.unwrap_or(usual.held_max), 0, HELD_MAX)?,
+        held_max: within(
+            "a number of held requests",
+            request.held_max.unwrap_or(usual.held_max),
+            0,
+            HELD_REQUESTS_MAX,
+        )?,
     })
 }
 
-/// Adds connections in a transaction that is under way, in the usual manner.
+/// Adds connections with default options.
 pub(crate) async fn insert(
     tx: &mut Tx,
     gateway: &GatewayRow,
@@ -121,7 +126,7 @@ async fn insert_with(
     Ok(made)
 }
 
-/// The published ports that are meant: those asked for, or all.
+/// Returns the published ports to connect: the requested ones, or all.
 fn published(job: &JobRow, targets: &[u16]) -> ApiResult<Vec<Port>> {
     let published: Vec<Port> = job.spec.publish.iter().map(|publish| publish.host).collect();
     if published.is_empty() {
@@ -144,7 +149,7 @@ fn published(job: &JobRow, targets: &[u16]) -> ApiResult<Vec<Port>> {
     targets.iter().map(check).collect()
 }
 
-/// Disconnects a job from a gateway, or one port of it.
+/// Disconnects all ports of a job from a gateway, or one.
 pub(crate) async fn disconnect(
     context: &Context,
     user: &User,

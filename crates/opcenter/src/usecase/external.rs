@@ -1,4 +1,4 @@
-//! Jobs that somebody else runs: registered and kept up to date by whoever knows.
+//! External jobs: register and update.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::state::context::Context;
 const STATUS_HINT: &str =
     "choose Submitted, Starting, Executing, Floating, Suspended, Resuming, Completed, Cancelled or FailToComplete";
 
-/// Takes in a job that runs elsewhere.
+/// Registers a job that another system runs.
 pub(crate) async fn register(context: &Context, user: &User, request: ExternalRegisterRequest) -> ApiResult<JobId> {
     let endpoints = endpoints(&request.endpoints)?;
     if endpoints.is_empty() {
@@ -59,7 +59,7 @@ pub(crate) async fn register(context: &Context, user: &User, request: ExternalRe
     Ok(job.id)
 }
 
-/// Takes in what has become of it.
+/// Records new endpoints or a new status.
 pub(crate) async fn update(
     context: &Context,
     user: &User,
@@ -113,7 +113,7 @@ async fn declare(
     Ok(())
 }
 
-/// Each text may hold several, separated by commas.
+/// Parses endpoints. Each text may hold several, separated by commas.
 fn endpoints(texts: &[String]) -> ApiResult<Vec<ExternalEndpoint>> {
     let all = texts.iter().flat_map(|text| text.split(',')).map(str::trim);
     let mut endpoints: Vec<ExternalEndpoint> = Vec::new();
@@ -126,8 +126,8 @@ fn endpoints(texts: &[String]) -> ApiResult<Vec<ExternalEndpoint>> {
     Ok(endpoints)
 }
 
-/// The target ports stay what they were at the registration, since connections are by them. Where there is one alone, a new endpoint is
-/// meant for it whatever its own port.
+/// Returns the endpoints after an update. Target ports stay those of the registration, since
+/// connections name them. With a single target port, a new endpoint without one is for it.
 fn replaced(job: &JobRow, given: &[ExternalEndpoint], plain: bool) -> ApiResult<Vec<ExternalEndpoint>> {
     let targets: Vec<Port> = job.spec.publish.iter().map(|publish| publish.host).collect();
     if let ([only], true) = (targets.as_slice(), plain) {

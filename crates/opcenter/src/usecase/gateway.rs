@@ -1,6 +1,6 @@
 //! Gateways: create, modify, restart, destroy.
 //!
-//! Everybody may see a gateway and connect jobs to it; who created it and admins change it.
+//! Everybody may see a gateway and connect jobs to it. Its creator and admins may change it.
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
@@ -35,7 +35,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
     let state = DbState::read(&mut tx, &observed).await?;
     let chosen = choose(&state.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
-    // One of the same name is refused for its name.
+    // The gateway's own name is refused below, with a better message.
     let others = state.gateways.iter().filter(|other| other.spec.name != spec.name);
     refuse_overlap(&state, others, &chosen, &spec)?;
     let gateway = GatewayRow {
@@ -55,7 +55,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     Ok(gateway.id)
 }
 
-/// Changes a gateway, all that is asked for or nothing; its process and its connections follow without being started anew.
+/// Changes a gateway, all of the request or nothing. Its process and its connections go on.
 pub(crate) async fn modify(
     context: &Context,
     user: &User,
@@ -63,7 +63,7 @@ pub(crate) async fn modify(
     request: &GatewayModifyRequest,
 ) -> ApiResult<GatewayId> {
     if *request == GatewayModifyRequest::default() {
-        return Err(ApiError::invalid("nothing to change").hint("`float gateway modify --help` tells what can be"));
+        return Err(ApiError::invalid("nothing to change").hint("see `float gateway modify --help`"));
     }
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
@@ -84,10 +84,10 @@ pub(crate) async fn modify(
         refuse_ports_in_use(&state, &gateway, spec.port_range)?;
     }
     if spec.resources.cpu > old.resources.cpu || spec.resources.mem_gb > old.resources.mem_gb {
-        // Without what the gateway has now: it would give that back.
+        // Checked without the gateway's present share, which it would return.
         let candidates = state.gateway_candidates(&observed);
         let host = candidates.iter().find(|host| host.id == gateway.host);
-        host.ok_or_else(|| ApiError::not_found("the gateway's host takes no gateways any more"))?
+        host.ok_or_else(|| ApiError::not_found("the gateway's host no longer takes gateways"))?
             .admits(Asked::of_any(spec.resources))?;
     }
     tx.gateway_update(&gateway.id, &spec).await.map_err(|error| name_taken(error, &spec))?;
@@ -97,7 +97,7 @@ pub(crate) async fn modify(
     Ok(gateway.id)
 }
 
-/// A gateway is found by its id or its name: the one can't be the other of another gateway.
+/// Parses a name. An id is refused, since a gateway is found by either.
 fn gateway_name(text: &str) -> ApiResult<Name> {
     let name: Name = parse(text)?;
     match text.parse::<GatewayId>() {
@@ -106,7 +106,7 @@ fn gateway_name(text: &str) -> ApiResult<Name> {
     }
 }
 
-/// The gateway's groups with those that are asked for less and more.
+/// Returns the gateway's security groups after a request.
 async fn changed_groups(
     tx: &mut Tx,
     old: &GatewaySpec,
@@ -134,7 +134,7 @@ async fn changed_groups(
     Ok(groups)
 }
 
-/// Two gateways on one address never share a port.
+/// Refuses a port range that overlaps one of another gateway at the same address.
 fn refuse_overlap<'a>(
     state: &DbState,
     mut others: impl Iterator<Item = &'a GatewayRow>,
@@ -152,7 +152,7 @@ fn refuse_overlap<'a>(
         .hint("choose another range with `--portRange`"))
 }
 
-/// A connection keeps its port for its life.
+/// Refuses a port range without ports in use: a connection keeps its port for its life.
 fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
     let left_out = |known: &&ConnectionRow| known.gateway == gateway.id && !range.contains(known.gateway_port);
     let named = |known: &ConnectionRow| {
@@ -170,7 +170,7 @@ fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) 
     .hint("choose a range that holds them, or disconnect those jobs first"))
 }
 
-/// What somebody else created, or what serves jobs of others, is not one user's to change.
+/// Refuses users who neither created the gateway nor own all jobs connected to it.
 fn refuse_foreign(state: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
     refuse_not_owner(user, gateway)?;
     let mut jobs = state.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
@@ -195,7 +195,7 @@ fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
         .hint("choose another name, or use that gateway")
 }
 
-/// Has a gateway's process replaced; its connections stay.
+/// Replaces a gateway's process; its connections stay.
 pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResult<GatewayId> {
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, id).await?;

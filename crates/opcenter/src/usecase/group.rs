@@ -1,7 +1,8 @@
 //! Groups: add, list, show, update, delete.
 //!
-//! The members of a group see each other's jobs: that they are there and how they are, not their output, their URLs or the values of
-//! their environment, and they can't act on them. Admins make groups and say who is in them; a member sees its own groups.
+//! Members of a group see each other's jobs with their status, but can't act on them. Output, URLs
+//! and values of the environment stay hidden. Admins make groups and choose members; a member sees
+//! its own groups.
 
 use mooring_api::view::{GroupAddRequest, GroupUpdateRequest, GroupView};
 use mooring_store::{GroupRow, MembershipRow};
@@ -13,7 +14,7 @@ use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 
-/// The longest description, in characters.
+/// The most characters of a description.
 const DESCRIPTION_MAX: usize = 256;
 
 /// Adds a group with its members.
@@ -35,7 +36,7 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &GroupAddReque
     Ok(view)
 }
 
-/// All groups for an admin, one's own for everybody else.
+/// Lists all groups for an admin, and the user's own for everybody else.
 pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<GroupView>> {
     let mut tx = context.store.begin().await?;
     let (groups, memberships) = (tx.group_list().await?, tx.membership_list().await?);
@@ -43,7 +44,7 @@ pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<Group
     Ok(seen.map(|group| view(group, &memberships)).collect())
 }
 
-/// One group.
+/// Returns one group.
 pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<GroupView> {
     let mut tx = context.store.begin().await?;
     let memberships = tx.membership_list().await?;
@@ -51,7 +52,7 @@ pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResu
     if may_see(actor, &group, &memberships) { Ok(view(&group, &memberships)) } else { Err(unknown_group(name)) }
 }
 
-/// Changes a group, all that is asked for or nothing.
+/// Changes a group, all of the request or nothing.
 pub(crate) async fn update(
     context: &Context,
     actor: &User,
@@ -60,7 +61,7 @@ pub(crate) async fn update(
 ) -> ApiResult<GroupView> {
     actor.refuse_unless_admin("changing a group")?;
     if *request == GroupUpdateRequest::default() {
-        return Err(ApiError::invalid("nothing to change").hint("`float group update --help` tells what can be"));
+        return Err(ApiError::invalid("nothing to change").hint("see `float group update --help`"));
     }
     let mut tx = context.store.begin().await?;
     let mut group = find_group(&mut tx, name).await?;

@@ -16,12 +16,13 @@ use crate::state::context::Context;
 use crate::state::token::{hash_token, new_token};
 use crate::usecase::usage;
 
-/// How exactly it is kept when a host was last heard from.
-const SEEN_AFTER: std::time::Duration = std::time::Duration::from_secs(30);
+/// The staleness of the recorded last report of a host.
+const LAST_SEEN_STALENESS: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Takes a host in. One of that name that joined before keeps its id and its overlay address, and gets a new token.
+/// Registers a host. A host that joined before keeps its id and overlay address, and gets a new
+/// token.
 pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<JoinAnswer> {
-    // Equal hashes: how long it takes to compare them tells nothing of the token.
+    // Hashes are compared: the time that a comparison takes reveals nothing of the token.
     if hash_token(&request.join_token) != hash_token(&context.join_token) {
         return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong join token")
             .hint("it is in the file `join-token` of OpCenter's state directory"));
@@ -73,9 +74,9 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
     Ok(JoinAnswer { host: id, token })
 }
 
-/// Whether a join under the name of a known host comes from that host.
+/// Returns whether a join under the name of a known host comes from that host.
 ///
-/// A host of a database from before hosts had keys is known by its certificate, once.
+/// A host of a database without keys is recognized by its certificate, once.
 fn has_key_of(request: &JoinRequest, known: &HostRow) -> bool {
     match &known.key {
         HostKey::Hash(hash) => *hash == hash_token(&request.host_key),
@@ -96,7 +97,7 @@ fn refused_join(known: &HostRow) -> ApiError {
 
 /// Lets a host that lost its state directory join again under its name, with a new key.
 ///
-/// Until it does, whoever has the join token can take the name.
+/// Until then everybody with the join token can take the name.
 pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResult<HostId> {
     user.refuse_unless_admin("letting a host join again")?;
     let mut tx = context.store.begin().await?;
@@ -107,22 +108,22 @@ pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResul
     Ok(host.id)
 }
 
-/// Takes a report in. Only what outlives a restart is written, and only when it has changed.
+/// Takes a report. Only changes that have to outlive a restart are written to the database.
 pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport) -> ApiResult<()> {
     let now = context.clock.now();
     let facts = report.facts.clone().after(&host.joined.facts);
-    let known = context.observed().host(&host.id).map(|last| last.problems.clone()).unwrap_or_default();
-    for problem in report.problems.iter().filter(|problem| !known.contains(problem)) {
+    let last = context.observed().host(&host.id).cloned();
+    let is_known = |problem: &&String| last.as_ref().is_some_and(|last| last.problems.contains(problem));
+    for problem in report.problems.iter().filter(|problem| !is_known(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);
     }
-    let last = context.observed().host(&host.id).cloned();
     usage::take_in(context, last.as_ref(), &report).await?;
     take_notice(context, &host, &report).await?;
     context.observed().host_put(host.id.clone(), report);
     context.wake();
-    if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + SEEN_AFTER < now) {
+    if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + LAST_SEEN_STALENESS < now) {
         let mut tx = context.store.begin().await?;
-        // A host that has joined again meanwhile has another token, and reports with it.
+        // A host that has joined again meanwhile has another token, and reports with that.
         let current = tx.host_list().await?.into_iter().find(|current| current.token_hash == host.token_hash);
         if let Some(current) = current {
             let joined = Joined { facts, ..current.joined };
@@ -133,7 +134,7 @@ pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport)
     Ok(())
 }
 
-/// Drains a host that its cloud takes away, and ends that when it is left where it is after all.
+/// Drains a host that its cloud reclaims, and ends the drain when the notice is withdrawn.
 async fn take_notice(context: &Context, host: &HostRow, report: &HostReport) -> ApiResult<()> {
     let Some(notice) = report.notice else { return Ok(()) };
     let wanted = |host: &HostRow| {
@@ -143,19 +144,19 @@ async fn take_notice(context: &Context, host: &HostRow, report: &HostReport) -> 
         return Ok(());
     }
     let mut tx = context.store.begin().await?;
-    // As it is now: an admin may have drained it meanwhile.
+    // Read again: an admin may have drained the host meanwhile.
     let Some(host) = tx.host_list().await?.into_iter().find(|known| known.id == host.id) else { return Ok(()) };
     let wanted = wanted(&host);
     tx.host_drain_set(&host.id, host.drain_by_hand.as_ref(), wanted.as_ref()).await?;
     tx.commit().await?;
     match wanted {
-        Some(drain) => tracing::warn!(host = %host.id, "{}: its jobs leave", drain.reason),
-        None => tracing::info!(host = %host.id, "host {} is not reclaimed any more", host.name),
+        Some(drain) => tracing::warn!(host = %host.id, "{}; its jobs leave", drain.reason),
+        None => tracing::info!(host = %host.id, "host {} is no longer reclaimed", host.name),
     }
     Ok(())
 }
 
-/// Begins to drain a host, or gives a drain by hand another deadline.
+/// Drains a host, or changes the deadline of a drain by hand.
 pub(crate) async fn drain(context: &Context, user: &User, id: &str, request: &DrainRequest) -> ApiResult<HostId> {
     user.refuse_unless_admin("draining a host")?;
     let now = context.clock.now();
@@ -178,7 +179,7 @@ pub(crate) async fn drain(context: &Context, user: &User, id: &str, request: &Dr
     Ok(host.id)
 }
 
-/// Has a host take jobs again; moves under way go on.
+/// Ends a drain; migrations under way continue.
 pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResult<HostId> {
     user.refuse_unless_admin("ending the drain of a host")?;
     let mut tx = context.store.begin().await?;
@@ -186,7 +187,7 @@ pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResu
     let stands = context.observed().host(&host.id).is_some_and(|report| report.notice.is_some());
     if let Some(notice) = host.drain_by_notice.as_ref().filter(|_| stands) {
         return Err(ApiError::new(ErrorCode::WrongStatus, notice.reason.clone())
-            .hint("it takes jobs again by itself when its cloud takes that back"));
+            .hint("it takes jobs again when its cloud withdraws the notice"));
     }
     tx.host_drain_set(&host.id, None, None).await?;
     tx.commit().await?;
@@ -195,7 +196,7 @@ pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResu
     Ok(host.id)
 }
 
-/// The host of that id or name.
+/// Returns the host with that id or name.
 pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<HostRow> {
     let mut hosts = tx.host_list().await?.into_iter();
     hosts

@@ -1,4 +1,4 @@
-//! Jobs: submit, submit anew, cancel.
+//! Jobs: submit, rerun, cancel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -23,7 +23,7 @@ use crate::state::context::Context;
 const CPU_DEFAULT: u32 = 1;
 const MEM_DEFAULT: f64 = 2.0;
 
-/// Takes a job in; it is placed by the reconciler.
+/// Submits a job; the reconciler places it.
 pub(crate) async fn submit(context: &Context, user: &User, request: SubmitRequest) -> ApiResult<JobId> {
     let (request, access_path) = template::complete(context, user, request).await?;
     let id = JobId::random(&mut rand::rng());
@@ -76,7 +76,7 @@ async fn requested_host(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<Na
     Err(refusal.hint("name another host, or give another `--vmPolicy`"))
 }
 
-/// Takes in a job that is as another was asked for, whatever has become of that one.
+/// Submits a job with the spec and the options of another one.
 pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let old = find_job(&mut tx, user, id).await?;
@@ -92,7 +92,7 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
         security_groups.extend(old.security_groups.contains(&group.id).then_some(group.id));
     }
     let id = JobId::random(&mut rand::rng());
-    // Whatever size it was moved to since.
+    // The submitted size, even if a migration has changed the size since.
     let spec = JobSpec { resources: old.size_asked_for(), ..old.spec };
     let job = JobRow {
         policy: old.policy,
@@ -104,10 +104,9 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
         ..JobRow::submitted(id, &user.name, spec, context.clock.now())
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
-    tx.event_append(&job.id, EventKind::Note, &format!("submitted anew, as job {} was", old.id), job.submit_time)
-        .await?;
+    tx.event_append(&job.id, EventKind::Note, &format!("rerun of job {}", old.id), job.submit_time).await?;
     tx.commit().await?;
-    tracing::info!(job = %job.id, user = user.name, "job {} ({}) is submitted anew, as {} was", job.id, job.spec.name, old.id);
+    tracing::info!(job = %job.id, user = user.name, "job {} ({}) is a rerun of {}", job.id, job.spec.name, old.id);
     context.wake();
     Ok(job.id)
 }
@@ -151,8 +150,8 @@ fn spec(request: &SubmitRequest, access_path: String, id: &JobId) -> ApiResult<J
         name,
         image: match parse(&request.image)? {
             Image::External => {
-                return Err(ApiError::invalid("image `external` is for jobs that somebody else runs")
-                    .hint("`float job register` takes them in"));
+                return Err(ApiError::invalid("image `external` is for external jobs")
+                    .hint("register it with `float job register`"));
             }
             image => image,
         },
@@ -183,7 +182,7 @@ fn environment(given: &[String]) -> ApiResult<BTreeMap<String, String>> {
     Ok(env)
 }
 
-/// Ends a job.
+/// Cancels a job.
 pub(crate) async fn cancel(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;

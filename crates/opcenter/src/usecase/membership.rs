@@ -47,7 +47,7 @@ pub(super) async fn find_group(tx: &mut Tx, name: &str) -> ApiResult<GroupRow> {
     found.ok_or_else(|| unknown_group(name))
 }
 
-/// The answer to a group that does not exist, or that the actor may not know.
+/// Makes the error for a group that does not exist, or that the actor may not see.
 pub(super) fn unknown_group(name: &str) -> ApiError {
     ApiError::not_found(format!("no group `{name}`")).hint(GROUP_HINT)
 }

@@ -1,4 +1,4 @@
-//! Jobs that are sent somewhere: migrate, suspend, resume, capture.
+//! Migrations that users request: migrate, suspend, resume, snapshot.
 
 use std::time::Duration;
 
@@ -20,10 +20,10 @@ use crate::state::begin_migration::{self, Plan};
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
 
-/// How long a request waits for the end of the move before it; users' programs wait longer.
-const SETTLED_WITHIN: Duration = Duration::from_secs(10);
+/// The longest wait of a request for the last migration to retire; clients wait longer.
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
-/// Begins to move a job.
+/// Begins to migrate a job to another host.
 pub(crate) async fn migrate(context: &Context, user: &User, id: &str, request: MigrateRequest) -> ApiResult<JobId> {
     let start_time = context.clock.now();
     let mut tx = begin_when_settled(context, user, id).await?;
@@ -67,7 +67,7 @@ fn new_size(job: &JobRow, request: &MigrateRequest) -> ApiResult<Option<Resource
     resources(request.cpu.unwrap_or(now.cpu), request.mem_gb.unwrap_or(now.mem_gb)).map(Some)
 }
 
-/// Begins to put a job into the capsule store: its host is freed. One that is suspended for want of a host stays so.
+/// Begins to suspend a job. A job that waits for a host stays suspended instead.
 pub(crate) async fn suspend(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
@@ -80,9 +80,9 @@ pub(crate) async fn suspend(context: &Context, user: &User, id: &str) -> ApiResu
     into_store(context, user, id, Action::Suspend, MigrationKind::Suspend).await
 }
 
-/// Begins to take a capsule of a job that goes on.
+/// Begins a snapshot of an executing job.
 pub(crate) async fn snapshot(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
-    into_store(context, user, id, Action::Capture, MigrationKind::Snapshot).await
+    into_store(context, user, id, Action::Snapshot, MigrationKind::Snapshot).await
 }
 
 async fn into_store(context: &Context, user: &User, id: &str, action: Action, kind: MigrationKind) -> ApiResult<JobId> {
@@ -103,7 +103,7 @@ async fn into_store(context: &Context, user: &User, id: &str, action: Action, ki
     Ok(job.id)
 }
 
-/// Begins to have a suspended job execute again; the reconciler finds it a host.
+/// Begins to resume a suspended job; the reconciler finds a host.
 pub(crate) async fn resume(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
@@ -115,11 +115,11 @@ pub(crate) async fn resume(context: &Context, user: &User, id: &str) -> ApiResul
     Ok(job.id)
 }
 
-/// Begins once the host that a job has left has let go of it, or has had its time: the job executes by then, and a user who sees that may
-/// ask for the next thing.
+/// Begins a transaction once the last migration has retired, or after [`SETTLE_LIMIT`]. The job
+/// executes by then, so a user who sees that may request the next migration.
 async fn begin_when_settled(context: &Context, user: &User, id: &str) -> ApiResult<Tx> {
     let mut published = context.published.subscribe();
-    let limit = context.clock.monotonic() + SETTLED_WITHIN;
+    let limit = context.clock.monotonic() + SETTLE_LIMIT;
     loop {
         let mut tx = context.store.begin().await?;
         let job = find_job(&mut tx, user, id).await?;
@@ -128,7 +128,7 @@ async fn begin_when_settled(context: &Context, user: &User, id: &str) -> ApiResu
             return Ok(tx);
         }
         drop(tx);
-        // What ends a move shows in the slices of its hosts.
+        // The end of a migration changes the slices of its hosts.
         let is_over = tokio::select! {
             changed = published.changed() => changed.is_err(),
             () = context.sleep(limit.saturating_sub(context.clock.monotonic())) => true,
@@ -139,17 +139,17 @@ async fn begin_when_settled(context: &Context, user: &User, id: &str) -> ApiResu
     }
 }
 
-/// That a job is on a host of ours and not on its way, with that host.
+/// Returns the host of a job that can migrate from there, with all state.
 async fn at_home(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<(DbState, HostId)> {
     let observed = context.observed().clone();
     let state = DbState::read(tx, &observed).await?;
     if state.migrations.contains_key(&job.id) {
-        return Err(ApiError::new(ErrorCode::WrongStatus, "the last move of the job is not cleaned up yet")
+        return Err(ApiError::new(ErrorCode::WrongStatus, "the last migration of the job has not retired yet")
             .hint("try again in a moment"));
     }
     if state.externals.contains_key(&job.id) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
-            .hint("move or suspend it there, and say so with `float job update`"));
+            .hint("migrate or suspend it there, then declare that with `float job update`"));
     }
     let Some(from) = job.host.clone() else {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job has no host"));

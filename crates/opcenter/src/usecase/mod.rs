@@ -1,4 +1,5 @@
-//! What users, hosts and gateways can ask for, one file per noun. Each is one transaction: all of it happens, or nothing.
+//! The requests of users, hosts and gateways, one file per noun. Each is one transaction: all of it
+//! happens, or nothing.
 
 pub(crate) mod connection;
 pub(crate) mod external;
@@ -28,7 +29,7 @@ use mooring_types::JobId;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 
-/// The job of that id, if it is the user's to act on.
+/// Returns the job with that id, if the user may act on it.
 pub(crate) async fn find_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
     let job = see_job(tx, user, id).await?;
     if user.may_change(&job.user_name) {
@@ -39,7 +40,7 @@ pub(crate) async fn find_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<Jo
         .hint(format!("members of a group see each other's jobs, and no more: ask {owner} or an admin")))
 }
 
-/// The job of that id, if the user may know of it.
+/// Returns the job with that id, if the user may see it.
 pub(crate) async fn see_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
     let list = "`float list` shows the jobs";
     let id: JobId =
@@ -48,7 +49,7 @@ pub(crate) async fn see_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<Job
     job.ok_or_else(|| ApiError::not_found(format!("no job {id}")).hint(list))
 }
 
-/// The gateway of that id or name.
+/// Returns the gateway with that id or name.
 pub(crate) async fn find_gateway(tx: &mut Tx, id: &str) -> ApiResult<GatewayRow> {
     let all = tx.gateway_list().await?;
     let found = all.into_iter().find(|gateway| gateway.id.as_str() == id || gateway.spec.name.as_str() == id);
@@ -57,7 +58,7 @@ pub(crate) async fn find_gateway(tx: &mut Tx, id: &str) -> ApiResult<GatewayRow>
     })
 }
 
-/// Reads a text into a type, or says what is wrong with it.
+/// Parses a text; the error is for the user.
 pub(crate) fn parse<T>(text: &str) -> ApiResult<T>
 where
     T: std::str::FromStr,
@@ -66,7 +67,7 @@ where
     text.parse().map_err(|error: T::Err| ApiError::invalid(error.to_string()))
 }
 
-/// That a value which has to be the only one of its kind is taken.
+/// Makes the error for a name that is taken; any other error stays what it is.
 pub(crate) fn taken(error: mooring_store::StoreError, message: impl FnOnce() -> String) -> ApiError {
     if error.is_taken() { ApiError::new(ErrorCode::AlreadyExists, message()) } else { error.into() }
 }

@@ -19,7 +19,7 @@ use crate::state::context::Context;
 /// Changes a job's policy, tags or name.
 pub(crate) async fn modify(context: &Context, user: &User, id: &str, request: JobModifyRequest) -> ApiResult<JobId> {
     if request == JobModifyRequest::default() {
-        return Err(ApiError::invalid("nothing to modify").hint("`float modify --help` lists what can be"));
+        return Err(ApiError::invalid("nothing to modify").hint("see `float modify --help`"));
     }
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn modify(context: &Context, user: &User, id: &str, request: Jo
     }
     tx.job_policy_set(&job.id, &changed, now).await?;
     let message = match words.as_slice() {
-        [] => format!("modified by {}: nothing is different", user.name),
+        [] => format!("modified by {}: no difference", user.name),
         words => format!("modified by {}: {}", user.name, words.join(", ")),
     };
     tx.event_append(&job.id, EventKind::Note, &message, now).await?;

@@ -1,4 +1,4 @@
-//! What a user may ask of hosts and jobs.
+//! The limits of users: volumes, migrations and reruns that they may request.
 
 use std::path::PathBuf;
 
@@ -34,16 +34,15 @@ pub(super) fn may_mount(role: Role, allowed: &[PathBuf], volumes: &[Volume]) -> 
 
 /// Checks that a host may connect to the server of a volume in a user's name.
 ///
-/// An NFS server trusts the host that asks. Services on a host's network that speak plain HTTP, like the
-/// metadata service of a cloud, trust everyone who reaches them.
+/// An NFS server trusts the host that asks. Services on a host's network that speak plain HTTP,
+/// like the metadata service of a cloud, trust everyone who reaches them.
 fn may_reach(volume: &Volume) -> ApiResult<()> {
     let refused = |what: &str, hint: &str| Err(ApiError::new(ErrorCode::PermissionDenied, what.to_owned()).hint(hint));
     match volume.scheme() {
-        Some(Scheme::Nfs) => refused("you can't have hosts mount NFS exports", "an admin can"),
-        Some(Scheme::S3) if Bucket::of(volume).is_ok_and(|bucket| bucket.endpoint.starts_with("http://")) => refused(
-            "you can't have hosts speak with an S3 service without TLS",
-            "give an endpoint `https://…`, or ask an admin",
-        ),
+        Some(Scheme::Nfs) => refused("NFS volumes take the role `admin`", "an admin can"),
+        Some(Scheme::S3) if Bucket::of(volume).is_ok_and(|bucket| bucket.endpoint.starts_with("http://")) => {
+            refused("S3 services without TLS take the role `admin`", "give an endpoint `https://…`, or ask an admin")
+        }
         _ => Ok(()),
     }
 }
@@ -67,7 +66,7 @@ pub(super) fn may_rerun(job: &JobRow) -> ApiResult<()> {
         Rerun::Allowed => Ok(()),
         Rerun::Disabled => {
             Err(ApiError::new(ErrorCode::PermissionDenied, "the job was submitted with `--disableRerun`")
-                .hint("submit it with `float submit`; `inputArgs` of `float show` says with what"))
+                .hint("submit it with `float submit`; `inputArgs` of `float show` has the arguments"))
         }
     }
 }

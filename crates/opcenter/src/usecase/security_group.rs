@@ -1,6 +1,7 @@
 //! Security groups: create, change, delete; and the groups that a gateway or a job names.
 //!
-//! Everybody may use a group and see it; who created it and admins change it. `default` is an admin's, and is never deleted.
+//! Everybody may see and use a group. Its creator and admins may change it. `default` belongs to an
+//! admin and is never deleted.
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
@@ -14,8 +15,8 @@ use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::view::security_group::members;
 
-/// What to do about a group that can't be found.
-const LIST: &str = "`float securityGroup list` shows the security groups";
+/// The hint for an unknown group.
+const SECURITY_GROUP_HINT: &str = "`float securityGroup list` shows the security groups";
 
 /// Creates a security group.
 pub(crate) async fn create(
@@ -45,7 +46,7 @@ pub(crate) async fn create(
     Ok(group.id)
 }
 
-/// Adds and removes rules, all or none; gateways and hosts follow at once.
+/// Adds and removes rules, all or none. Gateways and hosts follow at once.
 pub(crate) async fn modify(
     context: &Context,
     user: &User,
@@ -92,7 +93,7 @@ pub(crate) async fn delete(context: &Context, user: &User, id: &str) -> ApiResul
     Ok(())
 }
 
-/// The groups of these ids or names; the default one where there are none.
+/// Returns the groups with these ids or names; the default group if there are none.
 pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<SecurityGroupId>> {
     let default = [DEFAULT_GROUP.to_owned()];
     let mut found: Vec<SecurityGroupId> = Vec::new();
@@ -106,11 +107,11 @@ pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<Secu
     Ok(found)
 }
 
-/// The security group of that id or name.
+/// Returns the security group with that id or name.
 pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<SecurityGroupRow> {
     let all = tx.security_group_list().await?;
     let found = all.into_iter().find(|group| group.id.as_str() == id || group.spec.name.as_str() == id);
-    found.ok_or_else(|| ApiError::not_found(format!("no security group `{id}`")).hint(LIST))
+    found.ok_or_else(|| ApiError::not_found(format!("no security group `{id}`")).hint(SECURITY_GROUP_HINT))
 }
 
 async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroupRow> {

@@ -6,7 +6,7 @@ use mooring_store::{SessionRow, Tx, UserRow};
 use mooring_types::{Clock, JobId, Timestamp};
 
 use super::{parse, see_job};
-use crate::auth::{NOBODY, User, verify};
+use crate::auth::{UNKNOWN_USER_HASH, User, verify};
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::token::{hash_token, new_token};
@@ -20,7 +20,7 @@ pub(crate) async fn login(context: &Context, name: &str, password: &str) -> ApiR
     Ok(session)
 }
 
-/// Begins a session that is good for one job alone.
+/// Begins a session for one job alone.
 pub(crate) async fn login_for_job(context: &Context, job: &str, name: &str, password: &str) -> ApiResult<SessionView> {
     let job: JobId = parse(job)?;
     let now = context.clock.now();
@@ -37,12 +37,12 @@ pub(crate) async fn login_for_job(context: &Context, job: &str, name: &str, pass
     Ok(session)
 }
 
-/// The user of that name and password.
+/// Returns the user with that name and password.
 async fn authenticate(context: &Context, name: &str, password: &str) -> ApiResult<UserRow> {
     let mut tx = context.store.begin().await?;
     let user = tx.user_get(name).await?;
     drop(tx);
-    let known = user.as_ref().map_or_else(|| NOBODY.clone(), |user| user.password_hash.clone());
+    let known = user.as_ref().map_or_else(|| UNKNOWN_USER_HASH.clone(), |user| user.password_hash.clone());
     let verified = verify(known, password).await;
     user.filter(|_| verified).ok_or_else(|| {
         ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
@@ -50,7 +50,7 @@ async fn authenticate(context: &Context, name: &str, password: &str) -> ApiResul
     })
 }
 
-/// Begins a session in a transaction that is under way.
+/// Begins a session in a given transaction.
 async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) -> ApiResult<(User, SessionView)> {
     let token = new_token();
     tx.session_insert(&hash_token(&token), &user.id, job, now).await?;

@@ -5,7 +5,7 @@ use mooring_store::{StoreError, UsageRow};
 
 use crate::state::context::Context;
 
-/// Keeps what is new in a host's report.
+/// Stores the new measurements of a host's report.
 pub(crate) async fn take_in(
     context: &Context,
     last: Option<&HostReport>,
@@ -21,7 +21,7 @@ pub(crate) async fn take_in(
     }
     let mut tx = context.store.begin().await?;
     for seen in new {
-        // What a host holds may be of a database that is lost.
+        // The host may hold a job of a database that is lost.
         if let Some(sample) = seen.usage
             && let Some(job) = tx.job_get(&seen.job).await?
         {

@@ -1,7 +1,8 @@
 //! Users: add, list, show, update, delete.
 //!
-//! Admins do all of it; a user sees itself and may change its own password, for which it gives the one that it has. A new password and a
-//! deletion end the user's sessions at once. There is always an admin: the last one is neither deleted nor given another role.
+//! Admins may do all of it. A user sees itself and may change its own password with the present
+//! one. A new password and a deletion end the user's sessions at once. The last admin is neither
+//! deleted nor given another role.
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{UserAddRequest, UserUpdateRequest, UserView};
@@ -41,7 +42,7 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddReques
     Ok(view)
 }
 
-/// All users for an admin, oneself for everybody else.
+/// Lists all users for an admin, and the user itself for everybody else.
 pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<UserView>> {
     let mut tx = context.store.begin().await?;
     let (users, memberships) = (tx.user_list().await?, tx.membership_list().await?);
@@ -49,14 +50,14 @@ pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<UserV
     Ok(seen.map(|user| view(user, &memberships)).collect())
 }
 
-/// One user.
+/// Returns one user.
 pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<UserView> {
     let mut tx = context.store.begin().await?;
     let user = find(&mut tx, actor, name).await?;
     Ok(view(&user, &tx.membership_list().await?))
 }
 
-/// Changes a user, all that is asked for or nothing.
+/// Changes a user, all of the request or nothing.
 pub(crate) async fn update(
     context: &Context,
     actor: &User,
@@ -64,7 +65,7 @@ pub(crate) async fn update(
     request: &UserUpdateRequest,
 ) -> ApiResult<UserView> {
     if *request == UserUpdateRequest::default() {
-        return Err(ApiError::invalid("nothing to change").hint("`float user update --help` tells what can be"));
+        return Err(ApiError::invalid("nothing to change").hint("see `float user update --help`"));
     }
     let role = role(&request.role)?;
     if role.is_some() || !request.add_groups.is_empty() || !request.remove_groups.is_empty() {
@@ -101,31 +102,32 @@ pub(crate) async fn update(
     Ok(view)
 }
 
-/// The hash of a new password, for whoever may give one.
+/// Returns the hash of a new password, if the actor may set it.
 async fn changed_password(
     actor: &User,
     user: &UserRow,
     request: &UserUpdateRequest,
     password: &str,
 ) -> ApiResult<String> {
-    // A session that was left open must not be enough to take the user over.
+    // An open session must not be enough to take the user over.
     if actor.id == user.id && !auth::verify(user.password_hash.clone(), &request.current_password).await {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "the current password is missing or wrong")
-            .hint("whoever changes one's own password gives the one in force"));
+            .hint("give the present password as well"));
     }
     auth::new_hash(password).await
 }
 
-/// What becomes of the jobs of a user that is deleted.
+/// The fate of the jobs of a user that is deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Jobs {
-    /// While one has not ended, the user is not deleted.
+    /// The deletion fails while a job has not ended.
     Refuse,
-    /// They are cancelled.
+    /// The jobs are cancelled.
     Cancel,
 }
 
-/// Deletes a user. What is left under its name are its jobs as records, its gateways, security groups and public templates.
+/// Deletes a user. Its ended jobs, gateways, security groups and public templates stay under its
+/// name.
 pub(crate) async fn delete(context: &Context, actor: &User, name: &str, jobs: Jobs) -> ApiResult<()> {
     actor.refuse_unless_admin("deleting a user")?;
     let mut tx = context.store.begin().await?;
@@ -157,7 +159,7 @@ async fn cancel(context: &Context, tx: &mut Tx, actor: &User, job: &JobRow) -> A
     Ok(tx.job_status_set(job, JobStatus::Cancelling, &reason, context.clock.now()).await?)
 }
 
-/// The user of that name, if the actor may know of it.
+/// Returns the user with that name, if the actor may see it.
 async fn find(tx: &mut Tx, actor: &User, name: &str) -> ApiResult<UserRow> {
     let user = tx.user_get(name).await?.filter(|user| actor.may_change(&user.name));
     user.ok_or_else(|| ApiError::not_found(format!("no user `{name}`")).hint(USER_HINT))

@@ -67,7 +67,7 @@ impl Views {
     pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
         let job = self.state.jobs.get(&connection.job)?;
         let address = self.gateway_address(&connection.gateway)?;
-        // While the gateway is restarted it has several processes, each with clients of its own.
+        // During a restart a gateway has several processes, each with its own clients.
         let reported = self.observed.gateway(&connection.gateway);
         let observations: Vec<&ConnectionObservation> = reported
             .flat_map(|report| report.connections.iter().find(|seen| seen.connection == connection.id))

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-/// What is shown instead of a value that looks like a secret.
+/// The mask of a value that looks like a secret.
 pub(crate) const MASK: &str = "********";
 const SECRET_WORDS: [&str; 5] = ["TOKEN", "PASSWORD", "SECRET", "KEY", "CREDENTIAL"];
 
-/// An environment with a mask in place of values whose names look like those of secrets.
+/// Masks the values of an environment whose names look like those of secrets.
 pub(crate) fn masked(env: &BTreeMap<String, String>) -> BTreeMap<String, String> {
     let mask = |(key, value): (&String, &String)| {
         let upper = key.to_uppercase();

@@ -1,15 +1,15 @@
-//! What Prometheus reads of OpCenter, at [`paths::METRICS`](mooring_api::paths::METRICS).
+//! The metrics of OpCenter for Prometheus, at [`paths::METRICS`](mooring_api::paths::METRICS).
 //!
-//! | name | what |
+//! | name | meaning |
 //! |---|---|
 //! | `mooring_jobs` | jobs, by status |
 //! | `mooring_hosts` | hosts, by readiness: `ready`, `notReady`, `unreachable` |
-//! | `mooring_gateways` | gateways, by whether they are heard from |
+//! | `mooring_gateways` | gateways, by whether they are reachable |
 //! | `mooring_migrations_total` | migrations that have ended, by kind and outcome |
-//! | `mooring_migration_phase_seconds` | how long the phases of migrations took |
+//! | `mooring_migration_phase_seconds` | durations of the phases of migrations |
 //!
-//! Everything is counted anew from what is stored and observed each time, so that the figures are right whoever was restarted in
-//! between. No label names a user, a job or a host.
+//! All figures are computed from desired and observed state at each scrape, so that restarts do not
+//! distort them. No label names a user, a job or a host.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,7 +30,7 @@ use crate::state::context::Context;
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
 
-/// From a phase that is a formality to one that carries a large capsule, in seconds.
+/// Bucket bounds in seconds, from a formal phase to the transfer of a large capsule.
 const SECONDS: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -72,7 +72,7 @@ impl EncodeLabelValue for PhaseLabel {
     }
 }
 
-/// Everything, as Prometheus reads it.
+/// Returns all metrics in the text format of Prometheus.
 pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
@@ -88,7 +88,7 @@ pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     hosts(&mut registry, &state, &observed);
     count_moves(&mut registry, &moves);
     let mut text = String::new();
-    // A string takes whatever is written to it.
+    // Writing to a string can't fail.
     if let Err(error) = encode(&mut text, &registry) {
         tracing::error!(%error, "metrics can't be written");
     }

@@ -1,4 +1,4 @@
-//! What users and Prometheus read, made from desired and observed state.
+//! The views for users and Prometheus, made from desired and observed state.
 
 mod gateway;
 mod host;
@@ -61,7 +61,7 @@ impl Views {
     }
 }
 
-/// A URL without what may be a token.
+/// Returns a URL without its query, which may hold a token.
 fn without_query(url: &str) -> String {
     url.split_once('?').map_or(url, |(before, _)| before).to_owned()
 }

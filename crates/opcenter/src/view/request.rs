@@ -1,11 +1,12 @@
-//! What a job that is there was asked for with: the request that makes the same job, and what `float submit` is given for it.
+//! Reconstructs the `SubmitRequest`, and the command line of `float submit`, that would recreate a
+//! job.
 
 use mooring_api::view::SubmitRequest;
 use mooring_store::JobRow;
 use mooring_types::duration::format_duration;
 use mooring_types::policy::{DumpMode, Egress, JobPolicy, Moves, Rerun};
 
-/// The request that makes the same job, whatever template it was made from.
+/// Returns the request that recreates a job without its template.
 pub(crate) fn of_job(job: &JobRow, security_groups: &[String]) -> SubmitRequest {
     let (spec, policy, usual) = (&job.spec, &job.policy, JobPolicy::default());
     let size = job.size_asked_for();
@@ -46,7 +47,8 @@ fn unless_usual<T: PartialEq + ToString>(policy: T, usual: T) -> String {
     if policy == usual { String::new() } else { policy.to_string() }
 }
 
-/// What `float submit` is given for a request, quoted for a shell. A job script is given on stdin.
+/// Returns the arguments of `float submit` for a request, quoted for a shell. The job script is
+/// expected on stdin.
 pub(crate) fn arguments(request: &SubmitRequest) -> String {
     let mut words = Words::default();
     words.text("-i", &request.image);
@@ -78,7 +80,7 @@ pub(crate) fn arguments(request: &SubmitRequest) -> String {
         words.0.push("--".into());
         words.0.extend(request.command.iter().cloned());
     }
-    // What holds a NUL can't be quoted, and can't be given to a program either.
+    // A word with a NUL can be neither quoted nor given to a program.
     let quoted = words.0.iter().map(|word| shlex::try_quote(word).unwrap_or_default());
     quoted.collect::<Vec<_>>().join(" ")
 }

@@ -27,7 +27,8 @@ impl Views {
     }
 }
 
-/// Names the gateways and running jobs that have a security group; jobs that the user may not see are only counted.
+/// Names the gateways and running jobs that have a security group. Jobs that the user may not see
+/// are only counted.
 pub(crate) fn members<'a>(
     user: &User,
     group: &SecurityGroupId,

@@ -1,4 +1,4 @@
-//! How many hosts, gateways and jobs there are, and how they are.
+//! The numbers of hosts, gateways and jobs, by status.
 
 use mooring_api::view::{GatewayCounts, HostCounts, HostView, JobCounts, StatusView};
 use mooring_store::JobRow;
@@ -10,7 +10,7 @@ use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::view::Views;
 
-/// Counts everything; of jobs those that are the user's business.
+/// Counts hosts, gateways and the jobs that the user may see.
 pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView> {
     let mut tx = context.store.begin().await?;
     let mut jobs = tx.job_list().await?;

@@ -1,4 +1,4 @@
-//! The history of what a job used, as users read it.
+//! The measurements of a job, as users read them.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use mooring_store::UsageRow;
 use mooring_types::Timestamp;
 use mooring_types::usage::Usage;
 
-/// A measurement as users read it.
+/// Returns the view of a measurement.
 pub(crate) fn view(row: &UsageRow) -> MetricView {
     let Usage { seconds, received, sent, .. } = row.usage;
     let rate = |bytes: u64| if seconds > 0.0 { (bytes as f64 / seconds).round() as u64 } else { 0 };
@@ -27,17 +27,17 @@ pub(crate) fn view(row: &UsageRow) -> MetricView {
     }
 }
 
-/// Bytes in GB, to a megabyte.
+/// Converts bytes to GB, rounded to megabytes.
 pub(crate) fn gb(bytes: u64) -> f64 {
     (bytes as f64 / 1e6).round() / 1e3
 }
 
-/// To three places.
+/// Rounds to three decimals.
 pub(crate) fn rounded(number: f64) -> f64 {
     (number * 1e3).round() / 1e3
 }
 
-/// From when on a history is shown that is asked for `last` long.
+/// Returns the beginning of a history of length `last`.
 pub(crate) fn since(now: Timestamp, last: Option<Duration>) -> Timestamp {
     last.and_then(|last| now.checked_sub(last).ok()).unwrap_or(Timestamp::UNIX_EPOCH)
 }

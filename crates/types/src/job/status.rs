@@ -82,7 +82,7 @@ pub enum Action {
     /// Have it execute again from the capsule store.
     Resume,
     /// Take a capsule of it while it goes on.
-    Capture,
+    Snapshot,
     /// End it.
     Cancel,
     /// Connect it to a gateway.
@@ -106,7 +106,7 @@ impl Refused {
         match (self.action, self.status) {
             (_, status) if status.is_final() => "the job has ended; submit it again",
             (Action::Migrate, JobStatus::Floating) => "wait for the move under way to end: `float show` tells",
-            (Action::Migrate | Action::Capture, JobStatus::Suspended) => "resume it first: `float resume`",
+            (Action::Migrate | Action::Snapshot, JobStatus::Suspended) => "resume it first: `float resume`",
             (Action::Suspend, JobStatus::Suspended) => "nothing is left to do: `float resume` has it go on",
             (Action::Resume, JobStatus::Executing) => "nothing is left to do: it executes",
             (Action::Resume, JobStatus::Suspending) => "wait until it is Suspended: `float show` tells",
@@ -122,7 +122,7 @@ impl fmt::Display for Action {
             Self::Migrate => "be migrated",
             Self::Suspend => "be suspended",
             Self::Resume => "be resumed",
-            Self::Capture => "have a capsule taken",
+            Self::Snapshot => "have a capsule taken",
             Self::Cancel => "be cancelled",
             Self::Connect => "be connected to a gateway",
         })
@@ -234,7 +234,7 @@ impl JobStatus {
     /// The status does not allow it.
     pub fn allows(self, action: Action) -> Result<(), Refused> {
         let allowed = match action {
-            Action::Migrate | Action::Suspend | Action::Capture => self == Self::Executing,
+            Action::Migrate | Action::Suspend | Action::Snapshot => self == Self::Executing,
             Action::Resume => self == Self::Suspended,
             Action::Cancel => !self.is_final() && self != Self::Cancelling,
             Action::Connect => !self.is_final() && self != Self::Cancelling,
@@ -305,7 +305,7 @@ mod tests {
             for (action, next) in [
                 (Action::Suspend, JobStatus::Suspending),
                 (Action::Resume, JobStatus::Resuming),
-                (Action::Capture, JobStatus::Capturing),
+                (Action::Snapshot, JobStatus::Capturing),
                 (Action::Cancel, JobStatus::Cancelling),
             ] {
                 match from.allows(action) {

@@ -1,14 +1,14 @@
-//! The templates that are built in.
+//! The built-in templates.
 //!
-//! | template | port | what it needs |
+//! | template | port | needs |
 //! |---|---|---|
 //! | `jupyter` | 8888 | a virtual environment of the hosts, or an image with JupyterLab (`-i`, or OpCenter's `--jupyter-image`) |
 //! | `rstudio` | 8787 | its image; `-e PASSWORD=…` or `-e DISABLE_AUTH=true` |
 //! | `shiny` | 3838 | R with the package shiny on the hosts; `-e SHINY_APP=<directory>` for an app of one's own |
-//! | `code-server` | 8989 | code-server in [`PREFIX`]; `-e PASSWORD=…` |
+//! | `code-server` | 8989 | code-server in [`INSTALL_PREFIX`]; `-e PASSWORD=…` |
 //! | `ssh` | 22 | sshd on the hosts; `-e AUTHORIZED_KEY=<public key>` |
 //!
-//! All but `rstudio` run on the host's own files, with what they write in a layer of the job's own.
+//! All but `rstudio` run on the files of the host; their writes go to the job's upper layer.
 
 use std::path::{Path, PathBuf};
 
@@ -19,31 +19,31 @@ use super::pattern::Pattern;
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
 
-/// Where `scripts/setup` puts what is installed for templates.
-const PREFIX: &str = "/opt/mooring";
-/// Where the program may be below its directory, by the way in which it was installed.
-const CODE_SERVER: [&str; 2] = ["code-server/bin/code-server", "code-server/node_modules/.bin/code-server"];
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The directory into which `scripts/setup` installs programs for templates.
+const INSTALL_PREFIX: &str = "/opt/mooring";
+/// The program below its directory, for each way to install it.
+const CODE_SERVER_PATHS: [&str; 2] = ["code-server/bin/code-server", "code-server/node_modules/.bin/code-server"];
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A template that is built in.
+/// A built-in template.
 #[derive(Debug, Clone)]
 pub(crate) struct BuiltIn {
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
     pub(crate) pattern: Pattern,
-    /// A variable that a submission has to give, with what it holds.
+    /// A variable that a submission has to set, with its meaning.
     needs: Option<(&'static str, &'static str)>,
-    /// What has to be in this place, with how it gets there.
+    /// A file that is missing, with the way to get it.
     lacks: Option<(PathBuf, &'static str)>,
 }
 
-/// All of them.
+/// Returns all built-in templates.
 pub(crate) fn all(config: &Config) -> ApiResult<Vec<BuiltIn>> {
-    Ok(vec![code_server(Path::new(PREFIX))?, jupyter(config)?, rstudio()?, shiny()?, ssh()?])
+    Ok(vec![code_server(Path::new(INSTALL_PREFIX))?, jupyter(config)?, rstudio()?, shiny()?, ssh()?])
 }
 
 impl BuiltIn {
-    /// The request that a submission stands for, if all that it needs is there.
+    /// Returns the request that a submission stands for, if the template's needs are met.
     pub(crate) fn complete(self, given: &SubmitRequest, token: &str) -> ApiResult<(SubmitRequest, String)> {
         if let (Some((path, hint)), true) = (&self.lacks, given.command.is_empty()) {
             let message = format!("template `{}` needs {}, which is not there", self.name, path.display());
@@ -63,7 +63,7 @@ impl BuiltIn {
         Ok((job, access_path))
     }
 
-    /// In an image, JupyterLab is the image's own.
+    /// Replaces the host's JupyterLab by the image's own, if the submission names an image.
     fn in_image(&self, given: &SubmitRequest) -> Self {
         let mut own = self.clone();
         if own.name == JUPYTER_NAME && !given.image.is_empty() && !given.image.starts_with("dir:") {
@@ -81,14 +81,15 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
 
 const JUPYTER_NAME: &str = "jupyter";
 
-/// `$0` is the directory of the virtual environment, `$1` the token. Its files are in the job's own layer.
-const JUPYTER: &str = "mkdir -p /root/work && cd /root/work && exec \"$0/bin/python\" -m jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
+/// `$0` is the directory of the virtual environment, `$1` the token. Files are in the job's upper
+/// layer.
+const JUPYTER_SCRIPT: &str = "mkdir -p /root/work && cd /root/work && exec \"$0/bin/python\" -m jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
 --IdentityProvider.token=\"$1\" --ServerApp.root_dir=/root/work --ServerApp.allow_remote_access=True \
 --ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 --ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 \
 --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate";
 
-/// `$0` is the token. Where it works is where its image's user is at home.
-const JUPYTER_IN_IMAGE: &str = "cd \"${HOME:-/}\" && exec jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
+/// `$0` is the token. The working directory is the home of the image's user.
+const JUPYTER_IN_IMAGE_SCRIPT: &str = "cd \"${HOME:-/}\" && exec jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
 --IdentityProvider.token=\"$0\" --ServerApp.allow_remote_access=True \
 --ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 --ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 \
 --LabApp.news_url= --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate";
@@ -99,8 +100,8 @@ fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
     let environment = config.jupyter.display();
     let on_host = SubmitRequest {
         image: "dir:/".into(),
-        command: texts(["/bin/sh", "-c", JUPYTER, &environment.to_string(), "{token}"]),
-        env: vec![format!("PATH={environment}/bin:{PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
+        command: texts(["/bin/sh", "-c", JUPYTER_SCRIPT, &environment.to_string(), "{token}"]),
+        env: vec![format!("PATH={environment}/bin:{DEFAULT_PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
         publish: vec!["8888".into()],
         mem_gb: Some(2.0),
         ..SubmitRequest::default()
@@ -121,7 +122,7 @@ fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
 fn in_image_of(image: &str) -> ApiResult<Pattern> {
     let job = SubmitRequest {
         image: image.to_owned(),
-        command: texts(["/bin/sh", "-c", JUPYTER_IN_IMAGE, "{token}"]),
+        command: texts(["/bin/sh", "-c", JUPYTER_IN_IMAGE_SCRIPT, "{token}"]),
         publish: vec!["8888".into()],
         mem_gb: Some(2.0),
         ..SubmitRequest::default()
@@ -150,8 +151,8 @@ fn rstudio() -> ApiResult<BuiltIn> {
 
 // shiny
 
-/// The app is in `$SHINY_APP`; without one it is a small one that counts in the session, which a move must not notice.
-const SHINY: &str = r#"command -v R >/dev/null || { echo 'shiny: R is not installed: install the packages r-base-core and r-cran-shiny on the hosts' >&2; exit 127; }
+/// The app is in `$SHINY_APP`. The demo counts in its session, which a migration must preserve.
+const SHINY_SCRIPT: &str = r#"command -v R >/dev/null || { echo 'shiny: R is not installed: install the packages r-base-core and r-cran-shiny on the hosts' >&2; exit 127; }
 if [ -z "$SHINY_APP" ]; then
   SHINY_APP=/root/shiny-demo; export SHINY_APP
   mkdir -p "$SHINY_APP" && cat >"$SHINY_APP/app.R" <<'APP' || exit 1
@@ -178,8 +179,8 @@ exec R --no-echo --no-restore --no-save -e 'shiny::runApp(Sys.getenv("SHINY_APP"
 fn shiny() -> ApiResult<BuiltIn> {
     let job = SubmitRequest {
         image: "dir:/".into(),
-        command: texts(["/bin/sh", "-c", SHINY]),
-        env: vec![format!("PATH={PATH}"), "HOME=/root".into(), "LANG=C.UTF-8".into()],
+        command: texts(["/bin/sh", "-c", SHINY_SCRIPT]),
+        env: vec![format!("PATH={DEFAULT_PATH}"), "HOME=/root".into(), "LANG=C.UTF-8".into()],
         publish: vec!["3838".into()],
         mem_gb: Some(1.0),
         ..SubmitRequest::default()
@@ -195,25 +196,25 @@ fn shiny() -> ApiResult<BuiltIn> {
 
 // code-server
 
-/// `$0` is the program, `$1` the password that was drawn. One that was given is not told.
-const CODE_SERVER_RUN: &str = r#"mkdir -p /root/work && cd /root/work || exit 1
+/// `$0` is the program, `$1` the generated password. A given password is not printed.
+const CODE_SERVER_SCRIPT: &str = r#"mkdir -p /root/work && cd /root/work || exit 1
 [ "$PASSWORD" != "$1" ] || echo "code-server: the password is $PASSWORD"
 exec "$0" --bind-addr 0.0.0.0:8989 --auth password --disable-telemetry --disable-update-check --disable-getting-started-override /root/work"#;
 
 fn code_server(prefix: &Path) -> ApiResult<BuiltIn> {
-    let places = CODE_SERVER.map(|place| prefix.join(place));
+    let places = CODE_SERVER_PATHS.map(|place| prefix.join(place));
     let found = places.iter().find(|place| place.exists());
     let hint =
         "`scripts/setup test` installs it there, as `npm install --prefix /opt/mooring/code-server code-server` does";
     let lacks = found.is_none().then(|| (prefix.join("code-server"), hint));
     let program = found.unwrap_or(&places[0]);
-    // The Node that it wants may be beside it.
+    // The Node of this installation may be beside the program.
     let beside = program.parent().unwrap_or(prefix).display();
     let job = SubmitRequest {
         image: "dir:/".into(),
-        command: texts(["/bin/sh", "-c", CODE_SERVER_RUN, &program.display().to_string(), "{token}"]),
+        command: texts(["/bin/sh", "-c", CODE_SERVER_SCRIPT, &program.display().to_string(), "{token}"]),
         env: vec![
-            format!("PATH={beside}:{PATH}"),
+            format!("PATH={beside}:{DEFAULT_PATH}"),
             "HOME=/root".into(),
             "SHELL=/bin/bash".into(),
             "PASSWORD={token}".into(),
@@ -233,8 +234,8 @@ fn code_server(prefix: &Path) -> ApiResult<BuiltIn> {
 
 // ssh
 
-/// The host key is drawn in the job's own layer, and moves with it.
-const SSH: &str = r#"umask 077
+/// The host key is generated in the job's upper layer, and migrates with it.
+const SSH_SCRIPT: &str = r#"umask 077
 at=/root/.mooring-ssh
 mkdir -p "$at" /run/sshd || exit 1
 [ -f "$at/host_key" ] || ssh-keygen -q -t ed25519 -N '' -C '' -f "$at/host_key" || exit 1
@@ -255,8 +256,8 @@ exec /usr/sbin/sshd -D -e -p 22 -f "$at/sshd_config""#;
 fn ssh() -> ApiResult<BuiltIn> {
     let job = SubmitRequest {
         image: "dir:/".into(),
-        command: texts(["/bin/sh", "-c", SSH]),
-        env: vec![format!("PATH={PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
+        command: texts(["/bin/sh", "-c", SSH_SCRIPT]),
+        env: vec![format!("PATH={DEFAULT_PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
         publish: vec!["22".into()],
         mem_gb: Some(1.0),
         ..SubmitRequest::default()

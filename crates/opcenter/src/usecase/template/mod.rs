@@ -1,8 +1,9 @@
-//! Templates: create, list, show, delete; and the request that a submission with a template stands for.
+//! Templates: create, list, show, delete; and the request that a submission with a template stands
+//! for.
 //!
-//! A public template is made and deleted by admins and used by everybody; a private one is its user's alone. Of one name there may be
-//! many tags, and no tag or `latest` means the newest. One that an admin made comes before the one of its name that is built in; what is
-//! built in has no tags.
+//! Admins make public templates for everybody; a private template is its user's alone. A name may
+//! have many tags; no tag, or `latest`, means the newest. A public template hides the built-in one
+//! of its name. Built-in templates have no tags.
 
 pub(crate) mod builtin;
 mod pattern;
@@ -27,10 +28,10 @@ use crate::state::token::new_token;
 use crate::view::masked::masked;
 use crate::view::request;
 
-const LIST: &str = "`float template list` shows the templates";
-/// The length of a job's token, in hexadecimal digits.
+const TEMPLATE_HINT: &str = "`float template list` shows the templates";
+/// The length of a job's token in hexadecimal digits.
 const TOKEN_LENGTH: usize = 32;
-/// The longest description, in characters.
+/// The most characters of a description.
 const DESCRIPTION_MAX: usize = 256;
 
 /// Creates a template.
@@ -90,14 +91,14 @@ pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCre
     Ok(view)
 }
 
-/// All templates that a user may use: those that are built in, then the others, oldest first.
+/// Lists the templates that a user may use: built-in ones, then the others, oldest first.
 pub(crate) async fn list(context: &Context, user: &User) -> ApiResult<Vec<TemplateView>> {
     let mut tx = context.store.begin().await?;
     let made = tx.template_list(&user.id).await?.into_iter().map(view);
     builtin::all(&context.config)?.into_iter().map(view_of_built_in).chain(made).collect()
 }
 
-/// One template.
+/// Returns one template.
 pub(crate) async fn show(context: &Context, user: &User, name: &str) -> ApiResult<TemplateView> {
     let mut tx = context.store.begin().await?;
     match find(context, &mut tx, user, &parse(name)?).await? {
@@ -106,7 +107,7 @@ pub(crate) async fn show(context: &Context, user: &User, name: &str) -> ApiResul
     }
 }
 
-/// Deletes a template, which has to be named with its tag.
+/// Deletes a template; its tag is required.
 pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiResult<()> {
     let name: TemplateName = parse(name)?;
     let mut tx = context.store.begin().await?;
@@ -131,7 +132,7 @@ pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiRes
     Ok(())
 }
 
-/// The request that a submission stands for, and what follows the address in its job's URL.
+/// Returns the request that a submission stands for, and the access path of its job.
 pub(crate) async fn complete(
     context: &Context,
     user: &User,
@@ -173,7 +174,7 @@ async fn find(context: &Context, tx: &mut Tx, user: &User, name: &TemplateName) 
             let error = ApiError::not_found(format!("no template `{name}`: the one that is built in has no tags"));
             Err(error.hint(format!("write `{}` alone", name.name)))
         }
-        _ => Err(ApiError::not_found(format!("no template `{name}`")).hint(LIST)),
+        _ => Err(ApiError::not_found(format!("no template `{name}`")).hint(TEMPLATE_HINT)),
     }
 }
 
@@ -181,13 +182,13 @@ fn is_of(row: &TemplateRow, name: &TemplateName) -> bool {
     row.name == name.name && row.owner.is_some() == (name.scope == Scope::Private)
 }
 
-/// The number that follows the highest one.
+/// Returns the number after the highest tag.
 fn next_tag(known: &[TemplateRow], name: &TemplateName) -> ApiResult<Name> {
     let numbers = known.iter().filter(|row| is_of(row, name)).filter_map(|row| row.tag.as_str().parse::<u32>().ok());
     parse(&numbers.max().unwrap_or(0).saturating_add(1).to_string())
 }
 
-/// What can't be part of a template.
+/// Checks the request of a new template.
 fn checked(job: &SubmitRequest) -> ApiResult<SubmitRequest> {
     if !job.template.is_empty() {
         return Err(ApiError::invalid("a template is not made from another template").hint("take `template` out"));
@@ -229,7 +230,7 @@ fn view_of_built_in(template: BuiltIn) -> ApiResult<TemplateView> {
     })
 }
 
-/// A value as it is shown: what is drawn for each job is no secret yet.
+/// Returns a value as it is shown: a token's placeholder is no secret.
 fn hidden(key: &str, value: &str) -> String {
     if value == "{token}" {
         return value.to_owned();

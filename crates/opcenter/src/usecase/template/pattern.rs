@@ -1,10 +1,8 @@
-//! Templates: what a submission needs not say.
+//! Patterns: the defaults that a template gives a submission; pure.
 //!
-//! A template is a request with which a submission is completed: what the submission says counts, the template gives the rest; variables of the
-//! environment are joined, by name. `{token}` in a template is drawn anew for each job, so that its URL opens that one job alone.
-//!
-//! There are those that are built in, see [`builtin`], and those that users made, which the store keeps. This module is pure; who may use
-//! and make which is [`crate::usecase::template`]'s.
+//! A value of the submission wins over the template's. Environment variables are merged by name.
+//! `{token}` in a template is replaced by a new token for each job, so that its URL opens that job
+//! alone.
 
 use std::collections::BTreeMap;
 
@@ -14,48 +12,49 @@ use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ApiResult};
 
-/// What is drawn anew for each job.
-const TOKEN: &str = "{token}";
-/// What a URL's token is called by the programs that take one.
+/// The placeholder of a job's token.
+const TOKEN_PLACEHOLDER: &str = "{token}";
+/// The query keys by which programs take a token.
 const TOKEN_KEYS: [&str; 2] = ["token", "tkn"];
-/// A shorter value is not taken for a token.
-const TOKEN_MIN: usize = 8;
-/// What to run can be said in one of these ways: whoever says it in one says nothing in the others.
+/// The least length of a value that counts as a token.
+const TOKEN_LENGTH_MIN: usize = 8;
+/// The two ways to say what runs: a submission that uses one gets neither from the template.
 const WHAT_TO_RUN: [&str; 2] = ["command", "script"];
 
-/// The part of a template that jobs are made from.
+/// The part of a template from which jobs are made.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pattern {
-    /// What it gives where a submission says nothing, as JSON: keys that are not known yet are kept.
+    /// The defaults as JSON: unknown keys are kept.
     pub(crate) job: Map<String, Value>,
-    /// What follows the address in the URL of its jobs.
+    /// The access path of its jobs.
     pub(crate) access_path: String,
 }
 
 impl Pattern {
-    /// A pattern of a request.
+    /// Makes a pattern of a request.
     pub(crate) fn new(job: &SubmitRequest, access_path: &str) -> ApiResult<Self> {
         Ok(Self { job: to_map(job)?, access_path: access_path.to_owned() })
     }
 
-    /// What would make a job like that again, anywhere and under any name: the token of its URL is replaced wherever it occurs.
+    /// Makes a pattern that repeats a job on any host under any name. The token of its URL becomes
+    /// a placeholder wherever it occurs.
     pub(crate) fn of_job(job: SubmitRequest, access_path: &str) -> ApiResult<Self> {
         let (name, gateway, host) = Default::default();
         let mut pattern =
             Self::new(&SubmitRequest { name, gateway, host, target_ports: Vec::new(), ..job }, access_path)?;
         if let Some(token) = token_of(access_path) {
-            pattern.replace(token, TOKEN);
+            pattern.replace(token, TOKEN_PLACEHOLDER);
         }
         Ok(pattern)
     }
 
-    /// The same with its tokens drawn.
+    /// Returns the pattern with a token in place of its placeholder.
     pub(crate) fn with_token(mut self, token: &str) -> Self {
-        self.replace(TOKEN, token);
+        self.replace(TOKEN_PLACEHOLDER, token);
         self
     }
 
-    /// The request that a submission stands for with this pattern.
+    /// Returns the request that a submission stands for.
     pub(crate) fn complete(self, given: &SubmitRequest) -> ApiResult<SubmitRequest> {
         let (empty, mut given) = (to_map(&SubmitRequest::default())?, to_map(given)?);
         let mut job = self.job;
@@ -72,7 +71,7 @@ impl Pattern {
         read(Value::Object(job))
     }
 
-    /// The request as it is shown.
+    /// Returns the request as it is shown.
     pub(crate) fn shown(&self, masked: impl Fn(&str, &str) -> String) -> ApiResult<SubmitRequest> {
         let mut request: SubmitRequest = read(Value::Object(self.job.clone()))?;
         for entry in &mut request.env {
@@ -103,7 +102,7 @@ fn replace(value: &mut Value, from: &str, to: &str) {
     }
 }
 
-/// Both environments by name; the second counts.
+/// Merges two environments by name; `given` wins.
 fn joined(one: Option<&Value>, other: Option<&Value>) -> Vec<String> {
     let entries = [one, other].into_iter().flatten().filter_map(Value::as_array).flatten().filter_map(Value::as_str);
     let mut by_name: BTreeMap<&str, &str> = BTreeMap::new();
@@ -113,11 +112,11 @@ fn joined(one: Option<&Value>, other: Option<&Value>) -> Vec<String> {
     by_name.into_values().map(str::to_owned).collect()
 }
 
-/// The token in the query of a URL.
+/// Returns the token in the query of a URL.
 fn token_of(access_path: &str) -> Option<&str> {
     let (_, query) = access_path.split_once('?')?;
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pairs.find(|(key, value)| TOKEN_KEYS.contains(key) && value.len() >= TOKEN_MIN)?;
+    let (_, value) = pairs.find(|(key, value)| TOKEN_KEYS.contains(key) && value.len() >= TOKEN_LENGTH_MIN)?;
     Some(value)
 }
 
