@@ -17,6 +17,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_api::tls;
 use mooring_api::watch::Notice;
 use mooring_types::Timestamp;
 use mooring_types::host::Purchase;
@@ -106,9 +107,12 @@ impl Watcher {
 
     /// Watches until asked to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
-        // The first provider stays, as that of OpCenter's client does.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-        let http = match Client::builder().no_proxy().connect_timeout(TIMEOUT).timeout(TIMEOUT).build() {
+        let http = match Client::builder()
+            .no_proxy()
+            .tls_backend_preconfigured(tls::client_config())
+            .connect_timeout(TIMEOUT)
+            .timeout(TIMEOUT)
+            .build() {
             Ok(http) => http,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the metadata service is not watched");

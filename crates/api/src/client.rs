@@ -16,6 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
+use crate::tls;
 use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
     ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView, JobModifyRequest,
@@ -88,14 +89,13 @@ impl Client {
     /// # Errors
     /// The TLS roots of this machine can't be read.
     pub fn new(address: &str) -> Answer<Self> {
-        // The first provider stays; a second installation is a no-op by intent.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let address = address.trim_end_matches('/');
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let http = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .no_proxy()
+            .tls_backend_preconfigured(tls::client_config())
             .build()
             .map_err(|source| ClientError::Unreachable { address: address.clone(), source })?;
         Ok(Self { http, address, token: None })

@@ -5,6 +5,7 @@
 //! * [`view`]: what users ask for and read.
 //! * [`watch`]: what agents and gateways are told (desired state, a whole slice at a time) and report (observed state).
 //! * [`client`]: the typed client.
+//! * [`tls`]: whom the client trusts.
 //!
 //! Keys are camelCase and stable: users' scripts read them.
 
@@ -13,6 +14,7 @@
 pub mod client;
 pub mod error;
 pub mod paths;
+pub mod tls;
 pub mod view;
 pub mod watch;
 

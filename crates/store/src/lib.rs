@@ -25,6 +25,7 @@ mod group;
 mod host;
 mod job;
 mod migration;
+mod schema;
 mod secret;
 mod security_group;
 mod setting;
@@ -87,7 +88,7 @@ impl Store {
         make_private(path).map_err(sqlx::Error::Io)?;
         // A single connection is a single writer: transactions queue instead of failing.
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
-        match sqlx::migrate!().run(&pool).await {
+        match schema::migrator().run(&pool).await {
             Ok(()) => Ok(Self { pool }),
             Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { version }),
             Err(error) => Err(StoreError::Migrate(error)),

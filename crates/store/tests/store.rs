@@ -383,7 +383,8 @@ async fn old_rows_get_the_default_group() {
     let path = directory.path().join("opcenter.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
     let pool = sqlx::SqlitePool::connect_with(options).await.unwrap();
-    let mut older = sqlx::migrate!();
+    let migrations = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"));
+    let mut older = sqlx::migrate::Migrator::new(migrations).await.unwrap();
     older.migrations.to_mut().retain(|migration| migration.version < 3);
     older.run(&pool).await.unwrap();
     for statement in FIRST {

@@ -238,15 +238,12 @@ impl Book {
         let mut book = Self { next_index: self.next_index, ..Self::default() };
         let mut new = Vec::new();
         for line in lines {
-            let known = self.by_key.get(&line.key).cloned();
-            let Some(peer) = known.or_else(|| {
-                let peer = Arc::new(Peer::new(book.next_index, line, shared)?);
+            let peer = self.by_key.get(&line.key).cloned().unwrap_or_else(|| {
+                let peer = Arc::new(Peer::new(book.next_index, line, shared));
                 book.next_index = (book.next_index + 1) & 0x00ff_ffff;
                 new.push(peer.clone());
-                Some(peer)
-            }) else {
-                continue;
-            };
+                peer
+            });
             peer.given(line.endpoint);
             book.by_index.insert(peer.index, peer.clone());
             book.by_address.extend(line.addresses.iter().map(|address| (*address, peer.clone())));
@@ -257,11 +254,11 @@ impl Book {
 }
 
 impl Peer {
-    fn new(index: u32, line: &PeerLine, shared: &Shared) -> Option<Self> {
+    fn new(index: u32, line: &PeerLine, shared: &Shared) -> Self {
         let (secret, limiter) = (shared.secret.clone(), Some(shared.unlimited.clone()));
-        let tunnel = Tunn::new(secret, PublicKey::from(line.key), None, Some(KEEPALIVE), index, limiter).ok()?;
+        let tunnel = Tunn::new(secret, PublicKey::from(line.key), None, Some(KEEPALIVE), index, limiter);
         let endpoint = Endpoint { given: line.endpoint, now: line.endpoint };
-        Some(Self { index, tunnel: Mutex::new(tunnel), endpoint: Mutex::new(endpoint) })
+        Self { index, tunnel: Mutex::new(tunnel), endpoint: Mutex::new(endpoint) }
     }
 
     fn endpoint(&self) -> SocketAddr {
