@@ -1,44 +1,64 @@
-# Mooring: `make demo` shows it, `make test` tests it. Both do their own set-up and are safe to run twice.
+# `make demo` shows Mooring, `make test` tests it. Both install what is missing (scripts/setup) and
+# are safe to run twice.
 
 SHELL := /bin/bash
-export PATH := $(HOME)/.cargo/bin:$(PATH)
-NEXTEST := $(shell command -v cargo-nextest 2>/dev/null)
-TESTS := $(if $(NEXTEST),cargo nextest run,cargo test) --workspace --locked --no-fail-fast
-# All at once: one after the other they would take the same crates with different features, and build those anew.
+TOOLS := $(or $(MOORING_PREFIX),/opt/mooring)/tools/bin
+export PATH := $(HOME)/.cargo/bin:$(PATH):$(TOOLS)
+# The release of rust-toolchain.toml under another name, where a machine has it so.
+ifndef RUSTUP_TOOLCHAIN
+TOOLCHAIN := $(shell scripts/toolchain)
+ifneq ($(TOOLCHAIN),)
+export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
+endif
+endif
+
+# Evaluated where it is used: cargo-nextest may be installed by then. PATH is that of the recipes.
+TESTS = $(if $(shell PATH='$(PATH)' command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast) --workspace --locked
+# One command: several would build the crates that they share with different features, each anew.
 MEASURED := cargo build --release --locked -p float -p bench -p mooring-testkit --bins
-# `TOUR=1` has the demo move its job by itself; empty and 0 are no.
+NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo 'make $@ needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+
+# `TOUR=1` has the demo migrate its job; empty and 0 are no.
 TOURING := $(filter-out 0,$(TOUR))
 MOVES ?= 20
 MINUTES ?= 10
+RUNS ?= 10
 FUZZ_SECONDS ?= 60
-# Another one each day; a seed that was printed gives the same deeds again.
+# Another seed each day. A seed that was printed gives the same sequence again.
 SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test lint advisories bench fuzz soak chaos fmt clean
+.PHONY: help build demo test test-programs run-tests lint advisories flaky bench soak chaos fuzz fmt clean
 
-help: ## What can be made
+help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## Build the release binary, target/release/float
+build: ## Build the release binary, target/release/float, with its debug information beside it
 	scripts/setup build
 	cargo build --release --locked -p float
+	scripts/split-debug target/release/float
 
-demo: ## Run a JupyterLab that moves while its client stays connected (TOUR=1: by itself, with a table)
-	@[ "$$(id -u)" = 0 ] || { echo 'make demo needs root: it makes network namespaces and runs containers' >&2; exit 1; }
-	$(MAKE) --no-print-directory build
-	$(if $(TOURING),cargo build --release --locked -p bench)
-	scripts/setup run demo
+demo: ## Run a JupyterLab that migrates while its client stays connected (TOUR=1: migrate it four times and print a table)
+	$(NEEDS_ROOT)
+	scripts/setup build
+	scripts/beside 'scripts/setup run demo' cargo build --profile demo --locked -p float -p bench
 	TOUR='$(TOURING)' scripts/demo
 
-test: ## Format, lints and the whole test suite (needs root: the tests make network namespaces)
-	@[ "$$(id -u)" = 0 ] || { echo 'make test needs root: the tests make network namespaces and run containers' >&2; exit 1; }
-	scripts/setup build test
-	$(MAKE) --no-print-directory lint
+test: ## Check the format, run the lints and every test (needs root)
+	$(NEEDS_ROOT)
+	scripts/setup build lint
+	scripts/beside 'scripts/setup test' $(MAKE) --no-print-directory lint test-programs
+	$(MAKE) --no-print-directory run-tests
+
+test-programs:
+	$(TESTS) --no-run
+
+run-tests:
 	$(TESTS)
 
-lint: ## Formatting, clippy, prose and dependencies, warnings as errors
+lint: ## Check format, code, documentation, prose and dependencies; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-prose --report >/dev/null
 	scripts/setup lint
 	scripts/check-dependencies
@@ -47,27 +67,32 @@ advisories: ## Look the dependencies up in the database of known vulnerabilities
 	scripts/setup lint
 	scripts/check-dependencies advisories
 
-bench: ## Measure MOVES=20 moves, a drain and lost hosts: what they took and what a client saw, against the goals
-	@[ "$$(id -u)" = 0 ] || { echo 'make bench needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+flaky: ## Run the tests RUNS=10 times on a busy machine and list those that failed (TESTS_LIKE=filter: only these)
+	$(NEEDS_ROOT)
+	scripts/setup build test
+	scripts/flaky --runs $(RUNS) --load $(if $(TESTS_LIKE),--filter '$(TESTS_LIKE)')
+
+bench: ## Measure MOVES=20 migrations, a drain and lost hosts against the goals
+	$(NEEDS_ROOT)
 	scripts/setup build run demo
 	$(MEASURED)
 	target/release/bench move --moves $(MOVES)
 	target/release/bench drain
 	target/release/bench recovery
 
-soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job moves
-	@[ "$$(id -u)" = 0 ] || { echo 'make soak needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job migrates
+	$(NEEDS_ROOT)
 	scripts/setup build run
 	$(MEASURED)
 	target/release/bench soak --minutes $(MINUTES)
 
-chaos: ## Do everything at random to ten jobs on three hosts for MINUTES=10, drawn from SEED (today's date): nothing may be lost
-	@[ "$$(id -u)" = 0 ] || { echo 'make chaos needs root: it makes network namespaces and runs containers' >&2; exit 1; }
+chaos: ## Do everything at random to ten jobs on three hosts for MINUTES=10, drawn from SEED (default: the date)
+	$(NEEDS_ROOT)
 	scripts/setup build run
 	cargo build --locked -p float -p mooring-testkit --bins
 	MOORING_CHAOS_SEED=$(SEED) MOORING_CHAOS_MINUTES=$(MINUTES) cargo test --locked -p float --test chaos nothing_is_lost -- --nocapture
 
-fuzz: ## Send strange bytes to what reads a stranger's: FUZZ_SECONDS=60 for each target
+fuzz: ## Feed random bytes to the parsers of untrusted input, FUZZ_SECONDS=60 for each
 	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
 	@for target in $$(cd fuzz && cargo fuzz list); do \
 	  RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) || exit 1; done
@@ -75,5 +100,5 @@ fuzz: ## Send strange bytes to what reads a stranger's: FUZZ_SECONDS=60 for each
 fmt: ## Format the code
 	cargo fmt --all
 
-clean: ## Remove what was built
+clean: ## Remove everything that was built
 	cargo clean
