@@ -15,7 +15,7 @@ endif
 # Evaluated where it is used: cargo-nextest may be installed by then. PATH is that of the recipes.
 TESTS = $(if $(shell PATH='$(PATH)' command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast) --workspace --locked
 # One command: several would build the crates that they share with different features, each anew.
-MEASURED := cargo build --release --locked -p float -p bench -p mooring-testkit --bins
+MEASURED := cargo build --release --locked --no-default-features -p float -p bench -p mooring-testkit --bins
 NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo 'make $@ needs root: it makes network namespaces and runs containers' >&2; exit 1; }
 
 # `TOUR=1` has the demo migrate its job; empty and 0 are no.

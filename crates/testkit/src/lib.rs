@@ -31,20 +31,26 @@
 //! | [`chaos`] | everything at random for minutes, and what has to hold whatever happens |
 //! | [`witness`] | a job that remembers who it is and how often it was asked, and its client |
 //!
+//! The modules about a browser and its pages are behind the feature `browser`, the object store is
+//! behind `s3`: measurements and the tour need neither.
+//!
 //! Nothing here knows how Mooring works inside: what is watched is what a client sees.
 
 #![forbid(unsafe_code)]
 
 pub mod away;
+#[cfg(feature = "browser")]
 pub mod browser;
 pub mod channels;
 pub mod chaos;
+#[cfg(feature = "browser")]
 pub mod code_server;
 pub mod counting;
 pub mod distribution;
 pub mod echo;
 pub mod job;
 pub mod jupyter;
+#[cfg(feature = "browser")]
 pub mod lab_page;
 pub mod load;
 pub mod metadata_service;
@@ -52,14 +58,17 @@ pub mod notebook;
 pub mod oci;
 pub mod pages;
 pub mod registry;
+#[cfg(feature = "s3")]
 pub mod s3;
 pub mod sequence;
 pub mod session;
+#[cfg(feature = "browser")]
 pub mod shiny;
 pub mod streaming;
 pub mod streams;
 pub mod tour;
 pub mod wait;
+#[cfg(feature = "browser")]
 pub mod widget;
 pub mod witness;
 pub mod world;
