@@ -112,7 +112,8 @@ impl Watcher {
             .tls_backend_preconfigured(tls::client_config())
             .connect_timeout(TIMEOUT)
             .timeout(TIMEOUT)
-            .build() {
+            .build()
+        {
             Ok(http) => http,
             Err(error) => {
                 tracing::error!(error = &error as &dyn std::error::Error, "the metadata service is not watched");

@@ -41,6 +41,7 @@ const FILES: &[File] = &files![
     16 "farewell" "0016_farewell.sql",
     17 "capsule base" "0017_capsule_base.sql",
     18 "one language" "0018_one_language.sql",
+    19 "host key" "0019_host_key.sql",
 ];
 
 /// Returns what brings a database to this version's schema.
