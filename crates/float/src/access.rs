@@ -1,9 +1,9 @@
-//! With which OpCenter a command talks, and as whom.
+//! The OpCenter and the session of a command.
 //!
-//! | what | first of |
+//! | value | first of |
 //! |---|---|
 //! | address | `-a`, the session's, 127.0.0.1:8443 |
-//! | token | `-O`; a login with `-u` that ends with the command; the session's, if it is one of that address |
+//! | token | `-O`; a login with `-u` for this command; the session's, if its address is the same |
 //! | password | `-p`, `$MOORING_PASSWORD`, the terminal |
 
 use std::io::{self, IsTerminal, Write};
@@ -13,25 +13,25 @@ use anyhow::{Context, Result};
 use mooring_api::view::LoginRequest;
 use mooring_api::{Client, ErrorCode};
 
-use crate::cli::Global;
 use crate::error::{self, LOGIN_HINT, Local};
+use crate::global::Global;
 use crate::session::{Session, SessionFile};
 
-/// The address where nothing else is known.
+/// The address without a flag or a session.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
-/// The environment variable that has the password.
+/// The environment variable with the password.
 const PASSWORD_VARIABLE: &str = "MOORING_PASSWORD";
-/// How long the end of an inline session may take.
-const LOGOUT_LIMIT: Duration = Duration::from_secs(2);
+/// How long the logout of an inline session may take.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A client that may speak, and whether its session ends with the command.
+/// An authenticated client; an inline session ends with the command.
 pub(crate) struct Access {
     client: Client,
     inline: bool,
 }
 
 impl Access {
-    /// Finds out where and as whom, and logs in if that was asked for.
+    /// Finds the address and the token, and logs in when `-u` or `-p` is given.
     pub(crate) async fn open(global: &Global) -> Result<Self> {
         let session = session(global)?;
         let client = Client::new(&address(global, session.as_ref()))?;
@@ -42,7 +42,7 @@ impl Access {
             let answer = client.login(&credentials(global)?).await?;
             return Ok(Self { client: client.with_token(answer.token), inline: true });
         }
-        // A token goes nowhere but to whom gave it.
+        // A token is sent only to the OpCenter that issued it.
         let token = session.filter(|session| same_address(&session.address, client.address()));
         let token = token.ok_or_else(|| {
             error::refused(ErrorCode::Unauthenticated, format!("no session at {}", client.address()), LOGIN_HINT)
@@ -50,15 +50,14 @@ impl Access {
         Ok(Self { client: client.with_token(token.token), inline: false })
     }
 
-    /// The client.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Ends the session of an inline login. One that can't be ended ends by itself when it has been idle.
+    /// Ends the session of an inline login. If that fails, the session ends when it has been idle for long enough.
     pub(crate) async fn close(self) {
         if self.inline {
-            let _ = tokio::time::timeout(LOGOUT_LIMIT, self.client.logout()).await;
+            let _ = tokio::time::timeout(LOGOUT_TIMEOUT, self.client.logout()).await;
         }
     }
 }
@@ -68,7 +67,7 @@ pub(crate) fn stranger(global: &Global) -> Result<Client> {
     Ok(Client::new(&address(global, session(global).ok().flatten().as_ref()))?)
 }
 
-/// User and password, asked for where they were not given.
+/// User name and password; asks for those not given.
 pub(crate) fn credentials(global: &Global) -> Result<LoginRequest> {
     let username = match &global.username {
         Some(username) => username.clone(),
@@ -78,7 +77,7 @@ pub(crate) fn credentials(global: &Global) -> Result<LoginRequest> {
     Ok(LoginRequest { username, password })
 }
 
-/// The password of a user, asked for where it was not given.
+/// The password of a user; asks for it if not given.
 pub(crate) fn password(global: &Global, username: &str) -> Result<String> {
     match (&global.password, std::env::var(PASSWORD_VARIABLE)) {
         (Some(password), _) => Ok(password.clone()),
@@ -87,13 +86,13 @@ pub(crate) fn password(global: &Global, username: &str) -> Result<String> {
     }
 }
 
-/// The address as it is kept and compared: without the scheme that is assumed anyway.
+/// The address as it is stored and compared: without the default scheme.
 pub(crate) fn short_address(address: &str) -> &str {
     let address = address.trim_end_matches('/');
     address.strip_prefix("http://").unwrap_or(address)
 }
 
-/// The kept session, read only if something of it may be needed.
+/// The stored session; not read when the flags make it unnecessary.
 fn session(global: &Global) -> Result<Option<Session>> {
     let given = global.address.is_some() && (global.token.is_some() || global.username.is_some());
     if given || std::env::var_os("HOME").is_none() {
@@ -113,14 +112,14 @@ fn same_address(one: &str, other: &str) -> bool {
 
 fn ask_username() -> Result<String> {
     if !io::stdin().is_terminal() {
-        return Err(Local::new("no user name", "give it with `-u`").into());
+        return Err(Local::new("no user name", "give one with `-u`").into());
     }
-    // Without a stderr there is nobody to be asked, and the answer stays empty.
+    // A missing stderr is ignored: the answer is then read without a prompt.
     let _ = write!(io::stderr().lock(), "user name: ");
     let mut name = String::new();
     io::stdin().read_line(&mut name).context("can't read the user name")?;
     match name.trim() {
-        "" => Err(Local::new("no user name", "give it with `-u`").into()),
+        "" => Err(Local::new("no user name", "give one with `-u`").into()),
         name => Ok(name.to_owned()),
     }
 }
@@ -147,14 +146,14 @@ mod tests {
     }
 
     #[test]
-    fn the_flag_beats_the_session_and_the_session_the_default() {
+    fn address_precedence() {
         assert_eq!(address(&global("float -a x:1 list"), Some(&kept())), "x:1");
         assert_eq!(address(&global("float list"), Some(&kept())), "10.0.0.5:8443");
         assert_eq!(address(&global("float list"), None), DEFAULT_ADDRESS);
     }
 
     #[test]
-    fn an_address_is_the_same_with_and_without_the_assumed_scheme() {
+    fn addresses_ignore_default_scheme() {
         assert!(same_address("10.0.0.5:8443", "http://10.0.0.5:8443/"));
         assert!(!same_address("10.0.0.5:8443", "https://10.0.0.5:8443"));
         assert!(!same_address("10.0.0.5:8443", "10.0.0.6:8443"));

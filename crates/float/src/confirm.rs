@@ -1,4 +1,4 @@
-//! The question before something is destroyed.
+//! The confirmation before a destructive command.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,9 +6,9 @@ use anyhow::{Context, Result};
 
 use crate::error::Local;
 
-/// Asks on stderr and reads one line of stdin; whatever is not `yes` or `y` stops the command. Scripts pipe `yes`.
+/// Asks on stderr and reads one line of stdin. Any answer but `yes` or `y` stops the command. Scripts pipe `yes`.
 pub(crate) fn confirm(question: &str) -> Result<()> {
-    // Without a stderr the answer alone counts. Who types ends the line; who pipes does not.
+    // A missing stderr is ignored. On a terminal the user's Enter ends the line; a pipe needs a line end here.
     let end = if io::stdin().is_terminal() { " " } else { "\n" };
     let _ = write!(io::stderr().lock(), "{question} [yes/no]{end}");
     read_yes(&mut io::stdin().lock())
@@ -20,7 +20,7 @@ fn read_yes(input: &mut impl BufRead) -> Result<()> {
     match answer.trim().to_ascii_lowercase().as_str() {
         "yes" | "y" => Ok(()),
         _ => {
-            Err(Local::new("not confirmed, nothing was changed", "answer `yes`, or skip the question with `-f`").into())
+            Err(Local::new("not confirmed; nothing changed", "answer `yes`, or skip the confirmation with `-f`").into())
         }
     }
 }
@@ -30,7 +30,7 @@ mod tests {
     use super::read_yes;
 
     #[test]
-    fn only_yes_is_yes() {
+    fn only_yes_confirms() {
         for yes in ["yes\n", "y\n", "YES", " yes \nno\n"] {
             assert!(read_yes(&mut yes.as_bytes()).is_ok(), "{yes:?}");
         }

@@ -1,12 +1,12 @@
-//! What a user reads when something went wrong, and the exit code.
+//! Error messages on stderr, and exit codes.
 //!
 //! ```text
 //!  Error: Invalid argument, invalid job ID (code: 1003)
 //!  hint: `float list` shows the jobs
 //! ```
 //!
-//! What OpCenter refused has a class and a code; so has what this program refuses in OpCenter's place. Everything else is local:
-//! `Error: <what>: <why>`. Exit codes: 0 done, 1 failed, 2 the command line makes no sense (clap's).
+//! A refusal has a class and a code, both from OpCenter and from this program's own checks. Other errors are local:
+//! `Error: <attempt>: <cause>`. Exit codes: 0 success, 1 failure, 2 invalid command line (from clap).
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -17,7 +17,7 @@ use mooring_api::{ClientError, ErrorBody, ErrorCode};
 
 use crate::printer::PrintError;
 
-/// A failure on this side, with the next step.
+/// A local error with a hint.
 #[derive(Debug)]
 pub(crate) struct Local {
     message: String,
@@ -25,7 +25,6 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Words a failure and what to do about it.
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { message: message.into(), hint: hint.into() }
     }
@@ -39,27 +38,27 @@ impl fmt::Display for Local {
 
 impl StdError for Local {}
 
-/// What OpCenter would refuse, refused without asking it.
+/// A refusal with OpCenter's error code, made before a request is sent.
 pub(crate) fn refused(code: ErrorCode, message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     ClientError::Refused(ErrorBody::new(code, message).hint(hint)).into()
 }
 
-/// An argument that makes no sense.
+/// An invalid argument.
 pub(crate) fn invalid(message: impl Into<String>, hint: impl Into<String>) -> anyhow::Error {
     refused(ErrorCode::InvalidArgument, message, hint)
 }
 
-/// Tells the user on stderr; a reader of stdout that has gone away is no failure.
+/// Reports an error on stderr. A closed pipe at stdout counts as success.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     if error.downcast_ref::<PrintError>().is_some_and(PrintError::is_closed_pipe) {
         return ExitCode::SUCCESS;
     }
-    // Where stderr is gone too, the exit code alone tells.
+    // Without a stderr only the exit code remains.
     let _ = io::stderr().lock().write_all(describe(error).as_bytes());
     ExitCode::FAILURE
 }
 
-/// The lines on stderr.
+/// The lines to print on stderr.
 fn describe(error: &anyhow::Error) -> String {
     let (what, hint) = match error.downcast_ref::<ClientError>() {
         Some(ClientError::Refused(body)) => {
@@ -67,7 +66,7 @@ fn describe(error: &anyhow::Error) -> String {
         }
         Some(unreachable @ ClientError::Unreachable { source, .. }) => (
             format!("{unreachable}: {}", root(source)),
-            Some("`-a` names another address; `float up` starts OpCenter on this machine".to_owned()),
+            Some("give another address with `-a`, or start OpCenter on this machine with `float up`".to_owned()),
         ),
         Some(_) | None => (
             chain(error),
@@ -85,7 +84,7 @@ fn refusal_hint(body: &ErrorBody) -> Option<String> {
     body.hint.clone().or_else(login)
 }
 
-/// What to do without a session.
+/// The hint without a session.
 pub(crate) const LOGIN_HINT: &str = "log in with `float login`, or give `-u` and `-p`";
 
 fn chain(error: &anyhow::Error) -> String {
@@ -101,7 +100,7 @@ fn root(error: &dyn StdError) -> String {
     cause.to_string()
 }
 
-/// Text from elsewhere must neither break the form nor drive the terminal.
+/// Removes control characters: text from elsewhere must not add lines or drive the terminal.
 fn one_line(text: &str) -> String {
     let cleaned: String = text.chars().map(|char| if char.is_control() { ' ' } else { char }).collect();
     cleaned.trim().to_owned()
@@ -114,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_has_class_code_and_hint() {
+    fn refusal_has_class_code_hint() {
         let error = invalid("invalid job ID", "`float list` shows the jobs");
         assert_eq!(
             describe(&error),
@@ -123,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_keeps_its_form_under_a_context() {
+    fn refusal_ignores_context() {
         let refused = ClientError::Refused(ErrorBody::new(ErrorCode::NotFound, "no job x"));
         let error = anyhow::Error::from(refused).context("while looking");
         assert_eq!(describe(&error), "Error: Resource not found, no job x (code: 1002)\n");
     }
 
     #[test]
-    fn without_a_session_the_hint_says_how_to_get_one() {
+    fn unauthenticated_hint() {
         let error = ClientError::Refused(ErrorBody::new(ErrorCode::Unauthenticated, "the session has ended")).into();
         assert_eq!(
             describe(&error),
@@ -139,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_failure_tells_its_causes() {
+    fn local_error_lists_causes() {
         let missing: io::Result<()> = Err(io::Error::from(io::ErrorKind::NotFound));
         let error = missing.context("can't read abc").unwrap_err();
         assert_eq!(describe(&error), "Error: can't read abc: entity not found\n");
@@ -148,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn text_from_elsewhere_stays_on_its_line() {
+    fn control_characters_are_removed() {
         let error = ClientError::Refused(ErrorBody::new(ErrorCode::Internal, "a\nb\x1b[31m")).into();
         assert_eq!(describe(&error), "Error: Internal error, a b [31m (code: 1001)\n");
     }

@@ -1,4 +1,4 @@
-//! Files that a command is given, read with the words that scripts know: `open abc.sh: no such file or directory`.
+//! Files named on the command line. The error text is one that scripts match: `open abc.sh: no such file or directory`.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
@@ -10,14 +10,15 @@ use crate::error::{Local, invalid};
 /// The path that stands for stdin.
 const STDIN: &str = "-";
 
-/// A file's text; that of stdin for `-`.
+/// Reads a text file; `-` is stdin.
 pub(crate) fn text(path: &Path) -> Result<String> {
     let bytes = if path == Path::new(STDIN) { stdin() } else { std::fs::read(path) };
     let bytes = bytes.map_err(|error| {
         let message = format!("open {}: {}", path.display(), reason(&error));
-        Local::new(message, "give the path of a file that can be read, or `-` for stdin")
+        Local::new(message, "give the path of a readable file, or `-` for stdin")
     })?;
-    String::from_utf8(bytes).map_err(|_| invalid(format!("{} is no text", path.display()), "give a text file in UTF-8"))
+    String::from_utf8(bytes)
+        .map_err(|_| invalid(format!("{} is not a text file", path.display()), "give a text file in UTF-8"))
 }
 
 fn stdin() -> io::Result<Vec<u8>> {
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_not_be_read_is_told_as_scripts_know_it() {
+    fn unreadable_file_has_known_message() {
         let told = |path: &str| text(Path::new(path)).unwrap_err().to_string();
         assert_eq!(told("/nowhere/abc.sh"), "open /nowhere/abc.sh: no such file or directory");
         assert_eq!(told("/"), "open /: is a directory");

@@ -6,10 +6,10 @@
 //!                                              printer (stdout) ◄── table, json, yaml
 //! ```
 //!
-//! * [`cli`] is everything that can be typed; [`access`] says with which OpCenter and as whom a command talks; [`session`] is the file
-//!   that `login` leaves behind.
-//! * [`commands`] has a module for each noun. A command reads its arguments, calls OpCenter, prints what came back.
-//! * Data goes to stdout through [`printer`], everything else to stderr. [`error`] words what went wrong and has the exit code.
+//! * [`cli`] has the commands and [`global`] the global options. [`access`] finds the OpCenter and the session; [`session`]
+//!   is the file that `login` writes.
+//! * [`commands`] has a module for each noun. A command reads its arguments, calls OpCenter and prints the answer.
+//! * Data goes to stdout through [`printer`], everything else to stderr. [`error`] has the error messages and exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -19,11 +19,13 @@ mod commands;
 mod confirm;
 mod error;
 mod file;
+mod global;
 mod job_file;
 mod parse;
 mod printer;
 mod server;
 mod session;
+mod start_page;
 mod store;
 mod table;
 mod up;
@@ -40,7 +42,9 @@ use crate::cli::{Cli, Command};
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    // Without arguments there is no command: a page of first steps helps more than an error.
+    let outcome = if std::env::args_os().len() > 1 { run(Cli::parse()) } else { start_page::print() };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error::report(&error),
     }
@@ -50,9 +54,9 @@ fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     let printer = Printer::new(global.format);
     match command {
-        // CRIU waits for the answer while a job stands still: no runtime, no log, nothing that takes time.
+        // CRIU waits for the answer while the job is frozen: no runtime, no log, nothing that takes time.
         Command::CriuHook { socket, container, action } => {
-            mooring_agent::ask_agent(&socket, &container, &action).context("the agent refused CRIU's step")
+            mooring_agent::ask_agent(&socket, &container, &action).context("the agent refused the CRIU hook")
         }
         Command::Completion { shell } => commands::program::completion(shell, &printer),
         Command::Server(args) => block_on(server::run(args)),
@@ -67,7 +71,7 @@ fn run(cli: Cli) -> Result<()> {
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("can't start the async runtime")?;
     let outcome = runtime.block_on(work);
-    // What still blocks (a read of stdin) must not hold the exit.
+    // A blocking task (a read of stdin) must not delay the exit.
     runtime.shutdown_background();
     outcome
 }

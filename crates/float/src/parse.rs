@@ -1,13 +1,15 @@
-//! Arguments that are checked here, because they become part of a path or of a number on the wire. The rest is parsed by OpCenter.
+//! Parsers for arguments that become part of a URL path or a number on the wire. OpCenter parses the rest.
 
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use mooring_types::filter::Filter;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
 use mooring_types::size::Size;
 use mooring_types::{GatewayId, JobId, Name, SecurityGroupId, TemplateName};
+use serde::de::DeserializeOwned;
 
 use crate::error::invalid;
 
@@ -47,11 +49,7 @@ pub(crate) fn group(text: &str) -> Result<&str> {
 
 /// A secret's name.
 pub(crate) fn secret(text: &str) -> Result<&str> {
-    named(
-        text,
-        "invalid secret name",
-        "a name has letters, digits, `.`, `_` or `-`; `float secret ls` shows your secrets",
-    )
+    named(text, "invalid secret name", "use letters, digits, `.`, `_` or `-`; `float secret ls` lists your secrets")
 }
 
 /// A template's name.
@@ -66,22 +64,22 @@ fn named<'a>(text: &'a str, refusal: &str, hint: &str) -> Result<&'a str> {
     if text.parse::<Name>().is_ok() { Ok(text) } else { Err(invalid(refusal, hint)) }
 }
 
-/// Ports that jobs publish.
+/// Published ports.
 pub(crate) fn ports(texts: &[String]) -> Result<Vec<u16>> {
     texts.iter().map(|text| port(text)).collect()
 }
 
-/// A port that a job publishes.
+/// A published port.
 pub(crate) fn port(text: &str) -> Result<u16> {
     parse_port(text).map(u16::from).map_err(|error| invalid(error.to_string(), "give a port that the job publishes"))
 }
 
-/// Cores, `min` or `min:max`, for what gets the least.
+/// Cores, the minimum of `min` or `min:max`.
 pub(crate) fn cores(text: &str) -> Result<u32> {
     core_range(text).map(|size| size.min)
 }
 
-/// Memory in GB, `min` or `min:max`, for what gets the least.
+/// Memory in GB, the minimum of `min` or `min:max`.
 pub(crate) fn memory(text: &str) -> Result<f64> {
     memory_range(text).map(|size| size.min)
 }
@@ -98,7 +96,7 @@ pub(crate) fn memory_range(text: &str) -> Result<Size<f64>> {
     text.parse().map_err(refused)
 }
 
-/// Filters that can be read; OpCenter judges by them.
+/// Checks filters; OpCenter applies them.
 pub(crate) fn filters(texts: &[String]) -> Result<&[String]> {
     for text in texts {
         text.parse::<Filter>().map_err(|error| invalid(error.to_string(), error.hint()))?;
@@ -113,10 +111,24 @@ pub(crate) fn tags(texts: &[String]) -> Result<BTreeMap<String, String>> {
         let tag: CustomTag =
             text.parse().map_err(|error: InvalidTag| invalid(error.to_string(), "write it like project:course-7"))?;
         if tags.insert(tag.key.clone(), tag.value).is_some() {
-            return Err(invalid(format!("tag `{}` is given twice", tag.key), "give every key once"));
+            return Err(invalid(format!("tag `{}` is given twice", tag.key), "give each key once"));
         }
     }
     Ok(tags)
+}
+
+/// A parser of enums by their wire names, which are listed in the help.
+pub(crate) fn one_of<T>(names: impl IntoIterator<Item = impl Into<PossibleValue>>) -> impl TypedValueParser<Value = T>
+where
+    T: DeserializeOwned + Clone + Send + Sync + 'static,
+{
+    let unknown = |name: String| format!("unknown value `{name}`");
+    PossibleValuesParser::new(names).try_map(move |name| from_wire_name(&name).ok_or_else(|| unknown(name)))
+}
+
+/// The value with that name on the wire.
+pub(crate) fn from_wire_name<T: DeserializeOwned>(name: &str) -> Option<T> {
+    serde_json::from_value(name.into()).ok()
 }
 
 #[cfg(test)]
@@ -124,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_and_tags_are_checked() {
+    fn sizes_and_tags_parse() {
         assert_eq!(core_range("2:4").unwrap(), Size { min: 2, max: Some(4) });
         assert_eq!(memory_range("0.5").unwrap(), Size { min: 0.5, max: None });
         assert_eq!((cores("2:4").unwrap(), memory("4:8").unwrap()), (2, 4.0));
@@ -136,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn what_becomes_part_of_a_path_can_not_leave_it() {
+    fn path_parts_are_restricted() {
         for bad in ["", "..", "../hosts", "a/b", "a?b", "a b", "g-%2e"] {
             assert!(job_id(bad).is_err(), "{bad}");
             assert!(gateway(bad).is_err(), "{bad}");
@@ -150,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_are_checked_all() {
+    fn every_port_is_checked() {
         assert_eq!(ports(&["80".into(), "8888".into()]).unwrap(), [80, 8888]);
         assert!(ports(&["80".into(), "0".into()]).is_err());
     }

@@ -1,7 +1,7 @@
-//! The only way to stdout: one value in the format that was asked for, or text as it is.
+//! Output to stdout: a value in the requested format, or plain text.
 //!
-//! YAML and JSON carry every key in the order of the API's types; a table carries what one looks at. An empty list is `[]` in JSON and
-//! a sentence like `No jobs` elsewhere.
+//! YAML and JSON have every key, in the order of the API's types; tables have selected columns. An empty list is `[]` in
+//! JSON and a sentence like `No jobs` in the other formats.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::table::{self, Tabular};
 
-/// The output's format. The variants have no help of their own, which keeps the help of every command short.
+/// The output format. The variants have no help texts, to keep the help of every command short.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     Json,
@@ -20,8 +20,8 @@ pub(crate) enum Format {
     Table,
 }
 
-/// Writes what a command found out.
-#[derive(Debug, Clone, Copy)]
+/// Writes the results of a command.
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Printer {
     format: Format,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Printer {
 pub(crate) struct PrintError(io::Error);
 
 impl PrintError {
-    /// Whether who read stdout has gone away, like `head`.
+    /// Whether the reader of stdout has closed the pipe, like `head`.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -50,40 +50,37 @@ impl std::error::Error for PrintError {
 }
 
 impl Printer {
-    /// A printer of that format.
     pub(crate) fn new(format: Format) -> Self {
         Self { format }
     }
 
-    /// Prints one object.
     pub(crate) fn object(&self, object: &impl Serialize) -> Result<()> {
         self.raw(&self.render_object(object)?)
     }
 
-    /// Prints a list.
     pub(crate) fn list<T: Tabular>(&self, items: &[T]) -> Result<()> {
         self.raw(&self.render_list(items)?)
     }
 
-    /// Prints a line of text, whatever the format.
+    /// Prints a line of text in any format.
     pub(crate) fn line(&self, text: &str) -> Result<()> {
         self.raw(&format!("{text}\n"))
     }
 
-    /// Prints text as it is, at once.
+    /// Prints text unchanged and flushes it.
     pub(crate) fn raw(&self, text: &str) -> Result<()> {
         let mut stdout = io::stdout().lock();
         Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(PrintError)?)
     }
 
-    /// Tells the user something that is no data: a line on stderr.
+    /// Prints a line on stderr: information that is not data.
     pub(crate) fn note(&self, text: &str) {
-        // Nobody reads stderr: nobody misses the note.
+        // A note is optional: errors of stderr are ignored.
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Tells that a request was taken, in the words that scripts look for on stdout: a comment, where the format has them, so that what follows
-    /// is read all the same.
+    /// Confirms that a request was accepted. Scripts search stdout for the text, so YAML output gets it as a comment;
+    /// formats without comments get it on stderr.
     pub(crate) fn accepted(&self, text: &str) -> Result<()> {
         match self.format {
             Format::Yaml => self.line(&format!("# {text}")),
@@ -94,8 +91,8 @@ impl Printer {
         }
     }
 
-    /// Whether someone watches stderr as it grows.
-    pub(crate) fn is_watched(&self) -> bool {
+    /// Whether stderr is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
     }
 
@@ -131,7 +128,7 @@ mod tests {
     use mooring_api::view::{ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, SecurityGroupView};
 
     use super::*;
-    use crate::commands::metrics::UseNow;
+    use crate::commands::metrics::CurrentUsage;
     use crate::samples;
 
     const ALL: [Format; 3] = [Format::Json, Format::Yaml, Format::Table];
@@ -141,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job() {
+    fn job_formats() {
         for format in ALL {
             let text = Printer::new(format).render_object(&samples::moved_job()).unwrap();
             assert_snapshot!(name("job", format), text);
@@ -149,17 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn metrics() {
+    fn metrics_table() {
         let text = Printer::new(Format::Table).render_list(&samples::metrics()).unwrap();
         assert_snapshot!("metrics-table", text);
-        let jobs = [samples::moved_job(), samples::new_job()].map(UseNow::from);
+        let jobs = [samples::moved_job(), samples::new_job()].map(CurrentUsage::from);
         assert_snapshot!("top-table", Printer::new(Format::Table).render_list(&jobs).unwrap());
         let nothing = Printer::new(Format::Table).render_list::<MetricView>(&[]).unwrap();
         assert_eq!(nothing, "No metrics\n");
     }
 
     #[test]
-    fn jobs() {
+    fn job_list_formats() {
         for format in ALL {
             let text = Printer::new(format).render_list(&[samples::moved_job(), samples::new_job()]).unwrap();
             assert_snapshot!(name("jobs", format), text);
@@ -167,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway() {
+    fn gateway_formats() {
         for format in ALL {
             let text = Printer::new(format).render_object(&samples::gateway()).unwrap();
             assert_snapshot!(name("gateway", format), text);
@@ -175,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_connections_groups_hosts_and_events() {
+    fn other_tables() {
         let printer = Printer::new(Format::Table);
         assert_snapshot!("gateways-table", printer.render_list(&[samples::gateway()]).unwrap());
         assert_snapshot!("connections-table", printer.render_list(&samples::gateway().connections).unwrap());
@@ -185,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_list_is_a_sentence_or_brackets() {
+    fn empty_lists() {
         fn check<T: Tabular>(sentence: &str) {
             for format in [Format::Yaml, Format::Table] {
                 assert_eq!(Printer::new(format).render_list::<T>(&[]).unwrap(), format!("{sentence}\n"));
@@ -201,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn scripts_find_the_id_first_and_the_address_as_the_fourth_word() {
+    fn script_visible_layout() {
         let text = Printer::new(Format::Yaml).render_object(&samples::moved_job()).unwrap();
         assert!(text.starts_with("id: uqaj8l6a407u88v0106ol\n"));
         let mut after = text.lines().skip_while(|line| *line != "portMappings:");

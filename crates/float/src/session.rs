@@ -1,4 +1,5 @@
-//! `~/.float/session.yaml`: where the last login went, and its token. Only its owner reads it; it is replaced as a whole.
+//! `~/.float/session.yaml`: the address and the token of the last login. Only its owner can read it; it is replaced
+//! atomically.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};
@@ -10,30 +11,27 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Local;
 
-/// A session that `login` has kept.
+/// A stored session.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Session {
-    /// OpCenter's address.
     pub(crate) address: String,
-    /// Who logged in.
     #[serde(default)]
     pub(crate) username: String,
-    /// The bearer token.
     pub(crate) token: String,
 }
 
-/// The file that keeps the session.
+/// The session file.
 #[derive(Debug, Clone)]
 pub(crate) struct SessionFile {
     path: PathBuf,
 }
 
 impl SessionFile {
-    /// The file of the user who runs this.
+    /// The session file of the user who runs the program.
     pub(crate) fn of_user() -> Result<Self> {
         let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        let home =
-            home.ok_or_else(|| Local::new("HOME is not set", "set it, or give `-a`, `-u` and `-p` with every call"))?;
+        let home = home
+            .ok_or_else(|| Local::new("HOME is not set", "set it, or give `-a`, `-u` and `-p` with every command"))?;
         Ok(Self::in_home(Path::new(&home)))
     }
 
@@ -41,24 +39,23 @@ impl SessionFile {
         Self { path: home.join(".float/session.yaml") }
     }
 
-    /// The session, if there is one.
+    /// Reads the session; `None` without a file.
     pub(crate) fn load(&self) -> Result<Option<Session>> {
         let text = match fs::read_to_string(&self.path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("can't read {}", self.path.display())),
         };
-        let broken = |_| Local::new(format!("{} is damaged", self.path.display()), "`float login` writes it anew");
+        let broken = |_| Local::new(format!("{} is damaged", self.path.display()), "run `float login` to replace it");
         Ok(Some(serde_norway::from_str(&text).map_err(broken)?))
     }
 
-    /// Replaces the session.
     pub(crate) fn store(&self, session: &Session) -> Result<()> {
         let text = serde_norway::to_string(session).context("can't write the session as YAML")?;
         self.replace(&text).with_context(|| format!("can't write {}", self.path.display()))
     }
 
-    /// Forgets the session.
+    /// Deletes the session file.
     pub(crate) fn remove(&self) -> Result<()> {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -68,18 +65,18 @@ impl SessionFile {
         }
     }
 
-    /// A reader sees the old file or the new one, and nobody else ever sees either.
+    /// Replaces the file atomically; only its owner can read it at any time.
     fn replace(&self, text: &str) -> io::Result<()> {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
         let fresh = directory.join(format!(".session.yaml.{}", std::process::id()));
-        // One of that name is left from a process that died: this process has the number now.
+        // A file of that name is left over from a dead process with the same id.
         let _ = fs::remove_file(&fresh);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         let replaced = written.and_then(|()| fs::rename(&fresh, &self.path));
         if replaced.is_err() {
-            // The failure that is reported is the first one.
+            // The first error is the one to report.
             let _ = fs::remove_file(&fresh);
         }
         replaced
@@ -97,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_kept_replaced_and_forgotten() {
+    fn session_is_stored_replaced_removed() {
         let home = tempfile::tempdir().unwrap();
         let file = SessionFile::in_home(home.path());
         assert!(file.load().unwrap().is_none());
@@ -114,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_said_to_be_so() {
+    fn damaged_session_is_reported() {
         let home = tempfile::tempdir().unwrap();
         let file = SessionFile::in_home(home.path());
         file.store(&session("one")).unwrap();

@@ -1,30 +1,30 @@
-//! Where capsules are kept, as it is typed: the same for `float server opcenter` and `float up`.
+//! The options for the capsule store, shared by `float server opcenter` and `float up`.
 
 use mooring_api::watch::StoreAccess;
 
-/// Where capsules are kept.
+/// The options for the capsule store.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StoreArgs {
-    /// Where suspended jobs and capsules are kept: dir:/path, which all hosts see, or s3://bucket/prefix, with AWS_ACCESS_KEY_ID and
+    /// capsule store: dir:/path, shared by all hosts, or s3://bucket/prefix with AWS_ACCESS_KEY_ID and
     /// AWS_SECRET_ACCESS_KEY in the environment
     #[arg(long, value_name = "LOCATION")]
     pub(crate) capsule_store: Option<String>,
-    /// The address of an S3-compatible server; Amazon's own when absent
+    /// URL of an S3-compatible server [default: Amazon S3]
     #[arg(long, value_name = "URL")]
     pub(crate) capsule_store_endpoint: Option<String>,
-    /// Its region
+    /// region of the S3 server
     #[arg(long, value_name = "REGION")]
     pub(crate) capsule_store_region: Option<String>,
 }
 
 impl StoreArgs {
-    /// What OpCenter is given; what is no location is refused.
+    /// The access to the capsule store for OpCenter.
     pub(crate) fn access(self) -> anyhow::Result<Option<StoreAccess>> {
         let Some(location) = self.capsule_store else { return Ok(None) };
         let location = location.parse::<mooring_capsule::Location>()?.to_string();
         let in_bucket = location.starts_with("s3:");
         let given = |text: Option<String>| text.filter(|_| in_bucket).unwrap_or_default();
-        // Not as arguments: those are in every list of processes.
+        // Not as arguments: every process list shows those.
         let key = |name: &str| given(std::env::var(name).ok());
         Ok(Some(StoreAccess {
             location,

@@ -1,4 +1,4 @@
-//! Tables: ASCII, capital headers, `|` between the columns, one word where a script may count words.
+//! Tables: ASCII, headers in capitals, `|` between columns. Scripts count words, so no cell is empty.
 
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
@@ -10,16 +10,14 @@ use mooring_types::Timestamp;
 use serde::Serialize;
 use serde_norway::Value;
 
-use crate::commands::metrics::{OnDisk, UseNow};
-
-/// What can be a row.
+/// A type with a table row.
 pub(crate) trait Tabular: Serialize {
-    /// What is said where there is none.
+    /// The text for an empty list.
     const NONE: &'static str;
-    /// The headers.
+    /// The column headers.
     const COLUMNS: &'static [&'static str];
 
-    /// One cell for each header.
+    /// One cell for each column.
     fn row(&self) -> Vec<String>;
 }
 
@@ -51,7 +49,7 @@ impl Tabular for GatewayView {
         vec![
             self.id.to_string(),
             self.name.clone(),
-            word(&self.status),
+            wire_name(&self.status),
             self.address.clone(),
             self.port_range.clone(),
             self.host_name.clone(),
@@ -108,14 +106,14 @@ impl Tabular for HostView {
             self.name.clone(),
             self.address.clone(),
             self.status.clone(),
-            word(&self.role),
+            wire_name(&self.role),
             self.jobs.to_string(),
             format!("{}/{}", self.cores_used, self.cores),
             format!("{:.1}/{:.1}", self.mem_gb_used, self.mem_gb),
             self.kernel.clone(),
             self.criu.clone(),
             self.runc.clone(),
-            word(&self.purchase),
+            wire_name(&self.purchase),
         ]
     }
 }
@@ -147,39 +145,6 @@ impl Tabular for MetricView {
             self.received_per_second.to_string(),
             self.sent_per_second.to_string(),
             self.disk.map_or_else(String::new, |gb| format!("{gb:.3}")),
-        ]
-    }
-}
-
-impl Tabular for UseNow {
-    const NONE: &'static str = "No jobs";
-    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "USER", "STATUS", "CPU USED", "GB USED"];
-
-    fn row(&self) -> Vec<String> {
-        let of = |used: Option<f64>, all: f64| used.map_or_else(String::new, |used| format!("{used:.2}/{all}"));
-        vec![
-            self.id.to_string(),
-            self.name.clone(),
-            self.host_name.clone(),
-            self.user.clone(),
-            self.status.to_string(),
-            of(self.cpu_used, self.cpu.into()),
-            of(self.mem_used, self.mem_gb),
-        ]
-    }
-}
-
-impl Tabular for OnDisk {
-    const NONE: &'static str = "No jobs";
-    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "GB ON DISK", "MEASURED"];
-
-    fn row(&self) -> Vec<String> {
-        vec![
-            self.id.to_string(),
-            self.name.clone(),
-            self.host_name.clone(),
-            self.disk.map_or_else(String::new, |gb| format!("{gb:.3}")),
-            self.time.map(seconds).unwrap_or_default(),
         ]
     }
 }
@@ -242,7 +207,7 @@ impl Tabular for TemplateView {
     }
 }
 
-/// A row for each item.
+/// A table with a row for each item.
 pub(crate) fn of_list<T: Tabular>(items: &[T]) -> String {
     let mut table = empty();
     table.set_header(T::COLUMNS);
@@ -252,9 +217,9 @@ pub(crate) fn of_list<T: Tabular>(items: &[T]) -> String {
     format!("{table}\n")
 }
 
-/// A row for each key; what is not one value is written as YAML in its cell.
+/// A table with a row for each key; nested values are YAML in their cells.
 pub(crate) fn of_object(object: &impl Serialize) -> Result<String> {
-    let value = serde_norway::to_value(object).context("can't take the answer apart")?;
+    let value = serde_norway::to_value(object).context("can't convert the answer")?;
     let mut table = empty();
     table.set_header(["KEY", "VALUE"]);
     if let Value::Mapping(keys) = value {
@@ -287,7 +252,7 @@ fn text(value: &Value) -> Result<String> {
     })
 }
 
-/// An empty cell would shift the words that scripts count; a control character would break the row.
+/// Fills empty cells, which would shift the words that scripts count, and removes control characters.
 fn filled(cell: &str) -> String {
     if cell.is_empty() {
         return "-".into();
@@ -295,14 +260,15 @@ fn filled(cell: &str) -> String {
     cell.chars().map(|char| if char.is_control() { ' ' } else { char }).collect()
 }
 
-/// A value that is one word on the wire.
-fn word(value: &impl Serialize) -> String {
+/// The wire name of a value without data.
+pub(crate) fn wire_name(value: &impl Serialize) -> String {
     match serde_norway::to_value(value) {
         Ok(Value::String(word)) => word,
         _ => String::new(),
     }
 }
 
-fn seconds(time: Timestamp) -> String {
+/// A time with a precision of one second.
+pub(crate) fn seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

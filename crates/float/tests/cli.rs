@@ -1,10 +1,10 @@
-//! The program as it is run: its help, its exit codes, what it says where. Snapshots of the help are found by walking it, so that a
-//! new command is in here by itself.
+//! The program's help, exit codes and output streams. The help snapshots follow from a walk of the commands, so a new
+//! command gets one automatically.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
-/// Nobody listens here: the port is reserved and the address this machine's own.
+/// An address without a listener: port 1 is reserved.
 const NOWHERE: &str = "127.0.0.1:1";
 
 fn float(home: &std::path::Path) -> Command {
@@ -22,7 +22,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).expect("UTF-8")
 }
 
-/// The commands that a help text lists.
+/// The commands in a help text.
 fn commands(help: &str) -> Vec<&str> {
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| line.starts_with("  "));
     let names = listed.filter(|line| !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
@@ -38,7 +38,7 @@ fn walk(path: &[&str], seen: &mut Vec<String>) {
     assert!(help.is_ascii(), "{path:?}");
     let below = commands(&help);
     let for_people = !["server", "up"].contains(path.first().unwrap_or(&""));
-    assert!(!for_people || !below.is_empty() || help.contains("Example"), "{path:?} teaches without an example");
+    assert!(!for_people || !below.is_empty() || help.contains("Example"), "{path:?} has no example");
     let name: Vec<&str> = ["float"].into_iter().chain(path.iter().copied()).collect();
     insta::assert_snapshot!(format!("help-{}", name.join("-")), &help);
     for command in below {
@@ -48,7 +48,7 @@ fn walk(path: &[&str], seen: &mut Vec<String>) {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn help_of_every_command() {
     let mut seen = Vec::new();
     walk(&[], &mut seen);
     for wanted in ["login", "logout", "submit", "list", "show", "migrate", "cancel", "log", "hosts", "up", "version"] {
@@ -73,7 +73,15 @@ fn every_command_explains_itself() {
 }
 
 #[test]
-fn a_command_line_without_sense_exits_with_2() {
+fn start_page_without_arguments() {
+    let output = run(&[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(output.stderr.is_empty());
+    insta::assert_snapshot!("start-page", text(&output.stdout));
+}
+
+#[test]
+fn invalid_command_line_exits_2() {
     for arguments in [&["frobnicate"][..], &["show"], &["list", "--nonsense"], &["-F", "xml", "list"]] {
         let output = run(arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
@@ -83,7 +91,7 @@ fn a_command_line_without_sense_exits_with_2() {
 }
 
 #[test]
-fn failures_go_to_stderr_and_exit_with_1() {
+fn failures_exit_1() {
     for (arguments, said) in [
         (
             &["-a", NOWHERE, "-O", "t", "show", "-j", "x"][..],
@@ -97,7 +105,7 @@ fn failures_go_to_stderr_and_exit_with_1() {
         (
             &["-a", NOWHERE, "-u", "me", "-p", "x", "list"],
             "Error: can't reach OpCenter at http://127.0.0.1:1: Connection refused (os error 111)\n\
-             hint: `-a` names another address; `float up` starts OpCenter on this machine\n",
+             hint: give another address with `-a`, or start OpCenter on this machine with `float up`\n",
         ),
         (
             &["-a", NOWHERE, "-O", "t", "list", "-f", "age=3"],
@@ -127,7 +135,7 @@ fn failures_go_to_stderr_and_exit_with_1() {
             "Error: Invalid argument, invalid port `0`: a port is a number from 1 to 65535 (code: 1003)\n\
              hint: give a port that the job publishes\n",
         ),
-        (&["-a", NOWHERE, "login"], "Error: no user name\nhint: give it with `-u`\n"),
+        (&["-a", NOWHERE, "login"], "Error: no user name\nhint: give one with `-u`\n"),
     ] {
         let output = run(arguments);
         assert_eq!(text(&output.stderr), said, "{arguments:?}");
@@ -137,14 +145,14 @@ fn failures_go_to_stderr_and_exit_with_1() {
 }
 
 #[test]
-fn the_version_is_told_without_a_server() {
+fn version_without_server() {
     let output = run(&["-a", NOWHERE, "version"]);
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(text(&output.stdout), format!("client: {}\n", env!("CARGO_PKG_VERSION")));
 }
 
 #[test]
-fn every_shell_gets_its_completion() {
+fn completion_for_every_shell() {
     for shell in ["bash", "fish", "zsh", "powershell"] {
         let output = run(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}");
@@ -153,11 +161,11 @@ fn every_shell_gets_its_completion() {
 }
 
 #[test]
-fn a_reader_that_goes_away_is_no_error() {
+fn closed_pipe_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let mut child =
         float(home.path()).args(["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The script is larger than a pipe holds: the program is still writing when the reader goes.
+    // The script is larger than a pipe's buffer: the program still writes when the reader closes it.
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let status = child.wait().unwrap();

@@ -109,7 +109,7 @@ fn without_root_it_says_so() {
     command.args(place.arguments()).uid(UNPRIVILEGED).gid(UNPRIVILEGED);
     assert_eq!(
         place.refused(&mut command).unwrap(),
-        "Error: `float up` needs root: it makes network namespaces and containers; try `sudo float up`\n"
+        "Error: `float up` needs root: it creates network namespaces and containers; try `sudo float up`\n"
     );
     assert!(!place.state().exists());
 }
@@ -124,7 +124,7 @@ fn a_port_that_is_taken_is_named() {
     assert_eq!(
         place.refusal(float(arguments)).unwrap(),
         format!(
-            "Error: can't listen at {taken}: choose another port with `--listen`: Address already in use (os error 98)\n"
+            "Error: can't listen at {taken}; choose another port with `--listen`: Address already in use (os error 98)\n"
         )
     );
 }
@@ -135,7 +135,7 @@ fn a_state_directory_that_can_not_be_made_is_named() {
     fs::write(place.state(), "a file").unwrap();
     let said = place.refusal(float(place.arguments())).unwrap();
     let state = place.state();
-    assert_eq!(said, format!("Error: can't make state directory {}: File exists (os error 17)\n", state.display()));
+    assert_eq!(said, format!("Error: can't create state directory {}: File exists (os error 17)\n", state.display()));
 }
 
 #[tokio::test]
@@ -201,7 +201,7 @@ fn without_its_tools_it_says_which_and_where_they_come_from() {
         }
         assert_eq!(
             place.refusal(with_tools(&place, &tools)).unwrap(),
-            format!("Error: this machine can't move jobs: {said}\n")
+            format!("Error: this machine can't migrate jobs: {said}\n")
         );
     }
 }
@@ -220,7 +220,7 @@ fn a_second_one_leaves_the_first_alone() {
             (
                 Some(1),
                 "",
-                "Error: another `float up` runs on this machine: stop it first: Address already in use (os error 98)\n"
+                "Error: another `float up` runs on this machine; stop it first: Address already in use (os error 98)\n"
             )
         );
     }

@@ -5,26 +5,26 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::access::{self, Access};
-use crate::cli::Global;
+use crate::global::Global;
 use crate::printer::Printer;
 use crate::session::{Session, SessionFile};
 
-/// What `float login` is given.
+/// The arguments of `float login`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   float login -a 10.0.0.5:8443 -u admin              asks for the password
-  MOORING_PASSWORD=... float login -u admin          does not ask
-  float login --info                                 who is logged in, and where
+  MOORING_PASSWORD=... float login -u admin          takes the password from the environment
+  float login --info                                 shows the session
 
-A session lasts 168 h, and 1 h without a call.")]
+A session ends after 168 h, or after 1 h without a request.")]
 pub(crate) struct LoginArgs {
-    /// show the session in place of starting one; fails when there is none
+    /// show the current session; exits with 1 without one
     #[arg(long)]
     info: bool,
 }
 
-/// A session as it is shown.
+/// The fields of a session that `float login --info` prints.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct SessionInfo {
@@ -34,7 +34,7 @@ struct SessionInfo {
     expires_at: String,
 }
 
-/// Starts a session and keeps it.
+/// Logs in and stores the session.
 pub(crate) async fn login(args: LoginArgs, global: &Global, printer: &Printer) -> Result<()> {
     if args.info {
         return info(global, printer).await;
@@ -64,7 +64,7 @@ async fn info(global: &Global, printer: &Printer) -> Result<()> {
     })
 }
 
-/// Ends the session and forgets it. It is forgotten even if OpCenter can't be told.
+/// Ends the session at OpCenter and deletes the session file. The file is deleted even when OpCenter is unreachable.
 pub(crate) async fn logout(global: &Global, printer: &Printer) -> Result<()> {
     let file = SessionFile::of_user()?;
     let told = match Access::open(global).await {

@@ -1,4 +1,4 @@
-//! `float job`: jobs that somebody else runs.
+//! `float job`: jobs of another scheduler.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -8,7 +8,7 @@ use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
 use crate::parse;
 use crate::printer::Printer;
 
-/// Jobs that run under another scheduler.
+/// The arguments of `float job`.
 #[derive(Debug, Args)]
 pub(crate) struct JobArgs {
     #[command(subcommand)]
@@ -17,62 +17,62 @@ pub(crate) struct JobArgs {
 
 #[derive(Debug, Subcommand)]
 enum JobCommand {
-    /// register a job that somebody else runs, to give it a port of a gateway
+    /// register a job of another scheduler and connect it to a gateway
     #[command(after_help = "\
 Examples:
   float job register -n notebook --endpoint node17:8888 --gateway lab
       a notebook that Slurm started on node17
   float job register -n pair --endpoint 8888=node17:40001,22=node17:40002
-      two target ports, 8888 and 22, wherever the job really listens
+      two target ports, 8888 and 22, at other ports of the node
 
-A gateway tries the endpoints of a target port in their order. Prints the job's record.")]
+A gateway tries the endpoints of a target port in the given order. Prints the job's record.")]
     Register(RegisterArgs),
-    /// say where it listens now, and how it is
+    /// update the endpoints or the status of a registered job
     #[command(after_help = "\
 Examples:
   float job update -j uqaj8l6a407u88v0106ol --status Floating
-      it is being moved: clients wait
+      the job migrates: clients wait
   float job update -j uqaj8l6a407u88v0106ol --endpoint node18:8888 --status Executing
-      it is back elsewhere: clients go on or are told to connect again")]
+      the job runs again: clients continue, or have to reconnect if the endpoint changed")]
     Update(UpdateArgs),
 }
 
 #[derive(Debug, Args)]
 struct RegisterArgs {
-    /// its name [default: made up]
+    /// job name [default: generated]
     #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
-    /// where it listens, several separated by commas; repeatable
+    /// where the job listens; several separated by commas; repeatable
     #[arg(long, value_name = "[PORT=]HOST:PORT", required = true)]
     endpoint: Vec<String>,
-    /// how it is [default: Executing]
+    /// job status [default: Executing]
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
-    /// the path and query of its URL, with a token say [default: /]
+    /// path and query of the access URL, for example with a token [default: /]
     #[arg(long = "accessPath", value_name = "PATH")]
     access_path: Option<String>,
-    /// the gateway to connect to, by id or name
+    /// gateway to connect to, by id or name
     #[arg(long, value_name = "GATEWAY")]
     gateway: Option<String>,
-    /// a target port to connect; repeatable [default: all]
+    /// target port to connect; repeatable [default: all]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct UpdateArgs {
-    /// the job
-    #[arg(short, long, value_name = "JOB")]
+    /// job id
+    #[arg(short, long, value_name = "ID")]
     job: String,
-    /// where it listens from now on, in place of all before
+    /// where the job listens now; replaces all endpoints
     #[arg(long, value_name = "[PORT=]HOST:PORT")]
     endpoint: Vec<String>,
-    /// how it is
+    /// job status
     #[arg(long, value_name = "STATUS")]
     status: Option<String>,
 }
 
-/// Runs `float job …`.
+/// Registers or updates an external job.
 pub(crate) async fn run(args: JobArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         JobCommand::Register(args) => {

@@ -1,16 +1,17 @@
 //! `float gateway`.
 
 use anyhow::Result;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
 use mooring_types::gateway::{Protocol, Widget};
 
 use crate::confirm::confirm;
-use crate::parse;
+use crate::parse::{self, one_of};
 use crate::printer::Printer;
 
-/// What `float gateway` is given.
+/// The arguments of `float gateway`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -18,8 +19,8 @@ Examples:
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol
   float gateway info -g lab
 
-A gateway has one address and keeps it. Each connected port of a job gets one of its ports and keeps that, whatever
-host the job is on.")]
+The address of a gateway never changes. Each connected port of a job gets a gateway port and keeps it while the
+job migrates between hosts.")]
 pub(crate) struct GatewayArgs {
     #[command(subcommand)]
     command: GatewayCommand,
@@ -29,7 +30,7 @@ pub(crate) struct GatewayArgs {
 enum GatewayCommand {
     /// create a gateway
     Create(CreateArgs),
-    /// change a gateway; no connection is touched that stays allowed
+    /// change a gateway; connections that stay allowed are not interrupted
     Modify(ModifyArgs),
     /// list gateways
     #[command(visible_alias = "ls")]
@@ -37,31 +38,31 @@ enum GatewayCommand {
 Example:
   float gateway list -F table")]
     List,
-    /// show a gateway with its connections and their clients
+    /// show a gateway, its connections and their clients
     #[command(after_help = "\
 Example:
   float gateway info -g lab")]
     Info {
-        /// the gateway, by id or name
+        /// gateway, by id or name
         #[arg(short, long, value_name = "GATEWAY")]
         gateway: String,
     },
-    /// connect published ports of a job, all of those named or none
+    /// connect published ports of a job; either all given ports or none
     Connect(ConnectArgs),
-    /// disconnect a job, or one port of it; its clients are cut off
+    /// disconnect a job or one of its ports; closes its client connections
     Disconnect(DisconnectArgs),
-    /// replace a gateway's process, by the program that its host has now; no connection is touched
+    /// restart a gateway's process with the binary on its host; connections stay open
     #[command(after_help = "\
 Example:
   float gateway restart -g lab
 
-Prints the gateway. The new process takes over the ports, and the old one keeps its connections until they end.")]
+Prints the gateway. The new process takes over the ports; the old process serves its connections until they end.")]
     Restart {
-        /// the gateway, by id or name
+        /// gateway, by id or name
         #[arg(short, long, value_name = "GATEWAY")]
         gateway: String,
     },
-    /// destroy a gateway; its jobs go on
+    /// destroy a gateway; its jobs keep running
     Destroy(DestroyArgs),
 }
 
@@ -70,22 +71,22 @@ Prints the gateway. The new process takes over the ports, and the old one keeps 
 Example:
   float gateway create -n lab -c 1 -m 1 --portRange 10000:10500 --securityGroup campus")]
 struct CreateArgs {
-    /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+    /// gateway name: 1 to 63 letters, digits, `.`, `_` or `-`
     #[arg(short, long, value_name = "NAME")]
     name: String,
-    /// least cores [default: 1]
+    /// minimum cores [default: 1]
     #[arg(short, long, value_name = "CORES")]
     cpu: Option<String>,
-    /// least memory in GB [default: 1]
+    /// minimum memory in GB [default: 1]
     #[arg(short, long, value_name = "GB")]
     mem: Option<String>,
-    /// the ports that it gives to connections, within 1000 and 65535 [default: 10000:10500]
+    /// ports to assign to connections, within 1000 and 65535 [default: 10000:10500]
     #[arg(long = "portRange", value_name = "MIN:MAX")]
     port_range: Option<String>,
-    /// who may connect, by id or name; repeatable [default: default]
+    /// security group that allows clients, by id or name; repeatable [default: default]
     #[arg(long = "securityGroup", value_name = "GROUP")]
     security_group: Vec<String>,
-    /// listen on its host's private address alone
+    /// listen on the private address of the host only
     #[arg(long = "noPublicIP")]
     no_public_ip: bool,
 }
@@ -96,41 +97,29 @@ Examples:
   float gateway modify -g lab --addSecurityGroup campus --rmSecurityGroup default
   float gateway modify -g lab --portRange 10000:10999 -m 2
 
-All of it is done, or nothing. A gateway without a security group lets nobody in.")]
+Either all changes are made or none. A gateway without a security group refuses every client.")]
 struct ModifyArgs {
-    /// the gateway, by id or name
+    /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// a security group that it is to have, by id or name; repeatable
+    /// security group to add, by id or name; repeatable
     #[arg(long = "addSecurityGroup", value_name = "GROUP")]
     add_security_group: Vec<String>,
-    /// a security group that it is to have no more, by id or name; repeatable
+    /// security group to remove, by id or name; repeatable
     #[arg(long = "rmSecurityGroup", value_name = "GROUP")]
     rm_security_group: Vec<String>,
-    /// the ports that it gives to connections; it has to hold those in use
+    /// ports to assign to connections; must include those in use
     #[arg(long = "portRange", value_name = "MIN:MAX")]
     port_range: Option<String>,
-    /// its new name
+    /// new name
     #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
-    /// least cores
+    /// minimum cores
     #[arg(short, long, value_name = "CORES")]
     cpu: Option<String>,
-    /// least memory in GB
+    /// minimum memory in GB
     #[arg(short, long, value_name = "GB")]
     mem: Option<String>,
-}
-
-/// How the bytes of a connected port are treated.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum ProtocolName {
-    /// decided by the first bytes of each client
-    #[default]
-    Auto,
-    /// HTTP
-    Http,
-    /// bytes, whatever they are
-    Tcp,
 }
 
 #[derive(Debug, Args)]
@@ -140,36 +129,36 @@ Examples:
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol --targetPort 8888 --targetPort 6006
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol --targetPort 22 --protocol tcp
 
-While the job is away new requests wait for it: up to the hold limit, then they are answered with
-503; a browser's page load gets a waiting page sooner.
+While the job does not execute, new requests wait up to the hold limit and then get 503. A browser's
+page load gets a waiting page earlier.
 
-Pages get a widget at the top right: the job's status, an alert while it can't answer, and,
-after login, its details with migrate, suspend, resume and cancel.
+HTML pages get a widget at the top right. It shows the job's status, an alert while the job can't
+answer, and after login the job's details with migrate, suspend, resume and cancel.
 
-Prints the new connections; `accessUrl` is what one pastes into a browser.")]
+Prints the new connections; open `accessUrl` in a browser.")]
 struct ConnectArgs {
-    /// the gateway, by id or name
+    /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// a port that the job publishes; repeatable [default: all that it publishes]
+    /// published port to connect; repeatable [default: all published ports]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Vec<String>,
-    /// what is spoken there
-    #[arg(long, value_enum, default_value_t)]
-    protocol: ProtocolName,
-    /// how long a new request waits for the job [default: 600]
+    /// protocol of the target ports
+    #[arg(long, value_parser = protocol(), default_value = "auto")]
+    protocol: Protocol,
+    /// longest wait of a new request for the job [default: 600]
     #[arg(long = "holdLimit", value_name = "SECONDS")]
     hold_limit: Option<u32>,
-    /// how long a browser's page load waits before it gets the waiting page [default: 5]
+    /// wait of a browser's page load before it gets the waiting page [default: 5]
     #[arg(long = "pagePatience", value_name = "SECONDS")]
     page_patience: Option<u32>,
-    /// how many new requests may wait at a time [default: 10000]
+    /// maximum number of waiting requests [default: 10000]
     #[arg(long = "heldMax", value_name = "N")]
     held_max: Option<u32>,
-    /// leave pages as the job sends them, without the widget
+    /// don't add the widget to HTML pages
     #[arg(long = "noWidget")]
     no_widget: bool,
 }
@@ -179,13 +168,13 @@ struct ConnectArgs {
 Example:
   float gateway disconnect -g lab -j uqaj8l6a407u88v0106ol --targetPort 6006")]
 struct DisconnectArgs {
-    /// the gateway, by id or name
+    /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// the port to disconnect [default: all of the job]
+    /// port to disconnect [default: all ports of the job]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Option<String>,
 }
@@ -193,18 +182,18 @@ struct DisconnectArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  float gateway destroy -g lab                       names the connected jobs and asks
+  float gateway destroy -g lab                       lists the connected jobs and asks
   float gateway destroy -g lab -f")]
 struct DestroyArgs {
-    /// the gateway, by id or name
+    /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// don't ask
+    /// skip the confirmation
     #[arg(short, long)]
     force: bool,
 }
 
-/// Runs a command about gateways.
+/// Runs a subcommand of `float gateway`.
 pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         GatewayCommand::Create(args) => printer.object(&client.gateway_create(&args.request()?).await?),
@@ -224,6 +213,14 @@ pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printe
         }
         GatewayCommand::Destroy(args) => destroy(&args, client, printer).await,
     }
+}
+
+fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    one_of([
+        PossibleValue::new("auto").help("detected from the first bytes of each client"),
+        PossibleValue::new("http").help("HTTP"),
+        PossibleValue::new("tcp").help("any TCP protocol"),
+    ])
 }
 
 impl CreateArgs {
@@ -257,11 +254,7 @@ impl ConnectArgs {
         Ok(ConnectRequest {
             job_id: parse::job_id(&self.job)?.to_string(),
             target_ports: parse::ports(&self.target_port)?,
-            protocol: match self.protocol {
-                ProtocolName::Auto => Protocol::Auto,
-                ProtocolName::Http => Protocol::Http,
-                ProtocolName::Tcp => Protocol::Tcp,
-            },
+            protocol: self.protocol,
             hold_limit: self.hold_limit,
             page_patience: self.page_patience,
             held_max: self.held_max,
@@ -275,8 +268,8 @@ async fn disconnect(args: &DisconnectArgs, client: &Client, printer: &Printer) -
     let port = args.target_port.as_deref().map(parse::port).transpose()?;
     client.gateway_disconnect(gateway, job.as_str(), port).await?;
     printer.note(&match port {
-        Some(port) => format!("port {port} of job {job} is disconnected from gateway {gateway}"),
-        None => format!("job {job} is disconnected from gateway {gateway}"),
+        Some(port) => format!("port {port} of job {job} disconnected from gateway {gateway}"),
+        None => format!("job {job} disconnected from gateway {gateway}"),
     });
     Ok(())
 }
@@ -288,11 +281,11 @@ async fn destroy(args: &DestroyArgs, client: &Client, printer: &Printer) -> Resu
         confirm(&question(&gateway))?;
     }
     client.gateway_destroy(gateway.id.as_str()).await?;
-    printer.note(&format!("gateway {} is destroyed", gateway.name));
+    printer.note(&format!("gateway {} destroyed", gateway.name));
     Ok(())
 }
 
-/// Names whom it would hurt.
+/// The confirmation question, with the connected jobs.
 fn question(gateway: &GatewayView) -> String {
     let mut jobs: Vec<String> = Vec::new();
     for known in &gateway.connections {
@@ -329,21 +322,21 @@ mod tests {
     }
 
     #[test]
-    fn create_passes_the_range_on_as_it_is() {
+    fn create_takes_size_and_port_range() {
         let request = create("float gateway create -n lab -c 2 -m 4 --portRange 10000:10100").unwrap();
         assert_eq!((request.name.as_str(), request.port_range.as_str()), ("lab", "10000:10100"));
         assert_eq!((request.cpu, request.mem_gb), (Some(2), Some(4.0)));
     }
 
     #[test]
-    fn create_passes_groups_and_address_on() {
+    fn create_takes_security_groups() {
         let request = create("float gateway create -n lab --securityGroup sg-1 --securityGroup campus").unwrap();
         assert_eq!((request.security_groups, request.no_public_ip), (vec!["sg-1".into(), "campus".into()], false));
         assert!(create("float gateway create -n lab --noPublicIP").unwrap().no_public_ip);
     }
 
     #[test]
-    fn modify_asks_for_what_was_given_alone() {
+    fn modify_changes_only_given_fields() {
         let modify = |flags: &str| match read(&format!("float gateway modify -g lab{flags}")) {
             GatewayCommand::Modify(args) => args.request().unwrap(),
             _ => panic!("not gateway modify"),
@@ -362,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn connect_waits_as_told() {
+    fn connect_takes_hold_limits() {
         let connect = |flags: &str| match read(&format!("float gateway connect -g lab -j uqaj8l6a407u88v0106ol{flags}"))
         {
             GatewayCommand::Connect(args) => args.request().unwrap(),
@@ -383,12 +376,12 @@ mod tests {
     }
 
     #[test]
-    fn the_question_names_the_connected_jobs() {
+    fn destroy_question_names_connected_jobs() {
         let mut gateway = samples::gateway();
         let mut other = gateway.connections[0].clone();
         (other.job_name, other.job_id) = ("web".into(), "4bzixxwu6l5iocsqemd63".parse().unwrap());
         gateway.connections = vec![gateway.connections[0].clone(), other, gateway.connections[0].clone()];
-        // Each job once, however many of its ports are connected.
+        // Each job once, for any number of connected ports.
         assert_eq!(
             question(&gateway),
             "destroy gateway lab (g-sidlpgb7oi9p48kxycpmn); connected: notebook (uqaj8l6a407u88v0106ol), \

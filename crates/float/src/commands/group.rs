@@ -9,11 +9,11 @@ use crate::confirm::confirm;
 use crate::parse;
 use crate::printer::Printer;
 
-/// What `float group` is given.
+/// The arguments of `float group`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The members of a group see each other's jobs: that they are there and how they are, not what they write or
-the tokens of their URLs. They can't act on them.")]
+The members of a group see each other's jobs in lists and their status, but neither their output nor the
+tokens of their URLs. They can't change each other's jobs.")]
 pub(crate) struct GroupArgs {
     #[command(subcommand)]
     command: GroupCommand,
@@ -26,62 +26,62 @@ enum GroupCommand {
 Example:
   float group add lab --description 'the lab on floor 3' --user alice --user bob")]
     Add {
-        /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+        /// group name: 1 to 63 letters, digits, `.`, `_` or `-`
         name: String,
-        /// what it is for
+        /// description
         #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
         description: String,
-        /// a user to be in it; repeatable
+        /// user to add; repeatable
         #[arg(long, value_name = "USER")]
         user: Vec<String>,
     },
-    /// list groups; who is no admin sees its own
+    /// list groups; users see their own, admins all
     #[command(visible_alias = "ls")]
     #[command(after_help = "\
 Example:
   float group list -F table")]
     List,
-    /// show a group with its members
+    /// show a group and its members
     #[command(visible_alias = "show")]
     #[command(after_help = "\
 Example:
   float group info lab")]
     Info {
-        /// the group
+        /// group name
         name: String,
     },
-    /// change who is in a group, or what it is for
+    /// change the members or the description of a group
     #[command(after_help = "\
 Example:
   float group update lab --addUser carol --rmUser bob")]
     Update {
-        /// the group
+        /// group name
         name: String,
-        /// what it is for
+        /// description
         #[arg(long, value_name = "TEXT")]
         description: Option<String>,
-        /// a user to be in it; repeatable
+        /// user to add; repeatable
         #[arg(long = "addUser", value_name = "USER")]
         add_user: Vec<String>,
-        /// a user to be in it no more; repeatable
+        /// user to remove; repeatable
         #[arg(long = "rmUser", value_name = "USER")]
         rm_user: Vec<String>,
     },
-    /// delete a group; its members stay users
+    /// delete a group; its members keep their accounts
     #[command(after_help = "\
 Examples:
   float group delete lab                             asks first
   float group delete lab -f")]
     Delete {
-        /// the group
+        /// group name
         name: String,
-        /// don't ask
+        /// skip the confirmation
         #[arg(short, long)]
         force: bool,
     },
 }
 
-/// Runs a command about groups.
+/// Runs a subcommand of `float group`.
 pub(crate) async fn group(args: GroupArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         GroupCommand::Add { name, description, user } => {
@@ -99,7 +99,7 @@ pub(crate) async fn group(args: GroupArgs, client: &Client, printer: &Printer) -
                 confirm(&format!("delete group {name}?"))?;
             }
             client.group_delete(name).await?;
-            printer.note(&format!("group {name} is deleted"));
+            printer.note(&format!("group {name} deleted"));
             Ok(())
         }
     }

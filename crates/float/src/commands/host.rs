@@ -4,20 +4,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
+use mooring_api::Client;
 use mooring_api::view::{DrainRequest, HostView};
-use mooring_api::{Client, ClientError};
 use mooring_types::duration::{format_duration, parse_duration};
 
+use super::wait::read_past_outage;
 use crate::printer::Printer;
 
-/// How often a drain is looked at that is waited for.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// How long OpCenter may be away meanwhile.
-const AWAY_LIMIT: Duration = Duration::from_secs(60);
-/// How long after its time a drain is still waited for: what is left then may be on its way into the capsule store.
-const LATE_LIMIT: Duration = Duration::from_secs(60);
+/// The poll interval of `drain --wait`.
+const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// How long `--wait` continues after the drain's time limit: the last jobs may still be on the way into the capsule store.
+const DRAIN_GRACE: Duration = Duration::from_secs(60);
 
-/// What `float hosts` is given.
+/// The arguments of `float hosts`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,46 +29,46 @@ pub(crate) struct HostsArgs {
     action: Option<Action>,
 }
 
-/// What is done with a host.
+/// The subcommands of `float hosts`.
 #[derive(Debug, Subcommand)]
 enum Action {
-    /// have all jobs leave a host, and no new ones come (admins)
+    /// migrate all jobs off a host and place no new ones (admins)
     Drain(DrainArgs),
-    /// have a host take jobs again (admins)
+    /// let a host take jobs again (admins)
     Undrain(UndrainArgs),
     /// let a host that lost its state directory join again (admins)
     Rejoin(RejoinArgs),
 }
 
-/// What `float hosts drain` is given.
+/// The arguments of `float hosts drain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   float hosts drain host-1 --within 2m --wait
 
-Jobs are moved to other hosts, the largest first; their users stay connected. What no host has room for, or can't be moved in
-time, is suspended. Gateways on the host stay.")]
+Jobs migrate to other hosts, the largest first; clients stay connected. A job is suspended when no host has room
+or the time runs out. Gateways stay on the host.")]
 struct DrainArgs {
-    /// the host, by name or id
+    /// host, by name or id
     #[arg(value_name = "NAME")]
     host: String,
-    /// within how much time, like 2m [default: as long as it takes]
+    /// time limit, for example 2m [default: none]
     #[arg(long, value_name = "TIME", value_parser = time)]
     within: Option<Duration>,
-    /// wait until no job is left on it
+    /// wait until no job is left on the host
     #[arg(long)]
     wait: bool,
 }
 
-/// What `float hosts undrain` is given.
+/// The arguments of `float hosts undrain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   float hosts undrain host-1
 
-What it drove into the capsule store for want of another host is resumed; what was moved stays where it is.")]
+Jobs that the drain suspended are resumed. Jobs that migrated stay where they are.")]
 struct UndrainArgs {
-    /// the host, by name or id
+    /// host, by name or id
     #[arg(value_name = "NAME")]
     host: String,
 }
@@ -92,7 +91,7 @@ fn time(text: &str) -> Result<Duration, String> {
     parse_duration(text).map_err(|error| error.to_string())
 }
 
-/// Lists the hosts, or does something with one.
+/// Lists the hosts, or drains or undrains one.
 pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.action {
         None => printer.list(&client.host_list().await?),
@@ -108,7 +107,7 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
     printer.accepted("Drain request has been submitted")?;
     if !answer.gateways.is_empty() {
         let (host, gateways) = (&answer.host.name, answer.gateways.join(", "));
-        printer.note(&format!("gateways are not drained; these stay on {host}: {gateways}"));
+        printer.note(&format!("gateways stay on {host}: {gateways}"));
     }
     let host = if args.wait { wait(args.within, answer.host, client, printer).await? } else { answer.host };
     printer.object(&host)
@@ -116,40 +115,30 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
 
 /// Waits until a host is drained.
 async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, printer: &Printer) -> Result<HostView> {
-    let (began, mut said) = (Instant::now(), None);
+    let (began, mut shown) = (Instant::now(), None);
     loop {
         match host.status.as_str() {
             "drained" => return Ok(host),
-            _ if host.drain.is_none() => bail!("the drain of {} was ended", host.name),
+            _ if host.drain.is_none() => bail!("the drain of host {} was ended", host.name),
             _ => {}
         }
-        if said != Some(host.jobs) {
-            said = Some(host.jobs);
-            printer.note(&format!("{} jobs are left on {}", host.jobs, host.name));
+        if shown != Some(host.jobs) {
+            shown = Some(host.jobs);
+            printer.note(&format!("{} jobs left on host {}", host.jobs, host.name));
         }
-        if within.is_some_and(|within| began.elapsed() > within + LATE_LIMIT) {
-            bail!("{} jobs are left on {}, which is {}", host.jobs, host.name, host.status);
+        if within.is_some_and(|within| began.elapsed() > within + DRAIN_GRACE) {
+            bail!("{} jobs left on host {} ({})", host.jobs, host.name, host.status);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-        host = look(client, &host).await?;
+        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
+        host = reread(client, &host).await?;
     }
 }
 
-/// Looks at the host, past a restart of OpCenter's.
-async fn look(client: &Client, host: &HostView) -> Result<HostView> {
-    let began = Instant::now();
-    loop {
-        match client.host_list().await {
-            Ok(hosts) => match hosts.into_iter().find(|known| known.id == host.id) {
-                Some(host) => return Ok(host),
-                None => bail!("host {} is gone", host.name),
-            },
-            Err(error) if may_pass(&error) && began.elapsed() < AWAY_LIMIT => tokio::time::sleep(LOOK_EVERY).await,
-            Err(error) => return Err(error.into()),
-        }
+/// Reads the host again.
+async fn reread(client: &Client, host: &HostView) -> Result<HostView> {
+    let hosts = read_past_outage(DRAIN_POLL_INTERVAL, async || client.host_list().await).await?;
+    match hosts.into_iter().find(|other| other.id == host.id) {
+        Some(host) => Ok(host),
+        None => bail!("host {} is gone", host.name),
     }
-}
-
-fn may_pass(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. }) || error.code().is_some_and(|code| code.is_retryable())
 }

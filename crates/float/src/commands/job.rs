@@ -6,13 +6,13 @@ use mooring_api::Client;
 use mooring_api::view::{JobModifyRequest, JobView};
 use mooring_types::job::JobStatus;
 
-use crate::cli::Switch;
 use crate::confirm::confirm;
 use crate::error::Local;
+use crate::global::Switch;
 use crate::parse;
 use crate::printer::Printer;
 
-/// What `float list` is given.
+/// The arguments of `float list`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,34 +20,35 @@ Examples:
   float list -f 'status=Executing or status=Floating' -f user=alice -F json
   float list -f 'update<=12w and (tag:project=course-7 or name~notebook)'
 
-A filter has comparisons, `and`, `or` and parentheses:
-  id, name, user, image, host, tag:KEY      =, !=, ~ (contains, in any case)
+A filter consists of comparisons, `and`, `or` and parentheses:
+  id, name, user, image, host, tag:KEY      =, !=, ~ (contains, case-insensitive)
   status, category                          =, !=
-  submit, update                            an age: `update<=12w` is what changed within the last 12 weeks;
+  submit, update                            an age: `update<=12w` means changed in the last 12 weeks;
                                             or a time: `submit>=2026-08-01`
-  duration                                  how long it has run: `duration>2h`
-Values with blanks or parentheses stand in double quotes.")]
+  duration                                  execution time: `duration>2h`
+Put values with blanks or parentheses in double quotes.")]
 pub(crate) struct ListArgs {
-    /// show only these jobs; repeatable: all must hold
+    /// show jobs that match; repeatable: all filters must match
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
 }
 
-/// What `float show` is given.
+/// The arguments of `float show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   float show -j uqaj8l6a407u88v0106ol
 
-`portMappings` has `<published port> -> <gateway>:<port>`, `accessUrls` what one pastes into a browser, `inputArgs`
-what `float submit` is given for the same job, and `migrations` each move with what its phases took, in seconds.")]
+`portMappings` lists `<published port> -> <gateway>:<port>`; `accessUrls` has the URLs to open in a browser.
+`inputArgs` has the arguments of `float submit` for the same job. `migrations` lists each migration with its
+phases in seconds.")]
 pub(crate) struct ShowArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
 }
 
-/// What `float modify` is given.
+/// The arguments of `float modify`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -55,18 +56,19 @@ Examples:
   float modify -j uqaj8l6a407u88v0106ol --timeLimit 4h --idle 0s
   float modify -j uqaj8l6a407u88v0106ol --migratePolicy '[mem.upperBoundRatio=80,cpu.disable=true]'
 
-A job that has not ended can be modified. Prints its record.")]
+Only jobs that have not ended can be modified. A new policy replaces the old one; `0s` turns a time off.
+Prints the job's record.")]
 pub(crate) struct ModifyArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// its new name
+    /// new name
     #[arg(short, long, value_name = "NAME")]
     name: Option<String>,
-    /// a tag to add; one of the same key is replaced; repeatable
+    /// tag to add; replaces a tag with the same key; repeatable
     #[arg(long = "addCustomTag", value_name = "KEY:VALUE")]
     add_custom_tag: Vec<String>,
-    /// the key of a tag to remove; repeatable
+    /// key of a tag to remove; repeatable
     #[arg(long = "rmCustomTag", value_name = "KEY")]
     rm_custom_tag: Vec<String>,
     /// what kind of host it wants, as for `float submit`; replaces the whole policy
@@ -81,32 +83,32 @@ pub(crate) struct ModifyArgs {
     /// suspend it when it was not used for so long; 0s for never
     #[arg(long, value_name = "TIME")]
     idle: Option<String>,
-    /// whether a client that connects resumes it
+    /// resume the job when a client connects while it is suspended
     #[arg(long = "resumeOnConnect", value_name = "on|off", value_enum, hide_possible_values = true)]
     resume_on_connect: Option<Switch>,
     /// take a capsule of it so often while it runs; 0s for never
     #[arg(long = "snapshotInterval", value_name = "TIME")]
     snapshot_interval: Option<String>,
-    /// for scripts that say it: nothing is asked anyway
+    /// accepted for compatibility; has no effect
     #[arg(short, long)]
     force: bool,
 }
 
-/// What `float cancel` is given.
+/// The arguments of `float cancel`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   float cancel -j uqaj8l6a407u88v0106ol              asks first
   float cancel -j uqaj8l6a407u88v0106ol -f
-  float cancel --filter tag:project=course-7 -f      all that have not ended")]
+  float cancel --filter tag:project=course-7 -f      all matching jobs that have not ended")]
 pub(crate) struct CancelArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID", required_unless_present = "filter", conflicts_with = "filter")]
     job: Option<String>,
-    /// the jobs for which it holds, as for `float list`; repeatable: all must hold
+    /// cancel jobs that match, as in `float list`; repeatable: all filters must match
     #[arg(long, value_name = "FILTER")]
     filter: Vec<String>,
-    /// don't ask
+    /// skip the confirmation
     #[arg(short, long)]
     force: bool,
 }
@@ -122,7 +124,7 @@ pub(crate) async fn show(args: &ShowArgs, client: &Client, printer: &Printer) ->
     printer.object(&client.job_get(id.as_str()).await?)
 }
 
-/// Changes what is to happen to a job by itself, its tags, or its name.
+/// Changes a job's policies, limits, tags or name.
 pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
     let request = JobModifyRequest {
@@ -139,13 +141,13 @@ pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer)
     printer.object(&client.job_modify(id.as_str(), &request).await?)
 }
 
-/// Asks OpCenter to end a job, or several; they end by themselves then.
+/// Requests the cancellation of a job, or of all jobs that match a filter.
 pub(crate) async fn cancel(args: &CancelArgs, client: &Client, printer: &Printer) -> Result<()> {
     let Some(id) = &args.job else { return cancel_all(args, client, printer).await };
     let id = parse::job_id(id)?;
     if !args.force {
         let job = client.job_get(id.as_str()).await?;
-        confirm(&format!("cancel job {id} ({}), which is {}?", job.name, job.status))?;
+        confirm(&format!("cancel job {id} ({}), status {}?", job.name, job.status))?;
     }
     let job = client.job_cancel(id.as_str()).await?;
     printer.note("Cancel request has been submitted");
@@ -175,8 +177,8 @@ async fn cancel_all(args: &CancelArgs, client: &Client, printer: &Printer) -> Re
     match refused.as_slice() {
         [] => Ok(()),
         [(job, error), ..] => {
-            let message = format!("{} of {} jobs are not cancelled; {}: {error}", refused.len(), jobs.len(), job.id);
-            bail!(Local::new(message, "`float list` shows how they are"))
+            let message = format!("{} of {} jobs not cancelled; job {}: {error}", refused.len(), jobs.len(), job.id);
+            bail!(Local::new(message, "`float list` shows the status of each job"))
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `float log`: what a job has written, and what happened to it.
+//! `float log`: a job's output and its events.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use crate::error::{self, invalid};
 use crate::parse;
 use crate::printer::Printer;
 
-/// How both streams together are called, in the order in which they came.
-const BOTH: &str = "output";
-/// How long nothing may come before one asks again.
-const ASK_EVERY: Duration = Duration::from_millis(400);
+/// The name for both streams together, in the order of the writes.
+const BOTH_STREAMS: &str = "output";
+/// The poll interval of `--follow`.
+const FOLLOW_POLL_INTERVAL: Duration = Duration::from_millis(400);
 
-/// What `float log` is given.
+/// The arguments of `float log`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  float log -j uqaj8l6a407u88v0106ol                 all that it has written, on both streams
-  float log -j uqaj8l6a407u88v0106ol --follow        and what it writes, until it ends
+  float log -j uqaj8l6a407u88v0106ol                 all output, both streams
+  float log -j uqaj8l6a407u88v0106ol --follow        and new output, until the job ends
   float log tail -j uqaj8l6a407u88v0106ol --lines 50
-  float log events -j uqaj8l6a407u88v0106ol -F table every status and phase with its time")]
+  float log events -j uqaj8l6a407u88v0106ol -F table status changes and phases with their times")]
 pub(crate) struct LogArgs {
-    /// the job
+    /// job id
     #[arg(short, long, global = true, value_name = "ID")]
     job: Option<String>,
-    /// go on until the job ends
+    /// print new output until the job ends
     #[arg(long, global = true)]
     follow: bool,
     #[command(subcommand)]
@@ -40,31 +40,31 @@ pub(crate) struct LogArgs {
 
 #[derive(Debug, Subcommand)]
 enum LogCommand {
-    /// print one of the job's files
+    /// print a file of the job
     #[command(after_help = "\
 Example:
   float log cat stderr.autosave -j uqaj8l6a407u88v0106ol")]
     Cat {
-        /// the file, as `float log ls` shows it [default: output, both streams together]
+        /// file name, as listed by `float log ls` [default: output, both streams together]
         file: Option<String>,
     },
-    /// print the end of one of the job's files
+    /// print the end of a file of the job
     #[command(after_help = "\
 Example:
   float log tail --follow output -j uqaj8l6a407u88v0106ol")]
     Tail {
-        /// the file, as `float log ls` shows it [default: output, both streams together]
+        /// file name, as listed by `float log ls` [default: output, both streams together]
         file: Option<String>,
-        /// how many lines
+        /// number of lines
         #[arg(short = 'n', long, value_name = "LINES", default_value_t = 10)]
         lines: usize,
     },
-    /// list the job's files: what it wrote on its streams, and its results
+    /// list the job's files: its output streams and its results
     #[command(after_help = "\
 Example:
   float log ls -j uqaj8l6a407u88v0106ol")]
     Ls,
-    /// print every status and phase of the job with its time
+    /// print the job's status changes, migration phases and other events
     #[command(after_help = "\
 Example:
   float log events -j uqaj8l6a407u88v0106ol -F table")]
@@ -73,7 +73,7 @@ Example:
 
 /// Prints output or events.
 pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let Some(job) = &args.job else { return Err(invalid("no job", "name it with `-j <ID>`")) };
+    let Some(job) = &args.job else { return Err(invalid("no job", "give its id with `-j <ID>`")) };
     let job = parse::job_id(job)?;
     let output = |file| Output { client, printer, job: job.clone(), file, follow: args.follow };
     match args.command {
@@ -88,9 +88,9 @@ pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Re
     }
 }
 
-/// The file that is meant, if the job has it; `None` for both streams together.
+/// The named file if the job has it; `None` for both streams together.
 async fn known(client: &Client, job: &JobId, named: Option<String>) -> Result<Option<OutputFile>> {
-    let Some(named) = named.filter(|name| name != BOTH) else { return Ok(None) };
+    let Some(named) = named.filter(|name| name != BOTH_STREAMS) else { return Ok(None) };
     let names: Vec<String> = client.job_log_list(job.as_str()).await?.into_iter().map(|file| file.name).collect();
     match named.parse::<OutputFile>() {
         Ok(file) if names.contains(&file.to_string()) => Ok(Some(file)),
@@ -99,7 +99,7 @@ async fn known(client: &Client, job: &JobId, named: Option<String>) -> Result<Op
             Err(error::refused(
                 ErrorCode::NotFound,
                 format!("no log file `{named}`"),
-                format!("there are {all}, and `{BOTH}` for both streams together"),
+                format!("the files are {all}, and `{BOTH_STREAMS}` for both streams together"),
             ))
         }
     }
@@ -124,7 +124,7 @@ impl Output<'_> {
                 return Ok(());
             }
             if piece.text.is_empty() {
-                tokio::time::sleep(ASK_EVERY).await;
+                tokio::time::sleep(FOLLOW_POLL_INTERVAL).await;
             }
             offset = piece.next;
         }
@@ -157,7 +157,7 @@ impl Output<'_> {
     }
 }
 
-/// The last lines of a text that comes in pieces; one without its end counts too.
+/// The last lines of a text that arrives in pieces; an incomplete line counts.
 struct LastLines {
     limit: usize,
     lines: VecDeque<String>,
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_are_the_same_however_the_text_is_cut() {
+    fn last_lines_ignore_piece_boundaries() {
         let text = "one\ntwo\nthree\nfour";
         for cut in 0..=text.len() {
             let mut last = LastLines::new(2);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn no_lines_are_no_text() {
+    fn zero_lines_are_empty() {
         let mut last = LastLines::new(0);
         last.add("one\ntwo");
         last.add(" and more");

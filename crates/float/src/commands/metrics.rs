@@ -1,4 +1,4 @@
-//! `float metrics`, `float top` and `float df`: what jobs use.
+//! `float metrics`, `float top` and `float df`: the resource usage of jobs.
 
 use std::time::Duration;
 
@@ -13,75 +13,76 @@ use serde::Serialize;
 use crate::parse;
 use crate::printer::Printer;
 use crate::server::interval;
+use crate::table::{Tabular, seconds};
 
-/// How far back `float df` looks for a measurement.
-const MEASURED_WITHIN: Duration = Duration::from_secs(3600);
+/// The age of the oldest measurement that `float df` shows.
+const DISK_USAGE_MAX_AGE: Duration = Duration::from_secs(3600);
 
-/// What `float metrics` is given.
+/// The arguments of `float metrics`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   float metrics -j uqaj8l6a407u88v0106ol -F table
   float metrics -j uqaj8l6a407u88v0106ol --last 1d -F json
 
-What a job uses is measured every 20 s. All of it is kept for a day, what came before in steps of
-5 minutes, and none of it for longer than 7 days after the job's end. Memory is what is in use:
-files that the kernel keeps in memory and can read again are told apart.")]
+Usage is measured every 20 s. Measurements are kept for a day, older ones at 5-minute intervals, and
+none for longer than 7 days after the job's end. Used memory excludes the page cache, which has a
+column of its own.")]
 pub(crate) struct MetricsArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// how far back
+    /// length of the history
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = interval)]
     last: Duration,
 }
 
-/// What `float top` is given.
+/// The arguments of `float top`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   float top -F table
   float top -j uqaj8l6a407u88v0106ol -F table
 
-What was used when it was last measured, of what the job has. `float metrics` has the history.")]
+Shows the latest measurement and the job's size. `float metrics` shows the history.")]
 pub(crate) struct TopArgs {
-    /// this job alone
+    /// show only this job
     #[arg(short, long, value_name = "ID")]
     job: Option<String>,
 }
 
-/// What `float df` is given.
+/// The arguments of `float df`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
   float df -j uqaj8l6a407u88v0106ol -F table
 
-What the job has written and changed beside its image, when that was last measured in the last hour.
-What it keeps in volumes is not counted.")]
+Shows the size of the files that the job wrote or changed on top of its image, from the latest
+measurement of the last hour. Volumes are not counted.")]
 pub(crate) struct DfArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
 }
 
-/// What a job's own files take.
+/// The disk usage of a job's changed files.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct OnDisk {
+pub(crate) struct DiskUsage {
     pub(crate) id: JobId,
     pub(crate) name: String,
     pub(crate) host_name: String,
-    /// In GB, and when that was measured.
+    /// In GB.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) disk: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) time: Option<Timestamp>,
 }
 
-/// What a job uses now.
+/// The current usage of a job.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct UseNow {
+pub(crate) struct CurrentUsage {
     pub(crate) id: JobId,
     pub(crate) name: String,
     pub(crate) host_name: String,
@@ -96,20 +97,53 @@ pub(crate) struct UseNow {
     pub(crate) mem_gb: f64,
 }
 
-impl From<JobView> for UseNow {
+impl Tabular for CurrentUsage {
+    const NONE: &'static str = "No jobs";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "USER", "STATUS", "CPU USED", "GB USED"];
+
+    fn row(&self) -> Vec<String> {
+        let of = |used: Option<f64>, all: f64| used.map_or_else(String::new, |used| format!("{used:.2}/{all}"));
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.host_name.clone(),
+            self.user.clone(),
+            self.status.to_string(),
+            of(self.cpu_used, self.cpu.into()),
+            of(self.mem_used, self.mem_gb),
+        ]
+    }
+}
+
+impl Tabular for DiskUsage {
+    const NONE: &'static str = "No jobs";
+    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "HOST", "GB ON DISK", "MEASURED"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.id.to_string(),
+            self.name.clone(),
+            self.host_name.clone(),
+            self.disk.map_or_else(String::new, |gb| format!("{gb:.3}")),
+            self.time.map(seconds).unwrap_or_default(),
+        ]
+    }
+}
+
+impl From<JobView> for CurrentUsage {
     fn from(job: JobView) -> Self {
         let JobView { id, name, host_name, user, status, cpu_used, cpu, mem_used, mem_gb, .. } = job;
         Self { id, name, host_name, user, status, cpu_used, cpu, mem_used, mem_gb }
     }
 }
 
-/// Prints what a job used.
+/// Prints the usage history of a job.
 pub(crate) async fn metrics(args: &MetricsArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
     printer.list(&client.job_metrics(id.as_str(), Some(args.last)).await?)
 }
 
-/// Prints what the jobs use that are on a host.
+/// Prints the current usage of the jobs that are on a host.
 pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> Result<()> {
     let jobs = match &args.job {
         Some(id) => vec![client.job_get(parse::job_id(id)?.as_str()).await?],
@@ -119,15 +153,15 @@ pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> R
             jobs
         }
     };
-    printer.list(&jobs.into_iter().map(UseNow::from).collect::<Vec<_>>())
+    printer.list(&jobs.into_iter().map(CurrentUsage::from).collect::<Vec<_>>())
 }
 
-/// Prints what a job's own files take.
+/// Prints the disk usage of a job's changed files.
 pub(crate) async fn df(args: &DfArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
     let JobView { id, name, host_name, .. } = client.job_get(id.as_str()).await?;
-    let measured = client.job_metrics(id.as_str(), Some(MEASURED_WITHIN)).await?;
+    let measured = client.job_metrics(id.as_str(), Some(DISK_USAGE_MAX_AGE)).await?;
     let last = measured.iter().rev().find_map(|row| Some((row.disk?, row.time)));
     let (disk, time) = last.unzip();
-    printer.list(&[OnDisk { id, name, host_name, disk, time }])
+    printer.list(&[DiskUsage { id, name, host_name, disk, time }])
 }

@@ -1,57 +1,56 @@
-//! `float migrate`: asks for a move, and watches it to its end if that is wanted.
+//! `float migrate`: starts a migration, and with `--wait` follows it to its end.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mooring_api::view::{JobView, MigrateRequest, MigrationView};
 use mooring_api::{Client, ClientError};
-use mooring_types::JobId;
 use mooring_types::migration::Phase;
+use mooring_types::{JobId, MigrationId};
 
+use super::wait::read_past_outage;
 use crate::error::Local;
 use crate::parse;
 use crate::printer::Printer;
 
-/// How often a move is looked at; it takes seconds.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How long OpCenter may be away while a move is watched; the move itself goes on.
-const AWAY_LIMIT: Duration = Duration::from_secs(60);
+/// The poll interval of `--wait`; a migration takes seconds.
+const MIGRATION_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What `float migrate` is given.
+/// The arguments of `float migrate`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   float migrate -j uqaj8l6a407u88v0106ol --wait
   float migrate -j uqaj8l6a407u88v0106ol --host host-2
-  float migrate -j uqaj8l6a407u88v0106ol -c 4 -m 16      it goes on with four cores and 16 GB
+  float migrate -j uqaj8l6a407u88v0106ol -c 4 -m 16      with 4 cores and 16 GB on the new host
 
-The job goes on where it was, with its memory, files and connections through gateways. A move that fails leaves it
-where it is; `float show` says why under `migrations`.")]
+The job keeps its memory, files and connections through gateways. After a failed migration the job continues on
+its host; `migrations` of `float show` has the reason.")]
 pub(crate) struct MigrateArgs {
-    /// the job
+    /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// the host to go to, by name [default: chosen]
+    /// destination host, by name [default: chosen by OpCenter]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
-    /// cores that it has afterwards [default: as before]
+    /// cores on the new host [default: unchanged]
     #[arg(short, long, value_name = "CORES")]
     cpu: Option<String>,
-    /// memory in GB that it has afterwards [default: as before]
+    /// memory in GB on the new host [default: unchanged]
     #[arg(short, long, value_name = "GB")]
     mem: Option<String>,
-    /// for scripts that say it: nothing is asked anyway
+    /// accepted for compatibility; has no effect
     #[arg(short, long)]
     force: bool,
-    /// wait for the end of the move and fail if it fails; its phases are shown on stderr
+    /// wait for the migration to end and exit with 1 if it fails; shows its phases on stderr
     #[arg(long)]
     wait: bool,
 }
 
-/// Starts a move.
+/// Starts a migration.
 pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
     let request = MigrateRequest {
@@ -60,19 +59,26 @@ pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printe
         mem_gb: args.mem.as_deref().map(parse::memory).transpose()?,
     };
     let start = async || client.job_migrate(id.as_str(), &request).await;
-    send(client, printer, &id, "Migrate", if args.wait { Wait::ToTheEnd } else { Wait::No }, start).await
+    send(client, printer, &id, "Migrate", args.wait.into(), start).await
 }
 
-/// Whether the end of what was asked for is waited for.
+/// How long a command waits for the migration that it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// It is not.
-    No,
-    /// It is, and a failure is one of the command.
-    ToTheEnd,
+    /// Until OpCenter accepts the request.
+    Accepted,
+    /// Until the migration ends; a failed migration fails the command.
+    Ended,
 }
 
-/// Asks for something that sends a job on its way, and follows it if that is wanted.
+impl From<bool> for Wait {
+    /// The meaning of the flag `--wait`.
+    fn from(flag: bool) -> Self {
+        if flag { Self::Ended } else { Self::Accepted }
+    }
+}
+
+/// Starts a migration of any kind and waits for it as requested.
 pub(super) async fn send(
     client: &Client,
     printer: &Printer,
@@ -81,57 +87,42 @@ pub(super) async fn send(
     wait: Wait,
     start: impl AsyncFnOnce() -> Result<JobView, ClientError>,
 ) -> Result<()> {
-    if wait == Wait::No {
+    if wait == Wait::Accepted {
         let job = start().await?;
         printer.accepted(&format!("{what} request has been submitted"))?;
         return printer.object(&job);
     }
     let before = client.job_get(id.as_str()).await?;
-    let known: BTreeSet<String> = before.migrations.iter().map(|known| known.id.to_string()).collect();
+    let earlier: BTreeSet<MigrationId> = before.migrations.into_iter().map(|migration| migration.id).collect();
     let first = start().await?;
     let mut progress = Progress::new(printer);
-    let (job, outcome) = watch(client, id, first, &known, &mut progress).await?;
+    let (job, outcome) = watch(client, id, first, &earlier, &mut progress).await?;
     progress.end();
     printer.object(&job)?;
     outcome
 }
 
-/// Follows the one move that was not known before.
+/// Follows the migration that is not one of the earlier ones.
 async fn watch(
     client: &Client,
     id: &JobId,
     first: JobView,
-    known: &BTreeSet<String>,
+    earlier: &BTreeSet<MigrationId>,
     progress: &mut Progress<'_>,
 ) -> Result<(JobView, Result<()>)> {
     let mut job = first;
     loop {
-        if let Some(found) = job.migrations.iter().find(|found| !known.contains(found.id.as_str())) {
-            progress.show(found);
-            if let Some(outcome) = ended(found) {
+        if let Some(migration) = job.migrations.iter().find(|migration| !earlier.contains(&migration.id)) {
+            progress.show(migration);
+            if let Some(outcome) = ended(migration) {
                 return Ok((job, outcome));
             }
         } else if job.status.is_final() {
-            bail!("the job is {} and was not moved", job.status);
+            bail!("the job is {} and did not migrate", job.status);
         }
-        tokio::time::sleep(LOOK_EVERY).await;
-        job = look(client, id).await?;
+        tokio::time::sleep(MIGRATION_POLL_INTERVAL).await;
+        job = read_past_outage(MIGRATION_POLL_INTERVAL, async || client.job_get(id.as_str()).await).await?;
     }
-}
-
-/// Looks at the job, past a restart of OpCenter's.
-async fn look(client: &Client, id: &JobId) -> Result<JobView> {
-    let began = Instant::now();
-    loop {
-        match client.job_get(id.as_str()).await {
-            Err(error) if may_pass(&error) && began.elapsed() < AWAY_LIMIT => tokio::time::sleep(LOOK_EVERY).await,
-            answer => return Ok(answer?),
-        }
-    }
-}
-
-fn may_pass(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. }) || error.code().is_some_and(|code| code.is_retryable())
 }
 
 fn ended(migration: &MigrationView) -> Option<Result<()>> {
@@ -139,10 +130,10 @@ fn ended(migration: &MigrationView) -> Option<Result<()>> {
     match (failed, migration.outcome.as_str()) {
         (Some(why), _) => {
             let message = match migration.kind.as_str() {
-                "migrate" => format!("the move to {} failed{why}", migration.to),
+                "migrate" => format!("the migration to {} failed{why}", migration.to),
                 kind => format!("the {kind} failed{why}"),
             };
-            let hint = "`float log events -j <job>` tells more; the job is where it was";
+            let hint = "the job continues on its host; `float log events -j <job>` shows the details";
             Some(Err(Local::new(message, hint).into()))
         }
         (None, "succeeded") => Some(Ok(())),
@@ -150,17 +141,17 @@ fn ended(migration: &MigrationView) -> Option<Result<()>> {
     }
 }
 
-/// What is shown of a move while it goes on: a line for each phase, and on a terminal one that lives.
+/// The progress of a migration on stderr: a line for each phase, and a spinner on a terminal.
 struct Progress<'a> {
     printer: &'a Printer,
-    live: Option<ProgressBar>,
+    spinner: Option<ProgressBar>,
     shown: BTreeSet<Phase>,
-    named: bool,
+    is_headed: bool,
 }
 
 impl<'a> Progress<'a> {
     fn new(printer: &'a Printer) -> Self {
-        let live = printer.is_watched().then(|| {
+        let spinner = printer.is_terminal().then(|| {
             let bar = ProgressBar::new_spinner();
             if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
                 bar.set_style(style.tick_chars("|/-\\ "));
@@ -168,14 +159,13 @@ impl<'a> Progress<'a> {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Self { printer, live, shown: BTreeSet::new(), named: false }
+        Self { printer, spinner, shown: BTreeSet::new(), is_headed: false }
     }
 
     fn show(&mut self, migration: &MigrationView) {
-        if !self.named {
-            self.named = true;
-            let what = if migration.kind == "migrate" { "moving" } else { migration.kind.as_str() };
-            self.line(&format!("{what} from {} to {}", migration.from, migration.to));
+        if !self.is_headed {
+            self.is_headed = true;
+            self.line(&format!("{} from {} to {}", migration.kind, migration.from, migration.to));
         }
         for phase in &migration.phases {
             if self.shown.insert(phase.name) {
@@ -185,25 +175,25 @@ impl<'a> Progress<'a> {
         if migration.outcome == "succeeded" {
             let megabytes = migration.bytes_moved as f64 / 1e6;
             let done = match migration.kind.as_str() {
-                "migrate" => format!("moved: the job stood still for {:.3} s", migration.pause_seconds),
-                "snapshot" => format!("snapshot taken: the job stood still for {:.3} s", migration.pause_seconds),
+                "migrate" => format!("migrated: the job was frozen for {:.3} s", migration.pause_seconds),
+                "snapshot" => format!("snapshot taken: the job was frozen for {:.3} s", migration.pause_seconds),
                 kind => format!("done: {kind}"),
             };
-            self.line(&format!("{done}, {megabytes:.1} MB were sent"));
-        } else if let Some(bar) = &self.live {
+            self.line(&format!("{done}, {megabytes:.1} MB sent"));
+        } else if let Some(bar) = &self.spinner {
             bar.set_message(migration.outcome.clone());
         }
     }
 
     fn line(&self, text: &str) {
-        match &self.live {
+        match &self.spinner {
             Some(bar) => bar.suspend(|| self.printer.note(text)),
             None => self.printer.note(text),
         }
     }
 
     fn end(self) {
-        if let Some(bar) = self.live {
+        if let Some(bar) = self.spinner {
             bar.finish_and_clear();
         }
     }
@@ -215,15 +205,15 @@ mod tests {
     use crate::samples;
 
     #[test]
-    fn a_move_ends_when_it_succeeds_or_has_failed() {
+    fn migration_ends_in_success_or_failure() {
         let mut moved = samples::moved_job().migrations.remove(0);
         assert!(ended(&moved).unwrap().is_ok());
-        for going in ["running", "undoing: Restore: out of room"] {
-            moved.outcome = going.into();
-            assert!(ended(&moved).is_none(), "{going}");
+        for running in ["running", "undoing: Restore: out of room"] {
+            moved.outcome = running.into();
+            assert!(ended(&moved).is_none(), "{running}");
         }
         moved.outcome = "failed: Restore: out of room".into();
         let error = ended(&moved).unwrap().unwrap_err();
-        assert_eq!(error.to_string(), "the move to host-2 failed: Restore: out of room");
+        assert_eq!(error.to_string(), "the migration to host-2 failed: Restore: out of room");
     }
 }

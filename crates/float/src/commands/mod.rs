@@ -1,7 +1,7 @@
-//! What the commands do, a module for each noun.
+//! The commands, a module for each noun.
 //!
-//! A command is given a client that is logged in and a [`Printer`]. It changes nothing before its arguments have been read, and a
-//! record that it prints is the one that OpCenter answered with.
+//! A command gets an authenticated client and a [`Printer`]. It parses all arguments before it sends a request. Records
+//! that it prints are OpCenter's answers.
 
 pub(crate) mod auth;
 pub(crate) mod external;
@@ -19,15 +19,17 @@ pub(crate) mod submit;
 pub(crate) mod suspend;
 pub(crate) mod template;
 pub(crate) mod user;
+mod wait;
 
 use anyhow::Result;
 use mooring_api::Client;
 
 use crate::access::Access;
-use crate::cli::{Command, Global};
+use crate::cli::Command;
+use crate::global::Global;
 use crate::printer::Printer;
 
-/// Runs a command that talks with OpCenter.
+/// Runs a command that calls OpCenter.
 pub(crate) async fn run(command: Command, global: &Global, printer: &Printer) -> Result<()> {
     match command {
         Command::Login(args) => auth::login(args, global, printer).await,
@@ -73,6 +75,6 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         | Command::Server(_)
         | Command::Up(_)
         | Command::Completion { .. }
-        | Command::CriuHook { .. } => unreachable!("`main` and `run` have taken these"),
+        | Command::CriuHook { .. } => unreachable!("handled by `main` and `run`"),
     }
 }

@@ -1,4 +1,4 @@
-//! The program itself and what it talks with: `float version`, `float status` and `float completion`.
+//! `float version`, `float status` and `float completion`.
 
 use anyhow::Result;
 use clap::CommandFactory;
@@ -8,10 +8,11 @@ use mooring_api::view::StatusView;
 use serde::Serialize;
 
 use crate::access;
-use crate::cli::{Cli, Global, Shell};
+use crate::cli::{Cli, Shell};
+use crate::global::Global;
 use crate::printer::Printer;
 
-/// The versions.
+/// The versions of this program and of OpCenter.
 #[derive(Debug, Serialize)]
 struct Versions {
     client: &'static str,
@@ -19,20 +20,20 @@ struct Versions {
     server: Option<String>,
 }
 
-/// Prints the versions; an OpCenter that can't be reached has none.
+/// Prints the versions; without the server's when OpCenter is unreachable.
 pub(crate) async fn version(global: &Global, printer: &Printer) -> Result<()> {
     let client = access::stranger(global)?;
     let server = match client.version_get().await {
         Ok(answer) => Some(answer.version),
         Err(error) => {
-            printer.note(&format!("the server's version is not known: {error}"));
+            printer.note(&format!("no server version: {error}"));
             None
         }
     };
     printer.object(&Versions { client: env!("CARGO_PKG_VERSION"), server })
 }
 
-/// How OpCenter is. No license is needed, and scripts that ask for one find that it is valid.
+/// The status of OpCenter. Mooring needs no license; scripts that check for one find it valid.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Status<'a> {
@@ -40,13 +41,13 @@ struct Status<'a> {
     license_status: &'static str,
     address: &'a str,
     #[serde(flatten)]
-    seen: StatusView,
+    status: StatusView,
 }
 
-/// Prints how OpCenter is.
+/// Prints the status of OpCenter.
 pub(crate) async fn status(client: &Client, printer: &Printer) -> Result<()> {
-    let seen = client.status_get().await?;
-    printer.object(&Status { license_status: "valid", address: access::short_address(client.address()), seen })
+    let view = client.status_get().await?;
+    printer.object(&Status { license_status: "valid", address: access::short_address(client.address()), status: view })
 }
 
 /// Prints a shell's completion script.

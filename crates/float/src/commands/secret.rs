@@ -12,11 +12,11 @@ use mooring_api::view::SecretSetRequest;
 use crate::parse;
 use crate::printer::Printer;
 
-/// What `float secret` is given.
+/// The arguments of `float secret`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A job refers to a secret by name: `float submit -e 'TOKEN={secret:github}' ...`. Its environment has the value,
-and nothing else does: neither the job's record, nor the logs. A secret is its user's alone.")]
+Jobs refer to a secret by name: `float submit -e 'TOKEN={secret:github}' ...`. Only the job's environment has the
+value; it is not in the job's record or in logs. A secret belongs to one user.")]
 pub(crate) struct SecretArgs {
     #[command(subcommand)]
     command: SecretCommand,
@@ -24,28 +24,28 @@ pub(crate) struct SecretArgs {
 
 #[derive(Debug, Subcommand)]
 enum SecretCommand {
-    /// set a secret
+    /// create or replace a secret
     #[command(after_help = "\
 Examples:
   float secret set github ghp_16C7e42F292c6912E7
   float secret set deploy-key --file ~/.ssh/deploy
   pass show github | float secret set github --file -")]
     Set {
-        /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+        /// secret name: 1 to 63 letters, digits, `.`, `_` or `-`
         name: String,
-        /// its value; other users of this machine may see it while the command runs
+        /// value; other users of this machine may see it in the process list
         #[arg(required_unless_present = "file", conflicts_with = "file")]
         value: Option<String>,
-        /// a file that holds the value, `-` for stdin; a line end at its end is left out
+        /// file with the value, `-` for stdin; a line end at the end of a single line is removed
         #[arg(long, value_name = "FILE")]
         file: Option<PathBuf>,
     },
-    /// print a secret's value, and nothing else
+    /// print only the value of a secret
     #[command(after_help = "\
 Example:
   float secret get github")]
     Get {
-        /// its name
+        /// secret name
         name: String,
     },
     /// list the names of your secrets
@@ -54,17 +54,17 @@ Example:
 Example:
   float secret ls -F table")]
     Ls,
-    /// remove a secret; jobs that have its value keep it
+    /// remove a secret; jobs that already have its value keep it
     #[command(after_help = "\
 Example:
   float secret unset github")]
     Unset {
-        /// its name
+        /// secret name
         name: String,
     },
 }
 
-/// Runs a command about secrets.
+/// Runs a subcommand of `float secret`.
 pub(crate) async fn secret(args: SecretArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         SecretCommand::Set { name, value, file } => {
@@ -78,13 +78,13 @@ pub(crate) async fn secret(args: SecretArgs, client: &Client, printer: &Printer)
         SecretCommand::Ls => printer.list(&client.secret_list().await?),
         SecretCommand::Unset { name } => {
             client.secret_unset(parse::secret(&name)?).await?;
-            printer.note(&format!("secret {name} is removed"));
+            printer.note(&format!("secret {name} removed"));
             Ok(())
         }
     }
 }
 
-/// What a file holds, without the line end that editors put there.
+/// Reads a file, without the line end that editors add.
 fn read(file: &Path) -> Result<String> {
     let mut text = if file == Path::new("-") {
         let mut text = String::new();
@@ -94,7 +94,7 @@ fn read(file: &Path) -> Result<String> {
         fs::read_to_string(file).with_context(|| format!("can't read {}", file.display()))?
     };
     let end = text.trim_end_matches(['\r', '\n']).len();
-    // A key in several lines needs its last line end.
+    // A key with several lines needs its last line end.
     if !text[..end].contains('\n') {
         text.truncate(end);
     }
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_line_is_read_without_its_end_and_several_as_they_are() {
+    fn secret_file_loses_single_line_end() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("secret");
         for (held, value) in

@@ -8,7 +8,7 @@ use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
 use crate::parse;
 use crate::printer::Printer;
 
-/// What `float securityGroup` is given.
+/// The arguments of `float securityGroup`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -16,9 +16,9 @@ Examples:
   float gateway create -n lab --securityGroup campus
   float securityGroup addRule -g campus --port 10000-10500 --source fd00::/8
 
-A security group is a set of inbound rules for gateways and for the published ports of jobs. What no
-rule of any of its groups allows is refused. A gateway or a job that names no group has `default`:
-every port, from loopback and private addresses.")]
+A security group is a set of inbound rules for gateways and for published ports of jobs. A connection
+is refused unless a rule of one of the groups allows it. Without a group, gateways and jobs have
+`default`: all ports, from loopback and private addresses.")]
 pub(crate) struct SecurityGroupArgs {
     #[command(subcommand)]
     command: SecurityGroupCommand,
@@ -34,26 +34,26 @@ enum SecurityGroupCommand {
 Example:
   float securityGroup list -F table")]
     List,
-    /// show a security group with its rules and who uses it
+    /// show a security group, its rules and its users
     #[command(after_help = "\
 Example:
   float securityGroup show -g campus")]
     Show(Named),
-    /// add a rule; whoever has the group lets in more at once
+    /// add rules; they apply at once to all gateways and jobs with the group
     #[command(name = "addRule")]
     #[command(after_help = "\
 Examples:
   float securityGroup addRule -g campus --rule tcp:8787:172.31.0.0/16
   float securityGroup addRule -g campus --port 10000-10500 --source 172.31.0.0/16")]
     AddRule(RuleArgs),
-    /// remove a rule; connections that it alone allowed are closed
+    /// remove rules; closes connections that no other rule allows
     #[command(name = "rmRule")]
     #[command(after_help = "\
 Examples:
   float securityGroup rmRule -g campus --rule tcp:8787:172.31.0.0/16
   float securityGroup rmRule -g campus --port 10000-10500 --source 172.31.0.0/16")]
     RmRule(RuleArgs),
-    /// delete a security group that nobody uses
+    /// delete a security group that is not in use
     #[command(after_help = "\
 Example:
   float securityGroup delete -g campus")]
@@ -66,44 +66,44 @@ Examples:
   float securityGroup create -n campus --description 'the campus' --rule tcp:8787:172.31.0.0/16
   float securityGroup create -n everybody --rule 'tcp:*:0.0.0.0/0' --rule 'tcp:*:::/0'")]
 struct CreateArgs {
-    /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+    /// group name: 1 to 63 letters, digits, `.`, `_` or `-`
     #[arg(short, long, value_name = "NAME")]
     name: String,
-    /// what it is for
+    /// description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// what it allows, `tcp:<ports>:<source>`: a port, a range like 10000-10500 or `*`, and an address or a block; repeatable
+    /// rule `tcp:<ports>:<source>`: a port, a range like 10000-10500 or `*`, and an address or CIDR block; repeatable
     #[arg(long, value_name = "RULE")]
     rule: Vec<String>,
 }
 
 #[derive(Debug, Args)]
 struct Named {
-    /// the security group, by id or name
+    /// security group, by id or name
     #[arg(short, long, value_name = "GROUP")]
     group: String,
 }
 
 #[derive(Debug, Args)]
 struct RuleArgs {
-    /// the security group, by id or name
+    /// security group, by id or name
     #[arg(short, long, value_name = "GROUP")]
     group: String,
-    /// the rule, `tcp:<ports>:<source>`; repeatable
+    /// rule `tcp:<ports>:<source>`; repeatable
     #[arg(long, value_name = "RULE", required_unless_present = "port")]
     rule: Vec<String>,
-    /// its port or ports, in place of `--rule`
+    /// port or port range, instead of `--rule`
     #[arg(long, value_name = "PORT[-PORT]", requires = "source", conflicts_with = "rule")]
     port: Option<String>,
-    /// an address or a block of addresses
+    /// source address or CIDR block
     #[arg(long, value_name = "CIDR", requires = "port")]
     source: Option<String>,
-    /// its protocol
+    /// protocol
     #[arg(long, value_name = "PROTOCOL", requires = "port", default_value = "tcp")]
     protocol: String,
 }
 
-/// Runs a command about security groups.
+/// Runs a subcommand of `float securityGroup`.
 pub(crate) async fn security_group(args: SecurityGroupArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         SecurityGroupCommand::Create(args) => printer.object(&client.security_group_create(&args.request()).await?),
@@ -121,7 +121,7 @@ pub(crate) async fn security_group(args: SecurityGroupArgs, client: &Client, pri
         }
         SecurityGroupCommand::Delete(Named { group }) => {
             client.security_group_delete(parse::security_group(&group)?).await?;
-            printer.note(&format!("security group {group} is deleted"));
+            printer.note(&format!("security group {group} deleted"));
             Ok(())
         }
     }
@@ -138,7 +138,7 @@ impl CreateArgs {
 }
 
 impl RuleArgs {
-    /// The rules as text; OpCenter reads them.
+    /// The rules as text; OpCenter parses them.
     fn rules(&self) -> Vec<String> {
         match (&self.port, &self.source) {
             (Some(port), Some(source)) => vec![format!("{}:{port}:{source}", self.protocol)],
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_is_one_text_or_its_parts() {
+    fn rule_flags_and_parts_agree() {
         let add = "float securityGroup addRule -g campus";
         for parts in [
             "--rule tcp:80-90:fd00::/8",

@@ -91,7 +91,7 @@ pub(crate) struct SubmitArgs {
     /// run as root, whatever user its image names
     #[arg(long = "withRoot")]
     with_root: bool,
-    /// for scripts that say it: nothing is asked anyway
+    /// accepted for compatibility; has no effect
     #[arg(short, long)]
     force: bool,
     /// the command and its arguments, after `--` [default: the image's]
@@ -154,7 +154,7 @@ pub(crate) struct RerunArgs {
     /// the job, ended or not
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// for scripts that say it: nothing is asked anyway
+    /// accepted for compatibility; has no effect
     #[arg(short, long)]
     force: bool,
 }
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn all_flags_reach_the_request() {
+    fn submit_flags_reach_request() {
         let request = request(
             "float submit -i dir:/ -n web -c 2:4 -m 4:8 -e A=1 -e B=2 --publish 8080:80 --publish 22 --gateway lab \
              --targetPort 8080 --securityGroup campus --securityGroup sg-1 --host host-1 --workDir /tmp --withRoot \
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn all_options_reach_the_request() {
+    fn submit_policies_reach_request() {
         let request = request(
             "float submit -i dir:/ --vmPolicy [onDemand=true] -M cpu.upperBoundDuration=5s --timeLimit 3600s --idle 30m \
              --resumeOnConnect --snapshotInterval 10m --dumpMode full --egress gateway --customTag a:1 --customTag b:2 --disableRerun \
@@ -264,13 +264,13 @@ mod tests {
     }
 
     #[test]
-    fn a_template_alone_leaves_the_rest_to_it() {
+    fn template_alone_is_enough() {
         let request = request("float sbatch --template jupyter");
         assert_eq!(request, SubmitRequest { template: "jupyter".into(), ..SubmitRequest::default() });
     }
 
     #[test]
-    fn a_script_that_is_not_there_is_told_as_scripts_know_it() {
+    fn missing_script_has_known_message() {
         match Cli::try_parse_from("float submit -i dir:/ -j abc.sh".split(' ')).unwrap().command {
             Command::Submit(args) => {
                 assert_eq!(args.request().unwrap_err().to_string(), "open abc.sh: no such file or directory");

@@ -13,11 +13,11 @@ use crate::error::Local;
 use crate::parse;
 use crate::printer::Printer;
 
-/// What `float template` is given.
+/// The arguments of `float template`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-`name:tag` is everybody's and made by admins, `private::name:tag` is yours alone; without a tag the newest is meant.
-`float submit --template <name>` makes a job of one; what is given beside it overrides it.")]
+`name:tag` is public and created by admins; `private::name:tag` is only yours. Without a tag the newest one is used.
+`float submit --template <name>` submits a job with it; other options override the template.")]
 pub(crate) struct TemplateArgs {
     #[command(subcommand)]
     command: TemplateCommand,
@@ -25,33 +25,33 @@ pub(crate) struct TemplateArgs {
 
 #[derive(Debug, Subcommand)]
 enum TemplateCommand {
-    /// create a template from a job or from a job file
+    /// create a template from a job or a job file
     Create(CreateArgs),
-    /// list the templates that you may use
+    /// list the templates that you can use
     #[command(visible_alias = "ls")]
     #[command(after_help = "\
 Example:
   float template list -F table")]
     List,
-    /// show a template with what it gives
+    /// show a template and its values
     #[command(visible_alias = "info")]
     #[command(after_help = "\
 Examples:
   float template show jupyter
   float template show private::training:2")]
     Show {
-        /// the template
+        /// template name
         name: String,
     },
-    /// delete a template; jobs that were made from it stay
+    /// delete a template; jobs that were submitted with it stay
     #[command(after_help = "\
 Examples:
   float template delete private::training:2          asks first
   float template delete lab:old -f")]
     Delete {
-        /// the template, with its tag
+        /// template name with its tag
         name: String,
-        /// don't ask
+        /// skip the confirmation
         #[arg(short, long)]
         force: bool,
     },
@@ -61,33 +61,33 @@ Examples:
 #[command(after_help = "\
 Examples:
   float template create private::training --from-job uqaj8l6a407u88v0106ol
-  float template create lab:2 --file job.yaml --description 'what the lab uses'
+  float template create lab:2 --file job.yaml --description 'for the lab'
 
-A job file has the keys that the API's submission has, in YAML or JSON:
+A job file has the long names of the options of `float submit` as keys, in YAML or JSON:
   image: dir:/
   command: [python3, -m, http.server, \"80\"]
   publish: [\"8080:80\"]
   memGB: 2
   env: [MODE=test]
-`{token}` in it is drawn anew for each job; the token of a job's URL becomes that.")]
+`{token}` is replaced with a new random token for each job. `--from-job` turns the token of the job's URL into `{token}`.")]
 struct CreateArgs {
-    /// its name, `name`, `name:tag`, or with `private::` in front [default tag: the next number]
+    /// template name: `name`, `name:tag` or `private::name:tag` [default tag: the next number]
     name: String,
-    /// the job to make it from
+    /// job to create the template from
     #[arg(long = "from-job", value_name = "ID", required_unless_present = "file", conflicts_with = "file")]
     from_job: Option<String>,
-    /// the job file to make it from
+    /// job file to create the template from
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// what it is for
+    /// description
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     description: String,
-    /// what follows the address in its jobs' URLs [default: the job's, else /]
+    /// path and query of the jobs' access URLs [default: the job's, else /]
     #[arg(long = "accessPath", value_name = "PATH", default_value = "", hide_default_value = true)]
     access_path: String,
 }
 
-/// Runs a command about templates.
+/// Runs a subcommand of `float template`.
 pub(crate) async fn template(args: TemplateArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
         TemplateCommand::Create(args) => printer.object(&client.template_create(&args.request()?).await?),
@@ -99,7 +99,7 @@ pub(crate) async fn template(args: TemplateArgs, client: &Client, printer: &Prin
                 confirm(&format!("delete template {name}?"))?;
             }
             client.template_delete(name).await?;
-            printer.note(&format!("template {name} is deleted"));
+            printer.note(&format!("template {name} deleted"));
             Ok(())
         }
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_job_file_is_yaml_or_json_with_known_keys() {
+    fn template_reads_job_file() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("job");
         for text in ["image: dir:/\nmemGB: 2\nenv: [A=1]\n", r#"{"image": "dir:/", "memGB": 2, "env": ["A=1"]}"#] {

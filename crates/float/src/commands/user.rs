@@ -3,22 +3,24 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::builder::TypedValueParser;
+use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{UserAddRequest, UserUpdateRequest};
+use mooring_types::Role;
 
 use crate::access;
-use crate::cli::Global;
 use crate::confirm::confirm;
 use crate::error::Local;
-use crate::parse;
+use crate::global::Global;
+use crate::parse::{self, one_of};
 use crate::printer::Printer;
 
-/// What `float user` is given.
+/// The arguments of `float user`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An admin may do everything. A user sees and acts on what is its own, sees the jobs of the members of its
-groups, and uses all gateways, security groups and public templates.")]
+Admins may do everything. Users manage their own jobs, see the jobs of members of their groups, and can use all
+gateways, security groups and public templates.")]
 pub(crate) struct UserArgs {
     #[command(subcommand)]
     command: UserCommand,
@@ -28,7 +30,7 @@ pub(crate) struct UserArgs {
 enum UserCommand {
     /// add a user
     Add(AddArgs),
-    /// list users; who is no admin sees itself
+    /// list users; users see themselves, admins all
     #[command(visible_alias = "ls")]
     #[command(after_help = "\
 Example:
@@ -42,20 +44,13 @@ Example:
     Info(Named),
     /// change a user's password, role or groups
     Update(UpdateArgs),
-    /// delete a user, with its sessions, secrets and private templates
+    /// delete a user with its sessions, secrets and private templates
     Delete(DeleteArgs),
-}
-
-/// The roles.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RoleName {
-    Admin,
-    User,
 }
 
 #[derive(Debug, Args)]
 struct Named {
-    /// the user
+    /// user name
     name: String,
 }
 
@@ -66,15 +61,15 @@ Examples:
   float user add bob --group lab --passwd-stdin < bobs-password
   float user add carol --role admin")]
 struct AddArgs {
-    /// its name, 1 to 63 letters, digits, `.`, `_` or `-`
+    /// user name: 1 to 63 letters, digits, `.`, `_` or `-`
     name: String,
-    /// read the password from stdin's first line, in place of asking for it
+    /// read the password from the first line of stdin instead of asking
     #[arg(long)]
     passwd_stdin: bool,
-    /// what it may do
-    #[arg(long, value_enum, default_value = "user")]
-    role: RoleName,
-    /// a group to be in; repeatable
+    /// role
+    #[arg(long, value_parser = role(), default_value = "user")]
+    role: Role,
+    /// group to join; repeatable
     #[arg(long, value_name = "GROUP")]
     group: Vec<String>,
 }
@@ -86,24 +81,24 @@ Examples:
   float user update alice --role admin
   float user update alice --addGroup lab --rmGroup students
 
-A new password ends all sessions of the user. Whoever changes one's own password gives the one in force as well,
-with `-p`, in $MOORING_PASSWORD, or when asked.")]
+A new password ends all sessions of the user. To change your own password, give the current one with `-p`,
+in $MOORING_PASSWORD, or when asked.")]
 struct UpdateArgs {
-    /// the user
+    /// user name
     name: String,
-    /// change the password
+    /// set a new password
     #[arg(long)]
     passwd: bool,
-    /// change the password to stdin's first line
+    /// set a new password from the first line of stdin
     #[arg(long, conflicts_with = "passwd")]
     passwd_stdin: bool,
-    /// what it may do from now on
-    #[arg(long, value_enum)]
-    role: Option<RoleName>,
-    /// a group to be in; repeatable
+    /// new role
+    #[arg(long, value_parser = role())]
+    role: Option<Role>,
+    /// group to join; repeatable
     #[arg(long = "addGroup", value_name = "GROUP")]
     add_group: Vec<String>,
-    /// a group to be in no more; repeatable
+    /// group to leave; repeatable
     #[arg(long = "rmGroup", value_name = "GROUP")]
     rm_group: Vec<String>,
 }
@@ -114,26 +109,26 @@ Examples:
   float user delete alice                            asks first
   float user delete alice -f --cancelJobs
 
-Its jobs stay in the list under its name; so do its gateways, security groups and public templates.")]
+The user's jobs, gateways, security groups and public templates stay, under the user's name.")]
 struct DeleteArgs {
-    /// the user
+    /// user name
     name: String,
-    /// cancel its jobs; while one has not ended, it is not deleted otherwise
+    /// cancel the user's jobs; a user with jobs that have not ended can't be deleted otherwise
     #[arg(long = "cancelJobs")]
     cancel_jobs: bool,
-    /// don't ask
+    /// skip the confirmation
     #[arg(short, long)]
     force: bool,
 }
 
-/// Runs a command about users.
+/// Runs a subcommand of `float user`.
 pub(crate) async fn user(args: UserArgs, client: &Client, global: &Global, printer: &Printer) -> Result<()> {
     match args.command {
         UserCommand::Add(args) => {
             let request = UserAddRequest {
                 password: new_password(&args.name, args.passwd_stdin)?,
                 name: args.name,
-                role: args.role.text(),
+                role: args.role.to_string(),
                 groups: args.group,
             };
             printer.object(&client.user_add(&request).await?)
@@ -157,7 +152,7 @@ async fn update(args: UpdateArgs, client: &Client, global: &Global, printer: &Pr
     let request = UserUpdateRequest {
         password,
         current_password,
-        role: args.role.map(RoleName::text).unwrap_or_default(),
+        role: args.role.map(|role| role.to_string()).unwrap_or_default(),
         add_groups: args.add_group,
         remove_groups: args.rm_group,
     };
@@ -175,20 +170,15 @@ async fn delete(args: &DeleteArgs, client: &Client, printer: &Printer) -> Result
     } else {
         client.user_delete(name).await?;
     }
-    printer.note(&format!("user {name} is deleted"));
+    printer.note(&format!("user {name} deleted"));
     Ok(())
 }
 
-impl RoleName {
-    fn text(self) -> String {
-        match self {
-            Self::Admin => "admin".into(),
-            Self::User => "user".into(),
-        }
-    }
+fn role() -> impl TypedValueParser<Value = Role> {
+    one_of(["admin", "user"])
 }
 
-/// A new password: stdin's first line, or what is typed twice.
+/// Reads a new password from the first line of stdin, or twice from the terminal.
 fn new_password(name: &str, from_stdin: bool) -> Result<String> {
     if from_stdin {
         let mut line = String::new();
@@ -196,12 +186,16 @@ fn new_password(name: &str, from_stdin: bool) -> Result<String> {
         return Ok(line.trim_end_matches(['\r', '\n']).to_owned());
     }
     if !io::stdin().is_terminal() {
-        return Err(Local::new("no terminal to ask for the password", "give it on stdin with `--passwd-stdin`").into());
+        return Err(Local::new(
+            "no terminal to ask for the password",
+            "give the password on stdin with `--passwd-stdin`",
+        )
+        .into());
     }
     let ask = |prompt: String| rpassword::prompt_password(prompt).context("can't read the password");
     let password = ask(format!("new password of {name}: "))?;
     if ask(format!("new password of {name}, again: "))? != password {
-        return Err(Local::new("the two passwords differ, nothing was changed", "try again").into());
+        return Err(Local::new("the two passwords differ; nothing changed", "run the command again").into());
     }
     Ok(password)
 }

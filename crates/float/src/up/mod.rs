@@ -7,8 +7,9 @@
 //!            └─ float server agent  host-2 …            198.18.0.3
 //! ```
 //!
-//! Virtual hosts hang on a private bridge; each has an address and a clock offset of its own. A daemon that dies is started again. A
-//! stop parks what runs, the next start brings it back: jobs are checkpointed into the state directory, connections are in the database.
+//! Virtual hosts are attached to a private bridge; each has an address and a clock offset of its own. A daemon that dies is
+//! restarted. A stop parks all jobs and the next start restores them: jobs are checkpointed into the state directory, and
+//! connections are in the database.
 
 mod network;
 mod supervise;
@@ -23,118 +24,124 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use mooring_api::view::LoginRequest;
 use mooring_api::watch::Backend;
 use mooring_api::{Client, ErrorCode};
 use mooring_linux::cgroup::Cgroup;
 use mooring_types::duration::format_duration;
-use mooring_types::host::Readiness;
+use mooring_types::host::{Purchase, Readiness};
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
+use crate::parse::from_wire_name;
 use crate::server::{
-    Cloud, DRAIN_AT_ONCE, ImageArgs, JUPYTER, METRICS_INTERVAL, PurchaseName, SpotArgs, backends, interval,
+    Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, SpotArgs, backends, interval,
 };
 use crate::store::StoreArgs;
+use crate::table::wire_name;
 
-/// How long everything may take to be ready.
-const READY_LIMIT: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
-/// By how much the clocks of one virtual host are ahead of those of the one before it.
-const CLOCK_STEP_SECONDS: i64 = 100_000;
-/// Virtual hosts are for trying things out: on a small machine they share its cores.
-const CORES_MIN: u32 = 4;
-/// The statuses of a host that has started as it should.
-const UP: [&str; 3] = ["ready", "draining", "drained"];
-/// The control group above everything.
-const CGROUP: &str = "mooring";
+/// How long OpCenter and all hosts may take to start.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// The interval between two looks at what starts.
+const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The clock offset between one virtual host and the next.
+const CLOCK_OFFSET_STEP_SECONDS: i64 = 100_000;
+/// The fewest cores of a virtual host; on a small machine virtual hosts share its cores.
+const HOST_CORES_MIN: u32 = 4;
+/// The statuses of a host that has started.
+const STARTED_STATUSES: [&str; 3] = ["ready", "draining", "drained"];
+/// The control group of everything that `float up` starts.
+const CGROUP_ROOT: &str = "mooring";
 
-/// Everything on this machine, in the foreground, until Ctrl-C.
+/// run a complete Mooring on this machine, in the foreground until Ctrl-C
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  float up --dir ~/mooring --virtual-hosts 2\n  float login -u admin -p \"$(cat ~/mooring/opcenter/admin-password)\"\n  float submit --template jupyter --gateway my-gateway"
 )]
 pub(crate) struct Args {
-    /// Where all state is kept; the same directory brings back what was there
+    /// state directory; a later start with the same directory restores all jobs
     #[arg(long, value_name = "DIR", default_value = "/var/lib/mooring/up")]
     dir: PathBuf,
-    /// Where OpCenter listens; port 0 takes a free one
+    /// address of OpCenter; port 0 for a free one
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
     listen: SocketAddr,
-    /// How many hosts to make, each in a network namespace of its own
+    /// number of virtual hosts, each in a network namespace of its own
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     virtual_hosts: u8,
-    /// How many cores each of them offers to jobs, which share this machine's; these, and at least 4, when absent
+    /// cores that each virtual host offers; they share this machine's [default: all, at least 4]
     #[arg(long, value_name = "N")]
     cores: Option<NonZeroU32>,
-    /// How the hosts reach each other's jobs
+    /// network backend between hosts
     #[arg(long, value_parser = backends(), default_value_t)]
     backend: Backend,
-    /// The address by which clients reach gateways; that of --listen when absent
+    /// address of gateways for clients [default: the address of --listen]
     #[arg(long, value_name = "ADDRESS")]
     public_address: Option<IpAddr>,
-    /// A registry of images that is spoken to without TLS; may be given several times
+    /// image registry to use without TLS; repeatable
     #[arg(long, value_name = "HOST[:PORT]")]
     insecure_registry: Vec<String>,
     #[command(flatten)]
     images: ImageArgs,
     #[command(flatten)]
     store: StoreArgs,
-    /// JupyterLab's virtual environment, for the template `jupyter`
-    #[arg(long, value_name = "DIR", default_value = JUPYTER)]
+    /// virtual environment with JupyterLab for the template `jupyter`
+    #[arg(long, value_name = "DIR", default_value = JUPYTER_DIR)]
     jupyter: PathBuf,
-    /// How often the hosts measure what their jobs use, like 20s
+    /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
-    /// How a host counts as paid for, like host-1=spot; on demand when not said, or as the cloud of --spot says. Repeatable
+    /// purchase option of a host, for example host-1=spot; repeatable [default: from the cloud of --spot, else onDemand]
     #[arg(long, value_name = "HOST=spot|onDemand", value_parser = purchase)]
-    purchase: Vec<(String, PurchaseName)>,
-    /// How many jobs at once leave a host that is drained or reclaimed
-    #[arg(long, value_name = "N", default_value = DRAIN_AT_ONCE)]
+    purchase: Vec<(String, Purchase)>,
+    /// number of concurrent migrations off a drained or reclaimed host
+    #[arg(long, value_name = "N", default_value = DRAIN_CONCURRENCY)]
     drain_at_once: NonZeroUsize,
     #[command(flatten)]
     spot: SpotArgs,
 }
 
-fn purchase(text: &str) -> Result<(String, PurchaseName), String> {
-    let read = text.split_once('=').and_then(|(host, how)| Some((host, PurchaseName::from_str(how, false).ok()?)));
-    read.map(|(host, how)| (host.to_owned(), how)).ok_or_else(|| "write `host-1=spot` or `host-1=onDemand`".into())
+fn purchase(text: &str) -> Result<(String, Purchase), String> {
+    let pair = text.split_once('=').and_then(|(host, name)| Some((host.to_owned(), from_wire_name(name)?)));
+    pair.ok_or_else(|| "write `host-1=spot` or `host-1=onDemand`".into())
 }
 
-/// Runs everything until it is asked to stop.
+/// Runs everything until it is stopped.
 pub(crate) async fn run(up: Args) -> anyhow::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (up, _locks) = check(up).await?;
     let network = Network::new(&up.dir, up.virtual_hosts);
-    network.make().await.context("can't make the virtual hosts' network")?;
+    network.create().await.context("can't create the network of the virtual hosts")?;
     let mut supervisor = Supervisor::new(&up.dir.join("log"))?;
     let outcome = tokio::select! {
         outcome = serve(&up, &network, &mut supervisor) => outcome,
         _ = interrupt.recv() => Ok(()),
         _ = terminate.recv() => Ok(()),
     };
-    note("stopping: jobs are kept in the state directory");
+    note("stopping; jobs are kept in the state directory");
     let failed = supervisor.stop().await;
-    // What still has a process in it stays.
-    let _ = Cgroup::open(&format!("{CGROUP}/{}", world(&up.dir))).remove();
-    network.remove().await.context("can't remove the virtual hosts' network")?;
+    // A control group with a process in it stays.
+    let _ = Cgroup::open(&format!("{CGROUP_ROOT}/{}", world(&up.dir))).remove();
+    network.remove().await.context("can't remove the network of the virtual hosts")?;
     outcome?;
-    ensure!(failed.is_empty(), "{} did not stop well: {} says why", failed.join(", "), up.dir.join("log").display());
+    ensure!(
+        failed.is_empty(),
+        "{} failed to stop; see the logs in {}",
+        failed.join(", "),
+        up.dir.join("log").display()
+    );
     Ok(())
 }
 
-/// Held for as long as it runs: the virtual hosts' names and addresses, and the state directory, are its alone.
+/// The locks of a running `float up`: on the virtual hosts' names and addresses, and on the state directory.
 struct Locks {
     _machine: UnixListener,
     _directory: Flock<File>,
 }
 
-/// Starts everything in its order, says so when it is ready, and keeps it running.
+/// Starts the daemons in order, prints `ready`, and restarts daemons that die.
 async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> anyhow::Result<()> {
     let state = up.dir.join("opcenter");
     let inner = SocketAddr::from((network::BRIDGE, up.listen.port()));
@@ -143,10 +150,10 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     let client = Client::new(&url)?;
     let started = Instant::now();
     while client.version_get().await.is_err() {
-        supervisor.watch_until(POLL).await?;
+        supervisor.restart_after(START_POLL_INTERVAL).await?;
         ensure!(
-            started.elapsed() < READY_LIMIT,
-            "OpCenter does not answer at {url}: {} says why",
+            started.elapsed() < START_TIMEOUT,
+            "OpCenter does not answer at {url}; see the logs in {}",
             up.dir.join("log").display()
         );
     }
@@ -161,70 +168,74 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     let logged_in = login(client, &state).await?;
     while let Some(client) = &logged_in {
         let hosts = client.host_list().await?;
-        let ready = hosts.iter().filter(|host| UP.contains(&host.status.as_str())).count();
+        let ready = hosts.iter().filter(|host| STARTED_STATUSES.contains(&host.status.as_str())).count();
         if ready > usize::from(up.virtual_hosts) {
             break;
         }
-        ensure!(started.elapsed() < READY_LIMIT, "the hosts are not ready: {} says why", up.dir.join("log").display());
-        supervisor.watch_until(POLL).await?;
+        ensure!(
+            started.elapsed() < START_TIMEOUT,
+            "the hosts are not ready; see the logs in {}",
+            up.dir.join("log").display()
+        );
+        supervisor.restart_after(START_POLL_INTERVAL).await?;
     }
     writeln!(io::stdout(), "ready {url}").context("can't write to stdout")?;
     if logged_in.is_some() {
         note(&format!("the password of `admin` is in {}", state.join("admin-password").display()));
     }
     loop {
-        supervisor.watch_until(Duration::from_millis(200)).await?;
+        supervisor.restart_after(Duration::from_millis(200)).await?;
     }
 }
 
-/// A client that may ask how the hosts are, for as long as the first password of `admin` is in force.
+/// A client that may list the hosts; `None` when the first password of `admin` was changed.
 async fn login(client: Client, state: &Path) -> anyhow::Result<Option<Client>> {
     let password = fs::read_to_string(state.join("admin-password")).context("can't read the password of `admin`")?;
     let credentials = LoginRequest { username: "admin".into(), password: password.trim().to_owned() };
     match client.login(&credentials).await {
         Ok(session) => Ok(Some(client.with_token(session.token))),
         Err(error) if error.code() == Some(ErrorCode::Unauthenticated) => {
-            note("the first password of `admin` is in force no more: `float hosts` tells when the hosts are ready");
+            note("the first password of `admin` was changed: `float hosts` shows when the hosts are ready");
             Ok(None)
         }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Tells whoever watches; that nobody does is no reason to stop.
+/// Prints a line on stderr; a missing stderr is ignored.
 fn note(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Finds out early, and in one clear line, what would keep it from running.
+/// Checks everything that would prevent a start, and takes the locks.
 async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
     ensure!(
         nix::unistd::geteuid().is_root(),
-        "`float up` needs root: it makes network namespaces and containers; try `sudo float up`"
+        "`float up` needs root: it creates network namespaces and containers; try `sudo float up`"
     );
     mooring_ops::file::private_dir(&up.dir)
-        .with_context(|| format!("can't make state directory {}", up.dir.display()))?;
+        .with_context(|| format!("can't create state directory {}", up.dir.display()))?;
     up.dir = fs::canonicalize(&up.dir).with_context(|| format!("can't find state directory {}", up.dir.display()))?;
     // An abstract socket belongs to the network namespace, as the bridge does, and ends with the process.
     let alone = UnixListener::bind_addr(&UnixAddress::from_abstract_name("mooring-up")?)
-        .context("another `float up` runs on this machine: stop it first")?;
+        .context("another `float up` runs on this machine; stop it first")?;
     let path = up.dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("can't make {}", path.display()))?;
+    let file = File::create(&path).with_context(|| format!("can't create {}", path.display()))?;
     let directory = Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
-        anyhow!("another `float up` uses {}: stop it first, or choose another `--dir`", up.dir.display())
+        anyhow!("another `float up` uses {}; stop it first, or choose another `--dir`", up.dir.display())
     })?;
     if let Some((host, _)) = up.purchase.iter().find(|(host, _)| !names(&up).any(|name| name == *host)) {
         let all: Vec<String> = names(&up).collect();
-        bail!("no host is named `{host}`: there are {}", all.join(", "));
+        bail!("no host `{host}`; the hosts are {}", all.join(", "));
     }
     if let Readiness::NotReady { reason } = mooring_agent::readiness(None).await {
-        bail!("this machine can't move jobs: {reason}");
+        bail!("this machine can't migrate jobs: {reason}");
     }
     mooring_opcenter::check_state(&up.dir.join("opcenter"))
         .await
         .with_context(|| format!("can't use state directory {}", up.dir.display()))?;
     let listener = TcpListener::bind(up.listen)
-        .with_context(|| format!("can't listen at {}: choose another port with `--listen`", up.listen))?;
+        .with_context(|| format!("can't listen at {}; choose another port with `--listen`", up.listen))?;
     up.listen = listener.local_addr()?;
     Ok((up, Locks { _machine: alone, _directory: directory }))
 }
@@ -244,14 +255,14 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     if !up.listen.ip().is_unspecified() {
         daemon.option("--listen", &inner.to_string());
     }
-    daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
+    daemon.option("--backend", &wire_name(&up.backend)).path("--jupyter", &up.jupyter);
     daemon.option("--drain-at-once", &up.drain_at_once.to_string());
     let store = &up.store;
     match &store.capsule_store {
         Some(location) => daemon.option("--capsule-store", location),
         None => daemon.option("--capsule-store", &format!("dir:{}", up.dir.join("capsules").display())),
     };
-    // Keys are in its environment, as in this process's.
+    // The keys are in the environment, which the daemon inherits.
     for (name, value) in [
         ("--capsule-store-endpoint", &store.capsule_store_endpoint),
         ("--capsule-store-region", &store.capsule_store_region),
@@ -276,7 +287,7 @@ fn agent(
 ) -> anyhow::Result<Daemon> {
     let cores = match up.cores {
         Some(cores) => cores.get(),
-        None => u32::try_from(std::thread::available_parallelism()?.get())?.max(CORES_MIN),
+        None => u32::try_from(std::thread::available_parallelism()?.get())?.max(HOST_CORES_MIN),
     };
     let public = up.public_address.unwrap_or_else(|| match up.listen.ip() {
         address if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -292,7 +303,7 @@ fn agent(
         .option("--public-address", &public.to_string())
         .path("--state-dir", &up.dir.join("hosts").join(name))
         .option("--device-prefix", prefix)
-        .option("--cgroup-parent", &format!("{CGROUP}/{}/{name}", world(&up.dir)))
+        .option("--cgroup-parent", &format!("{CGROUP_ROOT}/{}/{name}", world(&up.dir)))
         .option("--cores", &cores.to_string())
         .option("--metrics-interval", &format_duration(up.metrics_interval))
         .option("--image-max-age", &format_duration(up.images.image_max_age))
@@ -303,19 +314,19 @@ fn agent(
     for registry in &up.insecure_registry {
         daemon.option("--insecure-registry", registry);
     }
-    if let Some((_, how)) = up.purchase.iter().rfind(|(host, _)| host == name) {
-        daemon.option("--purchase", how.to_possible_value().as_ref().map_or("", PossibleValue::get_name));
+    if let Some((_, purchase)) = up.purchase.iter().rfind(|(host, _)| host == name) {
+        daemon.option("--purchase", &wire_name(purchase));
     }
     if let Some(Cloud::Aws) = up.spot.spot {
         daemon.option("--spot", "aws").option("--metadata-endpoint", &up.spot.metadata_endpoint);
     }
     if let Some((path, number)) = namespace {
-        daemon.option("--clock-offset", &(CLOCK_STEP_SECONDS * i64::from(number)).to_string()).inside(path);
+        daemon.option("--clock-offset", &(CLOCK_OFFSET_STEP_SECONDS * i64::from(number)).to_string()).inside(path);
     }
     Ok(daemon)
 }
 
-/// What tells this state directory's control groups from those of another one.
+/// A name for this state directory's control groups.
 fn world(dir: &Path) -> String {
     use std::hash::{DefaultHasher, Hash, Hasher};
     let mut hasher = DefaultHasher::new();

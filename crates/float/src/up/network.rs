@@ -1,6 +1,6 @@
 //! The virtual hosts' network: a private bridge, and a network namespace for each of them.
 //!
-//! The range 198.18.0.0/15 is set aside for trying out networks (RFC 2544): nobody's machines are there.
+//! The range 198.18.0.0/15 is reserved for network tests (RFC 2544): it has no real machines.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,12 @@ use mooring_linux::{Result, ip, netns, nft};
 
 /// This machine's own address on the bridge.
 pub(crate) const BRIDGE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The virtual hosts' subnet.
 const SUBNET: &str = "198.18.0.0/24";
-const DEVICE: &str = "mooring0";
-const TABLE: &str = "mooring_up";
+/// The bridge's device.
+const BRIDGE_DEVICE: &str = "mooring0";
+/// The nftables table with the masquerade rule.
+const NFT_TABLE: &str = "mooring_up";
 
 /// The address of a virtual host, counted from 1.
 pub(crate) fn host(number: u8) -> Ipv4Addr {
@@ -27,7 +30,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// The network of so many hosts, with their namespaces kept below `dir`.
+    /// The network for a number of hosts, with namespaces below `dir`.
     pub(crate) fn new(dir: &Path, hosts: u8) -> Self {
         Self { directory: dir.join("run"), hosts }
     }
@@ -37,29 +40,31 @@ impl Network {
         self.directory.join(format!("host-{number}.netns"))
     }
 
-    /// Makes it, whatever an earlier run left of it.
-    pub(crate) async fn make(&self) -> Result<()> {
+    /// Creates the network, after a removal of what an earlier run left.
+    pub(crate) async fn create(&self) -> Result<()> {
         self.remove().await?;
         let bridge = [
-            format!("link add {DEVICE} type bridge"),
-            format!("address add {BRIDGE}/24 dev {DEVICE}"),
-            format!("link set {DEVICE} up"),
+            format!("link add {BRIDGE_DEVICE} type bridge"),
+            format!("address add {BRIDGE}/24 dev {BRIDGE_DEVICE}"),
+            format!("link set {BRIDGE_DEVICE} up"),
         ];
         ip::batch(None, &bridge).await?;
         sysctl("net/ipv4/ip_forward", "1")?;
-        nft::masquerade(TABLE, SUBNET, DEVICE).await?;
+        nft::masquerade(NFT_TABLE, SUBNET, BRIDGE_DEVICE).await?;
         for number in 1..=self.hosts {
-            self.make_host(number).await?;
+            self.create_host(number).await?;
         }
         Ok(())
     }
 
-    async fn make_host(&self, number: u8) -> Result<()> {
+    async fn create_host(&self, number: u8) -> Result<()> {
         let namespace = self.namespace(number);
         netns::create(&namespace)?;
         let (outer, inner) = (format!("mrhost{number}"), format!("mrhost{number}p"));
-        let outside =
-            [format!("link add {outer} type veth peer name {inner}"), format!("link set {outer} master {DEVICE} up")];
+        let outside = [
+            format!("link add {outer} type veth peer name {inner}"),
+            format!("link set {outer} master {BRIDGE_DEVICE} up"),
+        ];
         ip::batch(None, &outside).await?;
         netns::move_link(&inner, &namespace)?;
         let inside = [
@@ -71,15 +76,15 @@ impl Network {
         ip::batch(Some(&namespace), &inside).await
     }
 
-    /// Removes it.
+    /// Removes the network.
     pub(crate) async fn remove(&self) -> Result<()> {
-        let mut outcome = nft::uninstall(TABLE).await;
+        let mut outcome = nft::uninstall(NFT_TABLE).await;
         for entry in std::fs::read_dir(&self.directory).into_iter().flatten().flatten() {
             outcome = outcome.and(netns::delete(&entry.path()));
         }
         for number in 1..=self.hosts {
             outcome = outcome.and(ip::link_delete(None, &format!("mrhost{number}")).await);
         }
-        outcome.and(ip::link_delete(None, DEVICE).await)
+        outcome.and(ip::link_delete(None, BRIDGE_DEVICE).await)
     }
 }

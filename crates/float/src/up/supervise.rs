@@ -1,4 +1,4 @@
-//! The daemons of `float up`: started, started again when they die, stopped in order.
+//! The daemons of `float up`: started, restarted when they die, stopped in order.
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,12 +13,12 @@ use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
-/// How long a daemon that died is left before it is started again.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
-/// How long a daemon may take to stop: an agent checkpoints its jobs.
-const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// The delay before a dead daemon is restarted.
+const RESTART_DELAY: Duration = Duration::from_millis(500);
+/// How long a daemon may take to stop; an agent checkpoints its jobs.
+const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A daemon to be run.
+/// A daemon with its arguments.
 #[derive(Debug)]
 pub(crate) struct Daemon {
     name: String,
@@ -59,7 +59,7 @@ struct Running {
     again: Instant,
 }
 
-/// The daemons that run.
+/// The running daemons.
 #[derive(Debug)]
 pub(crate) struct Supervisor {
     logs: PathBuf,
@@ -69,26 +69,26 @@ pub(crate) struct Supervisor {
 
 impl Supervisor {
     pub(crate) fn new(logs: &Path) -> anyhow::Result<Self> {
-        fs::create_dir_all(logs).with_context(|| format!("can't make {}", logs.display()))?;
+        fs::create_dir_all(logs).with_context(|| format!("can't create {}", logs.display()))?;
         let program = std::env::current_exe().context("can't find this program's own file")?;
         Ok(Self { logs: logs.to_owned(), program, running: Vec::new() })
     }
 
-    /// Starts a daemon and keeps it running. Called from the main thread, whose end is the daemons' end.
+    /// Starts a daemon. Must be called from the main thread: the daemons end with that thread.
     pub(crate) fn start(&mut self, daemon: Daemon) -> anyhow::Result<()> {
         let child = Some(self.spawn(&daemon)?);
         self.running.push(Running { daemon, child, again: Instant::now() });
         Ok(())
     }
 
-    /// Starts again what has died, for a while.
-    pub(crate) async fn watch_until(&mut self, pause: Duration) -> anyhow::Result<()> {
+    /// Sleeps for `pause`, then restarts dead daemons.
+    pub(crate) async fn restart_after(&mut self, pause: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(pause).await;
         for index in 0..self.running.len() {
             let one = &mut self.running[index];
             let ended = one.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() {
-                (one.child, one.again) = (None, Instant::now() + RESTART_PAUSE);
+                (one.child, one.again) = (None, Instant::now() + RESTART_DELAY);
             }
             if one.child.is_none() && one.again <= Instant::now() {
                 let child = self.spawn(&self.running[index].daemon)?;
@@ -98,7 +98,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops all but the first at once, then the first, which all others report to. Gives back the names of those that failed.
+    /// Stops all daemons but the first at once, then the first, to which the others report. Returns the names of those
+    /// that failed.
     pub(crate) async fn stop(mut self) -> Vec<String> {
         let mut failed = Vec::new();
         let rest = self.running.split_off(self.running.len().min(1));
@@ -106,14 +107,14 @@ impl Supervisor {
             let mut children: Vec<(String, Child)> =
                 group.into_iter().filter_map(|one| Some((one.daemon.name, one.child?))).collect();
             for pid in children.iter().filter_map(|(_, child)| child.id()) {
-                // One that has ended meanwhile is what is wanted.
+                // A daemon that has ended is fine.
                 let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGTERM);
             }
             for (name, child) in &mut children {
-                match tokio::time::timeout(STOP_LIMIT, child.wait()).await {
+                match tokio::time::timeout(STOP_TIMEOUT, child.wait()).await {
                     Ok(Ok(status)) if status.success() => continue,
                     Ok(_) => {}
-                    // What does not stop is ended; its state survives that.
+                    // A daemon that does not stop is killed; its state survives that.
                     Err(_) => drop(child.kill().await),
                 }
                 failed.push(name.clone());
@@ -127,7 +128,7 @@ impl Supervisor {
         let log = OpenOptions::new()
             .create(true)
             .append(true)
-            // OpCenter's tells the first password.
+            // The logs are for root alone.
             .mode(0o600)
             .open(&path)
             .with_context(|| format!("can't open {}", path.display()))?;
@@ -136,7 +137,7 @@ impl Supervisor {
         if let Some(namespace) = &daemon.namespace {
             netns::enter_command(&mut command, namespace)?;
         }
-        // The terminal's Ctrl-C is for this process; it stops the others in their order.
+        // The terminal's Ctrl-C is for this process, which stops the daemons in order.
         process::new_session(&mut command);
         process::die_with_parent(&mut command);
         Command::from(command).spawn().with_context(|| format!("can't start {}", daemon.name))
