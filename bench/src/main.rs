@@ -35,6 +35,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mooring_api::Client;
 use mooring_api::view::LoginRequest;
 use mooring_testkit::world::{Plan, World, float_program};
+use mooring_types::JobId;
 use serde_json::{Map, json};
 
 use crate::goals::Goal;
@@ -131,7 +132,7 @@ struct Tour {
     password_file: PathBuf,
     /// The job, a JupyterLab
     #[arg(short, long)]
-    job: String,
+    job: JobId,
     /// The job's Access URL
     #[arg(long)]
     access_url: String,

@@ -247,9 +247,9 @@
     }
 
     function lastMove(migrations) {
-        const last = migrations.findLast(({kind}) => kind === 'move');
+        const last = migrations.findLast(({kind}) => kind === 'migrate');
         if (!last) return [];
-        const outcome = last.outcome === 'succeeded' ? `stood still for ${last.pauseSeconds.toFixed(2)} s` : last.outcome;
+        const outcome = last.outcome === 'succeeded' ? `frozen for ${last.pauseSeconds.toFixed(2)} s` : [last.outcome, last.failedPhase, last.failure].filter(Boolean).join(': ');
         return [`${last.from} → ${last.to}`, time(last.startTime), outcome];
     }
 

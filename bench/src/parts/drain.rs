@@ -5,14 +5,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use futures_util::future::try_join_all;
-use mooring_api::Client;
-use mooring_api::view::{DrainRequest, SubmitRequest};
+use mooring_api::view::{DrainRequest, HostStatus};
+use mooring_api::{Client, Submission};
 use mooring_testkit::counting::Counting;
 use mooring_testkit::distribution::Distribution;
 use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::migration::MigrationKind;
 use serde::Serialize;
 use serde_json::json;
 
@@ -133,10 +134,10 @@ async fn drain(client: &Client, jobs: u32, at_once: Option<usize>) -> Result<Dra
         marks.push(counting.mark());
     }
     let began = Instant::now();
-    client.host_drain(HOST, &DrainRequest { within: String::new() }).await?;
+    client.host_drain(&HOST.parse()?, &DrainRequest { within: String::new() }).await?;
     wait_for("the host to be drained", LIMIT, async || {
         let hosts = client.host_list().await?;
-        Ok(hosts.iter().any(|host| host.name == HOST && host.status == "drained").then_some(()))
+        Ok(hosts.iter().any(|host| host.name == HOST && host.status == HostStatus::Drained).then_some(()))
     })
     .await?;
     let seconds = began.elapsed().as_secs_f64();
@@ -151,7 +152,7 @@ async fn drain(client: &Client, jobs: u32, at_once: Option<usize>) -> Result<Dra
             to: made.to.clone(),
             pause_seconds: made.pause_seconds,
             wait_seconds: (seen.longest_gap_seconds - seen.typical_gap_seconds).max(0.0),
-            clean: total.is_clean() && made.outcome == "succeeded" && made.kind == "migrate",
+            clean: total.is_clean() && made.outcome.is_success() && made.kind == MigrationKind::Migrate,
         });
     }
     Ok(Drained { at_once, seconds, clients })
@@ -159,16 +160,18 @@ async fn drain(client: &Client, jobs: u32, at_once: Option<usize>) -> Result<Dra
 
 /// The JupyterLabs on the host, behind one gateway.
 async fn launch(client: &Client, jobs: u32) -> Result<Vec<Session>> {
-    let request = |number: u32| SubmitRequest {
-        name: format!("lab-{number}"),
-        template: "jupyter".into(),
-        cpu: Some(1),
-        mem_gb: Some(1.0),
-        host: HOST.into(),
-        ..SubmitRequest::default()
+    let request = |number: u32| {
+        anyhow::Ok(Submission {
+            name: Some(format!("lab-{number}").parse()?),
+            template: Some("jupyter".parse()?),
+            cpu: Some(1),
+            mem_gb: Some(1.0),
+            host: Some(HOST.parse()?),
+            ..Submission::default()
+        })
     };
-    let first = Session::launch(client, request(1)).await?;
-    let further = (2..=jobs).map(|number| Session::launch_behind(client, &first.gateway, request(number)));
+    let first = Session::launch(client, request(1)?).await?;
+    let further = (2..=jobs).map(async |number| Session::launch_behind(client, &first.gateway, request(number)?).await);
     let further = try_join_all(further).await?;
     let sessions = [vec![first], further].concat();
     progress(&format!("drain: {jobs} JupyterLabs execute on {HOST}"));

@@ -4,6 +4,7 @@ use anyhow::Result;
 use mooring_api::Client;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::tour::{self, MoveReport};
+use mooring_types::JobId;
 use serde_json::json;
 
 use super::{Outcome, progress};
@@ -19,7 +20,7 @@ pub(crate) async fn measure(client: &Client, moves: usize) -> Result<Outcome> {
 }
 
 /// Migrates a JupyterLab that already runs.
-pub(crate) async fn tour(client: &Client, access_url: &str, job: &str, moves: usize) -> Result<Outcome> {
+pub(crate) async fn tour(client: &Client, access_url: &str, job: &JobId, moves: usize) -> Result<Outcome> {
     let mut number = 0;
     let each = |made: &MoveReport| {
         number += 1;

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use mooring_api::Client;
-use mooring_api::view::JobView;
+use mooring_api::view::{HostStatus, JobView};
 use mooring_testkit::distribution::Distribution;
 use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::World;
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use serde::Serialize;
 use serde_json::json;
@@ -80,7 +81,7 @@ async fn once(world: &World, client: &Client, notebook: &Notebook, after: Durati
     // A snapshot, as the job's interval would make it.
     client.job_snapshot(job).await?;
     let before = reached(client, job, "the capsule", |job| {
-        job.status == JobStatus::Executing && job.migrations.last().is_some_and(|last| last.outcome == "succeeded")
+        job.status == JobStatus::Executing && job.migrations.last().is_some_and(|last| last.outcome.is_success())
     })
     .await?;
     tokio::time::sleep(after).await;
@@ -96,7 +97,7 @@ async fn once(world: &World, client: &Client, notebook: &Notebook, after: Durati
     world.join_again(&before.host_name)?;
     wait_for("the lost host to be back", LIMIT, async || {
         let hosts = client.host_list().await?;
-        Ok(hosts.iter().any(|host| host.name == before.host_name && host.status == "ready").then_some(()))
+        Ok(hosts.iter().any(|host| host.name == before.host_name && host.status == HostStatus::Ready).then_some(()))
     })
     .await?;
     Ok(Recovered {
@@ -106,7 +107,7 @@ async fn once(world: &World, client: &Client, notebook: &Notebook, after: Durati
     })
 }
 
-async fn reached(client: &Client, job: &str, what: &str, is: impl Fn(&JobView) -> bool) -> Result<JobView> {
+async fn reached(client: &Client, job: &JobId, what: &str, is: impl Fn(&JobView) -> bool) -> Result<JobView> {
     wait_for(what, LIMIT, async || {
         let job = client.job_get(job).await?;
         Ok(is(&job).then_some(job))

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use mooring_api::Client;
-use mooring_api::view::{ConnectRequest, SubmitRequest};
+use mooring_api::view::ConnectRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::distribution::Distribution;
 use mooring_testkit::echo;
 use mooring_testkit::load::{Load, Plan, Seen};
@@ -87,15 +87,15 @@ struct Done {
 /// Runs the load.
 pub(crate) async fn measure(world: &World, client: &Client, soak: &Soak) -> Result<Outcome> {
     let program = world.bring(&echo::program()?)?;
-    let job = SubmitRequest {
-        name: "soak".into(),
-        image: "dir:/".into(),
+    let job = Submission {
+        name: Some("soak".parse()?),
+        image: Some("dir:/".parse()?),
         command: [program.display().to_string()]
             .into_iter()
             .chain(PORTS.iter().map(|port| format!("0.0.0.0:{port}")))
             .collect(),
-        publish: PORTS.iter().map(ToString::to_string).collect(),
-        ..SubmitRequest::default()
+        publish: PORTS.iter().map(|port| port.to_string().parse()).collect::<Result<_, _>>()?,
+        ..Submission::default()
     };
     let session = Session::launch(client, job).await?;
     let gateway = world.daemons(&["server", "gateway"]);
@@ -163,7 +163,7 @@ async fn keep_moving(
         done.calm.extend(taken(gateway));
         done.moves.push(began.elapsed().as_secs_f64());
         match move_once(client, &session.job).await {
-            Ok(made) if made.outcome == "succeeded" => done.pauses_seconds.push(made.pause_seconds),
+            Ok(made) if made.outcome.is_success() => done.pauses_seconds.push(made.pause_seconds),
             Ok(made) => done.faults.push(format!("a migration {}", made.outcome)),
             Err(error) => done.faults.push(format!("a move: {error:#}")),
         }
@@ -186,11 +186,10 @@ async fn keep_changing(client: &Client, session: &Session, stop: &CancellationTo
             _ = ticks.tick() => {}
         }
         let changed = if connected {
-            client.gateway_disconnect(&session.gateway, &session.job, Some(port)).await
+            client.gateway_disconnect(&session.gateway.clone().into(), &session.job, Some(port)).await
         } else {
-            let request =
-                ConnectRequest { job_id: session.job.clone(), target_ports: vec![port], ..ConnectRequest::default() };
-            client.gateway_connect(&session.gateway, &request).await.map(drop)
+            let request = ConnectRequest { target_ports: vec![port], ..ConnectRequest::new(session.job.clone()) };
+            client.gateway_connect(&session.gateway.clone().into(), &request).await.map(drop)
         };
         match changed {
             Ok(()) => connected = !connected,

@@ -16,8 +16,9 @@ use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::tour;
 use mooring_testkit::wait::wait_for;
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::Phase;
+use mooring_types::migration::{MigrationKind, Phase};
 use serde_json::json;
 
 use super::{Outcome, progress};
@@ -142,7 +143,7 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     })
 }
 
-async fn once(client: &Client, job: &str) -> Result<Made> {
+async fn once(client: &Client, job: &JobId) -> Result<Made> {
     let began = Instant::now();
     client.job_suspend(job).await?;
     reached(client, job, JobStatus::Suspended).await?;
@@ -158,16 +159,16 @@ async fn once(client: &Client, job: &str) -> Result<Made> {
     reached(client, job, JobStatus::Executing).await?;
     let resume = began.elapsed().as_secs_f64();
     let view = client.job_get(job).await?;
-    let last = |kind: &str| {
+    let last = |kind: MigrationKind| {
         let found = view.migrations.iter().rfind(|made| made.kind == kind);
         found.cloned().with_context(|| format!("no record of a {kind}"))
     };
-    let (out, back) = (last("suspend")?, last("resume")?);
+    let (out, back) = (last(MigrationKind::Suspend)?, last(MigrationKind::Resume)?);
     tokio::time::sleep(BETWEEN).await;
     let moved = tour::move_once(client, job).await?;
     tokio::time::sleep(BETWEEN).await;
-    let outcomes = [&out, &back, &moved].map(|made| made.outcome.as_str());
-    ensure!(outcomes.iter().all(|outcome| *outcome == "succeeded"), "{outcomes:?}");
+    let outcomes = [&out, &back, &moved].map(|made| &made.outcome);
+    ensure!(outcomes.iter().all(|outcome| outcome.is_success()), "{outcomes:?}");
     Ok(Made { suspend, resume, out, back, moved })
 }
 
@@ -175,7 +176,7 @@ fn took(made: &MigrationView, phase: Phase) -> f64 {
     made.phases.iter().filter(|known| known.name == phase).map(|known| known.seconds).sum()
 }
 
-async fn reached(client: &Client, job: &str, status: JobStatus) -> Result<JobView> {
+async fn reached(client: &Client, job: &JobId, status: JobStatus) -> Result<JobView> {
     wait_for(&format!("the job to be {status}"), LIMIT, async || {
         let job = client.job_get(job).await?;
         Ok((job.status == status).then_some(job))

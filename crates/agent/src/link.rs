@@ -70,7 +70,7 @@ impl Link {
             Some(membership) => membership,
             None => self.join().await?,
         };
-        let mut slices = membership.client.host_slices(membership.id.as_str()).await?;
+        let mut slices = membership.client.host_slices(&membership.id).await?;
         while let Some(slice) = slices.next().await {
             let slice = slice?;
             *reachable = true;
@@ -151,7 +151,7 @@ impl Link {
                     notice: self.heard.borrow().notice,
                 };
                 // A report that does not arrive is made good by the next one.
-                if let Err(error) = known.client.host_report(known.id.as_str(), &report).await {
+                if let Err(error) = known.client.host_report(&known.id, &report).await {
                     tracing::debug!(error = &error as &dyn std::error::Error, "the report did not arrive");
                     tokio::time::sleep(RECONNECT).await;
                 }

@@ -1,5 +1,5 @@
-//! The typed client. It sends the token with every call, turns error bodies into [`ClientError::Refused`], and retries nothing by
-//! itself: who calls knows whether a retry is safe ([`crate::ErrorCode`] tells).
+//! The typed client. Every call sends the token; an error body becomes [`ClientError::Refused`]. The client never retries:
+//! its caller decides with [`crate::ErrorCode`] whether a retry is safe.
 
 mod account;
 mod secret;
@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use mooring_types::duration::format_duration;
 use mooring_types::job::OutputFile;
+use mooring_types::{GatewayId, HostId, JobId, Reference, SecurityGroupId};
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::Submission;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::tls;
@@ -21,49 +23,45 @@ use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
     ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView, JobModifyRequest,
     JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
-    SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, SubmitRequest, VersionView,
+    SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
+/// How long a TCP connect may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a call may take; watches have no limit.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub use self::watch::{Slices, Watch};
 
-/// Why a call did not give an answer.
+/// The failure of a call.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// OpCenter said no.
+    /// OpCenter refused the request.
     #[error("{}, {}", .0.class, .0.message)]
     Refused(ErrorBody),
-    /// OpCenter could not be reached, or the connection broke.
+    /// OpCenter is unreachable, or the connection broke.
     #[error("can't reach OpCenter at {address}")]
     Unreachable {
-        /// Where it was looked for.
         address: String,
-        /// Why.
         #[source]
         source: reqwest::Error,
     },
-    /// The answer was not what this version understands.
+    /// This version can't parse the answer.
     #[error("can't read OpCenter's answer to {what}")]
     Unreadable {
-        /// The call.
+        /// The path of the call.
         what: String,
-        /// Why.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Nothing came on a watch for several keep-alives.
+    /// A watch had no keep-alive for too long.
     #[error("OpCenter at {address} went silent")]
-    Silent {
-        /// Where it is.
-        address: String,
-    },
+    Silent { address: String },
 }
 
 impl ClientError {
-    /// The code, if OpCenter gave one.
+    /// The error code of a refusal.
     #[must_use]
     pub fn code(&self) -> Option<ErrorCode> {
         match self {
@@ -84,10 +82,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client for an address like `http://127.0.0.1:8443`; `http://` is assumed where no scheme is given.
-    ///
-    /// # Errors
-    /// The TLS roots of this machine can't be read.
+    /// Makes a client for an address like `http://127.0.0.1:8443`; the default scheme is `http://`. Fails if the TLS roots of
+    /// this machine are unreadable.
     pub fn new(address: &str) -> Answer<Self> {
         let address = address.trim_end_matches('/');
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -108,7 +104,7 @@ impl Client {
         self
     }
 
-    /// Where OpCenter is.
+    /// The address of OpCenter.
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
@@ -121,9 +117,9 @@ impl Client {
         self.json(Method::POST, paths::LOGIN, Some(credentials)).await
     }
 
-    /// Logs in for one job alone; the answer has the token.
-    pub async fn job_login(&self, id: &str, credentials: &LoginRequest) -> Answer<SessionView> {
-        self.json(Method::POST, &fill(paths::JOB_SESSION, &[id]), Some(credentials)).await
+    /// Logs in for one job only; the answer has the token.
+    pub async fn job_login(&self, id: &JobId, credentials: &LoginRequest) -> Answer<SessionView> {
+        self.json(Method::POST, &fill(paths::JOB_SESSION, &[id.as_str()]), Some(credentials)).await
     }
 
     /// Ends the session.
@@ -131,17 +127,17 @@ impl Client {
         self.nothing(Method::POST, paths::LOGOUT, None::<&()>).await
     }
 
-    /// Who is logged in.
+    /// Reads the session.
     pub async fn session_get(&self) -> Answer<SessionView> {
         self.json(Method::GET, paths::SESSION, None::<&()>).await
     }
 
-    /// What serves.
+    /// Reads the version of OpCenter.
     pub async fn version_get(&self) -> Answer<VersionView> {
         self.json(Method::GET, paths::VERSION, None::<&()>).await
     }
 
-    /// How everything is, in numbers.
+    /// Reads the numbers of hosts, gateways and jobs.
     pub async fn status_get(&self) -> Answer<StatusView> {
         self.json(Method::GET, paths::STATUS, None::<&()>).await
     }
@@ -149,100 +145,100 @@ impl Client {
     // Jobs
 
     /// Submits a job.
-    pub async fn job_submit(&self, job: &SubmitRequest) -> Answer<JobView> {
+    pub async fn job_submit(&self, job: &Submission) -> Answer<JobView> {
         self.json(Method::POST, paths::JOBS, Some(job)).await
     }
 
-    /// All jobs that the user may see, newest last.
+    /// Lists the jobs that the user may see, newest last.
     pub async fn job_list(&self) -> Answer<Vec<JobView>> {
         self.json(Method::GET, paths::JOBS, None::<&()>).await
     }
 
-    /// The jobs that the user may see and for which every filter holds, newest last.
+    /// Lists the jobs that the user may see and that match every filter, newest last.
     pub async fn job_list_where(&self, filters: &[String]) -> Answer<Vec<JobView>> {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(filters.iter().map(|filter| ("filter", filter)));
         self.json(Method::GET, &format!("{}?{}", paths::JOBS, query.finish()), None::<&()>).await
     }
 
-    /// Changes what is to happen to a job by itself, its tags, or its name.
-    pub async fn job_modify(&self, id: &str, request: &JobModifyRequest) -> Answer<JobView> {
-        self.json(Method::PATCH, &fill(paths::JOB, &[id]), Some(request)).await
+    /// Changes a job's policies, limits, tags or name.
+    pub async fn job_modify(&self, id: &JobId, request: &JobModifyRequest) -> Answer<JobView> {
+        self.json(Method::PATCH, &fill(paths::JOB, &[id.as_str()]), Some(request)).await
     }
 
-    /// Submits a job anew, with the same spec and options.
-    pub async fn job_rerun(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::POST, &fill(paths::JOB_RERUN, &[id]), None::<&()>).await
+    /// Submits a job again, with the same options.
+    pub async fn job_rerun(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_RERUN, &[id.as_str()]), None::<&()>).await
     }
 
-    /// One job.
-    pub async fn job_get(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::GET, &fill(paths::JOB, &[id]), None::<&()>).await
+    /// Reads a job.
+    pub async fn job_get(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::GET, &fill(paths::JOB, &[id.as_str()]), None::<&()>).await
     }
 
     /// Cancels a job.
-    pub async fn job_cancel(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::DELETE, &fill(paths::JOB, &[id]), None::<&()>).await
+    pub async fn job_cancel(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::DELETE, &fill(paths::JOB, &[id.as_str()]), None::<&()>).await
     }
 
-    /// Starts a move; it goes on by itself.
-    pub async fn job_migrate(&self, id: &str, request: &MigrateRequest) -> Answer<JobView> {
-        self.json(Method::POST, &fill(paths::JOB_MIGRATE, &[id]), Some(request)).await
+    /// Starts a migration; the answer does not wait for its end.
+    pub async fn job_migrate(&self, id: &JobId, request: &MigrateRequest) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_MIGRATE, &[id.as_str()]), Some(request)).await
     }
 
-    /// Starts to put a job into the capsule store.
-    pub async fn job_suspend(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::POST, &fill(paths::JOB_SUSPEND, &[id]), None::<&()>).await
+    /// Starts a suspend.
+    pub async fn job_suspend(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_SUSPEND, &[id.as_str()]), None::<&()>).await
     }
 
-    /// Starts to have a suspended job execute again.
-    pub async fn job_resume(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::POST, &fill(paths::JOB_RESUME, &[id]), None::<&()>).await
+    /// Starts a resume.
+    pub async fn job_resume(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_RESUME, &[id.as_str()]), None::<&()>).await
     }
 
-    /// Starts to take a capsule of a job that goes on.
-    pub async fn job_snapshot(&self, id: &str) -> Answer<JobView> {
-        self.json(Method::POST, &fill(paths::JOB_SNAPSHOT, &[id]), None::<&()>).await
+    /// Starts a snapshot.
+    pub async fn job_snapshot(&self, id: &JobId) -> Answer<JobView> {
+        self.json(Method::POST, &fill(paths::JOB_SNAPSHOT, &[id.as_str()]), None::<&()>).await
     }
 
-    /// A job's events, oldest first.
-    pub async fn job_events(&self, id: &str) -> Answer<Vec<EventView>> {
-        self.json(Method::GET, &fill(paths::JOB_EVENTS, &[id]), None::<&()>).await
+    /// Lists a job's events, oldest first.
+    pub async fn job_events(&self, id: &JobId) -> Answer<Vec<EventView>> {
+        self.json(Method::GET, &fill(paths::JOB_EVENTS, &[id.as_str()]), None::<&()>).await
     }
 
-    /// What a job used, oldest first; all that is kept where no time is given.
-    pub async fn job_metrics(&self, id: &str, last: Option<Duration>) -> Answer<Vec<MetricView>> {
+    /// Lists the measurements of a job's usage, oldest first; all without a time.
+    pub async fn job_metrics(&self, id: &JobId, last: Option<Duration>) -> Answer<Vec<MetricView>> {
         let query = last.map(|last| format!("?last={}", format_duration(last))).unwrap_or_default();
-        self.json(Method::GET, &format!("{}{query}", fill(paths::JOB_METRICS, &[id])), None::<&()>).await
+        self.json(Method::GET, &format!("{}{query}", fill(paths::JOB_METRICS, &[id.as_str()])), None::<&()>).await
     }
 
-    /// A piece of a job's output, both streams in the order in which they came.
-    pub async fn job_log(&self, id: &str, offset: u64) -> Answer<LogPiece> {
-        let path = format!("{}?offset={offset}", fill(paths::JOB_LOG, &[id]));
+    /// Reads a piece of a job's output: both streams in the order of the writes.
+    pub async fn job_log(&self, id: &JobId, offset: u64) -> Answer<LogPiece> {
+        let path = format!("{}?offset={offset}", fill(paths::JOB_LOG, &[id.as_str()]));
         self.json(Method::GET, &path, None::<&()>).await
     }
 
-    /// A piece of one of the files that are kept of a job.
-    pub async fn job_log_file(&self, id: &str, file: &OutputFile, offset: u64) -> Answer<LogPiece> {
-        let path = format!("{}?file={file}&offset={offset}", fill(paths::JOB_LOG, &[id]));
+    /// Reads a piece of an output file of a job.
+    pub async fn job_log_file(&self, id: &JobId, file: &OutputFile, offset: u64) -> Answer<LogPiece> {
+        let path = format!("{}?file={file}&offset={offset}", fill(paths::JOB_LOG, &[id.as_str()]));
         self.json(Method::GET, &path, None::<&()>).await
     }
 
-    /// The files that are kept of a job.
-    pub async fn job_log_list(&self, id: &str) -> Answer<Vec<LogFileView>> {
-        self.json(Method::GET, &fill(paths::JOB_LOGS, &[id]), None::<&()>).await
+    /// Lists the output files of a job.
+    pub async fn job_log_list(&self, id: &JobId) -> Answer<Vec<LogFileView>> {
+        self.json(Method::GET, &fill(paths::JOB_LOGS, &[id.as_str()]), None::<&()>).await
     }
 
     // External jobs
 
-    /// Registers a job that somebody else runs.
+    /// Registers an external job.
     pub async fn external_register(&self, request: &ExternalRegisterRequest) -> Answer<JobView> {
         self.json(Method::POST, paths::EXTERNAL_JOBS, Some(request)).await
     }
 
-    /// Says where it listens now, and how it is.
-    pub async fn external_update(&self, id: &str, request: &ExternalUpdateRequest) -> Answer<JobView> {
-        self.json(Method::PATCH, &fill(paths::EXTERNAL_JOB, &[id]), Some(request)).await
+    /// Updates the endpoints or the status of an external job.
+    pub async fn external_update(&self, id: &JobId, request: &ExternalUpdateRequest) -> Answer<JobView> {
+        self.json(Method::PATCH, &fill(paths::EXTERNAL_JOB, &[id.as_str()]), Some(request)).await
     }
 
     // Gateways
@@ -252,40 +248,53 @@ impl Client {
         self.json(Method::POST, paths::GATEWAYS, Some(gateway)).await
     }
 
-    /// All gateways.
+    /// Lists the gateways.
     pub async fn gateway_list(&self) -> Answer<Vec<GatewayView>> {
         self.json(Method::GET, paths::GATEWAYS, None::<&()>).await
     }
 
-    /// One gateway, by id or name.
-    pub async fn gateway_get(&self, id: &str) -> Answer<GatewayView> {
-        self.json(Method::GET, &fill(paths::GATEWAY, &[id]), None::<&()>).await
+    /// Reads a gateway.
+    pub async fn gateway_get(&self, gateway: &Reference<GatewayId>) -> Answer<GatewayView> {
+        self.json(Method::GET, &fill(paths::GATEWAY, &[&gateway.to_string()]), None::<&()>).await
     }
 
-    /// Modifies a gateway, all of it or nothing.
-    pub async fn gateway_modify(&self, id: &str, request: &GatewayModifyRequest) -> Answer<GatewayView> {
-        self.json(Method::PATCH, &fill(paths::GATEWAY, &[id]), Some(request)).await
+    /// Modifies a gateway: all changes or none.
+    pub async fn gateway_modify(
+        &self,
+        gateway: &Reference<GatewayId>,
+        request: &GatewayModifyRequest,
+    ) -> Answer<GatewayView> {
+        self.json(Method::PATCH, &fill(paths::GATEWAY, &[&gateway.to_string()]), Some(request)).await
     }
 
-    /// Destroys a gateway; connected jobs keep running.
-    pub async fn gateway_destroy(&self, id: &str) -> Answer<()> {
-        self.nothing(Method::DELETE, &fill(paths::GATEWAY, &[id]), None::<&()>).await
+    /// Destroys a gateway; its jobs keep running.
+    pub async fn gateway_destroy(&self, gateway: &Reference<GatewayId>) -> Answer<()> {
+        self.nothing(Method::DELETE, &fill(paths::GATEWAY, &[&gateway.to_string()]), None::<&()>).await
     }
 
-    /// Has a gateway's process replaced; its connections stay.
-    pub async fn gateway_restart(&self, id: &str) -> Answer<GatewayView> {
-        self.json(Method::POST, &fill(paths::GATEWAY_RESTART, &[id]), None::<&()>).await
+    /// Restarts a gateway's process; its connections stay.
+    pub async fn gateway_restart(&self, gateway: &Reference<GatewayId>) -> Answer<GatewayView> {
+        self.json(Method::POST, &fill(paths::GATEWAY_RESTART, &[&gateway.to_string()]), None::<&()>).await
     }
 
-    /// Connects ports of a job, all or none.
-    pub async fn gateway_connect(&self, id: &str, request: &ConnectRequest) -> Answer<Vec<ConnectionView>> {
-        self.json(Method::POST, &fill(paths::GATEWAY_CONNECTIONS, &[id]), Some(request)).await
+    /// Connects ports of a job: all or none.
+    pub async fn gateway_connect(
+        &self,
+        gateway: &Reference<GatewayId>,
+        request: &ConnectRequest,
+    ) -> Answer<Vec<ConnectionView>> {
+        self.json(Method::POST, &fill(paths::GATEWAY_CONNECTIONS, &[&gateway.to_string()]), Some(request)).await
     }
 
     /// Disconnects a job, or one port of it.
-    pub async fn gateway_disconnect(&self, id: &str, job: &str, target_port: Option<u16>) -> Answer<()> {
+    pub async fn gateway_disconnect(
+        &self,
+        gateway: &Reference<GatewayId>,
+        job: &JobId,
+        target_port: Option<u16>,
+    ) -> Answer<()> {
         let port = target_port.map(|port| format!("&targetPort={port}")).unwrap_or_default();
-        let path = format!("{}?job={job}{port}", fill(paths::GATEWAY_CONNECTIONS, &[id]));
+        let path = format!("{}?job={job}{port}", fill(paths::GATEWAY_CONNECTIONS, &[&gateway.to_string()]));
         self.nothing(Method::DELETE, &path, None::<&()>).await
     }
 
@@ -296,45 +305,45 @@ impl Client {
         self.json(Method::POST, paths::SECURITY_GROUPS, Some(group)).await
     }
 
-    /// All security groups.
+    /// Lists the security groups.
     pub async fn security_group_list(&self) -> Answer<Vec<SecurityGroupView>> {
         self.json(Method::GET, paths::SECURITY_GROUPS, None::<&()>).await
     }
 
-    /// One security group, by id or name.
-    pub async fn security_group_get(&self, id: &str) -> Answer<SecurityGroupView> {
-        self.json(Method::GET, &fill(paths::SECURITY_GROUP, &[id]), None::<&()>).await
+    /// Reads a security group.
+    pub async fn security_group_get(&self, group: &Reference<SecurityGroupId>) -> Answer<SecurityGroupView> {
+        self.json(Method::GET, &fill(paths::SECURITY_GROUP, &[&group.to_string()]), None::<&()>).await
     }
 
-    /// Adds and removes rules of a security group, all or none.
+    /// Adds and removes rules of a security group: all or none.
     pub async fn security_group_modify(
         &self,
-        id: &str,
+        group: &Reference<SecurityGroupId>,
         request: &SecurityGroupModifyRequest,
     ) -> Answer<SecurityGroupView> {
-        self.json(Method::PATCH, &fill(paths::SECURITY_GROUP, &[id]), Some(request)).await
+        self.json(Method::PATCH, &fill(paths::SECURITY_GROUP, &[&group.to_string()]), Some(request)).await
     }
 
-    /// Deletes a security group that nobody uses.
-    pub async fn security_group_delete(&self, id: &str) -> Answer<()> {
-        self.nothing(Method::DELETE, &fill(paths::SECURITY_GROUP, &[id]), None::<&()>).await
+    /// Deletes a security group that is not in use.
+    pub async fn security_group_delete(&self, group: &Reference<SecurityGroupId>) -> Answer<()> {
+        self.nothing(Method::DELETE, &fill(paths::SECURITY_GROUP, &[&group.to_string()]), None::<&()>).await
     }
 
     // Hosts
 
-    /// All hosts.
+    /// Lists the hosts.
     pub async fn host_list(&self) -> Answer<Vec<HostView>> {
         self.json(Method::GET, paths::HOSTS, None::<&()>).await
     }
 
-    /// Begins to drain a host.
-    pub async fn host_drain(&self, host: &str, request: &DrainRequest) -> Answer<DrainAnswer> {
-        self.json(Method::POST, &fill(paths::HOST_DRAIN, &[host]), Some(request)).await
+    /// Starts a drain of a host.
+    pub async fn host_drain(&self, host: &Reference<HostId>, request: &DrainRequest) -> Answer<DrainAnswer> {
+        self.json(Method::POST, &fill(paths::HOST_DRAIN, &[&host.to_string()]), Some(request)).await
     }
 
-    /// Has a host take jobs again.
-    pub async fn host_undrain(&self, host: &str) -> Answer<HostView> {
-        self.json(Method::DELETE, &fill(paths::HOST_DRAIN, &[host]), None::<&()>).await
+    /// Ends the drain of a host.
+    pub async fn host_undrain(&self, host: &Reference<HostId>) -> Answer<HostView> {
+        self.json(Method::DELETE, &fill(paths::HOST_DRAIN, &[&host.to_string()]), None::<&()>).await
     }
 
     /// Lets a host that lost its state directory join again under its name.
@@ -347,41 +356,42 @@ impl Client {
         self.json(Method::POST, paths::HOSTS, Some(request)).await
     }
 
-    /// Reports what an agent observed.
-    pub async fn host_report(&self, host: &str, report: &HostReport) -> Answer<()> {
-        self.nothing(Method::POST, &fill(paths::HOST_REPORT, &[host]), Some(report)).await
+    /// Sends an agent's report.
+    pub async fn host_report(&self, host: &HostId, report: &HostReport) -> Answer<()> {
+        self.nothing(Method::POST, &fill(paths::HOST_REPORT, &[host.as_str()]), Some(report)).await
     }
 
     /// Watches a host's slice.
-    pub async fn host_slices(&self, host: &str) -> Answer<Slices<AgentSlice>> {
-        self.slices(&fill(paths::HOST_SLICES, &[host])).await
+    pub async fn host_slices(&self, host: &HostId) -> Answer<Slices<AgentSlice>> {
+        self.slices(&fill(paths::HOST_SLICES, &[host.as_str()])).await
     }
 
-    /// Delivers a piece of a job's file; the answer is the offset wanted next, or [`crate::watch::OUTPUT_ENOUGH`].
+    /// Sends a piece of a job's output file. The answer is the next offset that OpCenter expects, or
+    /// [`crate::watch::OUTPUT_ENOUGH`].
     pub async fn host_job_log(
         &self,
-        host: &str,
-        job: &str,
+        host: &HostId,
+        job: &JobId,
         file: &OutputFile,
         offset: u64,
         piece: Vec<u8>,
     ) -> Answer<u64> {
-        let path = format!("{}?file={file}&offset={offset}", fill(paths::HOST_JOB_LOG, &[host, job]));
+        let path = format!("{}?file={file}&offset={offset}", fill(paths::HOST_JOB_LOG, &[host.as_str(), job.as_str()]));
         let request = self.request(Method::PUT, &path).timeout(CALL_TIMEOUT).body(piece);
         self.read(&path, self.send(request).await?).await
     }
 
-    /// Reports what a gateway observed.
-    pub async fn gateway_report(&self, gateway: &str, report: &GatewayReport) -> Answer<()> {
-        self.nothing(Method::POST, &fill(paths::GATEWAY_REPORT, &[gateway]), Some(report)).await
+    /// Sends a gateway's report.
+    pub async fn gateway_report(&self, gateway: &GatewayId, report: &GatewayReport) -> Answer<()> {
+        self.nothing(Method::POST, &fill(paths::GATEWAY_REPORT, &[gateway.as_str()]), Some(report)).await
     }
 
     /// Watches a gateway's slice.
-    pub async fn gateway_slices(&self, gateway: &str) -> Answer<Slices<GatewaySlice>> {
-        self.slices(&fill(paths::GATEWAY_SLICES, &[gateway])).await
+    pub async fn gateway_slices(&self, gateway: &GatewayId) -> Answer<Slices<GatewaySlice>> {
+        self.slices(&fill(paths::GATEWAY_SLICES, &[gateway.as_str()])).await
     }
 
-    // How
+    // Requests
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.address));
@@ -431,7 +441,7 @@ fn unreadable(what: &str, source: serde_json::Error) -> ClientError {
     ClientError::Unreadable { what: what.to_owned(), source: Box::new(source) }
 }
 
-/// What answered is no OpCenter, or a proxy in between.
+/// The answer did not come from OpCenter: another server, or a proxy.
 fn foreign_error(status: StatusCode, address: &str) -> ErrorBody {
     ErrorBody::new(ErrorCode::Unavailable, format!("{address} answered with HTTP status {status}"))
         .hint("check the address: `-a` names OpCenter")

@@ -1,33 +1,32 @@
-//! Error codes: one enum answers the HTTP status, whether a retry can help, and what class a user reads.
+//! The error codes. A code has a number, a class for users and an HTTP status, and says whether a retry can help.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What went wrong, as clients branch on it. The numbers are stable.
+/// The kind of a refusal. The numbers are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
-    /// The server failed; the log says why.
+    /// OpCenter failed; its log has the reason.
     Internal,
-    /// No such object.
+    /// The object does not exist.
     NotFound,
-    /// The request itself is wrong.
+    /// The request is invalid.
     InvalidArgument,
-    /// No session, or one that has ended.
+    /// There is no session, or it has ended.
     Unauthenticated,
-    /// The session's user may not.
+    /// The session's user lacks the right.
     PermissionDenied,
     /// The name is taken, or the object exists already.
     AlreadyExists,
-    /// The object's status does not allow it.
+    /// The object's status does not allow the request.
     WrongStatus,
-    /// No room: ports, addresses or hosts.
+    /// Ports, addresses or room on hosts are exhausted.
     ResourceExhausted,
-    /// Something that this depends on is away for the moment.
+    /// A dependency is temporarily unavailable.
     Unavailable,
 }
 
 impl ErrorCode {
-    /// All codes.
     pub const ALL: [Self; 9] = [
         Self::Internal,
         Self::NotFound,
@@ -40,7 +39,7 @@ impl ErrorCode {
         Self::Unavailable,
     ];
 
-    /// The number that users read.
+    /// The number for users.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -56,13 +55,13 @@ impl ErrorCode {
         }
     }
 
-    /// The code of that number.
+    /// The code with that number.
     #[must_use]
     pub fn from_number(number: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|code| code.number() == number)
     }
 
-    /// The class that users read first.
+    /// The class, which starts an error message.
     #[must_use]
     pub fn class(self) -> &'static str {
         match self {
@@ -78,7 +77,6 @@ impl ErrorCode {
         }
     }
 
-    /// The HTTP status.
     #[must_use]
     pub fn http_status(self) -> u16 {
         match self {
@@ -92,20 +90,20 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same request may succeed later without anyone's doing something about it.
+    /// Whether the same request may succeed later without an intervention.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Internal | Self::Unavailable)
     }
 
-    /// Whether it is certain that nothing was changed.
+    /// Whether certainly nothing was changed.
     #[must_use]
     pub fn has_no_side_effects(self) -> bool {
         !matches!(self, Self::Internal)
     }
 }
 
-/// The body of every answer that is not a success.
+/// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErrorBody {
@@ -113,27 +111,25 @@ pub struct ErrorBody {
     pub code: u16,
     /// The class, like `Invalid argument`.
     pub class: String,
-    /// What exactly.
+    /// The message.
     pub message: String,
-    /// What to do next.
+    /// The next step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
 
 impl ErrorBody {
-    /// Makes a body.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code: code.number(), class: code.class().to_owned(), message: message.into(), hint: None }
     }
 
-    /// Adds the next step.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The code, `Internal` for one that this version does not know.
+    /// The code; `Internal` for a number that this version does not know.
     #[must_use]
     pub fn error_code(&self) -> ErrorCode {
         ErrorCode::from_number(self.code).unwrap_or(ErrorCode::Internal)

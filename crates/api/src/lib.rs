@@ -1,22 +1,25 @@
-//! The wire: version 1 of OpCenter's HTTP API, and the typed client that the CLI, agents, gateways and tests share.
+//! Version 1 of OpCenter's HTTP API, and the typed client of the CLI, agents, gateways and tests.
 //!
-//! * [`error`]: the error codes and the body that carries one.
-//! * [`paths`]: every path, once.
-//! * [`view`]: what users ask for and read.
-//! * [`watch`]: what agents and gateways are told (desired state, a whole slice at a time) and report (observed state).
+//! * [`error`]: the error codes and the body of an error answer.
+//! * [`paths`]: the paths of the API.
+//! * [`submission`]: the submission of a job, from which flags, job files and JSON follow.
+//! * [`view`]: the requests and answers of users.
+//! * [`watch`]: the slices (desired state) and reports (observed state) of agents and gateways.
 //! * [`client`]: the typed client.
 //! * [`tls`]: whom the client trusts.
 //!
-//! Keys are camelCase and stable: users' scripts read them.
+//! Keys are camelCase and stable, because users' scripts read them.
 
 #![forbid(unsafe_code)]
 
 pub mod client;
 pub mod error;
 pub mod paths;
+pub mod submission;
 pub mod tls;
 pub mod view;
 pub mod watch;
 
 pub use client::{Client, ClientError};
 pub use error::{ErrorBody, ErrorCode};
+pub use submission::Submission;

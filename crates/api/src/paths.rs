@@ -1,88 +1,88 @@
-//! Every path of the API. Those with `{…}` are templates as axum and OpenAPI write them.
+//! The paths of the API. A path with `{…}` is a template in the syntax of axum and OpenAPI.
 
 /// `POST`: log in with a JSON body; `GET`: with HTTP Basic. The token comes in the body and in the header `Authorization`.
 pub const LOGIN: &str = "/api/v1/login";
 /// `POST`: end the session.
 pub const LOGOUT: &str = "/api/v1/logout";
-/// `GET`: who is logged in.
+/// `GET`: the session.
 pub const SESSION: &str = "/api/v1/session";
-/// `GET`: how everything is, in numbers.
+/// `GET`: the version, and the numbers of hosts, gateways and jobs.
 pub const STATUS: &str = "/api/v1/status";
-/// `GET`: list jobs, those for which every `?filter=` holds; `POST`: submit one.
+/// `GET`: list the jobs that match every `?filter=`; `POST`: submit a job.
 pub const JOBS: &str = "/api/v1/jobs";
-/// `GET`: one job; `PATCH`: modify it; `DELETE`: cancel it.
+/// `GET`: a job; `PATCH`: modify it; `DELETE`: cancel it.
 pub const JOB: &str = "/api/v1/jobs/{id}";
 /// `GET`: server-sent events, its view now and after each change.
 pub const JOB_WATCH: &str = "/api/v1/jobs/{id}/watch";
-/// `POST`: submit it anew.
+/// `POST`: submit the job again.
 pub const JOB_RERUN: &str = "/api/v1/jobs/{id}/rerun";
-/// `POST`: move it.
+/// `POST`: migrate the job.
 pub const JOB_MIGRATE: &str = "/api/v1/jobs/{id}/migrate";
-/// `POST`: put it into the capsule store.
+/// `POST`: suspend the job.
 pub const JOB_SUSPEND: &str = "/api/v1/jobs/{id}/suspend";
-/// `POST`: have it execute again.
+/// `POST`: resume the job.
 pub const JOB_RESUME: &str = "/api/v1/jobs/{id}/resume";
-/// `POST`: take a capsule of it while it goes on.
+/// `POST`: take a snapshot of the job.
 pub const JOB_SNAPSHOT: &str = "/api/v1/jobs/{id}/snapshot";
-/// `POST`: log in for this job alone, with a JSON body.
+/// `POST`: log in for this job only, with a JSON body.
 pub const JOB_SESSION: &str = "/api/v1/jobs/{id}/session";
-/// `GET`: its events, oldest first.
+/// `GET`: the job's events, oldest first.
 pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
-/// `GET`: what it used, oldest first, of the `?last=` time.
+/// `GET`: the measurements of the job's usage within `?last=`, oldest first.
 pub const JOB_METRICS: &str = "/api/v1/jobs/{id}/metrics";
-/// `GET`: its output, or `?file=` of it, from `?offset=`.
+/// `GET`: a piece of the job's output, or of `?file=`, from `?offset=`.
 pub const JOB_LOG: &str = "/api/v1/jobs/{id}/log";
-/// `GET`: the files that are kept of it.
+/// `GET`: the job's output files.
 pub const JOB_LOGS: &str = "/api/v1/jobs/{id}/logs";
-/// `POST`: register a job that somebody else runs.
+/// `POST`: register an external job.
 pub const EXTERNAL_JOBS: &str = "/api/v1/externalJobs";
-/// `PATCH`: say where it listens now, and how it is.
+/// `PATCH`: update the endpoints or the status of an external job.
 pub const EXTERNAL_JOB: &str = "/api/v1/externalJobs/{id}";
-/// `GET`: list gateways; `POST`: create one.
+/// `GET`: list gateways; `POST`: create a gateway.
 pub const GATEWAYS: &str = "/api/v1/gateways";
-/// `GET`: one gateway, by id or name; `PATCH`: modify it; `DELETE`: destroy it.
+/// `GET`: a gateway, by id or name; `PATCH`: modify it; `DELETE`: destroy it.
 pub const GATEWAY: &str = "/api/v1/gateways/{id}";
-/// `POST`: connect a job's ports; `DELETE`: disconnect, by `?job=` and optionally `?targetPort=`.
+/// `POST`: connect ports of a job; `DELETE`: disconnect `?job=`, or only its `?targetPort=`.
 pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
 /// `GET`: server-sent events, its view now and after each change.
 pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
-/// `POST`: have its process replaced; connections stay.
+/// `POST`: restart the gateway's process; connections stay.
 pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 /// `GET` (by a gateway): its slices of desired state, a line of JSON each.
 pub const GATEWAY_SLICES: &str = "/api/v1/gateways/{id}/slices";
-/// `POST` (by a gateway): what it observed.
+/// `POST` (by a gateway): a report.
 pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
-/// `GET`: list security groups; `POST`: create one.
+/// `GET`: list security groups; `POST`: create a security group.
 pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
-/// `GET`: one security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.
+/// `GET`: a security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.
 pub const SECURITY_GROUP: &str = "/api/v1/securityGroups/{id}";
-/// `GET`: list users; `POST`: add one.
+/// `GET`: list users; `POST`: add a user.
 pub const USERS: &str = "/api/v1/users";
-/// `GET`: one user, by name; `PATCH`: change it; `DELETE`: delete it, with `?cancelJobs=true` whatever it runs.
+/// `GET`: a user, by name; `PATCH`: change the user; `DELETE`: delete the user, with `?cancelJobs=true` also the jobs.
 pub const USER: &str = "/api/v1/users/{id}";
-/// `GET`: list groups; `POST`: add one.
+/// `GET`: list groups; `POST`: add a group.
 pub const GROUPS: &str = "/api/v1/groups";
-/// `GET`: one group, by name; `PATCH`: change it; `DELETE`: delete it.
+/// `GET`: a group, by name; `PATCH`: change it; `DELETE`: delete it.
 pub const GROUP: &str = "/api/v1/groups/{id}";
-/// `GET`: list one's secrets, without their values.
+/// `GET`: list the user's secrets, without their values.
 pub const SECRETS: &str = "/api/v1/secrets";
-/// `GET`: one secret with its value, by name; `PUT`: set it; `DELETE`: remove it.
+/// `GET`: a secret with its value, by name; `PUT`: set it; `DELETE`: remove it.
 pub const SECRET: &str = "/api/v1/secrets/{id}";
-/// `GET`: list templates; `POST`: create one.
+/// `GET`: list templates; `POST`: create a template.
 pub const TEMPLATES: &str = "/api/v1/templates";
-/// `GET`: one template, by `[private::]name[:tag]`; `DELETE`: delete it.
+/// `GET`: a template, by `[private::]name[:tag]`; `DELETE`: delete it.
 pub const TEMPLATE: &str = "/api/v1/templates/{id}";
 /// `GET`: list hosts; `POST` (by an agent with the join token): join.
 pub const HOSTS: &str = "/api/v1/hosts";
 /// `GET` (by an agent): its slices of desired state, a line of JSON each.
 pub const HOST_SLICES: &str = "/api/v1/hosts/{id}/slices";
-/// `POST` (by an agent): what it observed.
+/// `POST` (by an agent): a report.
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
-/// `PUT` (by an agent): a piece of a job's `?file=`, at `?offset=`. Answers with the offset wanted next.
+/// `PUT` (by an agent): a piece of a job's `?file=` at `?offset=`. The answer is the next expected offset.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
 /// `GET`: server-sent events, its view now and after each change, by id or name.
 pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";
-/// `POST`: drain a host, by id or name; `DELETE`: have it take jobs again.
+/// `POST`: drain a host, by id or name; `DELETE`: end the drain.
 pub const HOST_DRAIN: &str = "/api/v1/hosts/{id}/drain";
 /// `POST`: let a host that lost its state directory join again, by id or name.
 pub const HOST_REJOIN: &str = "/api/v1/hosts/{id}/rejoin";
@@ -90,14 +90,14 @@ pub const HOST_REJOIN: &str = "/api/v1/hosts/{id}/rejoin";
 pub const OPENAPI: &str = "/api/v1/openapi.json";
 /// `GET`: the version.
 pub const VERSION: &str = "/api/v1/version";
-/// `GET`: whether the process lives.
+/// `GET`: whether the process is alive.
 pub const HEALTHZ: &str = "/healthz";
-/// `GET`: whether it serves.
+/// `GET`: whether the process serves requests.
 pub const READYZ: &str = "/readyz";
-/// `GET`: what Prometheus reads of OpCenter.
+/// `GET`: OpCenter's metrics for Prometheus.
 pub const METRICS: &str = "/metrics";
 
-/// Fills the `{…}` of a template, in order.
+/// Fills the `{…}` of a template in order.
 #[must_use]
 pub fn fill(template: &str, values: &[&str]) -> String {
     let mut path = String::with_capacity(template.len() + 24);

@@ -1,29 +1,30 @@
-//! Desired state, pushed; observed state, reported.
+//! Slices: the desired state, pushed to agents and gateways. Reports: their observed state, sent to OpCenter.
 //!
-//! An agent and a gateway each hold one watch: `GET …/watch` answers with a line of JSON for each new slice (the first at once, then
-//! whenever anything in it changes, and an empty line every [`KEEPALIVE`] so that a dead peer is noticed). A slice is always whole;
-//! the receiver makes it so and derives for itself what is new. Whatever is observed is reported whole as well, at once when it
-//! changes and every [`HEARTBEAT`]. A line or a report that is lost does no harm: the next one says everything again.
+//! An agent or a gateway holds one stream of slices. OpCenter sends a line of JSON for each new slice: the first at once,
+//! another after each change, and an empty line every [`KEEPALIVE`], so that a dead peer is noticed. A slice is whole: the
+//! receiver compares it with its own state and acts on the differences. A report is whole as well. It is sent at each
+//! change and every [`HEARTBEAT`]. A lost slice or report does no harm, since the next one has everything.
 //!
-//! # What an agent does for each [`JobOrder`]
+//! # The orders of an agent
 //!
-//! | order | the agent | reports |
+//! | [`JobOrder`] | the agent | reports |
 //! |---|---|---|
-//! | `Run` | starts the job if it has not begun, keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
-//! | `MigrateIn` | makes ready (Prepare), receives the capsule, restores (frozen, and no packet reaches it), verifies, puts on record that the job is here, lets it go on | `Prepared`, `Restored`, `MigrateInFailed` |
-//! | `MigrateOut` stage `PreCopy` | sends changed files ahead | `PreCopied`, `MigrateOutFailed` |
-//! | `MigrateOut` stage `Freeze` | checkpoints, then streams the capsule, keeps its copy | `Frozen`, `Sent`, `MigrateOutFailed` |
-//! | `Abort` | destination: ends and removes everything of this job and attempt; one that was restored stays, and that is final | `Gone`, `Restored` |
-//! | `Rollback` | source: has the job execute again, from its own capsule if it was frozen | `Running` |
-//! | `Retire` | source: removes what it holds, the capsule included | `Gone` |
-//! | `Stop` | ends the job, removes it | `Gone` |
+//! | `Run` | starts the job unless it has started, and keeps it | `Starting`, `Running`, `Exited`, `FailedToStart`, `Lost` |
+//! | `MigrateIn` | prepares, receives the capsule, restores the job frozen and without packets, verifies it, records that the job is here, lets it execute | `Prepared`, `Restored`, `MigrateInFailed` |
+//! | `MigrateOut`, stage `PreCopy` | sends changed files while the job executes | `PreCopied`, `MigrateOutFailed` |
+//! | `MigrateOut`, stage `Freeze` | checkpoints, streams the capsule, keeps its own copy | `Frozen`, `Sent`, `MigrateOutFailed` |
+//! | `Abort` | destination: removes everything of this migration; a restored job stays, which is final | `Gone`, `Restored` |
+//! | `Rollback` | source: executes the job again, from its own capsule if it was frozen | `Running` |
+//! | `Retire` | source: removes everything of the job, including its capsule | `Gone` |
+//! | `Stop` | ends the job and removes it | `Gone` |
 //!
-//! Either end of a move may be the capsule store ([`Destination`], [`Origin`]). A host that sends a job there reports `Stored` when the
-//! capsule is whole; one that takes a job from there goes from `Prepared` to `Restored` by itself. Whatever is in the store, the source may
-//! be told to roll back: nobody takes a capsule that OpCenter has no note of.
+//! The capsule store may be the [`Destination`] or the [`Origin`] of a migration. A source reports `Stored` when the
+//! complete capsule is in the store. A destination that reads from the store goes from `Prepared` to `Restored` without
+//! another order. The source of a stored capsule may still be told to roll back: a capsule counts only once OpCenter has
+//! recorded it.
 //!
-//! A job that is in no order is left alone: a slice that is empty by mistake ends nothing. Every order is idempotent, and an
-//! observation carries the generation and the migration it belongs to.
+//! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent. An observation has
+//! the generation and the migration that it belongs to.
 
 mod gateway;
 
@@ -48,18 +49,18 @@ use mooring_types::usage::Usage;
 use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId, Name, Port, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// How often a watch carries at least an empty line.
+/// The longest time between two lines of a stream of slices.
 pub const KEEPALIVE: Duration = Duration::from_secs(5);
-/// How often a report is sent at least.
+/// The longest time between two reports.
 pub const HEARTBEAT: Duration = Duration::from_secs(2);
 /// The name of the server-sent event that carries a view.
 pub const WATCH_CHANGED: &str = "changed";
 /// The name of the last server-sent event of a watch: the object is gone, or the session has ended.
 pub const WATCH_ENDED: &str = "ended";
-/// The offset that OpCenter wants next of a file of a job of which it keeps no more.
+/// The answer for a job's file of which OpCenter takes no more.
 pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 
-/// A host introduces itself. A host of that name that joined before keeps its id (and gets a new token).
+/// The request of a host to join. A known name keeps its id and gets a new token.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinRequest {
@@ -69,23 +70,22 @@ pub struct JoinRequest {
     /// refused without that host's key.
     #[serde(default)]
     pub host_key: String,
-    /// The host's name.
     pub name: Name,
-    /// What it offers itself for.
+    /// Whether the host takes jobs, gateways or both.
     pub role: HostRole,
-    /// The address by which other hosts reach it.
+    /// The address for other hosts.
     pub address: Ipv4Addr,
-    /// The address by which clients reach its gateways.
+    /// The address of its gateways for clients.
     pub public_address: IpAddr,
-    /// Where its agent takes capsules: same address, this port.
+    /// The port for incoming migrations, at the same address.
     pub migration_port: u16,
-    /// The SHA-256 of its agent's certificate, in hex.
+    /// The SHA-256 of the agent's certificate, in hex.
     pub certificate: String,
-    /// Its WireGuard public key in base64; empty where it has none.
+    /// The WireGuard public key in base64; empty without one.
     pub wireguard_key: String,
-    /// What it has.
+    /// The resources and versions of the host.
     pub facts: HostFacts,
-    /// The jobs that it still carries, so that a lost database can't make two of one.
+    /// The jobs that the host still has: after a lost database, none may be executed twice.
     pub jobs: Vec<JobObservation>,
 }
 
@@ -93,53 +93,51 @@ pub struct JoinRequest {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinAnswer {
-    /// The host's id.
     pub host: HostId,
-    /// The token for its watch and reports.
+    /// The token for slices and reports.
     pub token: String,
 }
 
-/// All that one agent should know.
+/// The desired state of a host.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentSlice {
-    /// Grows with every change.
+    /// The number of the slice, which grows with every change.
     pub sequence: u64,
-    /// The host's id.
     pub host: HostId,
     /// The overlay network.
     pub network: Network,
-    /// The jobs in which this host has a part.
+    /// The directives for jobs of this host.
     pub jobs: Vec<JobDirective>,
-    /// The gateways placed on this host.
+    /// The gateways on this host.
     pub gateways: Vec<GatewayPlacement>,
-    /// The ports of this host that lead to the jobs that it carries.
+    /// The published ports of jobs on this host.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
-    /// Where capsules are kept, if they are.
+    /// The capsule store, if there is one.
     #[serde(default)]
     pub store: Option<StoreAccess>,
 }
 
-/// How a capsule store is reached.
+/// The access to the capsule store.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StoreAccess {
     /// `dir:/path` or `s3://bucket/prefix`.
     pub location: String,
-    /// The address of an S3-compatible server; empty for the cloud provider's own.
+    /// The URL of an S3-compatible server; empty for Amazon S3.
     #[serde(default)]
     pub endpoint: String,
-    /// Its region.
+    /// The region of the S3 server.
     #[serde(default)]
     pub region: String,
-    /// Who asks; empty for what the machine itself may do.
+    /// The access key; empty for the machine's own rights.
     #[serde(default)]
     pub access_key: String,
-    /// What shows that it is them.
+    /// The secret key.
     #[serde(default)]
     pub secret_key: String,
-    /// What capsules are sealed with, in hex.
+    /// The seal key of capsules, in hex.
     pub seal: String,
 }
 
@@ -152,363 +150,355 @@ impl fmt::Debug for StoreAccess {
     }
 }
 
-/// The overlay network: who is in it, and which host carries which job.
+/// The overlay network: its hosts, and the host of each job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Network {
     /// The address range.
     pub overlay: Overlay,
-    /// How hosts reach each other.
+    /// The network backend between hosts.
     pub backend: Backend,
-    /// All hosts, this one included.
+    /// All hosts, including this one.
     pub peers: Vec<Peer>,
-    /// Which host carries which job's address now.
+    /// The host of each job's address.
     pub routes: Vec<JobRoute>,
-    /// The jobs whose own connections leave through one host, whoever carries them.
+    /// The jobs whose own connections leave through one fixed host.
     #[serde(default)]
     pub egress: Vec<JobRoute>,
 }
 
-/// A host as the others see it.
+/// A host as seen by other hosts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Peer {
-    /// The host.
     pub host: HostId,
-    /// Its address on the network between the hosts.
+    /// The underlay address.
     pub underlay: Ipv4Addr,
-    /// Its address in the overlay.
+    /// The overlay address.
     pub overlay: Ipv4Addr,
-    /// Its WireGuard public key in base64; empty where it has none.
+    /// The WireGuard public key in base64; empty without one.
     pub wireguard_key: String,
 }
 
-/// One line of the table that all agents keep true.
+/// A route of the overlay.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobRoute {
     /// The job's overlay address.
     pub address: Ipv4Addr,
-    /// The host that carries it.
+    /// The host of the job.
     pub host: HostId,
 }
 
-/// A job in which the host has a part, and what it should do.
+/// The part of a slice for a job: the order and its data.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobDirective {
-    /// The job.
     pub job: JobId,
-    /// The generation that this host holds or should hold: the new one for `MigrateIn` and `Abort`, the old one for the source.
+    /// The generation on this host: the new one for `MigrateIn` and `Abort`, the old one on the source.
     pub generation: Generation,
-    /// Its overlay address.
+    /// The overlay address.
     pub address: Ipv4Addr,
-    /// What to run.
+    /// The spec of the job.
     pub spec: JobSpec,
-    /// What to do.
     pub order: JobOrder,
 }
 
-/// What a host should do with a job; the module's table says how.
+/// The order for a job; the table in the module's documentation has the details.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum JobOrder {
-    /// Execute it.
+    /// Execute the job.
     Run {
-        /// Whether it was seen to execute before: then, where it isn't any more, it is lost and not started anew.
+        /// Whether the job was observed to execute. Such a job is lost if it is missing, and not started again.
         begun: bool,
     },
-    /// Receive it.
+    /// Receive the job.
     MigrateIn {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
-        /// From where.
+        /// The origin of the capsule.
         from: Origin,
     },
-    /// Send it.
+    /// Send the job.
     MigrateOut {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
-        /// How far to go.
+        /// The stage to reach.
         stage: MigrateOutStage,
-        /// Where to.
+        /// The destination of the capsule.
         to: Destination,
     },
-    /// Undo a [`JobOrder::MigrateIn`].
+    /// Abort a [`JobOrder::MigrateIn`].
     Abort {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Undo a [`JobOrder::MigrateOut`].
+    /// Roll a [`JobOrder::MigrateOut`] back.
     Rollback {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
-        /// What becomes of the job's connections.
+        /// Whether the job's connections continue.
         connections: Connections,
     },
-    /// Let go of a job that has moved away.
+    /// Remove a job that has migrated away.
     Retire {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// End it.
+    /// End the job.
     Stop,
 }
 
-/// From where a job comes.
+/// The origin of an incoming job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Origin {
     /// Another host.
     Host {
-        /// The SHA-256 of its certificate, in hex.
+        /// The SHA-256 of the host's certificate, in hex.
         certificate: String,
-        /// What it must present.
+        /// The token that the peer must present.
         token: String,
     },
     /// The capsule store.
     Store {
-        /// The capsule.
         capsule: CapsuleName,
-        /// What becomes of the connections that the job had.
+        /// Whether the job's connections continue.
         connections: Connections,
     },
 }
 
-/// What becomes of the connections of a job that is restored.
+/// The fate of the connections of a restored job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Connections {
-    /// They go on.
+    /// The connections continue.
     Kept,
-    /// The other ends have seen more of the job than it knows of: it is told that they have ended.
+    /// The peers have received more than the restored job has sent: its connections are closed.
     Reset,
 }
 
-/// Where a job goes.
+/// The destination of an outgoing job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Destination {
     /// Another host.
     Host {
-        /// Where it takes capsules.
+        /// The address for incoming migrations.
         address: SocketAddr,
-        /// The SHA-256 of its certificate, in hex.
+        /// The SHA-256 of the host's certificate, in hex.
         certificate: String,
-        /// What to present to it.
+        /// The token to present.
         token: String,
     },
     /// The capsule store.
     Store {
-        /// The capsule to be made.
+        /// The name of the new capsule.
         capsule: CapsuleName,
-        /// What the job does once its state is taken.
+        /// What the job does after the checkpoint.
         then: AfterCheckpoint,
-        /// A capsule on which that one may build: memory that is the same need not be stored again.
+        /// The base of an incremental capsule: unchanged memory is not stored again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base: Option<CapsuleName>,
     },
 }
 
-/// What a job does once its state is taken.
+/// What a job does after its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AfterCheckpoint {
-    /// It stands still until it is retired or rolled back.
+    /// The job stays frozen until it is retired or rolled back.
     StayFrozen,
-    /// It goes on while the capsule is stored.
+    /// The job continues while the capsule is stored.
     GoOn,
 }
 
-/// How far a source should go.
+/// The stages of an outgoing migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum MigrateOutStage {
-    /// Send changed files ahead; the job goes on.
+    /// Send changed files while the job executes.
     PreCopy,
-    /// Checkpoint it and send it.
+    /// Checkpoint the job and send it.
     Freeze,
 }
 
-/// A gateway that runs on the host.
+/// A gateway to run on the host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayPlacement {
-    /// The gateway.
     pub gateway: GatewayId,
-    /// The token for its watch and reports.
+    /// The token for slices and reports.
     pub token: String,
-    /// Its share of the host.
+    /// The resources of the gateway.
     pub resources: Resources,
-    /// Grows with every restart that was asked for: a process of an older number hands over to a new one.
+    /// Grows with every requested restart: a process with an older number hands over to a new process.
     #[serde(default)]
     pub restart: u64,
 }
 
-/// A port of a host that leads to a job on it.
+/// A published port of a job on the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PublishedPort {
-    /// The job.
     pub job: JobId,
     /// The job's overlay address.
     pub address: Ipv4Addr,
-    /// The host's port.
+    /// The port of the host.
     pub host_port: Port,
-    /// The port inside the container.
+    /// The port in the container.
     pub container_port: Port,
-    /// Who may connect; nobody when empty.
+    /// The rules; without a rule nobody may connect.
     pub rules: Vec<InboundRule>,
 }
 
-/// What an agent observed.
+/// The report of an agent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostReport {
-    /// The last slice that it has taken in.
+    /// The number of the latest applied slice.
     pub sequence: u64,
-    /// What the host has now.
+    /// The resources and versions of the host.
     pub facts: HostFacts,
-    /// Every job that it holds anything of.
+    /// All jobs of which the host has anything.
     pub jobs: Vec<JobObservation>,
-    /// What keeps it from making its slice so, for people to read.
+    /// Problems that prevent the desired state, for people.
     pub problems: Vec<String>,
-    /// What its cloud says of the machine's future; absent while that is not known.
+    /// The cloud's notice about the machine; absent while unknown.
     #[serde(default)]
     pub notice: Option<Notice>,
 }
 
-/// What a cloud says of a machine's future.
+/// A cloud's notice about a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Notice {
-    /// Nothing: it stays.
+    /// The machine stays.
     Stays,
-    /// It is likelier than others to be taken away.
+    /// The machine has a higher risk of being reclaimed.
     AtRisk,
-    /// It is taken away.
+    /// The machine is reclaimed.
     Reclaimed {
-        /// When.
+        /// The time of the reclaim.
         at: Timestamp,
     },
 }
 
-/// A job as a host sees it.
+/// The observed state of a job on a host.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobObservation {
-    /// The job.
     pub job: JobId,
-    /// The generation that the host acts for.
+    /// The generation on the host.
     pub generation: Generation,
-    /// What is so.
+    /// The state of the job.
     pub state: JobState,
-    /// How long the phases took that this host did for the attempt under way.
+    /// The durations of this host's phases of the current migration.
     pub phases: Vec<PhaseTime>,
-    /// Bytes sent or received for the attempt under way.
+    /// The bytes sent or received in the current migration.
     pub bytes_moved: u64,
-    /// How far it has come with what takes long, like `pulling ubuntu:22.04: 12 of 80 MB`; empty where there is nothing to tell.
+    /// The progress of a long step, like `pulling ubuntu:22.04: 12 of 80 MB`; empty for none.
     #[serde(default)]
     pub progress: String,
-    /// The digest of its image, once it is known; empty for images that have none.
+    /// The digest of the image once it is known; empty for images without one.
     #[serde(default)]
     pub image_digest: String,
-    /// What it used when that was last measured, while it executes here.
+    /// The latest measurement while the job executes here.
     #[serde(default)]
     pub usage: Option<UsageSample>,
 }
 
-/// A measurement of what a job uses. It is reported again and again, until there is the next one.
+/// A measurement of a job's usage. Every report repeats it until the next measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageSample {
-    /// When it was made, by the host's clock; no other of the job has the same time.
+    /// The time of the measurement by the host's clock, unique for the job.
     pub time: Timestamp,
-    /// What was measured.
     pub usage: Usage,
 }
 
-/// What is so of a job on a host.
+/// The state of a job on a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum JobState {
-    /// Its container is being made.
+    /// The container is being created.
     Starting,
-    /// It executes.
+    /// The job executes.
     Running,
-    /// It ended by itself.
+    /// The job's process ended.
     Exited {
         /// The exit code; 128 + n for signal n.
         code: i32,
     },
-    /// It could not be started.
+    /// The start failed.
     FailedToStart {
-        /// Why, as a user reads it.
+        /// The reason, for users.
         reason: String,
     },
-    /// Destination: ready to receive.
+    /// Destination: ready to receive the job.
     Prepared {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Source: files are ahead, the job executes.
+    /// Source: the changed files are sent, and the job executes.
     PreCopied {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Source: checkpointed; it stands still, the capsule is whole.
+    /// Source: checkpointed and frozen; the capsule is complete.
     Frozen {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Source: the receiver has confirmed the whole capsule.
+    /// Source: the receiver has confirmed the complete capsule.
     Sent {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Source: its state is taken, and it goes on; the capsule is on its way to the store.
+    /// Source: checkpointed and executing again; the capsule is being stored.
     SnapshotTaken {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Source: the capsule is in the store, whole.
+    /// Source: the complete capsule is in the store.
     Stored {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
-        /// How much it takes there.
+        /// The bytes in the store.
         stored_bytes: u64,
-        /// The capsule that it builds on.
+        /// The base of an incremental capsule.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base: Option<CapsuleName>,
     },
-    /// Destination: the job executes here and was seen to live.
+    /// Destination: the job executes here and is verified.
     Restored {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
     },
-    /// Destination: it could not be received or restored; nothing of it runs here.
+    /// Destination: receive or restore failed; nothing of the job runs here.
     MigrateInFailed {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
         /// The phase that failed.
         phase: Phase,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Source: it could not be checkpointed or sent; the job executes or its capsule is whole.
+    /// Source: checkpoint or send failed; the job executes, or its capsule is complete.
     MigrateOutFailed {
-        /// The attempt.
+        /// The migration.
         migration: MigrationId,
         /// The phase that failed.
         phase: Phase,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Neither its process nor its files are here.
+    /// Neither processes nor files of the job are here.
     Gone,
-    /// It should be here and is not, and can't be brought back: the host was restarted, say.
+    /// The job should be here and is lost, for example after a restart of the host.
     Lost {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }

@@ -1,40 +1,47 @@
 //! Parsers for arguments that become part of a URL path or a number on the wire. OpCenter parses the rest.
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use mooring_types::filter::Filter;
+use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
 use mooring_types::size::Size;
-use mooring_types::{GatewayId, JobId, Name, SecurityGroupId, TemplateName};
+use mooring_types::{GatewayId, HostId, JobId, Name, Reference, SecurityGroupId, TemplateName};
 use serde::de::DeserializeOwned;
 
 use crate::error::invalid;
 
 /// A job's id.
 pub(crate) fn job_id(text: &str) -> Result<JobId> {
-    text.parse()
-        .map_err(|error: mooring_types::id::InvalidId| invalid(error.to_string(), "`float list` shows the jobs"))
+    text.parse().map_err(|error: InvalidId| invalid(error.to_string(), "`float list` shows the jobs"))
 }
 
 /// A gateway's id, or its name.
-pub(crate) fn gateway(text: &str) -> Result<&str> {
-    if text.parse::<GatewayId>().is_ok() || text.parse::<Name>().is_ok() {
-        Ok(text)
-    } else {
-        Err(invalid("invalid gateway ID", "`float gateway list` shows the gateways"))
-    }
+pub(crate) fn gateway(text: &str) -> Result<Reference<GatewayId>> {
+    reference(text, "`float gateway list` shows the gateways")
 }
 
 /// A security group's id, or its name.
-pub(crate) fn security_group(text: &str) -> Result<&str> {
-    if text.parse::<SecurityGroupId>().is_ok() || text.parse::<Name>().is_ok() {
-        Ok(text)
-    } else {
-        Err(invalid("invalid security group ID", "`float securityGroup list` shows the security groups"))
-    }
+pub(crate) fn security_group(text: &str) -> Result<Reference<SecurityGroupId>> {
+    reference(text, "`float securityGroup list` shows the security groups")
+}
+
+/// A host's name, or its id.
+pub(crate) fn host(text: &str) -> Result<Reference<HostId>> {
+    reference(text, "`float hosts` lists the hosts")
+}
+
+/// Ids or names of security groups.
+pub(crate) fn security_groups(texts: &[String]) -> Result<Vec<Reference<SecurityGroupId>>> {
+    texts.iter().map(|text| security_group(text)).collect()
+}
+
+fn reference<Id: FromStr<Err = InvalidId>>(text: &str, hint: &str) -> Result<Reference<Id>> {
+    text.parse().map_err(|error: InvalidId| invalid(error.to_string(), hint))
 }
 
 /// A user's name.

@@ -1,13 +1,15 @@
 //! Values for the tests of what is printed.
 
 use mooring_api::view::{
-    ConnectionView, EventView, GatewayView, HostView, JobView, MetricView, MigrationView, SecurityGroupView,
+    ConnectionState, ConnectionView, EventView, GatewayView, HostStatus, HostView, JobView, MetricView, MigrationView,
+    SecurityGroupView,
 };
 use mooring_api::watch::ClientObservation;
+use mooring_types::Event;
 use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
 use mooring_types::policy::{DumpMode, Egress, MigratePolicy, VmPolicy};
 
 /// A job that has just been submitted.
@@ -96,12 +98,12 @@ pub(crate) fn moved_job() -> JobView {
         env: [("LANG".into(), "C.UTF-8".into()), ("JUPYTER_TOKEN".into(), "********".into())].into(),
         migrations: vec![MigrationView {
             id: "m-a407u88v0106oluqaj8l6".parse().unwrap(),
-            kind: "migrate".into(),
+            kind: MigrationKind::Migrate,
             from: "host-1".into(),
             to: "host-2".into(),
             start_time: "2026-08-01T12:19:58Z".parse().unwrap(),
             reason: "requested by admin".into(),
-            outcome: "succeeded".into(),
+            outcome: Outcome::Succeeded,
             phases: vec![
                 PhaseTime { name: Phase::Freeze, seconds: 0.061 },
                 PhaseTime { name: Phase::Restore, seconds: 0.094 },
@@ -133,7 +135,7 @@ pub(crate) fn gateway() -> GatewayView {
             target_port: 8888,
             gateway_port: 10_000,
             access_url: "http://198.18.0.1:10000/lab?token=f00".into(),
-            state: "open".into(),
+            state: ConnectionState::Open,
             protocol: Protocol::Auto,
             hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
@@ -175,7 +177,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         id: "h-106oluqaj8l6a407u88v0".parse().unwrap(),
         name: "host-1".into(),
         address: "198.18.0.2".into(),
-        status: "ready".into(),
+        status: HostStatus::Ready,
         role: HostRole::Jobs,
         cores: 4,
         mem_gb: 8.0,
@@ -194,7 +196,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         id: "h-206oluqaj8l6a407u88v0".parse().unwrap(),
         name: "host-2".into(),
         purchase: Purchase::Spot,
-        status: "notReady: CRIU is missing".into(),
+        status: HostStatus::NotReady { reason: "CRIU is missing".into() },
         criu: String::new(),
         jobs: 0,
         ..ready.clone()
@@ -230,14 +232,11 @@ pub(crate) fn metrics() -> Vec<MetricView> {
 
 /// The beginning of a job's event log.
 pub(crate) fn events() -> Vec<EventView> {
-    let event = |time: &str, kind: &str, message: &str| EventView {
-        time: time.parse().unwrap(),
-        kind: kind.into(),
-        message: message.into(),
-    };
+    let view = |time: &str, event: Event| EventView { time: time.parse().unwrap(), event };
+    let status = |status| Event::StatusChanged { status, reason: String::new() };
     vec![
-        event("2026-08-01T12:00:00Z", "status", "Submitted"),
-        event("2026-08-01T12:00:04.5Z", "status", "Executing"),
-        event("2026-08-01T12:19:58.001Z", "note", "two\nlines"),
+        view("2026-08-01T12:00:00Z", status(JobStatus::Submitted)),
+        view("2026-08-01T12:00:04.5Z", status(JobStatus::Executing)),
+        view("2026-08-01T12:19:58.001Z", Event::Note { text: "two\nlines".into() }),
     ]
 }

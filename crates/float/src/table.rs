@@ -71,7 +71,7 @@ impl Tabular for ConnectionView {
             self.job_name.clone(),
             self.target_port.to_string(),
             self.gateway_port.to_string(),
-            self.state.clone(),
+            self.state.to_string(),
             self.clients.len().to_string(),
             self.access_url.clone(),
         ]
@@ -105,7 +105,7 @@ impl Tabular for HostView {
             self.id.to_string(),
             self.name.clone(),
             self.address.clone(),
-            self.status.clone(),
+            self.status.to_string(),
             wire_name(&self.role),
             self.jobs.to_string(),
             format!("{}/{}", self.cores_used, self.cores),
@@ -154,7 +154,7 @@ impl Tabular for EventView {
     const COLUMNS: &'static [&'static str] = &["TIME", "KIND", "MESSAGE"];
 
     fn row(&self) -> Vec<String> {
-        vec![self.time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), self.kind.clone(), self.message.clone()]
+        vec![self.time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), self.event.to_parts().0, self.event.to_string()]
     }
 }
 
@@ -200,8 +200,8 @@ impl Tabular for TemplateView {
             self.name.clone(),
             self.user.clone(),
             self.create_time.map(seconds).unwrap_or_default(),
-            self.job.image.clone(),
-            self.job.publish.join(", "),
+            self.job.image.as_ref().map(ToString::to_string).unwrap_or_default(),
+            self.job.publish.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
             self.description.clone(),
         ]
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
@@ -18,14 +18,14 @@ fn requests_and_connections_are_logged_without_their_paths() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let request = SubmitRequest {
-            name: "files".into(),
-            image: "dir:/".into(),
+        let request = Submission {
+            name: Some("files".parse()?),
+            image: Some("dir:/".parse()?),
             command: ["python3", "-m", "http.server", "8000", "--directory", "/usr/share/common-licenses"]
                 .map(str::to_owned)
                 .into(),
-            publish: vec!["8000".into()],
-            ..SubmitRequest::default()
+            publish: vec!["8000".parse()?],
+            ..Submission::default()
         };
         let session = Session::launch(&client, request).await?;
         let mut connection = TcpStream::connect(session.address).await?;
@@ -36,7 +36,7 @@ fn requests_and_connections_are_logged_without_their_paths() {
         ensure!(answer.starts_with("HTTP/1.1 404"), "{answer}");
         let from = connection.local_addr()?.to_string();
         drop(connection);
-        let log = world.directory().join("hosts/gateways/gateways").join(&session.gateway).join("gateway.log");
+        let log = world.directory().join("hosts/gateways/gateways").join(session.gateway.as_str()).join("gateway.log");
         let lines = wait_for("the events of the access log", WITHIN, async || {
             let log = fs::read_to_string(&log)?;
             let of_client: Vec<String> =
@@ -47,7 +47,7 @@ fn requests_and_connections_are_logged_without_their_paths() {
         let (requests, connections): (Vec<&String>, Vec<&String>) =
             lines.iter().partition(|line| line.contains("status=404"));
         ensure!(requests.len() == 1 && connections.len() == 1, "{lines:?}");
-        ensure!(lines.iter().all(|line| line.contains(&session.job)), "{lines:?}");
+        ensure!(lines.iter().all(|line| line.contains(session.job.as_str())), "{lines:?}");
         // More than was sent: the job is told for whom the gateway asks.
         let counted = connections[0].split_whitespace().find_map(|word| word.strip_prefix("bytes_in=")?.parse().ok());
         ensure!(counted.is_some_and(|bytes: usize| bytes > asked.len()), "{}", connections[0]);

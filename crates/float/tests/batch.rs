@@ -4,13 +4,15 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{JobView, SubmitRequest};
+use mooring_api::view::JobView;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::{JobStatus, OUTPUT_MAX, OutputFile};
+use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const LINES: usize = 60;
@@ -29,9 +31,9 @@ echo "what came of it" >"$FLOAT_RESULTS/table.txt"
 exit 3
 "#;
 
-async fn submit(client: &Client, script: &str) -> Result<String> {
-    let request = SubmitRequest { image: "dir:/".into(), script: script.into(), ..SubmitRequest::default() };
-    Ok(client.job_submit(&request).await?.id.to_string())
+async fn submit(client: &Client, script: &str) -> Result<JobId> {
+    let request = Submission { image: Some("dir:/".parse()?), script: Some(script.into()), ..Submission::default() };
+    Ok(client.job_submit(&request).await?.id)
 }
 
 #[test]
@@ -46,7 +48,7 @@ fn a_script_moves_ends_with_its_code_and_all_that_it_wrote_is_kept() {
         })
         .await?;
         let migration = move_once(&client, &job).await?;
-        ensure!(migration.outcome == "succeeded", "{migration:?}");
+        ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
         ensure!(client.job_get(&job).await?.status == JobStatus::Executing, "it was moved in its middle");
         let view = ended(&client, &job, LIMIT).await?;
         ensure!(view.status == JobStatus::FailToComplete && view.rc == "3", "{view:?}");
@@ -57,10 +59,10 @@ fn a_script_moves_ends_with_its_code_and_all_that_it_wrote_is_kept() {
 }
 
 /// Waits until nothing of the job is on any host.
-async fn gone(world: &World, job: &str) -> Result<()> {
+async fn gone(world: &World, job: &JobId) -> Result<()> {
     wait_for("the hosts to let go of the job", LIMIT, async || {
         let held = ["host-1", "host-2"].iter().any(|host| {
-            let place = world.directory().join("hosts").join(host).join("jobs").join(job);
+            let place = world.directory().join("hosts").join(host).join("jobs").join(job.as_str());
             let generations = fs::read_dir(place).into_iter().flatten().flatten();
             generations.into_iter().any(|entry| entry.path().is_dir())
         });
@@ -70,14 +72,14 @@ async fn gone(world: &World, job: &str) -> Result<()> {
 }
 
 async fn kept(world: &World, client: &Client, view: &JobView) -> Result<()> {
-    let job = view.id.as_str();
+    let job = &view.id;
     let both = |name: &str| (0..LINES).map(|i| format!("{name} {i}\n")).collect::<String>();
     let stdout = client.job_log_file(job, &OutputFile::Stdout, 0).await?.text;
     let (head, rest) = stdout.split_once("out 0\n").context("its first line")?;
     let mut told = head.lines();
     ensure!(told.next() == Some("no terminal"), "{head}");
     let known: Vec<&str> = told.next().unwrap_or_default().split(' ').collect();
-    ensure!(known[..2] == ["admin", job] && known[2].starts_with("http://"), "{head}");
+    ensure!(known[..2] == ["admin", job.as_str()] && known[2].starts_with("http://"), "{head}");
     ensure!(format!("out 0\n{rest}") == both("out") + "in its place\n", "{rest}");
     let stderr = client.job_log_file(job, &OutputFile::Stderr, 0).await?.text;
     ensure!(stderr == both("error"), "{stderr}");
@@ -95,17 +97,17 @@ async fn kept(world: &World, client: &Client, view: &JobView) -> Result<()> {
         ensure!(ran.code == Some(0), "{arguments:?}: {ran:?}");
         Ok(ran.stdout)
     };
-    ensure!(float(&["log", "-j", job, "ls"])? == "stdout.autosave\nstderr.autosave\nresults/table.txt\n");
-    ensure!(float(&["log", "-j", job, "cat", "stdout.autosave"])? == stdout);
-    ensure!(float(&["log", "cat", "stderr.autosave", "-j", job])? == stderr);
-    ensure!(float(&["log", "-j", job])? == together);
-    ensure!(together.ends_with(&float(&["log", "tail", "--follow", "output", "-j", job])?));
-    ensure!(float(&["log", "-j", job, "tail", "-n", "1", "stdout.autosave"])? == "in its place\n");
-    ensure!(float(&["log", "tail", "-n", "1", "stderr.autosave", "-j", job])? == "error 59\n");
-    ensure!(float(&["log", "cat", "results/table.txt", "-j", job])? == "what came of it\n");
-    let refused = world.float(&["log", "cat", "nothing", "-j", job])?;
+    ensure!(float(&["log", "-j", job.as_str(), "ls"])? == "stdout.autosave\nstderr.autosave\nresults/table.txt\n");
+    ensure!(float(&["log", "-j", job.as_str(), "cat", "stdout.autosave"])? == stdout);
+    ensure!(float(&["log", "cat", "stderr.autosave", "-j", job.as_str()])? == stderr);
+    ensure!(float(&["log", "-j", job.as_str()])? == together);
+    ensure!(together.ends_with(&float(&["log", "tail", "--follow", "output", "-j", job.as_str()])?));
+    ensure!(float(&["log", "-j", job.as_str(), "tail", "-n", "1", "stdout.autosave"])? == "in its place\n");
+    ensure!(float(&["log", "tail", "-n", "1", "stderr.autosave", "-j", job.as_str()])? == "error 59\n");
+    ensure!(float(&["log", "cat", "results/table.txt", "-j", job.as_str()])? == "what came of it\n");
+    let refused = world.float(&["log", "cat", "nothing", "-j", job.as_str()])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("`results/table.txt`"), "{refused:?}");
-    ensure!(float(&["show", "-j", job])?.contains("rc: '3'"));
+    ensure!(float(&["show", "-j", job.as_str()])?.contains("rc: '3'"));
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use mooring_testkit::lab_page::LabPage;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::migration::Outcome;
 
 const NUMBERS: usize = 150;
 
@@ -15,7 +16,7 @@ async fn count_through_a_move(browser: &Browser, client: &Client, notebook: &Not
     page.count().await?;
     page.shown(20).await?;
     let migration = move_once(client, &notebook.job).await?;
-    ensure!(migration.outcome == "succeeded", "{migration:?}");
+    ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
     ensure!(page.numbers().await?.len() < NUMBERS, "the cell had ended before the move did");
     let remembered = page.counted().await?;
     ensure!(remembered.dialogs.is_empty(), "{remembered:?}");

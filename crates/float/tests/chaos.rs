@@ -12,6 +12,7 @@ use mooring_testkit::job::executing;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{self, World};
+use mooring_types::migration::Outcome;
 
 /// What `make chaos` sets.
 const SEED: &str = "MOORING_CHAOS_SEED";
@@ -67,7 +68,7 @@ fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
         client.job_snapshot(&id).await?;
         wait_for("the capsule", WITHIN, async || {
             let job = client.job_get(&id).await?;
-            Ok(job.migrations.last().is_some_and(|made| made.outcome == "succeeded").then_some(()))
+            Ok(job.migrations.last().is_some_and(|made| made.outcome == Outcome::Succeeded).then_some(()))
         })
         .await?;
         let before = executing(&client, &id, WITHIN).await?;
@@ -82,7 +83,7 @@ fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
         wait_for("recoveries to fail", WITHIN, async || {
             let job = client.job_get(&id).await?;
             ensure!(!job.status.is_final(), "the job is {}: {}", job.status, job.status_reason);
-            let failed = job.migrations.iter().filter(|made| made.outcome.starts_with("failed: "));
+            let failed = job.migrations.iter().filter(|made| made.outcome.to_string().starts_with("failed: "));
             Ok((failed.count() >= 3).then_some(()))
         })
         .await?;

@@ -11,6 +11,7 @@ use mooring_testkit::session::Session;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::migration::Outcome;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -30,7 +31,7 @@ async fn type_through_a_move(browser: &Browser, client: &Client, session: &Sessi
     page.enter(COUNT).await?;
     page.line("5").await?;
     let migration = move_once(client, &session.job).await?;
-    ensure!(migration.outcome == "succeeded", "{migration:?}");
+    ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
     page.line("counted").await?;
     page.enter("echo still-$x").await?;
     page.line("still-42").await?;
@@ -47,7 +48,7 @@ fn a_terminal_of_vs_code_goes_on_while_its_job_moves() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let session = Session::launch(&client, code_server::job("code")).await?;
+        let session = Session::launch(&client, code_server::job("code")?).await?;
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| type_through_a_move(browser, &client, &session).await).await?;
         browser.quit().await

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::{JobView, MigrateRequest};
+use mooring_api::view::{HostStatus, JobView, MigrateRequest};
 use mooring_testkit::job::executing;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;
+use mooring_types::migration::{MigrationKind, Outcome};
 use nix::sys::signal::Signal;
 
 const WITHIN: Duration = Duration::from_secs(90);
@@ -37,7 +38,7 @@ fn a_drained_host_is_left_by_all_its_jobs_and_gets_no_new_ones() {
         let (mut moved, mut suspended) = (Vec::new(), Vec::new());
         for (witness, asking) in witnesses.iter().zip(&asking) {
             let job = client.job_get(&witness.session.job).await?;
-            ensure!(job.migrations.last().is_some_and(|last| last.outcome == "succeeded"), "{job:?}");
+            ensure!(job.migrations.last().is_some_and(|last| last.outcome == Outcome::Succeeded), "{job:?}");
             let reason = &job.migrations.last().context("a record")?.reason;
             ensure!(reason.starts_with("host host-1 is drained by admin"), "{reason}");
             match job.status {
@@ -67,7 +68,10 @@ fn a_drained_host_is_left_by_all_its_jobs_and_gets_no_new_ones() {
         ensure!(ran.code == Some(0), "{ran:?}");
         let back = executing(&client, &suspended[0].session.job, WITHIN).await?;
         let resumed = back.migrations.last().context("a record")?;
-        ensure!(resumed.kind == "resume" && resumed.reason == "host host-1 has room for it", "{resumed:?}");
+        ensure!(
+            resumed.kind == MigrationKind::Resume && resumed.reason == "host host-1 has room for it",
+            "{resumed:?}"
+        );
         for asking in asking {
             let seen = asking.answered(20, WITHIN).await?;
             ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
@@ -98,7 +102,7 @@ fn a_drain_goes_on_after_opcenter_was_killed_in_its_middle() {
         world.opcenter_answers(WITHIN).await?;
         wait_for("the host to be drained", WITHIN, async || {
             let Ok(hosts) = client.host_list().await else { return Ok(None) };
-            Ok(hosts.iter().any(|host| host.name == "host-1" && host.status == "drained").then_some(()))
+            Ok(hosts.iter().any(|host| host.name == "host-1" && host.status == HostStatus::Drained).then_some(()))
         })
         .await?;
         for (witness, asking) in witnesses.iter().zip(asking) {
@@ -127,7 +131,7 @@ async fn gathered(client: &Client, names: [&str; 3], program: &Path) -> Result<V
             client.job_migrate(id, &MigrateRequest { host: "host-1".into(), ..MigrateRequest::default() }).await?;
             wait_for("the job on host-1", WITHIN, async || {
                 let job = client.job_get(id).await?;
-                let settled = job.migrations.iter().all(|known| known.outcome == "succeeded");
+                let settled = job.migrations.iter().all(|known| known.outcome == Outcome::Succeeded);
                 Ok((job.status == JobStatus::Executing && job.host_name == "host-1" && settled).then_some(()))
             })
             .await?;
@@ -138,17 +142,17 @@ async fn gathered(client: &Client, names: [&str; 3], program: &Path) -> Result<V
 
 /// A job that takes so many cores of host-2.
 async fn fill(client: &Client, cpu: u32) -> Result<JobView> {
-    let job = mooring_api::view::SubmitRequest {
-        name: "filler".into(),
-        image: "dir:/".into(),
+    let job = mooring_api::Submission {
+        name: Some("filler".parse()?),
+        image: Some("dir:/".parse()?),
         command: vec!["sleep".into(), "3600".into()],
         cpu: Some(cpu),
         mem_gb: Some(0.5),
-        host: "host-2".into(),
+        host: Some("host-2".parse()?),
         ..Default::default()
     };
     let job = client.job_submit(&job).await.context("submit the filler")?;
-    let job = executing(client, job.id.as_str(), WITHIN).await?;
+    let job = executing(client, &job.id, WITHIN).await?;
     ensure!(job.host_name == "host-2", "{job:?}");
     Ok(job)
 }

@@ -10,14 +10,17 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{JobView, MigrateRequest, SubmitRequest};
+use mooring_api::view::{JobView, MigrateRequest};
+use mooring_api::{Client, Submission};
 use mooring_linux::netns;
 use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
+use mooring_types::policy::Egress;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const PORT: u16 = 5000;
@@ -116,7 +119,7 @@ fn a_download_through_the_host_ends_at_once_with_a_move() {
     let outside = Outside::start(&world).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let session = download(&client, &outside, "host").await?;
+        let session = download(&client, &outside, Egress::Host).await?;
         moved(&client, &session.job).await?;
         let moved_at = Instant::now();
         wait_for("the download to be begun anew", WITHIN, async || Ok((outside.clients().len() > 1).then_some(())))
@@ -137,7 +140,7 @@ fn a_download_through_a_gateway_s_host_survives_moves() {
     let outside = Outside::start(&world).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let session = download(&client, &outside, "gateway").await?;
+        let session = download(&client, &outside, Egress::Gateway).await?;
         for _ in 0..2 {
             moved(&client, &session.job).await?;
         }
@@ -150,22 +153,22 @@ fn a_download_through_a_gateway_s_host_survives_moves() {
     outcome.unwrap();
 }
 
-async fn download(client: &Client, outside: &Outside, egress: &str) -> Result<Session> {
+async fn download(client: &Client, outside: &Outside, egress: Egress) -> Result<Session> {
     let words = ["python3", "-c", DOWNLOAD, &OUTSIDE.to_string(), &PORT.to_string(), &LINES.to_string()];
-    let request = SubmitRequest {
-        name: "download".into(),
-        image: "dir:/".into(),
+    let request = Submission {
+        name: Some("download".parse()?),
+        image: Some("dir:/".parse()?),
         command: words.map(str::to_owned).into(),
-        publish: vec!["8080".into()],
-        egress: egress.into(),
-        ..SubmitRequest::default()
+        publish: vec!["8080".parse()?],
+        egress: Some(egress),
+        ..Submission::default()
     };
     let session = Session::launch(client, request).await?;
     wait_for("the download", WITHIN, async || Ok((!outside.clients().is_empty()).then_some(()))).await?;
     Ok(session)
 }
 
-async fn moved(client: &Client, job: &str) -> Result<JobView> {
+async fn moved(client: &Client, job: &JobId) -> Result<JobView> {
     // The host that it left last may still be letting go.
     let before = wait_for("a move to begin", WITHIN, async || {
         Ok(client.job_migrate(job, &MigrateRequest::default()).await.ok())
@@ -173,9 +176,9 @@ async fn moved(client: &Client, job: &str) -> Result<JobView> {
     .await?;
     wait_for("the move", WITHIN, async || {
         let job = client.job_get(job).await?;
-        let outcome = job.migrations.last().map(|made| made.outcome.clone()).unwrap_or_default();
-        ensure!(!outcome.starts_with("failed"), "{outcome}");
-        let done = job.migrations.len() == before.migrations.len() && outcome == "succeeded";
+        let outcome = job.migrations.last().map(|migration| migration.outcome.clone());
+        ensure!(!matches!(outcome, Some(Outcome::Failed { .. })), "{outcome:?}");
+        let done = job.migrations.len() == before.migrations.len() && outcome == Some(Outcome::Succeeded);
         Ok((done && job.status == JobStatus::Executing).then_some(job))
     })
     .await

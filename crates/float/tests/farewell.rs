@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::browser::Browser;
 use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
@@ -41,14 +40,14 @@ http.server.ThreadingHTTPServer(('', 8000), Page).serve_forever()
 const FAILED: &str = "first has failed: it ended with exit code 3.";
 const OVER: &str = "This screen does not respond any more.";
 
-fn job(name: &str) -> SubmitRequest {
-    SubmitRequest {
-        name: name.to_owned(),
-        image: "dir:/".into(),
+fn job(name: &str) -> Result<Submission> {
+    Ok(Submission {
+        name: Some(name.parse()?),
+        image: Some("dir:/".parse()?),
         command: ["python3", "-c", SERVER].map(str::to_owned).into(),
-        publish: vec!["8000".into()],
-        ..SubmitRequest::default()
-    }
+        publish: vec!["8000".parse()?],
+        ..Submission::default()
+    })
 }
 
 /// What is answered to a program, and to one that wants a WebSocket.
@@ -107,7 +106,7 @@ async fn is_still_said_after_a_restart(browser: &Browser, world: &World, first: 
 }
 
 async fn gives_way(browser: &Browser, world: &World, client: &Client, first: &Session) -> Result<()> {
-    let second = Session::launch_behind(client, &first.gateway, job("second")).await?;
+    let second = Session::launch_behind(client, &first.gateway, job("second")?).await?;
     ensure!(second.address == first.address, "{second:?}");
     browser.open(&second.access_url).await?;
     let widget = Widget::find(browser, "second Executing").await?;
@@ -118,14 +117,14 @@ async fn gives_way(browser: &Browser, world: &World, client: &Client, first: &Se
     widget.alert_is(&format!("second was cancelled. {OVER}")).await?;
 
     // An open page is not led to another job.
-    let third = Session::launch_behind(client, &first.gateway, job("third")).await?;
+    let third = Session::launch_behind(client, &first.gateway, job("third")?).await?;
     ensure!(third.address == first.address, "{third:?}");
     widget.says("third is another job").await?;
     let leads = "This address leads to another job now, third. Reload the page to go there.";
     widget.alert_is(&format!("second was cancelled. {leads}")).await?;
 
     // A port that is disconnected says nothing.
-    let line = ["gateway", "disconnect", "-g", &first.gateway, "-j", &third.job];
+    let line = ["gateway", "disconnect", "-g", first.gateway.as_str(), "-j", third.job.as_str()];
     let ran = world.float(&line)?;
     ensure!(ran.code == Some(0), "{ran:?}");
     wait_for("the port to be closed", LIMIT, async || {
@@ -140,7 +139,7 @@ fn a_page_hears_what_became_of_its_job_and_the_port_is_free() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let first = Session::launch(&client, job("first")).await?;
+        let first = Session::launch(&client, job("first")?).await?;
         let browser = Browser::start(&world).await?;
         browser
             .watched(async |browser| {

@@ -14,6 +14,7 @@ use mooring_api::watch::Backend;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness;
 use mooring_testkit::world::{Plan, Ran, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::Phase;
 use serde_json::{Value, json};
@@ -129,15 +130,15 @@ enum Access {
 }
 
 /// Submits a witness that executes when this returns. Its program has been brought.
-fn witness_on(world: &World, name: &str, flags: &str) -> Result<String> {
+fn witness_on(world: &World, name: &str, flags: &str) -> Result<JobId> {
     let program = world.files().join("witness");
     let submit = format!("submit -i dir:/ -m 0.2 -n {name} {flags} -- {} 0.0.0.0:9000", program.display());
-    let job = text(&done(world, &submit)?["id"]);
+    let job = text(&done(world, &submit)?["id"]).parse()?;
     executes(world, &job)?;
     Ok(job)
 }
 
-fn executes(world: &World, job: &str) -> Result<()> {
+fn executes(world: &World, job: &JobId) -> Result<()> {
     world.run_inside(async || {
         let client = world.client().await?;
         wait_for(&format!("job {job} to execute"), LIMIT, async || {
@@ -245,7 +246,7 @@ fn gateways_are_created_with_groups_and_addresses(world: &World) -> Result<()> {
     Ok(())
 }
 
-fn ports_are_connected_together_or_later(world: &World, web: &str) -> Result<()> {
+fn ports_are_connected_together_or_later(world: &World, web: &JobId) -> Result<()> {
     let settings = "--targetPort 8000 --protocol tcp --holdLimit 60 --pagePatience 0 --heldMax 7";
     let first = done(world, &format!("gateway connect -g lab -j {web} {settings}"))?;
     ensure!(first[0]["gatewayPort"] == 10000 && first[0]["protocol"] == "tcp", "{first}");
@@ -380,7 +381,7 @@ fn clients_are_let_in_and_cut_off_as_rules_change(world: &World) -> Result<()> {
     })
 }
 
-fn published_ports_are_open_on_the_host_for_whom_the_groups_allow(world: &World, web: &str) -> Result<()> {
+fn published_ports_are_open_on_the_host_for_whom_the_groups_allow(world: &World, web: &JobId) -> Result<()> {
     let (here, there) = (SocketAddr::new(HOST_1.into(), 8000), SocketAddr::new(HOST_2.into(), 8000));
     world.run_inside(async || {
         becomes(NEIGHBOUR, here, Access::LetIn).await?;
@@ -425,7 +426,7 @@ fn published_ports_are_open_on_the_host_for_whom_the_groups_allow(world: &World,
     world.run_inside(async || becomes(NEIGHBOUR, here, Access::Refused).await)
 }
 
-fn destroying_asks_and_names_the_jobs(world: &World, web: &str) -> Result<()> {
+fn destroying_asks_and_names_the_jobs(world: &World, web: &JobId) -> Result<()> {
     let lab = text(&done(world, "gateway info -g lab")?["id"]);
     let question = format!("destroy gateway lab ({lab}); connected: web ({web})? [yes/no]\n");
     let no = answered(world, "gateway destroy -g lab", "no")?;

@@ -8,14 +8,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::session::Session;
 use mooring_testkit::streams::{self, Streams};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness;
 use mooring_testkit::world::{Daemon, Plan, World};
+use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -43,9 +43,9 @@ struct Served {
 impl Served {
     async fn launch(world: &World, client: &Client) -> Result<Self> {
         let [witness, streamer] = [witness::program()?, streams::program()?].map(|program| world.bring(&program));
-        let request = SubmitRequest {
-            name: "restarted".into(),
-            image: "dir:/".into(),
+        let request = Submission {
+            name: Some("restarted".parse()?),
+            image: Some("dir:/".parse()?),
             command: vec![
                 "/bin/sh".into(),
                 "-c".into(),
@@ -53,11 +53,11 @@ impl Served {
                 witness?.display().to_string(),
                 streamer?.display().to_string(),
             ],
-            publish: vec!["7000".into(), "7001".into()],
-            ..SubmitRequest::default()
+            publish: vec!["7000".parse()?, "7001".parse()?],
+            ..Submission::default()
         };
         let session = Session::launch(client, request).await?;
-        let gateway = client.gateway_get(&session.gateway).await?;
+        let gateway = client.gateway_get(&session.gateway.clone().into()).await?;
         let port = |target| gateway.connections.iter().find(|known| known.target_port == target);
         let [lines, streams] = [7000, 7001].map(|target| {
             let port = port(target).map(|known| known.gateway_port);
@@ -74,7 +74,7 @@ impl Served {
     /// The gateway's directory at its host's agent.
     fn directory(&self, world: &World) -> Result<PathBuf> {
         let hosts = fs::read_dir(world.directory().join("hosts"))?.flatten();
-        let mut directories = hosts.map(|host| host.path().join("gateways").join(&self.session.gateway));
+        let mut directories = hosts.map(|host| host.path().join("gateways").join(self.session.gateway.as_str()));
         directories.find(|directory| directory.is_dir()).context("no host has the gateway")
     }
 
@@ -112,7 +112,7 @@ impl Served {
 
     /// How many clients OpCenter shows for the port with the streams.
     async fn clients(&self, client: &Client) -> Result<usize> {
-        let gateway = client.gateway_get(&self.session.gateway).await?;
+        let gateway = client.gateway_get(&self.session.gateway.clone().into()).await?;
         let streams = gateway.connections.iter().find(|known| known.gateway_port == self.streams.port());
         Ok(streams.map_or(0, |known| known.clients.len()))
     }
@@ -248,7 +248,7 @@ fn a_gateway_is_replaced_under_load_and_nobody_notices() {
         .await?;
 
         let moved = move_once(client, &served.session.job).await?;
-        ensure!(moved.outcome == "succeeded", "{moved:?}");
+        ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
         flow(&old).await.context("the job has moved")?;
         flow(&new).await.context("the job has moved")?;
         let opcenter = world.url().trim_start_matches("http://").parse()?;
@@ -302,7 +302,7 @@ fn a_process_that_does_not_hand_over_is_replaced_as_after_a_crash() {
         ensure!(processes(world) == [next], "{:?}", processes(world));
         let logs = fs::read_dir(world.directory().join("log"))?.flatten();
         let said = logs.filter_map(|log| fs::read_to_string(log.path()).ok()).any(|log| {
-            let words = ["is not handed over", &served.session.gateway];
+            let words = ["is not handed over", served.session.gateway.as_str()];
             log.lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
         ensure!(said, "the agent does not say so");

@@ -7,14 +7,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::oci::{self, Layout};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -44,10 +45,11 @@ fn image(files: &Path, which: &str) -> Result<String> {
     Ok(format!("layers/{name}"))
 }
 
-async fn submit(client: &Client, image: &str, command: &[&str]) -> Result<String> {
+async fn submit(client: &Client, image: &str, command: &[&str]) -> Result<JobId> {
     let command = command.iter().map(|&word| word.to_owned()).collect();
-    let request = SubmitRequest { image: image.into(), host: "host-1".into(), command, ..SubmitRequest::default() };
-    Ok(client.job_submit(&request).await?.id.to_string())
+    let request =
+        Submission { image: Some(image.parse()?), host: Some("host-1".parse()?), command, ..Submission::default() };
+    Ok(client.job_submit(&request).await?.id)
 }
 
 async fn passes(client: &Client, image: &str) -> Result<()> {
@@ -62,7 +64,7 @@ async fn leaves(part: &Path) -> Result<()> {
 }
 
 /// Waits until the job has read its image some more times, and found nothing else in it.
-async fn reads_on(client: &Client, job: &str) -> Result<()> {
+async fn reads_on(client: &Client, job: &JobId) -> Result<()> {
     let lines = async || {
         let text = client.job_log(job, 0).await?.text;
         ensure!(text.lines().all(|line| line == "staying"), "{text}");
@@ -109,7 +111,7 @@ fn what_no_job_needs_is_removed_and_what_one_needs_is_not() {
         ensure!(on("host-1", &staying).exists(), "a job runs on it");
 
         let moved = move_once(&client, &job).await?;
-        ensure!(moved.outcome == "succeeded" && moved.to == "host-2", "{moved:?}");
+        ensure!(moved.outcome == Outcome::Succeeded && moved.to == "host-2", "{moved:?}");
         leaves(&on("host-1", &staying)).await?;
         ensure!(on("host-2", &staying).exists(), "a job runs on it");
         reads_on(&client, &job).await?;

@@ -7,14 +7,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::oci::{self, Layout};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use serde_json::json;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -71,14 +72,14 @@ fn an_image_is_unpacked_run_moved_and_refused_when_broken() {
     outcome.unwrap();
 }
 
-async fn submit(client: &Client, image: &str, command: &[&str], host: &str) -> Result<String> {
-    let request = SubmitRequest {
-        image: image.to_owned(),
+async fn submit(client: &Client, image: &str, command: &[&str], host: &str) -> Result<JobId> {
+    let request = Submission {
+        image: Some(image.parse()?),
         command: command.iter().map(|&word| word.to_owned()).collect(),
-        host: host.to_owned(),
-        ..SubmitRequest::default()
+        host: Some(host.parse()?),
+        ..Submission::default()
     };
-    Ok(client.job_submit(&request).await?.id.to_string())
+    Ok(client.job_submit(&request).await?.id)
 }
 
 async fn runs_as_configured(client: &Client, image: &str) -> Result<()> {
@@ -106,7 +107,7 @@ async fn moves(client: &Client, image: &str) -> Result<()> {
     executing(client, &job, LIMIT).await?;
     for _ in 0..2 {
         let migration = move_once(client, &job).await?;
-        ensure!(migration.outcome == "succeeded", "{migration:?}");
+        ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
     }
     let log = wait_for("a longer log", LIMIT, async || {
         let text = client.job_log(&job, 0).await?.text;

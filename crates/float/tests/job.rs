@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use tokio::net::TcpListener;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -18,15 +19,15 @@ const OUTSIDE: &str = "198.18.0.1";
 /// By how much a clock may go on over a move. The hosts' own clocks are 100,000 s apart.
 const STEP: f64 = 15.0;
 
-async fn submit(client: &Client, script: &str, mem_gb: Option<f64>) -> Result<String> {
-    let request = SubmitRequest {
-        name: "small-machine".into(),
-        image: "dir:/".into(),
+async fn submit(client: &Client, script: &str, mem_gb: Option<f64>) -> Result<JobId> {
+    let request = Submission {
+        name: Some("small-machine".parse()?),
+        image: Some("dir:/".parse()?),
         command: ["/bin/bash", "-c", script].map(str::to_owned).into(),
         mem_gb,
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
-    Ok(client.job_submit(&request).await?.id.to_string())
+    Ok(client.job_submit(&request).await?.id)
 }
 
 #[test]
@@ -55,7 +56,7 @@ fn clock_output_and_way_out_of_a_job_survive_moves() {
             .await?;
             hosts.push(host);
             let migration = move_once(&client, &job).await?;
-            ensure!(migration.outcome == "succeeded", "{migration:?}");
+            ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
         }
         ensure!(hosts[0] != hosts[1], "{hosts:?}");
         let ticks = client.job_log(&job, 0).await?.text.lines().count();
@@ -104,7 +105,13 @@ fn exit_codes_output_and_limits_are_kept() {
             ensure!(view.status == status && view.rc == rc, "{script}: {view:?}");
             let log = client.job_log(&job, 0).await?.text;
             ensure!(log.starts_with("well\ndone\n"), "{script}: {log}");
-            ensure!(client.job_events(&job).await?.iter().any(|event| event.message.contains(&status.to_string())));
+            ensure!(
+                client
+                    .job_events(&job)
+                    .await?
+                    .iter()
+                    .any(|event| event.event.to_string().contains(&status.to_string()))
+            );
         }
         Ok(())
     });

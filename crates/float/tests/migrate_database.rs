@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::executing;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
@@ -42,12 +43,12 @@ fn a_database_is_written_on_wherever_its_job_goes() {
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let command = [PYTHON, "-c", SCRIPT].map(str::to_owned).to_vec();
-        let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
-        let job = client.job_submit(&request).await?.id.to_string();
+        let request = Submission { image: Some("dir:/".parse()?), command, ..Submission::default() };
+        let job = client.job_submit(&request).await?.id;
         let begun = written(&client, &job, 10).await?;
         for _ in 0..2 {
             let migration = move_once(&client, &job).await?;
-            ensure!(migration.outcome == "succeeded", "{migration:?}");
+            ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
             written(&client, &job, 30).await?;
         }
         client.job_suspend(&job).await?;
@@ -65,18 +66,18 @@ fn a_database_is_written_on_wherever_its_job_goes() {
 }
 
 /// Waits for so many more rows; gives back the number of the file's inode.
-async fn written(client: &Client, job: &str, more: u64) -> Result<u64> {
+async fn written(client: &Client, job: &JobId, more: u64) -> Result<u64> {
     let first = last(client, job).await?.map_or(0, |(row, _)| row);
     wait_for("rows", LIMIT, async || {
         let job = client.job_get(job).await?;
-        ensure!(!job.status.is_final(), "it is {}: {}", job.status, client.job_log(job.id.as_str(), 0).await?.text);
-        Ok(last(client, job.id.as_str()).await?.filter(|(row, _)| *row >= first + more).map(|(_, inode)| inode))
+        ensure!(!job.status.is_final(), "it is {}: {}", job.status, client.job_log(&job.id, 0).await?.text);
+        Ok(last(client, &job.id).await?.filter(|(row, _)| *row >= first + more).map(|(_, inode)| inode))
     })
     .await
 }
 
 /// The last row that the job has told of, and the inode of its file then.
-async fn last(client: &Client, job: &str) -> Result<Option<(u64, u64)>> {
+async fn last(client: &Client, job: &JobId) -> Result<Option<(u64, u64)>> {
     let text = client.job_log(job, 0).await?.text;
     let Some(line) = text.lines().next_back().filter(|_| text.ends_with('\n')) else { return Ok(None) };
     let (row, inode) = line.split_once(' ').with_context(|| text.clone())?;

@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::{JobView, MigrateRequest};
+use mooring_api::view::{HostStatus, JobView, MigrateRequest};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::Phase;
+use mooring_types::migration::{Outcome, Phase};
 
 /// How long a fault may take to be over: a daemon that died is started again after half a second.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
@@ -119,7 +120,7 @@ async fn fault(
     let after = settled(world, client, witness, moves).await?;
     let seen = asking.answered(20, OVER_WITHIN).await?;
     let succeeded = moves > before.migrations.len()
-        && after.migrations.last().is_some_and(|migration| migration.outcome == "succeeded");
+        && after.migrations.last().is_some_and(|migration| migration.outcome == Outcome::Succeeded);
     let expected = if succeeded { destination } else { &before.host_name };
     ensure!(after.host_name == expected, "the job is on {} and its record says {after:?}", after.host_name);
     // An error until the destination has verified the job is the end of the move; one after that, or a gateway that does not answer, is
@@ -127,7 +128,8 @@ async fn fault(
     if victim == Victim::Nobody {
         let undone = !matches!(phase, Phase::Quiesce | Phase::Commit | Phase::Retire);
         ensure!(succeeded != undone, "{after:?}");
-        let told = after.migrations.last().is_some_and(|migration| migration.outcome.contains(&phase.failpoint()));
+        let told =
+            after.migrations.last().is_some_and(|migration| migration.outcome.to_string().contains(&phase.failpoint()));
         ensure!(succeeded || phase == Phase::Plan || told, "the record does not say why: {after:?}");
     }
     ensure!(victim == Victim::Gateway || seen.broken == broken, "the connection broke");
@@ -139,7 +141,7 @@ async fn fault(
 async fn ready(client: &Client) -> Result<()> {
     wait_for("all hosts to be ready", OVER_WITHIN, async || {
         let Ok(hosts) = client.host_list().await else { return Ok(None) };
-        Ok(hosts.iter().all(|host| host.status == "ready").then_some(()))
+        Ok(hosts.iter().all(|host| host.status == HostStatus::Ready).then_some(()))
     })
     .await
 }
@@ -149,10 +151,9 @@ async fn settled(world: &World, client: &Client, witness: &Witness, moves: usize
     let look = async || {
         // OpCenter may be away.
         let Ok(view) = client.job_get(&witness.session.job).await else { return Ok(None) };
-        let under_way = |outcome: &str| outcome == "running" || outcome.starts_with("undoing");
         let over = view.status == JobStatus::Executing
             && view.migrations.len() == moves
-            && !view.migrations.iter().any(|migration| under_way(&migration.outcome));
+            && view.migrations.iter().all(|migration| migration.outcome.is_final());
         let holders = holders(&world.directory(), &witness.session.job);
         Ok((over && holders == [view.host_name.clone()] && witness.processes() == 1).then_some(view))
     };
@@ -164,10 +165,10 @@ async fn settled(world: &World, client: &Client, witness: &Witness, moves: usize
 }
 
 /// The hosts that hold files of a job.
-fn holders(up: &Path, job: &str) -> Vec<String> {
+fn holders(up: &Path, job: &JobId) -> Vec<String> {
     let hosts = std::fs::read_dir(up.join("hosts")).into_iter().flatten().flatten();
     let holds = |host: &Path| {
-        let places = std::fs::read_dir(host.join("jobs").join(job)).into_iter().flatten().flatten();
+        let places = std::fs::read_dir(host.join("jobs").join(job.as_str())).into_iter().flatten().flatten();
         places.filter(|place| place.path().is_dir()).count() > 0
     };
     let mut names: Vec<String> =

@@ -8,6 +8,7 @@ use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 /// Numbers, ten a second, each printed when it is computed.
@@ -50,7 +51,7 @@ fn a_kernel_of_r_computes_on_while_its_job_moves() {
         };
         let moved = async {
             let migration = move_once(&client, &notebook.job).await?;
-            ensure!(migration.outcome == "succeeded", "{migration:?}");
+            ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
             Ok(Instant::now())
         };
         let (ended, moved) = tokio::try_join!(rest, moved)?;

@@ -6,14 +6,15 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_linux::netns;
 use mooring_testkit::session::Session;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout};
 
@@ -89,18 +90,18 @@ async fn server(world: &World, client: &Client) -> Result<Session> {
     configure(&world.files())?;
     let configuration = world.files().join("sshd_config");
     let sshd = format!("mkdir -p /run/sshd && exec /usr/sbin/sshd -D -e -p {PORT} -f {}", configuration.display());
-    let job = SubmitRequest {
-        name: "ssh".into(),
-        image: "dir:/".into(),
+    let job = Submission {
+        name: Some("ssh".parse()?),
+        image: Some("dir:/".parse()?),
         command: ["/bin/sh", "-c", &sshd].map(str::to_owned).into(),
-        publish: vec![PORT.to_string()],
-        ..SubmitRequest::default()
+        publish: vec![PORT.to_string().parse()?],
+        ..Submission::default()
     };
     Session::launch(client, job).await
 }
 
 /// Moves the job and types a line while it is away; gives back what the shell answers.
-async fn type_while_it_moves(client: &Client, job: &str, shell: &mut Shell) -> Result<Vec<u32>> {
+async fn type_while_it_moves(client: &Client, job: &JobId, shell: &mut Shell) -> Result<Vec<u32>> {
     let typing = async {
         let floats = async || Ok((client.job_get(job).await?.status == JobStatus::Floating).then_some(()));
         wait_for("the job to float", ANSWERS_WITHIN, floats).await?;
@@ -108,7 +109,7 @@ async fn type_while_it_moves(client: &Client, job: &str, shell: &mut Shell) -> R
         shell.answer("typed ").await
     };
     let (migration, answer) = tokio::try_join!(move_once(client, job), typing)?;
-    ensure!(migration.outcome == "succeeded", "{migration:?}");
+    ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
     Ok(answer)
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
+use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
@@ -66,23 +67,23 @@ fn a_terminal_that_stays_empty_is_left_where_it_is_and_the_reason_is_told() {
         let job = submit(&client, EMPTY).await?;
         said(&client, &job, "empty").await?;
         let migration = move_once(&client, &job).await?;
-        ensure!(migration.outcome.contains("foreground of one of its terminals"), "{migration:?}");
+        ensure!(migration.outcome.to_string().contains("foreground of one of its terminals"), "{migration:?}");
         said(&client, &job, "taken").await?;
         let migration = move_once(&client, &job).await?;
-        ensure!(migration.outcome == "succeeded", "{migration:?}");
+        ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
         commands(&client, &job).await
     });
     outcome.unwrap();
 }
 
-async fn submit(client: &Client, script: &str) -> Result<String> {
+async fn submit(client: &Client, script: &str) -> Result<JobId> {
     let command = vec![PYTHON.to_owned(), "-c".to_owned(), [SHELL, script].concat()];
-    let request = SubmitRequest { image: "dir:/".into(), command, ..SubmitRequest::default() };
-    Ok(client.job_submit(&request).await?.id.to_string())
+    let request = Submission { image: Some("dir:/".parse()?), command, ..Submission::default() };
+    Ok(client.job_submit(&request).await?.id)
 }
 
 /// Waits for a line.
-async fn said(client: &Client, job: &str, line: &str) -> Result<()> {
+async fn said(client: &Client, job: &JobId, line: &str) -> Result<()> {
     wait_for(line, LIMIT, async || {
         let text = client.job_log(job, 0).await?.text;
         Ok(text.lines().any(|said| said == line).then_some(()))
@@ -99,7 +100,7 @@ fn a_terminal_moves_between_two_commands() {
         commands(&client, &job).await?;
         for _ in 0..2 {
             let migration = move_once(&client, &job).await?;
-            ensure!(migration.outcome == "succeeded", "{migration:?}");
+            ensure!(migration.outcome == Outcome::Succeeded, "{migration:?}");
             commands(&client, &job).await?;
         }
         Ok(())
@@ -108,7 +109,7 @@ fn a_terminal_moves_between_two_commands() {
 }
 
 /// Waits for three more commands.
-async fn commands(client: &Client, job: &str) -> Result<()> {
+async fn commands(client: &Client, job: &JobId) -> Result<()> {
     let ended = async || anyhow::Ok(client.job_log(job, 0).await?.text.lines().count());
     let before = ended().await?;
     wait_for("commands to end", LIMIT, async || {

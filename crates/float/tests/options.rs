@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, Ran, World};
+use mooring_types::JobId;
+use mooring_types::migration::Outcome;
 use serde_json::{Value, json};
 
 /// The program.
@@ -371,8 +373,8 @@ fn data_is_where_the_job_asked_for_it_before_and_after_a_move() {
         let own = ["--dataVolume", "[size=1]:/mnt/own", "--", "/bin/bash", "-c", script];
         let job = answer(&world, &[line.as_slice(), own.as_slice()].concat())?;
         ensure!(job["dataVolumes"] == json!([shared, read_only, "[size=1]:/mnt/own"]), "{job}");
-        let job = id(&job)?;
-        becomes(&world, &job, "Executing").await?;
+        let job: JobId = id(&job)?.parse()?;
+        becomes(&world, job.as_str(), "Executing").await?;
         let written = async |at_least: usize| {
             wait_for("lines of the job", LIMIT, async || {
                 let text = client.job_log(&job, 0).await?.text;
@@ -383,7 +385,7 @@ fn data_is_where_the_job_asked_for_it_before_and_after_a_move() {
         written(10).await?;
         for _ in 0..2 {
             let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
             let lines = client.job_log(&job, 0).await?.text.lines().count();
             written(lines + 10).await?;
         }

@@ -4,14 +4,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{JobView, MetricView, SubmitRequest};
+use mooring_api::view::{EventView, JobView, MetricView};
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::executing;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::Event;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::{MigrationKind, Outcome};
 use nix::sys::signal::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -63,14 +65,14 @@ async fn growing(world: &World, client: &Client, up_to_mb: u32) -> Result<Sessio
     let program = world.bring(&witness::program()?)?.display().to_string();
     let mark = format!("grows-{:016x}", rand::random::<u64>());
     let command = ["/bin/sh", "-c", GROWS, "grows", &program, &mark, &up_to_mb.to_string()];
-    let request = SubmitRequest {
-        name: "grows".into(),
-        image: "dir:/".into(),
+    let request = Submission {
+        name: Some("grows".parse()?),
+        image: Some("dir:/".parse()?),
         command: command.map(str::to_owned).to_vec(),
         mem_gb: Some(MEM_GB),
-        migrate_policy: "[disable=true,evadeOOM=true]".into(),
-        publish: vec!["9000".into()],
-        ..SubmitRequest::default()
+        migrate_policy: Some("[disable=true,evadeOOM=true]".parse()?),
+        publish: vec!["9000".parse()?],
+        ..Submission::default()
     };
     Session::launch(client, request).await
 }
@@ -93,7 +95,7 @@ fn a_job_that_is_about_to_lack_memory_goes_on_with_more_of_it() {
         ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
         ensure!((after.mem_gb, after.cpu) == (1.0, before.cpu) && after.host_name != before.host_name, "{after:?}");
         let [made] = after.migrations.as_slice() else { anyhow::bail!("{:?}", after.migrations) };
-        ensure!(made.kind == "migrate" && made.outcome == "succeeded", "{made:?}");
+        ensure!(made.kind == MigrationKind::Migrate && made.outcome == Outcome::Succeeded, "{made:?}");
         ensure!(made.reason == "nearly all of its memory is in use", "{made:?}");
         is_told(&world, &client, &after).await
     });
@@ -103,7 +105,7 @@ fn a_job_that_is_about_to_lack_memory_goes_on_with_more_of_it() {
 /// The history of the job and what the commands print of it.
 async fn is_told(world: &World, client: &Client, job: &JobView) -> Result<()> {
     let id = job.id.as_str();
-    let history = client.job_metrics(id, None).await?;
+    let history = client.job_metrics(&job.id, None).await?;
     ensure!(history.is_sorted_by(|a, b| a.time < b.time), "{history:?}");
     let with = |mem_gb: f64| history.iter().filter(move |row| row.mem_gb == mem_gb).collect::<Vec<&MetricView>>();
     ensure!(with(MEM_GB).len() > 5 && !with(1.0).is_empty(), "{history:?}");
@@ -115,7 +117,7 @@ async fn is_told(world: &World, client: &Client, job: &JobView) -> Result<()> {
     ensure!(history.iter().any(|row| row.cpu_used > 0.0), "{history:?}");
     ensure!(history.iter().any(|row| row.received_per_second > 0 && row.sent_per_second > 0), "{history:?}");
     ensure!(history.iter().any(|row| row.status == JobStatus::Executing), "{history:?}");
-    ensure!(client.job_metrics(id, Some(Duration::from_millis(1))).await?.len() < history.len(), "all of it");
+    ensure!(client.job_metrics(&job.id, Some(Duration::from_millis(1))).await?.len() < history.len(), "all of it");
     let table = world.float(&["metrics", "-j", id, "--last", "10m", "-F", "table"])?;
     ensure!(table.stdout.contains("Executing") && table.stdout.contains("/0.5"), "{table:?}");
     let on_disk = world.float(&["df", "-j", id, "-F", "table"])?;
@@ -134,9 +136,8 @@ fn a_job_for_which_no_host_has_more_room_stays_and_says_so_once() {
         let session = growing(&world, &client, 485).await?;
         let wishes = async || {
             let events = client.job_events(&session.job).await?;
-            let notes =
-                events.into_iter().map(|event| event.message).filter(|text| text.contains("it stays where it is"));
-            anyhow::Ok(notes.collect::<Vec<String>>())
+            let notes = events.into_iter().filter(|view| matches!(view.event, Event::ResizePostponed { .. }));
+            anyhow::Ok(notes.collect::<Vec<EventView>>())
         };
         wait_for("the wish", WITHIN, async || Ok((!wishes().await?.is_empty()).then_some(()))).await?;
         let told = client.job_metrics(&session.job, None).await?.len();
@@ -146,7 +147,7 @@ fn a_job_for_which_no_host_has_more_room_stays_and_says_so_once() {
         .await?;
         let wishes = wishes().await?;
         ensure!(wishes.len() == 1, "{wishes:?}");
-        ensure!(wishes[0].contains("1 GB, but no ready host has the room"), "{wishes:?}");
+        ensure!(wishes[0].event.to_string().contains("1 GB, but no ready host has the room"), "{wishes:?}");
         let job = executing(&client, &session.job, WITHIN).await?;
         ensure!(job.mem_gb == MEM_GB && job.migrations.is_empty(), "{job:?}");
         Ok(())
@@ -159,14 +160,14 @@ fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
     let world = world(2);
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let request = SubmitRequest {
-            name: "counts".into(),
-            image: "dir:/".into(),
+        let request = Submission {
+            name: Some("counts".parse()?),
+            image: Some("dir:/".parse()?),
             command: ["python3", "-c", COUNTS].map(str::to_owned).to_vec(),
-            publish: vec!["8000".into()],
-            idle: "3s".into(),
+            publish: vec!["8000".parse()?],
+            idle: Some(Duration::from_secs(3)),
             resume_on_connect: true,
-            ..SubmitRequest::default()
+            ..Submission::default()
         };
         let Session { job, address, .. } = Session::launch(&client, request).await?;
         let (identity, mut count) =
@@ -209,8 +210,8 @@ fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
         let (same, next) = ask(address, 0).await.context("the request that has to wait")?;
         ensure!(same == identity && next > count, "{same} {next} after {identity} {count}");
         let resumed = client.job_get(&job).await?;
-        let kinds: Vec<&str> = resumed.migrations.iter().map(|made| made.kind.as_str()).collect();
-        ensure!(kinds.starts_with(&["suspend", "resume"]), "{kinds:?}");
+        let kinds: Vec<MigrationKind> = resumed.migrations.iter().map(|migration| migration.kind).collect();
+        ensure!(kinds.starts_with(&[MigrationKind::Suspend, MigrationKind::Resume]), "{kinds:?}");
         ensure!(resumed.port_mappings == suspended.port_mappings, "{resumed:?}");
         Ok(())
     });
@@ -224,14 +225,14 @@ fn a_restart_of_opcenter_begins_no_idleness_anew() {
     let world = world(1);
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let request = SubmitRequest {
-            name: "forgotten".into(),
-            image: "dir:/".into(),
+        let request = Submission {
+            name: Some("forgotten".parse()?),
+            image: Some("dir:/".parse()?),
             command: ["sleep", "100000"].map(str::to_owned).to_vec(),
-            idle: "20s".into(),
-            ..SubmitRequest::default()
+            idle: Some(Duration::from_secs(20)),
+            ..Submission::default()
         };
-        let job = client.job_submit(&request).await?.id.to_string();
+        let job = client.job_submit(&request).await?.id;
         let database = format!("sqlite://{}?mode=ro", world.directory().join("opcenter/opcenter.db").display());
         let database = sqlx::SqlitePool::connect(&database).await?;
         wait_for("half of the idle time", WITHIN, async || {
@@ -252,7 +253,7 @@ fn a_restart_of_opcenter_begins_no_idleness_anew() {
         let back = Instant::now();
         let view = wait_for("the job to leave", WITHIN, async || {
             let view = client.job_get(&job).await?;
-            Ok(view.migrations.last().is_some_and(|made| made.kind == "suspend").then_some(view))
+            Ok(view.migrations.last().is_some_and(|made| made.kind == MigrationKind::Suspend).then_some(view))
         })
         .await?;
         ensure!(view.migrations.len() == 1, "{view:?}");

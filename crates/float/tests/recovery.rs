@@ -13,8 +13,9 @@ use mooring_api::view::JobView;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::Phase;
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// 10 s to notice that the host is lost and a few more to execute elsewhere, on a machine that does other things as well.
@@ -49,7 +50,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
         .await?;
         let took = lost.elapsed();
         ensure!(took < RECOVERED_WITHIN, "it took {took:?}: {:?}", after.migrations);
-        ensure!(after.migrations.last().is_some_and(|made| made.kind == "recover"), "{after:?}");
+        ensure!(after.migrations.last().is_some_and(|made| made.kind == MigrationKind::Recover), "{after:?}");
         ensure!((before.host_name.as_str(), after.host_name.as_str()) == ("host-2", "host-3"), "{after:?}");
         ensure!(after.port_mappings == before.port_mappings && after.generation > before.generation, "{after:?}");
         // A connection of before has ended, and is not left to hang.
@@ -96,7 +97,7 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
             Ok(job
                 .migrations
                 .iter()
-                .any(|made| made.kind == "recover" && made.outcome.starts_with("failed"))
+                .any(|made| made.kind == MigrationKind::Recover && made.outcome.to_string().starts_with("failed: "))
                 .then_some(()))
         })
         .await?;
@@ -115,11 +116,11 @@ fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
 }
 
 /// Has a capsule taken of a job that goes on.
-async fn captured(client: &Client, id: &str) -> Result<JobView> {
+async fn captured(client: &Client, id: &JobId) -> Result<JobView> {
     client.job_snapshot(id).await?;
     wait_for("the capsule", WITHIN, async || {
         let job = client.job_get(id).await?;
-        let taken = job.migrations.last().is_some_and(|made| made.outcome == "succeeded");
+        let taken = job.migrations.last().is_some_and(|made| made.outcome == Outcome::Succeeded);
         Ok((taken && job.status == JobStatus::Executing).then_some(job))
     })
     .await

@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{JobView, MigrationView, SubmitRequest};
+use mooring_api::view::{JobView, MigrationView};
+use mooring_api::{Client, Submission};
 use mooring_testkit::browser::Browser;
 use mooring_testkit::lab_page::LabPage;
 use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;
+use mooring_types::migration::{MigrationKind, Outcome};
 
 const WITHIN: Duration = Duration::from_secs(90);
 const NUMBERS: usize = 20;
@@ -38,7 +39,7 @@ struct Close {
 
 /// What there is of capsules of a job that goes on.
 fn captures(job: &JobView) -> impl Iterator<Item = &MigrationView> {
-    job.migrations.iter().filter(|made| made.kind == "snapshot")
+    job.migrations.iter().filter(|made| made.kind == MigrationKind::Snapshot)
 }
 
 async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, session: &Session) -> Result<()> {
@@ -53,7 +54,7 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     let begun = captures(&client.job_get(&session.job).await?).count().max(1);
     let before = wait_for("a capsule", WITHIN, async || {
         let job = client.job_get(&session.job).await?;
-        let taken = captures(&job).skip(begun).any(|capture| capture.outcome == "succeeded");
+        let taken = captures(&job).skip(begun).any(|capture| capture.outcome == Outcome::Succeeded);
         Ok((taken && job.status == JobStatus::Executing).then_some(job))
     })
     .await?;
@@ -68,7 +69,10 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
         Ok((job.status == JobStatus::Executing && job.host_name != before.host_name).then_some(job))
     })
     .await?;
-    ensure!(after.migrations.iter().any(|made| made.kind == "recover" && made.outcome == "succeeded"), "{after:?}");
+    ensure!(
+        after.migrations.iter().any(|made| made.kind == MigrationKind::Recover && made.outcome == Outcome::Succeeded),
+        "{after:?}"
+    );
 
     // The page is not loaded again, and nobody touches it before it has noticed. The kernel has what it had; JupyterLab calls it `Unknown`
     // until it runs something.
@@ -87,7 +91,7 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     ensure!(!remembered.states.iter().any(|state| given_up.contains(&state.as_str())), "{remembered:?}");
     // It came out of a capsule: the next one is not taken while its clients come back.
     let made = client.job_get(&session.job).await?.migrations;
-    let recovery = made.iter().position(|made| made.kind == "recover").context("the recovery")?;
+    let recovery = made.iter().position(|made| made.kind == MigrationKind::Recover).context("the recovery")?;
     let early = |next: &&MigrationView| next.start_time < made[recovery].start_time + INTERVAL;
     ensure!(!made[recovery + 1..].iter().any(|next| early(&next)), "{made:?}");
     Ok(())
@@ -98,11 +102,11 @@ fn a_page_comes_back_by_itself_to_its_kernel_when_the_host_is_lost() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let job = SubmitRequest {
-            name: "lost".into(),
-            template: "jupyter".into(),
-            snapshot_interval: format!("{}s", INTERVAL.as_secs()),
-            ..SubmitRequest::default()
+        let job = Submission {
+            name: Some("lost".parse()?),
+            template: Some("jupyter".parse()?),
+            snapshot_interval: Some(INTERVAL),
+            ..Submission::default()
         };
         let session = Session::launch(&client, job).await?;
         let browser = Browser::start(&world).await?;

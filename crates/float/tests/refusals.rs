@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::view::{ConnectionState, HostStatus};
 use mooring_linux::netns;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, Ran, World};
@@ -370,7 +371,7 @@ fn status(world: &World, job: &str, wanted: JobStatus) -> Result<String> {
     world.run_inside(async || {
         let client = world.client().await?;
         wait_for(&format!("job {job} to be {wanted}"), LIMIT, async || {
-            let view = client.job_get(job).await?;
+            let view = client.job_get(&job.parse()?).await?;
             let ended = view.status.is_final() && view.status != wanted;
             ensure!(!ended, "it is {}: {}", view.status, view.status_reason);
             Ok((view.status == wanted).then_some(view.status_reason))
@@ -386,7 +387,7 @@ fn settled(world: &World) -> Result<()> {
         wait_for("the gateways to serve", LIMIT, async || {
             let all = client.gateway_list().await?;
             let mut connections = all.iter().flat_map(|gateway| &gateway.connections);
-            Ok(connections.all(|connection| connection.state == "open").then_some(()))
+            Ok(connections.all(|connection| connection.state == ConnectionState::Open).then_some(()))
         })
         .await
     })
@@ -440,7 +441,7 @@ impl<'a> Newcomer<'a> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(File::create(directory.join("agent.log"))?);
         netns::enter_command(&mut command, &namespace)?;
         let newcomer = Self { world, tools, agent: command.spawn()? };
-        newcomer.becomes("ready")?;
+        newcomer.becomes(&HostStatus::Ready)?;
         Ok(newcomer)
     }
 
@@ -452,12 +453,12 @@ impl<'a> Newcomer<'a> {
     }
 
     /// Waits until OpCenter shows this status of it.
-    fn becomes(&self, wanted: &str) -> Result<()> {
+    fn becomes(&self, wanted: &HostStatus) -> Result<()> {
         self.world.run_inside(async || {
             let client = self.world.client().await?;
             wait_for(&format!("the newcomer to be {wanted}"), NOTICED_WITHIN, async || {
                 let hosts = client.host_list().await?;
-                Ok(hosts.iter().any(|host| host.name == Self::NAME && host.status == wanted).then_some(()))
+                Ok(hosts.iter().any(|host| host.name == Self::NAME && host.status == *wanted).then_some(()))
             })
             .await
         })
@@ -577,7 +578,7 @@ fn a_host_that_lost_criu_takes_no_job_and_says_why() {
     let newcomer = Newcomer::join(world).unwrap();
     newcomer.lose_criu().unwrap();
     let reason = "CRIU is not installed: scripts/setup installs it";
-    newcomer.becomes(&format!("notReady: {reason}")).unwrap();
+    newcomer.becomes(&HostStatus::NotReady { reason: reason.to_owned() }).unwrap();
     let before = state(world).unwrap();
     let named = case(
         format!("migrate -j {sleeper} --host newcomer"),

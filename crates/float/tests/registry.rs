@@ -6,15 +6,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{JobView, SubmitRequest};
+use mooring_api::view::JobView;
+use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::oci::{self, Layout};
 use mooring_testkit::registry::{Access, Narrows, Registry};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
@@ -62,13 +64,18 @@ impl Images<'_> {
     }
 }
 
-async fn submit(client: &Client, image: &str, host: &str, command: &[&str]) -> Result<String> {
+async fn submit(client: &Client, image: &str, host: &str, command: &[&str]) -> Result<JobId> {
     let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
     // What is to be moved runs as root: CRIU reads the limits of others' processes with CAP_SYS_RESOURCE alone, which not every root has.
     let with_root = !command.is_empty();
-    let request =
-        SubmitRequest { image: image.into(), host: host.into(), command, with_root, ..SubmitRequest::default() };
-    Ok(client.job_submit(&request).await?.id.to_string())
+    let request = Submission {
+        image: Some(image.parse()?),
+        host: Some(host.parse()?),
+        command,
+        with_root,
+        ..Submission::default()
+    };
+    Ok(client.job_submit(&request).await?.id)
 }
 
 /// Runs the image as it is and looks at what it says.
@@ -174,7 +181,7 @@ fn a_moved_job_keeps_its_image_whatever_its_tag_means_by_then() {
         // The other host has to pull it first, and the job's status says so.
         let (there, ()) = tokio::try_join!(move_once(&client, &job), is_told(&client, &job, "pulling "))?;
         let back = move_once(&client, &job).await?;
-        ensure!(there.outcome == "succeeded" && back.outcome == "succeeded", "{there:?}, {back:?}");
+        ensure!(there.outcome == Outcome::Succeeded && back.outcome == Outcome::Succeeded, "{there:?}, {back:?}");
         let before = client.job_log(&job, 0).await?.text.lines().count();
         let log = wait_for("output after the moves", LIMIT, async || {
             let text = client.job_log(&job, 0).await?.text;
@@ -261,7 +268,7 @@ fn plan() -> Result<World> {
 }
 
 /// Waits until a job's status says so.
-async fn is_told(client: &Client, job: &str, what: &str) -> Result<()> {
+async fn is_told(client: &Client, job: &JobId, what: &str) -> Result<()> {
     wait_for(what, LIMIT, async || Ok(client.job_get(job).await?.status_reason.starts_with(what).then_some(()))).await
 }
 

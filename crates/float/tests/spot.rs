@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::HostView;
+use mooring_api::view::{HostStatus, HostView};
 use mooring_testkit::job::executing;
 use mooring_testkit::metadata_service::Service;
 use mooring_testkit::wait::wait_for;
@@ -61,7 +61,7 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
 
         let time = SystemClock.now() + Duration::from_secs(120);
         service.interrupt(machine(from), time);
-        let drained = host(&client, &home, "drained").await?;
+        let drained = host(&client, &home, HostStatus::Drained).await?;
         let drain = drained.drain.context("no drain")?;
         ensure!(drain.reason == format!("host {home} is reclaimed at {time}"), "{drain:?}");
         ensure!(drain.deadline.is_some_and(|deadline| deadline < time), "{drain:?}");
@@ -73,15 +73,15 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
         ensure!(ran.code == Some(1) && ran.stderr.contains("is reclaimed at"), "{ran:?}");
 
         service.withdraw(machine(from));
-        host(&client, &home, "ready").await?;
+        host(&client, &home, HostStatus::Ready).await?;
         // At risk alone, with the other host as before: moved back; nobody is suspended.
         service.recommend(machine(to), SystemClock.now());
-        let drain = host(&client, &format!("host-{to}"), "drained").await?.drain.context("no drain")?;
+        let drain = host(&client, &format!("host-{to}"), HostStatus::Drained).await?.drain.context("no drain")?;
         ensure!(drain.deadline.is_none() && drain.reason.contains("may be reclaimed"), "{drain:?}");
         ensure!(executing(&client, id, WITHIN).await?.host_name == home, "it did not move");
         // Nowhere to go: it stays, and executes.
         service.recommend(machine(from), SystemClock.now());
-        host(&client, &home, "draining").await?;
+        host(&client, &home, HostStatus::Draining).await?;
         let seen = asking.answered(100, WITHIN).await?;
         ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
         let job = executing(&client, id, WITHIN).await?;
@@ -92,7 +92,7 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
     outcome.unwrap();
 }
 
-async fn host(client: &Client, name: &str, status: &str) -> Result<HostView> {
+async fn host(client: &Client, name: &str, status: HostStatus) -> Result<HostView> {
     wait_for(&format!("{name} to be {status}"), WITHIN, async || {
         let hosts = client.host_list().await?;
         Ok(hosts.into_iter().find(|host| host.name == name && host.status == status))

@@ -13,7 +13,9 @@ use mooring_testkit::s3::{self, Keys};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
 const WITHIN: Duration = Duration::from_secs(30);
 
@@ -47,9 +49,9 @@ fn a_suspended_job_leaves_its_host_and_comes_back_with_its_connections() {
             let seen = asking.answered(20, WITHIN).await?;
             ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?} after {still:?}");
             ensure!(resumed.port_mappings == suspended.port_mappings, "{resumed:?}");
-            let kinds: Vec<&str> = resumed.migrations.iter().map(|known| known.kind.as_str()).collect();
-            ensure!(kinds == ["suspend", "resume"].repeat(round), "{kinds:?}");
-            ensure!(resumed.migrations.iter().all(|known| known.outcome == "succeeded"), "{resumed:?}");
+            let kinds: Vec<MigrationKind> = resumed.migrations.iter().map(|migration| migration.kind).collect();
+            ensure!(kinds == [MigrationKind::Suspend, MigrationKind::Resume].repeat(round), "{kinds:?}");
+            ensure!(resumed.migrations.iter().all(|known| known.outcome == Outcome::Succeeded), "{resumed:?}");
         }
         // What is cancelled while it is suspended leaves nothing.
         client.job_suspend(&id).await?;
@@ -81,7 +83,7 @@ fn a_capsule_is_taken_of_a_job_that_goes_on() {
             })
             .await?;
             let made = after.migrations.last().context("no record of it")?;
-            ensure!(made.kind == "snapshot" && made.outcome == "succeeded", "{made:?}");
+            ensure!(made.kind == MigrationKind::Snapshot && made.outcome == Outcome::Succeeded, "{made:?}");
             ensure!(after.host_name == before.host_name && after.generation == before.generation, "{after:?}");
             let seen = asking.answered(20, WITHIN).await?;
             ensure!(seen.broken == 0 && seen.fault.is_none() && witness.processes() > 0, "{seen:?}");
@@ -131,7 +133,10 @@ fn a_store_that_is_away_leaves_the_job_where_it_is_and_a_bucket_takes_it() {
         client.job_suspend(&id).await?;
         let kept = wait_for("the failure to be told", WITHIN, async || {
             let job = client.job_get(&id).await?;
-            let failed = job.migrations.last().is_some_and(|made| made.outcome.starts_with("failed: PreCopy"));
+            let failed = job
+                .migrations
+                .last()
+                .is_some_and(|made| matches!(made.outcome, Outcome::Failed { phase: Phase::PreCopy, .. }));
             Ok((failed && job.status == JobStatus::Executing).then_some(job))
         })
         .await?;
@@ -158,7 +163,7 @@ fn a_store_that_is_away_leaves_the_job_where_it_is_and_a_bucket_takes_it() {
     outcome.unwrap();
 }
 
-async fn status(client: &Client, job: &str, wanted: JobStatus) -> Result<JobView> {
+async fn status(client: &Client, job: &JobId, wanted: JobStatus) -> Result<JobView> {
     wait_for(&format!("the job to be {wanted}"), WITHIN, async || {
         let job = client.job_get(job).await?;
         Ok((job.status == wanted).then_some(job))

@@ -14,6 +14,7 @@ use mooring_testkit::notebook::Notebook;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;
+use mooring_types::migration::{MigrationKind, Outcome};
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Jupyter gives a WebSocket up after 30 to 90 s without a pong, on a clock that stands still with it.
@@ -42,7 +43,10 @@ fn a_client_stays_connected_over_a_suspend_of_a_minute() {
         client.job_resume(&notebook.job).await?;
         let refused = wait_for("the resume to fail", WITHIN, async || {
             let job = client.job_get(&notebook.job).await?;
-            let failed = job.migrations.last().is_some_and(|last| last.kind == "resume" && last.outcome != "running");
+            let failed = job
+                .migrations
+                .last()
+                .is_some_and(|last| last.kind == MigrationKind::Resume && last.outcome != Outcome::Running);
             Ok((failed && job.status == JobStatus::Suspended).then_some(job))
         })
         .await?;

@@ -7,14 +7,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::Client;
-use mooring_api::view::{LoginRequest, SubmitRequest, UserAddRequest};
+use mooring_api::submission::Environment;
+use mooring_api::view::{LoginRequest, UserAddRequest};
+use mooring_api::{Client, Submission};
 use mooring_linux::netns;
 use mooring_testkit::job::ended;
 use mooring_testkit::session::Session;
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::migration::Outcome;
 use reqwest::StatusCode;
 use serde_json::Value;
 
@@ -39,7 +41,7 @@ fn refused(world: &World, line: &str, code: u16, told: &str) -> Result<()> {
 
 /// What a job that ends by itself has written.
 fn output(world: &World, job: &Value) -> Result<String> {
-    let job = job["id"].as_str().context("a job has an id")?;
+    let job = &job["id"].as_str().context("a job has an id")?.parse()?;
     world.run_inside(async || {
         let client = world.client().await?;
         ended(&client, job, LIMIT).await?;
@@ -123,11 +125,11 @@ async fn others(world: &World, admin: &Client) -> Result<()> {
         names.contains(&"hello:1".to_owned()) && !names.iter().any(|name| name.starts_with("private")),
         "{names:?}"
     );
-    let job = alice.job_submit(&SubmitRequest { template: "hello:1".into(), ..SubmitRequest::default() }).await?;
-    ended(&alice, job.id.as_str(), LIMIT).await?;
+    let job = alice.job_submit(&Submission { template: Some("hello:1".parse()?), ..Submission::default() }).await?;
+    ended(&alice, &job.id, LIMIT).await?;
     let request = |name: &str| mooring_api::view::TemplateCreateRequest {
         name: name.into(),
-        from_job: job.id.to_string(),
+        from_job: Some(job.id.clone()),
         ..Default::default()
     };
     let refusal = alice.template_create(&request("hello")).await.err().context("a public template takes an admin")?;
@@ -172,11 +174,11 @@ fn ssh_lets_in_whoever_has_the_key() {
     let session = world
         .run_inside(async || {
             let client = world.client().await?;
-            let job = SubmitRequest {
-                name: "shell".into(),
-                template: "ssh".into(),
-                env: vec![format!("AUTHORIZED_KEY={}", key.trim())],
-                ..SubmitRequest::default()
+            let job = Submission {
+                name: Some("shell".parse()?),
+                template: Some("ssh".parse()?),
+                env: Environment::from([("AUTHORIZED_KEY", key.trim())]),
+                ..Submission::default()
             };
             let session = Session::launch(&client, job).await?;
             let host_key = wait_for("the host key", LIMIT, async || {
@@ -196,7 +198,7 @@ fn ssh_lets_in_whoever_has_the_key() {
     world
         .run_inside(async || {
             let moved = move_once(&world.client().await?, &session.job).await?;
-            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
             Ok(())
         })
         .unwrap();
@@ -217,11 +219,15 @@ fn shiny_serves_its_demo_and_an_app_of_ones_own() {
         .run_inside(async || {
             let client = world.client().await?;
             for (name, env, told) in [
-                ("demo", Vec::new(), "<h2>Shiny</h2>"),
-                ("own", vec![format!("SHINY_APP={}", app.display())], "of my own"),
+                ("demo", Environment::default(), "<h2>Shiny</h2>"),
+                ("own", Environment::from([("SHINY_APP", app.display().to_string().as_str())]), "of my own"),
             ] {
-                let job =
-                    SubmitRequest { name: name.into(), template: "shiny".into(), env, ..SubmitRequest::default() };
+                let job = Submission {
+                    name: Some(name.parse()?),
+                    template: Some("shiny".parse()?),
+                    env,
+                    ..Submission::default()
+                };
                 let session = Session::launch(&client, job).await?;
                 let http = reqwest::Client::builder().no_proxy().build()?;
                 wait_for("the app", LIMIT, async || {
@@ -229,7 +235,7 @@ fn shiny_serves_its_demo_and_an_app_of_ones_own() {
                     Ok(answer.text().await.ok().filter(|text| text.contains(told)).map(drop))
                 })
                 .await?;
-                client.gateway_destroy(&session.gateway).await?;
+                client.gateway_destroy(&session.gateway.clone().into()).await?;
             }
             Ok(())
         })
@@ -242,7 +248,11 @@ fn code_server_opens_with_the_password_that_its_output_has() {
     world
         .run_inside(async || {
             let client = world.client().await?;
-            let job = SubmitRequest { name: "code".into(), template: "code-server".into(), ..SubmitRequest::default() };
+            let job = Submission {
+                name: Some("code".parse()?),
+                template: Some("code-server".parse()?),
+                ..Submission::default()
+            };
             let session = Session::launch(&client, job).await?;
             let password = wait_for("the password", LIMIT, async || {
                 let text = client.job_log(&session.job, 0).await?.text;

@@ -9,10 +9,12 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::view::ConnectionState;
 use mooring_linux::{netns, process};
 use mooring_testkit::streams::{self, Streams};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Daemon, Plan, World};
+use mooring_types::JobId;
 use mooring_types::gateway::GatewayStatus;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -235,7 +237,7 @@ fn a_second_one_leaves_the_first_alone() {
 
 /// A gateway and a job that serves streams behind it and counts.
 struct Served {
-    job: String,
+    job: JobId,
     address: SocketAddr,
 }
 
@@ -245,19 +247,19 @@ impl Served {
         let streamer = world.bring(&streams::program()?)?.display().to_string();
         let submit = ["submit", "-i", "dir:/", "-n", "counter", "-m", "0.5", "--publish", "9000", "--gateway", "lab"];
         let command = ["--", "/bin/sh", "-c", COUNT, &streamer];
-        let job = done(world, &[&submit[..], &command].concat())?["id"].as_str().context("a job has an id")?.to_owned();
+        let job = done(world, &[&submit[..], &command].concat())?["id"].as_str().context("a job has an id")?.parse()?;
         let port = served(world, &job)?;
         Ok(Self { job, address: SocketAddr::from(([127, 0, 0, 1], port)) })
     }
 
     fn shown(&self, world: &World) -> Result<Value> {
-        done(world, &["show", "-j", &self.job])
+        done(world, &["show", "-j", self.job.as_str()])
     }
 
     /// What the job has counted so far, once it has come to `least`: every number once and in its order, after one single beginning.
     fn counted(&self, world: &World, least: usize) -> Result<usize> {
         let read = || -> Result<usize> {
-            let ran = world.float(&["log", "cat", "-j", &self.job])?;
+            let ran = world.float(&["log", "cat", "-j", self.job.as_str()])?;
             ensure!(ran.code == Some(0), "{ran:?}");
             // The last line may still be written.
             let whole = ran.stdout.rfind('\n').map_or("", |end| &ran.stdout[..end]);
@@ -286,18 +288,18 @@ impl Served {
 }
 
 /// Waits until a job executes and its one connection is served, and gives back the gateway's port.
-fn served(world: &World, job: &str) -> Result<u16> {
+fn served(world: &World, job: &JobId) -> Result<u16> {
     world.run_inside(async || {
         let client = world.client().await?;
         wait_for("the connection to be open", LIMIT, async || {
             let view = client.job_get(job).await?;
             ensure!(!view.status.is_final(), "job {job} is {}: {}", view.status, view.status_reason);
-            let gateway = client.gateway_get("lab").await?;
+            let gateway = client.gateway_get(&"lab".parse()?).await?;
             let open = gateway.status == GatewayStatus::Running && gateway.connections.len() == 1;
             Ok(gateway
                 .connections
                 .first()
-                .filter(|found| open && found.state == "open")
+                .filter(|found| open && found.state == ConnectionState::Open)
                 .map(|found| found.gateway_port))
         })
         .await

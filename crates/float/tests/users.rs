@@ -11,7 +11,9 @@ use mooring_testkit::job::{ended, executing};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, Ran, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -97,8 +99,8 @@ fn refused(line: &str, ran: &Ran, code: u16, told: &str) -> Result<()> {
     Ok(())
 }
 
-fn id(value: &Value) -> Result<String> {
-    Ok(value["id"].as_str().context("it has an id")?.to_owned())
+fn id(value: &Value) -> Result<JobId> {
+    Ok(value["id"].as_str().context("it has an id")?.parse()?)
 }
 
 /// The names in a list.
@@ -129,7 +131,7 @@ fn people(admin: As<'_>) -> Result<()> {
 }
 
 /// What is another's is not there, for as long as no group is shared.
-fn strangers(alice: As<'_>, bob: As<'_>, job: &str) -> Result<()> {
+fn strangers(alice: As<'_>, bob: As<'_>, job: &JobId) -> Result<()> {
     for line in ["show -j", "cancel -f -j", "migrate -f -j", "log -j", "log events -j", "gateway connect -g lab -j"] {
         bob.refused(&format!("{line} {job}"), NOT_FOUND, &format!("no job {job}"))?;
     }
@@ -154,7 +156,7 @@ fn strangers(alice: As<'_>, bob: As<'_>, job: &str) -> Result<()> {
 }
 
 /// Who shares a group sees that a job is there and how it is, and nothing that opens it.
-fn mates(admin: As<'_>, alice: As<'_>, bob: As<'_>, job: &str) -> Result<()> {
+fn mates(admin: As<'_>, alice: As<'_>, bob: As<'_>, job: &JobId) -> Result<()> {
     let group = admin.done("group add lab --user alice --user bob")?;
     ensure!(group["users"] == json!(["alice", "bob"]), "{group}");
     let (own, seen) = (alice.done(&format!("show -j {job}"))?, bob.done(&format!("show -j {job}"))?);
@@ -318,7 +320,7 @@ fn a_secret_is_in_the_environment_of_its_jobs_and_nowhere_else() {
             // A secret that is gone is none of the job's business any more, wherever it goes.
             client.secret_unset("token").await?;
             let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
             let length = client.job_log(&job, 0).await?.next;
             wait_for("output after the move", LIMIT, async || {
                 Ok((client.job_log(&job, length).await?.next > length).then_some(()))

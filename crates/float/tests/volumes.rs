@@ -11,6 +11,8 @@ use mooring_testkit::s3::{self, Keys};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
+use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -41,18 +43,18 @@ fn float(world: &World, line: &[&str]) -> Result<Value> {
     serde_json::from_str(&ran.stdout).with_context(|| format!("{line:?}: {ran:?}"))
 }
 
-fn submit(world: &World, volumes: &[&str], script: &str) -> Result<String> {
+fn submit(world: &World, volumes: &[&str], script: &str) -> Result<JobId> {
     let volumes: Vec<&str> = volumes.iter().flat_map(|volume| ["--dataVolume", volume]).collect();
     let (line, rest) = (["submit", "-i", "dir:/", "-m", "0.2"], ["--", "/bin/bash", "-c", script]);
     Ok(float(world, &[line.as_slice(), &volumes, &rest].concat())?["id"]
         .as_str()
         .context("a job has an id")?
-        .to_owned())
+        .parse()?)
 }
 
-async fn becomes(world: &World, job: &str, status: &str) -> Result<Value> {
+async fn becomes(world: &World, job: &JobId, status: &str) -> Result<Value> {
     wait_for(&format!("{job} to be {status}"), LIMIT, async || {
-        let now = float(world, &["show", "-j", job])?;
+        let now = float(world, &["show", "-j", job.as_str()])?;
         ensure!(!["FailToExecute", "FailToComplete"].contains(&now["status"].as_str().unwrap_or_default()), "{now}");
         Ok((now["status"] == status).then_some(now))
     })
@@ -60,7 +62,7 @@ async fn becomes(world: &World, job: &str, status: &str) -> Result<Value> {
 }
 
 /// Waits until a job has written some lines more, and gives back all.
-async fn goes_on(world: &World, job: &str) -> Result<Vec<String>> {
+async fn goes_on(world: &World, job: &JobId) -> Result<Vec<String>> {
     let client = world.client().await?;
     let lines =
         async || -> Result<Vec<String>> { Ok(client.job_log(job, 0).await?.text.lines().map(str::to_owned).collect()) };
@@ -103,7 +105,7 @@ async fn devices_are(world: &World, wanted: usize) -> Result<()> {
 }
 
 /// Has the job fill its volume, and waits until it was told that there is no space left.
-async fn is_full(world: &World, job: &str, number: u32) -> Result<()> {
+async fn is_full(world: &World, job: &JobId, number: u32) -> Result<()> {
     fs::write(world.files().join("ask/number"), number.to_string())?;
     let client = world.client().await?;
     let told = format!("asked {number}: No space left");
@@ -128,7 +130,7 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
         devices_are(&world, 1).await?;
         for number in 2..=3 {
             let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
             is_full(&world, &job, number).await?;
             devices_are(&world, 1).await?;
         }
@@ -136,7 +138,7 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
         goes_on(&world, &job).await?;
         devices_are(&world, 1).await?;
         let moved = move_once(&client, &job).await?;
-        ensure!(moved.outcome == "succeeded", "{moved:?}");
+        ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
         goes_on(&world, &job).await?;
         client.job_suspend(&job).await?;
         becomes(&world, &job, "Suspended").await?;
@@ -159,7 +161,7 @@ fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
             let number = index + 1;
             ensure!(*line == format!("{number} {number}"), "line {number} is {line}");
         }
-        float(&world, &["cancel", "-f", "-j", &job])?;
+        float(&world, &["cancel", "-f", "-j", job.as_str()])?;
         becomes(&world, &job, "Cancelled").await?;
         devices_are(&world, 0).await
     });
@@ -212,7 +214,7 @@ fn a_bucket_is_where_its_job_is() {
             carriers(1).await?;
             for _ in 0..2 {
                 let moved = move_once(&client, &job).await?;
-                ensure!(moved.outcome == "succeeded", "{moved:?}");
+                ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
                 goes_on(&world, &job).await?;
                 ticks().await?;
                 carriers(1).await?;
@@ -232,7 +234,7 @@ fn a_bucket_is_where_its_job_is() {
                 ensure!(*line == format!("{number} {number} from-outside"), "line {number} is {line}");
             }
             // Nobody is told the keys who need not know them.
-            let told = [float(&world, &["show", "-j", &job])?.to_string(), world.log()].concat();
+            let told = [float(&world, &["show", "-j", job.as_str()])?.to_string(), world.log()].concat();
             let processes = fs::read_dir("/proc")?.flatten();
             let told: String = processes
                 .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
@@ -241,7 +243,7 @@ fn a_bucket_is_where_its_job_is() {
                 .filter(|line| !line.contains("secret\0set"))
                 .collect();
             ensure!(!told.contains(&keys.secret), "the secret key is told");
-            float(&world, &["cancel", "-f", "-j", &job])?;
+            float(&world, &["cancel", "-f", "-j", job.as_str()])?;
             becomes(&world, &job, "Cancelled").await?;
             carriers(0).await?;
             // What it has written into the file that it kept open is there since it was closed.
@@ -260,17 +262,17 @@ fn a_bucket_is_where_its_job_is() {
             })
             .await?;
             let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == "succeeded", "{moved:?}");
+            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
             let lines = goes_on(&world, &job).await?;
             ensure!(lines.last().is_some_and(|line| line == "from-outside"), "{lines:?}");
-            float(&world, &["cancel", "-f", "-j", &job])?;
+            float(&world, &["cancel", "-f", "-j", job.as_str()])?;
             becomes(&world, &job, "Cancelled").await?;
             carriers(0).await?;
             // What can't be mounted is told, without what is secret in it.
             let wrong = format!("[endpoint=http://{BUCKETS},accessKey=wrong,secret=wrong-secret]s3://data/set:/mnt/set");
             let job = submit(&world, &[&wrong], WRITER)?;
             let told = wait_for("the job to fail", LIMIT, async || {
-                let now = float(&world, &["show", "-j", &job])?;
+                let now = float(&world, &["show", "-j", job.as_str()])?;
                 Ok((now["status"] == "FailToExecute").then_some(now))
             })
             .await?;

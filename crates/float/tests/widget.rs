@@ -14,6 +14,7 @@ use mooring_testkit::pages::{Page, Pages};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::widget::{Panel, Widget};
 use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use serde_json::{Value, json};
 
@@ -48,7 +49,7 @@ fn float(world: &World, line: &str) -> Result<JobView> {
     Ok(serde_json::from_str(&ran.stdout)?)
 }
 
-async fn becomes(client: &Client, job: &str, wanted: JobStatus) -> Result<()> {
+async fn becomes(client: &Client, job: &JobId, wanted: JobStatus) -> Result<()> {
     wait_for(&format!("job {job} to be {wanted}"), LIMIT, async || {
         Ok((client.job_get(job).await?.status == wanted).then_some(()))
     })
@@ -115,9 +116,9 @@ async fn does_what_the_panel_is_told(
             panel.shows("#error", "wrong user name or password").await?;
             panel.shows("#error", "hint: ").await?;
             panel.log_in("admin", &world.password()?).await?;
-            panel.shows("#facts", &notebook.job).await?;
+            panel.shows("#facts", notebook.job.as_str()).await?;
             panel.shows("#facts", "host-").await?;
-            panel.shows("#facts", "stood still for").await?;
+            panel.shows("#facts", "frozen for").await?;
             panel.is_disabled("[data-action=resume]").await?;
             panel.click("[data-action=suspend]").await
         })
@@ -188,9 +189,9 @@ async fn keeps_its_session_to_itself(
         Err(ClientError::Refused(body)) if body.error_code() == ErrorCode::PermissionDenied => Ok(()),
         outcome => Err(anyhow::anyhow!("not refused: {outcome:?}")),
     };
-    refused(client.job_get(other.id.as_str()).await.map(drop))?;
-    refused(client.job_cancel(other.id.as_str()).await.map(drop))?;
-    refused(client.job_suspend(other.id.as_str()).await.map(drop))?;
+    refused(client.job_get(&other.id).await.map(drop))?;
+    refused(client.job_cancel(&other.id).await.map(drop))?;
+    refused(client.job_suspend(&other.id).await.map(drop))?;
     refused(client.gateway_list().await.map(drop))?;
     let at_other = format!("{}.mooring/api/job", other.access_urls[0]);
     let http = reqwest::Client::builder().no_proxy().build()?;

@@ -137,7 +137,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     gateway.close();
     // Nothing waits for this report. An unreachable OpCenter notices the end by missing reports.
     let report = gateway.final_report();
-    let send = client.gateway_report(config.gateway.as_str(), &report);
+    let send = client.gateway_report(&config.gateway, &report);
     if let Ok(Err(error)) = tokio::time::timeout(FINAL_REPORT_TIMEOUT, send).await {
         tracing::debug!(error = &error as &dyn std::error::Error, "can't send the last report");
     }

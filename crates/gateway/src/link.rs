@@ -37,7 +37,7 @@ async fn watch_once(
     state_dir: &Path,
     reachable: &mut bool,
 ) -> Result<(), ClientError> {
-    let mut slices = client.gateway_slices(id.as_str()).await?;
+    let mut slices = client.gateway_slices(id).await?;
     while let Some(slice) = slices.next().await {
         let slice = slice?;
         *reachable = true;
@@ -56,7 +56,7 @@ async fn watch_once(
 pub async fn report(client: &Client, id: &GatewayId, gateway: &Gateway) {
     loop {
         // A lost report is repaired by the next one: reports are whole.
-        let sent = client.gateway_report(id.as_str(), &gateway.observe()).await;
+        let sent = client.gateway_report(id, &gateway.observe()).await;
         if let Err(error) = &sent {
             tracing::debug!(error = error as &dyn std::error::Error, "the report did not arrive");
             tokio::time::sleep(RECONNECT_DELAY).await;

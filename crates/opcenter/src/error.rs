@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use mooring_api::submission::InvalidSubmission;
 use mooring_api::{ErrorBody, ErrorCode};
 use mooring_store::StoreError;
 use mooring_types::job::Refused;
@@ -77,6 +78,16 @@ impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
         Self::new(ErrorCode::Internal, error.to_string()).hint("OpCenter's log says why")
+    }
+}
+
+impl From<InvalidSubmission> for ApiError {
+    fn from(error: InvalidSubmission) -> Self {
+        let refusal = Self::invalid(error.to_string());
+        match error.hint() {
+            Some(hint) => refusal.hint(hint),
+            None => refusal,
+        }
     }
 }
 

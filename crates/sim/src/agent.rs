@@ -252,7 +252,7 @@ impl SimAgent {
 
     /// Opens a watch.
     pub async fn watch(&self) -> Result<Slices<AgentSlice>> {
-        self.client.host_slices(self.host.as_str()).await.with_context(|| format!("watch as {}", self.machine.name))
+        self.client.host_slices(&self.host).await.with_context(|| format!("watch as {}", self.machine.name))
     }
 
     /// Takes the current slice from a watch.
@@ -285,7 +285,7 @@ impl SimAgent {
             problems: self.problems.clone(),
             notice: self.notice,
         };
-        let sent = self.client.host_report(self.host.as_str(), &report).await;
+        let sent = self.client.host_report(&self.host, &report).await;
         sent.with_context(|| format!("report as {}", self.machine.name))
     }
 

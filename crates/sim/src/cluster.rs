@@ -155,7 +155,7 @@ impl Cluster {
         self.beats += 1;
         let name = format!("{BEACON}-{}", self.beats);
         let request = GatewayModifyRequest { name: name.clone(), ..GatewayModifyRequest::default() };
-        self.admin.gateway_modify(beacon.as_str(), &request).await.context("rename the beacon")?;
+        self.admin.gateway_modify(&beacon.clone().into(), &request).await.context("rename the beacon")?;
         // Its host may have a slice of a pass before the beacon was created.
         while !self.gateways.contains_key(&beacon) {
             tokio::time::timeout(SLICE_LIMIT, self.host(GATEWAYS_HOST).fetch())

@@ -92,7 +92,7 @@ impl SimGateway {
     }
 
     pub(crate) async fn watch(&self) -> Result<Slices<GatewaySlice>> {
-        self.client.gateway_slices(self.id.as_str()).await.context("watch as a gateway")
+        self.client.gateway_slices(&self.id).await.context("watch as a gateway")
     }
 
     /// Takes the current slice from a watch.
@@ -133,7 +133,7 @@ impl SimGateway {
             quiesced: self.quiesced.iter().map(quiesced).collect(),
             connections: self.slice.iter().flat_map(|slice| slice.connections.iter().map(observe)).collect(),
         };
-        let sent = self.client.gateway_report(self.id.as_str(), &report).await;
+        let sent = self.client.gateway_report(&self.id, &report).await;
         sent.with_context(|| format!("report as gateway {}", self.id))
     }
 }

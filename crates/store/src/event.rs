@@ -1,63 +1,47 @@
-//! The event log of each job. It is append-only, which the schema enforces.
+//! The event log of each job: append-only, which the schema itself enforces.
+//!
+//! A row has the event's stable kind and data for programs, and its sentence for people and for later versions. A kind that
+//! this version does not know is read as a note with that sentence.
 
-use std::fmt;
-
-use mooring_types::{JobId, Timestamp};
+use mooring_types::{Event, JobId, Timestamp};
 use sqlx::Row;
 
 use crate::{Result, Tx, parsed};
 
-/// The subject of an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EventKind {
-    /// A change of status.
-    Status,
-    /// A phase of a migration.
-    Phase,
-    /// Anything else.
-    Note,
-}
-
-impl fmt::Display for EventKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Status => "status",
-            Self::Phase => "phase",
-            Self::Note => "note",
-        })
-    }
-}
-
-/// An event.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event of a job with its time.
+#[derive(Debug, Clone, PartialEq)]
 pub struct EventRow {
+    /// The time of the event.
     pub time: Timestamp,
-    /// An [`EventKind`] in words.
-    pub kind: String,
-    pub message: String,
+    /// The event.
+    pub event: Event,
 }
 
 impl Tx {
     /// Appends an event.
-    pub async fn event_append(&mut self, job: &JobId, kind: EventKind, message: &str, now: Timestamp) -> Result<()> {
-        sqlx::query("INSERT INTO event (job_id, time, kind, message) VALUES (?, ?, ?, ?)")
+    pub async fn event_append(&mut self, job: &JobId, event: &Event, now: Timestamp) -> Result<()> {
+        let (kind, data) = event.to_parts();
+        sqlx::query("INSERT INTO event (job_id, time, kind, message, data) VALUES (?, ?, ?, ?, ?)")
             .bind(job.as_str())
             .bind(now.to_string())
-            .bind(kind.to_string())
-            .bind(message)
+            .bind(kind)
+            .bind(event.to_string())
+            .bind(data.map(|data| data.to_string()))
             .execute(&mut *self.inner)
             .await?;
         Ok(())
     }
 
-    /// Lists a job's events, oldest first.
+    /// Reads a job's events, oldest first.
     pub async fn event_list(&mut self, job: &JobId) -> Result<Vec<EventRow>> {
-        let rows = sqlx::query("SELECT time, kind, message FROM event WHERE job_id = ? ORDER BY sequence")
+        let rows = sqlx::query("SELECT time, kind, message, data FROM event WHERE job_id = ? ORDER BY sequence")
             .bind(job.as_str())
             .fetch_all(&mut *self.inner)
             .await?;
-        let read = |row| {
-            Ok(EventRow { time: parsed(row, "time")?, kind: row.try_get("kind")?, message: row.try_get("message")? })
+        let read = |row: &sqlx::sqlite::SqliteRow| {
+            let (kind, message): (String, String) = (row.try_get("kind")?, row.try_get("message")?);
+            let data = row.try_get::<Option<String>, _>("data")?.and_then(|data| serde_json::from_str(&data).ok());
+            Ok(EventRow { time: parsed(row, "time")?, event: Event::read(&kind, data, &message) })
         };
         rows.iter().map(read).collect()
     }

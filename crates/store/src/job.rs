@@ -7,11 +7,11 @@ use mooring_types::host::Resources;
 use mooring_types::job::{JobSpec, JobStatus, Volume};
 use mooring_types::placement::Asked;
 use mooring_types::policy::JobPolicy;
-use mooring_types::{GatewayId, Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
+use mooring_types::{Event, GatewayId, Generation, HostId, JobId, Name, SecurityGroupId, Timestamp};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
-use crate::{EventKind, Result, StoreError, Tx, json, parsed, parsed_option, to_json, unsigned};
+use crate::{Result, StoreError, Tx, json, parsed, parsed_option, to_json, unsigned};
 
 /// A job.
 #[derive(Debug, Clone, PartialEq)]
@@ -150,7 +150,8 @@ impl Tx {
         .bind(job.status_time.to_string())
         .execute(&mut *self.inner)
         .await?;
-        self.event_append(&job.id, EventKind::Status, &job.status.to_string(), job.submit_time).await
+        let event = Event::StatusChanged { status: job.status, reason: String::new() };
+        self.event_append(&job.id, &event, job.submit_time).await
     }
 
     /// Returns the job with that id.
@@ -259,7 +260,7 @@ impl Tx {
             .bind(id.as_str())
             .execute(&mut *self.inner)
             .await?;
-        self.event_append(id, EventKind::Note, &format!("stays suspended: {reason}"), now).await
+        self.event_append(id, &Event::StaysSuspended { reason: reason.to_owned() }, now).await
     }
 
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
@@ -290,8 +291,7 @@ impl Tx {
             self.farewell_begin(&job.id).await?;
             self.connection_delete_of_job(&job.id).await?;
         }
-        let message = if reason.is_empty() { to.to_string() } else { format!("{to}: {reason}") };
-        self.event_append(&job.id, EventKind::Status, &message, now).await
+        self.event_append(&job.id, &Event::StatusChanged { status: to, reason: reason.to_owned() }, now).await
     }
 
     /// Frees an ended job's address.

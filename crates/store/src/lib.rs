@@ -36,7 +36,7 @@ mod user;
 pub use capsule::CapsuleRow;
 pub use connection::ConnectionRow;
 pub use error::StoreError;
-pub use event::{EventKind, EventRow};
+pub use event::EventRow;
 pub use external::ExternalRow;
 pub use farewell::FarewellRow;
 pub use gateway::GatewayRow;

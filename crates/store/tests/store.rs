@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_store::{
-    ConnectionRow, EventKind, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage,
-    Store, StoreError, Tx,
+    ConnectionRow, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
+    StoreError, Tx,
 };
 use mooring_types::gateway::{Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
@@ -14,7 +14,7 @@ use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::policy::JobPolicy;
 use mooring_types::security::{DEFAULT_GROUP, SecurityGroupSpec, allows};
 use mooring_types::{
-    ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, SecurityGroupId, Timestamp,
+    ConnectionId, Event, GatewayId, Generation, HostId, JobId, MigrationId, Port, PortRange, SecurityGroupId, Timestamp,
 };
 
 fn now() -> Timestamp {
@@ -60,17 +60,11 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
 fn job(address: [u8; 4]) -> JobRow {
     let port = Port::new(8888).expect("a port");
     let spec = JobSpec {
-        name: "job".parse().expect("a name"),
-        image: Image::Directory("/".into()),
         command: vec!["sleep".into(), "1".into()],
         env: [("K".to_owned(), "V".to_owned())].into(),
-        working_dir: "/".into(),
         resources: Resources { cpu: 1, mem_gb: 0.5 },
         publish: vec![mooring_types::job::Publish { host: port, container: port }],
-        access_path: "/".into(),
-        script: None,
-        with_root: false,
-        volumes: Vec::new(),
+        ..JobSpec::minimal("job".parse().expect("a name"), Image::Directory("/".into()))
     };
     JobRow {
         address: Some(address.into()),
@@ -123,15 +117,18 @@ async fn status_follows_the_state_machine_and_leaves_an_event() {
     tx.job_address_free(&id).await.unwrap();
     assert_eq!(tx.job_get(&id).await.unwrap().unwrap().address, None);
     assert!(tx.job_list_live().await.unwrap().is_empty());
-    tx.event_append(&id, EventKind::Note, "a note", now()).await.unwrap();
-    let messages: Vec<String> = tx.event_list(&id).await.unwrap().into_iter().map(|event| event.message).collect();
+    let event = Event::Resumed { to: "host-1".into() };
+    tx.event_append(&id, &event, now()).await.unwrap();
+    let events = tx.event_list(&id).await.unwrap();
+    assert_eq!(events[5].event, event);
+    let messages: Vec<String> = events.iter().map(|row| row.event.to_string()).collect();
     let expected = [
         "Submitted",
         "Initializing: because",
         "Starting: because",
         "Executing: because",
         "Completed: because",
-        "a note",
+        "resumed on host-1",
     ];
     assert_eq!(messages, expected);
 }

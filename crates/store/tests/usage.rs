@@ -13,19 +13,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn job() -> JobRow {
-    let spec = JobSpec {
-        name: "job".parse().expect("a name"),
-        image: Image::Directory("/".into()),
-        command: Vec::new(),
-        env: [].into(),
-        working_dir: "/".into(),
-        resources: Resources { cpu: 1, mem_gb: 0.5 },
-        publish: Vec::new(),
-        access_path: "/".into(),
-        script: None,
-        with_root: false,
-        volumes: Vec::new(),
-    };
+    let spec = JobSpec::minimal("job".parse().expect("a name"), Image::Directory("/".into()));
     JobRow::submitted(JobId::random(&mut rand::rng()), "admin", spec, at(0))
 }
 

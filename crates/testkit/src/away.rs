@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_types::migration::Phase;
+use mooring_types::migration::{Outcome, Phase};
 use mooring_types::{Clock, SystemClock, Timestamp};
 use serde::Serialize;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -72,7 +72,7 @@ pub async fn run(
         let before = sending.caught_up().await?;
         world.failpoint_set(&Phase::Transfer.failpoint(), &format!("wait {}", away.as_secs_f64()))?;
         let migration = move_once(client, &witness.session.job).await?;
-        ensure!(migration.outcome == "succeeded", "the move: {}", migration.outcome);
+        ensure!(migration.outcome == Outcome::Succeeded, "the move: {}", migration.outcome);
         let first = wait_for("an answer after the move", CATCHES_UP_WITHIN, async || {
             sending.check()?;
             Ok(sending.first_since(before.resumed_at))

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 
 use crate::browser::{Browser, Key};
 use crate::wait::wait_for;
@@ -55,16 +55,15 @@ const REMEMBER: &str = "
     };";
 
 /// A request for a job that serves VS Code.
-#[must_use]
-pub fn job(name: &str) -> SubmitRequest {
-    SubmitRequest {
-        name: name.to_owned(),
-        image: "dir:/".into(),
+pub fn job(name: &str) -> Result<Submission> {
+    Ok(Submission {
+        name: Some(name.parse()?),
+        image: Some("dir:/".parse()?),
         command: command("/srv/code", PORT),
         mem_gb: Some(3.0),
-        publish: vec![PORT.to_string()],
-        ..SubmitRequest::default()
-    }
+        publish: vec![PORT.to_string().parse()?],
+        ..Submission::default()
+    })
 }
 
 /// The command that serves VS Code on every address, its files below `home`.

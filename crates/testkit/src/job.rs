@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use mooring_api::Client;
 use mooring_api::view::JobView;
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 
 use crate::wait::wait_for;
@@ -13,7 +14,7 @@ use crate::wait::wait_for;
 ///
 /// # Errors
 /// It ends, or does not execute within `limit`.
-pub async fn executing(client: &Client, job: &str, limit: Duration) -> Result<JobView> {
+pub async fn executing(client: &Client, job: &JobId, limit: Duration) -> Result<JobView> {
     wait_for(&format!("job {job} to execute"), limit, async || {
         let view = client.job_get(job).await?;
         match view.status {
@@ -29,7 +30,7 @@ pub async fn executing(client: &Client, job: &str, limit: Duration) -> Result<Jo
 ///
 /// # Errors
 /// It does not within `limit`.
-pub async fn ended(client: &Client, job: &str, limit: Duration) -> Result<JobView> {
+pub async fn ended(client: &Client, job: &JobId, limit: Duration) -> Result<JobView> {
     wait_for(&format!("the end of job {job}"), limit, async || {
         let view = client.job_get(job).await?;
         Ok(view.status.is_final().then_some(view))

@@ -1,8 +1,8 @@
 //! A JupyterLab job behind a gateway.
 
 use anyhow::Result;
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
+use mooring_api::{Client, Submission};
+use mooring_types::{GatewayId, JobId};
 
 use crate::session::Session;
 
@@ -10,9 +10,9 @@ use crate::session::Session;
 #[derive(Debug, Clone)]
 pub struct Notebook {
     /// The job.
-    pub job: String,
+    pub job: JobId,
     /// The gateway.
-    pub gateway: String,
+    pub gateway: GatewayId,
     /// What one pastes into a browser.
     pub access_url: String,
 }
@@ -23,7 +23,7 @@ impl Notebook {
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch(client: &Client, name: &str) -> Result<Self> {
-        let job = SubmitRequest { name: name.to_owned(), template: "jupyter".into(), ..SubmitRequest::default() };
+        let job = Submission { name: Some(name.parse()?), template: Some("jupyter".parse()?), ..Submission::default() };
         let Session { job, gateway, access_url, .. } = Session::launch(client, job).await?;
         Ok(Self { job, gateway, access_url })
     }

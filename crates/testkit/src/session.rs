@@ -4,9 +4,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mooring_api::Client;
-use mooring_api::view::{ConnectionView, GatewayCreateRequest, GatewayView, SubmitRequest};
+use mooring_api::view::{ConnectionState, ConnectionView, GatewayCreateRequest, GatewayView};
+use mooring_api::{Client, Submission};
 use mooring_types::gateway::GatewayStatus;
+use mooring_types::{GatewayId, JobId};
 
 use crate::job::executing;
 use crate::wait::wait_for;
@@ -18,9 +19,9 @@ const READY_WITHIN: Duration = Duration::from_secs(90);
 #[derive(Debug, Clone)]
 pub struct Session {
     /// The job.
-    pub job: String,
+    pub job: JobId,
     /// The gateway.
-    pub gateway: String,
+    pub gateway: GatewayId,
     /// The gateway's address and port for the job's first port.
     pub address: SocketAddr,
     /// What one pastes into a browser.
@@ -32,11 +33,14 @@ impl Session {
     ///
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
-    pub async fn launch(client: &Client, job: SubmitRequest) -> Result<Self> {
-        let request = GatewayCreateRequest { name: job.name.clone(), ..GatewayCreateRequest::default() };
-        let gateway = client.gateway_create(&request).await.context("create a gateway")?.id.to_string();
+    pub async fn launch(client: &Client, job: Submission) -> Result<Self> {
+        let request = GatewayCreateRequest {
+            name: job.name.as_ref().context("a job with a name")?.to_string(),
+            ..GatewayCreateRequest::default()
+        };
+        let gateway = client.gateway_create(&request).await.context("create a gateway")?.id;
         wait_for("the gateway", READY_WITHIN, async || {
-            let status = client.gateway_get(&gateway).await?.status;
+            let status = client.gateway_get(&gateway.clone().into()).await?.status;
             Ok((status == GatewayStatus::Running).then_some(()))
         })
         .await?;
@@ -47,18 +51,19 @@ impl Session {
     ///
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
-    pub async fn launch_behind(client: &Client, gateway: &str, mut job: SubmitRequest) -> Result<Self> {
-        gateway.clone_into(&mut job.gateway);
-        let job = client.job_submit(&job).await.with_context(|| format!("submit {}", job.name))?.id.to_string();
+    pub async fn launch_behind(client: &Client, gateway: &GatewayId, mut job: Submission) -> Result<Self> {
+        job.gateway = Some(gateway.clone().into());
+        let job = client.job_submit(&job).await.with_context(|| format!("submit {:?}", job.name))?.id;
         executing(client, &job, READY_WITHIN).await?;
         let (address, access_url) = wait_for("the connection", READY_WITHIN, async || {
-            let GatewayView { address, connections, .. } = client.gateway_get(gateway).await?;
+            let GatewayView { address, connections, .. } = client.gateway_get(&gateway.clone().into()).await?;
             let address: IpAddr = address.parse().with_context(|| format!("the gateway's address `{address}`"))?;
-            let open = |connection: &ConnectionView| connection.job_id.as_str() == job && connection.state == "open";
+            let open =
+                |connection: &ConnectionView| connection.job_id == job && connection.state == ConnectionState::Open;
             let open = connections.into_iter().find(open);
             Ok(open.map(|open| (SocketAddr::new(address, open.gateway_port), open.access_url)))
         })
         .await?;
-        Ok(Self { job, gateway: gateway.to_owned(), address, access_url })
+        Ok(Self { job, gateway: gateway.clone(), address, access_url })
     }
 }

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 
 use crate::browser::Browser;
 use crate::wait::wait_for;
@@ -39,15 +39,14 @@ const REMEMBER: &str = "
     $(document).on('shiny:disconnected', () => { window.disconnected = true; });";
 
 /// A request for a job that serves the app.
-#[must_use]
-pub fn job(name: &str) -> SubmitRequest {
-    SubmitRequest {
-        name: name.to_owned(),
-        image: "dir:/".into(),
+pub fn job(name: &str) -> Result<Submission> {
+    Ok(Submission {
+        name: Some(name.parse()?),
+        image: Some("dir:/".parse()?),
         command: ["Rscript", "-e", APP].map(str::to_owned).into(),
-        publish: vec![PORT.to_string()],
-        ..SubmitRequest::default()
-    }
+        publish: vec![PORT.to_string().parse()?],
+        ..Submission::default()
+    })
 }
 
 /// The app in a browser.

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use mooring_api::Client;
-use mooring_api::view::{MigrationView, SubmitRequest};
+use mooring_api::view::MigrationView;
+use mooring_api::{Client, Submission};
+use mooring_types::migration::Outcome;
 use serde::Serialize;
 
 use crate::session::Session;
@@ -52,12 +53,12 @@ pub struct StreamingMove {
 /// OpCenter refuses, or something does not become ready in time.
 pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Session> {
     let program = program.to_str().context("the program's path is no UTF-8")?.to_owned();
-    let job = SubmitRequest {
-        name: name.to_owned(),
-        image: "dir:/".into(),
+    let job = Submission {
+        name: Some(name.parse()?),
+        image: Some("dir:/".parse()?),
         command: vec![program, format!("0.0.0.0:{PORT}")],
-        publish: vec![PORT.to_string()],
-        ..SubmitRequest::default()
+        publish: vec![PORT.to_string().parse()?],
+        ..Submission::default()
     };
     Session::launch(client, job).await
 }
@@ -106,7 +107,8 @@ impl StreamingReport {
     /// Whether all `moves` moves succeeded and every byte of all `connections` connections arrived, once and in order.
     #[must_use]
     pub fn is_clean(&self, connections: usize, moves: usize) -> bool {
-        let moved = self.moves.len() == moves && self.moves.iter().all(|made| made.migration.outcome == "succeeded");
+        let moved =
+            self.moves.len() == moves && self.moves.iter().all(|made| made.migration.outcome == Outcome::Succeeded);
         let whole = self.streams.len() == connections && self.streams.iter().all(|stream| stream.hash_ok);
         self.fault.is_none() && moved && whole
     }

@@ -11,8 +11,9 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, ContentArrangement};
 use mooring_api::Client;
 use mooring_api::view::{JobView, MigrateRequest, MigrationView};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::{Phase, PhaseTime};
+use mooring_types::migration::{Outcome, Phase, PhaseTime};
 use serde::Serialize;
 
 use crate::counting::{Counting, GapReport, Total};
@@ -55,7 +56,7 @@ pub struct MoveReport {
     /// The name of the host that it went to.
     pub to: String,
     /// `succeeded` or `failed: …`.
-    pub outcome: String,
+    pub outcome: Outcome,
     /// What each phase took.
     pub phases: Vec<PhaseTime>,
     /// For how long the job stood still.
@@ -87,7 +88,7 @@ impl fmt::Display for Table {
 pub async fn run(
     client: &Client,
     access_url: &str,
-    job: &str,
+    job: &JobId,
     moves: usize,
     mut each: impl FnMut(&MoveReport),
 ) -> Result<TourReport> {
@@ -122,11 +123,11 @@ pub async fn run(
 ///
 /// # Errors
 /// OpCenter refuses, or the move does not end in time. How it ended is in the answer.
-pub async fn move_once(client: &Client, job: &str) -> Result<MigrationView> {
+pub async fn move_once(client: &Client, job: &JobId) -> Result<MigrationView> {
     let before = client.job_get(job).await?.migrations.len();
     client.job_migrate(job, &MigrateRequest::default()).await.context("migrate")?;
     let ended = |view: &JobView| {
-        let migration = view.migrations.get(before).filter(|migration| migration.outcome != "running").cloned();
+        let migration = view.migrations.get(before).filter(|migration| migration.outcome != Outcome::Running).cloned();
         migration.filter(|_| view.status == JobStatus::Executing)
     };
     let look = async || {
@@ -138,8 +139,9 @@ pub async fn move_once(client: &Client, job: &str) -> Result<MigrationView> {
     // A source that takes its time is no fault of the move: what is known by then is reported.
     let retired = wait_for("the source to let go", RETIRES_WITHIN, async || {
         let seen = ended(&client.job_get(job).await?);
-        Ok(seen
-            .filter(|seen| seen.outcome != "succeeded" || seen.phases.iter().any(|phase| phase.name == Phase::Retire)))
+        Ok(seen.filter(|seen| {
+            seen.outcome != Outcome::Succeeded || seen.phases.iter().any(|phase| phase.name == Phase::Retire)
+        }))
     });
     Ok(retired.await.unwrap_or(migration))
 }
@@ -167,7 +169,8 @@ impl TourReport {
     /// Whether all moves succeeded and the client never noticed: nothing lost or repeated in either direction, one WebSocket throughout.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        let all_moved = self.moves.len() == self.asked && self.moves.iter().all(|made| made.outcome == "succeeded");
+        let all_moved =
+            self.moves.len() == self.asked && self.moves.iter().all(|made| made.outcome == Outcome::Succeeded);
         all_moved && self.fault.is_none() && self.total.as_ref().is_some_and(Total::is_clean)
     }
 
@@ -187,7 +190,7 @@ impl TourReport {
             let counts = [made.seen.lost + made.seen.replies_lost, made.seen.repeated].map(|count| count.to_string());
             let mut row = vec![(index + 1).to_string(), made.to.clone()];
             row.extend(phases.chain(gaps).chain(counts));
-            row.push(made.outcome.clone());
+            row.push(made.outcome.to_string());
             table.add_row(row);
         }
         left(&mut table, 1);
@@ -294,7 +297,7 @@ mod tests {
         let made = MoveReport {
             from: "host-1".into(),
             to: "host-2".into(),
-            outcome: "succeeded".into(),
+            outcome: Outcome::Succeeded,
             phases,
             pause_seconds: 0.25,
             bytes_moved: 1,
@@ -323,7 +326,7 @@ mod tests {
         assert!(!TourReport { asked: 2, ..report(None) }.is_clean());
         assert!(!TourReport { total: None, ..report(None) }.is_clean());
         let mut failed = report(None);
-        failed.moves[0].outcome = "failed: Restore: no room".into();
+        failed.moves[0].outcome = Outcome::Failed { phase: Phase::Restore, reason: "no room".into() };
         assert!(!failed.is_clean());
         let mut lost = report(None);
         lost.total.as_mut().unwrap().lost = 1;

@@ -19,9 +19,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
-use mooring_api::Client;
-use mooring_api::view::SubmitRequest;
-use mooring_types::{Clock, SystemClock, Timestamp};
+use mooring_api::{Client, Submission};
+use mooring_types::{Clock, GatewayId, SystemClock, Timestamp};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -98,7 +97,7 @@ impl Witness {
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Self> {
-        let (request, mark) = request(name, program);
+        let (request, mark) = request(name, program)?;
         Self::reached(Session::launch(client, request).await?, mark).await
     }
 
@@ -106,8 +105,8 @@ impl Witness {
     ///
     /// # Errors
     /// OpCenter refuses, or something does not become ready in time.
-    pub async fn launch_behind(client: &Client, gateway: &str, name: &str, program: &Path) -> Result<Self> {
-        let (request, mark) = request(name, program);
+    pub async fn launch_behind(client: &Client, gateway: &GatewayId, name: &str, program: &Path) -> Result<Self> {
+        let (request, mark) = request(name, program)?;
         Self::reached(Session::launch_behind(client, gateway, request).await?, mark).await
     }
 
@@ -135,16 +134,16 @@ impl Witness {
 }
 
 /// What a witness is submitted with, and the mark that it carries.
-fn request(name: &str, program: &Path) -> (SubmitRequest, String) {
+fn request(name: &str, program: &Path) -> Result<(Submission, String)> {
     let mark = format!("{name}-{:016x}", rand::random::<u64>());
-    let request = SubmitRequest {
-        name: name.to_owned(),
-        image: "dir:/".into(),
+    let request = Submission {
+        name: Some(name.parse()?),
+        image: Some("dir:/".parse()?),
         command: vec![program.display().to_string(), format!("0.0.0.0:{PORT}"), mark.clone()],
-        publish: vec![PORT.to_string()],
-        ..SubmitRequest::default()
+        publish: vec![PORT.to_string().parse()?],
+        ..Submission::default()
     };
-    (request, mark)
+    Ok((request, mark))
 }
 
 impl Asking {

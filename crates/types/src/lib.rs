@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`id`] | the ids of all objects, one list |
 //! | [`name`] | names that people choose |
+//! | [`reference`] | objects by id or name |
 //! | [`port`] | ports, port ranges and the pool a gateway assigns from |
 //! | [`address`] | the overlay addresses that belong to jobs and hosts |
 //! | [`endpoint`] | where a job listens that somebody else runs |
@@ -24,6 +25,7 @@
 //! | [`generation`] | the number that makes stale actors harmless |
 //! | [`clock`] | time as a parameter |
 //! | [`duration`] | durations as users write and read them |
+//! | [`event`] | the events of a job |
 //! | [`filter`] | which jobs are meant |
 //! | [`size`] | how much a job asks for |
 //! | [`usage`] | what a job uses |
@@ -36,6 +38,7 @@ pub mod capsule;
 pub mod clock;
 pub mod duration;
 pub mod endpoint;
+pub mod event;
 pub mod filter;
 pub mod gateway;
 pub mod generation;
@@ -50,6 +53,7 @@ pub mod network;
 pub mod placement;
 pub mod policy;
 pub mod port;
+pub mod reference;
 pub mod secret;
 pub mod security;
 pub mod size;
@@ -59,10 +63,12 @@ pub mod user;
 
 pub use capsule::CapsuleName;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use event::Event;
 pub use generation::Generation;
 pub use id::{ConnectionId, GatewayId, HostId, JobId, MigrationId, SecurityGroupId, UserId};
 pub use name::Name;
 pub use nearest::nearest;
 pub use port::{Port, PortRange};
+pub use reference::Reference;
 pub use template::TemplateName;
 pub use user::Role;

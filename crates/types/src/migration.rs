@@ -35,6 +35,18 @@ impl MigrationKind {
     /// All kinds.
     pub const ALL: [Self; 5] = [Self::Migrate, Self::Suspend, Self::Snapshot, Self::Resume, Self::Recover];
 
+    /// The noun for a migration of that kind.
+    #[must_use]
+    pub fn noun(self) -> &'static str {
+        match self {
+            Self::Migrate => "migration",
+            Self::Suspend => "suspend",
+            Self::Snapshot => "snapshot",
+            Self::Resume => "resume",
+            Self::Recover => "recovery",
+        }
+    }
+
     /// Whether the job comes out of the capsule store.
     #[must_use]
     pub fn is_out_of_store(self) -> bool {
@@ -126,28 +138,54 @@ impl fmt::Display for Phase {
     }
 }
 
-/// How a move stands or ended.
+/// The outcome of a migration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum Outcome {
-    /// It is under way.
+    /// The migration is in progress.
     Running,
-    /// It failed and is being undone: the destination first, then the source goes on.
-    Undoing {
+    /// The migration failed: first the destination stops, then the source continues the job.
+    #[serde(alias = "undoing")]
+    RollingBack {
         /// The phase that failed.
         phase: Phase,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The destination executes the job.
+    /// The destination executes the job, or its capsule is stored.
     Succeeded,
-    /// The source executes the job, as before.
+    /// The source executes the job as before.
     Failed {
         /// The phase that failed.
         phase: Phase,
-        /// Why.
+        /// The reason.
         reason: String,
     },
+}
+
+impl Outcome {
+    /// Whether the migration has succeeded.
+    #[must_use]
+    pub fn is_success(&self) -> bool {
+        *self == Self::Succeeded
+    }
+
+    /// Whether the migration has ended.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed { .. })
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running => f.write_str("running"),
+            Self::RollingBack { phase, reason } => write!(f, "rolling back: {phase}: {reason}"),
+            Self::Succeeded => f.write_str("succeeded"),
+            Self::Failed { phase, reason } => write!(f, "failed: {phase}: {reason}"),
+        }
+    }
 }
 
 /// How long a phase took.
@@ -157,4 +195,17 @@ pub struct PhaseTime {
     pub name: Phase,
     /// Its duration in seconds.
     pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn outcome_of_earlier_versions_is_read() {
+        let stored = r#"{"state": "undoing", "phase": "Restore", "reason": "no room"}"#;
+        let outcome = Outcome::RollingBack { phase: Phase::Restore, reason: "no room".into() };
+        assert_eq!(serde_json::from_str::<Outcome>(stored).unwrap(), outcome);
+        assert_eq!(outcome.to_string(), "rolling back: Restore: no room");
+    }
 }

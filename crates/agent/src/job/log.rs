@@ -132,8 +132,7 @@ impl Pump {
             }
             // An empty piece asks how far OpCenter has come.
             let start = known.unwrap_or(0);
-            let (host, job) = (membership.id.as_str(), self.job.as_str());
-            match membership.client.host_job_log(host, job, name, start, bytes).await {
+            match membership.client.host_job_log(&membership.id, &self.job, name, start, bytes).await {
                 Ok(next) => {
                     self.offsets.insert(name.clone(), next);
                     self.count.send_modify(|count| *count += 1);

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use eventsource_stream::{Event, EventStreamError, Eventsource};
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use mooring_types::{GatewayId, HostId, JobId, Reference};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
 
@@ -28,18 +29,18 @@ pub type Watch<T> = Pin<Box<dyn Stream<Item = Result<T, ClientError>> + Send>>;
 
 impl Client {
     /// Watches a job: its view now, and again after each change.
-    pub async fn job_watch(&self, id: &str) -> Answer<Watch<JobView>> {
-        self.views(&fill(paths::JOB_WATCH, &[id])).await
+    pub async fn job_watch(&self, id: &JobId) -> Answer<Watch<JobView>> {
+        self.views(&fill(paths::JOB_WATCH, &[id.as_str()])).await
     }
 
-    /// Watches a gateway, by id or name: its view now, and again after each change.
-    pub async fn gateway_watch(&self, id: &str) -> Answer<Watch<GatewayView>> {
-        self.views(&fill(paths::GATEWAY_WATCH, &[id])).await
+    /// Watches a gateway: its view now, and again after each change.
+    pub async fn gateway_watch(&self, gateway: &Reference<GatewayId>) -> Answer<Watch<GatewayView>> {
+        self.views(&fill(paths::GATEWAY_WATCH, &[&gateway.to_string()])).await
     }
 
-    /// Watches a host, by id or name: its view now, and again after each change.
-    pub async fn host_watch(&self, id: &str) -> Answer<Watch<HostView>> {
-        self.views(&fill(paths::HOST_WATCH, &[id])).await
+    /// Watches a host: its view now, and again after each change.
+    pub async fn host_watch(&self, host: &Reference<HostId>) -> Answer<Watch<HostView>> {
+        self.views(&fill(paths::HOST_WATCH, &[&host.to_string()])).await
     }
 
     async fn views<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Answer<Watch<T>> {

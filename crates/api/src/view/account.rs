@@ -1,4 +1,4 @@
-//! Users and groups. A password is read and never shown, not even by `Debug`.
+//! Users and groups. Passwords are in requests only, and `Debug` hides them.
 
 use std::fmt;
 
@@ -6,33 +6,32 @@ use mooring_types::{Role, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A user to be added.
+/// A user to add.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UserAddRequest {
-    /// Its name.
     pub name: String,
-    /// Its password, at least 8 characters.
+    /// The password, at least 8 characters.
     pub password: String,
     /// `admin` or `user`; `user` when empty.
     pub role: String,
-    /// The groups that it is in, by name.
+    /// The names of the user's groups.
     pub groups: Vec<String>,
 }
 
-/// What is to change of a user; what is absent or empty stays.
+/// Changes to a user; absent or empty values stay.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UserUpdateRequest {
-    /// The new password; the user's sessions end.
+    /// The new password; it ends the user's sessions.
     pub password: String,
-    /// The password that the user has now: whoever changes one's own gives it.
+    /// The current password; required to change one's own.
     pub current_password: String,
     /// `admin` or `user`.
     pub role: String,
-    /// Groups that it is to be in, by name.
+    /// The names of groups to join.
     pub add_groups: Vec<String>,
-    /// Groups that it is to be in no more, by name.
+    /// The names of groups to leave.
     pub remove_groups: Vec<String>,
 }
 
@@ -40,42 +39,38 @@ pub struct UserUpdateRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserView {
-    /// Its id.
     #[schema(value_type = String)]
     pub id: UserId,
-    /// Its name.
     pub name: String,
-    /// What it may do.
     #[schema(value_type = String)]
     pub role: Role,
-    /// The groups that it is in.
+    /// The names of the user's groups.
     pub groups: Vec<String>,
-    /// Since when.
+    /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
 }
 
-/// A group to be added.
+/// A group to add.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GroupAddRequest {
-    /// Its name.
     pub name: String,
-    /// What it is for, for people.
+    /// A description for people.
     pub description: String,
-    /// Who is in it, by name.
+    /// The names of the members.
     pub users: Vec<String>,
 }
 
-/// What is to change of a group; what is absent or empty stays.
+/// Changes to a group; absent or empty values stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GroupUpdateRequest {
-    /// What it is for.
+    /// A description for people.
     pub description: Option<String>,
-    /// Users that are to be in it, by name.
+    /// The names of users to add.
     pub add_users: Vec<String>,
-    /// Users that are to be in it no more, by name.
+    /// The names of users to remove.
     pub remove_users: Vec<String>,
 }
 
@@ -83,13 +78,12 @@ pub struct GroupUpdateRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupView {
-    /// Its name.
     pub name: String,
-    /// What it is for.
+    /// A description for people.
     pub description: String,
-    /// Who is in it.
+    /// The names of the members.
     pub users: Vec<String>,
-    /// Since when.
+    /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
 }

@@ -1,139 +1,179 @@
 //! Gateways and their connections.
 
+use std::fmt;
+
 use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
-use mooring_types::{GatewayId, JobId, Timestamp};
+use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::watch::ClientObservation;
 
-/// A gateway to be created.
+/// A gateway to create.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GatewayCreateRequest {
-    /// Its name.
     pub name: String,
-    /// Least cores; 1 when absent.
+    /// The minimum of cores; 1 when absent.
     pub cpu: Option<u32>,
-    /// Least memory in GB; 1 when absent.
+    /// The minimum of memory in GB; 1 when absent.
     #[serde(rename = "memGB")]
     pub mem_gb: Option<f64>,
     /// `<min>:<max>`; `10000:10500` when empty.
     pub port_range: String,
-    /// Who may connect, by id or name; `default` when empty.
-    pub security_groups: Vec<String>,
-    /// Whether it listens on its host's private address alone.
+    /// The security groups, by id or name; `default` when empty.
+    #[schema(value_type = Vec<String>)]
+    pub security_groups: Vec<Reference<SecurityGroupId>>,
+    /// Whether the gateway listens only on the private address of its host.
     #[serde(rename = "noPublicIP")]
     pub no_public_ip: bool,
 }
 
-/// What is to change of a gateway; what is absent or empty stays.
+/// Changes to a gateway; absent or empty values stay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GatewayModifyRequest {
-    /// Its new name.
+    /// The new name.
     pub name: String,
-    /// Least cores.
+    /// The minimum of cores.
     pub cpu: Option<u32>,
-    /// Least memory in GB.
+    /// The minimum of memory in GB.
     #[serde(rename = "memGB")]
     pub mem_gb: Option<f64>,
-    /// `<min>:<max>`.
+    /// The ports to assign, `<min>:<max>`.
     pub port_range: String,
-    /// Security groups to be added, by id or name.
-    pub add_security_groups: Vec<String>,
-    /// Security groups to be removed, by id or name.
-    pub remove_security_groups: Vec<String>,
+    /// The security groups to add, by id or name.
+    #[schema(value_type = Vec<String>)]
+    pub add_security_groups: Vec<Reference<SecurityGroupId>>,
+    /// The security groups to remove, by id or name.
+    #[schema(value_type = Vec<String>)]
+    pub remove_security_groups: Vec<Reference<SecurityGroupId>>,
 }
 
 /// A gateway.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayView {
-    /// Its id.
     #[schema(value_type = String)]
     pub id: GatewayId,
-    /// Its name.
     pub name: String,
-    /// Its status.
     #[schema(value_type = String)]
     pub status: GatewayStatus,
-    /// The address that clients use.
+    /// The address for clients.
     pub address: String,
-    /// Whether that is its host's private address.
+    /// Whether that is the private address of its host.
     #[serde(rename = "noPublicIP")]
     pub no_public_ip: bool,
-    /// Its ports, `<min>:<max>`.
+    /// The ports to assign, `<min>:<max>`.
     pub port_range: String,
-    /// The names of the security groups that say who may connect.
+    /// The names of the security groups.
     pub security_groups: Vec<String>,
-    /// Cores.
     pub cpu: u32,
-    /// Memory in GB.
     #[serde(rename = "memGB")]
     pub mem_gb: f64,
-    /// The host it is placed on.
+    /// The name of the host of the gateway.
     pub host_name: String,
-    /// When it was created.
+    /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
-    /// What is connected.
+    /// The connections.
     pub connections: Vec<ConnectionView>,
+}
+
+/// The state of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum ConnectionState {
+    /// The gateway listens and the job answers.
+    Open,
+    /// The connection waits for the job or the gateway.
+    Waiting,
+    /// The gateway can't listen.
+    Failed {
+        /// The reason.
+        problem: String,
+    },
+}
+
+impl fmt::Display for ConnectionState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Open => f.write_str("open"),
+            Self::Waiting => f.write_str("waiting"),
+            Self::Failed { problem } => write!(f, "failed: {problem}"),
+        }
+    }
 }
 
 /// A connection.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionView {
-    /// The job.
     #[schema(value_type = String)]
     pub job_id: JobId,
-    /// The job's name.
     pub job_name: String,
-    /// The published port that is connected.
+    /// The published port of the job.
     pub target_port: u16,
-    /// The gateway's port.
+    /// The port of the gateway.
     pub gateway_port: u16,
-    /// What one pastes into a browser.
+    /// The URL for a browser.
     pub access_url: String,
-    /// `open`, `waiting` (for the job), or `failed: …`.
-    pub state: String,
-    /// How its bytes are treated.
+    /// The state, as `state`; after a failure also `problem`.
+    #[serde(flatten)]
+    pub state: ConnectionState,
+    /// The protocol of the target port.
     #[schema(value_type = String)]
     pub protocol: Protocol,
-    /// For how long, and for how many, it waits for its job.
+    /// How long and how many requests wait for the job.
     #[schema(value_type = Object)]
     pub hold_limits: HoldLimits,
-    /// Whether its pages get the widget: `shown` or `hidden`.
+    /// Whether HTML pages get the widget: `shown` or `hidden`.
     #[schema(value_type = String)]
     pub widget: Widget,
-    /// Its clients.
+    /// The client connections.
     pub clients: Vec<ClientObservation>,
 }
 
-/// Ports of a job to be connected.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+impl ConnectRequest {
+    /// A request for all published ports of a job.
+    #[must_use]
+    pub fn new(job_id: JobId) -> Self {
+        Self {
+            job_id,
+            target_ports: Vec::new(),
+            protocol: Protocol::default(),
+            hold_limit: None,
+            page_patience: None,
+            held_max: None,
+            widget: Widget::default(),
+        }
+    }
+}
+
+/// Ports of a job to connect.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ConnectRequest {
-    /// The job, by id.
-    pub job_id: String,
-    /// Published ports; all when empty.
+    /// The job.
+    #[schema(value_type = String)]
+    pub job_id: JobId,
+    /// The published ports; all when empty.
     #[serde(default)]
     pub target_ports: Vec<u16>,
-    /// How their bytes are treated: `auto`, `http` or `tcp`.
+    /// The protocol of the ports: `auto`, `http` or `tcp`.
     #[serde(default)]
     #[schema(value_type = String)]
     pub protocol: Protocol,
-    /// How long a new request waits for the job before it is answered with 503, in seconds; 600 when absent.
+    /// The longest wait of a new request for the job before a 503, in seconds; 600 when absent.
     #[serde(default)]
     pub hold_limit: Option<u32>,
-    /// How long a browser's page load waits before it gets the waiting page, in seconds; 5 when absent.
+    /// The wait of a browser's page load before the waiting page, in seconds; 5 when absent.
     #[serde(default)]
     pub page_patience: Option<u32>,
-    /// How many new requests may wait at a time; 10000 when absent.
+    /// The most waiting requests; 10000 when absent.
     #[serde(default)]
     pub held_max: Option<u32>,
-    /// Whether their pages get the widget: `shown` or `hidden`.
+    /// Whether HTML pages get the widget: `shown` or `hidden`.
     #[serde(default)]
     #[schema(value_type = String)]
     pub widget: Widget,

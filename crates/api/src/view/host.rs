@@ -1,88 +1,124 @@
-//! Hosts, and draining them.
+//! Hosts and drains.
+
+use std::fmt;
 
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The status of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(tag = "status", rename_all = "camelCase")]
+pub enum HostStatus {
+    /// The host takes jobs or gateways.
+    Ready,
+    /// Jobs migrate off the host.
+    Draining,
+    /// The host is drained: it has no jobs and takes none.
+    Drained,
+    /// The host reports, and can't take jobs or gateways.
+    NotReady {
+        /// The reason.
+        reason: String,
+    },
+    /// The host's reports have stopped.
+    Unreachable,
+}
+
+impl HostStatus {
+    /// Whether the host has started and can take jobs, unless it is drained.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Ready | Self::Draining | Self::Drained)
+    }
+}
+
+impl fmt::Display for HostStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ready => f.write_str("ready"),
+            Self::Draining => f.write_str("draining"),
+            Self::Drained => f.write_str("drained"),
+            Self::NotReady { reason } => write!(f, "notReady: {reason}"),
+            Self::Unreachable => f.write_str("unreachable"),
+        }
+    }
+}
+
 /// A host.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HostView {
-    /// Its id.
     #[schema(value_type = String)]
     pub id: HostId,
-    /// Its name.
     pub name: String,
-    /// Its address between hosts.
+    /// The address for other hosts.
     pub address: String,
-    /// `ready`, `draining`, `drained`, `notReady: …` or `unreachable`.
-    pub status: String,
-    /// What it offers itself for.
+    /// The status, as `status`; with `reason` for a host that is not ready.
+    #[serde(flatten)]
+    pub status: HostStatus,
+    /// Whether the host takes jobs, gateways or both.
     #[schema(value_type = String)]
     pub role: HostRole,
-    /// How it is paid for: `spot` or `onDemand`.
+    /// The purchase option: `spot` or `onDemand`.
     #[schema(value_type = String)]
     #[serde(default)]
     pub purchase: Purchase,
-    /// Cores.
     pub cores: u32,
-    /// Memory in GB.
     #[serde(rename = "memGB")]
     pub mem_gb: f64,
-    /// Cores that its jobs take.
+    /// The cores of its jobs.
     pub cores_used: u32,
-    /// Memory in GB that its jobs take.
+    /// The memory in GB of its jobs.
     #[serde(rename = "memGBUsed")]
     pub mem_gb_used: f64,
-    /// The kernel's release.
+    /// The kernel release.
     pub kernel: String,
-    /// CRIU's version.
+    /// The version of CRIU.
     pub criu: String,
-    /// runc's version.
+    /// The version of runc.
     pub runc: String,
-    /// How many jobs it carries.
+    /// The number of its jobs.
     pub jobs: u32,
-    /// When it was last heard from.
+    /// The time of the last report.
     #[schema(value_type = Option<String>)]
     pub last_seen: Option<Timestamp>,
-    /// What keeps it from doing as it should.
+    /// Problems of the host.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub problems: Vec<String>,
-    /// What its jobs leave for, if they do.
+    /// The drain, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<DrainView>,
 }
 
-/// That the jobs of a host leave it.
+/// A drain of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainView {
-    /// Since when.
+    /// The start of the drain.
     #[schema(value_type = String)]
     pub since: Timestamp,
-    /// Until when they should have left.
+    /// The time at which all jobs should have left.
     #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
-    /// Why.
     pub reason: String,
 }
 
-/// How a host is to be drained.
+/// A drain to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct DrainRequest {
-    /// Within how much time, like `2m`; as long as it takes when empty.
+    /// The time limit, like `2m`; none when empty.
     pub within: String,
 }
 
-/// A host that is drained from now on.
+/// The answer to a drain request.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrainAnswer {
-    /// The host.
     pub host: HostView,
-    /// The gateways on it, which stay.
+    /// The names of the gateways on the host, which stay.
     pub gateways: Vec<String>,
 }

@@ -1,4 +1,4 @@
-//! Secrets. A value is in the two types that carry one, and neither's `Debug` shows it.
+//! Secrets. Only two types have a value, and their `Debug` hides it.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use mooring_types::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A secret's new value.
+/// The new value of a secret.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretSetRequest {
@@ -14,27 +14,24 @@ pub struct SecretSetRequest {
     pub value: String,
 }
 
-/// A secret, without its value.
+/// A secret without its value.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretView {
-    /// Its name.
     pub name: String,
-    /// Since when.
+    /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
-    /// When its value was last set.
+    /// The time of the last change.
     #[schema(value_type = String)]
     pub update_time: Timestamp,
 }
 
-/// A secret's value.
+/// A secret with its value.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretValue {
-    /// The secret's name.
     pub name: String,
-    /// Its value.
     pub value: String,
 }
 

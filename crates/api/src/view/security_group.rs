@@ -4,25 +4,24 @@ use mooring_types::{SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A security group to be created.
+/// A security group to create.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SecurityGroupCreateRequest {
-    /// Its name.
     pub name: String,
-    /// What it is for, for people.
+    /// A description for people.
     pub description: String,
-    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
+    /// The rules, `tcp:<port>[-<port>]:<source>` each.
     pub rules: Vec<String>,
 }
 
-/// What is to change of a security group.
+/// Changes to a security group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SecurityGroupModifyRequest {
-    /// Rules to be added.
+    /// The rules to add.
     pub add_rules: Vec<String>,
-    /// Rules to be removed.
+    /// The rules to remove.
     pub remove_rules: Vec<String>,
 }
 
@@ -30,20 +29,18 @@ pub struct SecurityGroupModifyRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityGroupView {
-    /// Its id.
     #[schema(value_type = String)]
     pub id: SecurityGroupId,
-    /// Its name.
     pub name: String,
-    /// What it is for.
+    /// A description for people.
     pub description: String,
-    /// What it allows, `tcp:<port>[-<port>]:<source>` each.
+    /// The rules, `tcp:<port>[-<port>]:<source>` each.
     pub rules: Vec<String>,
-    /// Who created it.
+    /// The user who created the group.
     pub user: String,
-    /// When it was created.
+    /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
-    /// The gateways and the jobs that have it.
+    /// The gateways and jobs with the group.
     pub used_by: Vec<String>,
 }

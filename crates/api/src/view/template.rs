@@ -1,24 +1,27 @@
 //! Templates.
 
-use mooring_types::Timestamp;
+use mooring_types::{JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::SubmitRequest;
+use crate::Submission;
+use crate::submission::text;
 
-/// A template to be created, from a job or from a request.
+/// A template to create, from a job or from a submission.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct TemplateCreateRequest {
-    /// `name`, `name:tag`, or with `private::` in front; a number follows the last one where there is no tag.
+    /// `name`, `name:tag` or `private::name:tag`; without a tag, the tag is the next number.
     pub name: String,
-    /// What it is for, for people.
+    /// A description for people.
     pub description: String,
-    /// The job that it is made from, by id.
-    pub from_job: String,
-    /// What it gives where a submission says nothing, in place of a job. `{token}` is drawn anew for each job.
-    pub job: Option<SubmitRequest>,
-    /// What follows the address in the URL of its jobs; the job's own or `/` when empty.
+    /// The job to create the template from.
+    #[serde(with = "text", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub from_job: Option<JobId>,
+    /// The values of the template, instead of a job. `{token}` becomes a new random token for each job.
+    pub job: Option<Submission>,
+    /// The path and query of its jobs' access URLs; the job's own or `/` when empty.
     pub access_path: String,
 }
 
@@ -26,18 +29,18 @@ pub struct TemplateCreateRequest {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TemplateView {
-    /// How it is called in `float submit --template`.
+    /// The name for `float submit --template`.
     pub name: String,
-    /// What it is for.
+    /// A description for people.
     pub description: String,
-    /// Who created it; nobody where it is built in.
+    /// The user who created the template; empty for built-in ones.
     pub user: String,
-    /// Since when; absent where it is built in.
+    /// The time of the creation; absent for built-in templates.
     #[schema(value_type = Option<String>)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub create_time: Option<Timestamp>,
-    /// What follows the address in the URL of its jobs.
+    /// The path and query of its jobs' access URLs.
     pub access_path: String,
-    /// What it gives where a submission says nothing, without what looks like a secret.
-    pub job: SubmitRequest,
+    /// The values of the template, with secrets masked.
+    pub job: Submission,
 }

@@ -1,4 +1,4 @@
-//! What a gateway is told, and what it says.
+//! The slice and the report of a gateway.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,181 +9,174 @@ use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// All that one gateway should know.
+/// The desired state of a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySlice {
-    /// Grows with every change.
+    /// The number of the slice, which grows with every change.
     pub sequence: u64,
-    /// The gateway.
     pub gateway: GatewayId,
-    /// Its name.
     pub name: Name,
-    /// The address that it listens on.
+    /// The address to listen at.
     pub bind: IpAddr,
-    /// The ports it may use.
+    /// The ports that it may assign.
     pub port_range: PortRange,
-    /// Who may connect to which of its ports, from all of its security groups; nobody when empty.
+    /// The rules of all its security groups; without a rule nobody may connect.
     #[serde(default)]
     pub rules: Vec<InboundRule>,
-    /// What is connected.
+    /// The connections.
     pub connections: Vec<ConnectionDirective>,
-    /// What was connected to jobs that have ended since.
+    /// The farewells of ended jobs.
     #[serde(default)]
     pub farewells: Vec<FarewellDirective>,
 }
 
-/// A port to listen on and where it leads.
+/// A connection: a gateway port and the job that it leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionDirective {
-    /// The connection.
     pub connection: ConnectionId,
-    /// The job.
     pub job: JobId,
-    /// The job's name.
     pub job_name: Name,
     /// The job's status, for people.
     pub job_status: JobStatus,
-    /// The port to listen on.
+    /// The gateway port.
     pub gateway_port: Port,
-    /// Where the job listens.
+    /// The address of the job.
     pub target: Target,
-    /// Grows when the job is another one than before for its open connections: it was recovered without them, or somebody else moved
-    /// it. They can't go on then, and are ended as their application understands, once `flow` is open.
+    /// Grows when open connections of the job can't continue: the job was recovered without them, or an
+    /// external job moved. The gateway ends them in the way of their protocol once `flow` is open.
     #[serde(default)]
     pub epoch: u64,
-    /// How its bytes are treated.
+    /// The protocol of the target port.
     pub protocol: Protocol,
-    /// For how long new requests wait.
+    /// How long and how many requests wait.
     #[serde(default)]
     pub hold_limits: HoldLimits,
-    /// Whether its pages get the widget.
+    /// Whether HTML pages get the widget.
     #[serde(default)]
     pub widget: Widget,
-    /// Whether bytes flow.
+    /// Whether bytes pass or are held.
     pub flow: Flow,
 }
 
-/// A port that tells for a while what became of its job. It is free all the same: a connection that has the port is the one that is meant.
+/// A port that tells the outcome of an ended job for a while. The port is free: a connection with the same port has
+/// precedence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FarewellDirective {
-    /// The connection that it was.
+    /// The former connection.
     pub connection: ConnectionId,
-    /// The job.
     pub job: JobId,
-    /// The job's name.
     pub job_name: Name,
-    /// The status that it has ended with.
+    /// The final status.
     pub job_status: JobStatus,
-    /// Why; empty where there is nothing to say.
+    /// The reason for the status, if any.
     #[serde(default)]
     pub status_reason: String,
-    /// Its exit code, where it has one.
+    /// The exit code, if there is one.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// When it ended.
+    /// The end of the job.
     pub end_time: Timestamp,
-    /// The port to listen on.
+    /// The gateway port.
     pub gateway_port: Port,
-    /// How bytes were treated.
+    /// The protocol of the former connection.
     pub protocol: Protocol,
-    /// Whether its pages got the widget.
+    /// Whether HTML pages got the widget.
     #[serde(default)]
     pub widget: Widget,
 }
 
-/// Where a job listens.
+/// The address of a job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
-    /// At its overlay address, which is the same for its whole life.
+    /// The overlay address, which never changes.
     Overlay(SocketAddr),
-    /// Where somebody else runs it: the first of these that takes a connection.
+    /// The endpoints of an external job; the first that accepts a connection is used.
     Endpoints(Vec<Endpoint>),
 }
 
-/// Whether bytes flow to a job.
+/// Whether bytes pass to a job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "flow", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Flow {
-    /// They do.
+    /// Bytes pass.
     Open,
-    /// They wait: the job is pending, suspended or floating.
+    /// Bytes are held: the job is pending, suspended or floating.
     Held {
-        /// The attempt that wants to be told, in [`GatewayReport::quiesced`], when nothing is unacknowledged any more.
+        /// The migration to quiesce for; [`GatewayReport::quiesced`] reports when nothing is unacknowledged.
         quiesce: Option<MigrationId>,
     },
 }
 
-/// What a gateway observed.
+/// The report of a gateway.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
-    /// Which of its processes says this, drawn at the process's start: while a restart is under way there are several, each with its own
-    /// clients. 0 from one that does not know of it.
+    /// The random number of the reporting process. During a restart there are several processes, each with
+    /// its own clients. 0 from versions without the number.
     #[serde(default)]
     pub incarnation: u64,
-    /// The process that served before this one and left nothing, if it died: nobody has to wait for it.
+    /// The number of the process before this one, if it died and left no connections.
     #[serde(default)]
     pub replaces: Option<u64>,
-    /// Whether this is the process's last report.
+    /// Whether this is the last report of the process.
     #[serde(default)]
     pub finished: bool,
-    /// The last slice that it has taken in.
+    /// The number of the latest applied slice.
     pub sequence: u64,
-    /// The moves for which it has gone quiet.
+    /// The migrations for which connections are quiesced.
     pub quiesced: Vec<Quiesced>,
-    /// Every connection with its clients.
+    /// All connections with their clients.
     pub connections: Vec<ConnectionObservation>,
 }
 
-/// A gateway writes nothing more to a job, and nothing is unacknowledged.
+/// The gateway has stopped writing to a job, and nothing is unacknowledged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Quiesced {
-    /// The attempt.
+    /// The migration.
     pub migration: MigrationId,
-    /// What was still unacknowledged when the time was up; 0 is usual.
+    /// The bytes that were still unacknowledged at the time limit; usually 0.
     pub unacknowledged: u64,
-    /// How long it took, in seconds.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 
-/// A connection as its gateway sees it.
+/// The observed state of a connection.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionObservation {
-    /// The connection.
     pub connection: ConnectionId,
-    /// Whether the gateway listens, or why not.
+    /// The reason why the gateway can't listen, if it can't.
     pub problem: Option<String>,
-    /// Its clients.
+    /// The client connections.
     pub clients: Vec<ClientObservation>,
-    /// How many of those who wait for the job want it to be resumed; a page that asks again and again by itself does not.
+    /// The number of waiting clients that should resume a suspended job. Automatic reloads of a page don't count.
     #[serde(default)]
     pub calling: u32,
-    /// Bytes from all clients to the job, of those as well that have gone, since the process was started.
+    /// The bytes from all clients to the job since the start of the process, including closed connections.
     #[serde(default)]
     pub bytes_in: u64,
-    /// Bytes from the job to all clients.
+    /// The bytes from the job to all clients.
     #[serde(default)]
     pub bytes_out: u64,
 }
 
-/// A client of a connection.
+/// A client connection.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientObservation {
-    /// Its address and port.
+    /// The client's address and port.
     #[schema(value_type = String)]
     pub address: SocketAddr,
-    /// Since when.
+    /// The start of the client connection.
     #[schema(value_type = String)]
     pub connected_at: Timestamp,
-    /// Bytes from the client to the job.
+    /// The bytes from the client to the job.
     pub bytes_in: u64,
-    /// Bytes from the job to the client.
+    /// The bytes from the job to the client.
     pub bytes_out: u64,
 }

@@ -81,15 +81,15 @@ pub(crate) async fn run(args: JobArgs, client: &Client, printer: &Printer) -> Re
                 endpoints: args.endpoint,
                 status: args.status.unwrap_or_default(),
                 access_path: args.access_path.unwrap_or_default(),
-                gateway: args.gateway.unwrap_or_default(),
+                gateway: args.gateway.as_deref().map(parse::gateway).transpose()?,
                 target_ports: parse::ports(&args.target_port)?,
             };
             printer.object(&client.external_register(&request).await?)
         }
         JobCommand::Update(args) => {
-            parse::job_id(&args.job)?;
+            let id = parse::job_id(&args.job)?;
             let request = ExternalUpdateRequest { endpoints: args.endpoint, status: args.status.unwrap_or_default() };
-            printer.object(&client.external_update(&args.job, &request).await?)
+            printer.object(&client.external_update(&id, &request).await?)
         }
     }
 }

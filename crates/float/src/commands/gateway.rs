@@ -199,17 +199,17 @@ pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printe
         GatewayCommand::Create(args) => printer.object(&client.gateway_create(&args.request()?).await?),
         GatewayCommand::Modify(args) => {
             let gateway = parse::gateway(&args.gateway)?;
-            printer.object(&client.gateway_modify(gateway, &args.request()?).await?)
+            printer.object(&client.gateway_modify(&gateway, &args.request()?).await?)
         }
         GatewayCommand::List => printer.list(&client.gateway_list().await?),
-        GatewayCommand::Info { gateway } => printer.object(&client.gateway_get(parse::gateway(&gateway)?).await?),
+        GatewayCommand::Info { gateway } => printer.object(&client.gateway_get(&parse::gateway(&gateway)?).await?),
         GatewayCommand::Connect(args) => {
             let gateway = parse::gateway(&args.gateway)?;
-            printer.list(&client.gateway_connect(gateway, &args.request()?).await?)
+            printer.list(&client.gateway_connect(&gateway, &args.request()?).await?)
         }
         GatewayCommand::Disconnect(args) => disconnect(&args, client, printer).await,
         GatewayCommand::Restart { gateway } => {
-            printer.object(&client.gateway_restart(parse::gateway(&gateway)?).await?)
+            printer.object(&client.gateway_restart(&parse::gateway(&gateway)?).await?)
         }
         GatewayCommand::Destroy(args) => destroy(&args, client, printer).await,
     }
@@ -230,7 +230,7 @@ impl CreateArgs {
             cpu: self.cpu.as_deref().map(parse::cores).transpose()?,
             mem_gb: self.mem.as_deref().map(parse::memory).transpose()?,
             port_range: self.port_range.unwrap_or_default(),
-            security_groups: self.security_group,
+            security_groups: parse::security_groups(&self.security_group)?,
             no_public_ip: self.no_public_ip,
         })
     }
@@ -243,8 +243,8 @@ impl ModifyArgs {
             cpu: self.cpu.as_deref().map(parse::cores).transpose()?,
             mem_gb: self.mem.as_deref().map(parse::memory).transpose()?,
             port_range: self.port_range.clone().unwrap_or_default(),
-            add_security_groups: self.add_security_group.clone(),
-            remove_security_groups: self.rm_security_group.clone(),
+            add_security_groups: parse::security_groups(&self.add_security_group)?,
+            remove_security_groups: parse::security_groups(&self.rm_security_group)?,
         })
     }
 }
@@ -252,7 +252,7 @@ impl ModifyArgs {
 impl ConnectArgs {
     fn request(&self) -> Result<ConnectRequest> {
         Ok(ConnectRequest {
-            job_id: parse::job_id(&self.job)?.to_string(),
+            job_id: parse::job_id(&self.job)?,
             target_ports: parse::ports(&self.target_port)?,
             protocol: self.protocol,
             hold_limit: self.hold_limit,
@@ -266,7 +266,7 @@ impl ConnectArgs {
 async fn disconnect(args: &DisconnectArgs, client: &Client, printer: &Printer) -> Result<()> {
     let (gateway, job) = (parse::gateway(&args.gateway)?, parse::job_id(&args.job)?);
     let port = args.target_port.as_deref().map(parse::port).transpose()?;
-    client.gateway_disconnect(gateway, job.as_str(), port).await?;
+    client.gateway_disconnect(&gateway, &job, port).await?;
     printer.note(&match port {
         Some(port) => format!("port {port} of job {job} disconnected from gateway {gateway}"),
         None => format!("job {job} disconnected from gateway {gateway}"),
@@ -276,11 +276,11 @@ async fn disconnect(args: &DisconnectArgs, client: &Client, printer: &Printer) -
 
 async fn destroy(args: &DestroyArgs, client: &Client, printer: &Printer) -> Result<()> {
     let name = parse::gateway(&args.gateway)?;
-    let gateway = client.gateway_get(name).await?;
+    let gateway = client.gateway_get(&name).await?;
     if !args.force {
         confirm(&question(&gateway))?;
     }
-    client.gateway_destroy(gateway.id.as_str()).await?;
+    client.gateway_destroy(&name).await?;
     printer.note(&format!("gateway {} destroyed", gateway.name));
     Ok(())
 }
@@ -331,7 +331,10 @@ mod tests {
     #[test]
     fn create_takes_security_groups() {
         let request = create("float gateway create -n lab --securityGroup sg-1 --securityGroup campus").unwrap();
-        assert_eq!((request.security_groups, request.no_public_ip), (vec!["sg-1".into(), "campus".into()], false));
+        assert_eq!(
+            (request.security_groups, request.no_public_ip),
+            (vec!["sg-1".parse().unwrap(), "campus".parse().unwrap()], false)
+        );
         assert!(create("float gateway create -n lab --noPublicIP").unwrap().no_public_ip);
     }
 
@@ -347,8 +350,8 @@ mod tests {
             cpu: Some(2),
             mem_gb: Some(4.0),
             port_range: "1:2".into(),
-            add_security_groups: vec!["a".into(), "b".into()],
-            remove_security_groups: vec!["c".into()],
+            add_security_groups: ["a", "b"].map(|name| name.parse().unwrap()).into(),
+            remove_security_groups: vec!["c".parse().unwrap()],
         };
         let flags = " --addSecurityGroup a --addSecurityGroup b --rmSecurityGroup c --portRange 1:2 -n new -c 2 -m 4";
         assert_eq!(modify(flags), all);
@@ -361,7 +364,7 @@ mod tests {
             GatewayCommand::Connect(args) => args.request().unwrap(),
             _ => panic!("not gateway connect"),
         };
-        let usual = ConnectRequest { job_id: "uqaj8l6a407u88v0106ol".into(), ..ConnectRequest::default() };
+        let usual = ConnectRequest::new("uqaj8l6a407u88v0106ol".parse().unwrap());
         assert_eq!(connect(""), usual);
         let told = ConnectRequest {
             target_ports: vec![22, 80],

@@ -5,10 +5,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{DrainRequest, HostView};
+use mooring_api::view::{DrainRequest, HostStatus, HostView};
 use mooring_types::duration::{format_duration, parse_duration};
 
 use super::wait::read_past_outage;
+use crate::parse;
 use crate::printer::Printer;
 
 /// The poll interval of `drain --wait`.
@@ -96,14 +97,14 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
     match args.action {
         None => printer.list(&client.host_list().await?),
         Some(Action::Drain(args)) => drain(args, client, printer).await,
-        Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&args.host).await?),
+        Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&parse::host(&args.host)?).await?),
         Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&args.host).await?),
     }
 }
 
 async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()> {
     let within = args.within.map(format_duration).unwrap_or_default();
-    let answer = client.host_drain(&args.host, &DrainRequest { within }).await?;
+    let answer = client.host_drain(&parse::host(&args.host)?, &DrainRequest { within }).await?;
     printer.accepted("Drain request has been submitted")?;
     if !answer.gateways.is_empty() {
         let (host, gateways) = (&answer.host.name, answer.gateways.join(", "));
@@ -117,8 +118,8 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
 async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, printer: &Printer) -> Result<HostView> {
     let (began, mut shown) = (Instant::now(), None);
     loop {
-        match host.status.as_str() {
-            "drained" => return Ok(host),
+        match host.status {
+            HostStatus::Drained => return Ok(host),
             _ if host.drain.is_none() => bail!("the drain of host {} was ended", host.name),
             _ => {}
         }

@@ -2,10 +2,11 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use mooring_api::Client;
 use mooring_api::view::{JobModifyRequest, JobView};
+use mooring_api::{Client, Submission};
 use mooring_types::job::JobStatus;
 
+use super::submission_flags::ModifyFlags;
 use crate::confirm::confirm;
 use crate::error::Local;
 use crate::global::Switch;
@@ -62,33 +63,17 @@ pub(crate) struct ModifyArgs {
     /// job id
     #[arg(short, long, value_name = "ID")]
     job: String,
-    /// new name
-    #[arg(short, long, value_name = "NAME")]
-    name: Option<String>,
+    #[command(flatten)]
+    flags: ModifyFlags,
     /// tag to add; replaces a tag with the same key; repeatable
     #[arg(long = "addCustomTag", value_name = "KEY:VALUE")]
     add_custom_tag: Vec<String>,
     /// key of a tag to remove; repeatable
     #[arg(long = "rmCustomTag", value_name = "KEY")]
     rm_custom_tag: Vec<String>,
-    /// what kind of host it wants, as for `float submit`; replaces the whole policy
-    #[arg(long = "vmPolicy", value_name = "POLICY")]
-    vm_policy: Option<String>,
-    /// when it moves by itself, as for `float submit`; replaces the whole policy
-    #[arg(short = 'M', long = "migratePolicy", value_name = "POLICY")]
-    migrate_policy: Option<String>,
-    /// end it when it has executed for so long; 0s for never
-    #[arg(long = "timeLimit", value_name = "TIME")]
-    time_limit: Option<String>,
-    /// suspend it when it was not used for so long; 0s for never
-    #[arg(long, value_name = "TIME")]
-    idle: Option<String>,
     /// resume the job when a client connects while it is suspended
     #[arg(long = "resumeOnConnect", value_name = "on|off", value_enum, hide_possible_values = true)]
     resume_on_connect: Option<Switch>,
-    /// take a capsule of it so often while it runs; 0s for never
-    #[arg(long = "snapshotInterval", value_name = "TIME")]
-    snapshot_interval: Option<String>,
     /// accepted for compatibility; has no effect
     #[arg(short, long)]
     force: bool,
@@ -121,24 +106,26 @@ pub(crate) async fn list(args: &ListArgs, client: &Client, printer: &Printer) ->
 /// Shows a job.
 pub(crate) async fn show(args: &ShowArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    printer.object(&client.job_get(id.as_str()).await?)
+    printer.object(&client.job_get(&id).await?)
 }
 
 /// Changes a job's policies, limits, tags or name.
 pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
+    let Submission { name, vm_policy, migrate_policy, time_limit, idle, snapshot_interval, .. } =
+        args.flags.0.submission()?;
     let request = JobModifyRequest {
-        name: args.name.unwrap_or_default(),
+        name,
         add_custom_tags: parse::tags(&args.add_custom_tag)?,
         remove_custom_tags: args.rm_custom_tag,
-        vm_policy: args.vm_policy.unwrap_or_default(),
-        migrate_policy: args.migrate_policy.unwrap_or_default(),
-        time_limit: args.time_limit.unwrap_or_default(),
-        idle: args.idle.unwrap_or_default(),
+        vm_policy,
+        migrate_policy,
+        time_limit,
+        idle,
         resume_on_connect: args.resume_on_connect.map(|switch| switch == Switch::On),
-        snapshot_interval: args.snapshot_interval.unwrap_or_default(),
+        snapshot_interval,
     };
-    printer.object(&client.job_modify(id.as_str(), &request).await?)
+    printer.object(&client.job_modify(&id, &request).await?)
 }
 
 /// Requests the cancellation of a job, or of all jobs that match a filter.
@@ -146,10 +133,10 @@ pub(crate) async fn cancel(args: &CancelArgs, client: &Client, printer: &Printer
     let Some(id) = &args.job else { return cancel_all(args, client, printer).await };
     let id = parse::job_id(id)?;
     if !args.force {
-        let job = client.job_get(id.as_str()).await?;
+        let job = client.job_get(&id).await?;
         confirm(&format!("cancel job {id} ({}), status {}?", job.name, job.status))?;
     }
-    let job = client.job_cancel(id.as_str()).await?;
+    let job = client.job_cancel(&id).await?;
     printer.note("Cancel request has been submitted");
     printer.object(&job)
 }
@@ -165,7 +152,7 @@ async fn cancel_all(args: &CancelArgs, client: &Client, printer: &Printer) -> Re
     let mut cancelled = Vec::new();
     let mut refused = Vec::new();
     for job in &jobs {
-        match client.job_cancel(job.id.as_str()).await {
+        match client.job_cancel(&job.id).await {
             Ok(job) => cancelled.push(job),
             Err(error) => refused.push((job, error)),
         }

@@ -81,17 +81,17 @@ pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Re
         Some(LogCommand::Cat { file }) => output(known(client, &job, file).await?).copy(0).await,
         Some(LogCommand::Tail { file, lines }) => output(known(client, &job, file).await?).tail(lines).await,
         Some(LogCommand::Ls) => {
-            let files = client.job_log_list(job.as_str()).await?;
+            let files = client.job_log_list(&job).await?;
             files.iter().try_for_each(|file| printer.line(&file.name))
         }
-        Some(LogCommand::Events) => printer.list(&client.job_events(job.as_str()).await?),
+        Some(LogCommand::Events) => printer.list(&client.job_events(&job).await?),
     }
 }
 
 /// The named file if the job has it; `None` for both streams together.
 async fn known(client: &Client, job: &JobId, named: Option<String>) -> Result<Option<OutputFile>> {
     let Some(named) = named.filter(|name| name != BOTH_STREAMS) else { return Ok(None) };
-    let names: Vec<String> = client.job_log_list(job.as_str()).await?.into_iter().map(|file| file.name).collect();
+    let names: Vec<String> = client.job_log_list(job).await?.into_iter().map(|file| file.name).collect();
     match named.parse::<OutputFile>() {
         Ok(file) if names.contains(&file.to_string()) => Ok(Some(file)),
         _ => {
@@ -145,10 +145,9 @@ impl Output<'_> {
     }
 
     async fn piece(&self, offset: u64) -> Result<LogPiece> {
-        let job = self.job.as_str();
         Ok(match &self.file {
-            Some(file) => self.client.job_log_file(job, file, offset).await?,
-            None => self.client.job_log(job, offset).await?,
+            Some(file) => self.client.job_log_file(&self.job, file, offset).await?,
+            None => self.client.job_log(&self.job, offset).await?,
         })
     }
 

@@ -140,13 +140,13 @@ impl From<JobView> for CurrentUsage {
 /// Prints the usage history of a job.
 pub(crate) async fn metrics(args: &MetricsArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    printer.list(&client.job_metrics(id.as_str(), Some(args.last)).await?)
+    printer.list(&client.job_metrics(&id, Some(args.last)).await?)
 }
 
 /// Prints the current usage of the jobs that are on a host.
 pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> Result<()> {
     let jobs = match &args.job {
-        Some(id) => vec![client.job_get(parse::job_id(id)?.as_str()).await?],
+        Some(id) => vec![client.job_get(&parse::job_id(id)?).await?],
         None => {
             let mut jobs = client.job_list().await?;
             jobs.retain(|job| !job.host_name.is_empty());
@@ -159,8 +159,8 @@ pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> R
 /// Prints the disk usage of a job's changed files.
 pub(crate) async fn df(args: &DfArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    let JobView { id, name, host_name, .. } = client.job_get(id.as_str()).await?;
-    let measured = client.job_metrics(id.as_str(), Some(DISK_USAGE_MAX_AGE)).await?;
+    let JobView { id, name, host_name, .. } = client.job_get(&id).await?;
+    let measured = client.job_metrics(&id, Some(DISK_USAGE_MAX_AGE)).await?;
     let last = measured.iter().rev().find_map(|row| Some((row.disk?, row.time)));
     let (disk, time) = last.unzip();
     printer.list(&[DiskUsage { id, name, host_name, disk, time }])

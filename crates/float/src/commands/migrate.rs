@@ -8,7 +8,7 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use mooring_api::view::{JobView, MigrateRequest, MigrationView};
 use mooring_api::{Client, ClientError};
-use mooring_types::migration::Phase;
+use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::{JobId, MigrationId};
 
 use super::wait::read_past_outage;
@@ -58,7 +58,7 @@ pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printe
         cpu: args.cpu.as_deref().map(parse::cores).transpose()?,
         mem_gb: args.mem.as_deref().map(parse::memory).transpose()?,
     };
-    let start = async || client.job_migrate(id.as_str(), &request).await;
+    let start = async || client.job_migrate(&id, &request).await;
     send(client, printer, &id, "Migrate", args.wait.into(), start).await
 }
 
@@ -92,7 +92,7 @@ pub(super) async fn send(
         printer.accepted(&format!("{what} request has been submitted"))?;
         return printer.object(&job);
     }
-    let before = client.job_get(id.as_str()).await?;
+    let before = client.job_get(id).await?;
     let earlier: BTreeSet<MigrationId> = before.migrations.into_iter().map(|migration| migration.id).collect();
     let first = start().await?;
     let mut progress = Progress::new(printer);
@@ -121,23 +121,24 @@ async fn watch(
             bail!("the job is {} and did not migrate", job.status);
         }
         tokio::time::sleep(MIGRATION_POLL_INTERVAL).await;
-        job = read_past_outage(MIGRATION_POLL_INTERVAL, async || client.job_get(id.as_str()).await).await?;
+        job = read_past_outage(MIGRATION_POLL_INTERVAL, async || client.job_get(id).await).await?;
     }
 }
 
 fn ended(migration: &MigrationView) -> Option<Result<()>> {
-    let failed = migration.outcome.strip_prefix("failed");
-    match (failed, migration.outcome.as_str()) {
-        (Some(why), _) => {
-            let message = match migration.kind.as_str() {
-                "migrate" => format!("the migration to {} failed{why}", migration.to),
-                kind => format!("the {kind} failed{why}"),
+    match &migration.outcome {
+        Outcome::Running | Outcome::RollingBack { .. } => None,
+        Outcome::Succeeded => Some(Ok(())),
+        Outcome::Failed { phase, reason } => {
+            let noun = migration.kind.noun();
+            let message = match migration.kind {
+                MigrationKind::Migrate => format!("the migration to {} failed: {phase}: {reason}", migration.to),
+                _ => format!("the {noun} failed: {phase}: {reason}"),
             };
             let hint = "the job continues on its host; `float log events -j <job>` shows the details";
+            let hint = if migration.kind.is_out_of_store() { "the job stays suspended" } else { hint };
             Some(Err(Local::new(message, hint).into()))
         }
-        (None, "succeeded") => Some(Ok(())),
-        (None, _) => None,
     }
 }
 
@@ -165,23 +166,25 @@ impl<'a> Progress<'a> {
     fn show(&mut self, migration: &MigrationView) {
         if !self.is_headed {
             self.is_headed = true;
-            self.line(&format!("{} from {} to {}", migration.kind, migration.from, migration.to));
+            self.line(&format!("{} from {} to {}", migration.kind.noun(), migration.from, migration.to));
         }
         for phase in &migration.phases {
             if self.shown.insert(phase.name) {
                 self.line(&format!("  {:<9} {:.3} s", phase.name.to_string(), phase.seconds));
             }
         }
-        if migration.outcome == "succeeded" {
+        if migration.outcome == Outcome::Succeeded {
             let megabytes = migration.bytes_moved as f64 / 1e6;
-            let done = match migration.kind.as_str() {
-                "migrate" => format!("migrated: the job was frozen for {:.3} s", migration.pause_seconds),
-                "snapshot" => format!("snapshot taken: the job was frozen for {:.3} s", migration.pause_seconds),
-                kind => format!("done: {kind}"),
+            let done = match migration.kind {
+                MigrationKind::Migrate => format!("migrated: the job was frozen for {:.3} s", migration.pause_seconds),
+                MigrationKind::Snapshot => {
+                    format!("snapshot taken: the job was frozen for {:.3} s", migration.pause_seconds)
+                }
+                kind => format!("{} done", kind.noun()),
             };
             self.line(&format!("{done}, {megabytes:.1} MB sent"));
         } else if let Some(bar) = &self.spinner {
-            bar.set_message(migration.outcome.clone());
+            bar.set_message(migration.outcome.to_string());
         }
     }
 
@@ -208,11 +211,12 @@ mod tests {
     fn migration_ends_in_success_or_failure() {
         let mut moved = samples::moved_job().migrations.remove(0);
         assert!(ended(&moved).unwrap().is_ok());
-        for running in ["running", "undoing: Restore: out of room"] {
-            moved.outcome = running.into();
-            assert!(ended(&moved).is_none(), "{running}");
+        let (phase, reason) = (Phase::Restore, "out of room".to_owned());
+        for running in [Outcome::Running, Outcome::RollingBack { phase, reason: reason.clone() }] {
+            moved.outcome = running;
+            assert!(ended(&moved).is_none(), "{}", moved.outcome);
         }
-        moved.outcome = "failed: Restore: out of room".into();
+        moved.outcome = Outcome::Failed { phase, reason };
         let error = ended(&moved).unwrap().unwrap_err();
         assert_eq!(error.to_string(), "the migration to host-2 failed: Restore: out of room");
     }

@@ -15,6 +15,7 @@ pub(crate) mod migrate;
 pub(crate) mod program;
 pub(crate) mod secret;
 pub(crate) mod security_group;
+mod submission_flags;
 pub(crate) mod submit;
 pub(crate) mod suspend;
 pub(crate) mod template;
@@ -23,6 +24,8 @@ mod wait;
 
 use anyhow::Result;
 use mooring_api::Client;
+
+pub(crate) use submission_flags::refused;
 
 use crate::access::Access;
 use crate::cli::Command;

@@ -109,18 +109,18 @@ pub(crate) async fn security_group(args: SecurityGroupArgs, client: &Client, pri
         SecurityGroupCommand::Create(args) => printer.object(&client.security_group_create(&args.request()).await?),
         SecurityGroupCommand::List => printer.list(&client.security_group_list().await?),
         SecurityGroupCommand::Show(Named { group }) => {
-            printer.object(&client.security_group_get(parse::security_group(&group)?).await?)
+            printer.object(&client.security_group_get(&parse::security_group(&group)?).await?)
         }
         SecurityGroupCommand::AddRule(args) => {
             let request = SecurityGroupModifyRequest { add_rules: args.rules(), ..Default::default() };
-            printer.object(&client.security_group_modify(parse::security_group(&args.group)?, &request).await?)
+            printer.object(&client.security_group_modify(&parse::security_group(&args.group)?, &request).await?)
         }
         SecurityGroupCommand::RmRule(args) => {
             let request = SecurityGroupModifyRequest { remove_rules: args.rules(), ..Default::default() };
-            printer.object(&client.security_group_modify(parse::security_group(&args.group)?, &request).await?)
+            printer.object(&client.security_group_modify(&parse::security_group(&args.group)?, &request).await?)
         }
         SecurityGroupCommand::Delete(Named { group }) => {
-            client.security_group_delete(parse::security_group(&group)?).await?;
+            client.security_group_delete(&parse::security_group(&group)?).await?;
             printer.note(&format!("security group {group} deleted"));
             Ok(())
         }

@@ -64,17 +64,17 @@ pub(crate) struct SnapshotArgs {
 /// Starts a suspend.
 pub(crate) async fn suspend(args: SuspendArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Suspend", args.wait.into(), async || client.job_suspend(id.as_str()).await).await
+    send(client, printer, &id, "Suspend", args.wait.into(), async || client.job_suspend(&id).await).await
 }
 
 /// Starts a resume.
 pub(crate) async fn resume(args: ResumeArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Resume", args.wait.into(), async || client.job_resume(id.as_str()).await).await
+    send(client, printer, &id, "Resume", args.wait.into(), async || client.job_resume(&id).await).await
 }
 
 /// Starts a snapshot.
 pub(crate) async fn snapshot(args: SnapshotArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    send(client, printer, &id, "Snapshot", args.wait.into(), async || client.job_snapshot(id.as_str()).await).await
+    send(client, printer, &id, "Snapshot", args.wait.into(), async || client.job_snapshot(&id).await).await
 }

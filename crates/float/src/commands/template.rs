@@ -1,17 +1,15 @@
 //! `float template`.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{SubmitRequest, TemplateCreateRequest};
+use mooring_api::view::TemplateCreateRequest;
 
 use crate::confirm::confirm;
-use crate::error::Local;
-use crate::parse;
 use crate::printer::Printer;
+use crate::{job_file, parse};
 
 /// The arguments of `float template`.
 #[derive(Debug, Args)]
@@ -110,44 +108,9 @@ impl CreateArgs {
         Ok(TemplateCreateRequest {
             name: self.name,
             description: self.description,
-            from_job: self
-                .from_job
-                .map(|id| parse::job_id(&id))
-                .transpose()?
-                .map(|id| id.to_string())
-                .unwrap_or_default(),
-            job: self.file.as_deref().map(job_file).transpose()?,
+            from_job: self.from_job.as_deref().map(parse::job_id).transpose()?,
+            job: self.file.as_deref().map(job_file::read).transpose()?,
             access_path: self.access_path,
         })
-    }
-}
-
-/// What a job file says.
-fn job_file(path: &Path) -> Result<SubmitRequest> {
-    let text = fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))?;
-    serde_norway::from_str(&text).map_err(|error| {
-        Local::new(
-            format!("{} is no job file: {error}", path.display()),
-            "`float template create --help` shows one; the keys are those of the API's submission",
-        )
-        .into()
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn template_reads_job_file() {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("job");
-        for text in ["image: dir:/\nmemGB: 2\nenv: [A=1]\n", r#"{"image": "dir:/", "memGB": 2, "env": ["A=1"]}"#] {
-            fs::write(&file, text).unwrap();
-            let job = job_file(&file).unwrap();
-            assert_eq!((job.image.as_str(), job.mem_gb, job.env), ("dir:/", Some(2.0), vec!["A=1".to_owned()]));
-        }
-        fs::write(&file, "imgae: dir:/\n").unwrap();
-        assert!(job_file(&file).unwrap_err().to_string().contains("imgae"));
     }
 }

@@ -37,9 +37,7 @@ use tokio::time::Instant;
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
 use crate::parse::from_wire_name;
-use crate::server::{
-    Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, SpotArgs, backends, interval,
-};
+use crate::server::{Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, SpotArgs, backends, interval};
 use crate::store::StoreArgs;
 use crate::table::wire_name;
 
@@ -51,8 +49,6 @@ const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
 const CLOCK_OFFSET_STEP_SECONDS: i64 = 100_000;
 /// The fewest cores of a virtual host; on a small machine virtual hosts share its cores.
 const HOST_CORES_MIN: u32 = 4;
-/// The statuses of a host that has started.
-const STARTED_STATUSES: [&str; 3] = ["ready", "draining", "drained"];
 /// The control group of everything that `float up` starts.
 const CGROUP_ROOT: &str = "mooring";
 
@@ -168,7 +164,7 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     let logged_in = login(client, &state).await?;
     while let Some(client) = &logged_in {
         let hosts = client.host_list().await?;
-        let ready = hosts.iter().filter(|host| STARTED_STATUSES.contains(&host.status.as_str())).count();
+        let ready = hosts.iter().filter(|host| host.status.is_up()).count();
         if ready > usize::from(up.virtual_hosts) {
             break;
         }
@@ -255,7 +251,7 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     if !up.listen.ip().is_unspecified() {
         daemon.option("--listen", &inner.to_string());
     }
-    daemon.option("--backend", &wire_name(&up.backend)).path("--jupyter", &up.jupyter);
+    daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
     daemon.option("--drain-at-once", &up.drain_at_once.to_string());
     let store = &up.store;
     match &store.capsule_store {

@@ -78,24 +78,23 @@ impl OpCenterLink {
         })?;
         let (parts, body) = request.into_parts();
         let session = || Ok::<_, ErrorBody>(link.opcenter.clone().with_token(bearer(&parts.headers)?));
-        let id = job.as_str();
         match (&parts.method, call) {
             (&Method::POST, "login") => {
                 let credentials: LoginRequest = read(body).await?;
-                respond(StatusCode::OK, link.opcenter.job_login(id, &credentials).await)
+                respond(StatusCode::OK, link.opcenter.job_login(job, &credentials).await)
             }
             (&Method::POST, "logout") => {
                 session()?.logout().await.map_err(error_body)?;
                 Ok(empty(StatusCode::NO_CONTENT))
             }
-            (&Method::GET, "job") => respond(StatusCode::OK, session()?.job_get(id).await),
+            (&Method::GET, "job") => respond(StatusCode::OK, session()?.job_get(job).await),
             (&Method::POST, "job/migrate") => {
                 let (session, wanted): (_, MigrateRequest) = (session()?, read(body).await?);
-                respond(StatusCode::ACCEPTED, session.job_migrate(id, &wanted).await)
+                respond(StatusCode::ACCEPTED, session.job_migrate(job, &wanted).await)
             }
-            (&Method::POST, "job/suspend") => respond(StatusCode::ACCEPTED, session()?.job_suspend(id).await),
-            (&Method::POST, "job/resume") => respond(StatusCode::ACCEPTED, session()?.job_resume(id).await),
-            (&Method::POST, "job/cancel") => respond(StatusCode::OK, session()?.job_cancel(id).await),
+            (&Method::POST, "job/suspend") => respond(StatusCode::ACCEPTED, session()?.job_suspend(job).await),
+            (&Method::POST, "job/resume") => respond(StatusCode::ACCEPTED, session()?.job_resume(job).await),
+            (&Method::POST, "job/cancel") => respond(StatusCode::OK, session()?.job_cancel(job).await),
             _ => Err(ErrorBody::new(ErrorCode::NotFound, "the widget has no such call")),
         }
     }

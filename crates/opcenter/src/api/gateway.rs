@@ -11,7 +11,7 @@ use super::{Asked, Body, Named};
 use crate::auth::User;
 use crate::error::ApiResult;
 use crate::state::context::Context;
-use crate::usecase::{connection, find_gateway, gateway};
+use crate::usecase::{connection, find_gateway, gateway, parse};
 use crate::view::Views;
 
 /// List all gateways, oldest first.
@@ -45,7 +45,7 @@ pub(super) async fn show(
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, &id).await?;
+    let gateway = find_gateway(&mut tx, &parse(&id)?).await?;
     Ok(Json(Views::read(&context, &mut tx).await?.gateway(&user, &gateway)))
 }
 

@@ -3,15 +3,14 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use mooring_api::view::{
-    EventView, JobModifyRequest, JobView, LogFileView, LogPiece, MetricView, MigrateRequest, SubmitRequest,
-};
-use mooring_api::{ErrorBody, paths};
+use mooring_api::view::{EventView, JobModifyRequest, JobView, LogFileView, LogPiece, MetricView, MigrateRequest};
+use mooring_api::{ErrorBody, Submission, paths};
 use mooring_types::Clock;
 use mooring_types::duration::parse_duration;
 use mooring_types::filter::{Filter, InvalidFilter};
 use mooring_types::job::OutputFile;
 use serde::Deserialize;
+use serde_json::{Map, Value};
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
@@ -39,14 +38,14 @@ pub(super) async fn list(
 }
 
 /// Submit a job.
-#[utoipa::path(post, path = paths::JOBS, request_body = SubmitRequest,
+#[utoipa::path(post, path = paths::JOBS, request_body = Submission,
     responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn submit(
     State(context): State<Context>,
     user: User,
-    Body(request): Body<SubmitRequest>,
+    Body(values): Body<Map<String, Value>>,
 ) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = job::submit(&context, &user, request).await?;
+    let id = job::submit(&context, &user, Submission::read(values)?).await?;
     Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 

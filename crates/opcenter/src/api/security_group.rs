@@ -10,7 +10,7 @@ use super::{Body, Named};
 use crate::auth::User;
 use crate::error::ApiResult;
 use crate::state::context::Context;
-use crate::usecase::security_group;
+use crate::usecase::{parse, security_group};
 use crate::view::Views;
 
 /// List all security groups, oldest first.
@@ -71,6 +71,6 @@ pub(super) async fn delete(
 
 async fn view(context: &Context, user: &User, id: &str) -> ApiResult<Json<SecurityGroupView>> {
     let mut tx = context.store.begin().await?;
-    let group = security_group::find(&mut tx, id).await?;
+    let group = security_group::find(&mut tx, &parse(id)?).await?;
     Ok(Json(Views::read(context, &mut tx).await?.security_group(user, &group)))
 }

@@ -26,7 +26,7 @@ use super::Named;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
-use crate::usecase::{find_gateway, host, see_job};
+use crate::usecase::{find_gateway, host, parse, see_job};
 use crate::view::Views;
 use crate::view::job::as_seen_by;
 
@@ -56,7 +56,7 @@ pub(super) async fn gateway(
     Named(id): Named<String>,
 ) -> ApiResult<Sse<impl Stream<Item = Result<Event, Infallible>>>> {
     let mut tx = context.store.begin().await?;
-    let id = find_gateway(&mut tx, &id).await?.id;
+    let id = find_gateway(&mut tx, &parse(&id)?).await?.id;
     drop(tx);
     Ok(events(context, stop, user, Watched::Gateway(id)))
 }

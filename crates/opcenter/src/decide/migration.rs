@@ -232,7 +232,7 @@ pub(crate) fn phase_of(stage: Stage) -> Phase {
 /// Returns the final outcome of a migration that was rolled back.
 pub(crate) fn failed(outcome: &Outcome) -> Outcome {
     match outcome {
-        Outcome::Undoing { phase, reason } => Outcome::Failed { phase: *phase, reason: reason.clone() },
+        Outcome::RollingBack { phase, reason } => Outcome::Failed { phase: *phase, reason: reason.clone() },
         other => other.clone(),
     }
 }

@@ -342,7 +342,9 @@ pub(crate) fn flow(state: &DbState, job: &JobRow) -> Flow {
         _ if row.kind.is_out_of_store() => Flow::Held { quiesce: None },
         (Stage::Preparing | Stage::PreCopying | Stage::Retiring | Stage::Ended, _) => Flow::Open,
         (Stage::Quiescing | Stage::Freezing | Stage::Restoring, _) => Flow::Held { quiesce: Some(row.id.clone()) },
-        (Stage::Aborting | Stage::RollingBack, Outcome::Undoing { phase, .. }) if *phase < Phase::Quiesce => Flow::Open,
+        (Stage::Aborting | Stage::RollingBack, Outcome::RollingBack { phase, .. }) if *phase < Phase::Quiesce => {
+            Flow::Open
+        }
         (Stage::Aborting | Stage::RollingBack, _) => Flow::Held { quiesce: None },
     }
 }
@@ -350,7 +352,6 @@ pub(crate) fn flow(state: &DbState, job: &JobRow) -> Flow {
 #[cfg(test)]
 mod tests {
     use mooring_store::SecurityGroupRow;
-    use mooring_types::host::Resources;
     use mooring_types::job::{Image, JobSpec};
     use mooring_types::security::SecurityGroupSpec;
     use mooring_types::{JobId, SecurityGroupId, Timestamp};
@@ -373,17 +374,8 @@ mod tests {
 
     fn job(host: &HostId, submitted: &str, publish: &[&str], groups: &[&SecurityGroupRow]) -> JobRow {
         let spec = JobSpec {
-            name: "job".parse().unwrap(),
-            image: Image::Directory("/".into()),
-            command: Vec::new(),
-            env: [].into(),
-            working_dir: "/".into(),
-            resources: Resources { cpu: 1, mem_gb: 1.0 },
             publish: publish.iter().map(|publish| publish.parse().unwrap()).collect(),
-            access_path: "/".into(),
-            script: None,
-            with_root: false,
-            volumes: Vec::new(),
+            ..JobSpec::minimal("job".parse().unwrap(), Image::Directory("/".into()))
         };
         JobRow {
             status: JobStatus::Executing,

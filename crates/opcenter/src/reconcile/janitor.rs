@@ -135,7 +135,6 @@ async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished
 
 #[cfg(test)]
 mod tests {
-    use mooring_types::host::Resources;
     use mooring_types::job::{Image, JobSpec, JobStatus};
     use mooring_types::migration::MigrationKind;
     use mooring_types::{Generation, JobId, Timestamp};
@@ -143,19 +142,7 @@ mod tests {
     use super::*;
 
     fn job(status: JobStatus) -> JobRow {
-        let spec = JobSpec {
-            name: "job".parse().expect("a name"),
-            image: Image::Directory("/".into()),
-            command: Vec::new(),
-            env: [].into(),
-            working_dir: "/".into(),
-            resources: Resources { cpu: 1, mem_gb: 1.0 },
-            publish: Vec::new(),
-            access_path: "/".into(),
-            script: None,
-            with_root: false,
-            volumes: Vec::new(),
-        };
+        let spec = JobSpec::minimal("job".parse().expect("a name"), Image::Directory("/".into()));
         JobRow { status, ..JobRow::submitted(JobId::random(&mut rand::rng()), "admin", spec, Timestamp::UNIX_EPOCH) }
     }
 

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mooring_api::watch::{JobObservation, JobState};
 use mooring_ops::failpoint;
-use mooring_store::{CapsuleRow, EventKind, JobRow, MigrationRow, Stage, StoreError};
+use mooring_store::{CapsuleRow, JobRow, MigrationRow, Stage, StoreError};
+use mooring_types::Event;
+use mooring_types::event::CapsuleSize;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
 
@@ -73,18 +75,16 @@ impl Round<'_> {
         }
         row.outcome = Outcome::Succeeded;
         self.phase(&mut row, Phase::Commit, Duration::ZERO).await?;
-        let pause = format!("paused for {:.3} s", row.pause_seconds);
         let (from, to) = (state.end_name(row.from.as_ref()), state.end_name(row.to.as_ref()));
-        let message = match row.kind {
-            MigrationKind::Migrate => format!("migrated from {from} to {to}; {pause}"),
-            MigrationKind::Suspend => {
-                format!("suspended from {from} into the capsule store ({})", self.keep(&row).await?)
-            }
-            MigrationKind::Snapshot => format!("snapshot taken ({}); {pause}", self.keep(&row).await?),
-            MigrationKind::Resume => format!("resumed on {to}"),
-            MigrationKind::Recover => format!("recovered on {to}"),
+        let pause_seconds = row.pause_seconds;
+        let event = match row.kind {
+            MigrationKind::Migrate => Event::Migrated { from, to, pause_seconds },
+            MigrationKind::Suspend => Event::Suspended { from, capsule: self.keep(&row).await? },
+            MigrationKind::Snapshot => Event::SnapshotTaken { pause_seconds, capsule: self.keep(&row).await? },
+            MigrationKind::Resume => Event::Resumed { to },
+            MigrationKind::Recover => Event::Recovered { to },
         };
-        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+        self.tx.event_append(&job.id, &event, self.now).await?;
         if let Some(resources) = row.resources {
             self.tx.job_resources_set(&job.id, resources, self.now).await?;
         }
@@ -106,29 +106,27 @@ impl Round<'_> {
         self.enter(row, if source_lets_go { Stage::Retiring } else { Stage::Ended }).await
     }
 
-    /// Records a capsule that is in the store, and describes its size.
-    async fn keep(&mut self, row: &MigrationRow) -> Result<String, StoreError> {
+    /// Records a capsule that is in the store; returns its size.
+    async fn keep(&mut self, row: &MigrationRow) -> Result<CapsuleSize, StoreError> {
         let (stored_bytes, base) = match self.source(row).map(|seen| &seen.state) {
             Some(JobState::Stored { stored_bytes, base, .. }) => (*stored_bytes, base.clone()),
             _ => (0, None),
         };
-        let upon = if base.is_some() { ", incremental" } else { "" };
+        let size = CapsuleSize { bytes: row.bytes_moved, stored_bytes, is_incremental: base.is_some() };
         if let Some(name) = row.capsule.clone() {
             let (job, kind, bytes) = (row.job.clone(), row.kind, row.bytes_moved);
             let capsule = CapsuleRow { name, job, kind, create_time: self.now, bytes, stored_bytes, base };
             self.tx.capsule_insert(&capsule).await?;
         }
-        let mb = |bytes: u64| bytes as f64 / 1e6;
-        Ok(format!("{:.1} MB, stored as {:.1} MB{upon}", mb(row.bytes_moved), mb(stored_bytes)))
+        Ok(size)
     }
 
     /// Gives up a lost destination. What it holds of the job ends when it is back, and must not
     /// pass for the job before.
     async fn give_up(&mut self, state: &DbState, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
-        let to = state.end_name(row.to.as_ref());
-        let message = format!("host {to} is unreachable and is given up; connections of the job are reset");
-        tracing::warn!(job = %job.id, migration = %row.id, "job {}: {message}", job.id);
-        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+        let event = Event::DestinationLost { host: state.end_name(row.to.as_ref()) };
+        tracing::warn!(job = %job.id, migration = %row.id, "job {}: {event}", job.id);
+        self.tx.event_append(&job.id, &event, self.now).await?;
         self.tx.job_epoch_next(&job.id).await?;
         row.destination_lost = true;
         self.enter(row, Stage::RollingBack).await
@@ -182,9 +180,10 @@ impl Round<'_> {
     ) -> Result<(), StoreError> {
         let kind = row.kind;
         tracing::warn!(job = %job.id, migration = %row.id, %phase, "the {kind} of job {} failed in {phase}: {reason}", job.id);
-        let message = format!("the {kind} {} failed in {phase}: {reason}; rolling back", row.id);
-        self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
-        row.outcome = Outcome::Undoing { phase, reason };
+        let migration = row.id.clone();
+        let event = Event::MigrationFailed { migration, migration_kind: kind, phase, reason: reason.clone() };
+        self.tx.event_append(&job.id, &event, self.now).await?;
+        row.outcome = Outcome::RollingBack { phase, reason };
         self.enter(row, Stage::Aborting).await
     }
 
@@ -227,13 +226,13 @@ impl Round<'_> {
     /// Takes over the source's reason of a failure. The destination only sees a closed stream, and
     /// may report that first.
     async fn learn_cause(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
-        let Outcome::Undoing { phase, reason } = &row.outcome else { return Ok(()) };
+        let Outcome::RollingBack { phase, reason } = &row.outcome else { return Ok(()) };
         let source = self.source(row).map(|seen| &seen.state);
         match source {
             Some(JobState::MigrateOutFailed { migration, phase: cause, reason: why })
                 if *migration == row.id && (phase, reason) != (cause, why) =>
             {
-                row.outcome = Outcome::Undoing { phase: *cause, reason: why.clone() };
+                row.outcome = Outcome::RollingBack { phase: *cause, reason: why.clone() };
                 self.changed = true;
                 self.tx.migration_update(row).await
             }
@@ -269,8 +268,8 @@ impl Round<'_> {
         row.phases.sort_by_key(|known| known.name);
         self.changed = true;
         self.tx.migration_update(row).await?;
-        let message = format!("{phase} took {:.3} s ({})", took.as_secs_f64(), row.id);
-        self.tx.event_append(&row.job, EventKind::Phase, &message, self.now).await
+        let event = Event::PhaseEnded { migration: row.id.clone(), phase, seconds: took.as_secs_f64() };
+        self.tx.event_append(&row.job, &event, self.now).await
     }
 
     /// Returns whether every reachable gateway of the job has quiesced.

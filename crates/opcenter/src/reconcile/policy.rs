@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::UsageSample;
-use mooring_store::{ConnectionRow, EventKind, JobRow, MigrationRow, StoreError};
+use mooring_store::{ConnectionRow, JobRow, MigrationRow, StoreError};
 use mooring_types::gateway::Protocol;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
-use mooring_types::{HostId, JobId, Timestamp};
+use mooring_types::{Event, HostId, JobId, Timestamp};
 
 use super::{Round, elapsed};
 use crate::decide::idle::{Idleness, Traffic, Use};
@@ -176,13 +176,11 @@ impl Round<'_> {
         self.weigh(job, time, stays.is_some());
         match stays {
             Some((Advice { size, reason }, refusal)) if !told => {
-                let message = format!(
-                    "{reason}: it needs {} cores and {} GB, but {refusal}; it stays where it is",
-                    size.cpu, size.mem_gb
-                );
-                tracing::warn!(job = %job.id, "job {}: {message}", job.id);
+                let refusal = refusal.to_string();
+                let event = Event::ResizePostponed { reason, cpu: size.cpu, mem_gb: size.mem_gb, refusal };
+                tracing::warn!(job = %job.id, "job {}: {event}", job.id);
                 self.changed = true;
-                self.tx.event_append(&job.id, EventKind::Note, &message, self.now).await?;
+                self.tx.event_append(&job.id, &event, self.now).await?;
                 Ok(true)
             }
             _ => Ok(false),

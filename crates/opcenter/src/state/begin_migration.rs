@@ -3,12 +3,12 @@
 //! A user, a policy or the reconciler describes a migration as a [`Plan`]; [`begin`] makes its row,
 //! and the reconciler drives it from there.
 
-use mooring_store::{EventKind, JobRow, MigrationRow, StoreError, Tx};
+use mooring_store::{JobRow, MigrationRow, StoreError, Tx};
 use mooring_types::capsule::CapsuleName;
 use mooring_types::host::Resources;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome};
-use mooring_types::{Generation, HostId, MigrationId, Timestamp};
+use mooring_types::{Event, Generation, HostId, MigrationId, Timestamp};
 
 use crate::decide::migration;
 use crate::state::token::new_token;
@@ -62,9 +62,10 @@ pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp)
     if job.status != status {
         tx.job_status_set(job, status, &row.reason, now).await?;
     }
-    let message = format!("to {}: {} ({})", intent(row.kind), row.reason, row.id);
-    tx.event_append(&job.id, EventKind::Note, &message, now).await?;
-    tracing::info!(job = %job.id, migration = %row.id, kind = %row.kind, "job {} is {message}", job.id);
+    let event =
+        Event::MigrationStarted { migration: row.id.clone(), migration_kind: row.kind, reason: row.reason.clone() };
+    tx.event_append(&job.id, &event, now).await?;
+    tracing::info!(job = %job.id, migration = %row.id, kind = %row.kind, "job {}: {event}", job.id);
     Ok(row)
 }
 
@@ -75,16 +76,6 @@ pub(crate) fn status_under_way(kind: MigrationKind) -> JobStatus {
         MigrationKind::Suspend => JobStatus::Suspending,
         MigrationKind::Snapshot => JobStatus::Capturing,
         MigrationKind::Resume | MigrationKind::Recover => JobStatus::Resuming,
-    }
-}
-
-fn intent(kind: MigrationKind) -> &'static str {
-    match kind {
-        MigrationKind::Migrate => "migrate",
-        MigrationKind::Suspend => "be suspended",
-        MigrationKind::Snapshot => "be snapshotted",
-        MigrationKind::Resume => "be resumed",
-        MigrationKind::Recover => "be recovered from its newest snapshot",
     }
 }
 

@@ -9,7 +9,7 @@ use mooring_types::gateway::{HoldLimits, Protocol, Widget};
 use mooring_types::job::Action;
 use mooring_types::{ConnectionId, Port};
 
-use super::{find_gateway, find_job};
+use super::{find_gateway, find_job, parse};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
@@ -28,8 +28,8 @@ pub(crate) async fn connect(
 ) -> ApiResult<Vec<ConnectionId>> {
     let manner = Manner { protocol: request.protocol, hold_limits: hold_limits(request)?, widget: request.widget };
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, gateway).await?;
-    let job = find_job(&mut tx, user, &request.job_id).await?;
+    let gateway = find_gateway(&mut tx, &parse(gateway)?).await?;
+    let job = find_job(&mut tx, user, request.job_id.as_str()).await?;
     job.status.allows(Action::Connect)?;
     let made = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
     tx.commit().await?;
@@ -158,7 +158,7 @@ pub(crate) async fn disconnect(
     target: Option<u16>,
 ) -> ApiResult<()> {
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, gateway).await?;
+    let gateway = find_gateway(&mut tx, &parse(gateway)?).await?;
     let job = find_job(&mut tx, user, job).await?;
     let all = tx.connection_list().await?;
     let meant: Vec<&ConnectionRow> = all

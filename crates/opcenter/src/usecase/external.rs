@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
-use mooring_store::{EventKind, ExternalRow, JobRow, Tx};
+use mooring_store::{ExternalRow, JobRow, Tx};
 use mooring_types::endpoint::ExternalEndpoint;
 use mooring_types::host::Resources;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
-use mooring_types::{Clock, JobId, Port};
+use mooring_types::{Clock, Event, JobId, Port};
 
 use super::{connection, find_gateway, find_job, parse};
 use crate::auth::User;
@@ -28,28 +28,22 @@ pub(crate) async fn register(context: &Context, user: &User, request: ExternalRe
     let id = JobId::random(&mut rand::rng());
     let now = context.clock.now();
     let targets: BTreeSet<Port> = endpoints.iter().map(|endpoint| endpoint.target).collect();
+    let name = match request.name.as_str() {
+        "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
+        name => parse(name)?,
+    };
     let spec = JobSpec {
-        name: match request.name.as_str() {
-            "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
-            name => parse(name)?,
-        },
-        image: Image::External,
-        command: Vec::new(),
-        env: Default::default(),
-        working_dir: "/".into(),
         resources: Resources { cpu: 0, mem_gb: 0.0 },
         publish: targets.iter().map(|port| Publish { host: *port, container: *port }).collect(),
         access_path: access_path(&request.access_path)?,
-        script: None,
-        with_root: false,
-        volumes: Vec::new(),
+        ..JobSpec::minimal(name, Image::External)
     };
     let job = JobRow::submitted(id, &user.name, spec, now);
     let mut tx = context.store.begin().await?;
     tx.job_insert(&job).await?;
     tx.external_insert(&ExternalRow { job: job.id.clone(), endpoints, epoch: 0 }).await?;
-    if !request.gateway.is_empty() {
-        let gateway = find_gateway(&mut tx, &request.gateway).await?;
+    if let Some(gateway) = &request.gateway {
+        let gateway = find_gateway(&mut tx, gateway).await?;
         connection::insert(&mut tx, &gateway, &job, &request.target_ports).await?;
     }
     declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
@@ -89,7 +83,7 @@ pub(crate) async fn update(
             let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
             row.endpoints = endpoints;
             tx.external_update(&row).await?;
-            tx.event_append(&job.id, EventKind::Note, &format!("listens at {}", all.join(", ")), now).await?;
+            tx.event_append(&job.id, &Event::EndpointsChanged { endpoints: all }, now).await?;
         }
     }
     if let Some(status) = status {

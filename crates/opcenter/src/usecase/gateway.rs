@@ -67,7 +67,7 @@ pub(crate) async fn modify(
     }
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, id).await?;
+    let gateway = find_gateway(&mut tx, &parse(id)?).await?;
     let mut state = DbState::read(&mut tx, &observed).await?;
     refuse_foreign(&state, user, &gateway)?;
     state.gateways.retain(|other| other.id != gateway.id);
@@ -198,7 +198,7 @@ fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
 /// Replaces a gateway's process; its connections stay.
 pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResult<GatewayId> {
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, id).await?;
+    let gateway = find_gateway(&mut tx, &parse(id)?).await?;
     refuse_not_owner(user, &gateway)?;
     tx.gateway_restart(&gateway.id).await?;
     tx.commit().await?;
@@ -210,7 +210,7 @@ pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResu
 /// Destroys a gateway; the jobs connected to it keep running.
 pub(crate) async fn destroy(context: &Context, user: &User, id: &str) -> ApiResult<()> {
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, id).await?;
+    let gateway = find_gateway(&mut tx, &parse(id)?).await?;
     let observed = context.observed().clone();
     refuse_foreign(&DbState::read(&mut tx, &observed).await?, user, &gateway)?;
     tx.gateway_delete(&gateway.id).await?;

@@ -1,16 +1,14 @@
 //! Jobs: submit, rerun, cancel.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 
-use mooring_api::ErrorCode;
-use mooring_api::view::SubmitRequest;
-use mooring_store::{EventKind, GatewayRow, JobRow, Tx};
-use mooring_types::job::{Action, Image, JobSpec, JobStatus, Publish};
+use mooring_api::{ErrorCode, Submission};
+use mooring_store::{GatewayRow, JobRow, Tx};
+use mooring_types::job::{Action, Image, JobSpec, JobStatus};
 use mooring_types::placement::NoHost;
 use mooring_types::policy::Wanted;
-use mooring_types::{Clock, JobId, Name, Port};
+use mooring_types::{Clock, Event, JobId, Name, Port};
 
 use super::resources::resources;
 use super::{
@@ -24,34 +22,33 @@ const CPU_DEFAULT: u32 = 1;
 const MEM_DEFAULT: f64 = 2.0;
 
 /// Submits a job; the reconciler places it.
-pub(crate) async fn submit(context: &Context, user: &User, request: SubmitRequest) -> ApiResult<JobId> {
-    let (request, access_path) = template::complete(context, user, request).await?;
+pub(crate) async fn submit(context: &Context, user: &User, submission: Submission) -> ApiResult<JobId> {
+    let (submission, access_path) = template::complete(context, user, submission).await?;
     let id = JobId::random(&mut rand::rng());
-    let spec = spec(&request, access_path, &id)?;
-    let policy = policy::policy(&request, spec.resources)?;
+    let spec = spec(&submission, access_path, &id)?;
+    let policy = policy::policy(&submission, spec.resources)?;
     let mut tx = context.store.begin().await?;
     secret::check(context, &mut tx, user, &spec).await?;
     permissions::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
-    let requested_host = match request.host.as_str() {
-        "" => None,
-        name => Some(requested_host(&mut tx, name, policy.vm_policy.policy).await?),
-    };
-    let gateway = match request.gateway.as_str() {
-        "" if !request.target_ports.is_empty() => {
+    if let Some(host) = &submission.host {
+        check_host(&mut tx, host, policy.vm_policy.policy).await?;
+    }
+    let gateway = match &submission.gateway {
+        None if !submission.target_ports.is_empty() => {
             return Err(ApiError::invalid("target ports without a gateway").hint("name the gateway with `--gateway`"));
         }
-        "" => None,
-        name => Some(find_gateway(&mut tx, name).await?),
+        None => None,
+        Some(gateway) => Some(find_gateway(&mut tx, gateway).await?),
     };
     let address = free_address(context, &mut tx).await?;
     let now = context.clock.now();
-    let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
+    let security_groups = security_group::resolve(&mut tx, &submission.security_groups).await?;
     let job = JobRow {
         policy,
         address: Some(address),
-        requested_host,
+        requested_host: submission.host,
         requested_gateway: gateway.as_ref().map(|gateway| gateway.id.clone()),
-        target_ports: request.target_ports,
+        target_ports: submission.target_ports.iter().map(|port| port.get()).collect(),
         security_groups,
         ..JobRow::submitted(id, &user.name, spec, now)
     };
@@ -63,16 +60,16 @@ pub(crate) async fn submit(context: &Context, user: &User, request: SubmitReques
 }
 
 /// Checks that a host of that name exists and that a job's VM policy allows it.
-async fn requested_host(tx: &mut Tx, name: &str, wanted: Wanted) -> ApiResult<Name> {
+async fn check_host(tx: &mut Tx, name: &Name, wanted: Wanted) -> ApiResult<()> {
     let hosts = tx.host_list().await?;
-    let Some(host) = hosts.iter().find(|host| host.name.as_str() == name) else {
+    let Some(host) = hosts.iter().find(|host| host.name == *name) else {
         return Err(ApiError::not_found(format!("no host is named `{name}`")).hint("`float hosts` lists the hosts"));
     };
     let purchase = host.joined.facts.purchase();
     if wanted.admits(purchase) {
-        return Ok(host.name.clone());
+        return Ok(());
     }
-    let refusal = ApiError::from(NoHost::Forbidden { name: name.to_owned(), purchase, wanted });
+    let refusal = ApiError::from(NoHost::Forbidden { name: name.to_string(), purchase, wanted });
     Err(refusal.hint("name another host, or give another `--vmPolicy`"))
 }
 
@@ -82,7 +79,7 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
     let old = find_job(&mut tx, user, id).await?;
     permissions::may_rerun(&old)?;
     let gateway = match &old.requested_gateway {
-        Some(gateway) => Some(find_gateway(&mut tx, gateway.as_str()).await?),
+        Some(gateway) => Some(find_gateway(&mut tx, &gateway.clone().into()).await?),
         None => None,
     };
     secret::check(context, &mut tx, user, &old.spec).await?;
@@ -104,7 +101,7 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
         ..JobRow::submitted(id, &user.name, spec, context.clock.now())
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
-    tx.event_append(&job.id, EventKind::Note, &format!("rerun of job {}", old.id), job.submit_time).await?;
+    tx.event_append(&job.id, &Event::Rerun { original: old.id.clone() }, job.submit_time).await?;
     tx.commit().await?;
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is a rerun of {}", job.id, job.spec.name, old.id);
     context.wake();
@@ -128,58 +125,43 @@ async fn free_address(context: &Context, tx: &mut Tx) -> ApiResult<Ipv4Addr> {
     })
 }
 
-fn spec(request: &SubmitRequest, access_path: String, id: &JobId) -> ApiResult<JobSpec> {
-    let name: Name = match request.name.as_str() {
-        "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
-        name => parse(name)?,
+fn spec(submission: &Submission, access_path: String, id: &JobId) -> ApiResult<JobSpec> {
+    let name = match &submission.name {
+        Some(name) => name.clone(),
+        None => parse(&format!("job-{}", &id.as_str()[..6]))?,
     };
-    if request.image.is_empty() {
-        return Err(ApiError::invalid("no image")
-            .hint("give `--image dir:/`, `oci:/path` or `oci-archive:/path.tar`, or `--template jupyter`"));
-    }
-    let publish = request.publish.iter().map(|text| parse(text)).collect::<ApiResult<Vec<Publish>>>()?;
-    let distinct: BTreeSet<Port> = publish.iter().map(|publish| publish.host).collect();
-    if distinct.len() != publish.len() {
+    let image = match &submission.image {
+        Some(Image::External) => {
+            return Err(ApiError::invalid("image `external` is for external jobs")
+                .hint("register such a job with `float job register`"));
+        }
+        Some(image) => image.clone(),
+        None => {
+            return Err(ApiError::invalid("no image")
+                .hint("give `--image dir:/`, `oci:/path` or `oci-archive:/path.tar`, or `--template jupyter`"));
+        }
+    };
+    let distinct: BTreeSet<Port> = submission.publish.iter().map(|publish| publish.host).collect();
+    if distinct.len() != submission.publish.len() {
         return Err(ApiError::invalid("a port is published twice"));
     }
-    let working_dir = PathBuf::from(&request.working_dir);
-    if !request.working_dir.is_empty() && !working_dir.is_absolute() {
-        return Err(ApiError::invalid(format!("working directory `{}` is not absolute", request.working_dir)));
+    let working_dir = submission.working_dir.clone().unwrap_or_default();
+    if submission.working_dir.is_some() && !working_dir.is_absolute() {
+        return Err(ApiError::invalid(format!("working directory `{}` is not absolute", working_dir.display())));
     }
     Ok(JobSpec {
         name,
-        image: match parse(&request.image)? {
-            Image::External => {
-                return Err(ApiError::invalid("image `external` is for external jobs")
-                    .hint("register it with `float job register`"));
-            }
-            image => image,
-        },
-        command: request.command.clone(),
-        env: environment(&request.env)?,
+        image,
+        command: submission.command.clone(),
+        env: submission.env.0.clone(),
         working_dir,
-        resources: resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?,
-        publish,
+        resources: resources(submission.cpu.unwrap_or(CPU_DEFAULT), submission.mem_gb.unwrap_or(MEM_DEFAULT))?,
+        publish: submission.publish.clone(),
         access_path,
-        script: script::script(request)?,
-        with_root: request.with_root,
-        volumes: volumes::volumes(&request.data_volumes)?,
+        script: script::script(submission)?,
+        with_root: submission.with_root,
+        volumes: volumes::volumes(&submission.data_volumes)?,
     })
-}
-
-fn environment(given: &[String]) -> ApiResult<BTreeMap<String, String>> {
-    let mut env = BTreeMap::new();
-    for entry in given {
-        let (key, value) = entry.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| {
-            ApiError::invalid(format!("`{}` is no environment variable", entry.split('=').next().unwrap_or_default()))
-                .hint("write KEY=VALUE")
-        })?;
-        if entry.contains('\0') {
-            return Err(ApiError::invalid(format!("environment variable `{}` holds a NUL", key.replace('\0', "?"))));
-        }
-        env.insert(key.to_owned(), value.to_owned());
-    }
-    Ok(env)
 }
 
 /// Cancels a job.

@@ -24,7 +24,7 @@ mod volumes;
 
 use mooring_api::ErrorCode;
 use mooring_store::{GatewayRow, JobRow, Tx};
-use mooring_types::JobId;
+use mooring_types::{GatewayId, JobId, Reference};
 
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
@@ -50,11 +50,11 @@ pub(crate) async fn see_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<Job
 }
 
 /// Returns the gateway with that id or name.
-pub(crate) async fn find_gateway(tx: &mut Tx, id: &str) -> ApiResult<GatewayRow> {
+pub(crate) async fn find_gateway(tx: &mut Tx, reference: &Reference<GatewayId>) -> ApiResult<GatewayRow> {
     let all = tx.gateway_list().await?;
-    let found = all.into_iter().find(|gateway| gateway.id.as_str() == id || gateway.spec.name.as_str() == id);
+    let found = all.into_iter().find(|gateway| reference.is_to(&gateway.id, &gateway.spec.name));
     found.ok_or_else(|| {
-        ApiError::not_found(format!("no gateway `{id}`")).hint("`float gateway list` shows the gateways")
+        ApiError::not_found(format!("no gateway `{reference}`")).hint("`float gateway list` shows the gateways")
     })
 }
 

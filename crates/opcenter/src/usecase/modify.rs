@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use mooring_api::ErrorCode;
 use mooring_api::view::JobModifyRequest;
-use mooring_store::EventKind;
 use mooring_types::duration::format_duration;
 use mooring_types::job::Image;
 use mooring_types::policy::{IdlePolicy, JobPolicy};
-use mooring_types::{Clock, JobId, Name};
+use mooring_types::{Clock, Event, JobId};
 
-use super::policy::{limited_tags, parse_policy, tag, time_or_none};
-use super::{find_job, parse};
+use super::find_job;
+use super::policy::{limited_tags, none_for_zero, tag};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
@@ -33,20 +32,16 @@ pub(crate) async fn modify(context: &Context, user: &User, id: &str, request: Jo
     }
     let changed = changed(job.policy.clone(), &request)?;
     let now = context.clock.now();
-    let mut words = differences(&job.policy, &changed);
-    if !request.name.is_empty() {
-        let name: Name = parse(&request.name)?;
-        words.push(format!("name {name}"));
-        tx.job_name_set(&job.id, &name, now).await?;
+    let mut changes = differences(&job.policy, &changed);
+    if let Some(name) = &request.name {
+        changes.push(format!("name {name}"));
+        tx.job_name_set(&job.id, name, now).await?;
     }
     tx.job_policy_set(&job.id, &changed, now).await?;
-    let message = match words.as_slice() {
-        [] => format!("modified by {}: no difference", user.name),
-        words => format!("modified by {}: {}", user.name, words.join(", ")),
-    };
-    tx.event_append(&job.id, EventKind::Note, &message, now).await?;
+    let event = Event::Modified { user: user.name.clone(), changes };
+    tx.event_append(&job.id, &event, now).await?;
     tx.commit().await?;
-    tracing::info!(job = %job.id, user = user.name, "job {} is {message}", job.id);
+    tracing::info!(job = %job.id, user = user.name, "job {} is {event}", job.id);
     context.wake();
     Ok(job.id)
 }
@@ -76,17 +71,17 @@ fn changed(mut policy: JobPolicy, request: &JobModifyRequest) -> ApiResult<JobPo
         policy.custom_tags.insert(key.clone(), value.clone());
     }
     policy.custom_tags = limited_tags(policy.custom_tags)?;
-    policy.vm_policy = parse_policy(&request.vm_policy)?.unwrap_or(policy.vm_policy);
-    policy.migrate_policy = parse_policy(&request.migrate_policy)?.unwrap_or(policy.migrate_policy);
+    policy.vm_policy = request.vm_policy.unwrap_or(policy.vm_policy);
+    policy.migrate_policy = request.migrate_policy.unwrap_or(policy.migrate_policy);
     policy.resume_on_connect = request.resume_on_connect.unwrap_or(policy.resume_on_connect);
-    if !request.time_limit.is_empty() {
-        policy.time_limit = time_or_none("a time limit", &request.time_limit)?;
+    if let Some(limit) = request.time_limit {
+        policy.time_limit = none_for_zero("a time limit", limit)?;
     }
-    if !request.idle.is_empty() {
-        policy.idle = time_or_none("an idle time", &request.idle)?.map(|after| IdlePolicy { after });
+    if let Some(after) = request.idle {
+        policy.idle = none_for_zero("an idle time", after)?.map(|after| IdlePolicy { after });
     }
-    if !request.snapshot_interval.is_empty() {
-        policy.snapshot_interval = time_or_none("a snapshot interval", &request.snapshot_interval)?;
+    if let Some(interval) = request.snapshot_interval {
+        policy.snapshot_interval = none_for_zero("a snapshot interval", interval)?;
     }
     Ok(policy)
 }
@@ -133,8 +128,8 @@ mod tests {
         let request = JobModifyRequest {
             add_custom_tags: [("c".to_owned(), "3".to_owned())].into(),
             remove_custom_tags: vec!["a".into()],
-            time_limit: "0s".into(),
-            idle: "5m".into(),
+            time_limit: Some(Duration::ZERO),
+            idle: Some(Duration::from_secs(300)),
             resume_on_connect: Some(true),
             ..JobModifyRequest::default()
         };

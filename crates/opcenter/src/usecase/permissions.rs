@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn host_paths_take_an_admin_or_an_allowed_directory() {
         let allowed = [PathBuf::from("/srv/data")];
-        let may = |role, text: &str| may_mount(role, &allowed, &volumes(&[text.to_owned()]).unwrap());
+        let may = |role, text: &str| may_mount(role, &allowed, &volumes(&[text.parse().unwrap()]).unwrap());
         for (text, everybody) in [
             ("/srv/data:/x", true),
             ("/srv/data/set:/x:ro", true),

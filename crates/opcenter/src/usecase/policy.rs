@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mooring_api::view::SubmitRequest;
-use mooring_types::duration::{format_duration, parse_duration};
+use mooring_api::Submission;
+use mooring_types::duration::format_duration;
 use mooring_types::host::Resources;
-use mooring_types::policy::{CustomTag, DumpMode, Egress, IdlePolicy, InvalidPolicy, JobPolicy, Moves, Rerun};
+use mooring_types::policy::{CustomTag, IdlePolicy, JobPolicy, Moves, Rerun};
 
 use super::parse;
 use super::resources::resources;
@@ -18,54 +18,36 @@ const POLICY_TIME_MIN: Duration = Duration::from_secs(1);
 const TAGS_MAX: usize = 50;
 
 /// Returns the policy of a job that is submitted.
-pub(super) fn policy(request: &SubmitRequest, resources: Resources) -> ApiResult<JobPolicy> {
-    let usual = JobPolicy::default();
-    let (cpu_max, mem_gb_max) = largest(request, resources)?;
-    for (key, value) in &request.custom_tags {
-        tag(key, value)?;
-    }
-    let tags = request.custom_tags.clone();
+pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult<JobPolicy> {
+    let default = JobPolicy::default();
+    let (cpu_max, mem_gb_max) = largest(submission, resources)?;
     Ok(JobPolicy {
-        resume_on_connect: request.resume_on_connect,
-        idle: time("an idle time", &request.idle)?.map(|after| IdlePolicy { after }),
-        snapshot_interval: time("a snapshot interval", &request.snapshot_interval)?,
-        dump_mode: match request.dump_mode.as_str() {
-            "" | "incremental" => DumpMode::Incremental,
-            "full" => DumpMode::Full,
-            other => {
-                return Err(
-                    ApiError::invalid(format!("invalid dump mode `{other}`")).hint("write `incremental` or `full`")
-                );
-            }
-        },
-        time_limit: time("a time limit", &request.time_limit)?,
-        vm_policy: parse_policy(&request.vm_policy)?.unwrap_or(usual.vm_policy),
-        migrate_policy: parse_policy(&request.migrate_policy)?.unwrap_or(usual.migrate_policy),
-        custom_tags: limited_tags(tags)?,
-        rerun: if request.disable_rerun { Rerun::Disabled } else { Rerun::Allowed },
-        moves: if request.disable_migrate { Moves::Disabled } else { Moves::Allowed },
-        egress: match request.egress.as_str() {
-            "" | "host" => Egress::Host,
-            "gateway" => Egress::Gateway,
-            other => {
-                return Err(ApiError::invalid(format!("invalid egress `{other}`")).hint("write `host` or `gateway`"));
-            }
-        },
+        resume_on_connect: submission.resume_on_connect,
+        idle: at_least_minimum("an idle time", submission.idle)?.map(|after| IdlePolicy { after }),
+        snapshot_interval: at_least_minimum("a snapshot interval", submission.snapshot_interval)?,
+        dump_mode: submission.dump_mode.unwrap_or_default(),
+        time_limit: at_least_minimum("a time limit", submission.time_limit)?,
+        vm_policy: submission.vm_policy.unwrap_or(default.vm_policy),
+        migrate_policy: submission.migrate_policy.unwrap_or(default.migrate_policy),
+        custom_tags: limited_tags(submission.custom_tags.0.clone())?,
+        rerun: if submission.disable_rerun { Rerun::Disabled } else { Rerun::Allowed },
+        moves: if submission.disable_migrate { Moves::Disabled } else { Moves::Allowed },
+        egress: submission.egress.unwrap_or_default(),
         cpu_max,
         mem_gb_max,
     })
 }
 
 /// Returns the maximum sizes of a job, which are at least the size that it starts with.
-fn largest(request: &SubmitRequest, least: Resources) -> ApiResult<(Option<u32>, Option<f64>)> {
-    let most = resources(request.cpu_max.unwrap_or(least.cpu), request.mem_gb_max.unwrap_or(least.mem_gb))?;
+fn largest(submission: &Submission, least: Resources) -> ApiResult<(Option<u32>, Option<f64>)> {
+    let most = resources(submission.cpu_max.unwrap_or(least.cpu), submission.mem_gb_max.unwrap_or(least.mem_gb))?;
     if most.cpu < least.cpu {
         return Err(ApiError::invalid(format!("at most {} cores, but at least {}", most.cpu, least.cpu)));
     }
     if most.mem_gb < least.mem_gb {
         return Err(ApiError::invalid(format!("at most {} GB of memory, but at least {}", most.mem_gb, least.mem_gb)));
     }
-    Ok((request.cpu_max, request.mem_gb_max))
+    Ok((submission.cpu_max, submission.mem_gb_max))
 }
 
 /// Checks a tag.
@@ -81,36 +63,26 @@ pub(super) fn limited_tags(tags: BTreeMap<String, String>) -> ApiResult<BTreeMap
     }
 }
 
-/// Parses a policy; an empty text is none.
-pub(super) fn parse_policy<T: std::str::FromStr<Err = InvalidPolicy>>(text: &str) -> ApiResult<Option<T>> {
-    if text.is_empty() {
-        return Ok(None);
+/// Refuses a time below [`POLICY_TIME_MIN`].
+fn at_least_minimum(what: &str, time: Option<Duration>) -> ApiResult<Option<Duration>> {
+    match time {
+        Some(time) if time < POLICY_TIME_MIN => {
+            Err(ApiError::invalid(format!("{what} of {}: it takes at least 1s", format_duration(time))))
+        }
+        time => Ok(time),
     }
-    text.parse().map(Some).map_err(|error: InvalidPolicy| ApiError::invalid(error.to_string()).hint(error.hint()))
 }
 
-/// Parses a time; an empty text is none.
-fn time(what: &str, text: &str) -> ApiResult<Option<Duration>> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let time = parse_duration(text).map_err(|error| ApiError::invalid(error.to_string()))?;
-    if time < POLICY_TIME_MIN {
-        return Err(ApiError::invalid(format!("{what} of {}: it takes at least 1s", format_duration(time))));
-    }
-    Ok(Some(time))
-}
-
-/// Parses a time; zero is none.
-pub(super) fn time_or_none(what: &str, text: &str) -> ApiResult<Option<Duration>> {
-    match parse_duration(text) {
-        Ok(Duration::ZERO) => Ok(None),
-        _ => time(what, text),
-    }
+/// Refuses a time below [`POLICY_TIME_MIN`]; zero stands for none.
+pub(super) fn none_for_zero(what: &str, time: Duration) -> ApiResult<Option<Duration>> {
+    at_least_minimum(what, Some(time).filter(|time| !time.is_zero()))
 }
 
 #[cfg(test)]
 mod tests {
+    use mooring_types::policy::{DumpMode, Egress};
+    use serde_json::{Value, json};
+
     use super::*;
 
     const SIZE: Resources = Resources { cpu: 2, mem_gb: 4.0 };
@@ -119,24 +91,18 @@ mod tests {
         error.0.message.clone()
     }
 
+    fn submission(values: Value) -> Submission {
+        serde_json::from_value(values).unwrap()
+    }
+
     #[test]
     fn policy_follows_submission() {
-        let request = SubmitRequest {
-            cpu_max: Some(4),
-            vm_policy: "[onDemand=true]".into(),
-            migrate_policy: "[cpu.disable=true]".into(),
-            time_limit: "2h30m".into(),
-            idle: "30m".into(),
-            snapshot_interval: "10m".into(),
-            dump_mode: "full".into(),
-            resume_on_connect: true,
-            egress: "gateway".into(),
-            custom_tags: [("project".to_owned(), "course-7".to_owned())].into(),
-            disable_rerun: true,
-            disable_migrate: true,
-            ..SubmitRequest::default()
-        };
-        let policy = policy(&request, SIZE).unwrap();
+        let submission = submission(json!({
+            "cpuMax": 4, "vmPolicy": "[onDemand=true]", "migratePolicy": "[cpu.disable=true]", "timeLimit": "2h30m",
+            "idle": "30m", "snapshotInterval": "10m", "dumpMode": "full", "resumeOnConnect": true, "egress": "gateway",
+            "customTags": {"project": "course-7"}, "disableRerun": true, "disableMigrate": true,
+        }));
+        let policy = policy(&submission, SIZE).unwrap();
         assert_eq!((policy.cpu_max, policy.mem_gb_max), (Some(4), None));
         assert_eq!(policy.vm_policy.to_string(), "[onDemand=true,retryLimit=3,retryInterval=10m0s]");
         assert_eq!(policy.migrate_policy.to_string(), "[disable=false,cpu.disable=true]");
@@ -147,22 +113,13 @@ mod tests {
     }
 
     #[test]
-    fn invalid_policies_are_refused() {
-        let usual = SubmitRequest::default;
-        for (request, sentence) in [
-            (SubmitRequest { cpu_max: Some(1), ..usual() }, "at most 1 cores, but at least 2"),
-            (SubmitRequest { mem_gb_max: Some(f64::NAN), ..usual() }, "NaN GB of memory: it takes at least 0.1"),
-            (SubmitRequest { time_limit: "0s".into(), ..usual() }, "a time limit of 0s: it takes at least 1s"),
-            (SubmitRequest { idle: "soon".into(), ..usual() }, "invalid duration `soon`"),
-            (SubmitRequest { egress: "vpn".into(), ..usual() }, "invalid egress `vpn`"),
-            (SubmitRequest { dump_mode: "delta".into(), ..usual() }, "invalid dump mode `delta`"),
-            (SubmitRequest { vm_policy: "[x=1]".into(), ..usual() }, "invalid VM policy: it has no key `x`"),
-            (
-                SubmitRequest { custom_tags: [("a b".to_owned(), "c".to_owned())].into(), ..usual() },
-                "invalid tag `a b:c`",
-            ),
+    fn impossible_policies_are_refused() {
+        for (values, sentence) in [
+            (json!({"cpuMax": 1}), "at most 1 cores, but at least 2"),
+            (json!({"memGBMax": 0.01}), "0.01 GB of memory: it takes at least 0.1"),
+            (json!({"timeLimit": "0s"}), "a time limit of 0s: it takes at least 1s"),
         ] {
-            let error = policy(&request, SIZE).unwrap_err();
+            let error = policy(&submission(values), SIZE).unwrap_err();
             assert!(told(&error).starts_with(sentence), "{}", told(&error));
         }
     }

@@ -1,6 +1,6 @@
 //! The job script, read from a submission.
 
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 
 use crate::error::{ApiError, ApiResult};
 
@@ -8,21 +8,19 @@ use crate::error::{ApiError, ApiResult};
 const SCRIPT_BYTES_MAX: usize = 1 << 20;
 
 /// Returns the job script, if there is one.
-pub(super) fn script(request: &SubmitRequest) -> ApiResult<Option<String>> {
-    if request.script.is_empty() {
-        return Ok(None);
-    }
-    if !request.command.is_empty() {
+pub(super) fn script(submission: &Submission) -> ApiResult<Option<String>> {
+    let Some(script) = &submission.script else { return Ok(None) };
+    if !submission.command.is_empty() {
         return Err(ApiError::invalid("a job script and a command exclude each other")
             .hint("leave out `--job`, or what follows `--`"));
     }
-    if request.script.len() > SCRIPT_BYTES_MAX {
-        let size = request.script.len();
+    if script.len() > SCRIPT_BYTES_MAX {
+        let size = script.len();
         return Err(ApiError::invalid(format!("a job script of {size} bytes: it takes at most {SCRIPT_BYTES_MAX}"))
             .hint("mount what is large with `--dataVolume`, or put it into the image"));
     }
-    if request.script.contains('\0') {
+    if script.contains('\0') {
         return Err(ApiError::invalid("the job script is no text").hint("give a script, not a program"));
     }
-    Ok(Some(request.script.clone()))
+    Ok(Some(script.clone()))
 }

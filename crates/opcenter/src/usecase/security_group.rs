@@ -7,7 +7,7 @@ use mooring_api::ErrorCode;
 use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
 use mooring_store::{SecurityGroupRow, Tx};
 use mooring_types::security::{DEFAULT_GROUP, InboundRule, InvalidGroup, SecurityGroupSpec};
-use mooring_types::{Clock, SecurityGroupId};
+use mooring_types::{Clock, Reference, SecurityGroupId};
 
 use super::{parse, taken};
 use crate::auth::User;
@@ -94,11 +94,11 @@ pub(crate) async fn delete(context: &Context, user: &User, id: &str) -> ApiResul
 }
 
 /// Returns the groups with these ids or names; the default group if there are none.
-pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<SecurityGroupId>> {
-    let default = [DEFAULT_GROUP.to_owned()];
+pub(crate) async fn resolve(tx: &mut Tx, references: &[Reference<SecurityGroupId>]) -> ApiResult<Vec<SecurityGroupId>> {
+    let default = [parse(DEFAULT_GROUP)?];
     let mut found: Vec<SecurityGroupId> = Vec::new();
-    for name in if names.is_empty() { default.as_slice() } else { names } {
-        let SecurityGroupRow { id, spec, .. } = find(tx, name).await?;
+    for reference in if references.is_empty() { default.as_slice() } else { references } {
+        let SecurityGroupRow { id, spec, .. } = find(tx, reference).await?;
         if found.contains(&id) {
             return Err(ApiError::invalid(format!("security group `{}` is named twice", spec.name)));
         }
@@ -108,14 +108,14 @@ pub(crate) async fn resolve(tx: &mut Tx, names: &[String]) -> ApiResult<Vec<Secu
 }
 
 /// Returns the security group with that id or name.
-pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<SecurityGroupRow> {
+pub(crate) async fn find(tx: &mut Tx, reference: &Reference<SecurityGroupId>) -> ApiResult<SecurityGroupRow> {
     let all = tx.security_group_list().await?;
-    let found = all.into_iter().find(|group| group.id.as_str() == id || group.spec.name.as_str() == id);
-    found.ok_or_else(|| ApiError::not_found(format!("no security group `{id}`")).hint(SECURITY_GROUP_HINT))
+    let found = all.into_iter().find(|group| reference.is_to(&group.id, &group.spec.name));
+    found.ok_or_else(|| ApiError::not_found(format!("no security group `{reference}`")).hint(SECURITY_GROUP_HINT))
 }
 
 async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroupRow> {
-    let group = find(tx, id).await?;
+    let group = find(tx, &parse(id)?).await?;
     if user.may_change(&group.user_name) {
         return Ok(group);
     }

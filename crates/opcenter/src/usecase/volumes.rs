@@ -1,26 +1,23 @@
-//! The data volumes of a job, read from a submission.
+//! The data volumes of a job, from a submission.
 
 use mooring_types::job::{Volume, VolumeSource};
 use mooring_types::mounts::Scheme;
 
-use super::parse;
 use crate::error::{ApiError, ApiResult};
 
-/// Parses data volumes and refuses those that no host can mount.
-pub(super) fn volumes(texts: &[String]) -> ApiResult<Vec<Volume>> {
+/// Refuses data volumes that no host can mount.
+pub(super) fn volumes(given: &[Volume]) -> ApiResult<Vec<Volume>> {
     let mut volumes: Vec<Volume> = Vec::new();
-    for text in texts {
-        let volume: Volume =
-            parse(text).map_err(|error| error.hint("write it as /path:/mount, [size=10]:/mount, …"))?;
+    for volume in given {
         if let Some(reason) = volume.unsupported() {
             return Err(ApiError::invalid(format!("volume `{}` can't be mounted: {reason}", volume.redacted()))
-                .hint(alternative(&volume)));
+                .hint(alternative(volume)));
         }
         if let Some(other) = volumes.iter().find(|other| other.mount == volume.mount) {
             let mount = other.mount.display();
             return Err(ApiError::invalid(format!("two volumes are mounted at `{mount}`")));
         }
-        volumes.push(volume);
+        volumes.push(volume.clone());
     }
     Ok(volumes)
 }
@@ -51,18 +48,18 @@ mod tests {
 
     #[test]
     fn unmountable_volumes_are_refused_without_their_secrets() {
-        let good = ["/data:/data:ro".to_owned(), "[size=1]:/scratch".to_owned()];
-        assert_eq!(volumes(&good).unwrap().len(), 2);
-        let error = volumes(&["[secret=SK]s3://bucket:/mnt".to_owned()]).unwrap_err();
+        let volumes = |texts: &[&str]| volumes(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        assert_eq!(volumes(&["/data:/data:ro", "[size=1]:/scratch"]).unwrap().len(), 2);
+        let error = volumes(&["[secret=SK]s3://bucket:/mnt"]).unwrap_err();
         let told_of = told(&error);
         assert!(
             told_of.starts_with("volume `[secret=********]s3://bucket:/mnt` can't be mounted: it takes"),
             "{told_of}"
         );
-        let error = volumes(&["vol-0a1b:/mnt".to_owned()]).unwrap_err();
+        let error = volumes(&["vol-0a1b:/mnt"]).unwrap_err();
         let told_of = told(&error);
         assert!(told_of.ends_with("can't be mounted: hosts have no volumes that exist apart from jobs"), "{told_of}");
-        let error = volumes(&["/a:/x".to_owned(), "/b:/x".to_owned()]).unwrap_err();
+        let error = volumes(&["/a:/x", "/b:/x"]).unwrap_err();
         assert_eq!(told(&error), "two volumes are mounted at `/x`");
     }
 }

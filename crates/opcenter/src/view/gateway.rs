@@ -1,12 +1,12 @@
 //! Gateways and connections, as users read them.
 
-use mooring_api::view::{ConnectionView, GatewayView};
+use mooring_api::view::{ConnectionState, ConnectionView, GatewayView};
 use mooring_api::watch::{ConnectionObservation, Flow};
 use mooring_store::{ConnectionRow, GatewayRow};
 use mooring_types::gateway::{Exposure, GatewayStatus};
 use mooring_types::{ConnectionId, GatewayId};
 
-use super::{Views, without_query};
+use super::{Views, texts, without_query};
 use crate::auth::User;
 use crate::decide::slices;
 use crate::error::{ApiError, ApiResult};
@@ -43,7 +43,7 @@ impl Views {
             address: self.gateway_address(&gateway.id).unwrap_or_default(),
             no_public_ip: gateway.spec.exposure == Exposure::Private,
             port_range: gateway.spec.port_range.to_string(),
-            security_groups: self.group_names(&gateway.spec.security_groups),
+            security_groups: texts(&self.group_names(&gateway.spec.security_groups)),
             cpu: gateway.spec.resources.cpu,
             mem_gb: gateway.spec.resources.mem_gb,
             host_name: self.state.host_name(&gateway.host),
@@ -73,9 +73,9 @@ impl Views {
             .flat_map(|report| report.connections.iter().find(|seen| seen.connection == connection.id))
             .collect();
         let state = match observations.iter().find_map(|seen| seen.problem.as_ref()) {
-            Some(problem) => format!("failed: {problem}"),
-            None if observations.is_empty() || slices::flow(&self.state, job) != Flow::Open => "waiting".into(),
-            None => "open".into(),
+            Some(problem) => ConnectionState::Failed { problem: problem.clone() },
+            None if observations.is_empty() || slices::flow(&self.state, job) != Flow::Open => ConnectionState::Waiting,
+            None => ConnectionState::Open,
         };
         Some(ConnectionView {
             job_id: job.id.clone(),

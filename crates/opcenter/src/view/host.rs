@@ -1,6 +1,6 @@
 //! Hosts, as users read them.
 
-use mooring_api::view::{DrainAnswer, DrainView, HostView};
+use mooring_api::view::{DrainAnswer, DrainView, HostStatus, HostView};
 use mooring_store::HostRow;
 use mooring_types::HostId;
 use mooring_types::host::Readiness;
@@ -36,12 +36,11 @@ impl Views {
             name: host.name.to_string(),
             address: host.joined.address.to_string(),
             status: match &facts.readiness {
-                _ if !self.observed.host_is_reachable(&host.id) => "unreachable".into(),
-                _ if host.drain().is_some() => {
-                    if self.state.is_empty(&host.id) { "drained" } else { "draining" }.into()
-                }
-                Readiness::Ready => "ready".into(),
-                Readiness::NotReady { reason } => format!("notReady: {reason}"),
+                _ if !self.observed.host_is_reachable(&host.id) => HostStatus::Unreachable,
+                _ if host.drain().is_some() && self.state.is_empty(&host.id) => HostStatus::Drained,
+                _ if host.drain().is_some() => HostStatus::Draining,
+                Readiness::Ready => HostStatus::Ready,
+                Readiness::NotReady { reason } => HostStatus::NotReady { reason: reason.clone() },
             },
             role: host.joined.role,
             purchase: facts.purchase(),

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mooring_api::view::{ConnectionView, EventView, JobView, MigrationView, SubmitRequest};
+use mooring_api::Submission;
+use mooring_api::view::{ConnectionView, EventView, JobView, MigrationView};
 use mooring_store::{EventRow, HostRow, JobRow, MigrationRow, Tx};
 use mooring_types::duration::format_duration;
 use mooring_types::filter::{Filter, Subject};
 use mooring_types::host::Purchase;
-use mooring_types::job::{Image, JobStatus, OutputFile};
-use mooring_types::migration::Outcome;
+use mooring_types::job::{Image, JobStatus, OutputFile, Volume};
 use mooring_types::usage::Usage;
 use mooring_types::{JobId, Timestamp};
 
 use super::masked::{MASK, masked};
-use super::{Views, request, usage, without_query};
+use super::{Views, request, texts, usage, without_query};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
@@ -25,7 +25,7 @@ impl Views {
     pub(crate) fn job(&self, job: &JobRow, migrations: &[MigrationRow]) -> JobView {
         let ended = job.status.is_final();
         let is_ours = job.spec.image != Image::External;
-        let request = request::of_job(job, &self.group_names(&job.security_groups));
+        let submission = request::of_job(job, &self.group_names(&job.security_groups));
         let host = job.host.as_ref().filter(|_| !ended).and_then(|host| self.state.host(host));
         let end = job.end_time.unwrap_or(self.now);
         let ran = self.ran(job);
@@ -62,7 +62,7 @@ impl Views {
             rc: job.exit_code.map_or_else(String::new, |code| code.to_string()),
             stdout: if is_ours { OutputFile::Stdout.to_string() } else { String::new() },
             stderr: if is_ours { OutputFile::Stderr.to_string() } else { String::new() },
-            input_args: if is_ours { request::arguments(&shown(job, request)) } else { String::new() },
+            input_args: if is_ours { shown(submission).arguments() } else { String::new() },
             vm_policy: job.policy.vm_policy,
             migrate_policy: job.policy.migrate_policy.to_string(),
             time_limit: job.policy.time_limit.map(format_duration).unwrap_or_default(),
@@ -85,7 +85,7 @@ impl Views {
             port_mappings: addresses.collect(),
             access_urls: connections.into_iter().map(|connection| connection.access_url).collect(),
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
-            security_groups: self.group_names(&job.security_groups),
+            security_groups: texts(&self.group_names(&job.security_groups)),
             endpoints: self.endpoints(&job.id),
             data_volumes: job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect(),
             env: masked(&job.spec.env),
@@ -141,17 +141,12 @@ impl Views {
     fn migration(&self, row: &MigrationRow) -> MigrationView {
         MigrationView {
             id: row.id.clone(),
-            kind: row.kind.to_string(),
+            kind: row.kind,
             from: self.state.end_name(row.from.as_ref()),
             to: self.state.end_name(row.to.as_ref()),
             start_time: row.start_time,
             reason: row.reason.clone(),
-            outcome: match &row.outcome {
-                Outcome::Running => "running".into(),
-                Outcome::Succeeded => "succeeded".into(),
-                Outcome::Undoing { phase, reason } => format!("undoing: {phase}: {reason}"),
-                Outcome::Failed { phase, reason } => format!("failed: {phase}: {reason}"),
-            },
+            outcome: row.outcome.clone(),
             phases: row.phases.clone(),
             pause_seconds: row.pause_seconds,
             bytes_moved: row.bytes_moved,
@@ -200,7 +195,7 @@ pub(crate) fn as_seen_by(user: &User, mut job: JobView) -> JobView {
 
 /// Returns the view of an event.
 pub(crate) fn event(row: EventRow) -> EventView {
-    EventView { time: row.time, kind: row.kind, message: row.message }
+    EventView { time: row.time, event: row.event }
 }
 
 /// Describes a host as the users' scripts know it: `198.18.0.2 (4Core8GB/Spot)`.
@@ -227,11 +222,11 @@ fn core_hours(cores: u32, executed: Duration) -> f64 {
     (f64::from(cores) * executed.as_secs_f64() / 3600.0 * 1e4).round() / 1e4
 }
 
-/// Returns a request with masks in place of what looks like a secret.
-fn shown(job: &JobRow, mut request: SubmitRequest) -> SubmitRequest {
-    request.env = masked(&job.spec.env).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
-    request.data_volumes = job.spec.volumes.iter().map(|volume| volume.redacted().to_string()).collect();
-    request
+/// Returns a submission with its secrets masked.
+fn shown(mut submission: Submission) -> Submission {
+    submission.env.0 = masked(&submission.env.0);
+    submission.data_volumes = submission.data_volumes.iter().map(Volume::redacted).collect();
+    submission
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
         let outcome = match row.outcome {
             Outcome::Succeeded => Some("succeeded"),
             Outcome::Failed { .. } => Some("failed"),
-            Outcome::Running | Outcome::Undoing { .. } => None,
+            Outcome::Running | Outcome::RollingBack { .. } => None,
         };
         if let Some(outcome) = outcome.filter(|_| row.stage == Stage::Ended) {
             outcomes.get_or_create(&OfOutcome { kind: KindLabel(row.kind), outcome }).inc();

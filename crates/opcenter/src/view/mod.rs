@@ -13,7 +13,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 
 use mooring_store::{JobRow, Tx};
-use mooring_types::{Clock, GatewayId, SecurityGroupId, Timestamp};
+use mooring_types::{Clock, GatewayId, Name, SecurityGroupId, Timestamp};
 
 use crate::error::ApiResult;
 use crate::state::context::Context;
@@ -55,10 +55,14 @@ impl Views {
         Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })
     }
 
-    fn group_names(&self, ids: &[SecurityGroupId]) -> Vec<String> {
+    fn group_names(&self, ids: &[SecurityGroupId]) -> Vec<Name> {
         let known = ids.iter().filter_map(|id| self.state.security_groups.iter().find(|group| group.id == *id));
-        known.map(|group| group.spec.name.to_string()).collect()
+        known.map(|group| group.spec.name.clone()).collect()
     }
+}
+
+fn texts(names: &[Name]) -> Vec<String> {
+    names.iter().map(ToString::to_string).collect()
 }
 
 /// Returns a URL without its query, which may hold a token.

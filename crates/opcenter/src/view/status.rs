@@ -1,6 +1,6 @@
 //! The numbers of hosts, gateways and jobs, by status.
 
-use mooring_api::view::{GatewayCounts, HostCounts, HostView, JobCounts, StatusView};
+use mooring_api::view::{GatewayCounts, HostCounts, HostStatus, HostView, JobCounts, StatusView};
 use mooring_store::JobRow;
 use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::Category;
@@ -28,11 +28,11 @@ pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView
 fn hosts(all: &[HostView]) -> HostCounts {
     all.iter().fold(HostCounts::default(), |mut counts, host| {
         counts.total += 1;
-        match host.status.as_str() {
-            "ready" => counts.ready += 1,
-            "draining" | "drained" => counts.draining += 1,
-            "unreachable" => counts.unreachable += 1,
-            _ => counts.not_ready += 1,
+        match host.status {
+            HostStatus::Ready => counts.ready += 1,
+            HostStatus::Draining | HostStatus::Drained => counts.draining += 1,
+            HostStatus::NotReady { .. } => counts.not_ready += 1,
+            HostStatus::Unreachable => counts.unreachable += 1,
         }
         counts
     })

@@ -1,6 +1,7 @@
 //! Hosts that are drained by hand or reclaimed by their cloud.
 
-use mooring_api::view::{DrainRequest, SubmitRequest};
+use mooring_api::Submission;
+use mooring_api::view::DrainRequest;
 use mooring_api::watch::Notice;
 use mooring_sim::{Machine, Step};
 use mooring_types::job::JobStatus;
@@ -9,7 +10,7 @@ use mooring_types::{Clock, JobId};
 use crate::lab::{Lab, Plan, refused, seconds};
 
 async fn drain(lab: &mut Lab, host: &str) {
-    lab.admin.host_drain(host, &DrainRequest::default()).await.unwrap();
+    lab.admin.host_drain(&host.parse().unwrap(), &DrainRequest::default()).await.unwrap();
     lab.settle().await;
 }
 
@@ -60,7 +61,7 @@ async fn jobs_leave_at_once() {
 async fn drained_host_takes_no_jobs() {
     let mut lab = alone(1).await;
     drain(&mut lab, "host-1").await;
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.advance(seconds(30)).await;
     assert!(lab.cluster.executing(&job).is_empty());
 }
@@ -69,8 +70,8 @@ async fn drained_host_takes_no_jobs() {
 async fn undrained_host_takes_jobs_again() {
     let mut lab = alone(1).await;
     drain(&mut lab, "host-1").await;
-    lab.admin.host_undrain("host-1").await.unwrap();
-    let job = lab.submit(SubmitRequest::default()).await;
+    lab.admin.host_undrain(&"host-1".parse().unwrap()).await.unwrap();
+    let job = lab.submit(Submission::default()).await;
     lab.settle().await;
     lab.expect_on(&job, "host-1").await;
 }
@@ -92,7 +93,7 @@ async fn undrain_resumes_what_the_drain_has_suspended() {
     let job = lab.job().await;
     drain(&mut lab, "host-1").await;
     lab.expect(&job, JobStatus::Suspended).await;
-    lab.admin.host_undrain("host-1").await.unwrap();
+    lab.admin.host_undrain(&"host-1".parse().unwrap()).await.unwrap();
     lab.settle().await;
     lab.expect_on(&job, "host-1").await;
 }
@@ -102,8 +103,8 @@ async fn user_suspend_outlasts_the_drain() {
     let mut lab = alone(1).await;
     let job = lab.job().await;
     drain(&mut lab, "host-1").await;
-    lab.admin.job_suspend(job.as_str()).await.unwrap();
-    lab.admin.host_undrain("host-1").await.unwrap();
+    lab.admin.job_suspend(&job).await.unwrap();
+    lab.admin.host_undrain(&"host-1".parse().unwrap()).await.unwrap();
     lab.advance(seconds(30)).await;
     lab.expect(&job, JobStatus::Suspended).await;
 }
@@ -124,7 +125,7 @@ async fn job_with_nowhere_to_go_stays() {
 #[tokio::test]
 async fn fixed_job_is_suspended_instead_of_migrated() {
     let mut lab = Lab::start().await;
-    let job = lab.job_on("host-1", SubmitRequest { disable_migrate: true, ..SubmitRequest::default() }).await;
+    let job = lab.job_on("host-1", Submission { disable_migrate: true, ..Submission::default() }).await;
     drain(&mut lab, "host-1").await;
     let view = lab.view(&job).await;
     assert_eq!(view.migrations[0].kind.to_string(), "suspend");
@@ -154,7 +155,7 @@ async fn job_whose_migrations_fail_is_suspended() {
     drain(&mut lab, "host-2").await;
     drain(&mut lab, "host-3").await;
     lab.host("host-1").fail(Step::Freeze, "no luck");
-    lab.admin.host_undrain("host-2").await.unwrap();
+    lab.admin.host_undrain(&"host-2".parse().unwrap()).await.unwrap();
     drain(&mut lab, "host-1").await;
     for _ in 0..3 {
         lab.host("host-1").fail(Step::Freeze, "no luck");
@@ -195,7 +196,7 @@ async fn reclaimed_host_is_left() {
 #[tokio::test]
 async fn reclaimed_host_without_time_suspends() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest { mem_gb: Some(12.0), ..SubmitRequest::default() };
+    let request = Submission { mem_gb: Some(12.0), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     let at = lab.clock.now() + seconds(60);
     lab.host("host-1").notify(Some(Notice::Reclaimed { at }));
@@ -212,7 +213,7 @@ async fn withdrawn_notice_ends_the_drain() {
     lab.cluster.report().await.unwrap();
     lab.host("host-1").notify(Some(Notice::Stays));
     lab.cluster.report().await.unwrap();
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.settle().await;
     lab.expect_on(&job, "host-1").await;
 }
@@ -235,7 +236,7 @@ async fn notice_is_not_undrained_by_hand() {
     let mut lab = Lab::start().await;
     lab.host("host-1").notify(Some(Notice::AtRisk));
     lab.cluster.report().await.unwrap();
-    refused(lab.admin.host_undrain("host-1").await, mooring_api::ErrorCode::WrongStatus, "host-1");
+    refused(lab.admin.host_undrain(&"host-1".parse().unwrap()).await, mooring_api::ErrorCode::WrongStatus, "host-1");
 }
 
 #[tokio::test]
@@ -243,9 +244,13 @@ async fn draining_takes_an_admin() {
     let lab = Lab::start().await;
     let user = lab.user("alice").await;
     let code = mooring_api::ErrorCode::PermissionDenied;
-    refused(user.host_drain("host-1", &DrainRequest::default()).await, code, "admin");
-    refused(user.host_undrain("host-1").await, code, "admin");
+    refused(user.host_drain(&"host-1".parse().unwrap(), &DrainRequest::default()).await, code, "admin");
+    refused(user.host_undrain(&"host-1".parse().unwrap()).await, code, "admin");
     let wrong = DrainRequest { within: "soon".into() };
-    refused(lab.admin.host_drain("host-1", &wrong).await, mooring_api::ErrorCode::InvalidArgument, "soon");
-    refused(lab.admin.host_undrain("nowhere").await, mooring_api::ErrorCode::NotFound, "nowhere");
+    refused(
+        lab.admin.host_drain(&"host-1".parse().unwrap(), &wrong).await,
+        mooring_api::ErrorCode::InvalidArgument,
+        "soon",
+    );
+    refused(lab.admin.host_undrain(&"nowhere".parse().unwrap()).await, mooring_api::ErrorCode::NotFound, "nowhere");
 }

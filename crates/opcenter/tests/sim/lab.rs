@@ -11,9 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_api::view::{
-    GatewayCreateRequest, HostView, JobView, LoginRequest, MigrateRequest, SubmitRequest, UserAddRequest,
-};
+use mooring_api::Submission;
+use mooring_api::view::{GatewayCreateRequest, HostView, JobView, LoginRequest, MigrateRequest, UserAddRequest};
 use mooring_api::watch::StoreAccess;
 use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_opcenter::Config;
@@ -147,27 +146,26 @@ impl Lab {
 
     /// Submits a job to `host-1` and lets it execute.
     pub(crate) async fn job(&mut self) -> JobId {
-        self.job_on("host-1", SubmitRequest::default()).await
+        self.job_on("host-1", Submission::default()).await
     }
 
     /// Submits a job to a host and lets it execute.
-    pub(crate) async fn job_on(&mut self, host: &str, request: SubmitRequest) -> JobId {
-        let job = self.submit(SubmitRequest { host: host.to_owned(), ..request }).await;
+    pub(crate) async fn job_on(&mut self, host: &str, request: Submission) -> JobId {
+        let job = self.submit(Submission { host: Some(host.to_string().parse().unwrap()), ..request }).await;
         self.settle().await;
         self.expect(&job, JobStatus::Executing).await;
         job
     }
 
     /// Submits a job.
-    pub(crate) async fn submit(&self, request: SubmitRequest) -> JobId {
-        let given = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
-        let name = given(&request.name, "work");
-        let request = SubmitRequest { image: given(&request.image, "dir:/"), name, ..request };
+    pub(crate) async fn submit(&self, request: Submission) -> JobId {
+        let (image, name) = (Some("dir:/".parse().unwrap()), Some("work".parse().unwrap()));
+        let request = Submission { image: request.image.or(image), name: request.name.or(name), ..request };
         self.admin.job_submit(&request).await.unwrap().id
     }
 
     pub(crate) async fn view(&self, job: &JobId) -> JobView {
-        self.admin.job_get(job.as_str()).await.unwrap()
+        self.admin.job_get(job).await.unwrap()
     }
 
     /// Checks the status of a job and returns its record.
@@ -196,7 +194,7 @@ impl Lab {
     /// Begins to migrate a job to a host.
     pub(crate) async fn migrate(&self, job: &JobId, host: &str) {
         let request = MigrateRequest { host: host.to_owned(), ..MigrateRequest::default() };
-        self.admin.job_migrate(job.as_str(), &request).await.unwrap();
+        self.admin.job_migrate(job, &request).await.unwrap();
     }
 
     /// Begins to migrate a job from `host-1` to `host-2` and stops before the step.
@@ -223,29 +221,29 @@ impl Lab {
     }
 
     pub(crate) async fn suspend(&mut self, job: &JobId) {
-        self.admin.job_suspend(job.as_str()).await.unwrap();
+        self.admin.job_suspend(job).await.unwrap();
         self.settle().await;
     }
 
     pub(crate) async fn resume(&mut self, job: &JobId) {
-        self.admin.job_resume(job.as_str()).await.unwrap();
+        self.admin.job_resume(job).await.unwrap();
         self.settle().await;
     }
 
     pub(crate) async fn snapshot(&mut self, job: &JobId) {
-        self.admin.job_snapshot(job.as_str()).await.unwrap();
+        self.admin.job_snapshot(job).await.unwrap();
         self.settle().await;
     }
 
     pub(crate) async fn cancel(&mut self, job: &JobId) {
-        self.admin.job_cancel(job.as_str()).await.unwrap();
+        self.admin.job_cancel(job).await.unwrap();
         self.settle().await;
     }
 
     /// The messages of a job's events.
     pub(crate) async fn events(&self, job: &JobId) -> Vec<String> {
-        let events = self.admin.job_events(job.as_str()).await.unwrap();
-        events.into_iter().map(|event| event.message).collect()
+        let events = self.admin.job_events(job).await.unwrap();
+        events.into_iter().map(|event| event.event.to_string()).collect()
     }
 
     /// All that is known of a job, for the message of a failed test.

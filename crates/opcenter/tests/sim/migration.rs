@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use mooring_api::ErrorCode;
-use mooring_api::view::{ConnectRequest, MigrateRequest, SubmitRequest};
+use mooring_api::Submission;
+use mooring_api::view::{ConnectRequest, MigrateRequest};
 use mooring_api::watch::{Connections, Flow, JobOrder, JobState, MigrateOutStage};
 use mooring_sim::{Machine, Step};
 use mooring_types::JobId;
@@ -348,10 +349,10 @@ async fn destination_that_reboots_after_the_commit_has_lost_the_job() {
 
 async fn behind_a_gateway(lab: &mut Lab) -> (JobId, mooring_types::GatewayId) {
     let gateway = lab.create_gateway("lab").await;
-    let publish = vec!["8080".to_owned()];
-    let job = lab.job_on("host-1", SubmitRequest { publish, ..SubmitRequest::default() }).await;
-    let request = ConnectRequest { job_id: job.to_string(), ..ConnectRequest::default() };
-    lab.admin.gateway_connect(gateway.as_str(), &request).await.unwrap();
+    let publish = vec!["8080".parse().unwrap()];
+    let job = lab.job_on("host-1", Submission { publish, ..Submission::default() }).await;
+    let request = ConnectRequest::new(job.clone());
+    lab.admin.gateway_connect(&gateway.clone().into(), &request).await.unwrap();
     lab.settle().await;
     (job, gateway)
 }
@@ -423,7 +424,7 @@ async fn migrate_to_another_size() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
     let request = MigrateRequest { host: "host-2".into(), cpu: Some(3), mem_gb: Some(5.0) };
-    lab.admin.job_migrate(job.as_str(), &request).await.unwrap();
+    lab.admin.job_migrate(&job, &request).await.unwrap();
     lab.settle().await;
     let view = lab.expect_on(&job, "host-2").await;
     assert_eq!((view.cpu, view.mem_gb), (3, 5.0));
@@ -433,7 +434,7 @@ async fn migrate_to_another_size() {
 async fn migrate_chooses_another_host() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
-    lab.admin.job_migrate(job.as_str(), &MigrateRequest::default()).await.unwrap();
+    lab.admin.job_migrate(&job, &MigrateRequest::default()).await.unwrap();
     lab.settle().await;
     let host = lab.expect(&job, JobStatus::Executing).await.host_name;
     assert_ne!(host, "host-1");
@@ -443,10 +444,10 @@ async fn migrate_chooses_another_host() {
 async fn impossible_migrations_are_refused() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
-    let fixed = lab.job_on("host-2", SubmitRequest { disable_migrate: true, ..SubmitRequest::default() }).await;
+    let fixed = lab.job_on("host-2", Submission { disable_migrate: true, ..Submission::default() }).await;
     let ask = async |job: &JobId, host: &str, cpu| {
         let request = MigrateRequest { host: host.to_owned(), cpu, mem_gb: None };
-        lab.admin.job_migrate(job.as_str(), &request).await
+        lab.admin.job_migrate(&job, &request).await
     };
     refused(ask(&job, "host-1", None).await, ErrorCode::InvalidArgument, "host-1");
     refused(ask(&job, "nowhere", None).await, ErrorCode::NotFound, "nowhere");
@@ -462,8 +463,8 @@ async fn only_one_migration_at_a_time() {
     let job = lab.job().await;
     lab.migrate_until(&job, Step::Prepare).await;
     let again = MigrateRequest { host: "host-3".into(), ..MigrateRequest::default() };
-    refused(lab.admin.job_migrate(job.as_str(), &again).await, ErrorCode::WrongStatus, "Floating");
-    refused(lab.admin.job_suspend(job.as_str()).await, ErrorCode::WrongStatus, "Floating");
+    refused(lab.admin.job_migrate(&job, &again).await, ErrorCode::WrongStatus, "Floating");
+    refused(lab.admin.job_suspend(&job).await, ErrorCode::WrongStatus, "Floating");
 }
 
 // The capsule store
@@ -556,7 +557,7 @@ async fn resume_waits_for_room() {
     let mut lab = Lab::with(vec![Machine::named("host-1")], Plan::default()).await;
     let job = lab.job().await;
     lab.suspend(&job).await;
-    let other = lab.job_on("host-1", SubmitRequest { cpu: Some(4), ..SubmitRequest::default() }).await;
+    let other = lab.job_on("host-1", Submission { cpu: Some(4), ..Submission::default() }).await;
     lab.resume(&job).await;
     lab.expect(&job, JobStatus::Resuming).await;
     lab.cancel(&other).await;
@@ -567,7 +568,7 @@ async fn resume_waits_for_room() {
 async fn suspend_without_a_store_is_refused() {
     let mut lab = Lab::with(vec![Machine::named("host-1")], Plan { has_store: false, ..Plan::default() }).await;
     let job = lab.job().await;
-    refused(lab.admin.job_suspend(job.as_str()).await, ErrorCode::WrongStatus, "capsule store");
+    refused(lab.admin.job_suspend(&job).await, ErrorCode::WrongStatus, "capsule store");
     lab.expect_on(&job, "host-1").await;
 }
 
@@ -602,10 +603,10 @@ async fn act_at_random(lab: &mut Lab, job: &JobId, random: &mut StdRng) {
     let step = *STEPS.choose(random).unwrap();
     // What the job's status does not allow is refused, which changes nothing.
     match random.random_range(0..100) {
-        0..10 => drop(lab.admin.job_migrate(job.as_str(), &MigrateRequest::default()).await),
-        10..15 => drop(lab.admin.job_suspend(job.as_str()).await),
-        15..22 => drop(lab.admin.job_resume(job.as_str()).await),
-        22..25 => drop(lab.admin.job_snapshot(job.as_str()).await),
+        0..10 => drop(lab.admin.job_migrate(&job, &MigrateRequest::default()).await),
+        10..15 => drop(lab.admin.job_suspend(&job).await),
+        15..22 => drop(lab.admin.job_resume(&job).await),
+        22..25 => drop(lab.admin.job_snapshot(&job).await),
         25..30 => lab.host(host).fail(step, "no luck"),
         30..35 => lab.host(host).hold(step),
         35..45 => lab.host(host).release(step),

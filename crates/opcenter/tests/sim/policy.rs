@@ -1,6 +1,9 @@
 //! Policies of jobs: idle suspend, resume on connect, time limit, snapshots, size and VM policy.
 
-use mooring_api::view::{JobModifyRequest, SubmitRequest};
+use std::time::Duration;
+
+use mooring_api::Submission;
+use mooring_api::view::JobModifyRequest;
 use mooring_sim::{Machine, Step};
 use mooring_types::host::{Purchase, Resources};
 use mooring_types::job::JobStatus;
@@ -31,12 +34,12 @@ async fn run(lab: &mut Lab, job: &JobId, time: u64, usage: Usage) {
 /// A job that is suspended after a minute without use, behind a gateway.
 async fn idle_job(lab: &mut Lab) -> (JobId, GatewayId) {
     let gateway = lab.create_gateway("lab").await;
-    let request = SubmitRequest {
-        idle: "60s".into(),
+    let request = Submission {
+        idle: Some(Duration::from_secs(60)),
         resume_on_connect: true,
-        publish: vec!["8080".into()],
-        gateway: gateway.to_string(),
-        ..SubmitRequest::default()
+        publish: vec!["8080".parse().unwrap()],
+        gateway: Some(gateway.to_string().parse().unwrap()),
+        ..Submission::default()
     };
     (lab.job_on("host-1", request).await, gateway)
 }
@@ -116,7 +119,7 @@ async fn client_resumes_no_job_without_the_policy() {
     let mut lab = Lab::start().await;
     let (job, gateway) = idle_job(&mut lab).await;
     let request = JobModifyRequest { resume_on_connect: Some(false), ..JobModifyRequest::default() };
-    lab.admin.job_modify(job.as_str(), &request).await.unwrap();
+    lab.admin.job_modify(&job, &request).await.unwrap();
     lab.suspend(&job).await;
     lab.gateway(&gateway).traffic(&job).calling = 1;
     lab.advance(seconds(60)).await;
@@ -126,7 +129,8 @@ async fn client_resumes_no_job_without_the_policy() {
 #[tokio::test]
 async fn time_limit_ends_the_job() {
     let mut lab = Lab::start().await;
-    let job = lab.job_on("host-1", SubmitRequest { time_limit: "2m".into(), ..SubmitRequest::default() }).await;
+    let job =
+        lab.job_on("host-1", Submission { time_limit: Some(Duration::from_secs(120)), ..Submission::default() }).await;
     lab.advance(seconds(115)).await;
     lab.expect(&job, JobStatus::Executing).await;
     lab.advance(seconds(10)).await;
@@ -137,7 +141,8 @@ async fn time_limit_ends_the_job() {
 #[tokio::test]
 async fn suspended_time_does_not_count_for_the_time_limit() {
     let mut lab = Lab::start().await;
-    let job = lab.job_on("host-1", SubmitRequest { time_limit: "2m".into(), ..SubmitRequest::default() }).await;
+    let job =
+        lab.job_on("host-1", Submission { time_limit: Some(Duration::from_secs(120)), ..Submission::default() }).await;
     lab.suspend(&job).await;
     lab.advance(seconds(300)).await;
     lab.resume(&job).await;
@@ -148,7 +153,7 @@ async fn suspended_time_does_not_count_for_the_time_limit() {
 #[tokio::test]
 async fn snapshots_are_made_at_their_interval() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest { snapshot_interval: "60s".into(), ..SubmitRequest::default() };
+    let request = Submission { snapshot_interval: Some(Duration::from_secs(60)), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     for expected in [0, 1, 2, 3] {
         let view = lab.expect_on(&job, "host-1").await;
@@ -160,7 +165,7 @@ async fn snapshots_are_made_at_their_interval() {
 #[tokio::test]
 async fn failed_snapshot_waits_for_the_next_interval() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest { snapshot_interval: "60s".into(), ..SubmitRequest::default() };
+    let request = Submission { snapshot_interval: Some(Duration::from_secs(60)), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     lab.host("host-1").fail(Step::Transfer, "the store is full");
     lab.advance(seconds(60)).await;
@@ -173,10 +178,10 @@ async fn failed_snapshot_waits_for_the_next_interval() {
 #[tokio::test]
 async fn busy_job_gets_more_cores() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest {
-        migrate_policy: "[cpu.upperBoundDuration=30s,mem.disable=true]".into(),
+    let request = Submission {
+        migrate_policy: Some("[cpu.upperBoundDuration=30s,mem.disable=true]".parse().unwrap()),
         cpu_max: Some(4),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     let job = lab.job_on("host-1", request).await;
     run(&mut lab, &job, 50, usage(0.99, GB)).await;
@@ -187,10 +192,12 @@ async fn busy_job_gets_more_cores() {
 #[tokio::test]
 async fn quiet_job_gets_fewer_cores() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest {
-        migrate_policy: "[cpu.lowerBoundRatio=20,cpu.lowerBoundDuration=30s,cpu.lowerLimit=1,mem.disable=true]".into(),
+    let request = Submission {
+        migrate_policy: Some(
+            "[cpu.lowerBoundRatio=20,cpu.lowerBoundDuration=30s,cpu.lowerLimit=1,mem.disable=true]".parse().unwrap(),
+        ),
         cpu: Some(2),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     let job = lab.job_on("host-1", request).await;
     run(&mut lab, &job, 50, Usage { cpu: 2.0, ..usage(0.1, GB) }).await;
@@ -200,7 +207,8 @@ async fn quiet_job_gets_fewer_cores() {
 #[tokio::test]
 async fn lack_of_memory_is_evaded_at_once() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest { migrate_policy: "[disable=true,evadeOOM=true]".into(), ..SubmitRequest::default() };
+    let request =
+        Submission { migrate_policy: Some("[disable=true,evadeOOM=true]".parse().unwrap()), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     run(&mut lab, &job, 10, usage(0.1, 2 * GB)).await;
     assert!(lab.expect(&job, JobStatus::Executing).await.mem_gb > 2.0);
@@ -220,7 +228,9 @@ fn spot(name: &str) -> Machine {
 
 async fn placed(machines: Vec<Machine>, vm_policy: &str) -> Option<String> {
     let mut lab = Lab::with(machines, Plan::default()).await;
-    let job = lab.submit(SubmitRequest { vm_policy: vm_policy.to_owned(), ..SubmitRequest::default() }).await;
+    let job = lab
+        .submit(Submission { vm_policy: Some(vm_policy.to_string().parse().unwrap()), ..Submission::default() })
+        .await;
     lab.settle().await;
     let view = lab.view(&job).await;
     (view.status == JobStatus::Executing).then_some(view.host_name)

@@ -1,21 +1,22 @@
 //! The life of a job, from its submission to its end.
 
 use futures_util::StreamExt;
-use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest, SubmitRequest};
+use mooring_api::Submission;
+use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
 use mooring_sim::{Machine, Step};
 use mooring_types::host::Resources;
 use mooring_types::job::JobStatus;
 
 use crate::lab::{Lab, Plan, seconds};
 
-fn sized(cpu: u32) -> SubmitRequest {
-    SubmitRequest { cpu: Some(cpu), mem_gb: Some(1.0), ..SubmitRequest::default() }
+fn sized(cpu: u32) -> Submission {
+    Submission { cpu: Some(cpu), mem_gb: Some(1.0), ..Submission::default() }
 }
 
 #[tokio::test]
 async fn job_starts_and_completes() {
     let mut lab = Lab::start().await;
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.settle().await;
     let host = lab.expect(&job, JobStatus::Executing).await.host_name;
     lab.expect_on(&job, &host).await;
@@ -30,7 +31,7 @@ async fn job_starts_and_completes() {
 async fn statuses_follow_the_agent() {
     let mut lab = Lab::start().await;
     lab.host("host-1").hold(Step::Start);
-    let job = lab.submit(SubmitRequest { host: "host-1".into(), ..SubmitRequest::default() }).await;
+    let job = lab.submit(Submission { host: Some("host-1".parse().unwrap()), ..Submission::default() }).await;
     lab.settle().await;
     lab.expect(&job, JobStatus::Starting).await;
     lab.release(Step::Start).await;
@@ -51,7 +52,7 @@ async fn nonzero_exit_code_fails_the_job() {
 async fn failed_start_is_told_with_its_reason() {
     let mut lab = Lab::start().await;
     lab.host("host-1").fail(Step::Start, "no such image");
-    let job = lab.submit(SubmitRequest { host: "host-1".into(), ..SubmitRequest::default() }).await;
+    let job = lab.submit(Submission { host: Some("host-1".parse().unwrap()), ..Submission::default() }).await;
     lab.settle().await;
     assert_eq!(lab.expect(&job, JobStatus::FailToExecute).await.status_reason, "no such image");
 }
@@ -103,7 +104,7 @@ async fn job_waits_for_room() {
 #[tokio::test]
 async fn job_waits_for_the_first_host() {
     let mut lab = Lab::with(Vec::new(), Plan::default()).await;
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.advance(seconds(60)).await;
     lab.expect(&job, JobStatus::Submitted).await;
     lab.cluster.join(Machine::named("late")).await.unwrap();
@@ -123,8 +124,8 @@ async fn job_that_fits_no_host_ends_at_once() {
 async fn waiting_job_gives_up_after_its_retries() {
     let mut lab = Lab::with(vec![Machine::named("host-1")], Plan::default()).await;
     lab.job_on("host-1", sized(4)).await;
-    let vm_policy = "[retryLimit=2,retryInterval=30s]".to_owned();
-    let waiting = lab.submit(SubmitRequest { vm_policy, ..sized(1) }).await;
+    let vm_policy = Some("[retryLimit=2,retryInterval=30s]".parse().unwrap());
+    let waiting = lab.submit(Submission { vm_policy, ..sized(1) }).await;
     lab.advance(seconds(55)).await;
     lab.expect(&waiting, JobStatus::Submitted).await;
     lab.advance(seconds(10)).await;
@@ -179,7 +180,7 @@ async fn cancel_waits_for_an_unreachable_host() {
 #[tokio::test]
 async fn submitted_job_is_cancelled_at_once() {
     let mut lab = Lab::with(Vec::new(), Plan::default()).await;
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.cancel(&job).await;
     lab.expect(&job, JobStatus::Cancelled).await;
 }
@@ -204,7 +205,7 @@ async fn address_is_kept_while_a_host_may_hold_the_job() {
     lab.cluster.report().await.unwrap();
     lab.settle().await;
     lab.expect(&job, JobStatus::Completed).await;
-    let next = lab.job_on("host-2", SubmitRequest::default()).await;
+    let next = lab.job_on("host-2", Submission::default()).await;
     assert_ne!(lab.view(&next).await.address, address);
 }
 
@@ -222,7 +223,7 @@ async fn opcenter_restart_keeps_jobs() {
 async fn opcenter_restart_during_the_start_starts_once() {
     let mut lab = Lab::start().await;
     lab.host("host-1").hold(Step::Start);
-    let job = lab.submit(SubmitRequest { host: "host-1".into(), ..SubmitRequest::default() }).await;
+    let job = lab.submit(Submission { host: Some("host-1".parse().unwrap()), ..Submission::default() }).await;
     lab.settle().await;
     lab.restart_opcenter().await;
     lab.release(Step::Start).await;
@@ -234,7 +235,7 @@ async fn watch_pushes_each_change() {
     let mut lab = Lab::start().await;
     let mut watch = lab.host("host-1").watch().await.unwrap();
     let first = watch.next().await.unwrap().unwrap();
-    let job = lab.submit(SubmitRequest { host: "host-1".into(), ..SubmitRequest::default() }).await;
+    let job = lab.submit(Submission { host: Some("host-1".parse().unwrap()), ..Submission::default() }).await;
     let next = watch.next().await.unwrap().unwrap();
     assert!(next.sequence > first.sequence);
     assert!(first.jobs.is_empty() && next.jobs.iter().any(|directive| directive.job == job));
@@ -252,7 +253,7 @@ async fn problems_of_a_host_are_shown() {
 async fn larger_host_is_preferred() {
     let large = Machine { size: Resources { cpu: 16, mem_gb: 64.0 }, ..Machine::named("large") };
     let mut lab = Lab::with(vec![Machine::named("host-1"), large], Plan::default()).await;
-    let job = lab.submit(SubmitRequest::default()).await;
+    let job = lab.submit(Submission::default()).await;
     lab.settle().await;
     lab.expect_on(&job, "large").await;
 }
@@ -266,7 +267,7 @@ async fn external_job_follows_its_declarations() {
         [("Floating", JobStatus::Floating), ("Executing", JobStatus::Executing), ("Completed", JobStatus::Completed)]
     {
         let update = ExternalUpdateRequest { status: declared.into(), ..Default::default() };
-        lab.admin.external_update(job.as_str(), &update).await.unwrap();
+        lab.admin.external_update(&job, &update).await.unwrap();
         lab.advance(seconds(30)).await;
         lab.expect(&job, status).await;
     }

@@ -1,6 +1,6 @@
 //! Jobs of a lost host: recovered from their newest snapshot, or waiting for their host.
 
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 use mooring_sim::{Machine, Step};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
@@ -97,8 +97,11 @@ async fn failed_recovery_is_repeated_with_growing_pauses() {
 async fn recovered_job_has_another_epoch() {
     let mut lab = Lab::start().await;
     let gateway = lab.create_gateway("lab").await;
-    let request =
-        SubmitRequest { publish: vec!["80".into()], gateway: gateway.to_string(), ..SubmitRequest::default() };
+    let request = Submission {
+        publish: vec!["80".parse().unwrap()],
+        gateway: Some(gateway.to_string().parse().unwrap()),
+        ..Submission::default()
+    };
     let job = lab.job_on("host-1", request).await;
     lab.snapshot(&job).await;
     let before = lab.gateway(&gateway).connections(&job).next().unwrap().epoch;

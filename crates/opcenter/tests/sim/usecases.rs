@@ -3,10 +3,12 @@
 use mooring_api::ErrorCode::{
     AlreadyExists, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, WrongStatus,
 };
+use mooring_api::Submission;
+use mooring_api::submission::Environment;
 use mooring_api::view::{
     ConnectRequest, ExternalRegisterRequest, ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest,
     GroupAddRequest, GroupUpdateRequest, JobModifyRequest, LoginRequest, SecretSetRequest, SecurityGroupCreateRequest,
-    SecurityGroupModifyRequest, SubmitRequest, TemplateCreateRequest, UserAddRequest, UserUpdateRequest,
+    SecurityGroupModifyRequest, TemplateCreateRequest, UserAddRequest, UserUpdateRequest,
 };
 use mooring_api::{Client, ErrorCode};
 use mooring_types::job::JobStatus;
@@ -22,14 +24,14 @@ fn group(name: &str, rules: &[&str]) -> SecurityGroupCreateRequest {
     SecurityGroupCreateRequest { name: name.to_owned(), description: String::new(), rules }
 }
 
-fn publishing(ports: &[&str]) -> SubmitRequest {
-    let publish = ports.iter().map(|port| (*port).to_owned()).collect();
-    SubmitRequest { publish, ..SubmitRequest::default() }
+fn publishing(ports: &[&str]) -> Submission {
+    let publish = ports.iter().map(|port| port.parse().unwrap()).collect();
+    Submission { publish, ..Submission::default() }
 }
 
 /// A job of an image of a registry, which everybody may run.
-fn pulled() -> SubmitRequest {
-    SubmitRequest { image: "alpine:3".into(), ..SubmitRequest::default() }
+fn pulled() -> Submission {
+    Submission { image: Some("alpine:3".parse().unwrap()), ..Submission::default() }
 }
 
 // Jobs
@@ -37,24 +39,24 @@ fn pulled() -> SubmitRequest {
 #[tokio::test]
 async fn submissions_are_checked() {
     let lab = Lab::start().await;
-    let base = || SubmitRequest { name: "work".into(), image: "dir:/".into(), ..SubmitRequest::default() };
+    let base = || Submission {
+        name: Some("work".parse().unwrap()),
+        image: Some("dir:/".parse().unwrap()),
+        ..Submission::default()
+    };
     for (request, code) in [
-        (SubmitRequest { image: String::new(), ..base() }, InvalidArgument),
-        (SubmitRequest { image: "external".into(), ..base() }, InvalidArgument),
-        (SubmitRequest { name: "no name".into(), ..base() }, InvalidArgument),
-        (SubmitRequest { cpu: Some(0), ..base() }, InvalidArgument),
-        (SubmitRequest { mem_gb: Some(0.0), ..base() }, InvalidArgument),
-        (SubmitRequest { working_dir: "tmp".into(), ..base() }, InvalidArgument),
-        (SubmitRequest { env: vec!["=value".into()], ..base() }, InvalidArgument),
-        (SubmitRequest { env: vec!["K={secret:none}".into()], ..base() }, NotFound),
-        (SubmitRequest { publish: vec!["80".into(), "80:81".into()], ..base() }, InvalidArgument),
-        (SubmitRequest { target_ports: vec![80], ..base() }, InvalidArgument),
-        (SubmitRequest { gateway: "none".into(), ..base() }, NotFound),
-        (SubmitRequest { security_groups: vec!["none".into()], ..base() }, NotFound),
-        (SubmitRequest { host: "nowhere".into(), ..base() }, NotFound),
-        (SubmitRequest { template: "none".into(), ..base() }, NotFound),
-        (SubmitRequest { vm_policy: "[spotOnly=maybe]".into(), ..base() }, InvalidArgument),
-        (SubmitRequest { time_limit: "soon".into(), ..base() }, InvalidArgument),
+        (Submission { image: None, ..base() }, InvalidArgument),
+        (Submission { image: Some("external".parse().unwrap()), ..base() }, InvalidArgument),
+        (Submission { cpu: Some(0), ..base() }, InvalidArgument),
+        (Submission { mem_gb: Some(0.0), ..base() }, InvalidArgument),
+        (Submission { working_dir: Some("tmp".into()), ..base() }, InvalidArgument),
+        (Submission { env: Environment::from([("K", "{secret:none}")]), ..base() }, NotFound),
+        (Submission { publish: vec!["80".parse().unwrap(), "80:81".parse().unwrap()], ..base() }, InvalidArgument),
+        (Submission { target_ports: vec!["80".parse().unwrap()], ..base() }, InvalidArgument),
+        (Submission { gateway: Some("none".parse().unwrap()), ..base() }, NotFound),
+        (Submission { security_groups: vec!["none".parse().unwrap()], ..base() }, NotFound),
+        (Submission { host: Some("nowhere".parse().unwrap()), ..base() }, NotFound),
+        (Submission { template: Some("none".parse().unwrap()), ..base() }, NotFound),
     ] {
         refused(lab.admin.job_submit(&request).await, code, "");
     }
@@ -66,11 +68,10 @@ async fn jobs_of_others_are_invisible() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
     let alice = lab.user("alice").await;
-    refused(alice.job_get(job.as_str()).await, NotFound, job.as_str());
-    refused(alice.job_cancel(job.as_str()).await, NotFound, job.as_str());
-    refused(alice.job_suspend(job.as_str()).await, NotFound, job.as_str());
+    refused(alice.job_get(&job).await, NotFound, job.as_str());
+    refused(alice.job_cancel(&job).await, NotFound, job.as_str());
+    refused(alice.job_suspend(&job).await, NotFound, job.as_str());
     assert!(alice.job_list().await.unwrap().is_empty());
-    refused(lab.admin.job_get("nonsense").await, InvalidArgument, "");
 }
 
 #[tokio::test]
@@ -81,21 +82,21 @@ async fn group_members_see_jobs_and_change_none() {
     let request = GroupAddRequest { name: "lab".into(), users, ..GroupAddRequest::default() };
     lab.admin.group_add(&request).await.unwrap();
     let job = alice.job_submit(&pulled()).await.unwrap().id;
-    assert_eq!(bob.job_get(job.as_str()).await.unwrap().user, "alice");
-    refused(bob.job_cancel(job.as_str()).await, PermissionDenied, "alice");
-    alice.job_cancel(job.as_str()).await.unwrap();
+    assert_eq!(bob.job_get(&job).await.unwrap().user, "alice");
+    refused(bob.job_cancel(&job).await, PermissionDenied, "alice");
+    alice.job_cancel(&job).await.unwrap();
 }
 
 #[tokio::test]
 async fn rerun_submits_the_same_again() {
     let mut lab = Lab::start().await;
-    let request = SubmitRequest { cpu: Some(2), env: vec!["K=V".into()], ..SubmitRequest::default() };
+    let request = Submission { cpu: Some(2), env: Environment::from([("K", "V")]), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     lab.cancel(&job).await;
-    let again = lab.admin.job_rerun(job.as_str()).await.unwrap();
+    let again = lab.admin.job_rerun(&job).await.unwrap();
     assert!(again.id != job && again.cpu == 2 && again.env["K"] == "V");
-    let once = lab.submit(SubmitRequest { disable_rerun: true, ..SubmitRequest::default() }).await;
-    refused(lab.admin.job_rerun(once.as_str()).await, PermissionDenied, "");
+    let once = lab.submit(Submission { disable_rerun: true, ..Submission::default() }).await;
+    refused(lab.admin.job_rerun(&once).await, PermissionDenied, "");
 }
 
 #[tokio::test]
@@ -103,12 +104,16 @@ async fn modify_changes_a_job() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
     let tags = [("team".to_owned(), "blue".to_owned())].into();
-    let request = JobModifyRequest { name: "better".into(), add_custom_tags: tags, ..JobModifyRequest::default() };
-    let view = lab.admin.job_modify(job.as_str(), &request).await.unwrap();
+    let request = JobModifyRequest {
+        name: Some("better".parse().unwrap()),
+        add_custom_tags: tags,
+        ..JobModifyRequest::default()
+    };
+    let view = lab.admin.job_modify(&job, &request).await.unwrap();
     assert_eq!((view.name.as_str(), view.custom_tags["team"].as_str()), ("better", "blue"));
-    refused(lab.admin.job_modify(job.as_str(), &JobModifyRequest::default()).await, InvalidArgument, "");
+    refused(lab.admin.job_modify(&job, &JobModifyRequest::default()).await, InvalidArgument, "");
     lab.cancel(&job).await;
-    refused(lab.admin.job_cancel(job.as_str()).await, WrongStatus, "Cancelled");
+    refused(lab.admin.job_cancel(&job).await, WrongStatus, "Cancelled");
 }
 
 // Gateways
@@ -119,11 +124,11 @@ async fn gateway_is_created_modified_and_destroyed() {
     let id = lab.create_gateway("lab").await;
     assert_eq!(lab.gateway(&id).slice().unwrap().name.as_str(), "lab");
     let request = GatewayModifyRequest { port_range: "12000:12010".into(), ..GatewayModifyRequest::default() };
-    lab.admin.gateway_modify("lab", &request).await.unwrap();
+    lab.admin.gateway_modify(&"lab".parse().unwrap(), &request).await.unwrap();
     lab.settle().await;
     assert_eq!(lab.gateway(&id).slice().unwrap().port_range.to_string(), "12000:12010");
-    lab.admin.gateway_destroy("lab").await.unwrap();
-    refused(lab.admin.gateway_get(id.as_str()).await, NotFound, id.as_str());
+    lab.admin.gateway_destroy(&"lab".parse().unwrap()).await.unwrap();
+    refused(lab.admin.gateway_get(&id.clone().into()).await, NotFound, id.as_str());
 }
 
 #[tokio::test]
@@ -135,7 +140,7 @@ async fn gateway_restart_counts_up() {
         slice.gateways.iter().find(|placement| placement.gateway == id).unwrap().restart
     };
     let before = restarts(&mut lab);
-    lab.admin.gateway_restart("lab").await.unwrap();
+    lab.admin.gateway_restart(&"lab".parse().unwrap()).await.unwrap();
     lab.settle().await;
     assert_eq!(restarts(&mut lab), before + 1);
 }
@@ -151,8 +156,12 @@ async fn bad_gateways_are_refused() {
     refused(lab.admin.gateway_create(&range("10400:10600")).await, InvalidArgument, "lab");
     let large = GatewayCreateRequest { cpu: Some(64), ..range("12000:12001") };
     refused(lab.admin.gateway_create(&large).await, ResourceExhausted, "");
-    refused(lab.admin.gateway_modify("lab", &GatewayModifyRequest::default()).await, InvalidArgument, "");
-    refused(lab.admin.gateway_restart("none").await, NotFound, "none");
+    refused(
+        lab.admin.gateway_modify(&"lab".parse().unwrap(), &GatewayModifyRequest::default()).await,
+        InvalidArgument,
+        "",
+    );
+    refused(lab.admin.gateway_restart(&"none".parse().unwrap()).await, NotFound, "none");
 }
 
 #[tokio::test]
@@ -161,10 +170,10 @@ async fn gateways_belong_to_their_creator() {
     lab.create_gateway("lab").await;
     let alice = lab.user("alice").await;
     let request = GatewayModifyRequest { name: "mine".into(), ..GatewayModifyRequest::default() };
-    refused(alice.gateway_modify("lab", &request).await, PermissionDenied, "lab");
-    refused(alice.gateway_destroy("lab").await, PermissionDenied, "lab");
-    refused(alice.gateway_restart("lab").await, PermissionDenied, "lab");
-    assert_eq!(alice.gateway_get("lab").await.unwrap().name, "lab");
+    refused(alice.gateway_modify(&"lab".parse().unwrap(), &request).await, PermissionDenied, "lab");
+    refused(alice.gateway_destroy(&"lab".parse().unwrap()).await, PermissionDenied, "lab");
+    refused(alice.gateway_restart(&"lab".parse().unwrap()).await, PermissionDenied, "lab");
+    assert_eq!(alice.gateway_get(&"lab".parse().unwrap()).await.unwrap().name, "lab");
 }
 
 // Connections
@@ -174,15 +183,15 @@ async fn ports_are_connected_and_disconnected() {
     let mut lab = Lab::start().await;
     let id = lab.create_gateway("lab").await;
     let job = lab.job_on("host-1", publishing(&["8080", "9090:90"])).await;
-    let request = ConnectRequest { job_id: job.to_string(), ..ConnectRequest::default() };
-    let made = lab.admin.gateway_connect("lab", &request).await.unwrap();
+    let request = ConnectRequest::new(job.clone());
+    let made = lab.admin.gateway_connect(&"lab".parse().unwrap(), &request).await.unwrap();
     assert_eq!(made.iter().map(|connection| connection.target_port).collect::<Vec<_>>(), [8080, 9090]);
     lab.settle().await;
     assert_eq!(lab.gateway(&id).connections(&job).count(), 2);
-    lab.admin.gateway_disconnect("lab", job.as_str(), Some(8080)).await.unwrap();
+    lab.admin.gateway_disconnect(&"lab".parse().unwrap(), &job, Some(8080)).await.unwrap();
     lab.settle().await;
     assert_eq!(lab.gateway(&id).connections(&job).count(), 1);
-    refused(lab.admin.gateway_disconnect("lab", job.as_str(), Some(8080)).await, NotFound, "8080");
+    refused(lab.admin.gateway_disconnect(&"lab".parse().unwrap(), &job, Some(8080)).await, NotFound, "8080");
 }
 
 #[tokio::test]
@@ -194,8 +203,8 @@ async fn bad_connections_are_refused() {
     let admin = lab.admin.clone();
     let connect = async |job: &str, target_ports: &[u16]| {
         let request =
-            ConnectRequest { job_id: job.to_owned(), target_ports: target_ports.to_vec(), ..ConnectRequest::default() };
-        admin.gateway_connect("lab", &request).await
+            ConnectRequest { target_ports: target_ports.to_vec(), ..ConnectRequest::new(job.parse().unwrap()) };
+        admin.gateway_connect(&"lab".parse().unwrap(), &request).await
     };
     refused(connect(silent.as_str(), &[]).await, InvalidArgument, "");
     refused(connect(job.as_str(), &[1]).await, InvalidArgument, "1");
@@ -212,15 +221,15 @@ async fn gateway_without_free_ports_is_exhausted() {
     let small = GatewayCreateRequest { port_range: "12000:12000".into(), ..named("small") };
     lab.admin.gateway_create(&small).await.unwrap();
     let job = lab.job_on("host-1", publishing(&["1000", "1001"])).await;
-    let request = ConnectRequest { job_id: job.to_string(), ..ConnectRequest::default() };
-    refused(lab.admin.gateway_connect("small", &request).await, ResourceExhausted, "small");
+    let request = ConnectRequest::new(job.clone());
+    refused(lab.admin.gateway_connect(&"small".parse().unwrap(), &request).await, ResourceExhausted, "small");
 }
 
 #[tokio::test]
 async fn ended_job_leaves_a_farewell_for_ten_minutes() {
     let mut lab = Lab::start().await;
     let id = lab.create_gateway("lab").await;
-    let request = SubmitRequest { gateway: "lab".into(), ..publishing(&["8080"]) };
+    let request = Submission { gateway: Some("lab".parse().unwrap()), ..publishing(&["8080"]) };
     let job = lab.job_on("host-1", request).await;
     lab.cancel(&job).await;
     assert_eq!(lab.gateway(&id).slice().unwrap().farewells.len(), 1);
@@ -235,17 +244,17 @@ async fn ended_job_leaves_a_farewell_for_ten_minutes() {
 async fn security_group_rules_reach_gateways() {
     let mut lab = Lab::start().await;
     lab.admin.security_group_create(&group("web", &["tcp:10000-10500:10.0.0.0/8"])).await.unwrap();
-    let request = GatewayCreateRequest { security_groups: vec!["web".into()], ..named("lab") };
+    let request = GatewayCreateRequest { security_groups: vec!["web".parse().unwrap()], ..named("lab") };
     let id = lab.admin.gateway_create(&request).await.unwrap().id;
     lab.settle().await;
     assert_eq!(lab.gateway(&id).slice().unwrap().rules.len(), 1);
     let request = SecurityGroupModifyRequest { add_rules: vec!["tcp:1-2:0.0.0.0/0".into()], ..Default::default() };
-    lab.admin.security_group_modify("web", &request).await.unwrap();
+    lab.admin.security_group_modify(&"web".parse().unwrap(), &request).await.unwrap();
     lab.settle().await;
     assert_eq!(lab.gateway(&id).slice().unwrap().rules.len(), 2);
-    refused(lab.admin.security_group_delete("web").await, WrongStatus, "lab");
-    lab.admin.gateway_destroy("lab").await.unwrap();
-    lab.admin.security_group_delete("web").await.unwrap();
+    refused(lab.admin.security_group_delete(&"web".parse().unwrap()).await, WrongStatus, "lab");
+    lab.admin.gateway_destroy(&"lab".parse().unwrap()).await.unwrap();
+    lab.admin.security_group_delete(&"web".parse().unwrap()).await.unwrap();
 }
 
 #[tokio::test]
@@ -255,11 +264,11 @@ async fn bad_security_groups_are_refused() {
     refused(lab.admin.security_group_create(&group("web", &[])).await, AlreadyExists, "web");
     refused(lab.admin.security_group_create(&group("bad", &["tcp:everything"])).await, InvalidArgument, "everything");
     let nothing = SecurityGroupModifyRequest::default();
-    refused(lab.admin.security_group_modify("web", &nothing).await, InvalidArgument, "");
+    refused(lab.admin.security_group_modify(&"web".parse().unwrap(), &nothing).await, InvalidArgument, "");
     let missing = SecurityGroupModifyRequest { remove_rules: vec!["tcp:81:10.0.0.0/8".into()], ..Default::default() };
-    refused(lab.admin.security_group_modify("web", &missing).await, NotFound, "81");
-    refused(lab.admin.security_group_get("none").await, NotFound, "none");
-    refused(lab.admin.security_group_delete("default").await, WrongStatus, "default");
+    refused(lab.admin.security_group_modify(&"web".parse().unwrap(), &missing).await, NotFound, "81");
+    refused(lab.admin.security_group_get(&"none".parse().unwrap()).await, NotFound, "none");
+    refused(lab.admin.security_group_delete(&"default".parse().unwrap()).await, WrongStatus, "default");
 }
 
 #[tokio::test]
@@ -268,10 +277,10 @@ async fn security_groups_belong_to_their_creator() {
     lab.admin.security_group_create(&group("web", &[])).await.unwrap();
     let alice = lab.user("alice").await;
     let request = SecurityGroupModifyRequest { add_rules: vec!["tcp:1:0.0.0.0/0".into()], ..Default::default() };
-    refused(alice.security_group_modify("web", &request).await, PermissionDenied, "web");
-    refused(alice.security_group_delete("web").await, PermissionDenied, "web");
+    refused(alice.security_group_modify(&"web".parse().unwrap(), &request).await, PermissionDenied, "web");
+    refused(alice.security_group_delete(&"web".parse().unwrap()).await, PermissionDenied, "web");
     alice.security_group_create(&group("mine", &[])).await.unwrap();
-    alice.security_group_modify("mine", &request).await.unwrap();
+    alice.security_group_modify(&"mine".parse().unwrap(), &request).await.unwrap();
 }
 
 // Users and groups
@@ -363,7 +372,7 @@ async fn groups_are_managed_by_admins() {
 async fn secrets_reach_jobs_and_nobody_else() {
     let mut lab = Lab::start().await;
     lab.admin.secret_set("token", &SecretSetRequest { value: "sesame".into() }).await.unwrap();
-    let request = SubmitRequest { env: vec!["T={secret:token}".into()], ..SubmitRequest::default() };
+    let request = Submission { env: Environment::from([("T", "{secret:token}")]), ..Submission::default() };
     let job = lab.job_on("host-1", request).await;
     let slice = lab.host("host-1").slice().unwrap();
     let directive = slice.jobs.iter().find(|directive| directive.job == job).unwrap();
@@ -392,7 +401,7 @@ async fn secrets_are_set_and_removed() {
 // Templates
 
 fn template(name: &str) -> TemplateCreateRequest {
-    let job = SubmitRequest { image: "alpine:3".into(), cpu: Some(2), ..SubmitRequest::default() };
+    let job = Submission { image: Some("alpine:3".parse().unwrap()), cpu: Some(2), ..Submission::default() };
     TemplateCreateRequest { name: name.to_owned(), job: Some(job), ..TemplateCreateRequest::default() }
 }
 
@@ -400,10 +409,11 @@ fn template(name: &str) -> TemplateCreateRequest {
 async fn template_fills_a_submission() {
     let lab = Lab::start().await;
     lab.admin.template_create(&template("base")).await.unwrap();
-    let from = |template: &str| SubmitRequest { template: template.to_owned(), ..SubmitRequest::default() };
+    let from =
+        |template: &str| Submission { template: Some(template.to_string().parse().unwrap()), ..Submission::default() };
     let view = lab.admin.job_submit(&from("base")).await.unwrap();
     assert_eq!((view.image.contains("alpine"), view.cpu), (true, 2));
-    let other = SubmitRequest { cpu: Some(1), ..from("base") };
+    let other = Submission { cpu: Some(1), ..from("base") };
     assert_eq!(lab.admin.job_submit(&other).await.unwrap().cpu, 1);
 }
 
@@ -444,12 +454,12 @@ fn external(endpoints: &[&str]) -> ExternalRegisterRequest {
 async fn external_job_moves_with_its_endpoints() {
     let mut lab = Lab::start().await;
     let id = lab.create_gateway("lab").await;
-    let request = ExternalRegisterRequest { gateway: "lab".into(), ..external(&["10.0.0.1:80"]) };
+    let request = ExternalRegisterRequest { gateway: Some("lab".parse().unwrap()), ..external(&["10.0.0.1:80"]) };
     let job = lab.admin.external_register(&request).await.unwrap().id;
     lab.settle().await;
     let before = lab.gateway(&id).connections(&job).next().unwrap().clone();
     let moved = ExternalUpdateRequest { endpoints: vec!["10.0.0.2:8080".into()], ..ExternalUpdateRequest::default() };
-    lab.admin.external_update(job.as_str(), &moved).await.unwrap();
+    lab.admin.external_update(&job, &moved).await.unwrap();
     lab.settle().await;
     let after = lab.gateway(&id).connections(&job).next().unwrap();
     assert_eq!((after.gateway_port, after.epoch), (before.gateway_port, before.epoch + 1));
@@ -466,18 +476,18 @@ async fn bad_external_jobs_are_refused() {
     refused(lab.admin.external_register(&wrong).await, InvalidArgument, "Unknown");
     let job = lab.admin.external_register(&external(&["10.0.0.1:80"])).await.unwrap().id;
     let update = |status: &str| ExternalUpdateRequest { status: status.to_owned(), ..ExternalUpdateRequest::default() };
-    refused(lab.admin.external_update(job.as_str(), &update("")).await, InvalidArgument, "");
-    refused(lab.admin.external_update(own.as_str(), &update("Executing")).await, WrongStatus, "");
-    lab.admin.external_update(job.as_str(), &update("Completed")).await.unwrap();
-    refused(lab.admin.external_update(job.as_str(), &update("Executing")).await, WrongStatus, "Completed");
+    refused(lab.admin.external_update(&job, &update("")).await, InvalidArgument, "");
+    refused(lab.admin.external_update(&own, &update("Executing")).await, WrongStatus, "");
+    lab.admin.external_update(&job, &update("Completed")).await.unwrap();
+    refused(lab.admin.external_update(&job, &update("Executing")).await, WrongStatus, "Completed");
     let alice = lab.user("alice").await;
-    refused(alice.external_update(job.as_str(), &update("Executing")).await, NotFound, "");
+    refused(alice.external_update(&job, &update("Executing")).await, NotFound, "");
 }
 
 #[tokio::test]
 async fn external_job_can_not_be_migrated() {
     let lab = Lab::start().await;
     let job = lab.admin.external_register(&external(&["10.0.0.1:80"])).await.unwrap().id;
-    refused(lab.admin.job_migrate(job.as_str(), &Default::default()).await, WrongStatus, "");
-    refused(lab.admin.job_suspend(job.as_str()).await, WrongStatus, "");
+    refused(lab.admin.job_migrate(&job, &Default::default()).await, WrongStatus, "");
+    refused(lab.admin.job_suspend(&job).await, WrongStatus, "");
 }

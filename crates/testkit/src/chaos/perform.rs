@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use mooring_api::view::{JobView, MigrateRequest};
 use mooring_api::{Client, ClientError, ErrorCode};
+use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use nix::sys::signal::Signal;
 
@@ -98,7 +99,7 @@ impl Run<'_> {
         &mut self,
         place: usize,
         kind: &'static str,
-        request: impl AsyncFnOnce(Client, String) -> Result<JobView, ClientError>,
+        request: impl AsyncFnOnce(Client, JobId) -> Result<JobView, ClientError>,
     ) -> Result<()> {
         let Some(job) = self.subjects[place].available() else {
             self.log.note("  not now");
@@ -169,7 +170,7 @@ impl Run<'_> {
 }
 
 /// Notes an answer. A typed refusal or no answer at all is expected, any other error a fault.
-pub(super) fn answered<T>(log: &Log, job: &str, answer: Result<T, ClientError>) -> Result<()> {
+pub(super) fn answered<T>(log: &Log, job: &JobId, answer: Result<T, ClientError>) -> Result<()> {
     let Err(error) = answer else {
         log.note(format!("  {job}: accepted"));
         return Ok(());
@@ -188,7 +189,7 @@ fn release(is_busy: &Arc<AtomicBool>) {
 }
 
 /// Suspends a job, damages its capsule, and checks that the job stays suspended until the repair.
-async fn damage(client: &Client, store: &Store, log: &Log, job: &str) -> Result<()> {
+async fn damage(client: &Client, store: &Store, log: &Log, job: &JobId) -> Result<()> {
     // The request may be lost or refused: only the status afterwards counts.
     drop(client.job_suspend(job).await);
     let rests = |view: &JobView| {
@@ -201,7 +202,9 @@ async fn damage(client: &Client, store: &Store, log: &Log, job: &str) -> Result<
         return Ok(());
     }
     // The capsule before it may still be there for a moment.
-    let only = || store.of_job(job).ok().filter(|capsules| capsules.len() == 1).and_then(|mut capsules| capsules.pop());
+    let only = || {
+        store.of_job(job.as_str()).ok().filter(|capsules| capsules.len() == 1).and_then(|mut capsules| capsules.pop())
+    };
     once(client, job, "to have one capsule", |_| only().is_some()).await?;
     let flipped = only().context("it has no capsule any more")?.flip()?;
     log.note(format!("  {job} is damaged at {}", flipped.place()));
@@ -224,7 +227,7 @@ async fn damage(client: &Client, store: &Store, log: &Log, job: &str) -> Result<
 
 /// Resumes a job until that fails because of its damaged capsule. After each failure the job has
 /// to be suspended.
-async fn try_to_resume(client: &Client, log: &Log, job: &str, mut known: usize) -> Result<()> {
+async fn try_to_resume(client: &Client, log: &Log, job: &JobId, mut known: usize) -> Result<()> {
     for _ in 0..RESUME_ATTEMPTS {
         let asked = client.job_resume(job).await;
         if asked.is_err() {
@@ -237,7 +240,7 @@ async fn try_to_resume(client: &Client, log: &Log, job: &str, mut known: usize) 
         }
         let failed = |view: &JobView| view.status.is_final() || view.migrations.len() > known && !is_under_way(view);
         let after = once(client, job, "to be resumed or not", failed).await?;
-        let told = after.migrations.last().map(|made| made.outcome.as_str()).unwrap_or_default();
+        let told = after.migrations.last().map(|migration| migration.outcome.to_string()).unwrap_or_default();
         log.note(format!("  {job} is {}; its resume {told}", after.status));
         ensure!(after.status == JobStatus::Suspended, "it is {} with a damaged capsule: {told}", after.status);
         if told.contains("damaged") {
@@ -250,7 +253,7 @@ async fn try_to_resume(client: &Client, log: &Log, job: &str, mut known: usize) 
 }
 
 /// Waits until `is_so` holds for a job. OpCenter may be away meanwhile.
-async fn once(client: &Client, job: &str, what: &str, is_so: impl Fn(&JobView) -> bool) -> Result<JobView> {
+async fn once(client: &Client, job: &JobId, what: &str, is_so: impl Fn(&JobView) -> bool) -> Result<JobView> {
     let began = Instant::now();
     while began.elapsed() < DAMAGE_LIMIT {
         if let Ok(view) = client.job_get(job).await

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mooring_api::Client;
-use mooring_api::view::{GatewayCreateRequest, JobView};
+use mooring_api::view::{ConnectionState, GatewayCreateRequest, JobView};
+use mooring_types::JobId;
 use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::JobStatus;
 use nix::sys::signal::Signal;
@@ -50,7 +51,7 @@ pub(super) struct Run<'a> {
     gateways: Vec<String>,
     pub(super) subjects: Vec<Subject>,
     /// The jobs that have ended or are being cancelled.
-    pub(super) past: Vec<String>,
+    pub(super) past: Vec<JobId>,
     /// Disturbances, each with the time of its end.
     pub(super) lasting: Vec<(Instant, Lasting)>,
     pub(super) damaging: JoinSet<Result<()>>,
@@ -126,7 +127,7 @@ impl<'a> Run<'a> {
         self.settle("all jobs to execute", Rest::Executing).await?;
         self.await_answers().await?;
         let ended = self.past.len();
-        let jobs: Vec<String> = self.subjects.iter().filter_map(|subject| subject.id.clone()).collect();
+        let jobs: Vec<JobId> = self.subjects.iter().filter_map(|subject| subject.id.clone()).collect();
         self.past.extend(jobs);
         self.settle("nothing to be left", Rest::Cancelled).await?;
         let grown = self.stats.grown();
@@ -165,7 +166,7 @@ impl<'a> Run<'a> {
 
     /// Checks every job and submits the missing ones. Returns all jobs, or `None` while OpCenter is
     /// away.
-    async fn check(&mut self) -> Result<Option<BTreeMap<String, JobView>>> {
+    async fn check(&mut self) -> Result<Option<BTreeMap<JobId, JobView>>> {
         while let Some(damaged) = self.damaging.try_join_next() {
             damaged??;
         }
@@ -173,7 +174,7 @@ impl<'a> Run<'a> {
         let (Ok(jobs), Ok(gateways)) = (self.client.job_list().await, self.client.gateway_list().await) else {
             return Ok(None);
         };
-        let views: BTreeMap<String, JobView> = jobs.into_iter().map(|view| (view.id.to_string(), view)).collect();
+        let views: BTreeMap<JobId, JobView> = jobs.into_iter().map(|view| (view.id.clone(), view)).collect();
         for job in &self.past {
             let view = views.get(job).with_context(|| format!("job {job} is not on record any more"))?;
             if !view.status.is_final() && view.status != JobStatus::Cancelling {
@@ -185,13 +186,13 @@ impl<'a> Run<'a> {
             let subject = &mut self.subjects[place];
             if subject.id.is_none() {
                 let name = subject.name();
-                subject.id = views.values().find(|view| view.name == name).map(|view| view.id.to_string());
+                subject.id = views.values().find(|view| view.name == name).map(|view| view.id.clone());
             }
             let Some(job) = subject.id.clone() else {
-                let request = subject.request(&self.program, &self.gateways);
+                let request = subject.request(&self.program, &self.gateways)?;
                 if let Ok(view) = self.client.job_submit(&request).await {
                     self.log.note(format!("{} is {}", view.name, view.id));
-                    self.subjects[place].id = Some(view.id.to_string());
+                    self.subjects[place].id = Some(view.id.clone());
                 }
                 continue;
             };
@@ -202,7 +203,7 @@ impl<'a> Run<'a> {
                     let open = gateway
                         .connections
                         .iter()
-                        .find(|known| known.job_id.as_str() == job && known.state == "open")?;
+                        .find(|known| known.job_id == job && known.state == ConnectionState::Open)?;
                     Some(SocketAddr::new(gateway.address.parse::<IpAddr>().ok()?, open.gateway_port))
                 });
                 subject.prober = address.map(Prober::start);
@@ -258,7 +259,7 @@ impl<'a> Run<'a> {
     }
 
     /// Returns a sentence for each deviation from the state `rest`.
-    fn wrong(&self, views: &BTreeMap<String, JobView>, rest: Rest) -> Result<Vec<String>> {
+    fn wrong(&self, views: &BTreeMap<JobId, JobView>, rest: Rest) -> Result<Vec<String>> {
         let traces = Traces::collect(self.world, self.plan.hosts)?;
         let mut wrong = Vec::new();
         let mut needed = Vec::new();
@@ -301,14 +302,15 @@ impl<'a> Run<'a> {
         }
         for job in &self.past {
             let ended = views.get(job).is_some_and(|view| view.status.is_final() && !is_under_way(view));
-            let trace = traces.of(job);
+            let trace = traces.of(job.as_str());
             if !ended || !trace.is_empty() {
                 let status = views.get(job).map(|view| view.status);
                 wrong.push(format!("{job} is {status:?}, and there is {trace:?}"));
             }
         }
         let is_alive = |job: &str| {
-            rest != Rest::Cancelled && self.subjects.iter().any(|subject| subject.id.as_deref() == Some(job))
+            rest != Rest::Cancelled
+                && self.subjects.iter().any(|subject| subject.id.as_ref().is_some_and(|id| id.as_str() == job))
         };
         for capsule in self.store.capsules()? {
             if !is_alive(capsule.name.split('-').next().unwrap_or_default()) {
@@ -355,7 +357,7 @@ impl<'a> Run<'a> {
             let record = view.and_then(|view| serde_json::to_string_pretty(&view).ok()).unwrap_or_default();
             text += &format!("job {job}: {record}\n");
             for event in events {
-                text += &format!("  {} {} {}\n", event.time, event.kind, event.message);
+                text += &format!("  {} {} {}\n", event.time, event.event.to_parts().0, event.event);
             }
         }
         text

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use mooring_api::Client;
-use mooring_api::view::{EventView, JobView, SubmitRequest};
-use mooring_types::Timestamp;
+use mooring_api::view::{EventView, JobView};
+use mooring_api::{Client, Submission};
 use mooring_types::job::{JobStatus, OutputFile};
+use mooring_types::migration::{MigrationKind, Outcome};
+use mooring_types::{Event, JobId, Timestamp};
 
 use super::prober::{Prober, Setback};
 
@@ -17,8 +19,6 @@ use super::prober::{Prober, Setback};
 pub(super) const PORT: u16 = 9000;
 /// The number of lines of a batch job's output, five per second.
 const LINES: usize = 200;
-/// The text by which an event tells that a destination was given up.
-const GIVEN_UP: &str = "is given up";
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) struct Subject {
     /// The number of earlier jobs in this place.
     number: usize,
     /// The job's id, once OpCenter is known to have accepted it.
-    pub(super) id: Option<String>,
+    pub(super) id: Option<JobId>,
     pub(super) prober: Option<Prober>,
     /// Whether the job's capsule is damaged, so that no action may touch the job.
     pub(super) is_busy: Arc<AtomicBool>,
@@ -57,7 +57,7 @@ impl Subject {
     }
 
     /// Returns the job's id if actions may touch the job.
-    pub(super) fn available(&self) -> Option<String> {
+    pub(super) fn available(&self) -> Option<JobId> {
         self.id.clone().filter(|_| !self.is_busy.load(Ordering::Relaxed))
     }
 
@@ -70,43 +70,42 @@ impl Subject {
         format!("{kind}-{}-{}", self.place, self.number)
     }
 
-    pub(super) fn request(&self, program: &Path, gateways: &[String]) -> SubmitRequest {
-        let common = SubmitRequest {
-            name: self.name(),
-            image: "dir:/".into(),
+    pub(super) fn request(&self, program: &Path, gateways: &[String]) -> Result<Submission> {
+        let common = Submission {
+            name: Some(self.name().parse()?),
+            image: Some("dir:/".parse()?),
             mem_gb: Some(0.5),
             // One in three can be recovered from a snapshot.
-            snapshot_interval: if self.place.is_multiple_of(3) { "15s".into() } else { String::new() },
-            ..SubmitRequest::default()
+            snapshot_interval: self.place.is_multiple_of(3).then_some(Duration::from_secs(15)),
+            ..Submission::default()
         };
-        match self.kind {
-            Kind::Witness => SubmitRequest {
+        Ok(match self.kind {
+            Kind::Witness => Submission {
                 command: vec![program.display().to_string(), format!("0.0.0.0:{PORT}"), self.name()],
-                publish: vec![PORT.to_string()],
-                gateway: gateways[self.place % gateways.len()].clone(),
+                publish: vec![PORT.to_string().parse()?],
+                gateway: Some(gateways[self.place % gateways.len()].parse()?),
                 ..common
             },
-            Kind::Counter => SubmitRequest {
-                script: format!("#!/bin/bash\nfor ((i = 0; i < {LINES}; i++)); do echo \"line $i\"; sleep 0.2; done\n"),
+            Kind::Counter => Submission {
+                script: Some(format!(
+                    "#!/bin/bash\nfor ((i = 0; i < {LINES}; i++)); do echo \"line $i\"; sleep 0.2; done\n"
+                )),
                 ..common
             },
-        }
+        })
     }
 
     /// Checks that the record has every accepted operation and its outcome.
     pub(super) fn check_record(&self, view: &JobView) -> Result<()> {
         for made in &view.migrations {
-            let told = match made.outcome.split_once(": ") {
-                None => made.outcome == "running" || made.outcome == "succeeded",
-                Some(("failed" | "undoing", why)) => {
-                    why.split_once(": ").is_some_and(|(phase, reason)| !phase.is_empty() && !reason.trim().is_empty())
-                }
-                Some(_) => false,
+            let told = match &made.outcome {
+                Outcome::Running | Outcome::Succeeded => true,
+                Outcome::RollingBack { reason, .. } | Outcome::Failed { reason, .. } => !reason.trim().is_empty(),
             };
             ensure!(told, "{}: a {} ended without saying how: `{}`", self.name(), made.kind, made.outcome);
         }
         for (kind, accepted) in &self.accepted {
-            let recorded = view.migrations.iter().filter(|made| made.kind == *kind).count();
+            let recorded = view.migrations.iter().filter(|made| made.kind.to_string() == *kind).count();
             ensure!(
                 recorded >= *accepted,
                 "{}: {accepted} times {kind} was accepted, and {recorded} are on record",
@@ -126,7 +125,7 @@ impl Subject {
             return Ok(());
         }
         // A recovery is on record before a client can observe its setback.
-        let events = client.job_events(view.id.as_str()).await?;
+        let events = client.job_events(&view.id).await?;
         match unexplained(&seen.setbacks, &rewinds(view, &events)) {
             None => Ok(()),
             Some(setback) => bail!("{}: no recovery explains {setback:?}", self.name()),
@@ -135,8 +134,8 @@ impl Subject {
 
     /// Checks the output of a batch job so far.
     pub(super) async fn check_output(&self, client: &Client, view: &JobView) -> Result<()> {
-        let text = client.job_log_file(view.id.as_str(), &OutputFile::Stdout, 0).await?.text;
-        let events = client.job_events(view.id.as_str()).await?;
+        let text = client.job_log_file(&view.id, &OutputFile::Stdout, 0).await?.text;
+        let events = client.job_events(&view.id).await?;
         let ended = view.rc == "0";
         let lines: Vec<&str> = text.lines().collect();
         let line = |number: usize| format!("line {number}");
@@ -161,7 +160,7 @@ impl Subject {
 
 /// Whether a migration of the job is under way.
 pub(super) fn is_under_way(view: &JobView) -> bool {
-    view.migrations.iter().any(|made| made.outcome == "running" || made.outcome.starts_with("undoing"))
+    view.migrations.iter().any(|migration| !migration.outcome.is_final())
         || matches!(
             view.status,
             JobStatus::Resuming | JobStatus::Suspending | JobStatus::Floating | JobStatus::Capturing
@@ -170,8 +169,10 @@ pub(super) fn is_under_way(view: &JobView) -> bool {
 
 /// Returns the times of recoveries and of given-up destinations: a setback may follow each.
 fn rewinds(view: &JobView, events: &[EventView]) -> Vec<Timestamp> {
-    let recovered = view.migrations.iter().filter(|made| made.kind == "recover").map(|made| made.start_time);
-    let given_up = events.iter().filter(|event| event.message.contains(GIVEN_UP)).map(|event| event.time);
+    let recovered =
+        view.migrations.iter().filter(|made| made.kind == MigrationKind::Recover).map(|made| made.start_time);
+    let given_up =
+        events.iter().filter(|view| matches!(view.event, Event::DestinationLost { .. })).map(|event| event.time);
     let mut all: Vec<Timestamp> = recovered.chain(given_up).collect();
     all.sort();
     all

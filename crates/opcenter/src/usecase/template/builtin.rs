@@ -12,12 +12,14 @@
 
 use std::path::{Path, PathBuf};
 
-use mooring_api::ErrorCode;
-use mooring_api::view::SubmitRequest;
+use mooring_api::submission::Environment;
+use mooring_api::{ErrorCode, Submission};
+use mooring_types::job::Image;
 
-use super::pattern::Pattern;
+use super::pattern::{Pattern, TOKEN_PLACEHOLDER};
 use crate::config::Config;
 use crate::error::{ApiError, ApiResult};
+use crate::usecase::parse;
 
 /// The directory into which `scripts/setup` installs programs for templates.
 const INSTALL_PREFIX: &str = "/opt/mooring";
@@ -44,7 +46,7 @@ pub(crate) fn all(config: &Config) -> ApiResult<Vec<BuiltIn>> {
 
 impl BuiltIn {
     /// Returns the request that a submission stands for, if the template's needs are met.
-    pub(crate) fn complete(self, given: &SubmitRequest, token: &str) -> ApiResult<(SubmitRequest, String)> {
+    pub(crate) fn complete(self, given: &Submission, token: &str) -> ApiResult<(Submission, String)> {
         if let (Some((path, hint)), true) = (&self.lacks, given.command.is_empty()) {
             let message = format!("template `{}` needs {}, which is not there", self.name, path.display());
             return Err(ApiError::new(ErrorCode::NotFound, message).hint(*hint));
@@ -52,22 +54,23 @@ impl BuiltIn {
         let pattern = self.in_image(given).pattern.with_token(token);
         let access_path = pattern.access_path.clone();
         let job = pattern.complete(given)?;
-        if let Some((key, what)) = self.needs {
-            let given =
-                |entry: &String| entry.split_once('=').is_some_and(|(name, value)| name == key && !value.is_empty());
-            if !job.env.iter().any(given) {
-                return Err(ApiError::invalid(format!("template `{}` needs the variable {key}", self.name))
-                    .hint(format!("give `-e {key}=…` with {what}")));
-            }
+        if let Some((key, what)) = self.needs
+            && job.env.0.get(key).is_none_or(String::is_empty)
+        {
+            return Err(ApiError::invalid(format!("template `{}` needs the variable {key}", self.name))
+                .hint(format!("give `-e {key}=…` with {what}")));
         }
         Ok((job, access_path))
     }
 
     /// Replaces the host's JupyterLab by the image's own, if the submission names an image.
-    fn in_image(&self, given: &SubmitRequest) -> Self {
+    fn in_image(&self, given: &Submission) -> Self {
         let mut own = self.clone();
-        if own.name == JUPYTER_NAME && !given.image.is_empty() && !given.image.starts_with("dir:") {
-            own.pattern = in_image_of(&given.image).unwrap_or(own.pattern);
+        match &given.image {
+            Some(image) if own.name == JUPYTER_NAME && !matches!(image, Image::Directory(_)) => {
+                own.pattern = in_image_of(image).unwrap_or(own.pattern);
+            }
+            _ => {}
         }
         own
     }
@@ -98,16 +101,20 @@ const JUPYTER_PATH: &str = "/lab?token={token}";
 
 fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
     let environment = config.jupyter.display();
-    let on_host = SubmitRequest {
-        image: "dir:/".into(),
+    let on_host = Submission {
+        image: Some(parse("dir:/")?),
         command: texts(["/bin/sh", "-c", JUPYTER_SCRIPT, &environment.to_string(), "{token}"]),
-        env: vec![format!("PATH={environment}/bin:{DEFAULT_PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
-        publish: vec!["8888".into()],
+        env: Environment::from([
+            ("PATH", format!("{environment}/bin:{DEFAULT_PATH}").as_str()),
+            ("HOME", "/root"),
+            ("SHELL", "/bin/bash"),
+        ]),
+        publish: vec![parse("8888")?],
         mem_gb: Some(2.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     let pattern = match &config.jupyter_image {
-        Some(image) => in_image_of(image)?,
+        Some(image) => in_image_of(&parse(image)?)?,
         None => Pattern::new(&on_host, JUPYTER_PATH)?,
     };
     Ok(BuiltIn {
@@ -119,13 +126,13 @@ fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
     })
 }
 
-fn in_image_of(image: &str) -> ApiResult<Pattern> {
-    let job = SubmitRequest {
-        image: image.to_owned(),
+fn in_image_of(image: &Image) -> ApiResult<Pattern> {
+    let job = Submission {
+        image: Some(image.clone()),
         command: texts(["/bin/sh", "-c", JUPYTER_IN_IMAGE_SCRIPT, "{token}"]),
-        publish: vec!["8888".into()],
+        publish: vec![parse("8888")?],
         mem_gb: Some(2.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     Pattern::new(&job, JUPYTER_PATH)
 }
@@ -133,11 +140,11 @@ fn in_image_of(image: &str) -> ApiResult<Pattern> {
 // rstudio
 
 fn rstudio() -> ApiResult<BuiltIn> {
-    let job = SubmitRequest {
-        image: "docker.io/rocker/rstudio:latest".into(),
-        publish: vec!["8787".into()],
+    let job = Submission {
+        image: Some(parse("docker.io/rocker/rstudio:latest")?),
+        publish: vec![parse("8787")?],
         mem_gb: Some(4.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     Ok(BuiltIn {
         name: "rstudio",
@@ -177,13 +184,13 @@ fi
 exec R --no-echo --no-restore --no-save -e 'shiny::runApp(Sys.getenv("SHINY_APP"), host = "0.0.0.0", port = 3838, launch.browser = FALSE)'"#;
 
 fn shiny() -> ApiResult<BuiltIn> {
-    let job = SubmitRequest {
-        image: "dir:/".into(),
+    let job = Submission {
+        image: Some(parse("dir:/")?),
         command: texts(["/bin/sh", "-c", SHINY_SCRIPT]),
-        env: vec![format!("PATH={DEFAULT_PATH}"), "HOME=/root".into(), "LANG=C.UTF-8".into()],
-        publish: vec!["3838".into()],
+        env: Environment::from([("PATH", DEFAULT_PATH), ("HOME", "/root"), ("LANG", "C.UTF-8")]),
+        publish: vec![parse("3838")?],
         mem_gb: Some(1.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     Ok(BuiltIn {
         name: "shiny",
@@ -210,18 +217,18 @@ fn code_server(prefix: &Path) -> ApiResult<BuiltIn> {
     let program = found.unwrap_or(&places[0]);
     // The Node of this installation may be beside the program.
     let beside = program.parent().unwrap_or(prefix).display();
-    let job = SubmitRequest {
-        image: "dir:/".into(),
+    let job = Submission {
+        image: Some(parse("dir:/")?),
         command: texts(["/bin/sh", "-c", CODE_SERVER_SCRIPT, &program.display().to_string(), "{token}"]),
-        env: vec![
-            format!("PATH={beside}:{DEFAULT_PATH}"),
-            "HOME=/root".into(),
-            "SHELL=/bin/bash".into(),
-            "PASSWORD={token}".into(),
-        ],
-        publish: vec!["8989".into()],
+        env: Environment::from([
+            ("PATH", format!("{beside}:{DEFAULT_PATH}").as_str()),
+            ("HOME", "/root"),
+            ("SHELL", "/bin/bash"),
+            ("PASSWORD", TOKEN_PLACEHOLDER),
+        ]),
+        publish: vec![parse("8989")?],
         mem_gb: Some(3.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     Ok(BuiltIn {
         name: "code-server",
@@ -254,13 +261,13 @@ echo "ssh: the host key is $(cat "$at/host_key.pub")"
 exec /usr/sbin/sshd -D -e -p 22 -f "$at/sshd_config""#;
 
 fn ssh() -> ApiResult<BuiltIn> {
-    let job = SubmitRequest {
-        image: "dir:/".into(),
+    let job = Submission {
+        image: Some(parse("dir:/")?),
         command: texts(["/bin/sh", "-c", SSH_SCRIPT]),
-        env: vec![format!("PATH={DEFAULT_PATH}"), "HOME=/root".into(), "SHELL=/bin/bash".into()],
-        publish: vec!["22".into()],
+        env: Environment::from([("PATH", DEFAULT_PATH), ("HOME", "/root"), ("SHELL", "/bin/bash")]),
+        publish: vec![parse("22")?],
         mem_gb: Some(1.0),
-        ..SubmitRequest::default()
+        ..Submission::default()
     };
     Ok(BuiltIn {
         name: "ssh",
@@ -278,8 +285,12 @@ mod tests {
 
     use super::*;
 
-    fn given(env: &[&str]) -> SubmitRequest {
-        SubmitRequest { env: env.iter().map(ToString::to_string).collect(), ..SubmitRequest::default() }
+    fn given(env: &[&str]) -> Submission {
+        serde_json::from_value(serde_json::json!({"env": env})).unwrap()
+    }
+
+    fn image(job: &Submission) -> String {
+        job.image.as_ref().unwrap().to_string()
     }
 
     #[test]
@@ -293,10 +304,10 @@ mod tests {
         fs::write(&program, "").unwrap();
         let (job, path) = code_server(prefix.path()).unwrap().complete(&given(&[]), "t0").unwrap();
         assert_eq!(job.command[3..], [program.display().to_string(), "t0".into()]);
-        assert!(job.env.contains(&"PASSWORD=t0".to_owned()));
+        assert_eq!(job.env.0["PASSWORD"], "t0");
         assert_eq!(path, "/?folder=/root/work");
         let (job, _) = code_server(prefix.path()).unwrap().complete(&given(&["PASSWORD={secret:p}"]), "t0").unwrap();
-        assert!(job.env.contains(&"PASSWORD={secret:p}".to_owned()));
+        assert_eq!(job.env.0["PASSWORD"], "{secret:p}");
     }
 
     #[test]
@@ -322,13 +333,14 @@ mod tests {
             volume_paths: Vec::new(),
         };
         let (job, path) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
-        assert_eq!((job.image.as_str(), job.command[3].as_str(), path.as_str()), ("dir:/", "/venv", "/lab?token=t0"));
-        let in_image = SubmitRequest { image: "jupyter/base-notebook".into(), ..SubmitRequest::default() };
+        assert_eq!((image(&job).as_str(), job.command[3].as_str(), path.as_str()), ("dir:/", "/venv", "/lab?token=t0"));
+        let notebook = "jupyter/base-notebook".parse::<Image>().unwrap();
+        let in_image = Submission { image: Some(notebook.clone()), ..Submission::default() };
         let (job, _) = jupyter(&config).unwrap().complete(&in_image, "t0").unwrap();
-        assert_eq!((job.image.as_str(), job.command[3].as_str()), ("jupyter/base-notebook", "t0"));
-        assert!(job.env.is_empty(), "{job:?}");
+        assert_eq!((job.image.as_ref(), job.command[3].as_str()), (Some(&notebook), "t0"));
+        assert!(job.env.0.is_empty(), "{job:?}");
         let config = Config { jupyter_image: Some("r.example/lab:1".into()), ..config };
         let (job, _) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
-        assert_eq!(job.image, "r.example/lab:1");
+        assert_eq!(image(&job), "r.example/lab:1");
     }
 }

@@ -10,8 +10,8 @@ mod pattern;
 
 use std::collections::BTreeMap;
 
-use mooring_api::ErrorCode;
-use mooring_api::view::{SubmitRequest, TemplateCreateRequest, TemplateView};
+use mooring_api::view::{TemplateCreateRequest, TemplateView};
+use mooring_api::{ErrorCode, Submission};
 use mooring_store::{TemplateRow, Tx};
 use mooring_types::template::Scope;
 use mooring_types::{Clock, Name, TemplateName};
@@ -45,17 +45,19 @@ pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCre
         return Err(ApiError::invalid(format!("a description is one line of at most {DESCRIPTION_MAX} characters")));
     }
     let mut tx = context.store.begin().await?;
-    let mut pattern = match (request.from_job.as_str(), &request.job) {
-        ("", Some(job)) => Pattern::new(&checked(job)?, "/")?,
-        ("", None) => return Err(ApiError::invalid("nothing to make a template from").hint("name a job or a job file")),
-        (job, None) => {
-            let job = find_job(&mut tx, user, job).await?;
+    let mut pattern = match (&request.from_job, &request.job) {
+        (None, Some(job)) => Pattern::new(&checked(job)?, "/")?,
+        (None, None) => {
+            return Err(ApiError::invalid("nothing to make a template from").hint("name a job or a job file"));
+        }
+        (Some(job), None) => {
+            let job = find_job(&mut tx, user, job.as_str()).await?;
             let groups =
                 tx.security_group_list().await?.into_iter().filter(|group| job.security_groups.contains(&group.id));
-            let groups: Vec<String> = groups.map(|group| group.spec.name.to_string()).collect();
+            let groups: Vec<Name> = groups.map(|group| group.spec.name).collect();
             Pattern::of_job(request::of_job(&job, &groups), &job.spec.access_path)?
         }
-        (_, Some(_)) => {
+        (Some(_), Some(_)) => {
             return Err(ApiError::invalid("a template is made from a job or from a job file, not from both"));
         }
     };
@@ -133,16 +135,10 @@ pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiRes
 }
 
 /// Returns the request that a submission stands for, and the access path of its job.
-pub(crate) async fn complete(
-    context: &Context,
-    user: &User,
-    given: SubmitRequest,
-) -> ApiResult<(SubmitRequest, String)> {
-    if given.template.is_empty() {
-        return Ok((given, "/".into()));
-    }
+pub(crate) async fn complete(context: &Context, user: &User, given: Submission) -> ApiResult<(Submission, String)> {
+    let Some(name) = &given.template else { return Ok((given, "/".into())) };
     let mut tx = context.store.begin().await?;
-    let found = find(context, &mut tx, user, &parse(&given.template)?).await?;
+    let found = find(context, &mut tx, user, name).await?;
     drop(tx);
     let token = new_token()[..TOKEN_LENGTH].to_owned();
     match found {
@@ -189,11 +185,11 @@ fn next_tag(known: &[TemplateRow], name: &TemplateName) -> ApiResult<Name> {
 }
 
 /// Checks the request of a new template.
-fn checked(job: &SubmitRequest) -> ApiResult<SubmitRequest> {
-    if !job.template.is_empty() {
+fn checked(job: &Submission) -> ApiResult<Submission> {
+    if job.template.is_some() {
         return Err(ApiError::invalid("a template is not made from another template").hint("take `template` out"));
     }
-    if job.image.is_empty() {
+    if job.image.is_none() {
         return Err(ApiError::invalid("the template's job has no image").hint("give `image`"));
     }
     Ok(job.clone())

@@ -6,14 +6,14 @@
 
 use std::collections::BTreeMap;
 
-use mooring_api::view::SubmitRequest;
+use mooring_api::Submission;
 use mooring_types::job::Volume;
 use serde_json::{Map, Value};
 
 use crate::error::{ApiError, ApiResult};
 
 /// The placeholder of a job's token.
-const TOKEN_PLACEHOLDER: &str = "{token}";
+pub(super) const TOKEN_PLACEHOLDER: &str = "{token}";
 /// The query keys by which programs take a token.
 const TOKEN_KEYS: [&str; 2] = ["token", "tkn"];
 /// The least length of a value that counts as a token.
@@ -32,16 +32,15 @@ pub(crate) struct Pattern {
 
 impl Pattern {
     /// Makes a pattern of a request.
-    pub(crate) fn new(job: &SubmitRequest, access_path: &str) -> ApiResult<Self> {
+    pub(crate) fn new(job: &Submission, access_path: &str) -> ApiResult<Self> {
         Ok(Self { job: to_map(job)?, access_path: access_path.to_owned() })
     }
 
     /// Makes a pattern that repeats a job on any host under any name. The token of its URL becomes
     /// a placeholder wherever it occurs.
-    pub(crate) fn of_job(job: SubmitRequest, access_path: &str) -> ApiResult<Self> {
-        let (name, gateway, host) = Default::default();
-        let mut pattern =
-            Self::new(&SubmitRequest { name, gateway, host, target_ports: Vec::new(), ..job }, access_path)?;
+    pub(crate) fn of_job(job: Submission, access_path: &str) -> ApiResult<Self> {
+        let job = Submission { name: None, gateway: None, host: None, target_ports: Vec::new(), ..job };
+        let mut pattern = Self::new(&job, access_path)?;
         if let Some(token) = token_of(access_path) {
             pattern.replace(token, TOKEN_PLACEHOLDER);
         }
@@ -55,34 +54,26 @@ impl Pattern {
     }
 
     /// Returns the request that a submission stands for.
-    pub(crate) fn complete(self, given: &SubmitRequest) -> ApiResult<SubmitRequest> {
-        let (empty, mut given) = (to_map(&SubmitRequest::default())?, to_map(given)?);
-        let mut job = self.job;
-        let says =
-            |given: &Map<String, Value>, key: &str| given.get(key).is_some_and(|value| Some(value) != empty.get(key));
-        if WHAT_TO_RUN.iter().any(|key| says(&given, key)) {
+    pub(crate) fn complete(self, given: &Submission) -> ApiResult<Submission> {
+        let (mut job, given) = (self.job, to_map(given)?);
+        if WHAT_TO_RUN.iter().any(|key| given.contains_key(*key)) {
             job.retain(|key, _| !WHAT_TO_RUN.contains(&key.as_str()));
         }
         let env = joined(job.get("env"), given.get("env"));
-        given.retain(|key, value| Some(&*value) != empty.get(key));
         job.extend(given);
         job.insert("env".into(), env.into());
         job.remove("template");
-        read(Value::Object(job))
+        read(job)
     }
 
     /// Returns the request as it is shown.
-    pub(crate) fn shown(&self, masked: impl Fn(&str, &str) -> String) -> ApiResult<SubmitRequest> {
-        let mut request: SubmitRequest = read(Value::Object(self.job.clone()))?;
-        for entry in &mut request.env {
-            if let Some((key, value)) = entry.split_once('=') {
-                *entry = format!("{key}={}", masked(key, value));
-            }
+    pub(crate) fn shown(&self, masked: impl Fn(&str, &str) -> String) -> ApiResult<Submission> {
+        let mut submission = read(self.job.clone())?;
+        for (key, value) in &mut submission.env.0 {
+            *value = masked(key, value);
         }
-        for volume in &mut request.data_volumes {
-            *volume = volume.parse().map_or_else(|_| String::new(), |volume: Volume| volume.redacted().to_string());
-        }
-        Ok(request)
+        submission.data_volumes = submission.data_volumes.iter().map(Volume::redacted).collect();
+        Ok(submission)
     }
 
     fn replace(&mut self, from: &str, to: &str) {
@@ -120,88 +111,88 @@ fn token_of(access_path: &str) -> Option<&str> {
     Some(value)
 }
 
-fn to_map(request: &SubmitRequest) -> ApiResult<Map<String, Value>> {
+fn to_map(request: &Submission) -> ApiResult<Map<String, Value>> {
     match serde_json::to_value(request) {
         Ok(Value::Object(map)) => Ok(map),
         _ => Err(ApiError::invalid("the job can't be written as JSON")),
     }
 }
 
-fn read(value: Value) -> ApiResult<SubmitRequest> {
-    serde_json::from_value(value).map_err(|error| ApiError::invalid(format!("the template's job is not one: {error}")))
+fn read(values: Map<String, Value>) -> ApiResult<Submission> {
+    Submission::read(values).map_err(|error| ApiError::invalid(format!("invalid template: {}", error.with_key())))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
+    fn submission(values: Value) -> Submission {
+        serde_json::from_value(values).unwrap()
+    }
+
     fn pattern() -> Pattern {
-        let job = SubmitRequest {
-            image: "dir:/".into(),
-            command: ["serve", "--token", "{token}"].map(str::to_owned).into(),
-            env: ["A=1", "B={token}"].map(str::to_owned).into(),
-            cpu: Some(2),
-            mem_gb: Some(4.0),
-            publish: vec!["80".into()],
-            ..SubmitRequest::default()
-        };
+        let job = submission(json!({
+            "image": "dir:/", "command": ["serve", "--token", "{token}"], "env": ["A=1", "B={token}"], "cpu": 2,
+            "memGB": 4.0, "publish": ["80"],
+        }));
         Pattern::new(&job, "/?token={token}").unwrap()
     }
 
     #[test]
-    fn what_a_submission_says_counts_and_the_template_gives_the_rest() {
-        let given = SubmitRequest {
-            name: "mine".into(),
-            template: "web".into(),
-            mem_gb: Some(8.0),
-            env: ["B=2", "C=3"].map(str::to_owned).into(),
-            ..SubmitRequest::default()
-        };
+    fn given_values_override_template() {
+        let given = submission(json!({"name": "mine", "template": "web", "memGB": 8.0, "env": ["B=2", "C=3"]}));
         let job = pattern().with_token("t0").complete(&given).unwrap();
-        assert_eq!((job.name.as_str(), job.template.as_str(), job.image.as_str()), ("mine", "", "dir:/"));
-        assert_eq!((job.cpu, job.mem_gb), (Some(2), Some(8.0)));
-        assert_eq!(job.command, ["serve", "--token", "t0"]);
-        assert_eq!(job.env, ["A=1", "B=2", "C=3"]);
-        assert_eq!(job.publish, ["80"]);
+        let expected = submission(json!({
+            "name": "mine", "image": "dir:/", "command": ["serve", "--token", "t0"], "env": ["A=1", "B=2", "C=3"],
+            "cpu": 2, "memGB": 8.0, "publish": ["80"],
+        }));
+        assert_eq!(job, expected);
     }
 
     #[test]
-    fn a_token_is_drawn_in_the_template_and_not_in_what_is_given() {
-        let given = SubmitRequest { env: vec!["D={token}".into()], ..SubmitRequest::default() };
+    fn token_is_drawn_in_template_only() {
+        let given = submission(json!({"env": ["D={token}"]}));
         let pattern = pattern().with_token("t0");
         assert_eq!(pattern.access_path, "/?token=t0");
-        assert_eq!(pattern.complete(&given).unwrap().env, ["A=1", "B=t0", "D={token}"]);
+        let job = serde_json::to_value(pattern.complete(&given).unwrap()).unwrap();
+        assert_eq!(job["env"], json!(["A=1", "B=t0", "D={token}"]));
     }
 
     #[test]
-    fn a_command_of_ones_own_is_taken_whole() {
-        let given = SubmitRequest { command: vec!["true".into()], ..SubmitRequest::default() };
+    fn given_command_replaces_command_and_script() {
+        let given = submission(json!({"command": ["true"]}));
         assert_eq!(pattern().complete(&given).unwrap().command, ["true"]);
     }
 
     #[test]
-    fn a_job_becomes_a_template_without_its_token() {
-        let job = SubmitRequest {
-            name: "lab".into(),
-            image: "dir:/".into(),
-            command: vec!["lab".into(), "--token=0123456789abcdef".into()],
-            env: vec!["KEY={secret:key}".into()],
-            working_dir: "/srv".into(),
-            cpu: Some(2),
-            mem_gb: Some(1.5),
-            publish: vec!["8888:80".into()],
-            gateway: "lab".into(),
-            target_ports: vec![8888],
-            host: "host-1".into(),
-            ..SubmitRequest::default()
-        };
+    fn template_of_job_hides_its_token() {
+        let job = submission(json!({
+            "name": "lab", "image": "dir:/", "command": ["lab", "--token=0123456789abcdef"], "env": ["KEY={secret:key}"],
+            "workingDir": "/srv", "cpu": 2, "memGB": 1.5, "publish": ["8888:80"], "gateway": "lab", "targetPorts": [8888],
+            "host": "host-1",
+        }));
         let pattern = Pattern::of_job(job, "/lab?x=1&token=0123456789abcdef").unwrap();
         assert_eq!(pattern.access_path, "/lab?x=1&token={token}");
-        let again = pattern.with_token("fedc").complete(&SubmitRequest::default()).unwrap();
-        assert_eq!(again.command, ["lab", "--token=fedc"]);
-        assert_eq!(again.env, ["KEY={secret:key}"]);
-        assert_eq!((again.working_dir.as_str(), again.publish), ("/srv", vec!["8888:80".to_owned()]));
-        assert_eq!((again.cpu, again.mem_gb), (Some(2), Some(1.5)));
-        assert_eq!((again.name + &again.gateway + &again.host, again.target_ports), (String::new(), Vec::new()));
+        let again = pattern.with_token("fedc").complete(&Submission::default()).unwrap();
+        let expected = submission(json!({
+            "image": "dir:/", "command": ["lab", "--token=fedc"], "env": ["KEY={secret:key}"], "workingDir": "/srv",
+            "cpu": 2, "memGB": 1.5, "publish": ["8888:80"],
+        }));
+        assert_eq!(again, expected);
+    }
+
+    #[test]
+    fn stored_pattern_with_empty_values_is_read() {
+        let Value::Object(job) = json!({
+            "name": "", "image": "dir:/", "script": "", "env": [], "cpu": null, "withRoot": false, "publish": ["80"],
+            "targetPorts": [], "vmPolicy": "", "timeLimit": "", "customTags": {}, "disableRerun": false,
+        }) else {
+            panic!("not a map")
+        };
+        let pattern = Pattern { job, access_path: "/".into() };
+        let expected = submission(json!({"image": "dir:/", "publish": ["80"]}));
+        assert_eq!(pattern.complete(&Submission::default()).unwrap(), expected);
     }
 }
