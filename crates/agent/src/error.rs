@@ -316,7 +316,8 @@ mod tests {
         let away = mooring_capsule::Error::Unreachable { at, source: Box::new(io::Error::other(refused())) };
         let through_a_stream: io::Error = away.into();
         let error = Error::system("send the capsule")(io::Error::other(through_a_stream));
-        let expected = "can't send the capsule: reach the capsule store at http://127.0.0.1:9000: connection refused";
+        let expected =
+            "can't send the capsule: the capsule store at http://127.0.0.1:9000 does not answer: connection refused";
         assert_eq!(error.chain(), expected);
         let capsule =
             Error::Capsule(mooring_capsule::Error::NotFound { capsule: "uqaj8l6a407u88v0106ol-2-1".parse().unwrap() });

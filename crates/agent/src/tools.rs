@@ -42,7 +42,7 @@ impl Tools {
     /// The same tools, with a `/run` in memory where the machine has none.
     pub(crate) fn with_run(self, directory: &Path) -> Self {
         // Without it CRIU is slower, and that is all.
-        let made = private_run::is_of_use().then(|| PrivateRun::open(directory)).transpose();
+        let made = private_run::is_needed().then(|| PrivateRun::open(directory)).transpose();
         let private_run = made.unwrap_or_else(|error| {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,

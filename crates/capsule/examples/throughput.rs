@@ -1,5 +1,5 @@
-//! `cargo run --release -p mooring-capsule --example throughput [<directory or s3://…>] [<MiB>]`: how fast capsules are written and
-//! read, beside plain files of the same bytes.
+//! `cargo run --release -p mooring-capsule --example throughput [<directory or s3://…>] [<MiB>]`:
+//! how fast capsules are written and read, beside plain files of the same bytes.
 //!
 //! An S3 server is named by `AWS_ENDPOINT`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
 
@@ -84,7 +84,8 @@ type Kind = (&'static str, fn(&mut StdRng) -> Vec<u8>);
 const KINDS: [Kind; 3] = [
     ("zeros", |_| vec![0; CHUNK]),
     ("memory", |rng| {
-        // A process of an interpreter: pages of zeros, of pointers and small numbers, of text, and some that are dense.
+        // A process of an interpreter: pages of zeros, of pointers and small numbers, of text, and
+        // some that are dense.
         let mut bytes = vec![0; CHUNK];
         for page in bytes.chunks_mut(4096) {
             match rng.random_range(0..10) {

@@ -1,4 +1,4 @@
-//! Objects by their names, in a directory or a bucket, with a bound on how long everything takes.
+//! Objects by path, in a directory or a bucket, with a time limit on each operation.
 
 use std::future::Future;
 use std::io;
@@ -21,23 +21,24 @@ use crate::error::{Error, Result};
 use crate::location::{Location, S3Options};
 use crate::piece::Compression;
 
-/// How long the store may take for a small request, with all its repetitions.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// How many bytes a store takes or gives in a second at least; a slower one is as good as away.
-const SLOWEST: u64 = 8 << 20;
+/// The time limit of a small request, with its retries.
+const SMALL_REQUEST_LIMIT: Duration = Duration::from_secs(15);
+/// The least speed of a store, in bytes a second. A slower store counts as unreachable.
+const STORE_MIN_SPEED: u64 = 8 << 20;
 
-/// What is said when a key is not taken, or, by the last, when there is none and the machine has none to give either.
-const DENIED: [&str; 5] =
+/// Texts in errors of a store that refuses a key. The last is the address of the metadata service,
+/// which fails where neither configuration nor machine supply a key.
+const DENIED_CODES: [&str; 5] =
     ["status code: 401", "status code: 403", "AuthorizationHeaderMalformed", "InvalidAccessKeyId", "169.254.169.254"];
-/// What is said when there is no room; servers differ.
-const FULL: [&str; 4] = ["status code: 507", "InsufficientStorage", "StorageFull", "QuotaExceeded"];
+/// Texts in errors of a store that is full. Servers differ.
+const FULL_CODES: [&str; 4] = ["status code: 507", "InsufficientStorage", "StorageFull", "QuotaExceeded"];
 
-/// How an object's bytes are kept.
+/// The kind of a store.
 #[derive(Debug, Clone)]
 pub(crate) enum Kind {
-    /// As a file in this directory.
+    /// Objects are files below this directory.
     Dir { root: PathBuf, files: Arc<LocalFileSystem> },
-    /// As an object in a bucket.
+    /// Objects are those of a bucket.
     S3(Arc<AmazonS3>),
 }
 
@@ -69,17 +70,16 @@ impl Backend {
         }
     }
 
-    /// Where the store is, for people.
     pub(crate) fn at(&self) -> &str {
         &self.at
     }
 
-    /// What everything in the store lies below.
+    /// Returns the path above all objects of the store.
     pub(crate) fn prefix(&self) -> &Path {
         &self.prefix
     }
 
-    /// What capsules are compressed with here.
+    /// Returns the compression that suits this kind of store.
     pub(crate) fn compression(&self) -> Compression {
         match self.kind {
             Kind::Dir { .. } => Compression::Fast,
@@ -94,7 +94,7 @@ impl Backend {
         }
     }
 
-    /// The file that an object is, where it is one.
+    /// Returns the file of an object, in a directory.
     pub(crate) fn file(&self, path: &Path) -> Option<PathBuf> {
         match &self.kind {
             Kind::Dir { files, .. } => files.path_to_filesystem(path).ok(),
@@ -102,19 +102,20 @@ impl Backend {
         }
     }
 
-    /// Stores a small object whole.
+    /// Stores a small object.
     pub(crate) async fn put(&self, path: &Path, payload: PutPayload) -> Result<()> {
         let length = payload.content_length() as u64;
         self.bounded(length, self.objects().put(path, payload)).await.map(drop)
     }
 
-    /// A small object; nothing when there is none.
+    /// Reads a small object. Returns `None` where it does not exist.
     pub(crate) async fn get(&self, path: &Path) -> Result<Option<Bytes>> {
         let got = self.bounded(0, async { self.objects().get(path).await?.bytes().await });
         absent_is_none(got.await)
     }
 
-    /// A part of an object, and how long the object is; nothing when there is no object.
+    /// Reads a part of an object, and the length of the object. Returns `None` where it does not
+    /// exist.
     pub(crate) async fn get_range(&self, path: &Path, range: Range<u64>) -> Result<Option<(Bytes, u64)>> {
         let length = range.end - range.start;
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
@@ -126,52 +127,53 @@ impl Backend {
         absent_is_none(got.await)
     }
 
-    /// How long an object is; nothing when there is none.
+    /// Returns the length of an object, or `None` where it does not exist.
     pub(crate) async fn size(&self, path: &Path) -> Result<Option<u64>> {
         let got = self.bounded(0, self.objects().head(path));
         Ok(absent_is_none(got.await)?.map(|meta| meta.size))
     }
 
-    /// Removes an object, or finds that there is none.
+    /// Removes an object, if it exists.
     pub(crate) async fn delete(&self, path: &Path) -> Result<()> {
         absent_is_none(self.bounded(0, self.objects().delete(path)).await).map(drop)
     }
 
-    /// Waits for an operation that carries `bytes`, no longer than a store that works would need.
+    /// Waits for an operation that transfers `bytes`, as long as a working store may take.
     pub(crate) async fn bounded<T>(
         &self,
         bytes: u64,
         operation: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T> {
-        self.bounded_at(SLOWEST, bytes, operation).await
+        self.bounded_at(STORE_MIN_SPEED, bytes, operation).await
     }
 
-    /// The same for an operation of another speed, in bytes a second at least.
+    /// Like [`Backend::bounded`], with another least speed, in bytes a second.
     pub(crate) async fn bounded_at<T>(
         &self,
         slowest: u64,
         bytes: u64,
         operation: impl Future<Output = object_store::Result<T>>,
     ) -> Result<T> {
-        let limit = PATIENCE + Duration::from_secs(bytes / slowest);
+        let limit = SMALL_REQUEST_LIMIT + Duration::from_secs(bytes / slowest);
         match tokio::time::timeout(limit, operation).await {
             Ok(outcome) => outcome.map_err(|error| self.failure(error)),
             Err(elapsed) => Err(Error::Unreachable { at: self.at.to_string(), source: elapsed.into() }),
         }
     }
 
-    /// What a failure of a file means.
+    /// Classifies an error of a file.
     pub(crate) fn failed(&self, error: io::Error) -> Error {
         of_io(&self.at, error.kind(), error.into())
     }
 
-    /// What a failure of the store means.
+    /// Classifies an error of the store.
     pub(crate) fn failure(&self, error: object_store::Error) -> Error {
         classify(&self.at, error)
     }
 }
 
-/// Makes the last part of a path. The rest has to be there: it may be where a file system was to be mounted.
+/// Makes the last directory of a path. Its parents have to exist, since one of them may be the
+/// mount point of a file system that is not mounted.
 fn make_directory(path: &std::path::Path) -> io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
@@ -186,7 +188,7 @@ fn s3(bucket: &str, options: &S3Options) -> std::result::Result<AmazonS3, String
         (None, None) => AmazonS3Builder::from_env(),
         _ => return Err("an access key and its secret come together".to_owned()),
     };
-    // All requests are bounded from outside, by what they carry; here are the bounds within which they are repeated.
+    // `bounded` limits each request by its size. The limits here are those of its retries.
     let client = ClientOptions::new()
         .with_connect_timeout(Duration::from_secs(3))
         .with_pool_idle_timeout(Duration::from_secs(15))
@@ -211,7 +213,7 @@ fn s3(bucket: &str, options: &S3Options) -> std::result::Result<AmazonS3, String
     builder.build().map_err(|error| error.to_string())
 }
 
-/// An object that is not there is no failure of the store. A bucket that is not there is.
+/// Turns the error of a missing object into `None`. A missing bucket stays an error.
 pub(crate) fn absent_is_none<T>(outcome: Result<T>) -> Result<Option<T>> {
     match outcome {
         Ok(found) => Ok(Some(found)),
@@ -224,21 +226,21 @@ fn is_absent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
     matches!(error.downcast_ref(), Some(object_store::Error::NotFound { .. }))
 }
 
-/// Sorts a failure by what a user can do about it.
+/// Classifies an error by what a user can do about it.
 fn classify(at: &str, error: object_store::Error) -> Error {
     use object_store::Error as Store;
     let owned = at.to_owned();
-    // What the library keeps to itself is only to be had from what it says: the code in the body of S3's answer.
-    let said = chain(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
-    let says = |codes: &[&str]| codes.iter().any(|code| said.contains(code));
+    // The library has S3's error code only in the text of its errors.
+    let text = chain(&error).map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let says = |codes: &[&str]| codes.iter().any(|code| text.contains(code));
     let refused = matches!(error, Store::PermissionDenied { .. } | Store::Unauthenticated { .. });
-    if refused || says(&DENIED) {
+    if refused || says(&DENIED_CODES) {
         return Error::Denied { at: owned, source: error.into() };
     }
     if says(&["NoSuchBucket"]) {
         return Error::NoPlace { at: owned, source: error.into() };
     }
-    if says(&FULL) {
+    if says(&FULL_CODES) {
         return Error::Full { at: owned, source: error.into() };
     }
     if matches!(error, Store::NotFound { .. }) {
@@ -255,7 +257,7 @@ fn classify(at: &str, error: object_store::Error) -> Error {
     }
 }
 
-/// Sorts a failure of a file system.
+/// Classifies an error of a file system.
 fn of_io(at: &str, kind: io::ErrorKind, source: crate::error::Cause) -> Error {
     let at = at.to_owned();
     match kind {

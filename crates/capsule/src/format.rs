@@ -1,24 +1,26 @@
-//! The bytes of a capsule's stream: its header and the heads of its pieces. The crate's documentation has the picture.
+//! The bytes of a capsule's stream: its header and the heads of its pieces. The crate's
+//! documentation has the layout.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use mooring_types::CapsuleName;
 
 use crate::error::{Damage, Error, Result};
-use crate::key::{KEY_ID_LENGTH, KEY_LENGTH, SealKey, random};
+use crate::key::{KEY_BYTES, KEY_ID_BYTES, SealKey, random};
 
-/// The newest format. The second has pieces in LZ4; the third may build on another capsule.
+/// The newest format. Format 2 added LZ4 pieces, format 3 capsules that build on another.
 pub(crate) const FORMAT: u32 = 3;
-/// How many bytes are sealed at once; every piece but the last has so many.
-pub(crate) const PIECE: usize = 1 << 20;
-/// The length of what authenticates a piece, in bytes.
-pub(crate) const TAG: usize = 16;
-/// The length of a stream's header.
-pub(crate) const HEADER: usize = MAGIC.len() + 4 + KEY_ID_LENGTH + NONCE + KEY_LENGTH + TAG;
-/// The length of a piece's head.
-pub(crate) const HEAD: usize = 9;
+/// The plain bytes of a piece; the last piece may have fewer.
+pub(crate) const PIECE_BYTES: usize = 1 << 20;
+/// The authentication tag after the sealed bytes.
+pub(crate) const TAG_BYTES: usize = 16;
+/// The header of a stream.
+pub(crate) const HEADER_BYTES: usize = MAGIC.len() + 4 + KEY_ID_BYTES + NONCE_BYTES + KEY_BYTES + TAG_BYTES;
+/// The head of a piece.
+pub(crate) const HEAD_BYTES: usize = 9;
 
 const MAGIC: &[u8; 8] = b"mooring\x1a";
-const NONCE: usize = 12;
+const NONCE_BYTES: usize = 12;
+/// The bit of a head that marks the last piece.
 const LAST: u8 = 0x80;
 
 /// How the bytes of a piece are stored.
@@ -34,20 +36,20 @@ pub(crate) enum Coding {
     Lz4,
 }
 
-/// What comes before the sealed bytes of a piece, in the clear and authenticated.
+/// The head of a piece: authenticated, not encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head {
     pub(crate) coding: Coding,
     pub(crate) last: bool,
-    /// How many bytes the piece stands for.
+    /// The number of plain bytes.
     pub(crate) plain: u32,
-    /// How many bytes follow the head, the tag included.
+    /// The number of bytes after the head, with the tag.
     pub(crate) sealed: u32,
 }
 
 impl Head {
-    pub(crate) fn to_bytes(self) -> [u8; HEAD] {
-        let mut bytes = [0; HEAD];
+    pub(crate) fn to_bytes(self) -> [u8; HEAD_BYTES] {
+        let mut bytes = [0; HEAD_BYTES];
         bytes[0] = match self.coding {
             Coding::Raw => 0,
             Coding::Zstd => 1,
@@ -59,8 +61,8 @@ impl Head {
         bytes
     }
 
-    /// The head that these bytes are, when they can be one: nothing in it leads to more memory than a piece takes.
-    pub(crate) fn parse(bytes: &[u8; HEAD]) -> Option<Self> {
+    /// Parses a head. A head that would need more memory than a piece has is refused.
+    pub(crate) fn parse(bytes: &[u8; HEAD_BYTES]) -> Option<Self> {
         let [kind, p0, p1, p2, p3, s0, s1, s2, s3] = *bytes;
         let (plain, sealed) = (u32::from_le_bytes([p0, p1, p2, p3]), u32::from_le_bytes([s0, s1, s2, s3]));
         let coding = match kind & !LAST {
@@ -71,18 +73,18 @@ impl Head {
             _ => return None,
         };
         let last = kind & LAST != 0;
-        let stored = (sealed as usize).checked_sub(TAG)?;
+        let stored = (sealed as usize).checked_sub(TAG_BYTES)?;
         let fits = match coding {
             Coding::Raw => stored == plain as usize,
             Coding::Zstd | Coding::Lz4 => stored < plain as usize,
             Coding::Zeros => stored == 0,
         };
-        let full = plain as usize == PIECE || last && plain as usize <= PIECE;
+        let full = plain as usize == PIECE_BYTES || last && plain as usize <= PIECE_BYTES;
         (fits && full).then_some(Self { coding, last, plain, sealed })
     }
 }
 
-/// What the pieces of one stream are sealed with.
+/// The data key of one stream, which seals its pieces.
 #[derive(Debug)]
 pub(crate) struct StreamKey {
     key: LessSafeKey,
@@ -90,15 +92,15 @@ pub(crate) struct StreamKey {
 }
 
 impl StreamKey {
-    /// A new data key for a stream of `name`, and the header that it is wrapped in.
-    pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER]) {
+    /// Makes a data key for a stream of `name`, and the header with the wrapped key.
+    pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER_BYTES]) {
         Self::create_in(FORMAT, name, attempt, seal)
     }
 
-    fn create_in(format: u32, name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER]) {
-        let data: [u8; KEY_LENGTH] = random();
-        let nonce: [u8; NONCE] = random();
-        let mut header = Vec::with_capacity(HEADER);
+    fn create_in(format: u32, name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER_BYTES]) {
+        let data: [u8; KEY_BYTES] = random();
+        let nonce: [u8; NONCE_BYTES] = random();
+        let mut header = Vec::with_capacity(HEADER_BYTES);
         header.extend_from_slice(MAGIC);
         header.extend_from_slice(&format.to_le_bytes());
         header.extend_from_slice(&seal.id_bytes());
@@ -113,10 +115,10 @@ impl StreamKey {
         (Self { key: aead(&data), name: name.clone() }, header)
     }
 
-    /// The data key that a header holds.
-    pub(crate) fn open(header: &[u8; HEADER], name: &CapsuleName, attempt: &str, seal: &SealKey) -> Result<Self> {
+    /// Unwraps the data key in a header.
+    pub(crate) fn open(header: &[u8; HEADER_BYTES], name: &CapsuleName, attempt: &str, seal: &SealKey) -> Result<Self> {
         let damaged = || Error::Damaged { capsule: name.clone(), damage: Damage::Header };
-        let (clear, wrapped) = header.split_at(MAGIC.len() + 4 + KEY_ID_LENGTH);
+        let (clear, wrapped) = header.split_at(MAGIC.len() + 4 + KEY_ID_BYTES);
         let (magic, rest) = clear.split_at(MAGIC.len());
         let (format, id) = rest.split_at(4);
         if magic != MAGIC {
@@ -130,7 +132,7 @@ impl StreamKey {
             let (theirs, ours) = (hex::encode(id), seal.id());
             return Err(Error::WrongKey { capsule: name.clone(), theirs, ours });
         }
-        let (nonce, wrapped) = wrapped.split_at(NONCE);
+        let (nonce, wrapped) = wrapped.split_at(NONCE_BYTES);
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| damaged())?;
         let mut wrapped = wrapped.to_vec();
         let aad = wrapping_aad(clear, name, attempt);
@@ -139,22 +141,28 @@ impl StreamKey {
         Ok(Self { key: aead(data), name: name.clone() })
     }
 
-    /// Seals what follows the head in `piece`, and puts the tag behind it.
-    pub(crate) fn seal(&self, number: u64, head: &[u8; HEAD], piece: &mut Vec<u8>) {
+    /// Seals the bytes after the head of `piece`, and appends the tag.
+    pub(crate) fn seal(&self, number: u64, head: &[u8; HEAD_BYTES], piece: &mut Vec<u8>) {
         let aad = self.piece_aad(number, head);
-        let tag = self.key.seal_in_place_separate_tag(piece_nonce(number), aad, &mut piece[HEAD..]);
+        let tag = self.key.seal_in_place_separate_tag(piece_nonce(number), aad, &mut piece[HEAD_BYTES..]);
         piece.extend_from_slice(tag.expect("a piece is short enough to seal").as_ref());
     }
 
-    /// Opens the sealed bytes of a piece in place; nothing when they are not what was sealed.
-    pub(crate) fn open_piece<'a>(&self, number: u64, head: &[u8; HEAD], sealed: &'a mut [u8]) -> Option<&'a [u8]> {
+    /// Opens the sealed bytes of a piece in place. Returns `None` where they are not authentic.
+    pub(crate) fn open_piece<'a>(
+        &self,
+        number: u64,
+        head: &[u8; HEAD_BYTES],
+        sealed: &'a mut [u8],
+    ) -> Option<&'a [u8]> {
         let aad = self.piece_aad(number, head);
         self.key.open_in_place(piece_nonce(number), aad, sealed).ok().map(|plain| &*plain)
     }
 
-    /// What a piece is bound to: its place in its capsule, and its head with the mark of the last piece.
-    fn piece_aad(&self, number: u64, head: &[u8; HEAD]) -> Aad<Vec<u8>> {
-        let mut bound = Vec::with_capacity(8 + HEAD + self.name.as_str().len());
+    /// The data that is authenticated with a piece: its number, its head with the last mark, the
+    /// name.
+    fn piece_aad(&self, number: u64, head: &[u8; HEAD_BYTES]) -> Aad<Vec<u8>> {
+        let mut bound = Vec::with_capacity(8 + HEAD_BYTES + self.name.as_str().len());
         bound.extend_from_slice(&number.to_le_bytes());
         bound.extend_from_slice(head);
         bound.extend_from_slice(self.name.as_str().as_bytes());
@@ -162,19 +170,20 @@ impl StreamKey {
     }
 }
 
-/// What a data key is bound to: what its header says in the clear, and the stream that it is the key of.
+/// The data that is authenticated with a data key: the plain part of its header, name and attempt.
 fn wrapping_aad(clear: &[u8], name: &CapsuleName, attempt: &str) -> Aad<Vec<u8>> {
     Aad::from([clear, name.as_str().as_bytes(), b".", attempt.as_bytes()].concat())
 }
 
-/// The nonce of a piece. It is used once: the data key is random and for one stream, in which every number occurs once.
+/// The nonce of a piece. No nonce repeats under a data key, since a stream has each number once and
+/// a data key of its own.
 fn piece_nonce(number: u64) -> Nonce {
-    let mut nonce = [0; NONCE];
+    let mut nonce = [0; NONCE_BYTES];
     nonce[..8].copy_from_slice(&number.to_le_bytes());
     Nonce::assume_unique_for_key(nonce)
 }
 
-fn aead(key: &[u8; KEY_LENGTH]) -> LessSafeKey {
+fn aead(key: &[u8; KEY_BYTES]) -> LessSafeKey {
     LessSafeKey::new(UnboundKey::new(&AES_256_GCM, key).expect("the key has the length that the cipher takes"))
 }
 

@@ -1,13 +1,13 @@
-//! The key that capsules are sealed with.
+//! The seal key, which opens capsules.
 //!
-//! A cluster has one, in a file on every host that makes or reads capsules. Nothing is sealed with the key itself: a key for each use is
-//! derived from it (HKDF-SHA-256).
+//! A cluster has one seal key, in a file of OpCenter. Nothing is sealed with the key itself: each
+//! use has a key derived from it (HKDF-SHA-256).
 //!
 //! | derived key | use |
 //! |---|---|
 //! | `wrap` | wraps the data key of a capsule, in its header |
 //! | `manifest` | authenticates manifests |
-//! | `id` | is shown, so that a wrong key is told apart from damage |
+//! | `id` | names the key in capsules and errors, which tells a wrong key from damage |
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -21,16 +21,14 @@ use aws_lc_rs::hmac;
 
 use crate::error::{Error, Result};
 
-/// The length of a key, in bytes.
-pub(crate) const KEY_LENGTH: usize = 32;
-/// The length of the id of a key, in bytes.
-pub(crate) const KEY_ID_LENGTH: usize = 8;
+pub(crate) const KEY_BYTES: usize = 32;
+pub(crate) const KEY_ID_BYTES: usize = 8;
 
 /// The key of a capsule store.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealKey([u8; KEY_LENGTH]);
+pub struct SealKey([u8; KEY_BYTES]);
 
-/// A text that is not a key.
+/// A text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a seal key is 64 hexadecimal digits")]
 pub struct InvalidKey;
@@ -42,64 +40,58 @@ impl SealKey {
         Self(random())
     }
 
-    /// The key in a file, which is made, with a new key and for nobody else to read, when it is missing.
+    /// Reads the key in a file. A missing file is made with a new key, readable by its owner alone.
     ///
-    /// Two processes that find no file end with the same key.
-    ///
-    /// # Errors
-    /// The file can't be read or made, others may read it, or it holds no key.
+    /// Two processes that make the file at once get the same key.
     pub fn load_or_create(path: &Path) -> Result<Self> {
         let fail = |why, source| Error::Key { path: path.to_owned(), why, source };
         match Self::load(path) {
             Err(Error::Key { source: Some(missing), .. }) if missing.kind() == io::ErrorKind::NotFound => {}
             found => return found,
         }
-        Self::random().store(path).map_err(|source| fail("it can't be made", Some(source)))?;
+        Self::random().store(path).map_err(|source| fail("it can't be written", Some(source)))?;
         Self::load(path)
     }
 
-    /// The key in a file.
-    ///
-    /// # Errors
-    /// The file can't be read, others may read it, or it holds no key.
+    /// Reads the key in a file, which has to be readable by its owner alone.
     pub fn load(path: &Path) -> Result<Self> {
         let fail = |why, source| Error::Key { path: path.to_owned(), why, source };
         let mut file = File::open(path).map_err(|source| fail("it can't be read", Some(source)))?;
         let mode = file.metadata().map_err(|source| fail("it can't be read", Some(source)))?.permissions().mode();
         if mode & 0o077 != 0 {
-            return Err(fail("others may read it", None));
+            return Err(fail("others than its owner can read it", None));
         }
         let text = io::read_to_string(&mut file).map_err(|source| fail("it can't be read", Some(source)))?;
         text.trim().parse().map_err(|InvalidKey| fail("it holds no key", None))
     }
 
-    /// The key as 64 hexadecimal digits, to be copied to another host.
+    /// Returns the key as 64 hexadecimal digits.
     #[must_use]
     pub fn to_hex(&self) -> String {
         hex::encode(self.0)
     }
 
-    /// What names the key without giving it away, as hexadecimal digits.
+    /// Returns the id of the key in hexadecimal digits. The id does not reveal the key.
     #[must_use]
     pub fn id(&self) -> String {
         hex::encode(self.id_bytes())
     }
 
-    pub(crate) fn id_bytes(&self) -> [u8; KEY_ID_LENGTH] {
+    pub(crate) fn id_bytes(&self) -> [u8; KEY_ID_BYTES] {
         self.derive("id")
     }
 
-    /// The key that wraps data keys.
-    pub(crate) fn wrapping(&self) -> [u8; KEY_LENGTH] {
+    /// Returns the key that wraps data keys.
+    pub(crate) fn wrapping(&self) -> [u8; KEY_BYTES] {
         self.derive("wrap")
     }
 
-    /// The key that authenticates manifests.
+    /// Returns the key that authenticates manifests.
     pub(crate) fn of_manifests(&self) -> hmac::Key {
-        hmac::Key::new(hmac::HMAC_SHA256, &self.derive::<KEY_LENGTH>("manifest"))
+        hmac::Key::new(hmac::HMAC_SHA256, &self.derive::<KEY_BYTES>("manifest"))
     }
 
-    /// Writes the key to a file that does not exist. Leaves one alone that somebody else has made meanwhile.
+    /// Writes the key to a new file. A file that another process has made meanwhile stays.
     fn store(&self, path: &Path) -> io::Result<()> {
         let fresh = path.with_extension(format!("new-{}", hex::encode(random::<8>())));
         let made = (|| {
@@ -137,7 +129,7 @@ impl FromStr for SealKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> std::result::Result<Self, InvalidKey> {
-        let mut key = [0; KEY_LENGTH];
+        let mut key = [0; KEY_BYTES];
         hex::decode_to_slice(text, &mut key).map_err(|_| InvalidKey)?;
         Ok(Self(key))
     }
@@ -149,7 +141,7 @@ impl fmt::Debug for SealKey {
     }
 }
 
-/// Bytes from the system's generator.
+/// Returns random bytes of a cryptographic generator.
 pub(crate) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     aws_lc_rs::rand::fill(&mut bytes).expect("random bytes");
@@ -161,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_kept_for_its_owner_alone() {
+    fn key_is_made_once_and_private() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("seal.key");
         let first = SealKey::load_or_create(&path).unwrap();
@@ -172,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_come_at_once_end_with_one_key() {
+    fn concurrent_processes_get_one_key() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("seal.key");
         let keys: Vec<SealKey> = std::thread::scope(|scope| {
@@ -183,19 +175,19 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_may_read_or_that_is_none_is_refused() {
+    fn readable_or_malformed_key_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("seal.key");
         SealKey::load_or_create(&path).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(SealKey::load_or_create(&path).unwrap_err().to_string().ends_with("others may read it"));
+        assert!(SealKey::load_or_create(&path).unwrap_err().to_string().ends_with("others than its owner can read it"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(&path, "abc\n").unwrap();
         assert!(SealKey::load_or_create(&path).unwrap_err().to_string().ends_with("it holds no key"));
     }
 
     #[test]
-    fn a_key_is_not_shown_by_accident() {
+    fn debug_hides_the_key() {
         let key = SealKey::random();
         assert!(!format!("{key:?}").contains(&key.to_hex()[..16]));
         assert_ne!(key.id(), SealKey::random().id());

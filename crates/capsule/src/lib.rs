@@ -1,80 +1,96 @@
-//! The capsule store: where the state of a job is kept that does not run.
+//! The capsule store: keeps the state of jobs that do not execute, and snapshots of jobs that do.
 //!
-//! A [`CapsuleStore`] is a directory or a part of a bucket of any S3-compatible object store ([`Location`]). A capsule in it is one stream
-//! of bytes, whatever its writer puts into it, and a manifest ([`Manifest`]) that makes it exist:
+//! A [`CapsuleStore`] is a directory or a part of a bucket of any S3-compatible object store
+//! ([`Location`]). A capsule in the store is one stream of bytes, whose content is its writer's
+//! affair, and a [`Manifest`] that makes it exist:
 //!
 //! ```text
-//! create ─► CapsuleWriter ─ finish ─► stream stored whole ─► manifest stored: the capsule exists ─ confirm ─► the job's source may go
-//!                │ abort, drop, crash
-//!                ▼
-//!           nothing that list shows; sweep removes what is left
+//! create ─► CapsuleWriter ─ finish ─► stream stored ─► manifest stored: the capsule exists
+//!                │                                     │ confirm
+//!                │ abort, drop, crash                  ▼
+//!                ▼                                     the source may be removed
+//!           nothing that `list` shows; `sweep` removes the remains
 //! ```
 //!
 //! ```text
-//! <prefix>/<name>/manifest.json          written last, removed first
-//! <prefix>/<name>/<attempt>.stream       of the attempt that the manifest names; others are leftovers
-//! <prefix>/<name>/<attempt>.upload       the mark of an upload under way, in a bucket only
+//! <prefix>/<name>/manifest.json        written last, removed first
+//! <prefix>/<name>/<attempt>.stream     those of other attempts than the manifest names are remains
+//! <prefix>/<name>/<attempt>.upload     the mark of an upload under way, in a bucket only
 //! ```
 //!
-//! Two that write the same name at once can't mix: each has an attempt of its own, and whose manifest comes last wins.
+//! Two writers of one name never mix: each has an attempt of its own, and the last manifest wins.
 //!
 //! # The stream
 //!
 //! ```text
 //! ┌────────┬────────┬────────┬───────────┬──────────────────────────────────────┐
-//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the seal key    │  header, 80 bytes
+//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the seal key    │  header: 80 bytes
 //! │ 8      │ 4      │ 8      │ 12        │ 32 + tag 16                          │
 //! ├────────┴────────┴─┬──────┴──────┬────┴─────┬────────────────────────┬───────┤
 //! │ coding, last mark │ plain bytes │ + tag    │ sealed bytes           │ tag   │  piece 0
 //! │ 1                 │ 4           │ 4        │ 0 to 1 MiB             │ 16    │
 //! ├───────────────────┴─────────────┴──────────┴────────────────────────┴───────┤
-//! │ …                                                                           │  one for each MiB
+//! │ …                                                                           │  one per MiB
 //! └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Numbers are little-endian; `+ tag` is how many bytes follow the head. A piece stands for 1 MiB, the last for what is left, if only for nothing.
-//! Its bytes are compressed: in a directory as an LZ4 block, which takes least time, in a bucket as a zstd frame (level 1), which takes least
-//! room. They are stored raw where that does not save a sixteenth, and not at all where they are zeros. Then they are sealed with AES-256-GCM under the capsule's own random data key. The nonce is the number of the piece; bound to it are that number, its head with the mark of
-//! the last piece, and the capsule's name. The data key is wrapped (AES-256-GCM, random nonce) under a key derived from the [`SealKey`],
-//! bound to the header, the name and the attempt. So a byte that was changed, a piece that was moved, left out or taken from elsewhere, a
-//! stream that was cut off or renamed are all found, and found before a byte of the piece is given.
+//! Numbers are little-endian. `+ tag` is the number of bytes after the head of the piece. Each
+//! piece stands for 1 MiB of plain bytes. The last one stands for the rest, which may be empty.
 //!
-//! The manifest has the SHA-256 of the stored stream, by which a capsule can be checked without any key (`sha256sum`), and is itself
-//! authenticated with a key derived from the seal key. It is not hidden.
+//! A piece is compressed, then sealed:
 //!
-//! A capsule may build on another ([`Base`], in its manifest): what was deferred in that one is then a part of both, and neither store nor format
-//! knows more about it.
+//! - In a directory it is an LZ4 block, which is fastest; in a bucket a zstd frame (level 1), which
+//!   is smallest. It is raw where compression saves less than a sixteenth, and absent where it is
+//!   zeros.
+//! - The seal is AES-256-GCM under the capsule's own random data key. The nonce is the number of
+//!   the piece. Authenticated with it are that number, the head with the last mark, and the
+//!   capsule's name.
+//! - The data key is wrapped (AES-256-GCM, random nonce) under a key derived from the [`SealKey`],
+//!   and authenticated with the header, the name and the attempt.
 //!
-//! # What can fail
+//! So a reader notices each changed byte, each piece that was moved, left out or replaced, and a
+//! stream that was cut off or renamed. It notices before it gives out a byte of the piece
+//! concerned.
 //!
-//! [`Error`] says whose turn it is: a store that is away is [`Error::Unreachable`] within about 15 seconds, others are sorted by what helps
-//! ([`Error::hint`]). A failed writer has left nothing; the job's own state is where it was.
+//! The manifest has the SHA-256 of the stored stream, so that `sha256sum` can check a capsule
+//! without a key. The manifest is authenticated with a key derived from the seal key. It is not
+//! encrypted.
+//!
+//! A capsule may build on another ([`Base`], in its manifest). The deferred part of that base is
+//! then part of both capsules. Store and format treat the two alike otherwise.
+//!
+//! # Failures
+//!
+//! Each [`Error`] names one cause and has a [hint](Error::hint) for the user. A store that does not
+//! answer is [`Error::Unreachable`] within about 15 seconds. A failed writer leaves no capsule, and
+//! the job's own state is untouched.
 //!
 //! | module | noun |
 //! |---|---|
-//! | `store` | the store: capsules by their names, where their objects lie |
-//! | `writer`, `upload` | a capsule on its way into the store |
-//! | `reader`, `source` | a capsule on its way out |
-//! | `order` | what of it is read first, and what last |
+//! | `store` | the store: capsules by name, and the paths of their objects |
+//! | `writer`, `upload` | a capsule that is being written |
+//! | `reader`, `piece_source` | a capsule that is being read |
+//! | `read_plan` | the order in which a capsule's parts are read |
 //! | `format`, `piece` | the bytes of a stream |
-//! | `manifest` | what is known without opening it |
-//! | `key` | the seal key and what is derived from it |
+//! | `manifest` | the facts that are known without opening a capsule |
+//! | `key` | the seal key and the keys derived from it |
 //! | `backend`, `location` | objects in directories and buckets |
-//! | `sweep` | what was never finished |
+//! | `pool` | buffers between two uses |
+//! | `sweep` | remains of uploads that never ended |
 
 #![forbid(unsafe_code)]
 
 mod backend;
 mod error;
 mod format;
-mod idle;
 mod key;
 mod location;
 mod manifest;
-mod order;
 mod piece;
+mod piece_source;
+mod pool;
+mod read_plan;
 mod reader;
-mod source;
 mod store;
 mod sweep;
 mod upload;
@@ -83,9 +99,8 @@ mod writer;
 pub use error::{Cause, Damage, Error, Result};
 pub use key::{InvalidKey, SealKey};
 pub use location::{Location, S3Options};
-pub use manifest::{Base, Facts, Manifest};
-pub use order::Deferred;
+pub use manifest::{Base, Deferred, Facts, Manifest};
 pub use reader::CapsuleReader;
 pub use store::CapsuleStore;
 pub use sweep::Swept;
-pub use writer::CapsuleWriter;
+pub use writer::{CapsuleWriter, Position};

@@ -1,4 +1,4 @@
-//! Where a capsule store is.
+//! The location of a capsule store.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,37 +8,36 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 
-/// Where a capsule store is: `dir:/path`, a plain absolute path, or `s3://bucket/prefix`.
+/// The location of a capsule store: `dir:/path`, an absolute path, or `s3://bucket/prefix`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A directory on this host or on a file system that hosts share.
+    /// A directory of this host, or of a file system that hosts share.
     Dir(PathBuf),
     /// A part of a bucket.
     S3 {
-        /// The bucket.
         bucket: String,
-        /// What the names of its objects start with; empty, or without slashes at its ends.
+        /// The prefix of all objects; empty, or without slashes at its ends.
         prefix: String,
-        /// How it is reached; not part of the printed location.
+        /// Address and key of the service. Not part of the printed location.
         options: S3Options,
     },
 }
 
-/// How an S3-compatible object store is reached.
+/// Address and key of an S3-compatible object store.
 ///
-/// What is missing is looked up as Amazon's own tools do: in the environment (`AWS_ACCESS_KEY_ID`, `AWS_REGION` and so on), then
-/// from the metadata service of the machine.
+/// Missing options come from where Amazon's own tools look: the environment (`AWS_ACCESS_KEY_ID`,
+/// `AWS_REGION`, …), then the metadata service of the machine.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Options {
-    /// The address of the service, `https://…`; Amazon's own when missing. `http://…` is taken as well: what is stored is sealed,
-    /// and the secret only signs.
+    /// The address of the service, `https://…`; Amazon's by default. `http://…` is possible as
+    /// well: capsules are sealed, and the secret key only signs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// The region; `us-east-1` when nothing says otherwise.
+    /// The region; `us-east-1` by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
-    /// The access key. It comes with [`S3Options::secret_key`] or not at all.
+    /// The access key; both keys are given, or none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub access_key: Option<String>,
     /// The secret of the access key.
@@ -47,7 +46,7 @@ pub struct S3Options {
 }
 
 impl S3Options {
-    /// The options as a configuration writes them, where what is empty is not given.
+    /// Makes options of texts of which empty ones are absent.
     #[must_use]
     pub fn given(endpoint: &str, region: &str, access_key: &str, secret_key: &str) -> Self {
         let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -61,7 +60,7 @@ impl S3Options {
 }
 
 impl Location {
-    /// The same location, reached with these options; they mean nothing to a directory.
+    /// Returns the location with these options, which a directory ignores.
     #[must_use]
     pub fn with_s3(self, options: S3Options) -> Self {
         match self {
@@ -78,7 +77,7 @@ impl FromStr for Location {
         let refuse = |why: &str| Error::Location { location: text.to_owned(), why: why.to_owned() };
         if let Some(rest) = text.strip_prefix("s3://") {
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            // The names that every S3-compatible store takes.
+            // The names that all S3-compatible stores allow.
             let fits = (3..=63).contains(&bucket.len())
                 && bucket
                     .bytes()
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_location_reads_back_as_it_is_printed() {
+    fn location_reads_back() {
         for text in ["dir:/var/lib/capsules", "s3://capsules", "s3://my-bucket/a/b"] {
             assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
         }
@@ -137,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_location_is_refused() {
+    fn malformed_location_is_refused() {
         for text in
             ["", "dir:relative", "relative", "s3://", "s3:///x", "s3://Bucket", "s3://bucket/a//b", "s3://bucket/../x"]
         {
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_is_not_shown_by_accident() {
+    fn debug_hides_the_secret_key() {
         let options = S3Options { secret_key: Some("hush".to_owned()), ..S3Options::default() };
         let location = "s3://bucket".parse::<Location>().unwrap().with_s3(options.clone());
         assert!(!format!("{location:?}").contains("hush"));

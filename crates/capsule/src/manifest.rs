@@ -1,12 +1,14 @@
-//! What is known about a capsule without opening it.
+//! The facts about a capsule that are known without opening its stream.
 //!
-//! The manifest is an object of its own, written last: a capsule without one does not exist. It is JSON for people and scripts to read,
-//! and authenticated: what it says about the job is as safe from changes as the stream is. It is not hidden; secrets belong
-//! into the stream.
+//! The manifest is an object of its own, written last: a capsule without a manifest does not exist.
+//! It is JSON that people and scripts can read. It is authenticated, so that it is as safe from
+//! changes as the stream. It is not encrypted: secrets belong in the stream.
 //!
 //! ```text
 //! {"key":"<id of the seal key>","mac":"<HMAC-SHA-256 of the manifest's text>","manifest":{…}}
 //! ```
+
+use std::ops::Range;
 
 use aws_lc_rs::hmac;
 use mooring_types::{CapsuleName, Generation, JobId, Timestamp};
@@ -15,65 +17,87 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::FORMAT;
+use crate::format::{FORMAT, PIECE_BYTES};
 use crate::key::SealKey;
-use crate::order::Deferred;
 
-/// What is known about a capsule.
+/// The facts about a capsule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// The format of the capsule.
+    /// The format of the stream.
     pub version: u32,
-    /// The capsule's name.
     pub name: CapsuleName,
-    /// Whose state it is.
+    /// The job whose state the capsule has.
     pub job: JobId,
-    /// The generation of the job that was captured.
+    /// The generation of the job at that time.
     pub generation: Generation,
-    /// When it was captured.
+    /// The time of the checkpoint.
     pub created: Timestamp,
-    /// The attempt at making the capsule that succeeded, which is a part of the name of its stream.
+    /// The attempt that made the capsule; part of the name of the stream.
     pub attempt: String,
-    /// How many bytes were written into the capsule.
+    /// The number of bytes that were written into the capsule.
     pub plain_bytes: u64,
-    /// How many bytes its stream has in the store.
+    /// The length of the stream in the store, in bytes.
     pub stored_bytes: u64,
-    /// How many pieces its stream has.
+    /// The number of pieces in the stream.
     pub pieces: u64,
-    /// What of that its reader gives last.
+    /// The part that a reader gets last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<Deferred>,
-    /// The capsule without which this one is not whole.
+    /// The capsule that this one builds on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Base>,
-    /// The SHA-256 of its stream as it is stored, in hexadecimal digits.
+    /// The SHA-256 of the stored stream, in hexadecimal digits.
     pub sha256: String,
-    /// What else the writer says about it.
+    /// Further facts from the writer.
     pub about: Value,
 }
 
-/// A capsule that another builds on: what its writer has deferred is a part of both.
+/// A capsule that another builds on: its deferred part belongs to both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Base {
-    /// Its name.
+    /// The name of the base.
     pub name: CapsuleName,
-    /// The attempt at making it that succeeded.
+    /// The attempt that made the base.
     pub attempt: String,
 }
 
-/// What the writer of a capsule says about it.
+/// The facts that the writer of a capsule supplies.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Facts {
-    /// Whose state it is.
+    /// The job whose state the capsule has.
     pub job: JobId,
-    /// The generation of the job that was captured.
+    /// The generation of the job at that time.
     pub generation: Generation,
-    /// When it was captured.
+    /// The time of the checkpoint.
     pub created: Timestamp,
-    /// The capsule that it builds on.
+    /// The capsule that the new one builds on.
     pub base: Option<Base>,
-    /// What the writer wants to know before it opens the capsule; nothing secret, since it is stored in the clear.
+    /// Facts that a reader needs before it opens the stream. Nothing secret: they are not
+    /// encrypted.
     pub about: Value,
+}
+
+/// A part of a capsule that is useless without all the rest: a reader gets it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferred {
+    /// The written bytes of the part.
+    pub plain: Range<u64>,
+    /// The stored bytes of the piece in which the part begins.
+    pub(crate) from: Range<u64>,
+    /// The stored bytes of the piece in which the rest begins.
+    pub(crate) to: Range<u64>,
+}
+
+impl Deferred {
+    /// Returns the part `plain` of a stream whose pieces begin at `starts` and which ends at `end`.
+    pub(crate) fn between(plain: Range<u64>, starts: &[u64], end: u64) -> Self {
+        let piece_at = |byte: u64| {
+            let number = usize::try_from(byte / PIECE_BYTES as u64).unwrap_or(usize::MAX);
+            let start = |number: usize| starts.get(number).copied().unwrap_or(end);
+            start(number)..start(number.saturating_add(1))
+        };
+        Self { from: piece_at(plain.start), to: piece_at(plain.end), plain }
+    }
 }
 
 /// A manifest as it is stored.
@@ -84,20 +108,20 @@ struct Signed {
     manifest: Box<RawValue>,
 }
 
-/// The part of a manifest that every format has.
+/// The part of a manifest that all formats have in common.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
 impl Manifest {
-    /// This capsule as one that others build on.
+    /// Returns this capsule as a base of others.
     #[must_use]
     pub fn as_base(&self) -> Base {
         Base { name: self.name.clone(), attempt: self.attempt.clone() }
     }
 
-    /// The manifest as it is stored.
+    /// Returns the manifest as it is stored.
     pub(crate) fn sign(&self, key: &SealKey) -> serde_json::Result<Vec<u8>> {
         let manifest = serde_json::value::to_raw_value(self)?;
         let mac = hex::encode(hmac::sign(&key.of_manifests(), manifest.get().as_bytes()));
@@ -106,7 +130,7 @@ impl Manifest {
         Ok(text)
     }
 
-    /// The manifest of `capsule` from what is stored of it.
+    /// Parses and authenticates the stored manifest of `capsule`.
     pub(crate) fn check(stored: &[u8], capsule: &CapsuleName, key: &SealKey) -> Result<Self> {
         let damaged = || Error::Damaged { capsule: capsule.clone(), damage: Damage::Manifest };
         let signed: Signed = serde_json::from_slice(stored).map_err(|_| damaged())?;
@@ -153,14 +177,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_changed_byte_goes_unseen(at: Index, flip in 1..=255u8) {
+        fn changed_byte_is_noticed(at: Index, flip in 1..=255u8) {
             let key = SealKey::random();
             let original = manifest("a");
             let mut stored = original.sign(&key).unwrap();
             prop_assert_eq!(&Manifest::check(&stored, &original.name, &key).unwrap(), &original);
             let at = at.index(stored.len() - 1);
             stored[at] ^= flip;
-            // White space in place of nothing is the only change that is none; there is none to change here.
+            // The stored text has no white space, whose change would be harmless.
             match Manifest::check(&stored, &original.name, &key) {
                 Ok(read) => prop_assert_eq!(read, original),
                 Err(Error::Damaged { .. } | Error::WrongKey { .. }) => {}

@@ -1,4 +1,5 @@
-//! From bytes to sealed pieces and back. Pure work for the blocking pool; several pieces of a stream at once.
+//! Compressing and sealing pieces, and the way back. This is CPU work for the blocking pool, where
+//! several pieces of one stream are processed at once.
 
 use std::sync::Arc;
 
@@ -6,61 +7,61 @@ use bytes::Bytes;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::error::Damage;
-use crate::format::{Coding, HEAD, Head, PIECE, StreamKey, TAG};
-use crate::idle::Idle;
+use crate::format::{Coding, HEAD_BYTES, Head, PIECE_BYTES, StreamKey, TAG_BYTES};
+use crate::pool::Pool;
 
-/// The level at which zstd keeps up with a network.
-const LEVEL: i32 = 1;
-/// What a piece of zeros stands for. Nobody writes to it: it takes one page of memory.
-static ZEROS: [u8; PIECE] = [0; PIECE];
+/// The compression level at which zstd keeps up with a network.
+const ZSTD_LEVEL: i32 = 1;
+/// The plain bytes of a piece of zeros. Never written to, so that it takes one page of memory.
+static ZEROS: [u8; PIECE_BYTES] = [0; PIECE_BYTES];
 
 /// Seals the pieces of one stream.
 #[derive(Debug)]
 pub(crate) struct Sealer {
     key: StreamKey,
     compression: Compression,
-    compressors: Idle<Compressor<'static>>,
-    shrunk: Idle<Vec<u8>>,
-    buffers: Idle<Vec<u8>>,
+    compressors: Pool<Compressor<'static>>,
+    shrunk: Pool<Vec<u8>>,
+    buffers: Pool<Vec<u8>>,
 }
 
-/// How pieces are made smaller.
+/// The way in which pieces are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
-    /// LZ4: reading and writing it back take least, which is what counts on a disk.
+    /// LZ4: fastest, for a directory.
     Fast,
-    /// zstd: a third smaller, which is what counts where the store is across a network.
+    /// zstd: a third smaller, for a store across a network.
     Small,
 }
 
 impl Sealer {
     pub(crate) fn new(key: StreamKey, compression: Compression) -> Self {
-        Self { key, compression, compressors: Idle::default(), shrunk: Idle::default(), buffers: Idle::default() }
+        Self { key, compression, compressors: Pool::default(), shrunk: Pool::default(), buffers: Pool::default() }
     }
 
-    /// An empty buffer for the bytes of a piece.
+    /// Returns an empty buffer for the plain bytes of a piece.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(PIECE))
+        self.buffers.take().unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES))
     }
 
-    /// A piece as it is stored, from the bytes that it stands for.
+    /// Returns the stored form of a piece.
     pub(crate) fn seal(&self, number: u64, last: bool, mut plain: Vec<u8>) -> Vec<u8> {
         let (coding, mut piece) = self.encode(&plain);
-        let sealed = piece.len() - HEAD + TAG;
+        let sealed = piece.len() - HEAD_BYTES + TAG_BYTES;
         let head = Head { coding, last, plain: length(plain.len()), sealed: length(sealed) }.to_bytes();
-        piece[..HEAD].copy_from_slice(&head);
+        piece[..HEAD_BYTES].copy_from_slice(&head);
         self.key.seal(number, &head, &mut piece);
         plain.clear();
-        self.buffers.give(plain);
+        self.buffers.put_back(plain);
         piece
     }
 
-    /// The bytes as they are sealed, behind room for a head.
+    /// Returns the compressed bytes, after room for a head.
     fn encode(&self, plain: &[u8]) -> (Coding, Vec<u8>) {
         if is_zeros(plain) {
             return (Coding::Zeros, room_for(&[]));
         }
-        // What does not shrink by a sixteenth is not worth the time that reading it back takes.
+        // Saving less than a sixteenth is not worth the time of decompression.
         let room = plain.len() - plain.len() / 16;
         let mut shrunk = self.shrunk.take().unwrap_or_default();
         shrunk.resize(room, 0);
@@ -69,26 +70,26 @@ impl Sealer {
             Compression::Small => (Coding::Zstd, self.compress(plain, &mut shrunk)),
         };
         let piece = length.filter(|length| *length < plain.len()).map(|length| room_for(&shrunk[..length]));
-        self.shrunk.give(shrunk);
+        self.shrunk.put_back(shrunk);
         if let Some(piece) = piece {
             return (coding, piece);
         }
         (Coding::Raw, room_for(plain))
     }
 
-    /// As a zstd frame; nothing when there is no room for it.
+    /// Compresses into a zstd frame. Returns `None` where `shrunk` is too small for it.
     fn compress(&self, plain: &[u8], shrunk: &mut [u8]) -> Option<usize> {
-        let mut compressor = self.compressors.take().or_else(|| Compressor::new(LEVEL).ok())?;
+        let mut compressor = self.compressors.take().or_else(|| Compressor::new(ZSTD_LEVEL).ok())?;
         let outcome = compressor.compress_to_buffer(plain, shrunk);
-        self.compressors.give(compressor);
+        self.compressors.put_back(compressor);
         outcome.ok()
     }
 }
 
-/// The bytes, with room for a head before them and for a tag behind them.
+/// Copies the bytes, with room for a head before them and for a tag after them.
 fn room_for(bytes: &[u8]) -> Vec<u8> {
-    let mut piece = Vec::with_capacity(HEAD + bytes.len() + TAG);
-    piece.resize(HEAD, 0);
+    let mut piece = Vec::with_capacity(HEAD_BYTES + bytes.len() + TAG_BYTES);
+    piece.resize(HEAD_BYTES, 0);
     piece.extend_from_slice(bytes);
     piece
 }
@@ -97,19 +98,19 @@ fn room_for(bytes: &[u8]) -> Vec<u8> {
 #[derive(Debug)]
 pub(crate) struct Opener {
     key: StreamKey,
-    decompressors: Idle<Decompressor<'static>>,
-    buffers: Arc<Idle<Vec<u8>>>,
-    /// Where the buffers of sealed pieces go.
-    sealed: Arc<Idle<Vec<u8>>>,
+    decompressors: Pool<Decompressor<'static>>,
+    buffers: Arc<Pool<Vec<u8>>>,
+    /// The pool to which the buffers of sealed pieces return.
+    sealed: Arc<Pool<Vec<u8>>>,
 }
 
 impl Opener {
-    pub(crate) fn new(key: StreamKey, sealed: Arc<Idle<Vec<u8>>>) -> Self {
-        Self { key, decompressors: Idle::default(), buffers: Arc::default(), sealed }
+    pub(crate) fn new(key: StreamKey, sealed: Arc<Pool<Vec<u8>>>) -> Self {
+        Self { key, decompressors: Pool::default(), buffers: Arc::default(), sealed }
     }
 
-    /// The bytes that a piece stands for; `sealed` is what follows its head.
-    pub(crate) fn open(&self, number: u64, head: &[u8; HEAD], mut sealed: Vec<u8>) -> Result<Bytes, Damage> {
+    /// Returns the plain bytes of a piece; `sealed` are the bytes after its head.
+    pub(crate) fn open(&self, number: u64, head: &[u8; HEAD_BYTES], mut sealed: Vec<u8>) -> Result<Bytes, Damage> {
         let damaged = Damage::Piece(number);
         let Head { coding, plain, .. } = Head::parse(head).ok_or(damaged)?;
         let length = plain as usize;
@@ -125,7 +126,7 @@ impl Opener {
                 let mut decompressor = taken.ok_or(damaged)?;
                 let mut lent = Lent::of(&self.buffers);
                 let outcome = decompressor.decompress_to_buffer(&sealed[..stored], &mut lent.bytes[..length]);
-                self.decompressors.give(decompressor);
+                self.decompressors.put_back(decompressor);
                 lent.ending(outcome.map_err(|_| damaged)?)
             }
             Coding::Lz4 => {
@@ -137,24 +138,25 @@ impl Opener {
             }
         };
         if sealed.capacity() > 0 {
-            self.sealed.give(sealed);
+            self.sealed.put_back(sealed);
         }
         if bytes.len() == length { Ok(bytes) } else { Err(damaged) }
     }
 }
 
-/// A buffer that goes back to where it came from when nobody looks at it any more: fresh memory costs more than what is done in it.
+/// A buffer that returns to its pool when it is dropped: allocating fresh memory costs more than
+/// decompressing into it.
 #[derive(Debug)]
 struct Lent {
     bytes: Vec<u8>,
     length: usize,
-    home: Arc<Idle<Vec<u8>>>,
+    home: Arc<Pool<Vec<u8>>>,
 }
 
 impl Lent {
-    /// One as long as a piece. What is in it is of no meaning.
-    fn of(home: &Arc<Idle<Vec<u8>>>) -> Self {
-        let bytes = home.take().unwrap_or_else(|| vec![0; PIECE]);
+    /// Takes a buffer as long as a piece, with arbitrary content.
+    fn of(home: &Arc<Pool<Vec<u8>>>) -> Self {
+        let bytes = home.take().unwrap_or_else(|| vec![0; PIECE_BYTES]);
         Self { bytes, length: 0, home: home.clone() }
     }
 
@@ -172,7 +174,7 @@ impl AsRef<[u8]> for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.home.give(std::mem::take(&mut self.bytes));
+        self.home.put_back(std::mem::take(&mut self.bytes));
     }
 }
 
@@ -198,22 +200,22 @@ mod tests {
     }
 
     #[test]
-    fn every_piece_comes_back_from_what_suits_it() {
-        let text = b"what is said again and again ".repeat(PIECE / 29);
-        let noise: Vec<u8> = (0..PIECE).map(|_| rand::random()).collect();
+    fn pieces_come_back_from_every_coding() {
+        let text = b"text that repeats many times ".repeat(PIECE_BYTES / 29);
+        let noise: Vec<u8> = (0..PIECE_BYTES).map(|_| rand::random()).collect();
         for (compression, shrunk) in [(Compression::Fast, Coding::Lz4), (Compression::Small, Coding::Zstd)] {
             let (sealer, opener) = stream(compression);
-            // A short piece after long ones: what was in the buffers before is not given.
+            // A short piece after long ones must not show what the buffers had before.
             let pieces = [
                 (text.clone(), shrunk),
                 (noise.clone(), Coding::Raw),
-                (vec![0; PIECE], Coding::Zeros),
+                (vec![0; PIECE_BYTES], Coding::Zeros),
                 (text[..5000].to_vec(), shrunk),
                 (Vec::new(), Coding::Zeros),
             ];
             for (number, (plain, coding)) in (0..).zip(pieces) {
                 let piece = sealer.seal(number, true, plain.clone());
-                let (head, sealed) = piece.split_first_chunk::<HEAD>().unwrap();
+                let (head, sealed) = piece.split_first_chunk::<HEAD_BYTES>().unwrap();
                 assert_eq!(Head::parse(head).unwrap().coding, coding, "{compression:?} {number}");
                 assert_eq!(opener.open(number, head, sealed.to_vec()).unwrap(), plain, "{compression:?} {number}");
             }

@@ -1,11 +1,13 @@
 //! Reading a capsule.
 //!
 //! ```text
-//! store ─► sealed pieces, read ahead ([`Source`]) ─► opened on the blocking pool, several at once ─► reader, in order
+//! store ─► sealed pieces, read ahead ([`PieceSource`]) ─► opened on the blocking pool ─► reader
+//!                                                         (several at once)           (in order)
 //! ```
 //!
-//! A task does all that ahead of the reader, no further than a few pieces. It gives no byte that was not authenticated, and no end of the
-//! stream before everything was: every piece in its place, the mark of the last one, and the totals of the manifest.
+//! A task runs a few pieces ahead of the reader. It passes on only authenticated bytes. It reports
+//! the end of the stream only after all checks: each piece in its place, the last mark, the totals
+//! of the manifest.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,18 +24,18 @@ use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Damage, Error, Result};
-use crate::format::{HEADER, PIECE};
-use crate::idle::Idle;
+use crate::format::{HEADER_BYTES, PIECE_BYTES};
 use crate::manifest::Manifest;
-use crate::order;
 use crate::piece::Opener;
-use crate::source::{Sealed, Source};
-use crate::store::{CapsuleStore, Place, breadth};
+use crate::piece_source::{PieceSource, Sealed};
+use crate::pool::Pool;
+use crate::read_plan;
+use crate::store::{Attempt, CapsuleStore, pieces_at_once};
 
 /// Reads one capsule.
 ///
-/// What its writer has deferred it gives last. It ends only after everything was checked; every damage is an error ([`Error::inside`]), and
-/// no byte that it gives is a wrong one.
+/// It returns the deferred part last, and ends only after everything was checked. Damage is an
+/// error ([`Error::inside`]) before a wrong byte is returned.
 #[derive(Debug)]
 pub struct CapsuleReader {
     manifest: Manifest,
@@ -50,15 +52,15 @@ enum State {
     Failed,
 }
 
-/// How a capsule is read.
+/// A way of reading a capsule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reading {
-    /// As it was written, and its hash is checked as well.
+    /// In the order in which it was written, checking the SHA-256 as well.
     Verifying,
-    /// With what was deferred at the end. All pieces are authenticated, with their places; the hash says nothing more, and is left
-    /// to those without a key.
+    /// With the deferred part last. Authenticated pieces need no SHA-256, which serves those
+    /// without the key.
     DeferredLast,
-    /// What was deferred alone, for a capsule that builds on this one.
+    /// The deferred part alone, for a capsule that builds on this one.
     Deferred,
 }
 
@@ -70,23 +72,20 @@ impl CapsuleReader {
         Self { manifest, pieces, current: Bytes::new(), state: State::Reading, _task: task }
     }
 
-    /// What is known about the capsule.
     #[must_use]
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// What comes next, as much of it as is there, without a copy; nothing at the end.
-    ///
-    /// # Errors
-    /// The rest can't be read, or is not what was written: [`Error::inside`].
+    /// Returns the next bytes without a copy, or `None` at the end. An error has its cause inside
+    /// ([`Error::inside`]).
     pub async fn piece(&mut self) -> io::Result<Option<Bytes>> {
         std::future::poll_fn(|context| self.poll_fill(context)).await?;
         let next = std::mem::take(&mut self.current);
         Ok((!next.is_empty()).then_some(next))
     }
 
-    /// Sees that something of the stream is at hand, unless it has ended.
+    /// Waits until `current` has bytes or the stream has ended.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.current.is_empty() {
             let given_up = || Error::GivenUp { capsule: self.manifest.name.clone() };
@@ -96,7 +95,7 @@ impl CapsuleReader {
                 State::Failed => return Poll::Ready(Err(given_up().into())),
             }
             let error = match ready!(self.pieces.poll_recv(context)) {
-                // An empty piece is the task's word that everything was checked.
+                // The task sends an empty piece after all checks.
                 Some(Ok(piece)) if piece.is_empty() => {
                     self.state = State::Ended;
                     continue;
@@ -132,33 +131,33 @@ struct Pump {
     pieces: mpsc::Sender<Result<Bytes>>,
 }
 
-/// Pieces that are being opened, in order, and what of each is given.
-type Opening = VecDeque<(JoinHandle<std::result::Result<Bytes, Damage>>, Range<usize>)>;
+/// Pieces that are being opened, in order, each with the bytes that the reader gets.
+type Opening = VecDeque<(JoinHandle<Result<Bytes, Damage>>, Range<usize>)>;
 
-/// Nobody reads any more.
-struct Unread;
+/// The reader is gone.
+struct ReaderGone;
 
 impl Pump {
     async fn run(self) {
         let outcome = match self.pass_on().await {
             Ok(Ok(())) => Ok(Bytes::new()),
-            Ok(Err(Unread)) => return,
+            Ok(Err(ReaderGone)) => return,
             Err(error) => Err(error),
         };
         // A reader that is gone needs no outcome.
         drop(self.pieces.send(outcome).await);
     }
 
-    /// Passes on everything that the capsule holds, having checked it.
-    async fn pass_on(&self) -> Result<std::result::Result<(), Unread>> {
+    /// Passes on the whole capsule, checked.
+    async fn pass_on(&self) -> Result<Result<(), ReaderGone>> {
         let parts = match self.reading {
-            Reading::Verifying => order::as_written(&self.manifest),
-            Reading::DeferredLast => order::deferred_last(&self.manifest),
-            Reading::Deferred => order::deferred(&self.manifest),
+            Reading::Verifying => read_plan::as_written(&self.manifest),
+            Reading::DeferredLast => read_plan::deferred_last(&self.manifest),
+            Reading::Deferred => read_plan::deferred(&self.manifest),
         };
-        let (backend, buffers) = (self.store.backend(), Arc::<Idle<Vec<u8>>>::default());
-        let stream = Place::of(&self.manifest).stream(backend);
-        let mut source = Source::start(backend, &stream, &self.manifest, parts.clone(), &buffers);
+        let (backend, buffers) = (self.store.backend(), Arc::<Pool<Vec<u8>>>::default());
+        let stream = Attempt::of(&self.manifest).stream(backend);
+        let mut source = PieceSource::start(backend, &stream, &self.manifest, parts.clone(), &buffers);
         let (key, header) = self.store.stream_key(&self.manifest).await?;
         let mut hash = (self.reading == Reading::Verifying).then(|| hash_of(&header));
         let opener = Arc::new(Opener::new(key, buffers));
@@ -173,10 +172,10 @@ impl Pump {
                     let (context, same) = hashed.await.map_err(|lost| self.lost(lost))?;
                     (hash, next) = (Some(context), same);
                 }
-                if opening.len() == breadth()
-                    && let Err(Unread) = self.give_next(&mut opening).await?
+                if opening.len() == pieces_at_once()
+                    && let Err(ReaderGone) = self.send_next(&mut opening).await?
                 {
-                    return Ok(Err(Unread));
+                    return Ok(Err(ReaderGone));
                 }
                 let (opener, Sealed { bytes, head, sealed, .. }) = (opener.clone(), next);
                 let opened = spawn_blocking(move || opener.open(number, &bytes, sealed));
@@ -184,8 +183,8 @@ impl Pump {
             }
         }
         while !opening.is_empty() {
-            if let Err(Unread) = self.give_next(&mut opening).await? {
-                return Ok(Err(Unread));
+            if let Err(ReaderGone) = self.send_next(&mut opening).await? {
+                return Ok(Err(ReaderGone));
             }
         }
         if source.next().await?.is_some() {
@@ -197,13 +196,15 @@ impl Pump {
         Ok(Ok(()))
     }
 
-    /// Whether a piece is the last where it should be, and as long as the manifest says.
+    /// Checks the last mark of a piece, and the total length at the last one.
     fn check(&self, piece: &Sealed) -> Result<()> {
         let is_last = piece.number + 1 == self.manifest.pieces;
         match (piece.head.last, is_last) {
             (true, false) => Err(self.damaged(Damage::Trailing)),
             (false, true) => Err(self.damaged(Damage::EndsAfter(piece.number))),
-            (true, true) if piece.number * PIECE as u64 + u64::from(piece.head.plain) != self.manifest.plain_bytes => {
+            (true, true)
+                if piece.number * PIECE_BYTES as u64 + u64::from(piece.head.plain) != self.manifest.plain_bytes =>
+            {
                 Err(self.damaged(Damage::Totals))
             }
             _ => Ok(()),
@@ -214,16 +215,16 @@ impl Pump {
         number.checked_sub(1).map_or(Damage::Header, Damage::EndsAfter)
     }
 
-    /// Gives the reader the next piece once it is open.
-    async fn give_next(&self, opening: &mut Opening) -> Result<std::result::Result<(), Unread>> {
+    /// Sends the reader the next piece once it is open.
+    async fn send_next(&self, opening: &mut Opening) -> Result<Result<(), ReaderGone>> {
         let Some((next, given)) = opening.pop_front() else { return Ok(Ok(())) };
         let piece = next.await.map_err(|lost| self.lost(lost))?.map_err(|damage| self.damaged(damage))?;
         let piece = piece.slice(given);
-        // An empty piece means more to the reader than it says.
+        // An empty piece would mean the end to the reader.
         if piece.is_empty() {
             return Ok(Ok(()));
         }
-        Ok(self.pieces.send(Ok(piece)).await.map_err(|_| Unread))
+        Ok(self.pieces.send(Ok(piece)).await.map_err(|_| ReaderGone))
     }
 
     fn damaged(&self, damage: Damage) -> Error {
@@ -235,7 +236,7 @@ impl Pump {
     }
 }
 
-fn hash_of(header: &[u8; HEADER]) -> digest::Context {
+fn hash_of(header: &[u8; HEADER_BYTES]) -> digest::Context {
     let mut hash = digest::Context::new(&SHA256);
     hash.update(header);
     hash

@@ -1,4 +1,4 @@
-//! The store: capsules by their names.
+//! The store: capsules by name, and the paths of their objects.
 
 use std::num::NonZero;
 
@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::{Backend, absent_is_none};
 use crate::error::{Damage, Error, Result};
-use crate::format::{HEADER, StreamKey};
+use crate::format::{HEADER_BYTES, StreamKey};
 use crate::key::{SealKey, random};
 use crate::location::Location;
 use crate::manifest::{Base, Manifest};
@@ -22,14 +22,14 @@ use crate::writer::CapsuleWriter;
 
 /// The name of the object that makes a capsule exist.
 const MANIFEST: &str = "manifest.json";
-/// What the name of a stream ends with, after the attempt.
+/// The suffix of a stream, after the attempt.
 const STREAM: &str = "stream";
-/// What the name of an upload's mark ends with, after the attempt.
+/// The suffix of an upload's mark, after the attempt.
 const MARK: &str = "upload";
-/// What the name of a probe starts with; no capsule has such a name.
+/// The prefix of a probe; no capsule has such a name.
 pub(crate) const PROBE: &str = "_probe-";
 
-/// A place where capsules are kept. Its clones are the same store.
+/// A directory or a part of a bucket with capsules. Clones are the same store.
 #[derive(Debug, Clone)]
 pub struct CapsuleStore {
     backend: Backend,
@@ -38,44 +38,32 @@ pub struct CapsuleStore {
 }
 
 impl CapsuleStore {
-    /// The store at a location. Makes the directory when it is missing, its parents not; asks nothing of an object store yet: that
-    /// is what [`CapsuleStore::probe`] is for.
-    ///
-    /// # Errors
-    /// The location is not usable: no such place, no permission, options that contradict each other.
+    /// Opens the store at a location. Makes the directory where it is missing, but not its parents.
+    /// Contacts no object store: that is up to [`CapsuleStore::probe`].
     pub fn open(location: &Location, key: SealKey) -> Result<Self> {
         Ok(Self { backend: Backend::open(location)?, key, tasks: TaskTracker::new() })
     }
 
-    /// Where the store is, for people.
+    /// Returns the location of the store, for people.
     #[must_use]
     pub fn at(&self) -> &str {
         self.backend.at()
     }
 
-    /// Begins a capsule. It does not exist before [`CapsuleWriter::finish`].
-    ///
-    /// # Errors
-    /// There is one of this name already, or the store failed.
+    /// Begins a capsule, which exists only after [`CapsuleWriter::finish`].
     pub async fn create(&self, name: &CapsuleName) -> Result<CapsuleWriter> {
-        match self.backend.get(&Place::manifest(&self.backend, name)).await? {
+        match self.backend.get(&Attempt::manifest(&self.backend, name)).await? {
             Some(_) => Err(Error::Exists { capsule: name.clone() }),
-            None => Ok(CapsuleWriter::new(self, Place { name: name.clone(), attempt: hex::encode(random::<8>()) })),
+            None => Ok(CapsuleWriter::new(self, Attempt { name: name.clone(), id: hex::encode(random::<8>()) })),
         }
     }
 
     /// Begins to read a capsule.
-    ///
-    /// # Errors
-    /// There is none, its manifest is damaged or made with another key, or the store failed.
     pub async fn open_capsule(&self, name: &CapsuleName) -> Result<CapsuleReader> {
         Ok(CapsuleReader::new(self, self.manifest(name).await?, Reading::DeferredLast))
     }
 
-    /// Begins to read what was deferred of a capsule that another builds on, and nothing else of it.
-    ///
-    /// # Errors
-    /// It is not there any more, its manifest is damaged or made with another key, or the store failed.
+    /// Begins to read the deferred part of a capsule that another builds on.
     pub async fn open_base(&self, base: &Base) -> Result<CapsuleReader> {
         let manifest = self.manifest(&base.name).await?;
         if manifest.attempt != base.attempt {
@@ -84,24 +72,19 @@ impl CapsuleStore {
         Ok(CapsuleReader::new(self, manifest, Reading::Deferred))
     }
 
-    /// What is known about a capsule.
-    ///
-    /// # Errors
-    /// There is none, its manifest is damaged or made with another key, or the store failed.
+    /// Reads the manifest of a capsule.
     pub async fn manifest(&self, name: &CapsuleName) -> Result<Manifest> {
-        match self.backend.get(&Place::manifest(&self.backend, name)).await? {
+        match self.backend.get(&Attempt::manifest(&self.backend, name)).await? {
             Some(stored) => Manifest::check(&stored, name, &self.key),
             None => Err(Error::NotFound { capsule: name.clone() }),
         }
     }
 
-    /// Reads a whole capsule from the store and checks all of it. From a directory it is read from the disk again, not from memory.
-    ///
-    /// # Errors
-    /// It can't be read in full, and the error says why.
+    /// Reads a whole capsule and checks all of it. In a directory it reads from the disk, not from
+    /// the page cache.
     pub async fn verify(&self, name: &CapsuleName) -> Result<Manifest> {
         let manifest = self.manifest(name).await?;
-        self.forget_cached(&manifest).await;
+        self.drop_page_cache(&manifest).await;
         let mut reader = CapsuleReader::new(self, manifest, Reading::Verifying);
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -116,13 +99,12 @@ impl CapsuleStore {
         }
     }
 
-    /// Sees that the store has what [`CapsuleWriter::finish`] gave: the manifest as it was put, the stream in its full length and
-    /// under its own key. That is enough right after it: a store has checked every part against a hash that its request carried and
-    /// was signed with, and a directory has been told to write to its disk and has not failed. What happens to a capsule
-    /// later, only [`CapsuleStore::verify`] finds.
+    /// Checks that the store has the capsule that [`CapsuleWriter::finish`] returned: the same
+    /// manifest, and a stream of full length under its own key.
     ///
-    /// # Errors
-    /// The store does not have it like that.
+    /// Right after `finish` that is enough. An object store has checked each part against a hash in
+    /// the signed request, and a directory has synced each file. Later damage is found by
+    /// [`CapsuleStore::verify`] alone.
     pub async fn confirm(&self, manifest: &Manifest) -> Result<()> {
         let name = &manifest.name;
         let damaged = |damage| Error::Damaged { capsule: name.clone(), damage };
@@ -132,11 +114,11 @@ impl CapsuleStore {
         self.stream_key(manifest).await.map(drop)
     }
 
-    /// The key of a capsule's stream and the header that it is in, of a stream that has its full length.
-    pub(crate) async fn stream_key(&self, manifest: &Manifest) -> Result<(StreamKey, [u8; HEADER])> {
+    /// Returns the data key of a stream and its header, having checked the length of the stream.
+    pub(crate) async fn stream_key(&self, manifest: &Manifest) -> Result<(StreamKey, [u8; HEADER_BYTES])> {
         let damaged = |damage| Error::Damaged { capsule: manifest.name.clone(), damage };
-        let stream = Place::of(manifest).stream(&self.backend);
-        let got = self.backend.get_range(&stream, 0..HEADER as u64).await?;
+        let stream = Attempt::of(manifest).stream(&self.backend);
+        let got = self.backend.get_range(&stream, 0..HEADER_BYTES as u64).await?;
         let (header, found) = got.ok_or_else(|| damaged(Damage::NoStream))?;
         if found != manifest.stored_bytes {
             return Err(damaged(Damage::Length { expected: manifest.stored_bytes, found }));
@@ -146,12 +128,10 @@ impl CapsuleStore {
         Ok((key, header))
     }
 
-    /// Removes a capsule, or finds that there is none.
-    ///
-    /// # Errors
-    /// The store failed; the capsule may be gone then and its stream left for a sweep.
+    /// Removes a capsule, if it exists. After an error the capsule may be gone and its stream left
+    /// for a sweep.
     pub async fn remove(&self, name: &CapsuleName) -> Result<()> {
-        self.backend.delete(&Place::manifest(&self.backend, name)).await?;
+        self.backend.delete(&Attempt::manifest(&self.backend, name)).await?;
         let below = self.backend.prefix().clone().join(name.as_str());
         for object in self.objects(&below).await? {
             self.discard(&object.location).await?;
@@ -159,10 +139,7 @@ impl CapsuleStore {
         Ok(())
     }
 
-    /// The names of all capsules, in order.
-    ///
-    /// # Errors
-    /// The store failed.
+    /// Returns the names of all capsules, sorted.
     pub async fn list(&self) -> Result<Vec<CapsuleName>> {
         let mut names: Vec<_> = self
             .objects(self.backend.prefix())
@@ -177,10 +154,7 @@ impl CapsuleStore {
         Ok(names)
     }
 
-    /// Whether the store is usable: writes a small object, reads it back, removes it.
-    ///
-    /// # Errors
-    /// It is not, and the error says why.
+    /// Checks that the store is usable: writes a small object, reads it back and removes it.
     pub async fn probe(&self) -> Result<()> {
         let nonce = hex::encode(random::<8>());
         let path = self.backend.prefix().clone().join(format!("{PROBE}{nonce}"));
@@ -190,22 +164,22 @@ impl CapsuleStore {
         if read.as_deref() == Some(nonce.as_bytes()) {
             return Ok(());
         }
-        Err(Error::Failed { at: self.at().to_owned(), source: "it does not give back what was put into it".into() })
+        Err(Error::Failed { at: self.at().to_owned(), source: "it returned other bytes than were stored".into() })
     }
 
-    /// Has the system forget what it remembers of a stream's file, so that reading it is a test of the disk.
-    async fn forget_cached(&self, manifest: &Manifest) {
-        let Some(path) = self.backend.file(&Place::of(manifest).stream(&self.backend)) else { return };
-        let forgotten = spawn_blocking(move || {
+    /// Drops a stream's file from the page cache, so that reading it tests the disk.
+    async fn drop_page_cache(&self, manifest: &Manifest) {
+        let Some(path) = self.backend.file(&Attempt::of(manifest).stream(&self.backend)) else { return };
+        let dropped = spawn_blocking(move || {
             let file = std::fs::File::open(path)?;
             posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(std::io::Error::from)
         });
-        // It is an advice; without it, what is read may come from memory.
-        drop(forgotten.await);
+        // The kernel may ignore this advice and serve the file from memory.
+        drop(dropped.await);
     }
 
-    /// Waits until no task of a writer or a reader runs any more, and so until writers that were dropped or have failed have taken back
-    /// what they had begun.
+    /// Waits until no task of a writer or a reader runs any more. Uploads of writers that were
+    /// dropped or have failed are aborted then.
     pub async fn settled(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -227,28 +201,28 @@ impl CapsuleStore {
         let text = manifest
             .sign(&self.key)
             .map_err(|error| Error::Failed { at: self.at().to_owned(), source: error.into() })?;
-        self.backend.put(&Place::manifest(&self.backend, &manifest.name), text.into()).await
+        self.backend.put(&Attempt::manifest(&self.backend, &manifest.name), text.into()).await
     }
 
-    /// All objects below a path.
+    /// Returns all objects below a path.
     pub(crate) async fn objects(&self, below: &Path) -> Result<Vec<ObjectMeta>> {
         let below = (!below.as_ref().is_empty()).then_some(below);
-        // A listing gives a thousand objects for each request, as many requests as there are thousands.
+        // A listing takes one request per thousand objects.
         let listed = self.backend.bounded(64 << 20, self.backend.objects().list(below).try_collect());
         Ok(absent_is_none(listed.await)?.unwrap_or_default())
     }
 }
 
-/// The place of one attempt at a capsule.
+/// One attempt at writing a capsule, which determines the paths of its objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Attempt {
     pub(crate) name: CapsuleName,
-    pub(crate) attempt: String,
+    pub(crate) id: String,
 }
 
-impl Place {
+impl Attempt {
     pub(crate) fn of(manifest: &Manifest) -> Self {
-        Self { name: manifest.name.clone(), attempt: manifest.attempt.clone() }
+        Self { name: manifest.name.clone(), id: manifest.attempt.clone() }
     }
 
     pub(crate) fn manifest(backend: &Backend, name: &CapsuleName) -> Path {
@@ -264,21 +238,21 @@ impl Place {
     }
 
     fn object(&self, backend: &Backend, suffix: &str) -> Path {
-        backend.prefix().clone().join(self.name.as_str()).join(format!("{}.{suffix}", self.attempt))
+        backend.prefix().clone().join(self.name.as_str()).join(format!("{}.{suffix}", self.id))
     }
 }
 
-/// What an object in the store is.
+/// The kind of an object in the store.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
     Manifest(CapsuleName),
-    Stream(Place),
-    Mark(Place),
+    Stream(Attempt),
+    Mark(Attempt),
     Probe,
 }
 
 impl Entry {
-    /// What the object at a path is; nothing when it is not ours.
+    /// Returns the kind of the object at a path, or `None` where the object is foreign.
     pub(crate) fn parse(backend: &Backend, path: &Path) -> Option<Self> {
         let mut parts = path.prefix_match(backend.prefix())?;
         let first = parts.next()?;
@@ -292,17 +266,17 @@ impl Entry {
         if second.as_ref() == MANIFEST {
             return Some(Self::Manifest(name));
         }
-        let (attempt, suffix) = second.as_ref().split_once('.')?;
-        let place = Place { name, attempt: attempt.to_owned() };
+        let (id, suffix) = second.as_ref().split_once('.')?;
+        let attempt = Attempt { name, id: id.to_owned() };
         match suffix {
-            STREAM => Some(Self::Stream(place)),
-            MARK => Some(Self::Mark(place)),
+            STREAM => Some(Self::Stream(attempt)),
+            MARK => Some(Self::Mark(attempt)),
             _ => None,
         }
     }
 }
 
-/// How many pieces of one stream are worked on at once.
-pub(crate) fn breadth() -> usize {
+/// Returns how many pieces of one stream are processed at once.
+pub(crate) fn pieces_at_once() -> usize {
     std::thread::available_parallelism().map_or(2, NonZero::get).clamp(2, 4)
 }

@@ -1,12 +1,15 @@
-//! What was begun and never ended is removed here.
+//! Removing the remains of uploads that never ended.
 //!
-//! | left behind | by |
+//! | remains | of |
 //! |---|---|
 //! | a stream that no manifest names | a writer that died between the two |
-//! | parts of an upload, and their mark | a writer that died earlier; in a directory its parts are a file `….stream#1` |
+//! | parts of an upload, and their mark | a writer that died earlier |
 //! | a probe | a prober that died |
 //!
-//! Nothing tells a writer that died from one that is slow but how long ago it last did something, so the caller says what counts as long ago.
+//! In a directory, the parts of an upload are a file `….stream#1`.
+//!
+//! Only age tells the remains of a dead writer from the upload of a slow one. So the caller decides
+//! which age is old enough.
 
 use std::collections::HashMap;
 use std::io;
@@ -21,23 +24,21 @@ use tokio::task::spawn_blocking;
 use crate::backend::Kind;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
-use crate::store::{CapsuleStore, Entry, Place};
+use crate::store::{Attempt, CapsuleStore, Entry};
 use crate::upload::abort_upload;
 
-/// What a sweep removed.
+/// The remains that a sweep removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Swept {
-    /// Streams without a manifest, whole or in parts.
+    /// The number of streams without a manifest, whole or in parts.
     pub streams: u64,
-    /// How many bytes they had, as far as the store says.
+    /// Their size in bytes, as far as the store knows it.
     pub bytes: u64,
 }
 
 impl CapsuleStore {
-    /// Removes what was begun before a time and is no part of a capsule. The time has to be so long ago that no writer takes longer.
-    ///
-    /// # Errors
-    /// The store failed; what was not removed is left for the next sweep.
+    /// Removes objects that were written before a time and are not part of a capsule. No writer may
+    /// be at work for longer. After an error the rest is left for the next sweep.
     pub async fn sweep(&self, before: Timestamp) -> Result<Swept> {
         let mut swept = Swept::default();
         let mut kept = HashMap::new();
@@ -46,7 +47,7 @@ impl CapsuleStore {
                 continue;
             }
             let removed = match Entry::parse(self.backend(), &object.location) {
-                Some(Entry::Stream(place)) => !self.is_of_capsule(&place, &mut kept).await?,
+                Some(Entry::Stream(attempt)) => !self.is_of_capsule(&attempt, &mut kept).await?,
                 Some(Entry::Mark(_)) => true,
                 Some(Entry::Probe) => {
                     self.discard(&object.location).await?;
@@ -73,23 +74,25 @@ impl CapsuleStore {
 
     /// Removes an object, and with a mark the upload that it stands for.
     pub(crate) async fn discard(&self, path: &Path) -> Result<()> {
-        if let (Kind::S3(bucket), Some(Entry::Mark(place))) = (&self.backend().kind, Entry::parse(self.backend(), path))
+        if let (Kind::S3(bucket), Some(Entry::Mark(attempt))) =
+            (&self.backend().kind, Entry::parse(self.backend(), path))
             && let Some(id) = self.backend().get(path).await?
         {
             let id = String::from_utf8_lossy(&id).into_owned();
-            return abort_upload(self.backend(), bucket, &place.stream(self.backend()), &id, path).await;
+            return abort_upload(self.backend(), bucket, &attempt.stream(self.backend()), &id, path).await;
         }
         self.backend().delete(path).await
     }
 
-    /// Whether a capsule's manifest names this stream. One that can't be read here may be another key's, and keeps everything.
+    /// Says whether a capsule's manifest names this stream. A manifest that can't be read may be
+    /// sealed with another key: its streams stay.
     async fn is_of_capsule(
         &self,
-        place: &Place,
-        known: &mut HashMap<CapsuleName, Option<Result<Manifest>>>,
+        attempt: &Attempt,
+        manifests: &mut HashMap<CapsuleName, Option<Result<Manifest>>>,
     ) -> Result<bool> {
-        if !known.contains_key(&place.name) {
-            let manifest = match self.manifest(&place.name).await {
+        if !manifests.contains_key(&attempt.name) {
+            let manifest = match self.manifest(&attempt.name).await {
                 Err(Error::NotFound { .. }) => None,
                 Err(error @ (Error::Damaged { .. } | Error::WrongKey { .. } | Error::Version { .. })) => {
                     Some(Err(error))
@@ -97,12 +100,12 @@ impl CapsuleStore {
                 Err(error) => return Err(error),
                 Ok(manifest) => Some(Ok(manifest)),
             };
-            known.insert(place.name.clone(), manifest);
+            manifests.insert(attempt.name.clone(), manifest);
         }
-        Ok(match known.get(&place.name) {
+        Ok(match manifests.get(&attempt.name) {
             None | Some(None) => false,
             Some(Some(Err(_))) => true,
-            Some(Some(Ok(manifest))) => manifest.attempt == place.attempt,
+            Some(Some(Ok(manifest))) => manifest.attempt == attempt.id,
         })
     }
 }
@@ -114,13 +117,14 @@ impl Swept {
     }
 }
 
-/// Removes the files of uploads that nobody ended, which a listing does not show; gives their number and their bytes.
+/// Removes the files of unfinished uploads, which a listing does not show. Returns their number and
+/// size.
 fn sweep_files(root: &File, before: Timestamp) -> io::Result<(u64, u64)> {
     let (mut files, mut bytes) = (0, 0);
     for directory in std::fs::read_dir(root)? {
         let directory = directory?;
-        let named = directory.file_name().to_str().is_some_and(|name| name.parse::<CapsuleName>().is_ok());
-        if !named || !directory.file_type()?.is_dir() {
+        let is_capsule = directory.file_name().to_str().is_some_and(|name| name.parse::<CapsuleName>().is_ok());
+        if !is_capsule || !directory.file_type()?.is_dir() {
             continue;
         }
         for file in std::fs::read_dir(directory.path())? {
@@ -134,7 +138,7 @@ fn sweep_files(root: &File, before: Timestamp) -> io::Result<(u64, u64)> {
                 bytes += meta.len();
             }
         }
-        // It is left alone unless it is empty.
+        // This removes only an empty directory.
         if directory.metadata()?.modified().is_ok_and(|at| Timestamp::try_from(at).is_ok_and(|at| at < before))
             || files > 0
         {

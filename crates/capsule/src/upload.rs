@@ -1,11 +1,13 @@
-//! The stream of a capsule on its way into the store: parts, several at once, of which the store makes one object at the end.
+//! The stream of a capsule on its way into the store, as an upload in parts.
 //!
 //! ```text
-//! push ─► part being filled ─► parts on their way (FLIGHTS) ─► complete: one object │ abort: nothing
+//! push ─► part being filled ─► parts in flight (PARTS_IN_FLIGHT) ─┬─ complete: one object
+//!                                                                 └─ abort: nothing
 //! ```
 //!
-//! A stream that fits into one part is put whole. In a bucket the parts of an upload that nobody ended cost money and can't be listed
-//! through the library: before its first part is sent a *mark* is put beside the stream, from which a sweep can abort it.
+//! A stream that fits into one part is stored in one request. In a bucket, the parts of an
+//! unfinished upload cost money, and the library can't list them. So a *mark* is stored beside the
+//! stream before the first part is sent: a sweep finds the mark and aborts the upload.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -22,22 +24,23 @@ use tokio::task::{JoinSet, spawn_blocking};
 use crate::backend::{Backend, Kind, absent_is_none};
 use crate::error::{Error, Result};
 
-/// How many parts are on their way at once.
-const FLIGHTS: usize = 3;
-/// How many parts S3 takes for one object.
+/// The number of parts that are sent at once.
+const PARTS_IN_FLIGHT: usize = 3;
+/// The most parts of one object in S3.
 const PARTS_MAX: usize = 10_000;
-/// The part at which parts get larger.
-const LARGE_FROM: usize = 4_000;
-/// The size of the parts before that: 31 GiB of them.
-const SMALL: usize = 8 << 20;
-/// The size of those after it: 750 GiB of them. All parts of most capsules have one size, as some stores want it.
-const LARGE: usize = 128 << 20;
-/// The speed at which a bucket puts parts together at least, in bytes a second.
-const ASSEMBLY: u64 = 64 << 20;
-/// The speed at which a directory's disk takes them at least, in bytes a second.
-const DISK: u64 = 16 << 20;
+/// The number of the first large part.
+const LARGE_PARTS_FROM: usize = 4_000;
+/// The size of the small parts: 31 GiB together.
+const SMALL_PART_BYTES: usize = 8 << 20;
+/// The size of the large parts: 750 GiB together. Most capsules have parts of one size, which some
+/// stores require.
+const LARGE_PART_BYTES: usize = 128 << 20;
+/// The least speed at which a bucket joins parts, in bytes a second.
+const ASSEMBLY_MIN_SPEED: u64 = 64 << 20;
+/// The least speed at which a disk takes the parts of a directory, in bytes a second.
+const DISK_MIN_SPEED: u64 = 16 << 20;
 
-/// A stream being written.
+/// A stream that is being written.
 #[derive(Debug)]
 pub(crate) struct Upload {
     backend: Backend,
@@ -45,25 +48,26 @@ pub(crate) struct Upload {
     mark: Path,
     filling: Vec<Bytes>,
     filled: usize,
-    begun: Option<Begun>,
+    multipart: Option<Multipart>,
     parts: Vec<Option<PartId>>,
-    flights: JoinSet<Result<(usize, PartId)>>,
+    in_flight: JoinSet<Result<(usize, PartId)>>,
     sent: u64,
 }
 
-/// An upload in parts, as the store knows it.
+/// An upload in parts, as the store identifies it.
 #[derive(Debug)]
-enum Begun {
+enum Multipart {
     Dir(Box<dyn MultipartUpload>, Staged),
     S3(Arc<AmazonS3>, MultipartId),
 }
 
-/// The file in which the parts of an upload into a directory are.
+/// The file that collects the parts of an upload into a directory.
 #[derive(Debug, Clone)]
 struct Staged(Option<PathBuf>);
 
 impl Staged {
-    /// That of a stream, which no other writer has: its name is by the library's convention, on which a sweep relies as well.
+    /// Returns the file of a stream, which has one writer. The library gives the file its name, on
+    /// which a sweep relies as well.
     fn of(backend: &Backend, stream: &Path) -> Self {
         Self(backend.file(stream).map(|mut file| {
             file.as_mut_os_string().push("#1");
@@ -71,20 +75,20 @@ impl Staged {
         }))
     }
 
-    /// Has the system begin to write a part to the disk, so that little is left to wait for in the end. That it forgets what is written is
-    /// the other half of this advice, and comes too early to be heeded.
-    fn settle(self, start: u64, length: u64) {
+    /// Has the kernel start to write a part to the disk, so that the final sync has little left to
+    /// do. The advice also asks to drop the pages from memory, which has no effect this early.
+    fn start_writeback(self, start: u64, length: u64) {
         let range = (offset(start), offset(length));
-        let begun = self.0.map(File::open).transpose().ok().flatten();
-        if let Some(file) = begun {
-            // An advice: without it the end takes longer.
+        let file = self.0.map(File::open).transpose().ok().flatten();
+        if let Some(file) = file {
+            // Without this advice the final sync takes longer.
             let _ = posix_fadvise(&file, range.0, range.1, PosixFadviseAdvice::POSIX_FADV_DONTNEED);
         }
     }
 }
 
 impl Upload {
-    /// A stream that will be the object at `path`; `mark` is where its mark may be put.
+    /// Makes an upload of the object at `path`, with a mark at `mark` where one is needed.
     pub(crate) fn new(backend: Backend, path: Path, mark: Path) -> Self {
         Self {
             backend,
@@ -92,14 +96,14 @@ impl Upload {
             mark,
             filling: Vec::new(),
             filled: 0,
-            begun: None,
+            multipart: None,
             parts: Vec::new(),
-            flights: JoinSet::new(),
+            in_flight: JoinSet::new(),
             sent: 0,
         }
     }
 
-    /// Takes the next bytes; waits while too many parts are on their way.
+    /// Takes the next bytes. Waits while too many parts are in flight.
     pub(crate) async fn push(&mut self, mut bytes: Bytes) -> Result<()> {
         loop {
             let room = part_size(self.parts.len()) - self.filled;
@@ -117,54 +121,55 @@ impl Upload {
         Ok(())
     }
 
-    /// Makes the object of what was pushed. When it returns, the store keeps it; when it fails, it is to be aborted.
+    /// Makes the object of the pushed bytes. The caller has to abort an upload that fails to
+    /// complete.
     pub(crate) async fn complete(&mut self) -> Result<()> {
-        if self.begun.is_none() {
+        if self.multipart.is_none() {
             let payload = PutPayload::from_iter(self.filling.drain(..));
             return self.backend.put(&self.path, payload).await;
         }
         if self.filled > 0 {
             self.send().await?;
         }
-        while !self.flights.is_empty() {
+        while !self.in_flight.is_empty() {
             self.land().await?;
         }
-        match &mut self.begun {
+        match &mut self.multipart {
             None => {}
-            Some(Begun::Dir(upload, _)) => {
-                self.backend.bounded_at(DISK, self.sent, upload.complete()).await?;
+            Some(Multipart::Dir(upload, _)) => {
+                self.backend.bounded_at(DISK_MIN_SPEED, self.sent, upload.complete()).await?;
             }
-            Some(Begun::S3(bucket, id)) => {
+            Some(Multipart::S3(bucket, id)) => {
                 let parts = self.parts.iter_mut().filter_map(Option::take).collect();
                 let complete = bucket.complete_multipart(&self.path, id, parts);
-                self.backend.bounded_at(ASSEMBLY, self.sent, complete).await?;
-                // The object is there whether or not the mark goes; a sweep finds a mark without an upload, too.
+                self.backend.bounded_at(ASSEMBLY_MIN_SPEED, self.sent, complete).await?;
+                // The object is whole in any case. A sweep removes a mark without an upload, too.
                 self.backend.delete(&self.mark).await.unwrap_or_else(|error| {
-                    tracing::warn!(path = %self.mark, error = &error as &dyn std::error::Error, "a mark is left for a sweep");
+                    tracing::warn!(path = %self.mark, error = %mooring_ops::log::chain(&error), "the mark of an upload is not removed: a sweep removes it");
                 });
             }
         }
-        self.begun = None;
+        self.multipart = None;
         Ok(())
     }
 
-    /// Leaves nothing behind, as far as the store can be told so.
+    /// Removes the parts from the store, as far as the store can be reached.
     pub(crate) async fn abort(mut self) {
-        // A part that arrives after the abort would stay; each has its time limit.
-        while self.flights.join_next().await.is_some() {}
-        let aborted = match self.begun.take() {
+        // A part that arrives after the abort would stay. Each part has its time limit.
+        while self.in_flight.join_next().await.is_some() {}
+        let aborted = match self.multipart.take() {
             None => return,
-            Some(Begun::Dir(mut upload, _)) => self.backend.bounded(0, upload.abort()).await,
-            Some(Begun::S3(bucket, id)) => abort_upload(&self.backend, &bucket, &self.path, &id, &self.mark).await,
+            Some(Multipart::Dir(mut upload, _)) => self.backend.bounded(0, upload.abort()).await,
+            Some(Multipart::S3(bucket, id)) => abort_upload(&self.backend, &bucket, &self.path, &id, &self.mark).await,
         };
         if let Err(error) = aborted {
-            tracing::warn!(path = %self.path, error = &error as &dyn std::error::Error, "an upload is left for a sweep");
+            tracing::warn!(path = %self.path, error = %mooring_ops::log::chain(&error), "an upload is not aborted: a sweep aborts it");
         }
     }
 
-    /// Sends the part that was filled on its way.
+    /// Sends the part that was filled.
     async fn send(&mut self) -> Result<()> {
-        if self.begun.is_none() {
+        if self.multipart.is_none() {
             self.begin().await?;
         }
         let number = self.parts.len();
@@ -172,7 +177,7 @@ impl Upload {
             let too_long = object_store::Error::NotSupported { source: "a stream of more than 780 GiB".into() };
             return Err(self.backend.failure(too_long));
         }
-        while self.flights.len() >= FLIGHTS.min(1 + FLIGHTS * SMALL / part_size(number)) {
+        while self.in_flight.len() >= PARTS_IN_FLIGHT.min(1 + PARTS_IN_FLIGHT * SMALL_PART_BYTES / part_size(number)) {
             self.land().await?;
         }
         let payload = PutPayload::from_iter(self.filling.drain(..));
@@ -180,22 +185,22 @@ impl Upload {
         self.sent += length;
         self.parts.push(None);
         let backend = self.backend.clone();
-        // The parts that are on their way share the line.
-        let shared = length * FLIGHTS as u64;
-        match &mut self.begun {
+        // The parts in flight share the network.
+        let shared = length * PARTS_IN_FLIGHT as u64;
+        match &mut self.multipart {
             None => {}
-            Some(Begun::Dir(upload, staged)) => {
+            Some(Multipart::Dir(upload, staged)) => {
                 let (part, staged) = (upload.put_part(payload), staged.clone());
                 let start = self.sent - length;
-                self.flights.spawn(async move {
+                self.in_flight.spawn(async move {
                     backend.bounded(shared, part).await?;
-                    spawn_blocking(move || staged.settle(start, length));
+                    spawn_blocking(move || staged.start_writeback(start, length));
                     Ok((number, PartId { content_id: String::new() }))
                 });
             }
-            Some(Begun::S3(bucket, id)) => {
+            Some(Multipart::S3(bucket, id)) => {
                 let (bucket, id, path) = (bucket.clone(), id.clone(), self.path.clone());
-                self.flights.spawn(async move {
+                self.in_flight.spawn(async move {
                     let part = bucket.put_part(&path, &id, number, payload);
                     Ok((number, backend.bounded(shared, part).await?))
                 });
@@ -208,20 +213,20 @@ impl Upload {
         match &self.backend.kind {
             Kind::Dir { files, .. } => {
                 let upload = self.backend.bounded(0, files.put_multipart(&self.path)).await?;
-                self.begun = Some(Begun::Dir(upload, Staged::of(&self.backend, &self.path)));
+                self.multipart = Some(Multipart::Dir(upload, Staged::of(&self.backend, &self.path)));
             }
             Kind::S3(bucket) => {
                 let id = self.backend.bounded(0, bucket.create_multipart(&self.path)).await?;
-                self.begun = Some(Begun::S3(bucket.clone(), id.clone()));
+                self.multipart = Some(Multipart::S3(bucket.clone(), id.clone()));
                 self.backend.put(&self.mark, id.into()).await?;
             }
         }
         Ok(())
     }
 
-    /// Waits for one of the parts that are on their way.
+    /// Waits until one part in flight is stored.
     async fn land(&mut self) -> Result<()> {
-        match self.flights.join_next().await {
+        match self.in_flight.join_next().await {
             None => {}
             Some(Ok(landed)) => {
                 let (number, part) = landed?;
@@ -235,7 +240,7 @@ impl Upload {
     }
 }
 
-/// Ends an upload in parts for good, and removes its mark.
+/// Aborts an upload in parts, and removes its mark.
 pub(crate) async fn abort_upload(
     backend: &Backend,
     bucket: &AmazonS3,
@@ -248,7 +253,7 @@ pub(crate) async fn abort_upload(
 }
 
 fn part_size(number: usize) -> usize {
-    if number < LARGE_FROM { SMALL } else { LARGE }
+    if number < LARGE_PARTS_FROM { SMALL_PART_BYTES } else { LARGE_PART_BYTES }
 }
 
 fn offset(bytes: u64) -> i64 {

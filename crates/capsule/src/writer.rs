@@ -1,12 +1,14 @@
 //! Writing a capsule.
 //!
 //! ```text
-//! agent ─► piece being filled ─► sealed on the blocking pool (several at once) ─► hashed, in order ─► Upload
+//! agent ─► piece being filled ─► sealed on the blocking pool ─► hashed, in order ─► Upload
+//!                                (several at once)
 //! ```
 //!
-//! A task does what is right of the first arrow; the writer's end waits for it when it is behind. The task belongs to the store, not to the
-//! writer, so that a writer that is dropped still leaves nothing behind: the task sees that no last piece came and takes back
-//! what it had begun. [`CapsuleStore::settled`](crate::CapsuleStore::settled) waits for such tasks.
+//! A task does everything after the first arrow. [`CapsuleWriter`] waits where the task is behind.
+//! The task belongs to the store and survives the writer. After a writer was dropped, the task
+//! finds that the last piece is missing and aborts the upload.
+//! [`CapsuleStore::settled`](crate::CapsuleStore::settled) waits for such tasks.
 
 use std::collections::VecDeque;
 use std::io;
@@ -25,58 +27,63 @@ use tokio_util::sync::PollSender;
 use tokio_util::task::TaskTracker;
 
 use crate::error::{Error, Result};
-use crate::format::{FORMAT, HEADER, PIECE, StreamKey};
-use crate::manifest::{Facts, Manifest};
-use crate::order::Deferred;
+use crate::format::{FORMAT, HEADER_BYTES, PIECE_BYTES, StreamKey};
+use crate::manifest::{Deferred, Facts, Manifest};
 use crate::piece::Sealer;
-use crate::store::{CapsuleStore, Place, breadth};
+use crate::store::{Attempt, CapsuleStore, pieces_at_once};
 use crate::upload::Upload;
 
 /// Writes one capsule.
 ///
-/// What is written becomes a capsule with [`CapsuleWriter::finish`] and in no other way: neither a flush nor a shutdown of the stream
-/// does anything but say whether the store has failed meanwhile. Dropping the writer takes back what was written.
+/// Only [`CapsuleWriter::finish`] makes a capsule of the written bytes. A flush and a shutdown of
+/// the stream only report whether the store has failed. Dropping the writer removes the written
+/// bytes.
 #[derive(Debug)]
 pub struct CapsuleWriter {
     store: CapsuleStore,
-    place: Place,
+    attempt: Attempt,
     sealer: Arc<Sealer>,
     filling: Vec<u8>,
-    /// How many bytes are in the pieces before the one being filled.
+    /// The number of bytes in the pieces before the one being filled.
     passed_on: u64,
     deferred: Option<Range<u64>>,
-    pieces: PollSender<Piece>,
+    pieces: PollSender<PlainPiece>,
     task: Option<JoinHandle<Result<Written>>>,
 }
 
-/// A piece to be sealed.
+/// A position in the written bytes of a capsule, from [`CapsuleWriter::position`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position(u64);
+
+/// A piece before it is sealed.
 #[derive(Debug)]
-struct Piece {
+struct PlainPiece {
     plain: Vec<u8>,
     last: bool,
 }
 
-/// What became of all pieces.
+/// The outcome of sealing and storing all pieces.
 #[derive(Debug)]
 struct Written {
     plain_bytes: u64,
     stored_bytes: u64,
-    /// Where in the stream each piece begins.
+    /// The start of each piece in the stream.
     starts: Vec<u64>,
     sha256: String,
 }
 
 impl CapsuleWriter {
-    pub(crate) fn new(store: &CapsuleStore, place: Place) -> Self {
-        let (key, header) = StreamKey::create(&place.name, &place.attempt, store.key());
+    pub(crate) fn new(store: &CapsuleStore, attempt: Attempt) -> Self {
+        let (key, header) = StreamKey::create(&attempt.name, &attempt.id, store.key());
         let sealer = Arc::new(Sealer::new(key, store.backend().compression()));
         let (sender, receiver) = mpsc::channel(1);
-        let upload = Upload::new(store.backend().clone(), place.stream(store.backend()), place.mark(store.backend()));
-        let pump = Pump::new(place.name.clone(), sealer.clone(), upload, store.tasks().clone());
+        let upload =
+            Upload::new(store.backend().clone(), attempt.stream(store.backend()), attempt.mark(store.backend()));
+        let pump = Pump::new(attempt.name.clone(), sealer.clone(), upload, store.tasks().clone());
         let task = store.tasks().spawn(pump.run(header, receiver));
         Self {
             store: store.clone(),
-            place,
+            attempt,
             filling: sealer.buffer(),
             passed_on: 0,
             deferred: None,
@@ -86,38 +93,27 @@ impl CapsuleWriter {
         }
     }
 
-    /// The name of the capsule.
     #[must_use]
     pub fn name(&self) -> &CapsuleName {
-        &self.place.name
+        &self.attempt.name
     }
 
-    /// Has the reader give last what is written from here to [`CapsuleWriter::defer_to_here`]. There is one such part; a second
-    /// replaces it.
-    pub fn defer_from_here(&mut self) {
-        let here = self.written();
-        self.deferred = Some(here..here);
+    /// Returns the position after the last written byte.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position(self.passed_on + self.filling.len() as u64)
     }
 
-    /// Ends what is deferred.
-    pub fn defer_to_here(&mut self) {
-        let here = self.written();
-        if let Some(deferred) = &mut self.deferred {
-            deferred.end = here;
-        }
+    /// Defers the bytes since a position: a reader gets them last. A capsule has one deferred part;
+    /// a second replaces the first.
+    pub fn defer_since(&mut self, start: Position) {
+        self.deferred = Some(start.0..self.position().0);
     }
 
-    fn written(&self) -> u64 {
-        self.passed_on + self.filling.len() as u64
-    }
-
-    /// Makes a capsule of what was written. When it returns, the store keeps it: see
-    /// [`CapsuleStore::confirm`](crate::CapsuleStore::confirm).
-    ///
-    /// # Errors
-    /// The store failed, now or while something was written. There is no capsule then.
+    /// Makes a capsule of the written bytes. When it returns, the store has the capsule: see
+    /// [`CapsuleStore::confirm`](crate::CapsuleStore::confirm). On an error there is no capsule.
     pub async fn finish(mut self, facts: Facts) -> Result<Manifest> {
-        let last = Piece { plain: std::mem::take(&mut self.filling), last: true };
+        let last = PlainPiece { plain: std::mem::take(&mut self.filling), last: true };
         let sent = match std::future::poll_fn(|context| self.pieces.poll_reserve(context)).await {
             Ok(()) => self.pieces.send_item(last),
             closed => closed,
@@ -132,7 +128,7 @@ impl CapsuleWriter {
         let deferred = self.deferred.take().filter(|plain| !plain.is_empty());
         let deferred = deferred.map(|plain| Deferred::between(plain, &starts, stored_bytes));
         let Facts { job, generation, created, base, about } = facts;
-        let Place { name, attempt } = self.place.clone();
+        let Attempt { name, id: attempt } = self.attempt.clone();
         let manifest = Manifest {
             version: FORMAT,
             name,
@@ -149,11 +145,11 @@ impl CapsuleWriter {
             about,
         };
         if let Err(error) = self.store.put_manifest(&manifest).await {
-            // It may have arrived all the same; the one thing that must not be is a manifest without its stream.
+            // The manifest may have arrived all the same, and must not stay without its stream.
             let (store, name) = (self.store.clone(), manifest.name);
             self.store.tasks().spawn(async move {
                 if let Err(left) = store.remove(&name).await {
-                    tracing::warn!(capsule = %name, error = &left as &dyn std::error::Error, "capsule {name} is left for a sweep");
+                    tracing::warn!(capsule = %name, error = %mooring_ops::log::chain(&left), "capsule {name} is not removed yet: a sweep removes it");
                 }
             });
             return Err(error);
@@ -162,11 +158,12 @@ impl CapsuleWriter {
     }
 
     /// Takes back what was written, and waits until it is gone (after a failure of the store:
-    /// [`CapsuleStore::settled`](crate::CapsuleStore::settled)). What can't be taken back now is left for
-    /// [`CapsuleStore::sweep`](crate::CapsuleStore::sweep).
+    /// [`CapsuleStore::settled`](crate::CapsuleStore::settled)). What can't be taken back now is
+    /// left for [`CapsuleStore::sweep`](crate::CapsuleStore::sweep).
     pub async fn abort(mut self) {
         self.pieces.close();
-        // Whether it was given up or has failed before, it ends with an error and without anything left.
+        // Whether it was given up or has failed before, it ends with an error and without anything
+        // left.
         drop(self.outcome().await);
     }
 
@@ -183,10 +180,10 @@ impl CapsuleWriter {
     }
 
     fn given_up(&self) -> Error {
-        Error::GivenUp { capsule: self.place.name.clone() }
+        Error::GivenUp { capsule: self.attempt.name.clone() }
     }
 
-    /// Why the task ended before the last piece: the error itself the first time.
+    /// Returns why the task ended before the last piece: the error itself the first time.
     fn poll_failure(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         let Some(task) = &mut self.task else { return Poll::Ready(self.given_up().into()) };
         let ended = ready!(Pin::new(task).poll(context));
@@ -204,18 +201,18 @@ impl CapsuleWriter {
 
 impl AsyncWrite for CapsuleWriter {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        if self.filling.len() == PIECE {
+        if self.filling.len() == PIECE_BYTES {
             let fresh = match ready!(self.pieces.poll_reserve(context)) {
                 Ok(()) => self.sealer.buffer(),
                 Err(_) => return self.poll_failure(context).map(Err),
             };
             let plain = std::mem::replace(&mut self.filling, fresh);
             self.passed_on += plain.len() as u64;
-            if self.pieces.send_item(Piece { plain, last: false }).is_err() {
+            if self.pieces.send_item(PlainPiece { plain, last: false }).is_err() {
                 return self.poll_failure(context).map(Err);
             }
         }
-        let taken = bytes.len().min(PIECE - self.filling.len());
+        let taken = bytes.len().min(PIECE_BYTES - self.filling.len());
         self.filling.extend_from_slice(&bytes[..taken]);
         Poll::Ready(Ok(taken))
     }
@@ -245,7 +242,7 @@ impl Pump {
         Self { name, sealer, upload, tasks, hash: digest::Context::new(&SHA256), stored_bytes: 0, starts: Vec::new() }
     }
 
-    async fn run(mut self, header: [u8; HEADER], mut pieces: mpsc::Receiver<Piece>) -> Result<Written> {
+    async fn run(mut self, header: [u8; HEADER_BYTES], mut pieces: mpsc::Receiver<PlainPiece>) -> Result<Written> {
         let passed = match self.pass_on(header, &mut pieces).await {
             Ok(passed) => self.upload.complete().await.map(|()| passed),
             failed => failed,
@@ -260,23 +257,24 @@ impl Pump {
                 Err(given_up)
             }
             Err(error) => {
-                // The writer is told at once: a job may be waiting to go on. Cleaning up behind a store that is away takes its time.
+                // The writer gets the error at once, since a job may wait for it. The abort may
+                // take long.
                 self.tasks.spawn(self.upload.abort());
                 Err(error)
             }
         }
     }
 
-    /// Seals and passes on pieces up to the last; gives how many bytes they stand for.
-    async fn pass_on(&mut self, header: [u8; HEADER], pieces: &mut mpsc::Receiver<Piece>) -> Result<u64> {
+    /// Seals and passes on pieces up to the last. Returns the number of plain bytes.
+    async fn pass_on(&mut self, header: [u8; HEADER_BYTES], pieces: &mut mpsc::Receiver<PlainPiece>) -> Result<u64> {
         self.store(header.to_vec()).await?;
-        let mut sealing = VecDeque::with_capacity(breadth());
+        let mut sealing = VecDeque::with_capacity(pieces_at_once());
         let (mut plain_bytes, mut number, mut last) = (0, 0, false);
         while !last {
             let Some(piece) = pieces.recv().await else {
                 return Err(Error::GivenUp { capsule: self.name.clone() });
             };
-            if sealing.len() == breadth() {
+            if sealing.len() == pieces_at_once() {
                 self.store_next(&mut sealing).await?;
             }
             plain_bytes += piece.plain.len() as u64;

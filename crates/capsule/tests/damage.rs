@@ -1,4 +1,5 @@
-//! Whatever is done to a capsule, its reader gives the bytes that were written or an error, and never others.
+//! Whatever is done to a capsule, its reader gives the bytes that were written or an error, and
+//! never others.
 
 #[path = "support/deferring.rs"]
 mod deferring;
@@ -44,7 +45,8 @@ impl World {
         stream(&self.directory.path().join("a"))
     }
 
-    /// Reads what is there; it has to fail, and what it gave before has to be the start of what was written.
+    /// Reads what is there; it has to fail, and what it gave before has to be the start of what was
+    /// written.
     fn damage(&self) -> Error {
         let error = self.runtime.block_on(async {
             let mut reader = self.store().open_capsule(&name("a")).await?;
@@ -197,7 +199,8 @@ proptest! {
     }
 }
 
-/// A stream that was damaged together with what its manifest says of its length; only the seals are left to tell.
+/// A stream that was damaged together with what its manifest says of its length; only the seals are
+/// left to tell.
 #[test]
 fn a_stream_from_elsewhere_is_not_taken_for_this_one() {
     let world = World::new(2 * MIB, 1);

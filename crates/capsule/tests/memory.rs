@@ -1,4 +1,5 @@
-//! A capsule takes little memory, however long it is. The test is alone in its process, whose memory it measures.
+//! A capsule takes little memory, however long it is. The test is alone in its process, whose
+//! memory it measures.
 
 mod support;
 

@@ -1,6 +1,7 @@
-//! Control groups of both versions: freezing, killing, reading.
+//! Control groups of both versions.
 //!
-//! A group is named by one path below the root of the hierarchy; with version 1 it stands in each controller's hierarchy of its own.
+//! A group has one path below the root of the hierarchy. With version 1 it exists in the hierarchy
+//! of each controller.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,16 +16,16 @@ use crate::{Error, Result};
 const ROOT: &str = "/sys/fs/cgroup";
 const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Which interface this machine's kernel offers.
+/// The version of the kernel's interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Version {
-    /// A hierarchy for each controller.
+    /// One hierarchy per controller.
     V1,
-    /// One hierarchy.
+    /// One hierarchy for all controllers.
     V2,
 }
 
-/// The version that is mounted at `/sys/fs/cgroup`.
+/// Returns the version that is mounted at `/sys/fs/cgroup`.
 #[must_use]
 pub fn version() -> Version {
     if Path::new(ROOT).join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 }
@@ -38,23 +39,20 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The group beside this one with another name.
+    /// Returns the group with another name in the same parent.
     #[must_use]
     pub fn sibling(&self, name: &str) -> Self {
         let parent = self.path.rsplit_once('/').map_or("", |(parent, _)| parent);
         Self { path: format!("{parent}/{name}").trim_matches('/').to_owned(), version: self.version }
     }
 
-    /// The group at `path` below the root, whether it exists or not.
+    /// Returns the group at `path` below the root. It need not exist.
     #[must_use]
     pub fn open(path: &str) -> Self {
         Self { path: path.trim_matches('/').to_owned(), version: version() }
     }
 
-    /// Freezes every process of the group and returns once they stand still.
-    ///
-    /// # Errors
-    /// The group is not there, or does not freeze within five seconds.
+    /// Freezes the group. Returns once all its processes are frozen, or fails after five seconds.
     pub fn freeze(&self) -> Result<()> {
         match self.version {
             Version::V1 => self.set_and_await("freezer", "freezer.state", "FROZEN", "freezer.state", "FROZEN"),
@@ -62,7 +60,7 @@ impl Cgroup {
         }
     }
 
-    /// Whether its processes stand still.
+    /// Says whether all processes of the group are frozen.
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         let (file, wanted) = match self.version {
@@ -73,10 +71,7 @@ impl Cgroup {
         text.lines().any(|line| line.trim() == wanted)
     }
 
-    /// Lets every process of the group go on.
-    ///
-    /// # Errors
-    /// The group is not there.
+    /// Thaws the group.
     pub fn thaw(&self) -> Result<()> {
         match self.version {
             Version::V1 => self.set_and_await("freezer", "freezer.state", "THAWED", "freezer.state", "THAWED"),
@@ -84,17 +79,15 @@ impl Cgroup {
         }
     }
 
-    /// The processes of the group, empty when it is not there.
+    /// Returns the processes of the group; none where it does not exist.
     #[must_use]
     pub fn pids(&self) -> Vec<i32> {
         let text = fs::read_to_string(self.directory(self.freezer()).join("cgroup.procs")).unwrap_or_default();
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Makes the group with an upper bound of processor time (in cores) and memory (in bytes), or bounds it anew.
-    ///
-    /// # Errors
-    /// The hierarchy can't be written.
+    /// Makes the group, with limits of processor time (in cores) and memory (in bytes). Changes the
+    /// limits of a group that exists.
     pub fn make_limited(&self, cores: u32, memory: u64) -> Result<()> {
         const PERIOD_MICROS: u64 = 100_000;
         let quota = u64::from(cores) * PERIOD_MICROS;
@@ -119,9 +112,6 @@ impl Cgroup {
     }
 
     /// Puts a process into the group.
-    ///
-    /// # Errors
-    /// The group or the process is not there.
     pub fn add(&self, pid: i32) -> Result<()> {
         let controllers: &[&str] = match self.version {
             Version::V1 => &["cpu", "memory", "freezer"],
@@ -134,11 +124,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Puts those of the group's processes that share this process's pid namespace into `other`, which is made if need be: what is left
-    /// is the container. A runtime that restores works from inside the group, and would be frozen with it.
-    ///
-    /// # Errors
-    /// The hierarchy can't be written.
+    /// Moves the processes that share this process's pid namespace into `other`, so that only the
+    /// container is left. A runtime restores from inside the group, and would be frozen with it.
     pub fn send_outsiders_to(&self, other: &Self) -> Result<()> {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = namespace("self");
@@ -147,7 +134,7 @@ impl Cgroup {
             fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
             let file = directory.join("cgroup.procs");
             match fs::write(&file, pid.to_string()) {
-                // It has ended meanwhile.
+                // The process has ended meanwhile.
                 Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
                 outcome => outcome.map_err(Error::system(format!("write {pid} to {}", file.display())))?,
             }
@@ -155,10 +142,8 @@ impl Cgroup {
         Ok(())
     }
 
-    /// Kills every process of the group, also a frozen one, and returns once none is left.
-    ///
-    /// # Errors
-    /// Some are left after five seconds.
+    /// Kills every process of the group, also frozen ones. Returns once none is left, or fails
+    /// after five seconds.
     pub fn kill_all(&self) -> Result<()> {
         let started = Instant::now();
         loop {
@@ -167,7 +152,7 @@ impl Cgroup {
                 return Ok(());
             }
             for pid in &pids {
-                // One that has ended meanwhile is what is wanted.
+                // The process may have ended meanwhile.
                 let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
             }
             // A frozen process of version 1 dies when it is thawed.
@@ -180,10 +165,7 @@ impl Cgroup {
         }
     }
 
-    /// Removes the group with the groups below it from every hierarchy. Its processes have to be gone.
-    ///
-    /// # Errors
-    /// A group is still in use.
+    /// Removes the group and those below it from every hierarchy. Its processes have to be gone.
     pub fn remove(&self) -> Result<()> {
         let hierarchies: Vec<PathBuf> = match self.version {
             Version::V2 => vec![self.directory("")],
@@ -224,7 +206,7 @@ impl Cgroup {
                 let reason = format!("{} stays {}", watched.display(), text.trim());
                 return Err(Error::Refused { attempt: format!("wait any longer for {wanted}"), reason });
             }
-            // The kernel sends no event for version 1; what is awaited takes a fraction of a millisecond.
+            // The kernel sends no event for version 1. The wait is a fraction of a millisecond.
             thread::sleep(Duration::from_micros(100));
         }
     }

@@ -1,12 +1,13 @@
-//! The TCP connections of restored processes: those that go on, and those that can't.
+//! The TCP connections of restored processes.
 //!
-//! A restored socket knows what it had sent and not what was acknowledged meanwhile, and has measured no round trip: left alone it waits
-//! a second before it sends anything again, and a program whose send buffer is full waits with it. Leaving the kernel's repair mode
-//! sends a window probe, which any peer answers with what it has. The processes have to stand still: a socket in repair mode takes
-//! nothing from its program.
+//! A restored socket knows neither what was acknowledged meanwhile nor the round-trip time. Its
+//! first retransmission comes after a second, for which a program with a full send buffer waits.
+//! Leaving the kernel's repair mode sends a window probe, which every peer answers with its
+//! acknowledgement. The processes have to be frozen meanwhile: a socket in repair mode takes no
+//! bytes from its program.
 //!
-//! A connection whose other end is gone, or can't be reached from here, would hang until somebody loses patience. It is reset instead: its
-//! program is told at once, as by the peer itself, and does what it does when a connection breaks.
+//! A connection whose peer is gone or unreachable would hang until a time-out. It is reset instead:
+//! the program sees a reset at once, as if the peer had sent it.
 
 #![expect(unsafe_code, reason = "descriptors of other processes and TCP options are had by system calls")]
 
@@ -19,20 +20,20 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{SockaddrStorage, getpeername};
 
-/// States in which a connection may have something to send (include/net/tcp_states.h).
+/// The states in which a connection may have bytes to send (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
 const CLOSE_WAIT: u8 = 8;
 const REPAIR_ON: libc::c_int = 1;
 const REPAIR_OFF: libc::c_int = 0;
 
-/// Sends a probe on every connection of these processes; gives back how many there were. What can't be reached is left alone: it goes
-/// on by itself, later.
+/// Sends a window probe on every connection of these processes. Returns the number of probes. A
+/// connection that fails to send one recovers later, by retransmission.
 pub fn probe_peers(pids: &[i32]) -> usize {
     each_of(pids, probe)
 }
 
-/// Resets every connection of these processes to a peer that is `lost`; gives back how many there were. Nothing is lost of the host
-/// itself: its loopback addresses are not asked about.
+/// Resets every connection of these processes to a peer that is `lost`. Returns the number of
+/// resets. Connections over loopback stay.
 pub fn reset(pids: &[i32], lost: impl Fn(IpAddr) -> bool) -> usize {
     each_of(pids, |socket| match peer(socket) {
         Some(peer) if !peer.is_loopback() && lost(peer) => disconnect(socket).map(|()| true),
@@ -40,7 +41,7 @@ pub fn reset(pids: &[i32], lost: impl Fn(IpAddr) -> bool) -> usize {
     })
 }
 
-/// Does something to each established connection; counts where it was done.
+/// Applies `action` to each established connection. Returns the number of successes.
 fn each_of(pids: &[i32], act: impl Fn(&OwnedFd) -> io::Result<bool>) -> usize {
     let mut seen = BTreeSet::new();
     pids.iter().map(|pid| each_of_process(*pid, &mut seen, &act).unwrap_or(0)).sum()
@@ -55,7 +56,7 @@ fn each_of_process(
     let mut done = 0;
     for entry in fs::read_dir(format!("/proc/{pid}/fd"))?.flatten() {
         let target = fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
-        // Processes that were forked share sockets.
+        // Forked processes share sockets.
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         if target.starts_with("socket:") && seen.insert(target) && on_connection(&process, number, act).unwrap_or(false)
         {
@@ -73,7 +74,7 @@ fn on_connection(process: &OwnedFd, number: RawFd, act: &impl Fn(&OwnedFd) -> io
 }
 
 fn probe(socket: &OwnedFd) -> io::Result<bool> {
-    // Repair mode takes over this one, and leaves it off.
+    // Repair mode changes this option, and leaves it off.
     let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF)?;
@@ -87,12 +88,14 @@ fn peer(socket: &OwnedFd) -> Option<IpAddr> {
     v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_canonical()))
 }
 
-/// Connecting to nothing ends a connection at once: its peer gets a reset, its program the error that one would give it.
+/// Ends a connection at once by connecting to nothing: the peer gets a reset, the program the error
+/// of one.
 fn disconnect(socket: &OwnedFd) -> io::Result<()> {
-    // SAFETY: a sockaddr is a C struct of integers, for which all zeros is a value, that of AF_UNSPEC.
+    // SAFETY: a sockaddr is a C struct of integers, for which all zeros is a value, that of
+    // AF_UNSPEC.
     let nothing: libc::sockaddr = unsafe { mem::zeroed() };
     let size = size_of::<libc::sockaddr>() as libc::socklen_t;
-    // SAFETY: the address is read, is as long as is said, and lives for the call.
+    // SAFETY: the address is read, has the given length, and lives for the call.
     let answer = unsafe { libc::connect(socket.as_raw_fd(), &raw const nothing, size) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
@@ -155,7 +158,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
-        // A process of its own that has the connection as its input and output, twice the same socket.
+        // A child process has the connection as its input and output, which is one socket twice.
         let (input, output) = (OwnedFd::from(client.try_clone().unwrap()), OwnedFd::from(client));
         let mut cat = Command::new("cat").stdin(Stdio::from(input)).stdout(Stdio::from(output)).spawn().expect("cat");
         let pid = i32::try_from(cat.id()).unwrap();
@@ -173,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_of_another_process_ends_at_once_and_loopback_goes_on() {
-        // A peer that is not on loopback, in a namespace where its address can be given.
+        // A peer that is not on loopback needs a namespace with its address.
         let program = "import socket, sys
 s = socket.create_server(('0.0.0.0', 0)); c = socket.create_connection(('198.18.255.1', s.getsockname()[1])); a, _ = s.accept()
 l = socket.create_connection(('127.0.0.1', s.getsockname()[1])); b, _ = s.accept()
@@ -195,7 +198,7 @@ b.send(b'x'); print('loopback', l.recv(1), flush=True)";
         assert_eq!(line(), "ready");
         let pid = i32::try_from(child.id()).unwrap();
         assert_eq!(reset(&[pid], |peer| peer == IpAddr::from([198, 18, 255, 2])), 0);
-        // Both ends are this process's: with the one that is asked about first the other has ended.
+        // Both ends belong to this process: resetting the first ends the other as well.
         assert_eq!(reset(&[pid], |peer| peer == IpAddr::from([198, 18, 255, 1])), 1);
         assert_eq!(line(), "broken");
         assert_eq!(line(), "loopback b'x'");

@@ -1,38 +1,32 @@
-//! One error: what was attempted, on what, and why it failed.
+//! The error of this crate: the attempt, its subject and the cause.
 
 use std::io;
 
 /// A result of this crate.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An attempt that failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A system call or a file.
+    /// A system call or a file operation failed.
     #[error("can't {attempt}")]
     System {
         /// The attempt, with its subject.
         attempt: String,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A tool that ran and said no.
+    /// A tool ran and failed.
     #[error("`{tool}` failed: {said}")]
     Tool {
-        /// The tool with its arguments or its first line of input.
+        /// The tool, with its arguments or the first line of its input.
         tool: String,
-        /// The last lines that it wrote to stderr.
+        /// The last lines of its stderr.
         said: String,
     },
-    /// What would have gone beyond what was meant, or could not be undone.
+    /// The operation would affect more than it should, or could not be undone.
     #[error("refusing to {attempt}: {reason}")]
-    Refused {
-        /// The attempt.
-        attempt: String,
-        /// Why.
-        reason: String,
-    },
+    Refused { attempt: String, reason: String },
 }
 
 impl Error {

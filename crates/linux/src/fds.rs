@@ -1,7 +1,7 @@
 //! Messages between processes of this machine that carry open descriptors.
 //!
-//! A message is a length of four bytes and a body; its descriptors travel with the first byte (SCM_RIGHTS). A receiver never asks the
-//! kernel for more than the rest of one message, so that descriptors can't end up with another one.
+//! A message is a length of four bytes and a body. Its descriptors travel with the first byte
+//! (SCM_RIGHTS). A receiver never reads beyond one message, so that descriptors stay with theirs.
 
 #![expect(unsafe_code, reason = "a descriptor that the kernel hands over is made an owned one")]
 
@@ -11,27 +11,26 @@ use std::os::unix::net::UnixStream;
 
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, UnixAddr, recvmsg, sendmsg};
 
-/// The most descriptors that one message may carry; the kernel's own bound is 253.
+/// The most descriptors of one message; the kernel allows 253.
 pub const DESCRIPTORS_MAX: usize = 128;
-/// The longest body; a message that says to be longer is no message.
-const BODY_MAX: usize = 4 << 20;
-const PREFIX: usize = 4;
+/// The longest body. A longer one is refused.
+const BODY_MAX_BYTES: usize = 4 << 20;
+const LENGTH_BYTES: usize = 4;
 
-/// What a peer has sent.
+/// A message from a peer.
 #[derive(Debug)]
 pub struct Message {
-    /// Its body.
     pub body: Vec<u8>,
-    /// The descriptors that came with it, in the order in which they were given; they are closed on exec.
+    /// The descriptors in the order in which they were sent; closed on exec.
     pub descriptors: Vec<OwnedFd>,
 }
 
-/// Sends a message over a blocking socket; the descriptors stay open here as well.
+/// Sends a message over a blocking socket. The descriptors stay open in this process as well.
 ///
 /// # Errors
-/// The body or the descriptors are too many, the peer is gone, or it does not read within the socket's time-out.
+/// The message is too large, or the peer is gone or does not read within the socket's time-out.
 pub fn send(socket: &UnixStream, body: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= BODY_MAX);
+    let length = u32::try_from(body.len()).ok().filter(|_| body.len() <= BODY_MAX_BYTES);
     let (Some(length), true) = (length, descriptors.len() <= DESCRIPTORS_MAX) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "too much for one message"));
     };
@@ -40,7 +39,7 @@ pub fn send(socket: &UnixStream, body: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     let rights = [ControlMessage::ScmRights(&numbers)];
     let mut sent = 0;
     while sent < bytes.len() {
-        // They travel with the first byte, and only once.
+        // The descriptors travel with the first byte, and only once.
         let control = if sent == 0 && !numbers.is_empty() { rights.as_slice() } else { &[] };
         let piece = [IoSlice::new(&bytes[sent..])];
         match sendmsg::<UnixAddr>(socket.as_raw_fd(), &piece, control, MsgFlags::MSG_NOSIGNAL, None) {
@@ -52,20 +51,21 @@ pub fn send(socket: &UnixStream, body: &[u8], descriptors: &[BorrowedFd<'_>]) ->
     Ok(())
 }
 
-/// Receives the next message from a blocking socket; `None` when the peer has sent its last one.
+/// Receives the next message from a blocking socket. Returns `None` after the last one.
 ///
 /// # Errors
-/// The peer ends in the middle of a message, sends none within the socket's time-out, or what it sends is no message.
+/// The peer stops in the middle of a message, sends none within the socket's time-out, or violates
+/// the protocol.
 pub fn receive(socket: &UnixStream) -> io::Result<Option<Message>> {
     let mut descriptors = Vec::new();
-    let mut prefix = [0; PREFIX];
+    let mut prefix = [0; LENGTH_BYTES];
     match fill(socket, &mut prefix, &mut descriptors)? {
         0 => return Ok(None),
-        PREFIX => {}
+        LENGTH_BYTES => {}
         _ => return Err(io::ErrorKind::UnexpectedEof.into()),
     }
     let length = u32::from_be_bytes(prefix) as usize;
-    if length > BODY_MAX {
+    if length > BODY_MAX_BYTES {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a message of {length} bytes")));
     }
     let mut body = vec![0; length];
@@ -75,7 +75,7 @@ pub fn receive(socket: &UnixStream) -> io::Result<Option<Message>> {
     Ok(Some(Message { body, descriptors }))
 }
 
-/// Reads until `bytes` is full or the peer has ended; says how many there are.
+/// Reads until `bytes` is full or the peer has closed. Returns the number of bytes.
 fn fill(socket: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -> io::Result<usize> {
     let mut read = 0;
     while read < bytes.len() {
@@ -89,7 +89,8 @@ fn fill(socket: &UnixStream, bytes: &mut [u8], descriptors: &mut Vec<OwnedFd>) -
         };
         for control in message.cmsgs()? {
             if let ControlMessageOwned::ScmRights(numbers) = control {
-                // SAFETY: the kernel has just opened these for this process, and nobody else knows of them.
+                // SAFETY: the kernel has just opened these for this process, and nobody else has
+                // them.
                 descriptors.extend(numbers.into_iter().map(|number| unsafe { OwnedFd::from_raw_fd(number) }));
             }
         }
@@ -122,7 +123,7 @@ mod tests {
         let mut early = TcpStream::connect(address).unwrap();
         send(&ours, b"port", &[listener.as_fd()]).unwrap();
         drop(listener);
-        // Between the two nobody has the socket but the message.
+        // Only the message has the socket between the two.
         let mut late = TcpStream::connect(address).unwrap();
         let mut message = receive(&theirs).unwrap().unwrap();
         assert_eq!(message.body, b"port");
@@ -143,7 +144,7 @@ mod tests {
             for number in 0..300_u32 {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let port = listener.local_addr().unwrap().port();
-                // Some carry none, some carry more than a buffer's worth of bytes.
+                // Some have no descriptors, some are longer than a socket's buffer.
                 let body = [port.to_be_bytes().to_vec(), vec![0; if number % 7 == 0 { 300_000 } else { 0 }]].concat();
                 let descriptors = [listener.as_fd()];
                 send(&ours, &body, &descriptors[..usize::from(number % 3 != 0)]).unwrap();

@@ -1,4 +1,5 @@
-//! Batches of iproute2 commands: links, addresses, routes, neighbours and forwarding entries, in this namespace or in another one.
+//! Batches of iproute2 commands: links, addresses, routes, neighbours and forwarding entries, in
+//! this network namespace or another.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -7,42 +8,28 @@ use tokio::io::AsyncWriteExt;
 
 use crate::{Error, Result, netns};
 
-/// Runs `ip` commands, one a line without the leading `ip`, in one process; stops at the first that fails.
-///
-/// # Errors
-/// The tool could not be run, or a command failed.
+/// Runs `ip` commands in one process, and stops at the first that fails. Commands have no leading
+/// `ip`.
 pub async fn batch(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
     run(namespace, "ip", &["-force", "-batch", "-"][1..], commands).await
 }
 
 /// Runs `bridge` commands like [`batch`].
-///
-/// # Errors
-/// As for [`batch`].
 pub async fn bridge_batch(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
     run(namespace, "bridge", &["-batch", "-"], commands).await
 }
 
-/// Runs `ip` commands like [`batch`], but goes on past those that fail: one line that the kernel refuses does not keep the others back.
-///
-/// # Errors
-/// The tool could not be run, or at least one command failed.
+/// Runs `ip` commands like [`batch`], but continues after those that fail.
 pub async fn batch_all(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
     run(namespace, "ip", &["-force", "-batch", "-"], commands).await
 }
 
 /// Runs `bridge` commands like [`batch_all`].
-///
-/// # Errors
-/// As for [`batch_all`].
 pub async fn bridge_batch_all(namespace: Option<&Path>, commands: &[String]) -> Result<()> {
     run(namespace, "bridge", &["-force", "-batch", "-"], commands).await
 }
 
-/// What one `ip` command prints.
-///
-/// # Errors
-/// The tool could not be run or failed.
+/// Returns the output of one `ip` command.
 pub async fn query(namespace: Option<&Path>, arguments: &[&str]) -> Result<String> {
     let mut command = Command::new("ip");
     command.args(arguments).stdin(Stdio::null());
@@ -56,15 +43,12 @@ pub async fn query(namespace: Option<&Path>, arguments: &[&str]) -> Result<Strin
     Err(Error::Tool { tool: format!("ip {}", arguments.join(" ")), said: tail(&output.stderr) })
 }
 
-/// Whether a link of that name is there.
+/// Says whether a link exists.
 pub async fn link_exists(namespace: Option<&Path>, name: &str) -> bool {
     query(namespace, &["link", "show", "dev", name]).await.is_ok()
 }
 
-/// Removes a link; one that is not there is no error.
-///
-/// # Errors
-/// It is there and could not be removed.
+/// Removes a link, if it exists.
 pub async fn link_delete(namespace: Option<&Path>, name: &str) -> Result<()> {
     if link_exists(namespace, name).await {
         batch(namespace, &[format!("link delete dev {name}")]).await?;

@@ -1,7 +1,9 @@
-//! The interface of a job: the same on every host, so that nothing inside the job changes when it moves.
+//! The network interface of a job. It is the same on every host, so that a migration changes
+//! nothing inside the job.
 //!
-//! The job's namespace has one interface, `eth0`, with the job's address as a /32 and a default route over a link-local address that
-//! no machine owns; a permanent neighbour entry says that it is the host's end of the pair. Both ends have constant hardware addresses.
+//! The job's namespace has one interface, `eth0`, with the job's address as a /32. Its default
+//! route leads over a link-local address that no machine has. A permanent neighbour entry maps that
+//! address to the host's end of the veth pair. Both ends have constant hardware addresses.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -11,30 +13,27 @@ use crate::{Error, Result, ip, netns};
 const GATEWAY: &str = "169.254.1.1";
 const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
 
-/// A job's interface on this host.
+/// A job's network interface on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobNet {
-    /// The job's namespace.
+    /// The file of the job's namespace.
     pub namespace: PathBuf,
-    /// The name of the host's end, at most 15 characters.
+    /// The name of the host's end of the pair, at most 15 characters.
     pub host_interface: String,
-    /// The job's address.
     pub address: Ipv4Addr,
-    /// The MTU that fits through the overlay.
+    /// The MTU of the overlay.
     pub mtu: u32,
 }
 
 impl JobNet {
-    /// Makes the namespace and the interface. No route leads to it yet.
-    ///
-    /// # Errors
-    /// The namespace or the interface could not be made.
+    /// Makes the namespace and the interface, without a route to it.
     pub async fn setup(&self) -> Result<()> {
         let Self { namespace, host_interface, address, mtu } = self;
         netns::create(namespace)?;
         if !ip::link_exists(Some(namespace), "eth0").await {
             ip::link_delete(None, host_interface).await?;
-            // The peer is made inside this namespace and moved by the namespace's file, which `ip` takes only as an open process file.
+            // The peer is made in this namespace and moved by the namespace's file, which `ip`
+            // takes only as an open file of a process.
             let inner = format!("{}p", host_interface.get(..14).unwrap_or(host_interface));
             ip::link_delete(None, &inner).await?;
             ip::batch(None, &[format!("link add {host_interface} type veth peer name {inner}")]).await?;
@@ -61,18 +60,12 @@ impl JobNet {
         sysctl(&format!("net/ipv4/conf/{host_interface}/forwarding"), "1")
     }
 
-    /// Leads the job's address to its interface on this host.
-    ///
-    /// # Errors
-    /// The route could not be set.
+    /// Routes the job's address to its interface on this host.
     pub async fn route_here(&self) -> Result<()> {
         ip::batch(None, &[format!("route replace {}/32 dev {} scope link", self.address, self.host_interface)]).await
     }
 
-    /// Removes the interface and the namespace; goes on past errors and reports the first.
-    ///
-    /// # Errors
-    /// Something could not be removed.
+    /// Removes the interface and the namespace. Continues after errors and returns the first.
     pub async fn teardown(&self) -> Result<()> {
         let link = ip::link_delete(None, &self.host_interface).await;
         netns::delete(&self.namespace).and(link)
@@ -84,10 +77,7 @@ impl JobNet {
     }
 }
 
-/// Sets a value below `/proc/sys` in the network namespace of the calling thread.
-///
-/// # Errors
-/// It could not be written.
+/// Sets a value below `/proc/sys`, in the network namespace of the calling thread.
 pub fn sysctl(name: &str, value: &str) -> Result<()> {
     std::fs::write(format!("/proc/sys/{name}"), value).map_err(Error::system(format!("set {name} to {value}")))
 }

@@ -1,31 +1,35 @@
-//! What Mooring asks of Linux: the only crate with `unsafe` and system calls of its own.
+//! The system calls and system tools of Mooring: the only crate with `unsafe` code.
 //!
-//! Links, routes and neighbours are set with iproute2 and packets are held with nftables, each as one batch through a short-lived
-//! process; what has no tool or lies on a path where a millisecond counts is a system call here.
+//! Links, routes and neighbours are set with iproute2, and packets are dropped with nftables. Each
+//! batch is one short-lived process. Operations without a tool, and those where a millisecond
+//! counts, are system calls.
 //!
-//! | module | what it is for |
+//! | module | noun |
 //! |---|---|
-//! | [`netns`] | network namespaces that live as files, and running things inside them |
+//! | [`netns`] | network namespaces that exist as files, and code and programs inside them |
 //! | [`ip`] | batches of iproute2 commands |
-//! | [`nft`] | holding packets towards a job, and translating what leaves the overlay |
+//! | [`nft`] | held packets of a job, and address translation at the border of the overlay |
 //! | [`job_net`] | the interface of a job, the same on every host |
-//! | [`cgroup`] | freezing, killing and reading control groups of both versions |
-//! | [`memory`] | giving back what nothing uses any more |
-//! | [`mount`] | overlay mounts, and removing trees without ever crossing into another mount |
+//! | [`cgroup`] | control groups of both versions |
+//! | [`memory`] | unused memory of this process |
+//! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
 //! | [`private_run`] | a `/run` in memory for a program |
 //! | [`pages`] | the memory of another process |
 //! | [`splice`] | bytes from socket to socket |
-//! | [`tcp`] | what is not acknowledged yet |
+//! | [`tcp`] | unacknowledged bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
-//! | [`connections`] | restored connections: those that go on, and those that can't |
-//! | [`file_handle`] | where the file lies that a handle names |
+//! | [`connections`] | TCP connections of restored processes |
+//! | [`file_handle`] | files by the kernel's file handles |
 //! | [`process`] | processes by id and start time |
-//! | [`terminal`] | whether somebody is in the foreground of a terminal |
-//! | [`usage`] | what a control group uses, and what an interface has carried |
+//! | [`terminal`] | the foreground of terminals |
+//! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
 //!
-//! Everything that changes the machine is idempotent: made twice it is the same, and removing what is not there is no error.
+//! Every operation that changes the machine is idempotent: it may be repeated, and removing
+//! something that does not exist succeeds.
+//!
+//! An [`Error`] names the attempt with its subject. Its source is the error of the system.
 
 pub mod cgroup;
 pub mod connections;

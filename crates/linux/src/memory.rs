@@ -1,13 +1,15 @@
-//! Memory of this process that nothing uses any more.
+//! The unused memory of this process.
 
 #![expect(unsafe_code, reason = "the allocator is asked by a call of the C library")]
 
-/// Gives the system back what the allocator keeps for later. glibc does that by itself only at the end of a heap, where one
-/// allocation that is still in use keeps everything below it; this looks through all heaps, for some milliseconds in which whoever
-/// allocates waits. Other C libraries are left alone.
+/// Returns the allocator's free memory to the system.
+///
+/// glibc does so only at the end of a heap, below the last allocation in use. This call walks all
+/// heaps, for some milliseconds during which allocations wait. With other C libraries it does
+/// nothing.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
-    // SAFETY: it takes the allocator's own locks, and touches nothing that is in use.
+    // SAFETY: the call takes the allocator's own locks, and touches no memory in use.
     unsafe {
         libc::malloc_trim(0);
     }

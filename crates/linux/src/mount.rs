@@ -1,7 +1,8 @@
-//! Mounts, and removing trees without ever crossing into one.
+//! Mounts, and removal of directory trees that never crosses into a mount.
 //!
-//! Checkpoint and restore leave bind mounts behind when they are killed, and one of them is the container's root. A recursive removal
-//! that followed it would take the job's files along. So a tree is removed only when nothing is mounted below it.
+//! A killed checkpoint or restore leaves bind mounts behind, one of which is the container's root.
+//! A recursive removal that followed it would remove the job's files. So a tree is removed only
+//! when nothing is mounted below it.
 
 #![expect(unsafe_code, reason = "extended attributes are set by a system call")]
 
@@ -18,7 +19,8 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 
 use crate::{Error, Result};
 
-/// Mounts an overlay at `target`: `lower` read-only under `upper`, with `work` for the kernel's own use.
+/// Mounts an overlay at `target`: `lower` read-only under `upper`, with `work` for the kernel's own
+/// use.
 ///
 /// The kernel takes the paths as one text in which `:` separates layers, `,` separates options and
 /// `\` escapes: a path with one of them is refused, since it would name other directories.
@@ -39,7 +41,8 @@ pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> R
         .map_err(Error::errno(attempt()))
 }
 
-/// Returns the bytes of a path that is one path also among the options of an overlay, or why it is not.
+/// Returns the bytes of a path that is one path also among the options of an overlay, or why it is
+/// not.
 fn one_path(path: &Path) -> std::result::Result<&[u8], String> {
     let bytes = path.as_os_str().as_bytes();
     let is_special = |byte: &u8| matches!(byte, b':' | b',' | b'\\') || byte.is_ascii_control();
@@ -49,10 +52,8 @@ fn one_path(path: &Path) -> std::result::Result<&[u8], String> {
     }
 }
 
-/// Mounts a file system in memory at `target`, unless something is mounted there. `options` are those of tmpfs, like `size=4m`.
-///
-/// # Errors
-/// It could not be mounted.
+/// Mounts a tmpfs at `target`, unless something is mounted there. `options` are those of tmpfs,
+/// like `size=4m`.
 pub fn tmpfs(target: &Path, options: &str) -> Result<()> {
     let attempt = || format!("mount a tmpfs at {}", target.display());
     fs::create_dir_all(target).map_err(Error::system(attempt()))?;
@@ -62,11 +63,8 @@ pub fn tmpfs(target: &Path, options: &str) -> Result<()> {
     mount(Some("tmpfs"), target, Some("tmpfs"), MsFlags::empty(), Some(options)).map_err(Error::errno(attempt()))
 }
 
-/// Binds the directory `source` to the directory `below` of `root`, unless something is mounted there. No link is followed on the way, wherever
-/// one leads: what is below `root` may be another's.
-///
-/// # Errors
-/// One of the two is no directory, or it could not be mounted.
+/// Binds the directory `source` to the directory `below` of `root`, unless something is mounted
+/// there. No link is followed below `root`, where a job may have made any.
 pub fn bind_below(root: &Path, below: &Path, source: &Path) -> Result<()> {
     let target = root.join(below);
     let attempt = || format!("bind {} to {}", source.display(), target.display());
@@ -82,10 +80,8 @@ pub fn bind_below(root: &Path, below: &Path, source: &Path) -> Result<()> {
     mount(Some(source), place.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>).map_err(Error::errno(attempt()))
 }
 
-/// Puts a whiteout at `path` of an overlay's upper layer: what the lower layers have there is not seen.
-///
-/// # Errors
-/// It could not be made.
+/// Puts a whiteout at `path` of an overlay's upper layer, which hides that path of the lower
+/// layers.
 pub fn whiteout(path: &Path) -> Result<()> {
     let attempt = || format!("make whiteout {}", path.display());
     if fs::symlink_metadata(path).is_ok() {
@@ -97,10 +93,7 @@ pub fn whiteout(path: &Path) -> Result<()> {
     mknod(path, SFlag::S_IFCHR, Mode::empty(), 0).map_err(Error::errno(attempt()))
 }
 
-/// Has a directory of an overlay's layer hide all that lower layers have below it.
-///
-/// # Errors
-/// The file system takes no such attribute.
+/// Makes a directory of an overlay's layer hide the content of the same directory in lower layers.
 pub fn make_opaque(path: &Path) -> Result<()> {
     let attempt = || format!("make {} opaque", path.display());
     let name = c"trusted.overlay.opaque";
@@ -110,21 +103,17 @@ pub fn make_opaque(path: &Path) -> Result<()> {
     if answer == 0 { Ok(()) } else { Err(Error::system(attempt())(std::io::Error::last_os_error())) }
 }
 
-/// Has an overlay take a file of its upper layer for a copy of what `origin` is the handle of: it shows that one's inode number then.
-///
-/// # Errors
-/// The file system takes no such attribute.
+/// Marks a file of an overlay's upper layer as a copy of the file with the handle `origin`, whose
+/// inode number the overlay shows then.
 pub fn set_origin(file: &File, origin: &[u8]) -> std::io::Result<()> {
     let name = c"trusted.overlay.origin";
-    // SAFETY: the name ends with NUL, the value is as long as is said, and both live for the call.
+    // SAFETY: the name ends with NUL, the length is that of the value, and both live for the call.
     let answer = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), origin.as_ptr().cast(), origin.len(), 0) };
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// Opens the file `below` of `root` to be read. No link is followed on the way: what is below `root` may be another's.
-///
-/// # Errors
-/// It is not there, or a link is on the way.
+/// Opens the file `below` of `root` for reading. No link is followed below `root`, where a job may
+/// have made any.
 pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
@@ -132,18 +121,12 @@ pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
     Ok(File::from(openat2(File::open(root)?, below, how)?))
 }
 
-/// Whether something is mounted exactly at `path`.
-///
-/// # Errors
-/// The mounts of this process could not be read.
+/// Says whether something is mounted exactly at `path`.
 pub fn is_mounted(path: &Path) -> Result<bool> {
     Ok(mounts()?.iter().any(|mounted| mounted == path))
 }
 
 /// Unmounts everything at and below `path`, deepest first.
-///
-/// # Errors
-/// Something could not be unmounted.
 pub fn unmount_below(path: &Path) -> Result<()> {
     let mut below: Vec<PathBuf> = mounts()?.into_iter().filter(|mounted| mounted.starts_with(path)).collect();
     below.reverse();
@@ -156,10 +139,8 @@ pub fn unmount_below(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes `path` and everything below it, on its own file system only; nothing there is no error.
-///
-/// # Errors
-/// Something is mounted below it (then nothing is removed), or a file could not be removed.
+/// Removes `path` and everything below it, on its own file system only. Where something is mounted
+/// below `path`, nothing is removed.
 pub fn remove_tree(path: &Path) -> Result<()> {
     let Ok(root) = fs::symlink_metadata(path) else { return Ok(()) };
     if let Some(mounted) = mounts()?.into_iter().find(|mounted| mounted.starts_with(path)) {
@@ -184,7 +165,7 @@ fn remove_on_device(path: &Path, device: u64) -> Result<()> {
     fs::remove_dir(path).map_err(Error::system(attempt()))
 }
 
-/// The mount points of this process, in the order in which they were mounted.
+/// Returns the mount points of this process, in mount order.
 fn mounts() -> Result<Vec<PathBuf>> {
     let file = "/proc/self/mountinfo";
     let text = fs::read_to_string(file).map_err(Error::system(format!("read {file}")))?;
@@ -209,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tree_with_a_mount_in_it_stays() {
+    fn remove_tree_refuses_mounts() {
         let world = tempfile::tempdir().unwrap();
         let (precious, doomed) = (world.path().join("precious"), world.path().join("doomed"));
         let inside = doomed.join("a/mount");
@@ -228,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_bound_below_a_root_and_over_no_link() {
+    fn bind_below_follows_no_link() {
         let world = tempfile::tempdir().unwrap();
         let [root, source, outside] = ["root", "source", "outside"].map(|name| world.path().join(name));
         for directory in [&root.join("a/b"), &source, &outside.join("b")] {
@@ -247,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overlay_keeps_its_lower_layer_as_it_is() {
+    fn overlay_keeps_its_lower_layer() {
         let world = tempfile::tempdir().unwrap();
         let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| world.path().join(name));
         for directory in [&lower, &upper, &work, &target] {

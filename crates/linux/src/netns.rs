@@ -1,4 +1,5 @@
-//! Network namespaces that live as files: a bind mount of the namespace keeps it alive without a process in it.
+//! Network namespaces that exist as files: a bind mount keeps a namespace alive without a process
+//! in it.
 
 #![expect(unsafe_code, reason = "a child enters its namespace between fork and exec")]
 
@@ -15,10 +16,7 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use crate::{Error, Result};
 
-/// Makes a network namespace at `path`, with its loopback up. One that is there already stays.
-///
-/// # Errors
-/// The namespace could not be made or mounted.
+/// Makes a network namespace at `path`, with its loopback up, unless one exists there.
 pub fn create(path: &Path) -> Result<()> {
     if exists(path) {
         return Ok(());
@@ -44,16 +42,13 @@ pub fn create(path: &Path) -> Result<()> {
     Err(Error::Tool { tool: "ip link set lo up".into(), said: status.to_string() })
 }
 
-/// Whether there is a namespace at `path`.
+/// Says whether a namespace exists at `path`.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
     statfs(path).is_ok_and(|found| found.filesystem_type() == NSFS_MAGIC)
 }
 
-/// Removes the namespace at `path`; it ends once no process is in it.
-///
-/// # Errors
-/// It could not be unmounted or its file not be removed.
+/// Removes the namespace at `path`. It ends once no process is in it.
 pub fn delete(path: &Path) -> Result<()> {
     while exists(path) {
         umount2(path, MntFlags::MNT_DETACH).map_err(Error::errno(format!("unmount {}", path.display())))?;
@@ -67,11 +62,8 @@ pub fn delete(path: &Path) -> Result<()> {
 }
 
 /// Moves a link of this namespace into the one at `path`.
-///
-/// # Errors
-/// Either is not there.
 pub fn move_link(link: &str, path: &Path) -> Result<()> {
-    // `ip` takes a namespace by a process in it: this one ends when its standard input does.
+    // `ip` takes a namespace by a process in it. This process ends with its standard input.
     let mut anchor = Command::new("cat");
     anchor.stdin(Stdio::piped()).stdout(Stdio::null());
     enter_command(&mut anchor, path)?;
@@ -91,13 +83,10 @@ pub fn move_link(link: &str, path: &Path) -> Result<()> {
     Err(Error::Tool { tool: format!("ip link set {link} netns"), said })
 }
 
-/// Runs `work` on a thread of its own that has entered the namespace at `path`.
-///
-/// # Errors
-/// The namespace could not be entered.
+/// Runs `work` on a thread that has entered the namespace at `path`.
 ///
 /// # Panics
-/// Where `work` does.
+/// `work` panicked.
 pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T> {
     in_fresh_thread(|| {
         enter(path)?;
@@ -105,24 +94,19 @@ pub fn run_in<T: Send>(path: &Path, work: impl FnOnce() -> T + Send) -> Result<T
     })
 }
 
-/// Moves the calling thread into the namespace at `path`, where it stays: for threads that are made for one namespace, like those of a
-/// runtime. [`run_in`] is for everything else.
-///
-/// # Errors
-/// The namespace could not be entered.
+/// Moves the calling thread into the namespace at `path` for good. Meant for threads that belong to
+/// one namespace, like those of a runtime; [`run_in`] serves all other purposes.
 pub fn enter(path: &Path) -> Result<()> {
     let namespace = open(path)?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET)
         .map_err(Error::errno(format!("enter network namespace {}", path.display())))
 }
 
-/// Has `command` run in the namespace at `path`.
-///
-/// # Errors
-/// The namespace could not be opened.
+/// Makes `command` run in the namespace at `path`.
 pub fn enter_command(command: &mut Command, path: &Path) -> Result<()> {
     let namespace = open(path)?;
-    // SAFETY: the closure makes a single system call on a descriptor that it owns; it allocates nothing and takes no lock.
+    // SAFETY: the closure makes a single system call on a descriptor that it owns; it allocates
+    // nothing and takes no lock.
     unsafe {
         command.pre_exec(move || setns(namespace.as_fd(), CloneFlags::CLONE_NEWNET).map_err(Into::into));
     }

@@ -1,19 +1,18 @@
-//! Holding packets of a job, and translating what leaves the overlay: one nftables table per host.
+//! Packets of jobs that are held, and address translation at the border of the overlay, in one
+//! nftables table per host.
 //!
-//! While a job's sockets do not exist, the kernel would answer anything that arrives for them with a reset. A *held* address is in a
-//! set that three chains drop on: one before routing for what others send, one on output for what this host sends itself, and one on the
-//! way to the job for what has its address only since it was translated. A *muted*
-//! address is in another set: what comes from it is dropped as well. A *quiet* one may say everything but that a connection ends.
+//! While a job's sockets do not exist, the kernel would answer packets for them with a reset. So
+//! packets to a *held* address are dropped in three chains: before routing (packets of others), on
+//! output (packets of this host), and on forward (packets whose destination was translated).
+//! Packets from a *muted* address are dropped as well. A *quiet* address may send all packets but
+//! those that end a connection.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use crate::{Result, ip};
 
-/// Makes the table, empty of held addresses unless it is there already. `overlay` is in CIDR form.
-///
-/// # Errors
-/// nftables could not be used.
+/// Makes the table, unless it exists. `overlay` is in CIDR notation.
 pub async fn install(table: &str, overlay: &str) -> Result<()> {
     let script = format!(
         "add table inet {table}
@@ -39,10 +38,8 @@ add rule inet {table} leaving ip saddr {overlay} ip saddr != @away ip daddr != {
     apply(script).await
 }
 
-/// Gives exactly these addresses none of this host's own when they leave the overlay: they leave it elsewhere.
-///
-/// # Errors
-/// nftables could not be used; then nothing has changed.
+/// Exempts exactly these addresses from masquerading: their packets leave the overlay on another
+/// host. If nftables fails, nothing has changed.
 pub async fn leave_elsewhere(table: &str, away: &BTreeSet<Ipv4Addr>) -> Result<()> {
     let mut script = format!("flush set inet {table} away");
     if !away.is_empty() {
@@ -52,11 +49,9 @@ pub async fn leave_elsewhere(table: &str, away: &BTreeSet<Ipv4Addr>) -> Result<(
     apply(script).await
 }
 
-/// Drops what is meant for the overlay and would leave by an interface whose name does not start with `devices`: a packet for a job
-/// whose route is not there is lost then, where the default route would take it out of the host in clear. After [`install`].
-///
-/// # Errors
-/// nftables could not be used.
+/// Drops packets for the overlay that would leave by an interface whose name does not start with
+/// `devices`. Without it, the default route would send packets for a job without a route out of the
+/// host in the clear. Needs [`install`].
 pub async fn fence(table: &str, overlay: &str, devices: &str) -> Result<()> {
     let script = format!(
         "add chain inet {table} fence {{ type filter hook postrouting priority 0; policy accept; }}
@@ -66,10 +61,7 @@ add rule inet {table} fence ip daddr {overlay} oifname != \"lo\" oifname != \"{d
     apply(script).await
 }
 
-/// Undoes [`fence`].
-///
-/// # Errors
-/// nftables could not be used.
+/// Removes the rules of [`fence`].
 pub async fn unfence(table: &str) -> Result<()> {
     let script = format!(
         "add chain inet {table} fence {{ type filter hook postrouting priority 0; policy accept; }}
@@ -78,39 +70,27 @@ delete chain inet {table} fence"
     apply(script).await
 }
 
-/// Drops every packet towards `address` from here on.
-///
-/// # Errors
-/// nftables could not be used.
+/// Drops packets to `address` from now on.
 pub async fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(format!("add element inet {table} held {{ {address} }}")).await
 }
 
-/// Drops every packet towards `address` from here on, and what ends a connection from it: a job whose restore is given up takes none
-/// of its connections along, while one that is restored sends again at once what it was about to send.
-///
-/// # Errors
-/// nftables could not be used.
+/// Drops packets to `address` from now on, and packets from it that end a connection. So a failed
+/// restore ends no connection, while a restored job sends its pending bytes at once.
 pub async fn quieten(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} quiet {{ {address} }}"))
         .await
 }
 
-/// Drops every packet towards and from `address` from here on.
-///
-/// # Errors
-/// nftables could not be used.
+/// Drops packets to and from `address` from now on.
 pub async fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} muted {{ {address} }}"))
         .await
 }
 
-/// Lets packets towards and from `address` pass again.
-///
-/// # Errors
-/// nftables could not be used.
+/// Lets packets to and from `address` pass again.
 pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
-    // Added first, so that an address that is in none of the sets is no error.
+    // Deleting an address that is not in a set is an error: so it is added first.
     let sets = ["held", "muted", "quiet"];
     let lines = sets
         .iter()
@@ -118,33 +98,31 @@ pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
     apply(lines.collect::<Vec<_>>().join("\n")).await
 }
 
-/// A port of this host that leads to a job.
+/// A published port: a port of this host that leads to a job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forward {
-    /// The host's port.
     pub host_port: u16,
-    /// The job's address.
     pub job: Ipv4Addr,
-    /// The port that the job listens on.
+    /// The target port.
     pub job_port: u16,
-    /// Who may come, in CIDR form.
+    /// The allowed source addresses, in CIDR notation.
     pub sources: Vec<String>,
 }
 
-/// Has exactly these ports of `host` lead to jobs. What reaches a job comes from `overlay`, the host's own address there, so that it is
-/// answered by way of this host; whoever may not come is dropped, also in the middle of a connection. The same goes for what this host
-/// itself sends to that address. A held address is not reached in this way either: where the other chains look, a packet still has the
-/// host's address.
+/// Publishes exactly these ports of `host`. If nftables fails, nothing has changed.
 ///
-/// # Errors
-/// nftables could not be used; then nothing has changed.
+/// The source of forwarded packets becomes `overlay`, the host's address in the overlay, so that
+/// answers return by this host. Packets from other sources than the allowed ones are dropped, also
+/// within a connection. Packets of this host to its own address are treated alike. Packets to a
+/// held address are dropped here as well, since they still have the host's address in the other
+/// chains.
 pub async fn publish(table: &str, host: Ipv4Addr, overlay: Ipv4Addr, ports: &[Forward]) -> Result<()> {
     let mut script = format!("add table inet {table}\nadd set inet {table} held {{ type ipv4_addr; }}\n");
     for chain in ["published_guard", "published_to"] {
         script += &format!("add chain inet {table} {chain}\nflush chain inet {table} {chain}\n");
     }
     for (chain, hook, rule) in [
-        // After connections are known, and before addresses are translated.
+        // After connection tracking, and before address translation.
         ("published_check", "type filter hook prerouting priority -150", "jump published_guard"),
         ("published_check_own", "type filter hook output priority -150", "jump published_guard"),
         ("published", "type nat hook prerouting priority -100", "jump published_to"),
@@ -178,10 +156,8 @@ add rule inet {table} published_back ct status dnat ip daddr {job} tcp dport {jo
     apply(script).await
 }
 
-/// Translates what comes from `subnet` and leaves by another interface than `device`, in a table of its own.
-///
-/// # Errors
-/// nftables could not be used.
+/// Masquerades packets from `subnet` that leave by another interface than `device`, in a table of
+/// its own.
 pub async fn masquerade(table: &str, subnet: &str, device: &str) -> Result<()> {
     let script = format!(
         "add table inet {table}
@@ -193,9 +169,6 @@ add rule inet {table} leaving ip saddr {subnet} oifname != \"{device}\" masquera
 }
 
 /// Removes the table.
-///
-/// # Errors
-/// nftables could not be used.
 pub async fn uninstall(table: &str) -> Result<()> {
     apply(format!("add table inet {table}\ndelete table inet {table}")).await
 }

@@ -1,7 +1,7 @@
-//! The memory of another process, read while it executes.
+//! The memory of another process, read while the process executes.
 //!
-//! What is read is what was there at one moment or another: a process that executes writes on. Whoever needs to know whether a page is
-//! still the same compares it.
+//! The process may write meanwhile, so that pages are from different moments. A caller that needs
+//! to know whether a page has changed since has to compare it later.
 
 #![expect(unsafe_code, reason = "the kernel is asked by ioctl which pages there are")]
 
@@ -13,11 +13,11 @@ use std::os::fd::AsRawFd;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
-/// The unit of memory, in bytes: a page, or a part of one where the machine's are larger.
+/// The unit of memory: a page, or a part of one on machines with larger pages.
 pub const PAGE: usize = 4096;
 
-/// How many ranges the kernel is asked for at once.
-const REGIONS: usize = 512;
+/// The number of ranges in one request to the kernel.
+const REGIONS_PER_SCAN: usize = 512;
 
 /// Categories of pages, `PAGE_IS_…` of `linux/fs.h`.
 const FILE: u64 = 1 << 2;
@@ -56,11 +56,12 @@ mod call {
     nix::ioctl_readwrite!(pagemap_scan, b'f', 16, super::Scan);
 }
 
-/// Where a process has memory of its own that lies in the machine's: what it was given when it wrote, not files, not what it shares, not
-/// what nobody has touched. Sorted by address.
+/// Returns the resident private memory of a process, sorted by address: pages that it has written,
+/// not files, shared memory or untouched pages.
 ///
 /// # Errors
-/// It has ended or is not ours to look at, or the kernel is older than 6.7 and has no `PAGEMAP_SCAN`.
+/// The process has ended or may not be read, or the kernel is older than 6.7 and has no
+/// `PAGEMAP_SCAN`.
 pub fn own(pid: i32) -> io::Result<Vec<Range<u64>>> {
     let pagemap = File::open(format!("/proc/{pid}/pagemap"))?;
     let mut found = Vec::new();
@@ -70,19 +71,19 @@ pub fn own(pid: i32) -> io::Result<Vec<Range<u64>>> {
     Ok(found)
 }
 
-/// The addresses of a mapping that is private and can be read, by its line in `maps`.
+/// Returns the addresses of a private, readable mapping, by its line in `maps`.
 fn private(line: &str) -> Option<Range<u64>> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let permissions = fields.next()?;
-    // The kernel's own, of which every kernel has another.
+    // These mappings are the kernel's own, and differ between kernels.
     let of_kernel = fields.nth(3).is_some_and(|name| name.starts_with("[v"));
     let ours = permissions.starts_with('r') && permissions.ends_with('p') && !of_kernel;
     ours.then_some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
 }
 
 fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io::Result<()> {
-    let mut regions = [Region::default(); REGIONS];
+    let mut regions = [Region::default(); REGIONS_PER_SCAN];
     let mut start = mapping.start;
     while start < mapping.end {
         let mut ask = Scan {
@@ -90,13 +91,14 @@ fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io:
             start,
             end: mapping.end,
             regions: regions.as_mut_ptr() as u64,
-            regions_length: REGIONS as u64,
+            regions_length: REGIONS_PER_SCAN as u64,
             inverted: FILE | ZERO,
             all_of: PRESENT | FILE | ZERO,
             returned: PRESENT,
             ..Scan::default()
         };
-        // SAFETY: the kernel writes into `ask`, and at most as many regions into `regions` as it is told to be there; both outlive the call.
+        // SAFETY: the kernel writes into `ask`, and at most the given number of regions into
+        // `regions`; both outlive the call.
         let count = unsafe { call::pagemap_scan(pagemap.as_raw_fd(), &raw mut ask) }.map_err(io::Error::from)?;
         let count = usize::try_from(count).unwrap_or(0);
         found.extend(regions.iter().take(count).map(|region| region.start..region.end));
@@ -108,10 +110,11 @@ fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io:
     Ok(())
 }
 
-/// Reads memory of a process from an address on; gives how much could be read before something was not there.
+/// Reads memory of a process from an address on. Returns the number of bytes before the first that
+/// is not mapped.
 ///
 /// # Errors
-/// Nothing could be read.
+/// Not even the first byte could be read.
 pub fn read(pid: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
     let base = usize::try_from(address).map_err(io::Error::other)?;
     let from = RemoteIoVec { base, len: into.len() };
@@ -128,7 +131,7 @@ mod tests {
     fn own_memory_is_found_and_read_and_nothing_else() {
         let pid = i32::try_from(std::process::id()).unwrap();
         let mut memory = vec![0_u8; 64 * PAGE];
-        // Two of these pages are touched; the system gives them, and no others.
+        // Two of these pages are written, and only they become resident.
         for page in [20, 21] {
             memory[page * PAGE..(page + 1) * PAGE].fill(7);
         }
@@ -140,7 +143,7 @@ mod tests {
         assert!(ranges.iter().any(|range| range.contains(&touched)), "{touched:x} {ranges:x?}");
         let untouched = start + 40 * PAGE as u64;
         assert!(!ranges.iter().any(|range| range.contains(&untouched)), "{untouched:x} {ranges:x?}");
-        // This test's code comes from a file.
+        // The code of this test is mapped from a file.
         let code = own as *const () as u64;
         assert!(!ranges.iter().any(|range| range.contains(&code)));
 

@@ -1,4 +1,4 @@
-//! Processes, told apart by id and start time: an id alone may have been given to another process meanwhile.
+//! Processes, identified by id and start time: the kernel may give an id to another process later.
 
 #![expect(
     unsafe_code,
@@ -43,30 +43,29 @@ impl ProcessId {
     }
 }
 
-/// When a process started, in clock ticks since boot; `None` when there is none of that id, or only its remains.
+/// Returns the start time of a process, in clock ticks since boot. Returns `None` where the process
+/// does not exist or is a zombie.
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so fields are counted from its end: the state is the third of all, the start the 22nd.
+    // The name in parentheses may contain anything, so fields are counted from its end. The state
+    // is field 3, the start time field 22.
     let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
     let state = fields.next()?;
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
 }
 
-/// Sends a signal to a process if it is still the one that started then; says whether it was.
+/// Sends a signal to the process with this start time. Returns whether it still existed.
 #[must_use]
 pub fn signal(pid: i32, started: u64, signal: Signal) -> bool {
     start_time(pid) == Some(started) && kill(Pid::from_raw(pid), signal).is_ok()
 }
 
-/// Lets a process have so many descriptors open, or as many as this process may allow it.
-///
-/// # Errors
-/// It has ended, or is not ours to change.
+/// Sets the limit of open descriptors of a process, as far as this process may.
 pub fn allow_descriptors(pid: i32, count: u64) -> std::io::Result<()> {
     let limit = |most| libc::rlimit64 { rlim_cur: most, rlim_max: most };
     let set = |limit: &libc::rlimit64| {
-        // SAFETY: the new limit is read from a place that lives for the call, and the old one is not asked for.
+        // SAFETY: the new limit lives for the call, and the old one is not requested.
         let answer = unsafe { libc::prlimit64(pid, libc::RLIMIT_NOFILE, limit, std::ptr::null_mut()) };
         if answer < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
     };
@@ -76,7 +75,7 @@ pub fn allow_descriptors(pid: i32, count: u64) -> std::io::Result<()> {
     })
 }
 
-/// Has `command` die with SIGTERM when the thread that spawned it dies.
+/// Makes `command` receive SIGTERM when the thread that spawned it ends.
 pub fn die_with_parent(command: &mut Command) {
     // SAFETY: the closure makes a single system call.
     unsafe {
@@ -84,9 +83,11 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
-/// Gives `command` an open file or directory under a fixed descriptor number, at least 10: it can use it whatever it may open itself.
+/// Gives `command` an open file or directory under a fixed descriptor number. The number is at
+/// least 10, out of the way of descriptors that the command opens.
 pub fn give(command: &mut Command, file: fs::File, number: RawFd) {
-    // SAFETY: the closure makes a single system call on a descriptor that it owns; the copy that dup2 makes is inherited.
+    // SAFETY: the closure makes a single system call on a descriptor that it owns; the copy that
+    // dup2 makes is inherited.
     unsafe {
         command.pre_exec(move || {
             if libc::dup2(file.as_raw_fd(), number) < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
@@ -94,7 +95,7 @@ pub fn give(command: &mut Command, file: fs::File, number: RawFd) {
     }
 }
 
-/// Has `command` run in a session of its own, out of the reach of the terminal's signals.
+/// Makes `command` run in a session of its own, which terminal signals do not reach.
 pub fn new_session(command: &mut Command) {
     // SAFETY: the closure makes a single system call.
     unsafe {

@@ -1,4 +1,4 @@
-//! Moving bytes from socket to socket without copying them through the process.
+//! Bytes from socket to socket, without a copy through the process.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -6,12 +6,13 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::fcntl::{OFlag, SpliceFFlags, splice};
 use nix::unistd::pipe2;
 
-/// How much one pipe takes: what the kernel gives it without being asked.
+/// The capacity of a pipe in bytes: the kernel's default.
 pub const CAPACITY: usize = 64 * 1024;
 
-/// The place in the kernel where bytes are between two sockets.
+/// A buffer in the kernel for bytes on their way between two sockets.
 ///
-/// Nothing here waits: where there is nothing to move, or no room for it, the error is [`io::ErrorKind::WouldBlock`].
+/// No operation blocks: without bytes to move, or room for them, the error is
+/// [`io::ErrorKind::WouldBlock`].
 #[derive(Debug)]
 pub struct Pipe {
     out: OwnedFd,
@@ -20,7 +21,7 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// An empty pipe.
+    /// Makes an empty pipe.
     ///
     /// # Errors
     /// The process or its user is out of descriptors or pipes.
@@ -29,26 +30,28 @@ impl Pipe {
         Ok(Self { out, into, holds: 0 })
     }
 
-    /// How many bytes are in it.
+    /// Returns the number of bytes in the pipe.
     #[must_use]
     pub fn holds(&self) -> usize {
         self.holds
     }
 
-    /// Takes in what has arrived at a socket; 0 at its end.
+    /// Moves received bytes from a socket into the pipe. Returns 0 at the end of the stream.
     ///
     /// # Errors
-    /// Nothing has arrived or the pipe is full (`WouldBlock`), the socket broke, or it can't be spliced (`InvalidInput`).
+    /// No bytes have arrived or the pipe is full (`WouldBlock`), the connection failed, or the
+    /// socket can't be spliced (`InvalidInput`).
     pub fn splice_in(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
         let moved = splice(from, None, &self.into, None, CAPACITY, flags())?;
         self.holds += moved;
         Ok(moved)
     }
 
-    /// Gives out to a socket as much as it takes.
+    /// Moves bytes from the pipe into a socket, as many as it takes.
     ///
     /// # Errors
-    /// The socket has no room or the pipe is empty (`WouldBlock`), the socket broke, or it can't be spliced (`InvalidInput`).
+    /// The socket has no room or the pipe is empty (`WouldBlock`), the connection failed, or the
+    /// socket can't be spliced (`InvalidInput`).
     pub fn splice_out(&mut self, to: BorrowedFd<'_>) -> io::Result<usize> {
         if self.holds == 0 {
             return Err(io::ErrorKind::WouldBlock.into());

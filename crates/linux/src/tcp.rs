@@ -1,4 +1,4 @@
-//! What a TCP socket has sent and its peer has not acknowledged yet.
+//! The unacknowledged bytes of a TCP socket.
 
 #![expect(unsafe_code, reason = "the kernel answers through ioctl and setsockopt")]
 
@@ -9,21 +9,21 @@ use std::time::Duration;
 /// `TCP_RTO_MAX_MS` of linux/tcp.h, since Linux 6.15.
 const TCP_RTO_MAX_MS: libc::c_int = 44;
 
-/// How many bytes are in the socket's send queue, sent and unacknowledged or not sent yet.
+/// Returns the number of bytes in the send queue: unacknowledged or not sent yet.
 ///
 /// # Errors
-/// The descriptor is no socket.
+/// The descriptor is not a socket.
 pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
-    // SAFETY: SIOCOUTQ (which is TIOCOUTQ) writes one int, to a place that lives for the call.
+    // SAFETY: SIOCOUTQ (the same as TIOCOUTQ) writes one int, which lives for the call.
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(bytes).unwrap_or(0)) }
 }
 
-/// Bounds how long the kernel waits before it sends again what was not acknowledged.
+/// Limits the time between retransmissions.
 ///
 /// # Errors
-/// The kernel does not know the option (before Linux 6.15), or refuses the value.
+/// The kernel lacks the option (before Linux 6.15), or refuses the value.
 pub fn limit_retransmission_wait(socket: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
     let millis = libc::c_int::try_from(limit.as_millis()).unwrap_or(libc::c_int::MAX);
     let size = size_of::<libc::c_int>() as libc::socklen_t;
@@ -48,7 +48,7 @@ mod tests {
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         client.set_nonblocking(true).unwrap();
-        // More than both buffers hold has to wait in the send queue.
+        // Bytes beyond both buffers wait in the send queue.
         let written = std::iter::from_fn(|| client.write(&[7; 65536]).ok()).sum::<usize>();
         assert!(unacknowledged(client.as_fd()).unwrap() > 0);
         let mut taken = vec![0; written];

@@ -1,7 +1,8 @@
-//! The terminals of processes, and whose turn it is there.
+//! The terminals of processes, and their foreground.
 //!
-//! A terminal has one group of processes in the foreground. A shell makes each command a group of its own and gives it the terminal;
-//! from the end of the command until the shell has taken the terminal back the foreground is a group in which there is nobody.
+//! A terminal has one process group in the foreground. A shell makes each command a group and gives
+//! it the terminal. After the command ends, the foreground is an empty group until the shell takes
+//! the terminal back.
 
 use std::fs;
 
@@ -9,8 +10,8 @@ use nix::errno::Errno;
 use nix::sys::signal::killpg;
 use nix::unistd::Pid;
 
-/// Whether there is somebody in the foreground of the terminal of each of these processes that has one. The dead whom nobody has awaited
-/// count as well.
+/// Says whether each terminal of these processes has a process in its foreground group. Zombies
+/// count.
 #[must_use]
 pub fn are_in_use(pids: &[i32]) -> bool {
     let mut groups: Vec<i32> = pids.iter().filter_map(|pid| foreground(*pid)).collect();
@@ -19,10 +20,12 @@ pub fn are_in_use(pids: &[i32]) -> bool {
     groups.into_iter().all(|group| killpg(Pid::from_raw(group), None) != Err(Errno::ESRCH))
 }
 
-/// The group in the foreground of the terminal of a process; `None` when it has no terminal, or is gone.
+/// Returns the foreground group of a process's terminal. Returns `None` where the process has no
+/// terminal or is gone.
 fn foreground(pid: i32) -> Option<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may hold anything, so fields are counted from its end: the group is the eighth of all.
+    // The name in parentheses may contain anything, so fields are counted from its end: the group
+    // is field 8.
     let group = stat[stat.rfind(')')? + 1..].split_whitespace().nth(5)?.parse().ok()?;
     (group > 0).then_some(group)
 }
@@ -34,7 +37,7 @@ mod tests {
 
     use super::*;
 
-    /// Says when there is a command in its terminal and when there is none, and waits for the next line each time.
+    /// Reports a command in its terminal, then the end of the command; waits for a line after each.
     const SCRIPT: &str = r#"
 import fcntl, os, pty, signal, sys, termios
 master, terminal = pty.openpty()

@@ -1,4 +1,4 @@
-//! TUN devices: a network interface whose packets a process reads and writes.
+//! TUN devices: network interfaces whose packets a process reads and writes.
 
 #![expect(unsafe_code, reason = "the device is asked for by ioctl")]
 
@@ -13,22 +13,25 @@ use tokio::io::unix::AsyncFd;
 use crate::{Error, Result};
 
 const DEVICE: &str = "/dev/net/tun";
-/// The removal of the device is an error, and nothing else.
+/// Removal of the device is reported as an error only.
 const INTEREST: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// A TUN device that this process is attached to. It is persistent: it stays, with its addresses and routes, when this is dropped,
-/// and can be attached to again. `ip link delete` removes it.
+/// A TUN device to which this process is attached.
+///
+/// The device is persistent: after a drop it keeps its addresses and routes, and a process can
+/// attach to it again. `ip link delete` removes it.
 #[derive(Debug)]
 pub struct Tun {
     file: AsyncFd<File>,
 }
 
 impl Tun {
-    /// Attaches to the device `name` in the network namespace of the calling thread, making it unless it is there. Has to be called
-    /// within a runtime.
+    /// Attaches to the device `name` in the network namespace of the calling thread. Makes the
+    /// device where it is missing. Needs a tokio runtime.
     ///
     /// # Errors
-    /// There is no TUN on this machine, a device of another kind has the name, or another process is attached to it.
+    /// The kernel has no TUN, a device of another kind has the name, or another process is
+    /// attached.
     pub fn attach(name: &str) -> Result<Self> {
         let attempt = || format!("attach to TUN device {name}");
         let not_a_name = || Error::Refused { attempt: attempt(), reason: "it is no name of a device".into() };
@@ -39,20 +42,22 @@ impl Tun {
             .custom_flags(libc::O_NONBLOCK)
             .open(DEVICE)
             .map_err(Error::system(attempt()))?;
-        // SAFETY: TUNSETIFF reads and writes one ifreq, which is whole and lives for the call; the descriptor is open.
+        // SAFETY: TUNSETIFF reads and writes one ifreq, which is whole and lives for the call; the
+        // descriptor is open.
         let made = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
         answered(made).map_err(Error::system(attempt()))?;
         // SAFETY: TUNSETPERSIST takes its argument by value; the descriptor is open.
         let kept = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETPERSIST, 1 as libc::c_int) };
         answered(kept).map_err(Error::system(attempt()))?;
-        // SAFETY: a `File` has the same open descriptor from here to its end, which is that of the `AsyncFd` that takes it.
+        // SAFETY: a `File` has the same open descriptor from here to its end, which is that of the
+        // `AsyncFd` that takes it.
         let file = unsafe { AsyncFd::register_with_interest(file, INTEREST) };
         let file = file.map_err(|error| Error::system(attempt())(error.into()))?;
         Ok(Self { file })
     }
 
-    /// Waits for an IP packet and gives its length; what does not fit into `packet` is cut off. Nothing is lost when it is dropped
-    /// before it is ready.
+    /// Waits for an IP packet and returns its length. Bytes beyond `packet` are cut off. Dropping
+    /// the future loses no packet.
     ///
     /// # Errors
     /// The device was removed.
@@ -60,19 +65,20 @@ impl Tun {
         self.file.async_io(INTEREST, |mut file| file.read(packet)).await
     }
 
-    /// Has an IP packet arrive on the device.
+    /// Injects an IP packet, which arrives on the device.
     ///
     /// # Errors
-    /// It is no packet, or the device was removed or is down.
+    /// The packet is malformed, or the device was removed or is down.
     pub fn write(&self, packet: &[u8]) -> io::Result<()> {
-        // The kernel takes a packet whole or not at all, and never has a writer wait.
+        // The kernel takes a packet whole or not at all, and never blocks a writer.
         self.file.get_ref().write(packet).map(|_| ())
     }
 }
 
-/// What TUNSETIFF wants to know; `None` when the name is empty or too long.
+/// Returns the argument of TUNSETIFF, or `None` where the name is empty or too long.
 fn request(name: &str) -> Option<libc::ifreq> {
-    // SAFETY: an ifreq is a C struct of integers and a union of them, for which all zeros is a value.
+    // SAFETY: an ifreq is a C struct of integers and a union of them, for which all zeros is a
+    // value.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     // The last byte stays zero.
     if name.is_empty() || name.len() >= request.ifr_name.len() {

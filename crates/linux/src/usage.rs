@@ -1,7 +1,8 @@
-//! What a control group uses, from the statistics of both versions, and what an interface has carried.
+//! The resource usage of control groups, from the statistics of both versions, and the traffic of
+//! interfaces.
 //!
-//! Files that the kernel keeps in memory for a group count towards its limit and give way when it is reached: they are told apart from
-//! what is in use. Counters begin at zero with the group.
+//! The page cache counts towards the limit of a group, but the kernel reclaims it at the limit. So
+//! it is reported apart from used memory. Counters start at zero with the group.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,42 +11,38 @@ use std::time::Duration;
 use crate::cgroup::{Cgroup, Version};
 use crate::{Error, Result};
 
-/// Limits of version 1 from which on there is none: it counts in pages up to the largest number.
+/// The least limit of version 1 that means none: its largest limit depends on the page size.
 const UNLIMITED: u64 = 1 << 60;
 
-/// What a group has used since it was made, and what it uses now.
+/// The usage of a group, since it was made and now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Counters {
-    /// Processor time.
+    /// The processor time since the group was made.
     pub cpu: Duration,
-    /// How many cores it may use; as many as there are when absent.
+    /// The limit in cores; none where absent.
     pub cores: Option<f64>,
-    /// Its memory.
     pub memory: Memory,
-    /// How many processes and threads it has.
+    /// The number of processes and threads.
     pub processes: u32,
 }
 
 /// The memory of a group, in bytes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Memory {
-    /// What is in use: all that counts but files that can be read again.
+    /// Used memory: all that counts towards the limit except reclaimable page cache.
     pub used: u64,
-    /// How much may count; without bound when absent.
+    /// The limit; none where absent.
     pub limit: Option<u64>,
-    /// Files that are kept in memory.
+    /// The page cache.
     pub page_cache: u64,
-    /// What lies in the swap area.
+    /// Swapped memory.
     pub swap: u64,
-    /// How often the limit was reached.
+    /// The number of times that the limit was reached.
     pub limit_hits: u64,
 }
 
 impl Cgroup {
-    /// What the group uses.
-    ///
-    /// # Errors
-    /// The group is not there, or the kernel does not count it.
+    /// Returns the usage of the group. Fails where the group does not exist.
     pub fn counters(&self) -> Result<Counters> {
         let (cpu, cores) = match self.version() {
             Version::V1 => {
@@ -64,15 +61,13 @@ impl Cgroup {
             Version::V1 => "pids",
             Version::V2 => "",
         };
-        // Where nobody counts processes there is nothing to tell.
+        // The controller that counts processes may be off.
         let processes = self.read(pids, "pids.current").map(|text| whole(&text)).unwrap_or_default();
         Ok(Counters { cpu, cores, memory: self.memory()?, processes: u32::try_from(processes).unwrap_or(u32::MAX) })
     }
 
-    /// The memory of the group.
-    ///
-    /// # Errors
-    /// The group is not there, or the kernel does not count its memory.
+    /// Returns the memory of the group. Fails where the group does not exist or has no memory
+    /// controller.
     pub fn memory(&self) -> Result<Memory> {
         Ok(match self.version() {
             Version::V1 => memory_v1(
@@ -86,7 +81,7 @@ impl Cgroup {
                 &self.read("", "memory.current")?,
                 &self.read("", "memory.max")?,
                 &self.read("", "memory.events")?,
-                // A kernel without swap does not count it.
+                // A kernel without swap has no such statistics.
                 &self.read("", "memory.swap.current").unwrap_or_default(),
             ),
         })
@@ -98,7 +93,8 @@ impl Cgroup {
     }
 }
 
-/// How many bytes an interface of this network namespace has received and sent; `None` where there is no such interface.
+/// Returns the bytes that an interface of this network namespace has received and sent. Returns
+/// `None` where the interface does not exist.
 #[must_use]
 pub fn interface_bytes(name: &str) -> Option<(u64, u64)> {
     carried(&fs::read_to_string("/proc/thread-self/net/dev").ok()?, name)
@@ -107,7 +103,7 @@ pub fn interface_bytes(name: &str) -> Option<(u64, u64)> {
 fn carried(devices: &str, name: &str) -> Option<(u64, u64)> {
     let line = devices.lines().find_map(|line| line.trim_start().strip_prefix(name)?.strip_prefix(':'))?;
     let mut numbers = line.split_whitespace().map(whole);
-    // Eight numbers are of what was received, the others of what was sent.
+    // The first eight numbers are for received packets, the others for sent ones.
     Some((numbers.next()?, numbers.nth(7)?))
 }
 
@@ -135,7 +131,7 @@ fn memory_v2(stat: &str, usage: &str, limit: &str, events: &str, swap: &str) -> 
     }
 }
 
-/// `400000 100000` is four cores, `max 100000` as many as there are.
+/// Reads a limit: `400000 100000` is four cores, `max 100000` is none.
 fn cores(max: &str) -> Option<f64> {
     let (quota, period) = max.trim().split_once(' ')?;
     Some(quota.parse::<f64>().ok()? / period.parse::<f64>().ok().filter(|period| *period > 0.0)?)

@@ -2,10 +2,8 @@
 
 use crate::{Error, Result, ip};
 
-/// Makes the WireGuard device `name`. It fails where the kernel has none, or `wg` is not installed.
-///
-/// # Errors
-/// The kernel or the tool is not there, or the name is taken.
+/// Makes the WireGuard device `name`. Fails where the kernel has no WireGuard or `wg` is not
+/// installed.
 pub async fn create(name: &str) -> Result<()> {
     ip::batch(None, &[format!("link add dev {name} type wireguard")]).await?;
     let usable = configure(name, &["[Interface]".to_owned()]).await;
@@ -15,10 +13,11 @@ pub async fn create(name: &str) -> Result<()> {
     usable
 }
 
-/// Gives the device this configuration, in the form of wg(8)'s configuration files; sessions of peers that stay go on.
+/// Replaces the configuration of the device, in the format of wg(8). Sessions of peers in the new
+/// configuration continue.
 ///
 /// # Errors
-/// The tool could not be run or refused the configuration. The error's text holds none of it, as there is a private key in it.
+/// The tool failed. The error omits the configuration, which has a private key.
 pub async fn configure(name: &str, configuration: &[String]) -> Result<()> {
     let configured = ip::run(None, "wg", &["syncconf", name, "/dev/stdin"], configuration).await;
     configured.map_err(|error| match error {

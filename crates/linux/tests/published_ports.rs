@@ -1,4 +1,5 @@
-//! A port of a host that leads to a job, from outside the overlay: who is let in, and what becomes of connections.
+//! A port of a host that leads to a job, from outside the overlay: who is let in, and what becomes
+//! of connections.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};

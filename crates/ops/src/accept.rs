@@ -1,7 +1,8 @@
 //! Accepting connections without spinning when the kernel refuses to.
 //!
 //! An accept fails when the process is out of descriptors or the kernel out of memory. The next try
-//! then waits, twice as long after each failure: open connections go on and may free what is missing.
+//! then waits, twice as long after each failure: open connections go on and may free what is
+//! missing.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -59,7 +60,8 @@ pub async fn next<L: Accept>(listener: &L, peer: &str) -> L::Connection {
     }
 }
 
-/// Says whether the peer caused the failure: the next connection in the queue may be accepted at once.
+/// Says whether the peer caused the failure: the next connection in the queue may be accepted at
+/// once.
 fn concerns_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::ConnectionRefused)
 }

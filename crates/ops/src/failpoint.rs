@@ -1,7 +1,8 @@
 //! Failpoints: places where a test makes a process fail or die.
 //!
-//! They exist in the released binary, and do nothing unless `MOORING_FAILPOINTS` names a file. Its lines are `<name>=<action>`, read at each
-//! passage so that a test can set them while the process runs. A line fires once: it is taken out of the file before it acts.
+//! They exist in the released binary, and do nothing unless `MOORING_FAILPOINTS` names a file. Its
+//! lines are `<name>=<action>`, read at each passage so that a test can set them while the process
+//! runs. A line fires once: it is taken out of the file before it acts.
 //!
 //! | action | what happens at the place |
 //! |---|---|

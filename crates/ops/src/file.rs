@@ -1,7 +1,8 @@
 //! Files that are replaced as a whole.
 //!
-//! A new file is written beside the old one and renamed over it: a reader finds the old bytes or the
-//! new ones, never a part of either. [`Durability`] says which crashes a finished replacement survives.
+//! A new file is written beside the old one and renamed over it: a reader finds the old bytes or
+//! the new ones, never a part of either. [`Durability`] says which crashes a finished replacement
+//! survives.
 
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -42,8 +43,8 @@ impl Mode {
 /// Writers of the same file do not disturb each other: the last rename wins.
 ///
 /// # Errors
-/// The file system refuses. The old file is then whole and in place, unless only the last sync of the
-/// directory failed.
+/// The file system refuses. The old file is then whole and in place, unless only the last sync of
+/// the directory failed.
 pub fn replace(path: &Path, durability: Durability, mode: Mode, bytes: &[u8]) -> io::Result<()> {
     let draft = draft(path)?;
     let replaced = write(&draft, durability, mode, bytes).and_then(|()| fs::rename(&draft, path));

@@ -1,12 +1,12 @@
 //! Process plumbing that every daemon shares.
 //!
 //! A [`Lifecycle`] has two stages of a stop: *soft* (finish what runs), a child of *hard* (drop
-//! everything). The first SIGINT or SIGTERM asks for the soft one; a second signal or the end of the
-//! grace period asks for the hard one. Every task belongs to a [`Tasks`], which names it, awaits it at
-//! shutdown, and asks for a soft stop when one ends by a panic.
+//! everything). The first SIGINT or SIGTERM asks for the soft one; a second signal or the end of
+//! the grace period asks for the hard one. Every task belongs to a [`Tasks`], which names it,
+//! awaits it at shutdown, and asks for a soft stop when one ends by a panic.
 //!
-//! [`file`] replaces files as a whole, [`accept`] accepts connections with a back-off, [`log`] writes
-//! the log, and [`failpoint`] lets tests break a process at a named place.
+//! [`file`] replaces files as a whole, [`accept`] accepts connections with a back-off, [`log`]
+//! writes the log, and [`failpoint`] lets tests break a process at a named place.
 
 #![forbid(unsafe_code)]
 

@@ -57,8 +57,8 @@ impl Lifecycle {
         self.soft.cancel();
     }
 
-    /// Waits for SIGINT, SIGTERM or a soft stop from inside, then for the tasks to end: at most [`GRACE`], less on a second signal.
-    /// Gives back whether every task ended without a panic.
+    /// Waits for SIGINT, SIGTERM or a soft stop from inside, then for the tasks to end: at most
+    /// [`GRACE`], less on a second signal. Gives back whether every task ended without a panic.
     ///
     /// # Errors
     /// Signal handlers could not be installed.

@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 /// The environment variable that filters the log.
 pub const FILTER_VARIABLE: &str = "MOORING_LOG";
 
-/// Sends the log to stderr; called once, by `main`. `default` applies where `MOORING_LOG` is not set.
+/// Sends the log to stderr; called once, by `main`. `default` applies where `MOORING_LOG` is not
+/// set.
 pub fn init(default: &str) {
     let filter = EnvFilter::try_from_env(FILTER_VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
     let coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

@@ -11,11 +11,13 @@
 //! ```
 //!
 //! - A crate uses only crates below it, those of [`RULES`].
-//! - `opcenter`, `gateway` and `agent` never use each other: they meet in `api`, on the wire. Only `float` mounts them.
+//! - `opcenter`, `gateway` and `agent` never use each other: they meet in `api`, on the wire. Only
+//!   `float` mounts them.
 //! - `testkit` serves tests and measurements: only `bench` has it in its product.
 //! - `linux` is the only crate with unsafe code: every other crate root forbids it.
 //!
-//! A new edge is a decision on the architecture: add it to [`RULES`] together with the change that needs it.
+//! A new edge is a decision on the architecture: add it to [`RULES`] together with the change that
+//! needs it.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -1,7 +1,8 @@
 //! Overlay addresses: one for each job, which moves with it, and one for each host.
 //!
-//! The overlay (100.64.0.0/10 by default, the shared address space of RFC 6598) is split in two: the last /16 of it is for
-//! hosts, everything below for jobs. Addresses are given lowest first, and a freed one is given again.
+//! The overlay (100.64.0.0/10 by default, the shared address space of RFC 6598) is split in two:
+//! the last /16 of it is for hosts, everything below for jobs. Addresses are given lowest first,
+//! and a freed one is given again.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;

@@ -1,7 +1,8 @@
 //! The names of capsules.
 //!
-//! A capsule is what is kept of a job that does not run: its memory, its files, its facts. Where it is kept, its name is its only
-//! address, so a name is given once: it says whose capsule it is, of which generation, and the how manieth of that generation.
+//! A capsule is what is kept of a job that does not run: its memory, its files, its facts. Where it
+//! is kept, its name is its only address, so a name is given once: it says whose capsule it is, of
+//! which generation, and the how manieth of that generation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,8 @@ use crate::{Generation, JobId};
 /// The longest name, in characters.
 pub const CAPSULE_NAME_LENGTH_MAX: usize = 100;
 
-/// The name of a capsule: 1 to 100 characters of `[A-Za-z0-9_-]`, starting with a letter or a digit.
+/// The name of a capsule: 1 to 100 characters of `[A-Za-z0-9_-]`, starting with a letter or a
+/// digit.
 ///
 /// It has no dot and no slash, so that it can become a part of a file's name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,7 +1,8 @@
 //! Durations as users write and read them: `90s`, `1h30m`, `10m0s`, `2d`.
 //!
-//! A duration is one or more numbers, each followed by its unit, the largest first: `w`, `d`, `h`, `m`, `s`, `ms`. What is printed is
-//! what the users' scripts know, hours at most and never without seconds: `3600 s` is `1h0m0s`. The resolution is one millisecond.
+//! A duration is one or more numbers, each followed by its unit, the largest first: `w`, `d`, `h`,
+//! `m`, `s`, `ms`. What is printed is what the users' scripts know, hours at most and never without
+//! seconds: `3600 s` is `1h0m0s`. The resolution is one millisecond.
 
 use std::time::Duration;
 

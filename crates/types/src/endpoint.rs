@@ -57,8 +57,8 @@ impl FromStr for Endpoint {
     }
 }
 
-/// One target port of a job that somebody else runs, and where it really is: `<targetPort>=<host>:<port>`, or `<host>:<port>` where both
-/// ports are the same.
+/// One target port of a job that somebody else runs, and where it really is:
+/// `<targetPort>=<host>:<port>`, or `<host>:<port>` where both ports are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ExternalEndpoint {

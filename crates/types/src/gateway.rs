@@ -60,7 +60,8 @@ pub struct HoldLimits {
 }
 
 impl Default for HoldLimits {
-    /// Ten minutes, as long as a large job takes to move; five seconds, as long as people wait without a sign; and 10,000 requests.
+    /// Ten minutes, as long as a large job takes to move; five seconds, as long as people wait
+    /// without a sign; and 10,000 requests.
     fn default() -> Self {
         Self { hold_seconds: 600, page_seconds: 5, held_max: 10_000 }
     }

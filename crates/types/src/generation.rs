@@ -1,7 +1,8 @@
 //! The generation number of a job: which of its lives is the current one.
 //!
-//! A job's first start is generation 1 and every move takes the next number. Whoever acts for a job says for which
-//! generation; what was said for an older one is ignored, so a host that comes back late can do no harm.
+//! A job's first start is generation 1 and every move takes the next number. Whoever acts for a job
+//! says for which generation; what was said for an older one is ignored, so a host that comes back
+//! late can do no harm.
 
 use std::fmt;
 

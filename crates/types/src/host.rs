@@ -32,7 +32,8 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
-    /// These, with what is not known of the machine as it was known before: how it is paid for does not change in its life.
+    /// These, with what is not known of the machine as it was known before: how it is paid for does
+    /// not change in its life.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.purchase = self.purchase.or(before.purchase);

@@ -1,7 +1,8 @@
 //! Every kind of id, in one list.
 //!
-//! An id is 21 characters of `[0-9a-z]` (the shape that users' scripts know), behind the prefix of its kind. Job ids have no
-//! prefix. 21 characters of a 36-letter alphabet are 108 bits: drawn at random they do not collide.
+//! An id is 21 characters of `[0-9a-z]` (the shape that users' scripts know), behind the prefix of
+//! its kind. Job ids have no prefix. 21 characters of a 36-letter alphabet are 108 bits: drawn at
+//! random they do not collide.
 
 use std::fmt;
 use std::str::FromStr;

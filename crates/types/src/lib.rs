@@ -1,8 +1,8 @@
 //! The language of Mooring: ids, names, specs, statuses and the rules between them.
 //!
-//! Everything here is pure: no IO, no async, no clock and no randomness of its own (both are passed in as [`Clock`] and
-//! [`rand::Rng`]). What users and other processes send is parsed into these types once, at the edge; from there on a value of such a
-//! type is known to be valid.
+//! Everything here is pure: no IO, no async, no clock and no randomness of its own (both are passed
+//! in as [`Clock`] and [`rand::Rng`]). What users and other processes send is parsed into these
+//! types once, at the edge; from there on a value of such a type is known to be valid.
 //!
 //! | module | noun |
 //! |---|---|

@@ -2,13 +2,16 @@
 //!
 //! `Plan → Prepare → PreCopy → Quiesce → Freeze → Transfer → Restore → Verify → Commit → Retire`
 //!
-//! A move has two ends, and either may be the capsule store instead of a host: a suspend is a move into the store, a resume one out of
-//! it, and a capsule of a running job is a suspend after which the job goes on where it was. [`MigrationKind`] says which.
+//! A move has two ends, and either may be the capsule store instead of a host: a suspend is a move
+//! into the store, a resume one out of it, and a capsule of a running job is a suspend after which
+//! the job goes on where it was. [`MigrationKind`] says which.
 //!
-//! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends with the source executing it. The
-//! destination then puts on record that the job is here, before the job takes its first step there, and from that record on it belongs
-//! to the destination. [`Phase::Commit`] is OpCenter's taking note of that. Before OpCenter tells a source to go on, it makes sure that
-//! the destination has nothing left, so there is never a moment in which two hosts may execute the job.
+//! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends
+//! with the source executing it. The destination then puts on record that the job is here, before
+//! the job takes its first step there, and from that record on it belongs to the destination.
+//! [`Phase::Commit`] is OpCenter's taking note of that. Before OpCenter tells a source to go on, it
+//! makes sure that the destination has nothing left, so there is never a moment in which two hosts
+//! may execute the job.
 
 use std::fmt;
 
@@ -26,8 +29,8 @@ pub enum MigrationKind {
     Snapshot,
     /// From the capsule store to a host, with every connection that the job had.
     Resume,
-    /// From the capsule store to a host after the one that ran it was lost: what the job did since then is undone, so that its
-    /// connections can't go on.
+    /// From the capsule store to a host after the one that ran it was lost: what the job did since
+    /// then is undone, so that its connections can't go on.
     Recover,
 }
 

@@ -1,5 +1,6 @@
-//! Which host a job goes to: of those that its VM policy admits the ready one with the most room, spot hosts first where it wants them
-//! first, ties broken by name so that the choice can be foretold.
+//! Which host a job goes to: of those that its VM policy admits the ready one with the most room,
+//! spot hosts first where it wants them first, ties broken by name so that the choice can be
+//! foretold.
 
 use crate::HostId;
 use crate::host::{Purchase, Resources};
@@ -159,7 +160,8 @@ impl Candidate {
     /// Whether the host can take what is asked for.
     ///
     /// # Errors
-    /// The VM policy does not take it, it is not ready, can't mount the job's volumes, or lacks room.
+    /// The VM policy does not take it, it is not ready, can't mount the job's volumes, or lacks
+    /// room.
     pub fn admits(&self, asked: Asked) -> Result<(), NoHost> {
         if let Some(wanted) = asked.wanted.filter(|_| !asked.permits(self)) {
             return Err(NoHost::Forbidden { name: self.name.clone(), purchase: self.purchase, wanted });
@@ -221,7 +223,8 @@ pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostI
 /// Takes the host of that name, or says why not.
 ///
 /// # Errors
-/// There is none, it takes no jobs, the VM policy does not take it, it lacks room, or is the one the job is on.
+/// There is none, it takes no jobs, the VM policy does not take it, it lacks room, or is the one
+/// the job is on.
 pub fn choose_named<'a>(
     hosts: &'a [Candidate],
     name: &str,

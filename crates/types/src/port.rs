@@ -103,7 +103,8 @@ impl PortRange {
         usize::from(self.max - self.min) + 1
     }
 
-    /// The lowest ports of the range that are not in `used`, `count` of them; `None` when fewer are free.
+    /// The lowest ports of the range that are not in `used`, `count` of them; `None` when fewer are
+    /// free.
     #[must_use]
     pub fn lowest_free(self, used: &BTreeSet<Port>, count: usize) -> Option<Vec<Port>> {
         let free: Vec<Port> =

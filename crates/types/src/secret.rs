@@ -1,6 +1,7 @@
 //! References to secrets: `{secret:NAME}` within the value of an environment variable.
 //!
-//! A job's spec has the reference for its whole life. What it stands for is put in its place in what a host is told, and nowhere else.
+//! A job's spec has the reference for its whole life. What it stands for is put in its place in
+//! what a host is told, and nowhere else.
 
 use crate::Name;
 
@@ -32,7 +33,8 @@ pub fn references(value: &str) -> Result<Vec<Name>, InvalidReference> {
     Ok(parts(value)?.into_iter().filter_map(secret).collect())
 }
 
-/// The value with each reference replaced by what it stands for; nothing where one of them stands for nothing.
+/// The value with each reference replaced by what it stands for; nothing where one of them stands
+/// for nothing.
 #[must_use]
 pub fn resolve(value: &str, stands_for: impl Fn(&Name) -> Option<String>) -> Option<String> {
     let resolve = |part: &Part<'_>| match part {

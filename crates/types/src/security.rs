@@ -1,7 +1,7 @@
 //! Security groups: named sets of inbound rules. What no rule allows is refused.
 //!
-//! A rule is written `tcp:<ports>:<source>`, like `tcp:10000-10500:172.31.0.0/16`; `*` for the ports is all of them, and a source
-//! without a prefix length is one address.
+//! A rule is written `tcp:<ports>:<source>`, like `tcp:10000-10500:172.31.0.0/16`; `*` for the
+//! ports is all of them, and a source without a prefix length is one address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,7 +16,8 @@ use crate::port::{Port, parse_port};
 /// The longest text that is looked at.
 const LENGTH_MAX: usize = 100;
 
-/// The name of the group that a gateway or a job has when none is named for it. It is there from the first start on and stays.
+/// The name of the group that a gateway or a job has when none is named for it. It is there from
+/// the first start on and stays.
 pub const DEFAULT_GROUP: &str = "default";
 
 /// The longest description, in characters.

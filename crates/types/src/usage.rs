@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// Use of its memory in percent from which on a job lacks some.
 pub const NEARLY_ALL: f64 = 95.0;
-/// Use of its memory in percent from which on a job that runs into its limit lacks some. Below, what gave way were files that can be
-/// read again.
+/// Use of its memory in percent from which on a job that runs into its limit lacks some. Below,
+/// what gave way were files that can be read again.
 pub const MOST: f64 = 80.0;
 
 /// What a job uses: amounts of a moment, and rates of the time before it.
@@ -51,7 +51,8 @@ impl Usage {
         if self.mem > 0 { self.mem_used as f64 / self.mem as f64 * 100.0 } else { 0.0 }
     }
 
-    /// Why it lacks memory, if it does: the kernel is about to end it, or to have it wait for a disk.
+    /// Why it lacks memory, if it does: the kernel is about to end it, or to have it wait for a
+    /// disk.
     #[must_use]
     pub fn lacks_memory(&self) -> Option<&'static str> {
         match self.mem_ratio() {

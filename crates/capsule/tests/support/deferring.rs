@@ -19,9 +19,9 @@ pub(crate) async fn write_deferring(
     let parts = [&bytes[..deferred.start], &bytes[deferred.clone()], &bytes[deferred.end..]];
     let mut writer = store.create(name).await?;
     writer.write_all(parts[0]).await?;
-    writer.defer_from_here();
+    let start = writer.position();
     writer.write_all(parts[1]).await?;
-    writer.defer_to_here();
+    writer.defer_since(start);
     writer.write_all(parts[2]).await?;
     let manifest = writer.finish(facts()).await?;
     Ok((manifest, [parts[0], parts[2], parts[1]].concat()))

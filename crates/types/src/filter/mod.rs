@@ -16,8 +16,8 @@
 //! | | a point in time like `2026-08-01` or `2026-08-01T12:00:00Z`: `submit>=2026-08-01` is what came since | all but `~` |
 //! | `duration` | how long it has run, like `2h` | all but `~` |
 //!
-//! Reading ([`parse`]) and judging ([`Filter::holds`]) are apart, and neither knows where jobs come from: a job is shown to a filter as a
-//! [`Subject`].
+//! Reading ([`parse`]) and judging ([`Filter::holds`]) are apart, and neither knows where jobs come
+//! from: a job is shown to a filter as a [`Subject`].
 
 mod parse;
 

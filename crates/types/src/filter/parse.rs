@@ -202,7 +202,8 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Takes what is of that kind; what is not ASCII stays in one piece, since none of its bytes is.
+    /// Takes what is of that kind; what is not ASCII stays in one piece, since none of its bytes
+    /// is.
     fn take(&mut self, is_part: impl Fn(u8) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = &rest[..rest.bytes().position(|byte| !is_part(byte)).unwrap_or(rest.len())];

@@ -48,15 +48,16 @@ enum Problem {
     Form,
     #[error("the path of a host has to be absolute, without `..`")]
     Path,
-    /// Overlay mounts take their layers as one text: `:` separates layers, `,` separates options and
-    /// `\\` escapes. A path with one of them would name further directories of the host.
+    /// Overlay mounts take their layers as one text: `:` separates layers, `,` separates options
+    /// and `\\` escapes. A path with one of them would name further directories of the host.
     #[error("its path contains `{}`, which separates paths or options when layers are mounted: rename the directory", .0.escape_debug())]
     Character(char),
 }
 
 impl Image {
     /// Returns the image with the digest that its tag had when it was looked up. A job keeps that
-    /// image for its whole life, on every host. An image from elsewhere than a registry is unchanged.
+    /// image for its whole life, on every host. An image from elsewhere than a registry is
+    /// unchanged.
     #[must_use]
     pub fn pinned(&self, digest: &str) -> Self {
         match self {
@@ -102,8 +103,8 @@ impl FromStr for Image {
 impl TryFrom<String> for Image {
     type Error = InvalidImage;
 
-    /// Reads an image that was accepted before. Paths with special characters were accepted once, so
-    /// that jobs with such images are on record: hosts refuse to mount them.
+    /// Reads an image that was accepted before. Paths with special characters were accepted once,
+    /// so that jobs with such images are on record: hosts refuse to mount them.
     fn try_from(text: String) -> Result<Self, InvalidImage> {
         read(&text).map_err(|problem| refused(&text, problem))
     }

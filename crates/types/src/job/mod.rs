@@ -1,5 +1,6 @@
-//! What a job is: what a user asked for ([`JobSpec`]), where its files come from ([`Image`]), and the statuses that it goes through
-//! ([`JobStatus`]). What is to happen to it by itself is its [policy](crate::policy::JobPolicy).
+//! What a job is: what a user asked for ([`JobSpec`]), where its files come from ([`Image`]), and
+//! the statuses that it goes through ([`JobStatus`]). What is to happen to it by itself is its
+//! [policy](crate::policy::JobPolicy).
 
 mod image;
 mod output;
@@ -42,7 +43,8 @@ pub struct JobSpec {
     pub resources: Resources,
     /// The ports it publishes.
     pub publish: Vec<Publish>,
-    /// What follows `http://address:port` in an access URL, with path and token; `/` where nothing is known.
+    /// What follows `http://address:port` in an access URL, with path and token; `/` where nothing
+    /// is known.
     pub access_path: String,
     /// What its job script holds; where there is one it is run in place of the command.
     #[serde(default)]
@@ -89,7 +91,8 @@ impl fmt::Debug for JobSpec {
     }
 }
 
-/// A port of the container that others may reach, written `host:container` or as one number for both.
+/// A port of the container that others may reach, written `host:container` or as one number for
+/// both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {

@@ -1,4 +1,5 @@
-//! The files that are kept of a job: what it wrote on its two streams, and the results that it left.
+//! The files that are kept of a job: what it wrote on its two streams, and the results that it
+//! left.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! What a remote volume's text says, for whoever mounts it.
 //!
-//! Everything here ends up among the arguments and options of a mount helper, which splits them at commas: so what could be taken for
-//! more than it is, is refused.
+//! Everything here ends up among the arguments and options of a mount helper, which splits them at
+//! commas: so what could be taken for more than it is, is refused.
 
 use super::{Volume, VolumeSource};
 use crate::mounts::Scheme;

@@ -8,7 +8,8 @@
 //!                                               └─► Cancelling ─► Cancelled      (from every status that is not final)
 //! ```
 //!
-//! A final status is never left. [`JobStatus::may_become`] is the whole diagram; the store refuses every other change.
+//! A final status is never left. [`JobStatus::may_become`] is the whole diagram; the store refuses
+//! every other change.
 
 use std::fmt;
 use std::str::FromStr;

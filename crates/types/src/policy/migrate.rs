@@ -1,8 +1,10 @@
-//! When a job moves by itself because of what it uses: `[cpu.upperBoundRatio=80,mem.disable=true,evadeOOM=false]`.
+//! When a job moves by itself because of what it uses:
+//! `[cpu.upperBoundRatio=80,mem.disable=true,evadeOOM=false]`.
 //!
-//! CPU and memory are watched apart. Use above the upper bound for its duration asks for a host of `step` percent more, use below
-//! the lower one for a host of `step` percent less, within the limits. A job whose policy was never given does not move by itself; one whose
-//! policy is given does, unless it says `disable=true`.
+//! CPU and memory are watched apart. Use above the upper bound for its duration asks for a host of
+//! `step` percent more, use below the lower one for a host of `step` percent less, within the
+//! limits. A job whose policy was never given does not move by itself; one whose policy is given
+//! does, unless it says `disable=true`.
 
 use std::fmt;
 use std::ops::RangeInclusive;

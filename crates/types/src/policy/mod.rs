@@ -1,5 +1,6 @@
-//! What is to happen to a job in its life without anybody's asking: [`JobPolicy`], stored beside its [spec](crate::job::JobSpec) and
-//! changed with `float modify` while it runs. Whoever acts on a part of it reads it anew each time.
+//! What is to happen to a job in its life without anybody's asking: [`JobPolicy`], stored beside
+//! its [spec](crate::job::JobSpec) and changed with `float modify` while it runs. Whoever acts on a
+//! part of it reads it anew each time.
 //!
 //! | part | says |
 //! |---|---|
@@ -40,7 +41,8 @@ pub struct JobPolicy {
     pub snapshot_interval: Option<Duration>,
     /// What capsules of the running job hold.
     pub dump_mode: DumpMode,
-    /// How long it may execute, times in which it is suspended or held not counted; without end if absent.
+    /// How long it may execute, times in which it is suspended or held not counted; without end if
+    /// absent.
     #[serde(with = "duration::optional_text")]
     pub time_limit: Option<Duration>,
     /// What kind of host it wants, and how often it is tried.

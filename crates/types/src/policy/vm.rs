@@ -1,4 +1,5 @@
-//! What kind of host a job wants, and how often it is tried: `[spotFirst=true,retryLimit=3,retryInterval=600s]`.
+//! What kind of host a job wants, and how often it is tried:
+//! `[spotFirst=true,retryLimit=3,retryInterval=600s]`.
 
 use std::fmt;
 use std::str::FromStr;

@@ -237,7 +237,7 @@ impl CapsuleSender {
     pub(crate) async fn store(mut self, store: &CapsuleStore, facts: Facts) -> Result<StoredCapsule> {
         self.send(&Frame::Seal(self.image_sizes())).await?;
         self.flush().await?;
-        let Sink::Capsule(writer) = self.sink else {
+        let Sink::Capsule { writer, .. } = self.sink else {
             return Err(StreamError::NotIntoStore.into());
         };
         let facts = Facts { base: self.memory.base().cloned(), ..facts };

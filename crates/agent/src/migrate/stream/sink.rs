@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use mooring_capsule::CapsuleWriter;
+use mooring_capsule::{CapsuleWriter, Position};
 use tokio::io::{AsyncWrite, AsyncWriteExt, BufStream, BufWriter};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -18,41 +18,47 @@ pub(crate) enum Sink {
     /// Another host, which confirms.
     Host(Box<BufStream<TlsStream<TcpStream>>>),
     /// A capsule, which confirms at its end only.
-    Capsule(Box<BufWriter<CapsuleWriter>>),
+    Capsule {
+        writer: Box<BufWriter<CapsuleWriter>>,
+        /// The start of the job's memory in the capsule.
+        memory: Option<Position>,
+    },
 }
 
 impl Sink {
     pub(crate) fn capsule(writer: CapsuleWriter) -> Self {
-        Self::Capsule(Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, writer)))
+        Self::Capsule { writer: Box::new(BufWriter::with_capacity(OUTPUT_BUFFER_BYTES, writer)), memory: None }
     }
 
     /// The attempt to write, as an error names it.
     pub(crate) fn attempt(&self) -> &'static str {
         match self {
             Self::Host(_) => "send to the destination",
-            Self::Capsule(_) => "write the capsule",
+            Self::Capsule { .. } => "write the capsule",
         }
     }
 
     /// Whether readers receive memory last, independent of the order of writing.
     pub(crate) fn defers_memory(&self) -> bool {
-        matches!(self, Self::Capsule(_))
+        matches!(self, Self::Capsule { .. })
     }
 
     /// Opens the memory section, which readers of a capsule receive last.
     pub(crate) async fn begin_memory(&mut self) -> io::Result<()> {
-        if let Self::Capsule(writer) = self {
+        if let Self::Capsule { writer, memory } = self {
             writer.flush().await?;
-            writer.get_mut().defer_from_here();
+            *memory = Some(writer.get_ref().position());
         }
         Ok(())
     }
 
     /// Closes the memory section.
     pub(crate) async fn end_memory(&mut self) -> io::Result<()> {
-        if let Self::Capsule(writer) = self {
+        if let Self::Capsule { writer, memory } = self {
             writer.flush().await?;
-            writer.get_mut().defer_to_here();
+            if let Some(start) = memory.take() {
+                writer.get_mut().defer_since(start);
+            }
         }
         Ok(())
     }
@@ -60,7 +66,7 @@ impl Sink {
     fn inner(&mut self) -> Pin<&mut (dyn AsyncWrite + Send + Unpin)> {
         match self {
             Self::Host(stream) => Pin::new(stream.as_mut()),
-            Self::Capsule(writer) => Pin::new(writer.as_mut()),
+            Self::Capsule { writer, .. } => Pin::new(writer.as_mut()),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! The sealed pieces of a stream, read ahead of whoever opens them.
+//! The sealed pieces of a stream, read ahead of the reader that opens them.
 //!
-//! From a directory a thread reads them one after the other into buffers that are used again. From a bucket they come as ranges, several
-//! asked for at once, and are cut out of these.
+//! In a directory, a thread reads piece after piece into buffers from a pool. In a bucket, several
+//! ranges are requested at once, and pieces are cut out of them.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -19,53 +19,54 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::backend::Backend;
 use crate::error::{Damage, Error, Result};
-use crate::format::{HEAD, Head, PIECE, TAG};
-use crate::idle::Idle;
+use crate::format::{HEAD_BYTES, Head, PIECE_BYTES, TAG_BYTES};
 use crate::manifest::Manifest;
-use crate::order::Part;
+use crate::pool::Pool;
+use crate::read_plan::Part;
 
-/// How much is asked of a bucket at once, in bytes.
-const RANGE: u64 = 4 << 20;
-/// How many ranges are asked for ahead.
+/// The size of one request to a bucket.
+const RANGE_BYTES: u64 = 4 << 20;
+/// The number of requests that are under way at once.
 const RANGES_AHEAD: usize = 4;
-/// How many pieces wait for whoever opens them.
-const AHEAD: usize = 4;
+/// The number of pieces that wait to be opened.
+const PIECES_AHEAD: usize = 4;
 
 /// A piece as it is stored.
 #[derive(Debug)]
 pub(crate) struct Sealed {
     pub(crate) number: u64,
-    pub(crate) bytes: [u8; HEAD],
+    pub(crate) bytes: [u8; HEAD_BYTES],
     pub(crate) head: Head,
-    /// What follows the head.
+    /// The bytes after the head.
     pub(crate) sealed: Vec<u8>,
 }
 
 /// The pieces of a stream, part after part.
 #[derive(Debug)]
-pub(crate) struct Source {
+pub(crate) struct PieceSource {
     backend: Backend,
     pieces: mpsc::Receiver<Result<Sealed>>,
     _task: AbortOnDropHandle<()>,
 }
 
-impl Source {
-    /// Begins to read the parts of a stream. `buffers` are where the buffers of opened pieces are given back.
+impl PieceSource {
+    /// Begins to read the parts of a stream. Buffers of opened pieces return to `buffers`.
     #[expect(clippy::disallowed_methods, reason = "the handle owns the task and ends it when it is dropped")]
     pub(crate) fn start(
         backend: &Backend,
         stream: &Path,
         manifest: &Manifest,
         parts: Vec<Part>,
-        buffers: &Arc<Idle<Vec<u8>>>,
+        buffers: &Arc<Pool<Vec<u8>>>,
     ) -> Self {
-        let (give, pieces) = mpsc::channel(AHEAD);
+        let (give, pieces) = mpsc::channel(PIECES_AHEAD);
         let (manifest, backend) = (manifest.clone(), backend.clone());
         let task = match backend.file(stream) {
             Some(path) => {
                 let (path, buffers) = (path, buffers.clone());
                 let reading = Reading { backend: backend.clone(), manifest, give };
-                // A thread in the middle of a read is not ended; it ends when it finds that nobody takes what it has.
+                // A thread can't be stopped in the middle of a read: it ends when the channel is
+                // closed.
                 spawn_blocking(move || reading.file(path, &parts, &buffers))
             }
             None => {
@@ -77,17 +78,17 @@ impl Source {
         Self { backend, pieces, _task: AbortOnDropHandle::new(task) }
     }
 
-    /// The next piece; nothing at the end of the last part.
+    /// Returns the next piece, or `None` after the last part.
     pub(crate) async fn next(&mut self) -> Result<Option<Sealed>> {
         let next = self.pieces.recv();
-        self.backend.bounded(RANGE, async { Ok(next.await) }).await?.transpose()
+        self.backend.bounded(RANGE_BYTES, async { Ok(next.await) }).await?.transpose()
     }
 }
 
-/// Nobody takes the pieces any more.
-struct Unwanted;
+/// The receiver of the pieces is gone.
+struct ReceiverGone;
 
-/// What both ways of reading have in common.
+/// The state that reading from a directory and from a bucket share.
 struct Reading {
     backend: Backend,
     manifest: Manifest,
@@ -99,18 +100,18 @@ impl Reading {
         Error::Damaged { capsule: self.manifest.name.clone(), damage }
     }
 
-    fn head(&self, number: u64, bytes: &[u8; HEAD]) -> Result<Head> {
+    fn head(&self, number: u64, bytes: &[u8; HEAD_BYTES]) -> Result<Head> {
         Head::parse(bytes).ok_or_else(|| self.damaged(Damage::Piece(number)))
     }
 
-    fn file(self, path: PathBuf, parts: &[Part], buffers: &Idle<Vec<u8>>) {
+    fn file(self, path: PathBuf, parts: &[Part], buffers: &Pool<Vec<u8>>) {
         if let Err(error) = self.read_file(path, parts, buffers) {
-            // Whoever is gone needs no error.
+            // A receiver that is gone needs no error.
             drop(self.give.blocking_send(Err(error)));
         }
     }
 
-    fn read_file(&self, path: PathBuf, parts: &[Part], buffers: &Idle<Vec<u8>>) -> Result<()> {
+    fn read_file(&self, path: PathBuf, parts: &[Part], buffers: &Pool<Vec<u8>>) -> Result<()> {
         let expected = self.manifest.stored_bytes;
         let file = File::open(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => self.damaged(Damage::NoStream),
@@ -122,7 +123,7 @@ impl Reading {
             return Err(self.damaged(Damage::Length { expected, found }));
         }
         let failed = |error: io::Error| match error.kind() {
-            // It has become shorter meanwhile.
+            // The file was truncated meanwhile.
             io::ErrorKind::UnexpectedEof => {
                 length().map_or_else(|failed| failed, |found| self.damaged(Damage::Length { expected, found }))
             }
@@ -131,15 +132,15 @@ impl Reading {
         for part in parts {
             let (mut at, mut number) = (part.stored.start, part.pieces.start);
             while at < part.stored.end {
-                let mut bytes = [0; HEAD];
+                let mut bytes = [0; HEAD_BYTES];
                 file.read_exact_at(&mut bytes, at).map_err(failed)?;
                 let head = self.head(number, &bytes)?;
-                let start = at + HEAD as u64;
+                let start = at + HEAD_BYTES as u64;
                 at = start + u64::from(head.sealed);
                 if at > part.stored.end {
                     return Err(self.damaged(Damage::Piece(number)));
                 }
-                let mut sealed = buffers.take().unwrap_or_else(|| Vec::with_capacity(PIECE + TAG));
+                let mut sealed = buffers.take().unwrap_or_else(|| Vec::with_capacity(PIECE_BYTES + TAG_BYTES));
                 sealed.resize(head.sealed as usize, 0);
                 file.read_exact_at(&mut sealed, start).map_err(failed)?;
                 if self.give.blocking_send(Ok(Sealed { number, bytes, head, sealed })).is_err() {
@@ -153,12 +154,12 @@ impl Reading {
 
     async fn ranges(self, ranges: Ranges, parts: Vec<Part>) {
         if let Err(error) = self.cut_ranges(ranges, &parts).await {
-            // Whoever is gone needs no error.
+            // A receiver that is gone needs no error.
             drop(self.give.send(Err(error)).await);
         }
     }
 
-    async fn cut_ranges(&self, mut ranges: Ranges, parts: &[Part]) -> Result<std::result::Result<(), Unwanted>> {
+    async fn cut_ranges(&self, mut ranges: Ranges, parts: &[Part]) -> Result<Result<(), ReceiverGone>> {
         for part in parts {
             let (mut left, mut number) = (part.stored.end - part.stored.start, part.pieces.start);
             let mut rest = BytesMut::new();
@@ -166,16 +167,16 @@ impl Reading {
                 let Some(range) = ranges.next().await? else { break };
                 left = left.saturating_sub(range.len() as u64);
                 rest.extend_from_slice(&range);
-                while let Some((bytes, _)) = rest.split_first_chunk::<HEAD>() {
+                while let Some((bytes, _)) = rest.split_first_chunk::<HEAD_BYTES>() {
                     let bytes = *bytes;
                     let head = self.head(number, &bytes)?;
-                    if rest.len() < HEAD + head.sealed as usize {
+                    if rest.len() < HEAD_BYTES + head.sealed as usize {
                         break;
                     }
-                    rest.advance(HEAD);
+                    rest.advance(HEAD_BYTES);
                     let sealed = rest.split_to(head.sealed as usize).into();
                     if self.give.send(Ok(Sealed { number, bytes, head, sealed })).await.is_err() {
-                        return Ok(Err(Unwanted));
+                        return Ok(Err(ReceiverGone));
                     }
                     number += 1;
                 }
@@ -188,28 +189,28 @@ impl Reading {
     }
 }
 
-/// The stored parts of a stream in a bucket, range after range, fetched ahead.
+/// The stored parts of a stream in a bucket, fetched ahead range by range.
 struct Ranges {
     backend: Backend,
     stream: Path,
     manifest: Manifest,
-    wanted: VecDeque<Range<u64>>,
+    remaining: VecDeque<Range<u64>>,
     ahead: VecDeque<AbortOnDropHandle<Result<Bytes>>>,
 }
 
 impl Ranges {
     fn new(backend: Backend, stream: Path, manifest: Manifest, parts: &[Part]) -> Self {
-        let wanted = parts.iter().map(|part| part.stored.clone()).collect();
-        Self { backend, stream, manifest, wanted, ahead: VecDeque::new() }
+        let remaining = parts.iter().map(|part| part.stored.clone()).collect();
+        Self { backend, stream, manifest, remaining, ahead: VecDeque::new() }
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>> {
         while self.ahead.len() < RANGES_AHEAD
-            && let Some(part) = self.wanted.pop_front()
+            && let Some(part) = self.remaining.pop_front()
         {
-            let end = part.end.min(part.start + RANGE);
+            let end = part.end.min(part.start + RANGE_BYTES);
             if end < part.end {
-                self.wanted.push_front(end..part.end);
+                self.remaining.push_front(end..part.end);
             }
             if part.start < end {
                 self.ahead.push_back(self.fetch(part.start..end));
@@ -221,7 +222,7 @@ impl Ranges {
         fetched.await.map_err(lost)?.map(Some)
     }
 
-    /// Fetches a range in a task of its own, so that it goes on while the reader takes its time.
+    /// Fetches a range in a task of its own, which continues while the reader is busy.
     #[expect(clippy::disallowed_methods, reason = "the handle owns the task and ends it when it is dropped")]
     fn fetch(&self, range: Range<u64>) -> AbortOnDropHandle<Result<Bytes>> {
         let (backend, stream) = (self.backend.clone(), self.stream.clone());
@@ -232,7 +233,8 @@ impl Ranges {
             let (bytes, size) = match backend.get_range(&stream, range).await {
                 Ok(Some(got)) => got,
                 Ok(None) => return Err(damaged(Damage::NoStream)),
-                // A range that lies beyond the end of an object is refused; so see first how long it is.
+                // A store refuses a range beyond the end of an object: a wrong length is the cause
+                // then.
                 Err(error) => match backend.size(&stream).await {
                     Ok(Some(found)) if found != total => {
                         return Err(damaged(Damage::Length { expected: total, found }));
