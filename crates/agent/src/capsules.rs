@@ -1,9 +1,10 @@
 //! The capsule store as this host reaches it: OpCenter says where it is, in every slice.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mooring_api::watch::StoreAccess;
 use mooring_capsule::{CapsuleStore, Location, S3Options, SealKey};
+use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
 
@@ -42,8 +43,8 @@ impl Capsules {
         Ok(store)
     }
 
-    fn access(&self) -> std::sync::MutexGuard<'_, Access> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn access(&self) -> parking_lot::MutexGuard<'_, Access> {
+        self.0.lock()
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use mooring_api::watch::GatewayPlacement;
 use mooring_linux::cgroup::Cgroup;
 use mooring_linux::{mount, process};
+use mooring_ops::log::chain;
 use mooring_types::GatewayId;
 use mooring_types::host::Resources;
 use nix::sys::signal::Signal;
@@ -81,7 +82,7 @@ impl Gateways {
         loop {
             if let Err(error) = self.reconcile().await {
                 tracing::error!(
-                    error = &error as &dyn std::error::Error,
+                    error = %chain(&error),
                     "the gateways of this host are not as they should be"
                 );
             }

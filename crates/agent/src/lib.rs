@@ -34,6 +34,7 @@ mod tools;
 mod usage;
 
 pub use error::Error;
+use mooring_ops::log::chain;
 
 use crate::capsules::Capsules;
 pub use gateways::TOKEN_VARIABLE;
@@ -225,9 +226,9 @@ async fn close(host: &Host, tools: &Tools) {
     }
     tools.close();
     if let Err(error) = host.network.lock().await.close().await {
-        tracing::warn!(error = &error as &dyn std::error::Error, "some of the overlay stays");
+        tracing::warn!(error = %chain(&error), "some of the overlay stays");
     }
     if let Err(error) = host.cgroup().remove() {
-        tracing::debug!(error = &error as &dyn std::error::Error, "the control group stays");
+        tracing::debug!(error = %chain(&error), "the control group stays");
     }
 }

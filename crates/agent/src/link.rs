@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest};
 use mooring_api::{Client, ClientError, ErrorCode};
+use mooring_ops::log::chain;
 use mooring_types::host::HostFacts;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -55,7 +56,7 @@ impl Link {
                 }
                 if std::mem::take(&mut reachable) {
                     tracing::warn!(
-                        error = &error as &dyn std::error::Error,
+                        error = %chain(&error),
                         "OpCenter is away: jobs go on as they are"
                     );
                 }
@@ -111,7 +112,7 @@ impl Link {
         let problems = match outcome {
             Ok(()) => Vec::new(),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the overlay is not as it should be");
+                tracing::error!(error = %chain(&error), "the overlay is not as it should be");
                 vec![error.chain()]
             }
         };
@@ -152,7 +153,7 @@ impl Link {
                 };
                 // A report that does not arrive is made good by the next one.
                 if let Err(error) = known.client.host_report(&known.id, &report).await {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "the report did not arrive");
+                    tracing::debug!(error = %chain(&error), "the report did not arrive");
                     tokio::time::sleep(RECONNECT).await;
                 }
             }

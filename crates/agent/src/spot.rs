@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use mooring_api::tls;
 use mooring_api::watch::Notice;
+use mooring_ops::log::chain;
 use mooring_types::Timestamp;
 use mooring_types::host::Purchase;
 use reqwest::{Client, Method, Response, StatusCode};
@@ -116,7 +117,7 @@ impl Watcher {
         {
             Ok(http) => http,
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the metadata service is not watched");
+                tracing::error!(error = %chain(&error), "the metadata service is not watched");
                 return;
             }
         };
@@ -133,7 +134,7 @@ impl Watcher {
                 }
                 Err(error) => {
                     let was_there = self.heard.borrow().notice.is_some();
-                    let error = &error as &dyn std::error::Error;
+                    let error = chain(&error).to_string();
                     match (std::mem::take(&mut answers), was_there) {
                         (true, true) => tracing::warn!(error, "the metadata service does not answer any more"),
                         (true, false) => {

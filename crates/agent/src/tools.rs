@@ -6,6 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mooring_linux::private_run::{self, PrivateRun};
+use mooring_ops::log::chain;
 use mooring_types::host::Readiness;
 use tokio::process::Command;
 
@@ -45,7 +46,7 @@ impl Tools {
         let made = private_run::is_needed().then(|| PrivateRun::open(directory)).transpose();
         let private_run = made.unwrap_or_else(|error| {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %chain(&error),
                 "CRIU finds out anew each time what the kernel can do"
             );
             None
@@ -56,7 +57,7 @@ impl Tools {
     /// Gives up what [`Tools::with_run`] made.
     pub(crate) fn close(&self) {
         if let Some(Err(error)) = self.private_run.as_ref().map(PrivateRun::close) {
-            tracing::debug!(error = &error as &dyn std::error::Error, "the tools' /run stays mounted");
+            tracing::debug!(error = %chain(&error), "the tools' /run stays mounted");
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,7 @@ use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::Outcome;
 use mooring_types::policy::Egress;
+use parking_lot::Mutex;
 
 const WITHIN: Duration = Duration::from_secs(60);
 const PORT: u16 = 5000;
@@ -75,7 +76,7 @@ impl Outside {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if let Ok(peer) = stream.peer_addr() {
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(peer);
+                    seen.lock().push(peer);
                 }
                 thread::spawn(move || send_lines(stream));
             }
@@ -84,7 +85,7 @@ impl Outside {
     }
 
     fn clients(&self) -> Vec<SocketAddr> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.clients.lock().clone()
     }
 }
 

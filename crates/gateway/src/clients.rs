@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use mooring_api::watch::ClientObservation;
 use mooring_types::Timestamp;
+use parking_lot::Mutex;
 
 /// The clients of one connection.
 #[derive(Debug, Clone, Default)]
@@ -81,8 +82,8 @@ impl Clients {
         registry.present.values().fold(registry.gone, |sum, record| record.add_to(sum))
     }
 
-    fn registry(&self) -> std::sync::MutexGuard<'_, Registry> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn registry(&self) -> parking_lot::MutexGuard<'_, Registry> {
+        self.0.lock()
     }
 }
 

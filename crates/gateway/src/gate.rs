@@ -16,11 +16,12 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use mooring_linux::tcp;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -114,7 +115,7 @@ impl Gate {
             return;
         }
         self.limit_retransmission(RETRANSMISSION_OPEN);
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.open.write() = true;
         self.changed.send_replace(true);
         self.pass(|| {
             let mut sockets = self.sockets();
@@ -129,7 +130,7 @@ impl Gate {
         if !self.is_open() {
             return;
         }
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = false;
+        *self.open.write() = false;
         self.changed.send_replace(false);
         self.limit_retransmission(RETRANSMISSION_CLOSED);
     }
@@ -137,7 +138,7 @@ impl Gate {
     /// Returns whether the gate is open.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        *self.open.read().unwrap_or_else(PoisonError::into_inner)
+        *self.open.read()
     }
 
     /// Waits until the gate is open.
@@ -153,7 +154,7 @@ impl Gate {
 
     /// Runs a call that may send, unless the gate is closed. The call must not block.
     pub fn pass<T>(&self, call: impl FnOnce() -> T) -> Option<T> {
-        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.read();
         open.then(call)
     }
 
@@ -217,7 +218,7 @@ impl Gate {
     }
 
     fn sockets(&self) -> MutexGuard<'_, Sockets> {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner)
+        self.sockets.lock()
     }
 }
 

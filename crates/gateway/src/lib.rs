@@ -65,6 +65,7 @@ use std::time::Duration;
 
 use mooring_api::{Client, ClientError};
 use mooring_ops::Lifecycle;
+use mooring_ops::log::chain;
 use mooring_types::GatewayId;
 
 use crate::handover::{HandoverError, Takeover};
@@ -139,7 +140,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
     let report = gateway.final_report();
     let send = client.gateway_report(&config.gateway, &report);
     if let Ok(Err(error)) = tokio::time::timeout(FINAL_REPORT_TIMEOUT, send).await {
-        tracing::debug!(error = &error as &dyn std::error::Error, "can't send the last report");
+        tracing::debug!(error = %chain(&error), "can't send the last report");
     }
     Ok(())
 }
@@ -158,7 +159,7 @@ async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result
     };
     if slice.is_none() {
         slice = cache::load(&config.state_dir).unwrap_or_else(|error| {
-            tracing::warn!(error = &error as &dyn std::error::Error, "starting without the cached slice");
+            tracing::warn!(error = %chain(&error), "starting without the cached slice");
             None
         });
     }

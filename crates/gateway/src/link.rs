@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use mooring_api::watch::HEARTBEAT;
 use mooring_api::{Client, ClientError};
+use mooring_ops::log::chain;
 use mooring_types::GatewayId;
 
 use crate::cache;
@@ -24,7 +25,7 @@ pub async fn watch(client: &Client, id: &GatewayId, gateway: &Gateway, state_dir
         if let Err(error) = outcome
             && std::mem::take(&mut reachable)
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "OpCenter is away: serving what is known");
+            tracing::warn!(error = %chain(&error), "OpCenter is away: serving what is known");
         }
         tokio::time::sleep(RECONNECT_DELAY).await;
     }
@@ -46,7 +47,7 @@ async fn watch_once(
         if !gateway.role().is_retired()
             && let Err(error) = cache::save(state_dir, &slice)
         {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a restart will not know this slice");
+            tracing::warn!(error = %chain(&error), "a restart will not know this slice");
         }
     }
     Ok(())
@@ -58,7 +59,7 @@ pub async fn report(client: &Client, id: &GatewayId, gateway: &Gateway) {
         // A lost report is repaired by the next one: reports are whole.
         let sent = client.gateway_report(id, &gateway.observe()).await;
         if let Err(error) = &sent {
-            tracing::debug!(error = error as &dyn std::error::Error, "the report did not arrive");
+            tracing::debug!(error = %chain(error), "the report did not arrive");
             tokio::time::sleep(RECONNECT_DELAY).await;
         }
         tokio::select! {

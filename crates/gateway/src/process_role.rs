@@ -14,8 +14,8 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -110,7 +110,7 @@ impl ProcessRole {
     }
 
     fn inherited(&self) -> MutexGuard<'_, HashMap<SocketAddr, StdListener>> {
-        self.inherited.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inherited.lock()
     }
 }
 

@@ -18,11 +18,11 @@
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use mooring_linux::splice::Pipe;
+use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
@@ -242,17 +242,17 @@ async fn read(from: &TcpStream) -> io::Result<Received> {
 }
 
 fn acquire() -> io::Result<Pipe> {
-    let idle = IDLE_PIPES.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let idle = IDLE_PIPES.lock().pop();
     idle.map_or_else(Pipe::new, Ok)
 }
 
 fn release(pipe: Pipe) {
-    let mut idle = IDLE_PIPES.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut idle = IDLE_PIPES.lock();
     if pipe.holds() == 0 && idle.len() < IDLE_PIPES_MAX {
         idle.push(pipe);
     }
 }
 
 fn lock(frames: &Mutex<Frames>) -> MutexGuard<'_, Frames> {
-    frames.lock().unwrap_or_else(PoisonError::into_inner)
+    frames.lock()
 }

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced};
@@ -21,6 +21,7 @@ use mooring_ops::failpoint;
 use mooring_types::migration::Phase;
 use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, JobId, MigrationId};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -318,7 +319,7 @@ impl Gateway {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

@@ -207,10 +207,10 @@ async fn a_browser_gets_a_page_that_continues_by_itself() {
 async fn what_is_under_way_is_kept() {
     let mut world = World::new();
     let (pieces, taken) = mpsc::channel::<Bytes>(1);
-    let taken = std::sync::Mutex::new(Some(taken));
+    let taken = parking_lot::Mutex::new(Some(taken));
     let job = world
         .job(move |request| {
-            let taken = taken.lock().expect("no panic").take();
+            let taken = taken.lock().take();
             async move {
                 let Some(mut taken) = taken else { return count(request).await };
                 let body = async_pieces(move || {

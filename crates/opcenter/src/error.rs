@@ -8,6 +8,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mooring_api::submission::InvalidSubmission;
 use mooring_api::{ErrorBody, ErrorCode};
+use mooring_ops::log::chain;
 use mooring_store::StoreError;
 use mooring_types::job::Refused;
 use mooring_types::placement::NoHost;
@@ -69,14 +70,14 @@ impl ApiError {
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store failed");
+        tracing::error!(error = %chain(&error), "the store failed");
         Self::new(ErrorCode::Internal, "the store failed").hint("OpCenter's log says why")
     }
 }
 
 impl From<Error> for ApiError {
     fn from(error: Error) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "a request failed");
+        tracing::error!(error = %chain(&error), "a request failed");
         Self::new(ErrorCode::Internal, error.to_string()).hint("OpCenter's log says why")
     }
 }

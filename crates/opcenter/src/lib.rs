@@ -40,6 +40,7 @@ mod view;
 pub use api::openapi;
 pub use config::Config;
 pub use error::Error;
+use mooring_ops::log::chain;
 
 use std::fs;
 use std::future::IntoFuture;
@@ -171,7 +172,7 @@ fn open_capsule_store(access: &mut StoreAccess, state_dir: &Path) -> Result<(), 
         // At the first start the configuration is wrong; later the store will come back.
         Err(error) if !seal.exists() => return Err(error.into()),
         Err(error) => {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the capsule store is unreachable; trying again");
+            tracing::warn!(error = %chain(&error), "the capsule store is unreachable; trying again");
         }
     }
     access.seal = SealKey::load_or_create(&seal)?.to_hex();

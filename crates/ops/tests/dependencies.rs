@@ -13,7 +13,7 @@
 //! - A crate uses only crates below it, those of [`RULES`].
 //! - `opcenter`, `gateway` and `agent` never use each other: they meet in `api`, on the wire. Only
 //!   `float` mounts them.
-//! - `testkit` serves tests and measurements: only `bench` has it in its product.
+//! - `testkit` and `sim` serve tests and measurements: only `bench` has one of them in its product.
 //! - `linux` is the only crate with unsafe code: every other crate root forbids it.
 //!
 //! A new edge is a decision on the architecture: add it to [`RULES`] together with the change that
@@ -37,12 +37,13 @@ const RULES: &[(&str, &[&str])] = &[
     ("gateway", &["types", "ops", "api", "linux"]),
     ("agent", &["types", "ops", "api", "linux", "capsule"]),
     ("testkit", &["types", "ops", "api", "linux"]),
+    ("sim", &["types", "ops", "api"]),
     ("float", &["types", "ops", "api", "linux", "capsule", "opcenter", "gateway", "agent"]),
     ("bench", &["types", "ops", "api", "testkit"]),
 ];
 
 /// What tests and examples of any crate may use besides.
-const FOR_TESTS: &[&str] = &["testkit"];
+const FOR_TESTS: &[&str] = &["testkit", "sim"];
 
 /// A dependency of one crate of the workspace on another.
 #[derive(Debug, PartialEq, Eq)]

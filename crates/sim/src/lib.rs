@@ -32,9 +32,10 @@ pub use agent::{Machine, SimAgent};
 pub use behaviour::Step;
 pub use cluster::Cluster;
 pub use gateway::SimGateway;
+use parking_lot::Mutex;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mooring_types::MigrationId;
 
@@ -54,19 +55,19 @@ pub struct Wire(Arc<Mutex<BTreeMap<MigrationId, Delivery>>>);
 impl Wire {
     /// Sends the seal of a capsule, unless the destination has closed the transfer.
     pub fn seal(&self, migration: &MigrationId) {
-        let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deliveries = self.0.lock();
         deliveries.entry(migration.clone()).or_insert(Delivery::Sealed);
     }
 
     /// Closes a transfer, and tells whether its seal had arrived.
     pub fn close(&self, migration: &MigrationId) -> bool {
-        let mut deliveries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut deliveries = self.0.lock();
         deliveries.insert(migration.clone(), Delivery::Closed) == Some(Delivery::Sealed)
     }
 
     /// Returns the state of a transfer; `None` before the seal.
     #[must_use]
     pub fn delivery(&self, migration: &MigrationId) -> Option<Delivery> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(migration).copied()
+        self.0.lock().get(migration).copied()
     }
 }

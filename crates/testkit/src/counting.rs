@@ -13,10 +13,11 @@
 //! away requests pile up and are answered at once afterwards: at 20 ms that stays below the limit for about 25 s, so a longer absence
 //! wants a longer interval.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -339,7 +340,7 @@ fn gaps(arrivals: &[Instant]) -> impl Iterator<Item = f64> {
 }
 
 fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
+    record.lock()
 }
 
 #[cfg(test)]

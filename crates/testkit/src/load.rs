@@ -6,11 +6,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::{SinkExt, StreamExt};
+use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -240,8 +241,8 @@ async fn ask(client: &reqwest::Client, address: SocketAddr, number: u64) -> Resu
     }
 }
 
-fn note(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
+fn note(seen: &Mutex<Seen>) -> parking_lot::MutexGuard<'_, Seen> {
+    seen.lock()
 }
 
 #[cfg(test)]

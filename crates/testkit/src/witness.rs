@@ -14,13 +14,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use jiff::SignedDuration;
 use mooring_api::{Client, Submission};
 use mooring_types::{Clock, GatewayId, SystemClock, Timestamp};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -159,7 +160,7 @@ impl Asking {
     /// What was seen so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 
     /// Waits for so many more answers.
@@ -208,7 +209,7 @@ pub async fn serve(address: SocketAddr) -> Result<()> {
             let mut lines = BufReader::new(input).lines();
             while lines.next_line().await?.is_some() {
                 let answer = {
-                    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut memory = memory.lock();
                     memory.count += 1;
                     memory.read_at = SystemClock.now();
                     memory.clone()
@@ -228,7 +229,7 @@ async fn notice_stops(memory: Arc<Mutex<Answer>>) -> std::io::Result<()> {
         tokio::time::sleep(Duration::from_millis(1)).await;
         let now = SystemClock.now();
         if now.duration_since(last) > STOP {
-            memory.lock().unwrap_or_else(PoisonError::into_inner).resumed_at = now;
+            memory.lock().resumed_at = now;
         }
         last = now;
     }
@@ -256,7 +257,7 @@ impl FromStr for Answer {
 }
 
 async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>, stop: CancellationToken) {
-    let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock());
     let mut connection = None;
     // After a break it is open whether the request under way was counted.
     let mut open = false;

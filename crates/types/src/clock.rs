@@ -7,9 +7,11 @@
 use std::fmt::{self, Debug};
 use std::future::{self, Future};
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// A point on the wall clock, written in RFC 3339.
 pub type Timestamp = jiff::Timestamp;
@@ -94,8 +96,8 @@ impl ManualClock {
         wakers.into_iter().for_each(Waker::wake);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Manual> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Manual> {
+        self.state.lock()
     }
 }
 

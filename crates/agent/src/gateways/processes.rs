@@ -9,12 +9,13 @@
 //! One process serves. A restart starts a successor beside it, which takes the listening sockets over; the one that served before is
 //! retired then, and ends by itself. A second restart does not wait for that, so any number of retired processes may live.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
+use mooring_ops::file::{self, Durability, Mode};
 use serde::{Deserialize, Serialize};
 
 use mooring_linux::process::ProcessId;
@@ -113,9 +114,8 @@ impl Processes {
 
     /// Keeps it in the gateway's directory.
     pub(super) fn keep(&self, directory: &Path) -> io::Result<()> {
-        let new = directory.join(RECORD).with_extension("new");
-        File::create(&new)?.write_all(&serde_json::to_vec(self)?)?;
-        fs::rename(&new, directory.join(RECORD))
+        let bytes = serde_json::to_vec(self)?;
+        file::replace(&directory.join(RECORD), Durability::Renamed, Mode::Private, &bytes)
     }
 }
 

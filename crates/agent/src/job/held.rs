@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::watch::{JobDirective, JobObservation, JobState};
@@ -10,6 +10,7 @@ use mooring_linux::process::ProcessId;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
 use mooring_types::{Generation, JobId, MigrationId};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::log::{LogPump, Results};
@@ -271,7 +272,7 @@ impl Journal {
 
     fn publish(&self, state: RecordedState) {
         let observed = self.record(state).observe();
-        let mut observation = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observation = self.observation.lock();
         if *observation != observed {
             *observation = observed;
             self.host.observed.notify_one();
@@ -280,7 +281,7 @@ impl Journal {
 
     fn report_progress(&self, state: RecordedState, progress: String) {
         let Some(mut observed) = self.record(state).observe() else { return };
-        let mut observation = self.observation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observation = self.observation.lock();
         if observation.as_ref().map_or("", |observation| &observation.progress) != progress {
             // The record may be one step ahead of what was done.
             observed.state = JobState::Starting;

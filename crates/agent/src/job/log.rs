@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::watch::OUTPUT_ENOUGH;
+use mooring_ops::log::chain;
 use mooring_types::JobId;
 use mooring_types::job::OutputFile;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -138,7 +139,7 @@ impl Pump {
                     self.count.send_modify(|count| *count += 1);
                 }
                 Err(error) => {
-                    tracing::debug!(job = %self.job, error = &error as &dyn std::error::Error, "{name} of job {} waits", self.job);
+                    tracing::debug!(job = %self.job, error = %chain(&error), "{name} of job {} waits", self.job);
                     self.offsets.remove(name);
                     return;
                 }

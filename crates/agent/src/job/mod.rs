@@ -23,10 +23,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use mooring_api::watch::{JobDirective, JobObservation, JobState, UsageSample};
+use mooring_ops::log::chain;
 use mooring_types::{Generation, JobId};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -77,7 +79,7 @@ impl Jobs {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(error = &error as &dyn std::error::Error, "left alone: {}", path.display());
+                    tracing::error!(error = %chain(&error), "left alone: {}", path.display());
                 }
             }
         }
@@ -182,14 +184,14 @@ impl Jobs {
         }
     }
 
-    fn driven(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Driven>> {
-        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    fn driven(&self) -> parking_lot::MutexGuard<'_, HashMap<JobId, Driven>> {
+        self.driven.lock()
     }
 }
 
 impl Driven {
     fn observed(&self) -> Option<JobObservation> {
-        self.observation.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.observation.lock().clone()
     }
 }
 

@@ -1,13 +1,13 @@
 //! The host's WireGuard key: made once, kept in the agent's state directory, readable by its owner alone.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use boringtun::x25519::{PublicKey, StaticSecret};
+use mooring_ops::file;
 use rand::TryRngCore;
 use rand::rngs::OsRng;
 
@@ -33,11 +33,9 @@ impl Key {
     /// Reads the key, or makes it.
     pub(super) fn open(state_dir: &Path) -> Result<Self, NetworkError> {
         let path = state_dir.join(FILE);
-        let bytes = match fs::read_to_string(&path) {
-            Ok(text) => decode(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no key")),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => make(state_dir, &path),
-            Err(error) => Err(error),
-        };
+        let text = fs::create_dir_all(state_dir).and_then(|()| file::secret(&path, draw));
+        let bytes = text
+            .and_then(|text| decode(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no key")));
         let secret = StaticSecret::from(bytes.map_err(|source| NetworkError::Key { path, source })?);
         let public = BASE64_STANDARD.encode(PublicKey::from(&secret).as_bytes());
         Ok(Self { secret, public })
@@ -54,17 +52,11 @@ pub(super) fn decode(text: &str) -> Option<[u8; 32]> {
     BASE64_STANDARD.decode(text.trim()).ok()?.try_into().ok()
 }
 
-fn make(state_dir: &Path, path: &Path) -> io::Result<[u8; 32]> {
+/// Draws a new key, in base64.
+fn draw() -> io::Result<String> {
     let mut bytes = [0; 32];
     OsRng.try_fill_bytes(&mut bytes).map_err(io::Error::other)?;
-    fs::create_dir_all(state_dir)?;
-    // Under another name first: a key that is there is whole.
-    let draft = path.with_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
-    file.write_all(BASE64_STANDARD.encode(bytes).as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&draft, path)?;
-    Ok(bytes)
+    Ok(BASE64_STANDARD.encode(bytes))
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use mooring_api::watch::PublishedPort;
 use mooring_linux::nft::{self, Forward};
+use mooring_ops::log::chain;
 use mooring_types::{JobId, Port};
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -93,7 +94,7 @@ impl Publisher {
             Ok(()) => *in_force = Some(chosen),
             Err(error) => {
                 let error = NetworkError::linux("publish ports of jobs")(error);
-                tracing::error!(error = &error as &dyn std::error::Error, "ports of jobs are not published");
+                tracing::error!(error = %chain(&error), "ports of jobs are not published");
                 problems.push("ports of jobs are not published: the host's log says why".to_owned());
             }
         }

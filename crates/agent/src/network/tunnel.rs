@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use boringtun::noise::errors::WireGuardError;
@@ -24,6 +24,7 @@ use boringtun::noise::{Packet, Tunn, TunnResult};
 use boringtun::x25519::{PublicKey, StaticSecret};
 use mooring_linux::tun::Tun;
 use mooring_ops::Tasks;
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
@@ -128,7 +129,7 @@ impl Tunnel {
     /// Replaces the book of peers and greets those that are new.
     pub(super) async fn set_peers(&self, lines: &[PeerLine]) {
         let (book, new) = self.shared.book().with(lines, &self.shared);
-        *self.shared.book.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(book);
+        *self.shared.book.write() = Arc::new(book);
         let mut buffer = vec![0; BUFFER];
         for peer in new {
             let greeting = match locked(&peer.tunnel).format_handshake_initiation(&mut buffer, false) {
@@ -157,7 +158,7 @@ impl Drop for Tunnel {
 
 impl Shared {
     fn book(&self) -> Arc<Book> {
-        self.book.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.book.read().clone()
     }
 
     async fn send(&self, packet: &[u8], to: SocketAddr) {
@@ -337,7 +338,7 @@ async fn timers(shared: Arc<Shared>) {
 
 /// No code that holds one of these locks can panic half-way through a change that matters.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl std::fmt::Debug for Shared {

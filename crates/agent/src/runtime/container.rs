@@ -10,6 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use mooring_linux::{mount, process};
+use mooring_ops::log::chain;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::Instant;
@@ -78,7 +79,7 @@ impl Runtime {
         match inode_list::apply(job_dir, images).await {
             Ok(layer) => layers.extend(layer),
             Err(error) => tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %chain(&error),
                 "the files of {} get other inode numbers: databases that it has open may refuse to be written",
                 job_dir.container()
             ),

@@ -8,12 +8,13 @@
 //! client gets the response alone.
 
 use std::future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::headers;
 
@@ -72,7 +73,7 @@ impl Interim {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

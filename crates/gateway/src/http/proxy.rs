@@ -1,8 +1,8 @@
 //! The requests of one client, from the client to the job and back.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use mooring_types::gateway::Widget;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +88,7 @@ impl Proxy {
 
     /// The upgrade of the last request, if it has one.
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
-        self.upgrade.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.upgrade.lock().take()
     }
 
     /// The response to a request. The request is logged once the response is out.
@@ -152,7 +153,7 @@ impl Proxy {
     }
 
     fn goes_over(&self, upgrade: Upgrade) {
-        *self.upgrade.lock().unwrap_or_else(PoisonError::into_inner) = Some(upgrade);
+        *self.upgrade.lock() = Some(upgrade);
     }
 
     /// The request as the job gets it.

@@ -20,6 +20,7 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use mooring_api::view::{LoginRequest, MigrateRequest};
 use mooring_api::{Client, ClientError, ErrorBody, ErrorCode};
+use mooring_ops::log::chain;
 use mooring_types::JobId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -144,7 +145,7 @@ fn error_body(error: ClientError) -> ErrorBody {
     match error {
         ClientError::Refused(body) => body,
         other => {
-            tracing::debug!(error = &other as &dyn std::error::Error, "OpCenter did not answer a panel");
+            tracing::debug!(error = %chain(&other), "OpCenter did not answer a panel");
             ErrorBody::new(ErrorCode::Unavailable, "OpCenter does not answer")
                 .hint("the job and its connections go on without it; try again in a moment")
         }

@@ -13,8 +13,8 @@
 //! * pages in a sandbox that forbids the widget.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -24,6 +24,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use lol_html::html_content::ContentType;
 use lol_html::send::{HtmlRewriter, Settings};
 use lol_html::{AsciiCompatibleEncoding, MemorySettings, OutputSink, element, end};
+use parking_lot::Mutex;
 
 use super::{SCRIPT_PATH, csp};
 use crate::http::Aborted;
@@ -187,14 +188,14 @@ struct Output(Arc<Mutex<Vec<u8>>>);
 
 impl Output {
     fn take(&self) -> Option<Bytes> {
-        let mut gathered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gathered = self.0.lock();
         (!gathered.is_empty()).then(|| Bytes::from(std::mem::take(&mut *gathered)))
     }
 }
 
 impl OutputSink for Output {
     fn handle_chunk(&mut self, chunk: &[u8]) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(chunk);
+        self.0.lock().extend_from_slice(chunk);
     }
 }
 

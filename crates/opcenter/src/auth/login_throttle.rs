@@ -6,10 +6,10 @@
 //! strangers can't lock anybody out there.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use mooring_types::Timestamp;
+use parking_lot::Mutex;
 
 /// The most failed attempts of a name within the window.
 const ATTEMPTS_MAX: u32 = 10;
@@ -33,7 +33,7 @@ impl LoginThrottle {
     ///
     /// A name with too many attempts is refused with the time at which it may try again.
     pub(crate) fn begin(&self, name: &str, now: Timestamp) -> Result<(), Timestamp> {
-        let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut names = self.0.lock();
         let is_over = |failed: &Failed| failed.first + ATTEMPTS_WINDOW <= now;
         if names.len() >= NAMES_MAX && !names.contains_key(name) {
             names.retain(|_, failed| !is_over(failed));
@@ -54,7 +54,7 @@ impl LoginThrottle {
 
     /// Resets a name after a success.
     pub(crate) fn succeeded(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0.lock().remove(name);
     }
 }
 
@@ -88,6 +88,6 @@ mod tests {
         }
         assert!(attempts.begin("one more", begun).is_err());
         attempts.begin("one more", begun + ATTEMPTS_WINDOW).unwrap();
-        assert_eq!(attempts.0.lock().unwrap().len(), 1);
+        assert_eq!(attempts.0.lock().len(), 1);
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use mooring_api::watch::StoreAccess;
 use mooring_capsule::{CapsuleStore, Location, S3Options, SealKey};
+use mooring_ops::log::chain;
 use mooring_store::{CapsuleRow, JobRow, MigrationRow, StoreError};
 use mooring_types::{CapsuleName, Clock};
 use tokio_util::sync::CancellationToken;
@@ -64,7 +65,7 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
         };
         if let Err(error) = outcome {
             tracing::warn!(
-                error = &error as &dyn std::error::Error,
+                error = %chain(&error),
                 "the capsule store is not cleaned up; trying again"
             );
         }

@@ -22,6 +22,7 @@ pub(crate) mod usage;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_ops::log::chain;
 use mooring_store::{HostRow, JobRow, StoreError, Tx};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::MigrationKind;
@@ -44,7 +45,7 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let mut followed = Followed::default();
     loop {
         if let Err(error) = pass(&context, &mut followed).await {
-            tracing::error!(error = &error as &dyn std::error::Error, "a pass of the reconciler failed; trying again");
+            tracing::error!(error = %chain(&error), "a pass of the reconciler failed; trying again");
         }
         let pause = context.observed().next_silence().map_or(TICK, |next| next.min(TICK));
         tokio::select! {

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use mooring_ops::log::chain;
 use mooring_store::StoreError;
 use mooring_types::Clock;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ const THIN_INTERVAL: Duration = Duration::from_secs(600);
 pub(crate) async fn tidy(context: Context, stop: CancellationToken) {
     loop {
         if let Err(error) = tidy_once(&context).await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "can't remove old measurements; trying again");
+            tracing::warn!(error = %chain(&error), "can't remove old measurements; trying again");
         }
         tokio::select! {
             () = stop.cancelled() => return,

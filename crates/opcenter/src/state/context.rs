@@ -1,12 +1,13 @@
 //! The data that every part of OpCenter shares. `lib.rs` opens it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mooring_store::Store;
 use mooring_types::{Clock, GatewayId, HostId, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::auth::login_throttle::LoginThrottle;
@@ -65,7 +66,7 @@ impl Context {
 
     /// The observed state, as old as it is now.
     pub(crate) fn observed(&self) -> MutexGuard<'_, Observed> {
-        let mut observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut observed = self.observed.lock();
         observed.now = self.clock.monotonic();
         observed
     }

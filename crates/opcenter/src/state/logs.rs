@@ -15,12 +15,12 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use mooring_api::watch::OUTPUT_ENOUGH;
 use mooring_ops::file;
 use mooring_types::JobId;
 use mooring_types::job::{OUTPUT_MAX, OutputFile, RESULTS_MAX};
+use parking_lot::Mutex;
 
 use crate::error::Error;
 
@@ -61,7 +61,7 @@ impl Logs {
     /// Appends a piece that starts at `offset`, and returns the offset to send next, or
     /// [`OUTPUT_ENOUGH`]. Known bytes are skipped; a piece that would leave a gap is refused.
     pub(crate) fn append(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> Result<u64, Error> {
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _alone = self.writing.lock();
         self.add(job, file, offset, piece)
             .map_err(|source| Error::System { attempt: format!("keep {file} of job {job}"), source })
     }
@@ -110,7 +110,7 @@ impl Logs {
 
     /// Returns a piece of both streams in the order of their arrival; empty at the end.
     pub(crate) fn read_both(&self, job: &JobId, offset: u64) -> Result<Vec<u8>, Error> {
-        let _still = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _still = self.writing.lock();
         let read = || -> io::Result<Vec<u8>> {
             let (mut order, now) = (self.order(job)?, self.lengths(job)?);
             if order.last() != Some(&now) {

@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
+
+use parking_lot::Mutex;
 
 /// Lines with their times. Clones share them.
 #[derive(Debug, Clone)]
@@ -25,14 +27,14 @@ impl Log {
             // A closed stderr is no failure.
             let _ = writeln!(std::io::stderr(), "{at:8.2} {line}");
         }
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).push((at, line));
+        self.lines.lock().push((at, line));
     }
 }
 
 impl fmt::Display for Log {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = String::new();
-        for (at, line) in self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        for (at, line) in self.lines.lock().iter() {
             writeln!(text, "{at:8.2} {line}")?;
         }
         f.write_str(&text)

@@ -5,11 +5,12 @@
 //! requests, or another identity, is a fault.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_types::{Clock, SystemClock, Timestamp};
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -58,12 +59,12 @@ impl Prober {
     }
 
     pub(super) fn seen(&self) -> Seen {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.seen.lock().clone()
     }
 }
 
 async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>) {
-    let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock().unwrap_or_else(PoisonError::into_inner));
+    let note = |change: &dyn Fn(&mut Seen)| change(&mut seen.lock());
     let mut kept = None;
     for number in 0_u64.. {
         let asked = if number % NEW_CONNECTION_EVERY == 0 {

@@ -3,8 +3,9 @@
 //! Arrivals within a millisecond are one, and only the most recent ones are remembered: at full speed a bit more than a minute.
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Arrivals closer than this are one.
 const GRAIN: Duration = Duration::from_millis(1);
@@ -102,6 +103,6 @@ impl Progress {
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {
-        self.record.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock()
     }
 }

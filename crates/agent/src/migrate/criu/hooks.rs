@@ -15,11 +15,14 @@ use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_linux::cgroup::Cgroup;
 use mooring_ops::Tasks;
+use mooring_ops::accept;
+use mooring_ops::log::chain;
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -65,7 +68,7 @@ pub(crate) struct Registration {
 impl Registration {
     /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's error.
     pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
-        outcome.map_err(|error| self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take().unwrap_or(error))
+        outcome.map_err(|error| self.refusal.lock().take().unwrap_or(error))
     }
 }
 
@@ -101,20 +104,13 @@ impl Hooks {
     /// Answers hooks; never returns.
     pub(crate) async fn serve(&self, listener: UnixListener, tasks: &Tasks) {
         loop {
-            match listener.accept().await {
-                Ok((mut stream, _)) => {
-                    let hooks = self.clone();
-                    tasks.spawn("hook", async move {
-                        if let Err(error) = hooks.answer(&mut stream).await {
-                            tracing::warn!(%error, "a hook went away");
-                        }
-                    });
+            let mut stream = accept::next(&listener, "a hook of CRIU").await;
+            let hooks = self.clone();
+            tasks.spawn("hook", async move {
+                if let Err(error) = hooks.answer(&mut stream).await {
+                    tracing::warn!(%error, "a hook went away");
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "can't accept a hook");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+            });
         }
     }
 
@@ -124,11 +120,11 @@ impl Hooks {
         let answer = match self.handle(line.trim()).await {
             Ok(()) => "ok\n".to_owned(),
             Err(error) => {
-                tracing::error!(error = &error as &dyn std::error::Error, "the hook `{}` failed", line.trim());
+                tracing::error!(error = %chain(&error), "the hook `{}` failed", line.trim());
                 let answer = format!("{}\n", error.chain());
                 let subject = line.split_once(' ').and_then(|(container, _)| self.subjects().get(container).cloned());
                 if let Some(subject) = subject {
-                    *subject.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    *subject.refusal.lock() = Some(error);
                 }
                 answer
             }
@@ -165,8 +161,8 @@ impl Hooks {
         }
     }
 
-    fn subjects(&self) -> std::sync::MutexGuard<'_, HashMap<String, HookTarget>> {
-        self.subjects.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subjects(&self) -> parking_lot::MutexGuard<'_, HashMap<String, HookTarget>> {
+        self.subjects.lock()
     }
 }
 

@@ -1,8 +1,9 @@
 //! The gate at which a restore waits for memory.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -40,13 +41,13 @@ impl MemoryGate {
         let came = Instant::now();
         let opened = self.opened.clone().wait_for(|opened| *opened).await.map(drop);
         opened.map_err(|_| CriuError::NoMemory)?;
-        *self.waited.lock().unwrap_or_else(PoisonError::into_inner) = Some(came.elapsed());
+        *self.waited.lock() = Some(came.elapsed());
         Ok(())
     }
 
     /// The time that a restore waited here; `None` until one has passed.
     pub(crate) fn waited(&self) -> Option<Duration> {
-        *self.waited.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.waited.lock()
     }
 }
 

@@ -60,7 +60,9 @@ fn do_all(mut take: mpsc::Receiver<Work>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
 
     use super::*;
 
@@ -72,23 +74,23 @@ mod tests {
         for number in 0..100 {
             let done = done.clone();
             let work = move || {
-                done.lock().unwrap().push(number);
+                done.lock().push(number);
                 Ok(())
             };
             queue.push(work).await.unwrap();
         }
         queue.finish().await.unwrap();
-        assert_eq!(*done.lock().unwrap(), (0..100).collect::<Vec<_>>());
+        assert_eq!(*done.lock(), (0..100).collect::<Vec<_>>());
 
         queue.push(|| Err(io::Error::other("no room"))).await.unwrap();
         let later = done.clone();
         let work = move || {
-            later.lock().unwrap().clear();
+            later.lock().clear();
             Ok(())
         };
         // It is taken or not, as the thread has ended or not; it is not done in either case.
         let heard = queue.push(work).await.and(queue.finish().await);
         assert_eq!(heard.unwrap_err().to_string(), "no room");
-        assert_eq!(done.lock().unwrap().len(), 100);
+        assert_eq!(done.lock().len(), 100);
     }
 }

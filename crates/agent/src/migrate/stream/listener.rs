@@ -1,11 +1,14 @@
 //! The destination's end of a migration between hosts: admits expected sources and receives capsules.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_ops::Tasks;
+use mooring_ops::accept;
+use mooring_ops::log::chain;
 use mooring_types::MigrationId;
+use parking_lot::Mutex;
 use tokio::io::{AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -71,24 +74,17 @@ impl MigrationListener {
     pub(crate) async fn serve(&self, listener: TcpListener, identity: &Identity, tasks: &Tasks) -> Result<()> {
         let acceptor = TlsAcceptor::from(identity.server()?);
         loop {
-            match listener.accept().await {
-                Ok((stream, address)) => {
-                    let (listener, acceptor) = (self.clone(), acceptor.clone());
-                    tasks.spawn("arrival", async move {
-                        match tokio::time::timeout(HELLO_TIMEOUT, listener.accept_source(stream, &acceptor)).await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(error)) => {
-                                tracing::warn!(%address, error = &error as &dyn std::error::Error, "{address} was not let in");
-                            }
-                            Err(_) => tracing::warn!(%address, "{address} did not say what it wants"),
-                        }
-                    });
+            let (stream, address) = accept::next(&listener, "the source of a migration").await;
+            let (listener, acceptor) = (self.clone(), acceptor.clone());
+            tasks.spawn("arrival", async move {
+                match tokio::time::timeout(HELLO_TIMEOUT, listener.accept_source(stream, &acceptor)).await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => {
+                        tracing::warn!(%address, error = %chain(&error), "{address} was not let in");
+                    }
+                    Err(_) => tracing::warn!(%address, "{address} did not say what it wants"),
                 }
-                Err(error) => {
-                    tracing::warn!(%error, "can't accept a capsule's connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            }
+            });
         }
     }
 
@@ -118,8 +114,8 @@ impl MigrationListener {
         }
     }
 
-    fn sources(&self) -> std::sync::MutexGuard<'_, HashMap<MigrationId, ExpectedSource>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn sources(&self) -> parking_lot::MutexGuard<'_, HashMap<MigrationId, ExpectedSource>> {
+        self.0.lock()
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mooring_linux::pages::PAGE;
+use mooring_ops::log::chain;
 use tokio::task::JoinSet;
 
 use super::frame::{Frame, PageRun, Seal};
@@ -277,7 +278,7 @@ impl Prerequisites {
                 ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
             {
                 // The mount of the root builds it again.
-                tracing::debug!(error = &error as &dyn std::error::Error, "no numbers are kept yet");
+                tracing::debug!(error = %chain(&error), "no numbers are kept yet");
             }
         }
         Ok(())

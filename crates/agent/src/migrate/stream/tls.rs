@@ -3,12 +3,10 @@
 //! A certificate is known by its SHA-256. OpCenter gives each end of a migration the fingerprint of the
 //! other end, and a token to both. Without a known certificate no connection passes the handshake.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use mooring_ops::file::{self, Durability, Mode};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
@@ -116,14 +114,8 @@ fn make(path: &Path) -> Result<()> {
     let failed = |error: rcgen::Error| Error::Tls { attempt: "make this host's identity", reason: error.to_string() };
     let made = rcgen::generate_simple_self_signed(vec!["mooring-host".to_owned()]).map_err(failed)?;
     let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
-    let new = path.with_extension("new");
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        file.write_all(pem.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, path)
-    };
-    write().map_err(Error::system(format!("keep this host's identity in {}", path.display())))
+    file::replace(path, Durability::Synced, Mode::Private, pem.as_bytes())
+        .map_err(Error::system(format!("keep this host's identity in {}", path.display())))
 }
 
 /// Accepts one certificate by its fingerprint, or any. The peer always proves that it has the key.

@@ -12,12 +12,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_linux::mount;
+use mooring_ops::file::{self, Durability, Mode};
+use mooring_ops::log::chain;
 use mooring_types::{Clock, SystemClock, Timestamp};
 use nix::sys::statvfs::statvfs;
+use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -68,7 +71,7 @@ impl Cache {
     /// Notes that parts are needed now.
     pub(super) fn need(&self, parts: &BTreeSet<String>) {
         let now = SystemClock.now();
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         used.extend(parts.iter().map(|part| (part.clone(), now)));
         self.keep(&used);
     }
@@ -83,7 +86,7 @@ impl Cache {
             let (cache, jobs) = (self.clone(), jobs.clone());
             let swept = spawn_blocking(move || cache.sweep(&jobs, &limits, SystemClock.now())).await;
             if let Ok(Err(error)) = swept {
-                tracing::warn!(error = &error as &dyn std::error::Error, "images that no job needs stay");
+                tracing::warn!(error = %chain(&error), "images that no job needs stay");
             }
         }
     }
@@ -100,7 +103,7 @@ impl Cache {
         let needed = parts::needed_by_jobs(jobs)?;
         let mut unused = Vec::new();
         {
-            let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut used = self.used.lock();
             used.retain(|name, _| here.contains(name));
             for (name, bytes) in here.iter().zip(sizes) {
                 let last = *used.entry(name.clone()).and_modify(|last| *last = (*last).min(now)).or_insert(now);
@@ -158,9 +161,7 @@ impl Cache {
         let path = self.directory.join("used.json");
         let write = || -> io::Result<()> {
             fs::create_dir_all(&self.directory)?;
-            let new = path.with_extension("new");
-            fs::write(&new, serde_json::to_vec_pretty(used)?)?;
-            fs::rename(&new, &path)
+            file::replace(&path, Durability::Renamed, Mode::Private, &serde_json::to_vec_pretty(used)?)
         };
         if let Err(error) = write() {
             tracing::warn!(%error, "it is not kept when images were last needed");
@@ -215,7 +216,7 @@ mod tests {
         // Kept over a restart of the agent.
         let cache = Cache::open(images.clone());
         let left = || cache.here().into_iter().collect::<Vec<String>>().join(" ");
-        cache.used.lock().unwrap().insert("layers/new".into(), later(30));
+        cache.used.lock().insert("layers/new".into(), later(30));
         cache.sweep(&jobs, &LIMITS, later(61)).unwrap();
         assert_eq!(left(), "layers/needed layers/new");
         assert_eq!(fs::read_dir(images.join("layers")).unwrap().count(), 2, "a part stays");
@@ -240,7 +241,7 @@ mod tests {
         let began = SystemClock.now();
         let limits = Limits { age: Duration::from_secs(1_000_000), high: 0, low: 0 };
         cache.sweep(&jobs, &limits, began).unwrap();
-        cache.used.lock().unwrap().insert("layers/b".into(), began + Duration::from_secs(60));
+        cache.used.lock().insert("layers/b".into(), began + Duration::from_secs(60));
         cache.sweep(&jobs, &limits, began + Duration::from_secs(121)).unwrap();
         assert_eq!(cache.here(), ["layers/b".to_owned()].into());
         let roomy = Limits { high: 100, low: 100, ..limits };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use mooring_linux::mount;
+use mooring_ops::log::chain;
 use tokio::process::Command;
 
 use crate::error::{Error, Result};
@@ -49,7 +50,7 @@ struct Part(PathBuf);
 impl Drop for Part {
     fn drop(&mut self) {
         if let Err(error) = mount::remove_tree(&self.0) {
-            tracing::warn!(error = &error as &dyn std::error::Error, "a part of an image stays: {}", self.0.display());
+            tracing::warn!(error = %chain(&error), "a part of an image stays: {}", self.0.display());
         }
     }
 }

@@ -34,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mooring_linux::mount;
+use mooring_ops::log::chain;
 use mooring_types::job::Image as Name;
 use sha2::{Digest, Sha256};
 
@@ -76,7 +77,7 @@ impl Images {
         for part in parts(&directory) {
             if let Err(error) = mount::remove_tree(&part) {
                 tracing::warn!(
-                    error = &error as &dyn std::error::Error,
+                    error = %chain(&error),
                     "a part of an image stays: {}",
                     part.display()
                 );

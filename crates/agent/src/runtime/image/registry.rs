@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -19,6 +19,7 @@ use oci_client::manifest::{
 };
 use oci_client::{Client, Reference};
 use oci_spec::image::Descriptor;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::MissedTickBehavior;
@@ -207,7 +208,7 @@ impl Registries {
 
     /// The pull of a blob, which others may have begun.
     fn join(&self, blob: &Descriptor) -> Arc<UnderWay> {
-        let mut under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut under_way = self.under_way.lock();
         under_way.retain(|_, one| Arc::strong_count(one) > 1);
         under_way.entry(blob.digest().to_string()).or_default().clone()
     }
