@@ -74,7 +74,7 @@ fn job(address: [u8; 4]) -> JobRow {
 }
 
 #[tokio::test]
-async fn only_commits_survive_reopening() {
+async fn commits_survive_a_restart() {
     let directory = tempfile::tempdir().unwrap();
     let (kept, lost) = (job([100, 64, 0, 2]), job([100, 64, 0, 3]));
     {
@@ -96,7 +96,7 @@ async fn only_commits_survive_reopening() {
 }
 
 #[tokio::test]
-async fn status_follows_the_state_machine_and_leaves_an_event() {
+async fn status_follows_the_state_machine() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -134,7 +134,7 @@ async fn status_follows_the_state_machine_and_leaves_an_event() {
 }
 
 #[tokio::test]
-async fn only_execution_time_counts() {
+async fn only_executing_time_counts() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -168,7 +168,7 @@ async fn only_execution_time_counts() {
 }
 
 #[tokio::test]
-async fn suspended_job_awaits_a_host() {
+async fn job_awaits_a_host_until_it_executes() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -194,20 +194,8 @@ async fn suspended_job_awaits_a_host() {
     assert_eq!(tx.job_get(&job.id).await.unwrap().unwrap().status_reason, "requested by alice");
 }
 
-#[tokio::test]
-async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
-    let directory = tempfile::tempdir().unwrap();
-    let store = open(directory.path()).await;
-    let mut tx = store.begin().await.unwrap();
-    let (from, to, job) = (host("one", [100, 127, 0, 1]), host("two", [100, 127, 0, 2]), job([100, 64, 0, 2]));
-    tx.host_put(&from).await.unwrap();
-    tx.host_put(&to).await.unwrap();
-    tx.host_put(&to).await.unwrap();
-    assert_eq!(tx.host_list().await.unwrap(), [from.clone(), to.clone()]);
-    tx.job_insert(&job).await.unwrap();
-    tx.job_own(&job.id, &from.id, Generation::FIRST, now()).await.unwrap();
-
-    let first = MigrationRow {
+fn migration(job: &JobRow, from: &HostRow, to: &HostRow) -> MigrationRow {
+    MigrationRow {
         id: MigrationId::random(&mut rand::rng()),
         job: job.id.clone(),
         generation: Generation(2),
@@ -228,8 +216,80 @@ async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
         phases: Vec::new(),
         pause_seconds: 0.0,
         bytes_moved: 0,
-    };
-    let second = MigrationRow { id: MigrationId::random(&mut rand::rng()), ..first.clone() };
+    }
+}
+
+fn gateway(host: &HostRow) -> GatewayRow {
+    GatewayRow {
+        id: GatewayId::random(&mut rand::rng()),
+        spec: GatewaySpec {
+            name: "gate".parse().expect("a name"),
+            resources: Resources { cpu: 1, mem_gb: 1.0 },
+            port_range: PortRange::DEFAULT,
+            exposure: Exposure::Private,
+            security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
+        },
+        host: host.id.clone(),
+        token: "secret".into(),
+        create_time: now(),
+        restart: 0,
+        user_name: "alice".into(),
+    }
+}
+
+fn connection(gateway: &GatewayRow, job: &JobRow) -> ConnectionRow {
+    ConnectionRow {
+        id: ConnectionId::random(&mut rand::rng()),
+        gateway: gateway.id.clone(),
+        job: job.id.clone(),
+        target_port: Port::new(8888).expect("a port"),
+        gateway_port: Port::new(10000).expect("a port"),
+        protocol: Protocol::Auto,
+        hold_limits: HoldLimits { hold_seconds: 1, page_seconds: 2, held_max: 3 },
+        widget: Widget::Hidden,
+    }
+}
+
+/// Inserts a host, a gateway on it and a job that is connected to the gateway.
+async fn insert_connected(tx: &mut Tx) -> (GatewayRow, JobRow, ConnectionRow) {
+    let (host, job) = (host("one", [100, 127, 0, 1]), job([100, 64, 0, 2]));
+    let gateway = gateway(&host);
+    let connection = connection(&gateway, &job);
+    tx.host_put(&host).await.expect("a host");
+    tx.gateway_insert(&gateway).await.expect("a gateway");
+    tx.job_insert(&job).await.expect("a job");
+    tx.connection_insert(&connection).await.expect("a connection");
+    (gateway, job, connection)
+}
+
+async fn cancel(tx: &mut Tx, job: &JobRow) {
+    for status in [JobStatus::Cancelling, JobStatus::Cancelled] {
+        let row = tx.job_get(&job.id).await.expect("the database").expect("the job");
+        tx.job_status_set(&row, status, "", now()).await.expect("a status");
+    }
+}
+
+#[tokio::test]
+async fn host_that_joins_again_is_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (first, second) = (host("one", [100, 127, 0, 1]), host("two", [100, 127, 0, 2]));
+    for host in [&first, &second, &second] {
+        tx.host_put(host).await.unwrap();
+    }
+    assert_eq!(tx.host_list().await.unwrap(), [first, second]);
+}
+
+#[tokio::test]
+async fn job_has_one_migration_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (from, to, job) = (host("one", [100, 127, 0, 1]), host("two", [100, 127, 0, 2]), job([100, 64, 0, 2]));
+    tx.host_put(&from).await.unwrap();
+    tx.host_put(&to).await.unwrap();
+    tx.job_insert(&job).await.unwrap();
+    tx.job_own(&job.id, &from.id, Generation::FIRST, now()).await.unwrap();
+    let (first, second) = (migration(&job, &from, &to), migration(&job, &from, &to));
     tx.migration_insert(&first).await.unwrap();
     assert!(tx.migration_insert(&second).await.unwrap_err().is_taken());
     let ended = MigrationRow {
@@ -243,44 +303,51 @@ async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
     tx.migration_insert(&second).await.unwrap();
     assert_eq!(tx.migration_list_under_way().await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(tx.migration_list_of_job(&job.id).await.unwrap(), [ended, second]);
+}
 
-    let gateway = GatewayRow {
-        id: GatewayId::random(&mut rand::rng()),
-        spec: GatewaySpec {
-            name: "gate".parse().unwrap(),
-            resources: Resources { cpu: 1, mem_gb: 1.0 },
-            port_range: PortRange::DEFAULT,
-            exposure: Exposure::Private,
-            security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
-        },
-        host: from.id,
-        token: "secret".into(),
-        create_time: now(),
-        restart: 0,
-        user_name: "alice".into(),
-    };
-    tx.gateway_insert(&gateway).await.unwrap();
+#[tokio::test]
+async fn gateway_is_restarted_and_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (gateway, ..) = insert_connected(&mut tx).await;
     assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));
     tx.gateway_restart(&gateway.id).await.unwrap();
     assert_eq!(tx.gateway_list().await.unwrap(), [GatewayRow { restart: 1, ..gateway.clone() }]);
     let larger = GatewaySpec { resources: Resources { cpu: 2, mem_gb: 1.0 }, ..gateway.spec.clone() };
-    let gateway = GatewayRow { spec: larger, restart: 1, ..gateway };
-    tx.gateway_update(&gateway.id, &gateway.spec).await.unwrap();
-    assert_eq!(tx.gateway_list().await.unwrap(), std::slice::from_ref(&gateway));
-    let connection = ConnectionRow {
-        id: ConnectionId::random(&mut rand::rng()),
-        gateway: gateway.id.clone(),
-        job: job.id.clone(),
-        target_port: Port::new(8888).unwrap(),
-        gateway_port: Port::new(10000).unwrap(),
-        protocol: Protocol::Auto,
-        hold_limits: HoldLimits { hold_seconds: 1, page_seconds: 2, held_max: 3 },
-        widget: Widget::Hidden,
-    };
-    tx.connection_insert(&connection).await.unwrap();
+    tx.gateway_update(&gateway.id, &larger).await.unwrap();
+    assert_eq!(tx.gateway_list().await.unwrap(), [GatewayRow { spec: larger, restart: 1, ..gateway }]);
+}
+
+#[tokio::test]
+async fn gateway_port_has_one_connection() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (.., connection) = insert_connected(&mut tx).await;
     let other = ConnectionRow { id: ConnectionId::random(&mut rand::rng()), ..connection.clone() };
     assert!(tx.connection_insert(&other).await.unwrap_err().is_taken());
-    assert_eq!(tx.connection_list().await.unwrap(), std::slice::from_ref(&connection));
+    assert_eq!(tx.connection_list().await.unwrap(), [connection]);
+}
+
+#[tokio::test]
+async fn ended_job_frees_its_ports() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (_, job, connection) = insert_connected(&mut tx).await;
+    assert!(tx.farewell_list().await.unwrap().is_empty());
+    cancel(&mut tx, &job).await;
+    assert!(tx.connection_list().await.unwrap().is_empty());
+    let farewells = tx.farewell_list().await.unwrap();
+    let [farewell] = farewells.as_slice() else { panic!("{farewells:?}") };
+    assert_eq!((&farewell.connection, &farewell.job), (&connection.id, &job.id));
+    assert_eq!((farewell.gateway_port, farewell.widget), (connection.gateway_port, connection.widget));
+    assert_eq!((farewell.job_name.as_str(), farewell.job_status), (job.spec.name.as_str(), JobStatus::Cancelled));
+}
+
+#[tokio::test]
+async fn plain_tcp_port_leaves_no_farewell() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (_, job, connection) = insert_connected(&mut tx).await;
     let bytes = ConnectionRow {
         id: ConnectionId::random(&mut rand::rng()),
         target_port: Port::new(22).unwrap(),
@@ -289,26 +356,23 @@ async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
         ..connection.clone()
     };
     tx.connection_insert(&bytes).await.unwrap();
-    assert!(tx.farewell_list().await.unwrap().is_empty());
-    let row = tx.job_get(&job.id).await.unwrap().unwrap();
-    tx.job_status_set(&row, JobStatus::Cancelling, "", now()).await.unwrap();
-    let row = tx.job_get(&job.id).await.unwrap().unwrap();
-    tx.job_status_set(&row, JobStatus::Cancelled, "", now()).await.unwrap();
-    assert!(tx.connection_list().await.unwrap().is_empty());
+    cancel(&mut tx, &job).await;
+    let ports: Vec<Port> = tx.farewell_list().await.unwrap().iter().map(|farewell| farewell.gateway_port).collect();
+    assert_eq!(ports, [connection.gateway_port]);
+}
 
-    // A port that may speak HTTP keeps a farewell until a connection gets it, or the gateway goes.
-    let farewells = tx.farewell_list().await.unwrap();
-    let [farewell] = farewells.as_slice() else { panic!("{farewells:?}") };
-    assert_eq!((&farewell.connection, &farewell.job), (&connection.id, &job.id));
-    assert_eq!((farewell.gateway_port, farewell.widget), (connection.gateway_port, connection.widget));
-    assert_eq!((farewell.job_name.as_str(), farewell.job_status), (job.spec.name.as_str(), JobStatus::Cancelled));
+#[tokio::test]
+async fn farewell_ends_with_the_next_connection_or_the_gateway() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut tx = open(directory.path()).await.begin().await.unwrap();
+    let (gateway, ended, connection) = insert_connected(&mut tx).await;
+    cancel(&mut tx, &ended).await;
     for number in [3, 4] {
-        let next = crate::job([100, 64, 0, number]);
+        let next = job([100, 64, 0, number]);
         tx.job_insert(&next).await.unwrap();
         let id = ConnectionId::random(&mut rand::rng());
-        tx.connection_insert(&ConnectionRow { id: id.clone(), job: next.id.clone(), ..connection.clone() })
-            .await
-            .unwrap();
+        let of_next = ConnectionRow { id: id.clone(), job: next.id.clone(), ..connection.clone() };
+        tx.connection_insert(&of_next).await.unwrap();
         assert!(tx.farewell_list().await.unwrap().is_empty());
         tx.job_status_declare(&next, JobStatus::Completed, "done", now()).await.unwrap();
         let farewells = tx.farewell_list().await.unwrap();
@@ -323,7 +387,7 @@ async fn job_has_one_migration_at_a_time_and_frees_its_ports() {
 }
 
 #[tokio::test]
-async fn default_group_always_exists() {
+async fn default_security_group_exists_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
@@ -363,7 +427,7 @@ async fn default_group_always_exists() {
     assert_eq!(tx.security_group_list().await.unwrap(), [first]);
 }
 
-/// Rows of the first schema: a gateway, a job and a connection without security groups.
+/// What the first version of the schema held, with a gateway, a job and a connection that know no security group.
 const FIRST: [&str; 3] = [
     "INSERT INTO host (id, name, overlay, token_hash, join_data) VALUES ('h-000000000000000000000', 'h', '', '', '{}')",
     r#"INSERT INTO gateway VALUES ('g-000000000000000000000', 'lab',
@@ -375,7 +439,7 @@ const FIRST: [&str; 3] = [
 ];
 
 #[tokio::test]
-async fn old_rows_get_the_default_group() {
+async fn older_database_gets_the_default_security_group() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("opcenter.db");
     let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path).create_if_missing(true);
@@ -404,7 +468,7 @@ async fn old_rows_get_the_default_group() {
 }
 
 #[tokio::test]
-async fn newer_database_is_refused_unchanged() {
+async fn newer_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     store.close().await;
@@ -422,7 +486,7 @@ async fn newer_database_is_refused_unchanged() {
 }
 
 #[tokio::test]
-async fn the_event_log_is_append_only() {
+async fn event_log_is_append_only() {
     let directory = tempfile::tempdir().unwrap();
     let store = open(directory.path()).await;
     let mut tx = store.begin().await.unwrap();
