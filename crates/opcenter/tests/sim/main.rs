@@ -4,6 +4,8 @@
 //! One module per concern: `cargo nextest run -p mooring-opcenter --test sim migration::`.
 
 #[cfg(test)]
+mod capsules;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod lab;
@@ -11,6 +13,8 @@ mod lab;
 mod migration;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod reconcile;
 #[cfg(test)]

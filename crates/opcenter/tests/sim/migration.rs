@@ -1,22 +1,18 @@
-//! Migrations between hosts, into the capsule store and out of it: each stage, each failure, and
-//! the rule that no two hosts may ever execute the same job.
+//! Migrations between hosts: each stage, each failure, and the rule that no two hosts may ever
+//! execute the same job.
 //!
 //! The harness checks that rule after every order and every step of every host.
 
 use std::collections::BTreeMap;
 
-use mooring_api::ErrorCode;
-use mooring_api::Submission;
+use mooring_api::{ErrorCode, Submission};
 use mooring_api::view::{ConnectRequest, MigrateRequest};
 use mooring_api::watch::{Connections, Flow, JobOrder, JobState, MigrateOutStage};
-use mooring_sim::{Machine, Step};
+use mooring_sim::Step;
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use rand::rngs::StdRng;
-use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
 
-use crate::lab::{Lab, Plan, refused, seconds};
+use crate::lab::{Lab, refused, seconds};
 
 /// The steps of a migration between hosts, in order.
 const STEPS: [Step; 5] = [Step::Prepare, Step::PreCopy, Step::Freeze, Step::Transfer, Step::Restore];
@@ -465,155 +461,6 @@ async fn only_one_migration_at_a_time() {
     let again = MigrateRequest { host: "host-3".into(), ..MigrateRequest::default() };
     refused(lab.admin.job_migrate(&job, &again).await, ErrorCode::WrongStatus, "Floating");
     refused(lab.admin.job_suspend(&job).await, ErrorCode::WrongStatus, "Floating");
-}
-
-// The capsule store
-
-#[tokio::test]
-async fn suspend_frees_the_host_and_resume_goes_on_elsewhere() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    lab.suspend(&job).await;
-    lab.expect(&job, JobStatus::Suspended).await;
-    assert_eq!(lab.host("host-1").state(&job), None);
-    lab.host("host-1").cut_off();
-    lab.advance(seconds(12)).await;
-    lab.resume(&job).await;
-    let host = lab.expect(&job, JobStatus::Executing).await.host_name;
-    lab.expect_on(&job, &host).await;
-    assert_ne!(host, "host-1");
-}
-
-#[tokio::test]
-async fn failed_suspend_leaves_the_job_executing() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    for step in [Step::PreCopy, Step::Freeze, Step::Transfer] {
-        lab.host("host-1").fail(step, "the store is full");
-        lab.suspend(&job).await;
-        lab.expect_on(&job, "host-1").await;
-        lab.expect_outcome(&job, &format!("failed: {}: the store is full", step.phase())).await;
-    }
-}
-
-#[tokio::test]
-async fn failed_resume_leaves_the_job_suspended() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    lab.suspend(&job).await;
-    for step in [Step::Prepare, Step::Restore, Step::Verify] {
-        lab.fail(step, "no luck");
-        lab.resume(&job).await;
-        lab.cluster.hosts_mut().for_each(|host| host.forgive(step));
-        lab.expect(&job, JobStatus::Suspended).await;
-        lab.expect_outcome(&job, &format!("failed: {}: no luck", step.phase())).await;
-        assert!(lab.cluster.executing(&job).is_empty());
-    }
-}
-
-#[tokio::test]
-async fn snapshot_keeps_the_job_executing() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    lab.host("host-1").hold(Step::Transfer);
-    lab.snapshot(&job).await;
-    lab.expect(&job, JobStatus::Capturing).await;
-    assert_eq!(lab.cluster.executing(&job), ["host-1"]);
-    lab.release(Step::Transfer).await;
-    lab.expect_on(&job, "host-1").await;
-    lab.expect_outcome(&job, "succeeded").await;
-}
-
-#[tokio::test]
-async fn failed_snapshot_changes_nothing() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    for step in [Step::PreCopy, Step::Freeze, Step::Transfer] {
-        lab.host("host-1").fail(step, "the store is full");
-        lab.snapshot(&job).await;
-        assert_eq!(lab.expect_on(&job, "host-1").await.generation, 1);
-    }
-}
-
-#[tokio::test]
-async fn opcenter_restart_while_suspending_and_resuming_goes_on() {
-    let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    for (step, status) in [(Step::Freeze, JobStatus::Suspended), (Step::Restore, JobStatus::Executing)] {
-        lab.hold(step);
-        match status {
-            JobStatus::Suspended => lab.suspend(&job).await,
-            _ => lab.resume(&job).await,
-        }
-        lab.restart_opcenter().await;
-        lab.release(step).await;
-        lab.expect(&job, status).await;
-    }
-    assert_eq!(lab.cluster.executing(&job).len(), 1);
-}
-
-#[tokio::test]
-async fn resume_waits_for_room() {
-    let mut lab = Lab::with(vec![Machine::named("host-1")], Plan::default()).await;
-    let job = lab.job().await;
-    lab.suspend(&job).await;
-    let other = lab.job_on("host-1", Submission { cpu: Some(4), ..Submission::default() }).await;
-    lab.resume(&job).await;
-    lab.expect(&job, JobStatus::Resuming).await;
-    lab.cancel(&other).await;
-    lab.expect_on(&job, "host-1").await;
-}
-
-#[tokio::test]
-async fn suspend_without_a_store_is_refused() {
-    let mut lab = Lab::with(vec![Machine::named("host-1")], Plan { has_store: false, ..Plan::default() }).await;
-    let job = lab.job().await;
-    refused(lab.admin.job_suspend(&job).await, ErrorCode::WrongStatus, "capsule store");
-    lab.expect_on(&job, "host-1").await;
-}
-
-// Anything at random
-
-/// Hosts act in any order, steps fail, and OpCenter restarts: at no moment may two hosts execute
-/// the job, and once everything is well it executes in one place.
-#[tokio::test]
-async fn random_interleavings_never_make_two_of_a_job() {
-    for seed in 0..4 {
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut lab = Lab::start().await;
-        let job = lab.job().await;
-        for _ in 0..60 {
-            act_at_random(&mut lab, &job, &mut random).await;
-        }
-        for step in STEPS.into_iter().chain([Step::Abort, Step::Rollback, Step::Retire]) {
-            lab.cluster.hosts_mut().for_each(|host| host.release(step));
-        }
-        lab.settle().await;
-        lab.advance(seconds(60)).await;
-        if lab.view(&job).await.status == JobStatus::Suspended {
-            lab.resume(&job).await;
-        }
-        let host = lab.expect(&job, JobStatus::Executing).await.host_name;
-        lab.expect_on(&job, &host).await;
-    }
-}
-
-async fn act_at_random(lab: &mut Lab, job: &JobId, random: &mut StdRng) {
-    let host = *["host-1", "host-2", "host-3"].choose(random).unwrap();
-    let step = *STEPS.choose(random).unwrap();
-    // What the job's status does not allow is refused, which changes nothing.
-    match random.random_range(0..100) {
-        0..10 => drop(lab.admin.job_migrate(&job, &MigrateRequest::default()).await),
-        10..15 => drop(lab.admin.job_suspend(&job).await),
-        15..22 => drop(lab.admin.job_resume(&job).await),
-        22..25 => drop(lab.admin.job_snapshot(&job).await),
-        25..30 => lab.host(host).fail(step, "no luck"),
-        30..35 => lab.host(host).hold(step),
-        35..45 => lab.host(host).release(step),
-        45..47 => lab.restart_opcenter().await,
-        47..52 => lab.pass_time(seconds(random.random_range(1..5))).await,
-        _ => drop(lab.cluster.round_of(|name| name == host || name == "gateways").await.unwrap()),
-    }
 }
 
 #[tokio::test]
