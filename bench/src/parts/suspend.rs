@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
 use mooring_api::view::{JobView, MigrationView};
-use mooring_testkit::counting::Counting;
+use mooring_testkit::counting::{Counting, Total};
 use mooring_testkit::distribution::Distribution;
 use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::notebook::Notebook;
@@ -84,7 +84,11 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
         all.push(made);
     }
     counting.caught_up(LIMIT).await?;
-    let total = counting.finish().await?;
+    Ok(outcome(&all, &counting.finish().await?))
+}
+
+/// The distributions of suspend, resume and migration, phase by phase.
+fn table(all: &[Made]) -> String {
     let of = |value: fn(&Made) -> f64| Distribution::of(all.iter().map(value));
     let line = |name: String, seen: Option<Distribution>| {
         let text = |seen: Distribution| format!("{:>8.3} {:>8.3} {:>8.3}", seen.min, seen.median, seen.max);
@@ -103,6 +107,12 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
     text += &phases(|made| &made.back);
     text += "move\n";
     text += &phases(|made| &made.moved);
+    text
+}
+
+fn outcome(all: &[Made], total: &Total) -> Outcome {
+    let of = |value: fn(&Made) -> f64| Distribution::of(all.iter().map(value));
+    let mut text = table(all);
     let median = |value: fn(&Made) -> f64| of(value).map(|seen| seen.median);
     let beyond = |value: Option<f64>| Some(value? / median(Made::plain)?);
     let (store, stream) = (beyond(median(Made::through_store)).map(|share| share - 1.0), beyond(median(Made::stream)));
@@ -123,7 +133,7 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
         total.replies_lost,
         total.websocket_closed.as_deref().unwrap_or("never"),
     );
-    Ok(Outcome {
+    Outcome {
         part: "suspend",
         text,
         json: json!({
@@ -140,7 +150,7 @@ pub(crate) async fn measure(client: &Client, times: usize) -> Result<Outcome> {
             Goal::share_at_most("what the stream adds to dump and restore", SHARE, stream),
         ],
         clean: total.is_clean(),
-    })
+    }
 }
 
 async fn once(client: &Client, job: &JobId) -> Result<Made> {

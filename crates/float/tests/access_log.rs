@@ -11,7 +11,7 @@ use mooring_testkit::world::{Plan, World};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const WITHIN: Duration = Duration::from_secs(30);
+const WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn requests_and_connections_are_logged_without_their_paths() {

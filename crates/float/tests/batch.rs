@@ -37,7 +37,7 @@ async fn submit(client: &Client, script: &str) -> Result<JobId> {
 }
 
 #[test]
-fn a_script_moves_ends_with_its_code_and_all_that_it_wrote_is_kept() {
+fn script_output_and_exit_code_survive_a_migration() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

@@ -25,7 +25,7 @@ async fn count_through_a_move(browser: &Browser, client: &Client, notebook: &Not
 }
 
 #[test]
-fn a_page_shows_every_number_that_a_cell_prints_while_its_job_moves() {
+fn page_shows_all_output_during_migrations() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

@@ -53,7 +53,7 @@ fn from_environment<T: FromStr>(name: &str) -> Option<T> {
 
 /// OpCenter is started again and a host is lost while nobody can reach the capsule store: the job waits for it.
 #[test]
-fn a_job_whose_capsule_can_not_be_reached_is_recovered_once_it_can() {
+fn recovery_waits_for_the_capsule_store() {
     const WITHIN: Duration = Duration::from_secs(60);
     let store = tempfile::tempdir_in("/var/tmp").unwrap();
     let (capsules, aside) = (store.path().join("capsules"), store.path().join("aside"));

@@ -112,7 +112,7 @@ async fn type_through_a_break(browser: &Browser, world: &World, job: &Value) -> 
 }
 
 #[test]
-fn a_terminal_of_vs_code_comes_back_with_its_shell_when_its_job_was_moved_by_somebody_else() {
+fn vs_code_terminal_reconnects_after_an_external_migration() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let _server = Elsewhere::start(&world).unwrap();
     float(&world, "gateway create -n code").unwrap();

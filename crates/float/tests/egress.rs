@@ -31,8 +31,9 @@ const GATEWAYS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 200);
 /// What a download has; a line comes every 10 ms.
 const LINES: u32 = 800;
-/// How soon a program has to hear that its connection is gone.
-const SOON: Duration = Duration::from_secs(5);
+/// Time limit until a program hears that its connection is gone. Without a reset it would hang for
+/// minutes.
+const SOON: Duration = Duration::from_secs(20);
 
 /// Downloads all lines in order; one that breaks is begun anew. The exit code says how often that was.
 const DOWNLOAD: &str = "

@@ -317,6 +317,10 @@ fn a_gateway_is_modified_under_its_connections(world: &World) -> Result<()> {
         ensure!(groups["securityGroups"] == json!(["narrow", "default"]) && groups["name"] == "lab", "{groups}");
         stays().await
     })?;
+    bad_modifications_are_refused(world)
+}
+
+fn bad_modifications_are_refused(world: &World) -> Result<()> {
     let before = done(world, "gateway info -g lab")?;
     let modify = |flags: &str| format!("gateway modify -g lab {flags}");
     for (flags, code, told) in [
@@ -381,7 +385,7 @@ fn clients_are_let_in_and_cut_off_as_rules_change(world: &World) -> Result<()> {
     })
 }
 
-fn published_ports_are_open_on_the_host_for_whom_the_groups_allow(world: &World, web: &JobId) -> Result<()> {
+fn published_ports_obey_security_groups(world: &World, web: &JobId) -> Result<()> {
     let (here, there) = (SocketAddr::new(HOST_1.into(), 8000), SocketAddr::new(HOST_2.into(), 8000));
     world.run_inside(async || {
         becomes(NEIGHBOUR, here, Access::LetIn).await?;
@@ -456,7 +460,7 @@ fn destroying_asks_and_names_the_jobs(world: &World, web: &JobId) -> Result<()> 
 }
 
 #[test]
-fn gateways_groups_and_published_ports_are_managed_from_their_creation_to_their_end() {
+fn gateways_and_security_groups_are_managed() {
     let world = &World::start(Plan::new(FLOAT)).unwrap();
     let mut stranger = Command::new("ip");
     stranger.args(words(&format!("address add {STRANGER}/24 dev mooring0")));
@@ -470,7 +474,7 @@ fn gateways_groups_and_published_ports_are_managed_from_their_creation_to_their_
     a_connection_made_early_waits_for_its_job(world).unwrap();
     a_gateway_is_modified_under_its_connections(world).unwrap();
     clients_are_let_in_and_cut_off_as_rules_change(world).unwrap();
-    published_ports_are_open_on_the_host_for_whom_the_groups_allow(world, web).unwrap();
+    published_ports_obey_security_groups(world, web).unwrap();
     destroying_asks_and_names_the_jobs(world, web).unwrap();
 }
 

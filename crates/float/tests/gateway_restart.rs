@@ -292,7 +292,7 @@ fn a_gateway_is_replaced_under_load_and_nobody_notices() {
 }
 
 #[test]
-fn a_process_that_does_not_hand_over_is_replaced_as_after_a_crash() {
+fn process_that_does_not_hand_over_is_replaced() {
     inside(async |world, _, served| {
         let stuck = processes(world).pop().context("a gateway runs")?;
         stuck.signal(Signal::SIGSTOP)?;

@@ -12,7 +12,7 @@ const AWAY: Duration = Duration::from_secs(8);
 const SOON: f64 = 1.0;
 
 #[test]
-fn what_was_sent_to_a_job_that_is_away_arrives_as_soon_as_it_is_back() {
+fn bytes_for_a_held_job_arrive_after_it() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let program = world.bring(&witness::program().unwrap()).unwrap();
     let report = world.run_inside(async || {

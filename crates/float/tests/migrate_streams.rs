@@ -8,7 +8,7 @@ const CONNECTIONS: usize = 8;
 const MOVES: usize = 6;
 
 #[test]
-fn not_a_byte_is_lost_or_repeated_on_eight_connections_while_their_job_moves() {
+fn migrations_keep_every_byte_of_eight_streams() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let program = world.bring(&streams::program().unwrap()).unwrap();
     let report = world.run_inside(async || {

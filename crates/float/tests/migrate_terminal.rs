@@ -60,7 +60,7 @@ while True:
 "#;
 
 #[test]
-fn a_terminal_that_stays_empty_is_left_where_it_is_and_the_reason_is_told() {
+fn unfreezable_terminal_keeps_its_job() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

@@ -90,7 +90,7 @@ fn processes(word: &str) -> usize {
 }
 
 #[test]
-fn what_a_job_is_asked_for_with_is_in_its_record_and_can_be_used_again() {
+fn input_args_submit_the_same_job() {
     let world = World::start(Plan::new(FLOAT)).unwrap();
     let outcome = world.run_inside(async || {
         let file = world.files().join("job.yaml");
@@ -138,24 +138,26 @@ fn what_a_job_is_asked_for_with_is_in_its_record_and_can_be_used_again() {
         ensure!(third["id"] != job["id"] && third["inputArgs"] == job["inputArgs"], "{third}");
         becomes(&world, &id(&third)?, "Executing").await?;
 
-        // Both names of the command do the same, and a job that is not to be run anew is not.
-        let only_once = answer(&world, &["submit", "-i", "dir:/", "--disableRerun", "--", "true"])?;
-        becomes(&world, &id(&only_once)?, "Completed").await?;
-        let told = refusal(&world, &["resubmit", "-j", &id(&only_once)?])?;
-        ensure!(
-            told.starts_with(
-                "Error: Permission denied, the job was submitted with `--disableRerun` (code: 1005)\nhint: "
-            ),
-            "{told}"
-        );
-        ensure!(found(&world, &["name=shop"])?.len() == 3);
-        let stays = answer(&world, &["submit", "-i", "dir:/", "--disableMigrate", "-m", "0.2", "--", "sleep", "3600"])?;
-        becomes(&world, &id(&stays)?, "Executing").await?;
-        let told = refusal(&world, &["migrate", "-j", &id(&stays)?])?;
-        ensure!(told.starts_with("Error: Wrong status, the job was submitted with `--disableMigrate`"), "{told}");
-        Ok(())
+        refuses_what_a_submission_disables(&world).await
     });
     outcome.unwrap();
+}
+
+/// Checks `--disableRerun`, under both names of the command, and `--disableMigrate`.
+async fn refuses_what_a_submission_disables(world: &World) -> Result<()> {
+    let only_once = answer(world, &["submit", "-i", "dir:/", "--disableRerun", "--", "true"])?;
+    becomes(world, &id(&only_once)?, "Completed").await?;
+    let told = refusal(world, &["resubmit", "-j", &id(&only_once)?])?;
+    ensure!(
+        told.starts_with("Error: Permission denied, the job was submitted with `--disableRerun` (code: 1005)\nhint: "),
+        "{told}"
+    );
+    ensure!(found(world, &["name=shop"])?.len() == 3);
+    let stays = answer(world, &["submit", "-i", "dir:/", "--disableMigrate", "-m", "0.2", "--", "sleep", "3600"])?;
+    becomes(world, &id(&stays)?, "Executing").await?;
+    let told = refusal(world, &["migrate", "-j", &id(&stays)?])?;
+    ensure!(told.starts_with("Error: Wrong status, the job was submitted with `--disableMigrate`"), "{told}");
+    Ok(())
 }
 
 #[test]
@@ -224,36 +226,14 @@ fn host_of(world: &World, job: &str) -> Result<String> {
 }
 
 #[test]
-fn options_are_changed_while_a_job_runs_and_bad_ones_are_refused() {
+fn modify_changes_a_running_job() {
     let world = World::start(Plan::new(FLOAT)).unwrap();
     let outcome = world.run_inside(async || {
         let line =
             ["submit", "-i", "dir:/", "-m", "0.2", "--customTag", "a:1", "--timeLimit", "1h", "--", "sleep", "3600"];
         let job = id(&answer(&world, &line)?)?;
         becomes(&world, &job, "Executing").await?;
-        let before = show(&world, &job)?;
-        for (flags, told) in [
-            (vec![], "Invalid argument, nothing to modify (code: 1003)"),
-            (
-                vec!["--rmCustomTag", "b", "--timeLimit", "2h"],
-                "Resource not found, the job has no tag `b` (code: 1002)",
-            ),
-            (vec!["--addCustomTag", "b=2"], "Invalid argument, invalid tag `b=2`"),
-            (
-                vec!["--vmPolicy", "[spot=true]"],
-                "Invalid argument, invalid VM policy: it has no key `spot` (code: 1003)",
-            ),
-            (
-                vec!["--timeLimit", "1h", "-M", "[cpu.step=x]"],
-                "Invalid argument, invalid migrate policy: `cpu.step=x`: a number",
-            ),
-            (vec!["--idle", "soon"], "Invalid argument, invalid duration `soon`"),
-            (vec!["-n", "no name"], "Invalid argument, invalid name `no name`"),
-        ] {
-            let said = refusal(&world, &[&["modify", "-j", &job], flags.as_slice()].concat())?;
-            ensure!(said.starts_with(&format!("Error: {told}")), "{flags:?}: {said}");
-            ensure!(show(&world, &job)?["lastUpdate"] == before["lastUpdate"], "{flags:?} changed something");
-        }
+        refuses_modifications(&world, &job)?;
         let line =
             ["modify", "-j", &job, "--addCustomTag", "b:2", "--rmCustomTag", "a", "-n", "renamed", "--timeLimit", "0s"];
         let more =
@@ -266,26 +246,7 @@ fn options_are_changed_while_a_job_runs_and_bad_ones_are_refused() {
         let events = float(&world, &["log", "events", "-j", &job])?.stdout;
         ensure!(events.contains("modified by admin: ") && events.contains("time limit none"), "{events}");
 
-        for (flags, told) in [
-            (vec!["--timeLimit", "0s"], "Invalid argument, a time limit of 0s: it takes at least 1s (code: 1003)"),
-            (vec!["--egress", "vpn"], "Invalid argument, invalid egress `vpn` (code: 1003)"),
-            (vec!["-c", "2:1"], "Invalid argument, invalid number of cores `2:1` (code: 1003)"),
-            (
-                vec!["--dataVolume", "vol-0a1b:/c"],
-                "Invalid argument, volume `vol-0a1b:/c` can't be mounted: hosts have no volumes that exist apart from jobs (code: 1003)\nhint: use a fresh volume that lives with the job, `[size=10]:/mount`",
-            ),
-            (vec!["-j", "abc.sh"], "open abc.sh: no such file or directory\n"),
-            (vec!["--file", "abc.yaml"], "open abc.yaml: no such file or directory\n"),
-        ] {
-            let said = refusal(&world, &[&["submit", "-i", "dir:/"], flags.as_slice()].concat())?;
-            ensure!(said.starts_with(&format!("Error: {told}")), "{flags:?}: {said}");
-        }
-        let file = world.files().join("slip.yaml");
-        fs::write(&file, "image: dir:/\ntimelimit: 1h\n")?;
-        let said = refusal(&world, &["submit", "--file", file.to_str().context("a path of UTF-8")?])?;
-        ensure!(said.contains("unknown key `timelimit` (code: 1003)\nhint: did you mean `timeLimit`?"), "{said}");
-        ensure!(found(&world, &[])?.len() == 1, "a refused job was taken in");
-
+        refuses_submissions(&world)?;
         float(&world, &["cancel", "-f", "-j", &job])?;
         becomes(&world, &job, "Cancelled").await?;
         let said = refusal(&world, &["modify", "-j", &job, "-n", "late"])?;
@@ -298,8 +259,54 @@ fn options_are_changed_while_a_job_runs_and_bad_ones_are_refused() {
     outcome.unwrap();
 }
 
+/// Checks that bad modifications are refused and change nothing.
+fn refuses_modifications(world: &World, job: &str) -> Result<()> {
+    let before = show(world, job)?;
+    for (flags, told) in [
+        (vec![], "Invalid argument, nothing to modify (code: 1003)"),
+        (vec!["--rmCustomTag", "b", "--timeLimit", "2h"], "Resource not found, the job has no tag `b` (code: 1002)"),
+        (vec!["--addCustomTag", "b=2"], "Invalid argument, invalid tag `b=2`"),
+        (vec!["--vmPolicy", "[spot=true]"], "Invalid argument, invalid VM policy: it has no key `spot` (code: 1003)"),
+        (
+            vec!["--timeLimit", "1h", "-M", "[cpu.step=x]"],
+            "Invalid argument, invalid migrate policy: `cpu.step=x`: a number",
+        ),
+        (vec!["--idle", "soon"], "Invalid argument, invalid duration `soon`"),
+        (vec!["-n", "no name"], "Invalid argument, invalid name `no name`"),
+    ] {
+        let said = refusal(world, &[&["modify", "-j", job], flags.as_slice()].concat())?;
+        ensure!(said.starts_with(&format!("Error: {told}")), "{flags:?}: {said}");
+        ensure!(show(world, job)?["lastUpdate"] == before["lastUpdate"], "{flags:?} changed something");
+    }
+    Ok(())
+}
+
+/// Checks that bad submissions are refused and add no job to the only one.
+fn refuses_submissions(world: &World) -> Result<()> {
+    for (flags, told) in [
+        (vec!["--timeLimit", "0s"], "Invalid argument, a time limit of 0s: it takes at least 1s (code: 1003)"),
+        (vec!["--egress", "vpn"], "Invalid argument, invalid egress `vpn` (code: 1003)"),
+        (vec!["-c", "2:1"], "Invalid argument, invalid number of cores `2:1` (code: 1003)"),
+        (
+            vec!["--dataVolume", "vol-0a1b:/c"],
+            "Invalid argument, volume `vol-0a1b:/c` can't be mounted: hosts have no volumes that exist apart from jobs (code: 1003)\nhint: use a fresh volume that lives with the job, `[size=10]:/mount`",
+        ),
+        (vec!["-j", "abc.sh"], "open abc.sh: no such file or directory\n"),
+        (vec!["--file", "abc.yaml"], "open abc.yaml: no such file or directory\n"),
+    ] {
+        let said = refusal(world, &[&["submit", "-i", "dir:/"], flags.as_slice()].concat())?;
+        ensure!(said.starts_with(&format!("Error: {told}")), "{flags:?}: {said}");
+    }
+    let file = world.files().join("slip.yaml");
+    fs::write(&file, "image: dir:/\ntimelimit: 1h\n")?;
+    let said = refusal(world, &["submit", "--file", file.to_str().context("a path of UTF-8")?])?;
+    ensure!(said.contains("unknown key `timelimit` (code: 1003)\nhint: did you mean `timeLimit`?"), "{said}");
+    ensure!(found(world, &[])?.len() == 1, "a refused job was taken in");
+    Ok(())
+}
+
 #[test]
-fn a_job_ends_at_its_time_limit_and_waits_for_a_host_no_longer_than_its_policy() {
+fn time_limit_and_wait_limit_end_jobs() {
     let world = World::start(Plan::new(FLOAT)).unwrap();
     let outcome = world.run_inside(async || {
         let hosts = answer(&world, &["hosts"])?;

@@ -11,10 +11,9 @@ use mooring_testkit::session::Session;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking};
 use mooring_testkit::world::{Plan, World};
-use mooring_types::Event;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome};
-use nix::sys::signal::Signal;
+use mooring_types::{Event, JobId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -156,7 +155,7 @@ fn a_job_for_which_no_host_has_more_room_stays_and_says_so_once() {
 }
 
 #[test]
-fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
+fn idle_job_is_suspended_and_resumed_by_a_client() {
     let world = world(2);
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
@@ -182,28 +181,7 @@ fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
         }
         let view = client.job_get(&job).await?;
         ensure!(view.status == JobStatus::Executing && view.migrations.is_empty(), "{view:?}");
-        // An open page that asks now and then does not.
-        let page = async {
-            while ask(address, 0).await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        };
-        let suspended = async {
-            wait_for("the job to leave", WITHIN, async || {
-                let view = client.job_get(&job).await?;
-                Ok((view.status != JobStatus::Executing).then_some(()))
-            })
-            .await
-        };
-        tokio::select! {
-            () = page => anyhow::bail!("the job does not answer"),
-            outcome = suspended => outcome?,
-        }
-        let suspended = wait_for("the job to be suspended", WITHIN, async || {
-            let view = client.job_get(&job).await?;
-            Ok((view.status == JobStatus::Suspended).then_some(view))
-        })
-        .await?;
+        let suspended = suspended_under_an_open_page(&client, &job, address).await?;
         ensure!(suspended.status_reason == "idle for 3s" && suspended.mem_used.is_none(), "{suspended:?}");
         ensure!(suspended.migrations.last().is_some_and(|made| made.reason == "idle for 3s"), "{suspended:?}");
 
@@ -218,49 +196,25 @@ fn a_job_that_nobody_uses_is_suspended_and_resumed_by_the_next_visitor() {
     outcome.unwrap();
 }
 
-#[test]
-fn a_restart_of_opcenter_begins_no_idleness_anew() {
-    // Ten of the twenty are left.
-    const LONG: Duration = Duration::from_secs(16);
-    let world = world(1);
-    let outcome = world.run_inside(async || {
-        let client = world.client().await?;
-        let request = Submission {
-            name: Some("forgotten".parse()?),
-            image: Some("dir:/".parse()?),
-            command: ["sleep", "100000"].map(str::to_owned).to_vec(),
-            idle: Some(Duration::from_secs(20)),
-            ..Submission::default()
-        };
-        let job = client.job_submit(&request).await?.id;
-        let database = format!("sqlite://{}?mode=ro", world.directory().join("opcenter/opcenter.db").display());
-        let database = sqlx::SqlitePool::connect(&database).await?;
-        wait_for("half of the idle time", WITHIN, async || {
-            let kept: Option<i64> =
-                sqlx::query_scalar("SELECT idle_ms FROM idleness").fetch_optional(&database).await?;
-            Ok(kept.is_some_and(|kept| kept >= 10_000).then_some(()))
-        })
-        .await?;
-        database.close().await;
-        let opcenter = world.daemons(&["server", "opcenter"]);
-        opcenter.first().context("OpCenter does not run")?.signal(Signal::SIGKILL)?;
-        wait_for("another OpCenter", WITHIN, async || {
-            let now = world.daemons(&["server", "opcenter"]);
-            Ok(now.iter().any(|daemon| opcenter.iter().all(|killed| killed.pid != daemon.pid)).then_some(()))
-        })
-        .await?;
-        world.opcenter_answers(WITHIN).await?;
-        let back = Instant::now();
-        let view = wait_for("the job to leave", WITHIN, async || {
-            let view = client.job_get(&job).await?;
-            Ok(view.migrations.last().is_some_and(|made| made.kind == MigrationKind::Suspend).then_some(view))
-        })
-        .await?;
-        ensure!(view.migrations.len() == 1, "{view:?}");
-        ensure!(back.elapsed() < LONG, "it took {:?} after the restart", back.elapsed());
-        Ok(())
+/// Waits until a job is suspended although an open page asks now and then.
+async fn suspended_under_an_open_page(client: &Client, job: &JobId, address: SocketAddr) -> Result<JobView> {
+    let page = async {
+        while ask(address, 0).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let leaves = wait_for("the job to leave", WITHIN, async || {
+        Ok((client.job_get(job).await?.status != JobStatus::Executing).then_some(()))
     });
-    outcome.unwrap();
+    tokio::select! {
+        () = page => anyhow::bail!("the job does not answer"),
+        outcome = leaves => outcome?,
+    }
+    wait_for("the job to be suspended", WITHIN, async || {
+        let view = client.job_get(job).await?;
+        Ok((view.status == JobStatus::Suspended).then_some(view))
+    })
+    .await
 }
 
 /// One plain request with a body of so many bytes, and who answered it as which.

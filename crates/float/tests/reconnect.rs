@@ -165,14 +165,14 @@ async fn type_through_a_move(browser: &Browser, slurm: &Slurm<'_>) -> Result<()>
 }
 
 #[test]
-fn a_kernel_comes_back_with_its_output_when_its_job_was_moved_by_somebody_else() {
+fn kernel_reconnects_after_an_external_migration() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let slurm = Slurm::start(&world).unwrap();
     slurm.browse(async |browser| count_through_a_move(browser, &slurm).await).unwrap();
 }
 
 #[test]
-fn a_terminal_comes_back_with_its_shell_when_its_job_was_moved_by_somebody_else() {
+fn terminal_reconnects_after_an_external_migration() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let slurm = Slurm::start(&world).unwrap();
     slurm.browse(async |browser| type_through_a_move(browser, &slurm).await).unwrap();

@@ -18,11 +18,12 @@ use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// 10 s to notice that the host is lost and a few more to execute elsewhere, on a machine that does other things as well.
-const RECOVERED_WITHIN: Duration = Duration::from_secs(25);
+/// Time limit of a recovery on a busy machine; on an idle one it takes some 12 s, 10 of them
+/// until the host counts as unreachable.
+const RECOVERED_WITHIN: Duration = Duration::from_secs(50);
 
 #[test]
-fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
+fn lost_host_job_is_recovered_elsewhere() {
     // Of two hosts with the same room the first one would be taken, were it not that its VM policy takes spot hosts first.
     let arguments = ["--purchase", "host-2=spot", "--purchase", "host-3=spot"].map(str::to_owned).to_vec();
     let world = World::start(Plan { virtual_hosts: 3, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
@@ -77,7 +78,7 @@ fn a_lost_host_s_job_is_recovered_elsewhere_and_its_stale_copy_ends() {
 }
 
 #[test]
-fn a_host_that_comes_back_before_its_job_was_recovered_goes_on_with_it() {
+fn host_that_is_back_in_time_keeps_its_job() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let program = world.bring(&witness::program().unwrap()).unwrap();
     let outcome = world.run_inside(async || {

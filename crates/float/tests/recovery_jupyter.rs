@@ -98,7 +98,7 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
 }
 
 #[test]
-fn a_page_comes_back_by_itself_to_its_kernel_when_the_host_is_lost() {
+fn page_reconnects_to_its_recovered_kernel() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

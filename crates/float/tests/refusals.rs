@@ -11,10 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use mooring_api::view::{ConnectionState, HostStatus};
+use mooring_api::view::{ConnectionState, ConnectionView, GatewayView, HostStatus, JobView};
 use mooring_linux::netns;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, Ran, World};
+use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::JobStatus;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -380,14 +381,22 @@ fn status(world: &World, job: &str, wanted: JobStatus) -> Result<String> {
     })
 }
 
-/// Waits until every gateway serves what is connected.
+/// Waits until the state changes no more: every gateway serves its connections, no migration is
+/// under way, and ended jobs have given their addresses back.
 fn settled(world: &World) -> Result<()> {
     world.run_inside(async || {
         let client = world.client().await?;
-        wait_for("the gateways to serve", LIMIT, async || {
-            let all = client.gateway_list().await?;
-            let mut connections = all.iter().flat_map(|gateway| &gateway.connections);
-            Ok(connections.all(|connection| connection.state == ConnectionState::Open).then_some(()))
+        wait_for("jobs and gateways to settle", LIMIT, async || {
+            let (gateways, jobs) = (client.gateway_list().await?, client.job_list().await?);
+            let is_served = |gateway: &GatewayView| {
+                let is_open = |connection: &ConnectionView| connection.state == ConnectionState::Open;
+                gateway.status == GatewayStatus::Running && gateway.connections.iter().all(is_open)
+            };
+            let is_settled = |job: &JobView| match job.status {
+                status if status.is_final() => job.address.is_empty(),
+                status => status == JobStatus::Executing && !job.address.is_empty(),
+            };
+            Ok((gateways.iter().all(is_served) && jobs.iter().all(is_settled)).then_some(()))
         })
         .await
     })
@@ -490,7 +499,7 @@ fn ip(arguments: &str) -> Result<()> {
 }
 
 #[test]
-fn what_is_refused_is_told_with_the_next_step_and_changes_nothing() {
+fn refusals_name_the_next_step_and_change_nothing() {
     let world = &World::start(Plan::new(FLOAT)).unwrap();
     let stage = Stage::set(world).unwrap();
     let before = state(world).unwrap();
@@ -514,7 +523,7 @@ fn what_is_refused_is_told_with_the_next_step_and_changes_nothing() {
 }
 
 #[test]
-fn what_was_taken_in_and_cannot_be_done_says_why_and_hurts_nobody() {
+fn impossible_jobs_say_why_and_hurt_nobody() {
     let world = &World::start(Plan::new(FLOAT)).unwrap();
     let sleeper = submitted(world, "submit -i dir:/ -m 0.2 -n sleeper --host host-1 -- /bin/sleep 9999").unwrap();
     status(world, &sleeper, JobStatus::Executing).unwrap();
@@ -560,7 +569,7 @@ fn what_was_taken_in_and_cannot_be_done_says_why_and_hurts_nobody() {
 }
 
 #[test]
-fn a_job_whose_program_is_missing_ends_and_its_output_says_why() {
+fn missing_program_is_told_in_the_output() {
     let world = &World::start(Plan { virtual_hosts: 1, ..Plan::new(FLOAT) }).unwrap();
     let job = submitted(world, "submit -i dir:/ -n program -- /nonexistent/program").unwrap();
     let why = status(world, &job, JobStatus::FailToComplete).unwrap();
@@ -571,7 +580,7 @@ fn a_job_whose_program_is_missing_ends_and_its_output_says_why() {
 }
 
 #[test]
-fn a_host_that_lost_criu_takes_no_job_and_says_why() {
+fn host_without_criu_takes_no_job() {
     let world = &World::start(Plan { virtual_hosts: 1, ..Plan::new(FLOAT) }).unwrap();
     let sleeper = submitted(world, "submit -i dir:/ -m 0.2 -n sleeper --host host-1 -- /bin/sleep 9999").unwrap();
     status(world, &sleeper, JobStatus::Executing).unwrap();
@@ -579,6 +588,7 @@ fn a_host_that_lost_criu_takes_no_job_and_says_why() {
     newcomer.lose_criu().unwrap();
     let reason = "CRIU is not installed: scripts/setup installs it";
     newcomer.becomes(&HostStatus::NotReady { reason: reason.to_owned() }).unwrap();
+    settled(world).unwrap();
     let before = state(world).unwrap();
     let named = case(
         format!("migrate -j {sleeper} --host newcomer"),

@@ -20,7 +20,7 @@ const WITHIN: Duration = Duration::from_secs(60);
 const ENDPOINT: &str = "http://198.18.0.1:8080";
 
 #[test]
-fn what_is_on_a_reclaimed_host_leaves_in_time() {
+fn reclaimed_host_is_left_in_time() {
     let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
     plan.arguments = ["--spot", "aws", "--metadata-endpoint", ENDPOINT].map(str::to_owned).to_vec();
     let world = World::start(plan).unwrap();
@@ -29,24 +29,7 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
         let client = world.client().await?;
         let service = Service::start("0.0.0.0:8080".parse()?).await?;
         service.is_spot(IpAddr::from([198, 18, 0, 3]));
-        // There was no service when the agents looked; those that start now find it.
-        for agent in world.daemons(&["server", "agent"]) {
-            agent.signal(Signal::SIGKILL)?;
-        }
-        let machine = |number: u8| IpAddr::from([198, 18, 0, number + 1]);
-        wait_for("the agents to look", WITHIN, async || {
-            Ok((service.looks(machine(1)) > 0 && service.looks(machine(2)) > 0).then_some(()))
-        })
-        .await?;
-        // What the command line does not say of a host its cloud does.
-        let purchases = wait_for("the host to be known as a spot instance", WITHIN, async || {
-            let hosts = client.host_list().await?;
-            let purchase = |name: &str| hosts.iter().find(|host| host.name == name).map(|host| host.purchase);
-            let [first, second] = [purchase("host-1"), purchase("host-2")];
-            Ok((second == Some(Purchase::Spot)).then_some(first))
-        })
-        .await?;
-        ensure!(purchases == Some(Purchase::OnDemand), "{purchases:?}");
+        is_known_as_spot(&world, &client, &service).await?;
         let witness = Witness::launch(&client, "tenant", &program).await?;
         let id = &witness.session.job;
         let asking = Asking::start(witness.session.address);
@@ -90,6 +73,33 @@ fn what_is_on_a_reclaimed_host_leaves_in_time() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// The address of a host's machine.
+fn machine(number: u8) -> IpAddr {
+    IpAddr::from([198, 18, 0, number + 1])
+}
+
+/// Waits until OpCenter knows from the cloud that `host-2` is a spot instance and `host-1` is not.
+async fn is_known_as_spot(world: &World, client: &Client, service: &Service) -> Result<()> {
+    // There was no service when the agents looked; those that start now find it.
+    for agent in world.daemons(&["server", "agent"]) {
+        agent.signal(Signal::SIGKILL)?;
+    }
+    wait_for("the agents to look", WITHIN, async || {
+        Ok((service.looks(machine(1)) > 0 && service.looks(machine(2)) > 0).then_some(()))
+    })
+    .await?;
+    // What the command line does not say of a host its cloud does.
+    let purchases = wait_for("the host to be known as a spot instance", WITHIN, async || {
+        let hosts = client.host_list().await?;
+        let purchase = |name: &str| hosts.iter().find(|host| host.name == name).map(|host| host.purchase);
+        let [first, second] = [purchase("host-1"), purchase("host-2")];
+        Ok((second == Some(Purchase::Spot)).then_some(first))
+    })
+    .await?;
+    ensure!(purchases == Some(Purchase::OnDemand), "{purchases:?}");
+    Ok(())
 }
 
 async fn host(client: &Client, name: &str, status: HostStatus) -> Result<HostView> {

@@ -357,7 +357,7 @@ fn processes_of(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn it_stops_cleanly_and_comes_back_with_its_jobs_and_connections() {
+fn restart_keeps_jobs_and_connections() {
     let mut world = World::start(Plan::new(FLOAT)).unwrap();
     let served_job = Served::launch(&world).unwrap();
     world.run_inside(async || served_job.new_client().await).unwrap();

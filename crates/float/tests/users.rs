@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
@@ -277,8 +278,30 @@ fn files_with(directory: &Path, text: &str) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Checks a job's first line, removes its secret, and migrates the job, which keeps the value.
+async fn goes_on_without_its_secret(client: &Client, job: &JobId, line: &str) -> Result<()> {
+    executing(client, job, LIMIT).await?;
+    wait_for("the job's first line", LIMIT, async || {
+        let text = client.job_log(job, 0).await?.text;
+        let Some(first) = text.lines().next() else { return Ok(None) };
+        ensure!(first.starts_with(line), "{first}");
+        Ok(Some(()))
+    })
+    .await?;
+    client.secret_unset("token").await?;
+    let moved = move_once(client, job).await?;
+    ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
+    let length = client.job_log(job, 0).await?.next;
+    wait_for("output after the migration", LIMIT, async || {
+        Ok((client.job_log(job, length).await?.next > length).then_some(()))
+    })
+    .await?;
+    ensure!(client.job_get(job).await?.status == JobStatus::Executing);
+    Ok(())
+}
+
 #[test]
-fn a_secret_is_in_the_environment_of_its_jobs_and_nowhere_else() {
+fn secrets_are_in_the_jobs_environment_alone() {
     let world = World::start(Plan::new(FLOAT)).unwrap();
     let password = world.password().unwrap();
     let admin = As { world: &world, name: "admin", password: &password };
@@ -306,30 +329,7 @@ fn a_secret_is_in_the_environment_of_its_jobs_and_nowhere_else() {
     );
     let job = id(&admin.done(&line).unwrap()).unwrap();
     let expected = hex::encode(Sha256::digest(format!("a-{VALUE}-z")));
-    world
-        .run_inside(async || {
-            let client = world.client().await?;
-            executing(&client, &job, LIMIT).await?;
-            wait_for("the job's first line", LIMIT, async || {
-                let text = client.job_log(&job, 0).await?.text;
-                let Some(first) = text.lines().next() else { return Ok(None) };
-                ensure!(first.starts_with(&expected), "{first}");
-                Ok(Some(()))
-            })
-            .await?;
-            // A secret that is gone is none of the job's business any more, wherever it goes.
-            client.secret_unset("token").await?;
-            let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
-            let length = client.job_log(&job, 0).await?.next;
-            wait_for("output after the move", LIMIT, async || {
-                Ok((client.job_log(&job, length).await?.next > length).then_some(()))
-            })
-            .await?;
-            ensure!(client.job_get(&job).await?.status == JobStatus::Executing);
-            Ok(())
-        })
-        .unwrap();
+    world.run_inside(async || goes_on_without_its_secret(&world.client().await?, &job, &expected).await).unwrap();
     let told = [format!("show -j {job}"), "list".into(), format!("log events -j {job}"), "secret ls".into()];
     let told: String = told.iter().map(|line| admin.printed(line).unwrap()).collect();
     assert!(told.contains("a-{secret:token}-z"), "{told}");

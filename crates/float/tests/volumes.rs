@@ -3,10 +3,11 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::Client;
 use mooring_testkit::s3::{self, Keys};
 use mooring_testkit::tour::move_once;
 use mooring_testkit::wait::wait_for;
@@ -117,7 +118,7 @@ async fn is_full(world: &World, job: &JobId, number: u32) -> Result<()> {
 }
 
 #[test]
-fn a_fresh_volume_has_its_size_and_what_is_in_it_wherever_its_job_goes() {
+fn fresh_volume_follows_its_job() {
     let mut world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     fs::create_dir(world.files().join("ask")).unwrap();
     fs::write(world.files().join("ask/number"), "0").unwrap();
@@ -178,121 +179,185 @@ done"#;
 /// It has nothing open for long.
 const READER: &str = "while :; do cat /mnt/set/given || echo broken; sleep 0.1; done";
 
-#[test]
-fn a_bucket_is_where_its_job_is() {
-    let keys = Keys { access: "the-access-key".into(), secret: "the-secret-key".into() };
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
-    let buckets = world.files().join("buckets");
-    fs::create_dir_all(buckets.join("data/set")).unwrap();
-    let outcome = world.run_inside(async || {
-        let session = async {
-            let client = world.client().await?;
-            fs::write(buckets.join("data/set/given"), "from-outside\n")?;
-            for (name, value) in [("access", &keys.access), ("hidden", &keys.secret)] {
-                let ran = world.float(&["secret", "set", name, value])?;
-                ensure!(ran.code == Some(0), "{ran:?}");
-            }
-            let volume = format!("[mode=rw,endpoint=http://{BUCKETS},accessKey={{secret:access}},secret={{secret:hidden}}]s3://data/set:/mnt/set");
-            let job = submit(&world, &[&volume], WRITER)?;
-            becomes(&world, &job, "Executing").await?;
-            goes_on(&world, &job).await?;
-            let ticks = async || {
-                let tick = || fs::read_to_string(buckets.join("data/set/tick")).unwrap_or_default();
-                let before = tick();
-                wait_for("the bucket to have what the job writes", LIMIT, async || {
-                    Ok((!tick().is_empty() && tick() != before).then_some(()))
-                })
-                .await
-            };
-            ticks().await?;
-            let carriers = async |wanted: usize| {
-                wait_for(&format!("{wanted} mounted buckets"), LIMIT, async || {
-                    Ok((world.daemons(&["s3fs"]).len() == wanted).then_some(()))
-                })
-                .await
-            };
-            carriers(1).await?;
-            for _ in 0..2 {
-                let moved = move_once(&client, &job).await?;
-                ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
-                goes_on(&world, &job).await?;
-                ticks().await?;
-                carriers(1).await?;
-            }
-            kill_agents(&world).await?;
-            ticks().await?;
-            carriers(1).await?;
-            client.job_suspend(&job).await?;
-            becomes(&world, &job, "Suspended").await?;
-            carriers(0).await?;
-            client.job_resume(&job).await?;
-            becomes(&world, &job, "Executing").await?;
-            ticks().await?;
-            let lines = goes_on(&world, &job).await?;
-            for (index, line) in lines.iter().enumerate() {
-                let number = index + 1;
-                ensure!(*line == format!("{number} {number} from-outside"), "line {number} is {line}");
-            }
-            // Nobody is told the keys who need not know them.
-            let told = [float(&world, &["show", "-j", job.as_str()])?.to_string(), world.log()].concat();
-            let processes = fs::read_dir("/proc")?.flatten();
-            let told: String = processes
-                .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
-                .map(|line| String::from_utf8_lossy(&line).into_owned())
-                .chain([told])
-                .filter(|line| !line.contains("secret\0set"))
-                .collect();
-            ensure!(!told.contains(&keys.secret), "the secret key is told");
-            float(&world, &["cancel", "-f", "-j", job.as_str()])?;
-            becomes(&world, &job, "Cancelled").await?;
-            carriers(0).await?;
-            // What it has written into the file that it kept open is there since it was closed.
-            let kept = fs::read_to_string(buckets.join("data/set/open"))?;
-            let kept: Vec<&str> = kept.lines().collect();
-            ensure!(kept.len() >= lines.len(), "{} lines of {}", kept.len(), lines.len());
-            let in_order = |(index, line): (usize, &&str)| *line == (index + 1).to_string();
-            ensure!(kept.iter().enumerate().all(in_order), "{kept:?}");
-            // One whose carrier has broken down is mounted anew where the job goes, and where it has nothing open.
-            let job = submit(&world, &[&volume], READER)?;
-            becomes(&world, &job, "Executing").await?;
-            goes_on(&world, &job).await?;
-            world.daemons(&["s3fs"]).first().context("no carrier")?.signal(Signal::SIGKILL)?;
-            wait_for("the job to notice", LIMIT, async || {
-                Ok(client.job_log(&job, 0).await?.text.contains("broken").then_some(()))
-            })
-            .await?;
-            let moved = move_once(&client, &job).await?;
-            ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
-            let lines = goes_on(&world, &job).await?;
-            ensure!(lines.last().is_some_and(|line| line == "from-outside"), "{lines:?}");
-            float(&world, &["cancel", "-f", "-j", job.as_str()])?;
-            becomes(&world, &job, "Cancelled").await?;
-            carriers(0).await?;
-            // What can't be mounted is told, without what is secret in it.
-            let wrong = format!("[endpoint=http://{BUCKETS},accessKey=wrong,secret=wrong-secret]s3://data/set:/mnt/set");
-            let job = submit(&world, &[&wrong], WRITER)?;
-            let told = wait_for("the job to fail", LIMIT, async || {
-                let now = float(&world, &["show", "-j", job.as_str()])?;
-                Ok((now["status"] == "FailToExecute").then_some(now))
-            })
-            .await?;
-            let reason = told["statusReason"].as_str().unwrap_or_default();
-            ensure!(reason.starts_with("can't mount volume [accessKey=********,"), "{told}");
-            ensure!(!told.to_string().contains("wrong-secret"), "{told}");
-            carriers(0).await?;
-            // What no host has the means for is told at once.
-            if !Path::new("/sbin/mount.nfs").exists() {
-                let job = submit(&world, &["nfs://198.18.0.1/export:/mnt/set"], "true")?;
-                let told = becomes(&world, &job, "NoAvailableHost").await?["statusReason"].clone();
-                let wanted = "no host can mount NFS exports: that takes the package `nfs-common` and a kernel with an NFS client";
-                ensure!(told == wanted, "{told}");
-            }
-            Ok(())
-        };
-        tokio::select! {
-            outcome = session => outcome,
-            served = s3::serve(BUCKETS, &buckets, &keys) => served.map(|never| match never {}),
+/// A world beside whose hosts an S3 server has the bucket `data`, with the secrets for it.
+struct BucketWorld {
+    world: World,
+    buckets: PathBuf,
+    keys: Keys,
+}
+
+impl BucketWorld {
+    fn start() -> Result<Self> {
+        let keys = Keys { access: "the-access-key".into(), secret: "the-secret-key".into() };
+        let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")))?;
+        let buckets = world.files().join("buckets");
+        fs::create_dir_all(buckets.join("data/set"))?;
+        fs::write(buckets.join("data/set/given"), "from-outside\n")?;
+        for (name, value) in [("access", &keys.access), ("hidden", &keys.secret)] {
+            let ran = world.float(&["secret", "set", name, value])?;
+            ensure!(ran.code == Some(0), "{ran:?}");
         }
+        Ok(Self { world, buckets, keys })
+    }
+
+    /// Runs a test while the S3 server serves.
+    fn run(&self, test: impl AsyncFnOnce(&Self, &Client) -> Result<()> + Send) -> Result<()> {
+        self.world.run_inside(async || {
+            let client = self.world.client().await?;
+            tokio::select! {
+                outcome = test(self, &client) => outcome,
+                served = s3::serve(BUCKETS, &self.buckets, &self.keys) => served.map(|never| match never {}),
+            }
+        })
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.buckets.join("data/set").join(name)
+    }
+
+    /// Waits until the bucket has something new of the job.
+    async fn is_written(&self) -> Result<()> {
+        let tick = || fs::read_to_string(self.file("tick")).unwrap_or_default();
+        let before = tick();
+        wait_for("the bucket to have the job's output", LIMIT, async || {
+            Ok((!tick().is_empty() && tick() != before).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until `number` hosts have the bucket mounted.
+    async fn is_mounted(&self, number: usize) -> Result<()> {
+        wait_for(&format!("{number} mounted buckets"), LIMIT, async || {
+            Ok((self.world.daemons(&["s3fs"]).len() == number).then_some(()))
+        })
+        .await
+    }
+
+    /// Checks that neither OpCenter, the log nor the arguments of a process have the secret key.
+    fn hides_its_key(&self, job: &JobId) -> Result<()> {
+        let shown = [float(&self.world, &["show", "-j", job.as_str()])?.to_string(), self.world.log()];
+        let processes = fs::read_dir("/proc")?.flatten();
+        let lines = processes
+            .filter_map(|process| fs::read(process.path().join("cmdline")).ok())
+            .map(|line| String::from_utf8_lossy(&line).into_owned())
+            .filter(|line| !line.contains("secret\0set"));
+        let found = lines.chain(shown).find(|line| line.contains(&self.keys.secret));
+        ensure!(found.is_none(), "the secret key is shown: {found:?}");
+        Ok(())
+    }
+
+    async fn cancel(&self, job: &JobId) -> Result<()> {
+        float(&self.world, &["cancel", "-f", "-j", job.as_str()])?;
+        becomes(&self.world, job, "Cancelled").await?;
+        self.is_mounted(0).await
+    }
+}
+
+fn bucket_volume() -> String {
+    format!(
+        "[mode=rw,endpoint=http://{BUCKETS},accessKey={{secret:access}},secret={{secret:hidden}}]s3://data/set:/mnt/set"
+    )
+}
+
+async fn migrates(client: &Client, job: &JobId) -> Result<()> {
+    let moved = move_once(client, job).await?;
+    ensure!(moved.outcome == Outcome::Succeeded, "{moved:?}");
+    Ok(())
+}
+
+#[test]
+fn bucket_follows_its_job() {
+    let bucket_world = BucketWorld::start().unwrap();
+    let outcome = bucket_world.run(async |bucket, client| {
+        let world = &bucket.world;
+        let job = submit(world, &[&bucket_volume()], WRITER)?;
+        becomes(world, &job, "Executing").await?;
+        goes_on(world, &job).await?;
+        bucket.is_written().await?;
+        bucket.is_mounted(1).await?;
+        for _ in 0..2 {
+            migrates(client, &job).await?;
+            goes_on(world, &job).await?;
+            bucket.is_written().await?;
+            bucket.is_mounted(1).await?;
+        }
+        kill_agents(world).await?;
+        bucket.is_written().await?;
+        bucket.is_mounted(1).await?;
+        bucket.hides_its_key(&job)?;
+        client.job_suspend(&job).await?;
+        becomes(world, &job, "Suspended").await?;
+        bucket.is_mounted(0).await?;
+        client.job_resume(&job).await?;
+        becomes(world, &job, "Executing").await?;
+        bucket.is_written().await?;
+        let lines = goes_on(world, &job).await?;
+        for (line, number) in lines.iter().zip(1..) {
+            ensure!(*line == format!("{number} {number} from-outside"), "line {number} is {line}");
+        }
+        bucket.cancel(&job).await?;
+        open_file_is_kept(&bucket.file("open"), lines.len())
+    });
+    outcome.unwrap();
+}
+
+/// Checks that a file that a job kept open has at least `lines` numbered lines after its end.
+fn open_file_is_kept(file: &Path, lines: usize) -> Result<()> {
+    let text = fs::read_to_string(file)?;
+    let kept: Vec<&str> = text.lines().collect();
+    ensure!(kept.len() >= lines, "{} lines of {lines}", kept.len());
+    let in_order = |(line, number): (&&str, usize)| *line == number.to_string();
+    ensure!(kept.iter().zip(1..).all(in_order), "{kept:?}");
+    Ok(())
+}
+
+/// The mount of a killed carrier stays broken on its host, and the job gets another one elsewhere.
+#[test]
+fn migration_replaces_a_broken_mount() {
+    let bucket_world = BucketWorld::start().unwrap();
+    let outcome = bucket_world.run(async |bucket, client| {
+        let world = &bucket.world;
+        let job = submit(world, &[&bucket_volume()], READER)?;
+        becomes(world, &job, "Executing").await?;
+        goes_on(world, &job).await?;
+        world.daemons(&["s3fs"]).first().context("no carrier")?.signal(Signal::SIGKILL)?;
+        wait_for("the job to notice", LIMIT, async || {
+            Ok(client.job_log(&job, 0).await?.text.contains("broken").then_some(()))
+        })
+        .await?;
+        migrates(client, &job).await?;
+        let lines = goes_on(world, &job).await?;
+        ensure!(lines.last().is_some_and(|line| line == "from-outside"), "{lines:?}");
+        bucket.cancel(&job).await
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn volumes_that_can_not_be_mounted_are_refused() {
+    let bucket_world = BucketWorld::start().unwrap();
+    let outcome = bucket_world.run(async |bucket, _| {
+        let world = &bucket.world;
+        let wrong = format!("[endpoint=http://{BUCKETS},accessKey=wrong,secret=wrong-secret]s3://data/set:/mnt/set");
+        let job = submit(world, &[&wrong], WRITER)?;
+        let failed = wait_for("the job to fail", LIMIT, async || {
+            let now = float(world, &["show", "-j", job.as_str()])?;
+            Ok((now["status"] == "FailToExecute").then_some(now))
+        })
+        .await?;
+        let reason = failed["statusReason"].as_str().unwrap_or_default();
+        ensure!(reason.starts_with("can't mount volume [accessKey=********,"), "{failed}");
+        ensure!(!failed.to_string().contains("wrong-secret"), "{failed}");
+        bucket.is_mounted(0).await?;
+        if Path::new("/sbin/mount.nfs").exists() {
+            return Ok(());
+        }
+        let job = submit(world, &["nfs://198.18.0.1/export:/mnt/set"], "true")?;
+        let reason = becomes(world, &job, "NoAvailableHost").await?["statusReason"].clone();
+        let expected =
+            "no host can mount NFS exports: that takes the package `nfs-common` and a kernel with an NFS client";
+        ensure!(reason == expected, "{reason}");
+        Ok(())
     });
     outcome.unwrap();
 }

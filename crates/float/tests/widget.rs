@@ -257,7 +257,7 @@ async fn use_it(browser: &Browser, world: &World, client: &Client, notebook: &No
 }
 
 #[test]
-fn it_tells_of_its_job_on_every_page_and_does_what_its_user_asks_for() {
+fn widget_shows_and_controls_its_job() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;

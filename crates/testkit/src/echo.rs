@@ -25,17 +25,19 @@ pub fn program() -> Result<PathBuf> {
     program_named("echo-server")
 }
 
-/// Serves at each of the addresses, for ever.
-///
-/// # Errors
-/// An address can't be listened at, or connections can't be accepted any more.
+/// Serves at each of the addresses until a listener fails.
 pub async fn serve(addresses: &[SocketAddr]) -> Result<()> {
-    let mut doors = JoinSet::new();
+    let mut listeners = Vec::new();
     for address in addresses {
-        let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
-        doors.spawn(accept(listener));
+        listeners.push(TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?);
     }
-    while let Some(ended) = doors.join_next().await {
+    serve_at(listeners).await
+}
+
+/// Serves at bound listeners until one fails.
+pub async fn serve_at(listeners: Vec<TcpListener>) -> Result<()> {
+    let mut servers: JoinSet<Result<()>> = listeners.into_iter().map(accept).collect();
+    while let Some(ended) = servers.join_next().await {
         ended??;
     }
     Ok(())

@@ -252,19 +252,19 @@ mod tests {
     use crate::wait::wait_for;
 
     #[tokio::test]
-    async fn a_load_on_an_echo_server_is_clean_and_one_whose_server_ends_is_not() {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    async fn load_is_clean_until_its_server_ends() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
         let mut server = JoinSet::new();
-        server.spawn(async move { echo::serve(&[free]).await });
-        wait_for("the server", LIMIT, async || Ok(TcpStream::connect(free).await.ok())).await.unwrap();
+        server.spawn(echo::serve_at(vec![listener]));
         let plan = Plan { websockets: 20, says_every: Duration::from_millis(20), requests_a_second: 200 };
-        let load = Load::start(free, plan).await.unwrap();
+        let load = Load::start(address, plan).await.unwrap();
         let enough = async || Ok((load.seen().answered > 20 && load.seen().echoed > 100).then_some(()));
         wait_for("answers", LIMIT, enough).await.unwrap();
         let seen = load.finish().await;
         assert!(seen.is_clean(), "{seen:?}");
 
-        let load = Load::start(free, plan).await.unwrap();
+        let load = Load::start(address, plan).await.unwrap();
         wait_for("answers", LIMIT, async || Ok((load.seen().echoed > 20).then_some(()))).await.unwrap();
         server.shutdown().await;
         wait_for("faults", LIMIT, async || Ok((load.seen().faults > 20).then_some(()))).await.unwrap();

@@ -188,9 +188,9 @@ mod tests {
         assert_eq!(look(&good).await, StatusCode::OK);
         service.forget_tokens();
         assert_eq!(look(&good).await, StatusCode::UNAUTHORIZED);
-        let short = token("1").await.text().await.unwrap();
+        let short = token("3").await.text().await.unwrap();
         assert_eq!(look(&short).await, StatusCode::OK);
-        crate::wait::wait_for("the token's end", Duration::from_secs(5), async || {
+        crate::wait::wait_for("the token's end", Duration::from_secs(30), async || {
             Ok((look(&short).await == StatusCode::UNAUTHORIZED).then_some(()))
         })
         .await

@@ -25,7 +25,7 @@ use crate::world::World;
 const PROGRAM: &str = "/usr/bin/docker-registry";
 /// This machine's address on the bridge of `float up`, where virtual hosts find it.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
-const READY_WITHIN: Duration = Duration::from_secs(10);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 /// The one user of a registry that asks for one, and the line of its list that `htpasswd` would write.
 const USER: (&str, &str) = ("harbour", "quay");
 const HTPASSWD: &str = "harbour:$2b$04$3KUBzOVZFNJfaXpj0SwEi.ktrF1xM1NNB11INyX8WKaGB5ik6BF7O\n";

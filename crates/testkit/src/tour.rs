@@ -27,7 +27,7 @@ pub const INTERVAL: Duration = Duration::from_millis(20);
 /// How long a move may take.
 const MOVES_WITHIN: Duration = Duration::from_secs(120);
 /// How long the source may take to let go once the job executes again.
-const RETIRES_WITHIN: Duration = Duration::from_secs(15);
+const RETIRES_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take until both directions flow again.
 const FLOWS_WITHIN: Duration = Duration::from_secs(30);
 /// How long the client watches on after that.

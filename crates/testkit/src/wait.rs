@@ -32,7 +32,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn it_gives_what_the_condition_gives_and_no_longer_than_the_limit() {
+    async fn wait_for_ends_at_its_limit() {
         let mut looks = 0;
         let limit = Duration::from_millis(200);
         let third = wait_for("the third look", limit, async || {

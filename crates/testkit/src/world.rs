@@ -11,7 +11,7 @@
 //! Worlds don't see each other: each has its own addresses, bridges and ports, so tests run side by side and nothing that they send
 //! leaves the machine. What talks to a world has to be inside its namespace as well.
 //!
-//! A world ends politely (SIGINT, and 30 s to follow it), then by force: every process that still carries the world's mark, or lives in
+//! A world ends politely (SIGINT, and 90 s to follow it), then by force: every process that still carries the world's mark, or lives in
 //! a namespace that is kept below its directory, is killed by its id, whatever is mounted there is unmounted, and the directory is
 //! removed. After a panic the directory stays, and its path is printed.
 
@@ -44,7 +44,7 @@ const FAILPOINTS: &str = "MOORING_FAILPOINTS";
 /// How long `float up` may take until it says that it is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// How long it may take to stop.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+const STOPS_WITHIN: Duration = Duration::from_secs(90);
 
 /// What a world is made of.
 #[derive(Debug, Clone)]
@@ -265,7 +265,7 @@ impl World {
     /// Stops `float up` as Ctrl-C does; what it leaves stays, for [`World::start_again`].
     ///
     /// # Errors
-    /// It runs no more, or had to be killed because it did not stop within 30 s.
+    /// It runs no more, or had to be killed because it did not stop in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut up = self.up.take().context("`float up` was stopped before")?;
         stop(&mut up)

@@ -100,7 +100,7 @@ enum Harm {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_byte_that_is_changed_lost_or_repeated_is_noticed_in_either_direction() {
+async fn wrong_bytes_are_noticed_in_both_directions() {
     let streamer = Streamer::start().unwrap();
     for harm in [Harm::Flip, Harm::Drop, Harm::Repeat] {
         for towards_server in [true, false] {

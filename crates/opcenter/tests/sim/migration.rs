@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use mooring_api::{ErrorCode, Submission};
 use mooring_api::view::{ConnectRequest, MigrateRequest};
 use mooring_api::watch::{Connections, Flow, JobOrder, JobState, MigrateOutStage};
+use mooring_api::{ErrorCode, Submission};
 use mooring_sim::Step;
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;

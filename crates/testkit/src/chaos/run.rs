@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use mooring_api::Client;
-use mooring_api::view::{ConnectionState, GatewayCreateRequest, JobView};
+use mooring_api::view::{ConnectionState, GatewayCreateRequest, GatewayView, JobView};
 use mooring_types::JobId;
 use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::JobStatus;
@@ -196,39 +196,47 @@ impl<'a> Run<'a> {
                 }
                 continue;
             };
-            let Some(view) = views.get(&job).filter(|_| !self.past.contains(&job)) else { continue };
-            subject.check_record(view)?;
-            if subject.kind == Kind::Witness && subject.prober.is_none() {
-                let address = gateways.iter().find_map(|gateway| {
-                    let open = gateway
-                        .connections
-                        .iter()
-                        .find(|known| known.job_id == job && known.state == ConnectionState::Open)?;
-                    Some(SocketAddr::new(gateway.address.parse::<IpAddr>().ok()?, open.gateway_port))
-                });
-                subject.prober = address.map(Prober::start);
-            }
-            let checked = async {
-                subject.check_answers(&self.client, view).await?;
-                match subject.kind {
-                    Kind::Counter => subject.check_output(&self.client, view).await,
-                    Kind::Witness => Ok(()),
-                }
-            };
-            unless_away(checked.await)?;
-            match view.status {
-                JobStatus::Completed if subject.kind == Kind::Counter => {
-                    self.log.note(format!("{} has ended well", subject.name()));
-                    self.subjects[place] = subject.next();
-                    self.past.push(job);
-                }
-                status if status.is_final() => {
-                    bail!("{} ({job}) is lost: it is {status}: {}", subject.name(), view.status_reason)
-                }
-                _ => {}
+            if let Some(view) = views.get(&job).filter(|_| !self.past.contains(&job)) {
+                self.check_job(place, &job, view, &gateways).await?;
             }
         }
         Ok(Some(views))
+    }
+
+    /// Checks the record, the answers and the output of a job.
+    async fn check_job(&mut self, place: usize, job: &JobId, view: &JobView, gateways: &[GatewayView]) -> Result<()> {
+        let subject = &mut self.subjects[place];
+        subject.check_record(view)?;
+        if subject.kind == Kind::Witness && subject.prober.is_none() {
+            let address = gateways.iter().find_map(|gateway| {
+                let open = gateway
+                    .connections
+                    .iter()
+                    .find(|known| known.job_id == *job && known.state == ConnectionState::Open)?;
+                Some(SocketAddr::new(gateway.address.parse::<IpAddr>().ok()?, open.gateway_port))
+            });
+            subject.prober = address.map(Prober::start);
+        }
+        let checked = async {
+            subject.check_answers(&self.client, view).await?;
+            match subject.kind {
+                Kind::Counter => subject.check_output(&self.client, view).await,
+                Kind::Witness => Ok(()),
+            }
+        };
+        unless_away(checked.await)?;
+        match view.status {
+            JobStatus::Completed if subject.kind == Kind::Counter => {
+                self.log.note(format!("{} has ended well", subject.name()));
+                self.subjects[place] = subject.next();
+                self.past.push(job.clone());
+            }
+            status if status.is_final() => {
+                bail!("{} ({job}) is lost: it is {status}: {}", subject.name(), view.status_reason)
+            }
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Waits until every job is in the state `rest` and no host has anything else.

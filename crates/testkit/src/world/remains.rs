@@ -12,7 +12,7 @@ use mooring_linux::process;
 use nix::sys::signal::Signal;
 
 /// How long killed processes may take to be gone.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
+const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A process of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
