@@ -1,4 +1,5 @@
-//! The access log of a gateway, as it lies on its host: what came, from whom, how it was answered, and no path that may hold a token.
+//! The access log of a gateway on its host: requests, clients and answers, and no path that may
+//! hold a token.
 
 use std::fs;
 use std::time::Duration;

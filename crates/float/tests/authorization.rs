@@ -1,5 +1,5 @@
-//! Whoever is not logged in gets nothing: every endpoint that is described, and those of agents and gateways, asked without a token and
-//! with one that nobody was given.
+//! Without a session every endpoint refuses: the described ones, and those of agents and gateways.
+//! Each is called without a token and with an unknown one.
 
 use anyhow::{Context, ensure};
 use mooring_api::paths;
@@ -7,7 +7,7 @@ use mooring_testkit::world::{Plan, World};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-/// What hosts and gateways call; it is not described.
+/// The endpoints of hosts and gateways, which are not described.
 const OF_DAEMONS: [(&str, &str); 5] = [
     ("get", paths::HOST_SLICES),
     ("post", paths::HOST_REPORT),

@@ -1,4 +1,5 @@
-//! Each way in which hosts reach each other: byte streams through a gateway while their job is moved.
+//! Each way in which hosts reach each other: byte streams through a gateway while their job is
+//! moved.
 
 use mooring_api::watch::Backend;
 use mooring_testkit::world::{Plan, World};

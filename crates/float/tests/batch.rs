@@ -1,4 +1,5 @@
-//! Batch jobs: a script that runs without a terminal, what it writes and leaves, and what is kept of it.
+//! Batch jobs: a script that runs without a terminal, what it writes and leaves, and what is kept
+//! of it.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a person sees: JupyterLab in a real browser, whose job is moved while a cell counts.
+//! JupyterLab in a real browser while its job migrates and a cell counts.
 
 use anyhow::{Result, ensure};
 use mooring_api::Client;

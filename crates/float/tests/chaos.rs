@@ -1,6 +1,7 @@
 //! Everything at random for a while, with nothing lost: see [`mooring_testkit::chaos`].
 //!
-//! `make chaos` does it for minutes with a seed that it prints; here is a short one that is always the same, and what it found once.
+//! `make chaos` runs for minutes with a seed that it prints. Here are a short run with a fixed
+//! seed, and a failure that was found once.
 
 use std::fs;
 use std::str::FromStr;
@@ -14,7 +15,7 @@ use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{self, World};
 use mooring_types::migration::Outcome;
 
-/// What `make chaos` sets.
+/// The variables that `make chaos` sets.
 const SEED: &str = "MOORING_CHAOS_SEED";
 const MINUTES: &str = "MOORING_CHAOS_MINUTES";
 
@@ -51,7 +52,8 @@ fn from_environment<T: FromStr>(name: &str) -> Option<T> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// OpCenter is started again and a host is lost while nobody can reach the capsule store: the job waits for it.
+/// OpCenter is started again and a host is lost while nobody can reach the capsule store: the job
+/// waits for it.
 #[test]
 fn recovery_waits_for_the_capsule_store() {
     const WITHIN: Duration = Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! The program's help, exit codes and output streams. The help snapshots follow from a walk of the commands, so a new
-//! command gets one automatically.
+//! The program's help, exit codes and output streams. The help snapshots follow from a walk of the
+//! commands, so a new command gets one automatically.
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
@@ -165,7 +165,8 @@ fn closed_pipe_is_no_error() {
     let home = tempfile::tempdir().unwrap();
     let mut child =
         float(home.path()).args(["completion", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The script is larger than a pipe's buffer: the program still writes when the reader closes it.
+    // The script is larger than a pipe's buffer: the program still writes when the reader closes
+    // it.
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let status = child.wait().unwrap();

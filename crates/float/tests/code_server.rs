@@ -1,4 +1,4 @@
-//! What a person sees: VS Code in a real browser, whose job is moved while a command runs in its terminal.
+//! VS Code in a real browser while its job migrates and a command runs in its terminal.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -56,8 +56,8 @@ fn a_terminal_of_vs_code_goes_on_while_its_job_moves() {
     outcome.unwrap();
 }
 
-/// A server that the test runs itself, outside of any host; it listens at every address of the world, so that the same one is found again
-/// at another.
+/// A server outside of any host. It listens at every address of the world, so that clients find the
+/// same server at another address.
 struct Elsewhere(Child);
 
 impl Elsewhere {

@@ -1,4 +1,5 @@
-//! A host that is drained by hand: its jobs move, the one too many is suspended, nobody's connection breaks; and OpCenter may die meanwhile.
+//! A host that is drained by hand: its jobs move, the one too many is suspended, nobody's
+//! connection breaks; and OpCenter may die meanwhile.
 
 use std::path::Path;
 use std::time::Duration;
@@ -42,8 +43,8 @@ fn drained_host_is_left_by_all_its_jobs() {
         let back = MigrateRequest { host: "host-1".into(), ..MigrateRequest::default() };
         let refused = client.job_migrate(&moved[0].session.job, &back).await.err().context("it was taken")?;
         ensure!(refused.to_string().contains("is drained by admin"), "{refused}");
-        // Once there is room again the job that nobody asked to suspend goes on by itself, its connection unbroken, also when OpCenter was
-        // killed meanwhile.
+        // A job that the drain has suspended resumes once there is room, with its connection, also
+        // when OpCenter was killed meanwhile.
         world.daemons(&["server", "opcenter"]).pop().context("OpCenter")?.signal(Signal::SIGKILL)?;
         world.opcenter_answers(WITHIN).await?;
         let ran = world.float(&["hosts", "undrain", "host-1", "-F", "json"])?;
@@ -103,7 +104,8 @@ fn drain_goes_on_after_opcenter_was_killed() {
         let client = world.client().await?;
         let witnesses = gathered(&client, ["anna", "bert", "carl"], &program).await?;
         let asking: Vec<Asking> = witnesses.iter().map(|witness| Asking::start(witness.session.address)).collect();
-        // It dies when it takes note of the first job's arrival, while a second one is on its way and a third waits.
+        // It dies when it takes note of the first job's arrival, while a second one is on its way
+        // and a third waits.
         let opcenter = world.daemons(&["server", "opcenter"]).pop().context("OpCenter")?;
         world.failpoint_set("move-commit", &format!("kill {}", opcenter.pid))?;
         let ran = world.float(&["hosts", "drain", "host-1", "-F", "json"])?;
@@ -150,7 +152,7 @@ async fn gathered(client: &Client, names: [&str; 3], program: &Path) -> Result<V
     Ok(witnesses)
 }
 
-/// A job that takes so many cores of host-2.
+/// A job that takes `cpu` cores of host-2.
 async fn fill(client: &Client, cpu: u32) -> Result<JobView> {
     let job = mooring_api::Submission {
         name: Some("filler".parse()?),

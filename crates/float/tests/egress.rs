@@ -1,5 +1,5 @@
-//! A job's own connections to the outside: those through its host end at once with a move instead of hanging, those through a gateway's
-//! host survive it, and come from one address all along.
+//! A job's own connections to the outside. Those through its host end at once with a migration
+//! instead of hanging. Those through a gateway's host survive it and keep their source address.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,13 +29,14 @@ const PORT: u16 = 5000;
 const GATEWAYS: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
 /// A machine on that network that is no host.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 200);
-/// What a download has; a line comes every 10 ms.
+/// The lines of a download; one comes every 10 ms.
 const LINES: u32 = 800;
 /// Time limit until a program hears that its connection is gone. Without a reset it would hang for
 /// minutes.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Downloads all lines in order; one that breaks is begun anew. The exit code says how often that was.
+/// Downloads all lines in order, and begins again after a broken connection. The exit code is the
+/// number of repetitions.
 const DOWNLOAD: &str = "
 import socket, sys, time
 breaks = 0

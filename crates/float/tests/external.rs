@@ -1,4 +1,4 @@
-//! A job that somebody else runs, behind a gateway: it has a port that stays, whoever runs it wherever.
+//! An external job behind a gateway: its port stays when the job moves.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -101,7 +101,8 @@ fn its_port_stays_its_clients_wait_and_it_comes_back_elsewhere() {
         let mut late = Asker::connect(gateway).await?;
         ensure!(timeout(QUIET, late.ask()).await.is_err(), "a job that floats answered");
 
-        // It comes back as another process: who was connected can't go on, who waited is let through, and the port is the same.
+        // It comes back as another process: who was connected can't go on, who waited is let
+        // through, and the port is the same.
         let moved = view(&world, &format!("job update -j {id} --status Executing --endpoint {}", second.address))?;
         ensure!(moved.endpoints == ["21001=127.0.0.1:21002"], "{moved:?}");
         ensure!(moved.port_mappings == job.port_mappings, "{moved:?}");

@@ -1,5 +1,5 @@
-//! A job ends while its page is open in a real browser: the page says what became of it, a reload says so as well, whoever was killed
-//! meanwhile, and the port goes to the next job that asks for one.
+//! A job ends while its page is open in a real browser. The page tells the outcome, and so does a
+//! reload, also after daemons were killed. The port goes to the next job that asks for one.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn job(name: &str) -> Result<Submission> {
     })
 }
 
-/// What is answered to a program, and to one that wants a WebSocket.
+/// Returns the answers to a program and to a WebSocket client.
 async fn answers(address: SocketAddr) -> Result<[(StatusCode, String); 2]> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let call = client.get(format!("http://{address}/api/kernels"));
@@ -92,7 +92,7 @@ async fn ends_by_itself(browser: &Browser, first: &Session) -> Result<()> {
     Ok(())
 }
 
-/// What was decided is kept by OpCenter, and what it said last by the gateway.
+/// OpCenter keeps its decisions, and the gateway its last slice.
 async fn is_still_said_after_a_restart(browser: &Browser, world: &World, first: &Session) -> Result<()> {
     for words in [["server", "opcenter"], ["server", "gateway"]] {
         for daemon in world.daemons(&words) {

@@ -1,7 +1,9 @@
-//! Gateways and security groups as their users manage them: the real program, one world, real clients on both sides of a rule.
+//! Gateways and security groups as their users manage them: the real program, one world, real
+//! clients on both sides of a rule.
 //!
-//! The jobs are witnesses (see [`mooring_testkit::witness`]): who is let in gets an answer, and over a connection that stays the next one.
-//! Clients are told apart by their address, of which the world's own network namespace has several.
+//! The jobs are witnesses (see [`mooring_testkit::witness`]): who is let in gets an answer, and
+//! over a connection that stays the next one. Clients are told apart by their address, of which the
+//! world's own network namespace has several.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -23,12 +25,12 @@ use tokio::net::{TcpSocket, TcpStream};
 
 /// The program.
 const FLOAT: &str = env!("CARGO_BIN_EXE_float");
-/// How long anything may take.
+/// Time limit of each step.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a client that nobody answers waits.
+/// The time after which a client without an answer counts as dropped.
 const DROPPED: Duration = Duration::from_millis(700);
 
-/// Where gateways listen that have a public address, and where those without do.
+/// The addresses of gateways with and without a public address.
 const PUBLIC: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 /// Clients of gateways.
@@ -106,7 +108,7 @@ impl Client {
     }
 }
 
-/// Whether a client at `from` gets an answer at `to`.
+/// Returns whether a client at `from` gets an answer at `to`.
 async fn is_answered(from: Ipv4Addr, to: SocketAddr) -> bool {
     match Client::connect(from, to).await {
         Ok(mut client) => client.ask().await.is_ok(),
@@ -114,7 +116,7 @@ async fn is_answered(from: Ipv4Addr, to: SocketAddr) -> bool {
     }
 }
 
-/// Waits until it is so.
+/// Waits until a client at `from` is let in, or is not.
 async fn becomes(from: Ipv4Addr, to: SocketAddr, wanted: Access) -> Result<()> {
     wait_for(&format!("{from} at {to} to be {wanted:?}"), LIMIT, async || {
         let access = if is_answered(from, to).await { Access::LetIn } else { Access::Refused };
@@ -150,7 +152,7 @@ fn executes(world: &World, job: &JobId) -> Result<()> {
     })
 }
 
-/// The problems that a host reports, once there are so many.
+/// Returns the problems that a host reports, once there are `number` of them.
 fn problems(world: &World, host: &str, number: usize) -> Result<Vec<String>> {
     world.run_inside(async || {
         let client = world.client().await?;
@@ -478,8 +480,8 @@ fn gateways_and_security_groups_are_managed() {
     destroying_asks_and_names_the_jobs(world, web).unwrap();
 }
 
-/// A connection through a host's port, over a move of its job away from that host. It goes on when the job does: the host that the job
-/// has left has yet to remove everything of it then.
+/// A connection through a host's port, over a move of its job away from that host. It goes on when
+/// the job does: the host that the job has left has yet to remove everything of it then.
 fn a_published_connection_outlives_a_move(world: &World) -> Result<()> {
     world.bring(&witness::program()?)?;
     let job = witness_on(world, "web", "--host host-1 --publish 8000:9000")?;

@@ -1,5 +1,6 @@
-//! `float gateway restart`: one process takes over from another under load. Clients that come are never refused or reset, connections
-//! end in the process that they began in, and moves go on as ever.
+//! `float gateway restart`: one process takes over from another under load. Clients that come are
+//! never refused or reset, connections end in the process that they began in, and moves go on as
+//! ever.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,19 +25,19 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long a restart, a move or an end may take.
+/// Time limit of a restart, a migration or an end.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How often a client comes.
+/// The pause between two clients.
 const COMES: Duration = Duration::from_millis(20);
-/// How many bytes count as a stream that flows.
+/// The bytes that show that a stream flows.
 const FLOWS: u64 = 1 << 20;
-/// What the job does: it answers lines and serves streams.
+/// The job's script: it answers lines and serves streams.
 const JOB: &str = "\"$1\" 0.0.0.0:7001 & exec \"$0\" 0.0.0.0:7000 mark";
 
 /// A job with two ports behind a gateway.
 struct Served {
     session: Session,
-    /// Where streams are served.
+    /// The address of the streams.
     streams: SocketAddr,
 }
 
@@ -89,7 +90,7 @@ impl Served {
         })
     }
 
-    /// Where the process that serves answers about itself.
+    /// Returns the address of the serving process's admin endpoint.
     fn admin(&self, world: &World) -> Result<SocketAddr> {
         let file = self.directory(world)?.join("state/admin-address");
         Ok(fs::read_to_string(file)?.trim().parse()?)
@@ -110,7 +111,7 @@ impl Served {
         .await
     }
 
-    /// How many clients OpCenter shows for the port with the streams.
+    /// Returns the number of clients that OpCenter shows for the streams' port.
     async fn clients(&self, client: &Client) -> Result<usize> {
         let gateway = client.gateway_get(&self.session.gateway.clone().into()).await?;
         let streams = gateway.connections.iter().find(|known| known.gateway_port == self.streams.port());
@@ -138,7 +139,7 @@ impl Coming {
         Self { stop, tasks }
     }
 
-    /// How many came, each of whom was answered.
+    /// Returns the number of clients, each of which was answered.
     async fn finish(mut self) -> Result<usize> {
         self.stop.cancel();
         self.tasks.join_next().await.context("they came")??

@@ -1,4 +1,5 @@
-//! Idle tabs against a job that is suspended for long: they poll all day, are held, give up and poll again, and nothing of it piles up.
+//! Idle tabs of a job that is suspended for long. They poll all day, are held, give up and poll
+//! again, and nothing of it piles up.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -12,15 +13,16 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 const LIMIT: Duration = Duration::from_secs(60);
-/// JupyterLab asks for kernels, sessions and terminals every ten seconds: so many times a day, each.
+/// The number of polls in a day: JupyterLab asks for kernels, sessions and terminals every ten
+/// seconds.
 const POLLS: u32 = 8640;
 const TABS: [&str; 3] = ["/api/kernels", "/api/sessions", "/api/terminals"];
-/// How many polls of each are under way at a time, to get through a day quickly.
+/// The number of concurrent polls of each kind, to get through a day quickly.
 const AT_ONCE: u32 = 4;
-/// How long a poll waits here before its tab gives up.
+/// The time after which a tab gives up a poll.
 const PATIENCE: Duration = Duration::from_millis(2);
 
-/// What a process holds.
+/// Returns the descriptors and the memory of a process.
 fn held(pid: i32) -> Result<(usize, u64)> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))?.count();
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;

@@ -1,4 +1,5 @@
-//! Images that no job needs leave their host; those of jobs that run, move or are suspended are there whenever they are needed.
+//! Images that no job needs leave their host; those of jobs that run, move or are suspended are
+//! there whenever they are needed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -23,7 +24,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Reads its image again and again, each time with a program of it.
 const READS: &str = "while :; do /bin/cat /etc/which; /bin/sleep 0.1; done";
 
-/// A layout of two layers: one that all have, and one that says which it is. Gives back where hosts unpack the second one.
+/// A layout of two layers: one that all have, and one that says which it is. Gives back where hosts
+/// unpack the second one.
 fn image(files: &Path, which: &str) -> Result<String> {
     let (base, top) = (files.join("base"), files.join(format!("top-{which}")));
     if !base.exists() {

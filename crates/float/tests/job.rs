@@ -1,4 +1,4 @@
-//! What a job finds around it, and what is kept of it.
+//! The environment of a job, and what is kept of its output.
 
 use std::time::Duration;
 

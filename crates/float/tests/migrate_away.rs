@@ -1,4 +1,5 @@
-//! A job that is away for long while its client keeps sending: nothing is lost, and bytes move as soon as it is back.
+//! A job that is away for long while its client keeps sending: nothing is lost, and bytes move as
+//! soon as it is back.
 
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use mooring_testkit::world::{Plan, World};
 
 const MOVES: usize = 2;
 const AWAY: Duration = Duration::from_secs(8);
-/// Far below the job's absence, which is what TCP's own back-off would add again; the real figure is `bench`'s to find.
+/// Far below the job's absence, which is what TCP's own back-off would add again; the real figure
+/// is `bench`'s to find.
 const SOON: f64 = 1.0;
 
 #[test]

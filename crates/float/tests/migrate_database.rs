@@ -1,4 +1,5 @@
-//! A database that a job has open goes on being written wherever the job goes: its file is the one that it was.
+//! A database that a job has open goes on being written wherever the job goes: its file is the one
+//! that it was.
 
 use std::time::Duration;
 
@@ -14,8 +15,9 @@ use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
-/// Adds a row every 20 ms in a transaction of its own, as IPython does with its history, and tells of it. SQLite finds out about the
-/// file at the beginning of each. A file that was renamed while it was open is another one's to find.
+/// Adds a row every 20 ms in a transaction of its own, as IPython does with its history, and tells
+/// of it. SQLite finds out about the file at the beginning of each. A file that was renamed while
+/// it was open is another one's to find.
 const SCRIPT: &str = r#"
 import os, sqlite3, time
 os.makedirs('/var/tmp/data')
@@ -65,7 +67,7 @@ fn a_database_is_written_on_wherever_its_job_goes() {
     outcome.unwrap();
 }
 
-/// Waits for so many more rows; gives back the number of the file's inode.
+/// Waits for `more` further rows and returns the number of the file's inode.
 async fn written(client: &Client, job: &JobId, more: u64) -> Result<u64> {
     let first = last(client, job).await?.map_or(0, |(row, _)| row);
     wait_for("rows", LIMIT, async || {

@@ -1,8 +1,10 @@
-//! What can go wrong in a move: in each phase an error, and the end by SIGKILL of each of the processes that have a part in it.
+//! Faults of a migration: in each phase an error, and the end by SIGKILL of each process that takes
+//! part.
 //!
-//! Whatever happens, afterwards the job executes in exactly one place, it has lost nothing of its memory, its record says how the move
-//! ended, and no host holds anything of it but the one that carries it. The client's connection breaks only if the gateway itself was
-//! killed. Each process has a world of its own, in which its faults happen one after the other.
+//! After each fault the job executes in exactly one place with all of its memory. Its record has
+//! the outcome, and no other host holds anything of it. The client's connection breaks only if the
+//! gateway itself was killed. Each process has a world of its own, in which its faults happen one
+//! after the other.
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,10 +19,10 @@ use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{Outcome, Phase};
 
-/// How long a fault may take to be over: a daemon that died is started again after half a second.
+/// Time limit until a fault is over. A daemon that died is started again after half a second.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
 
-/// Who dies.
+/// The process that is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Victim {
     Nobody,
@@ -67,7 +69,7 @@ fn every_phase(victim: Victim) {
                 .await
                 .with_context(|| format!("{phase}, {victim:?}"))?;
         }
-        // Whatever has happened, the next move is as any other.
+        // The next migration is like any other.
         ready(&client).await?;
         let before = client.job_get(&witness.session.job).await?;
         client.job_migrate(&witness.session.job, &MigrateRequest::default()).await?;
@@ -123,8 +125,8 @@ async fn fault(
         && after.migrations.last().is_some_and(|migration| migration.outcome == Outcome::Succeeded);
     let expected = if succeeded { destination } else { &before.host_name };
     ensure!(after.host_name == expected, "the job is on {} and its record says {after:?}", after.host_name);
-    // An error until the destination has verified the job is the end of the move; one after that, or a gateway that does not answer, is
-    // not.
+    // An error until the destination has verified the job is the end of the move; one after that,
+    // or a gateway that does not answer, is not.
     if victim == Victim::Nobody {
         let undone = !matches!(phase, Phase::Quiesce | Phase::Commit | Phase::Retire);
         ensure!(succeeded != undone, "{after:?}");
@@ -137,7 +139,7 @@ async fn fault(
     Ok(())
 }
 
-/// Waits until OpCenter has heard from every host: after its restart that takes them a moment.
+/// Waits until OpCenter has a report of every host, which takes a moment after its restart.
 async fn ready(client: &Client) -> Result<()> {
     wait_for("all hosts to be ready", OVER_WITHIN, async || {
         let Ok(hosts) = client.host_list().await else { return Ok(None) };

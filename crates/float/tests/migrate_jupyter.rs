@@ -1,11 +1,13 @@
-//! The real JupyterLab, moved while a kernel of it counts and its client sends requests all the time.
+//! The real JupyterLab, moved while a kernel of it counts and its client sends requests all the
+//! time.
 
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::tour;
 use mooring_testkit::world::{Plan, World};
 
 const MOVES: usize = 3;
-/// The longest time without a message, in seconds: far above what a move takes, far below what a lost connection would.
+/// The longest time without a message, in seconds: far above what a move takes, far below what a
+/// lost connection would.
 const GAP_LIMIT: f64 = 5.0;
 
 #[test]

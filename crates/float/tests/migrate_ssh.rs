@@ -1,4 +1,5 @@
-//! An SSH server in a job, and a real client whose shell stays open while the job is moved. The server speaks first.
+//! An SSH server in a job, and a real client whose shell stays open while the job is moved. The
+//! server speaks first.
 
 use std::fs;
 use std::path::Path;
@@ -20,7 +21,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout};
 
 const MOVES: usize = 2;
 const PORT: u16 = 2222;
-/// How long the shell may take to answer, a move included.
+/// Time limit of the shell's answer, also during a migration.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A shell at the other end of a real SSH client.
@@ -55,7 +56,8 @@ impl Shell {
         self.input.write_all(format!("{line}\n").as_bytes()).await.with_context(|| format!("type `{line}`"))
     }
 
-    /// The numbers that follow `word` on the line that the shell answers; what was typed is echoed and has none.
+    /// The numbers that follow `word` on the line that the shell answers; what was typed is echoed
+    /// and has none.
     async fn answer(&mut self, word: &str) -> Result<Vec<u32>> {
         let answer = async {
             while let Some(line) = self.output.next_line().await? {

@@ -1,4 +1,5 @@
-//! Byte streams at full speed through a gateway, in both directions, while their job is moved again and again.
+//! Byte streams at full speed through a gateway, in both directions, while their job is moved again
+//! and again.
 
 use mooring_testkit::streaming;
 use mooring_testkit::streams;

@@ -1,4 +1,4 @@
-//! A job moves at whatever moment what runs in its terminal ends.
+//! A job migrates at any moment, also when a command in its terminal ends.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
-/// How a shell begins that has a terminal.
+/// The begin of a shell that has a terminal.
 const SHELL: &str = r"
 import fcntl, os, pty, signal, termios, time
 master, terminal = pty.openpty()
@@ -22,8 +22,8 @@ os.setsid()
 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
 signal.signal(signal.SIGTTOU, signal.SIG_IGN)
 ";
-/// What a shell does with a terminal that runs one command after the other, told of one by one. The moments after a command has ended,
-/// before the shell has heard of it and before it has taken the terminal back, are long here.
+/// A shell's work with its terminal when it runs one command after the other. The moments after the
+/// end of a command are long here: before the shell notices, and before it takes the terminal back.
 const SCRIPT: &str = r#"
 number = 0
 while True:
@@ -42,7 +42,8 @@ while True:
     time.sleep(0.01)
 "#;
 
-/// A terminal in whose foreground nobody is, for longer than a move waits for that to pass, and then its shell.
+/// A terminal in whose foreground nobody is, for longer than a move waits for that to pass, and
+/// then its shell.
 const EMPTY: &str = r#"
 command = os.fork()
 if command == 0:

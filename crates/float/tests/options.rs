@@ -1,5 +1,5 @@
-//! The options of a job, through the real program: what is said on the command line or in a job file is in the record, does what it
-//! says, can be asked for with filters, changed while the job runs, and used again.
+//! The options of a job, through the real program. Those of the command line and of a job file are
+//! in the record and take effect. Filters find them, and they can be changed and used again.
 
 use std::fs;
 use std::process::Command;
@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 /// The program.
 const FLOAT: &str = env!("CARGO_BIN_EXE_float");
-/// How long a job may take to get to where it is expected.
+/// Time limit until a job has an expected status.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// What a job file can say about a job that goes on until it is ended.
+/// A job file with all options of a job without an end.
 const JOB_FILE: &str = "\
 image: dir:/
 name: web
@@ -41,14 +41,14 @@ fn float(world: &World, line: &[&str]) -> Result<Ran> {
     world.float(line)
 }
 
-/// What a command prints as JSON.
+/// Returns the JSON that a command prints.
 fn answer(world: &World, line: &[&str]) -> Result<Value> {
     let ran = float(world, &[&["-F", "json"], line].concat())?;
     ensure!(ran.code == Some(0), "{line:?}: {ran:?}");
     serde_json::from_str(&ran.stdout).with_context(|| format!("{line:?}: {ran:?}"))
 }
 
-/// What a command says when it refuses; it prints nothing.
+/// Returns the message of a command that refuses and prints nothing.
 fn refusal(world: &World, line: &[&str]) -> Result<String> {
     let ran = float(world, line)?;
     ensure!(ran.code == Some(1) && ran.stdout.is_empty(), "{line:?}: {ran:?}");
@@ -124,7 +124,8 @@ fn input_args_submit_the_same_job() {
         let text = float(&world, &["show", "-j", &first])?.stdout;
         ensure!(text.starts_with(&format!("id: {first}\n")) && !text.contains("not-shown"), "{text}");
 
-        // What the record says it was asked for with makes the same job, once the secret is put back.
+        // What the record says it was asked for with makes the same job, once the secret is put
+        // back.
         let arguments = job["inputArgs"].as_str().context("the arguments")?.replace("********", "not-shown");
         let mut shell = Command::new("sh");
         let line = format!("{FLOAT} -a {} -u admin -p {} submit -F json {arguments}", world.url(), world.password()?);

@@ -1,4 +1,5 @@
-//! What happens to a job because of what it uses: a larger size before its memory is short, the capsule store when nobody uses it.
+//! Policies that follow a job's use: a larger size before its memory is short, the capsule store
+//! when nobody uses it.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -23,7 +24,8 @@ const MEM_GB: f64 = 0.5;
 /// After how long without use a job is suspended.
 const IDLE: Duration = Duration::from_secs(3);
 
-/// Holds 460 MB after some seconds, and then more and more slowly, up to `$3` MB, beside the witness `$1` with the mark `$2`.
+/// Holds 460 MB after some seconds, and then more and more slowly, up to `$3` MB, beside the
+/// witness `$1` with the mark `$2`.
 const GROWS: &str = r#"
 {
   i=0; while [ $i -lt 23 ]; do head -c 20000000 /dev/zero; sleep 0.2; i=$((i+1)); done
@@ -59,7 +61,8 @@ fn world(virtual_hosts: u32) -> World {
     World::start(Plan { virtual_hosts, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).expect("a world")
 }
 
-/// A witness whose memory grows up to so many MB, with a policy that evades the lack of it and nothing else.
+/// A witness whose memory grows up to `up_to_mb` MB, with a policy that evades the lack of it and
+/// nothing else.
 async fn growing(world: &World, client: &Client, up_to_mb: u32) -> Result<Session> {
     let program = world.bring(&witness::program()?)?.display().to_string();
     let mark = format!("grows-{:016x}", rand::random::<u64>());
@@ -217,7 +220,8 @@ async fn suspended_under_an_open_page(client: &Client, job: &JobId, address: Soc
     .await
 }
 
-/// One plain request with a body of so many bytes, and who answered it as which.
+/// Sends a plain request with a body of `bytes` bytes. Returns the identity and the count of the
+/// answer.
 async fn ask(address: SocketAddr, bytes: usize) -> Result<(String, u64)> {
     let exchange = async {
         let mut connection = TcpStream::connect(address).await?;

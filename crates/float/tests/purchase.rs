@@ -1,4 +1,5 @@
-//! Hosts that say how they are paid for, and jobs whose VM policies take one kind, or one kind first: wherever a job is placed.
+//! Hosts that say how they are paid for, and jobs whose VM policies take one kind, or one kind
+//! first: wherever a job is placed.
 
 use std::time::Duration;
 
@@ -11,14 +12,14 @@ const LIMIT: Duration = Duration::from_secs(60);
 const SPOT: &str = "[spotOnly=true,retryLimit=1,retryInterval=1s]";
 const ON_DEMAND: &str = "[onDemand=true,retryLimit=1,retryInterval=1s]";
 
-/// What a command prints as JSON.
+/// Returns the JSON that a command prints.
 fn answer(world: &World, line: &[&str]) -> Result<Value> {
     let ran = world.float(&[&["-F", "json"], line].concat())?;
     ensure!(ran.code == Some(0), "{line:?}: {ran:?}");
     serde_json::from_str(&ran.stdout).with_context(|| format!("{line:?}: {ran:?}"))
 }
 
-/// What a command says that refuses.
+/// Returns the message of a command that refuses.
 fn refusal(world: &World, line: &[&str]) -> Result<String> {
     let ran = world.float(line)?;
     ensure!(ran.code == Some(1) && ran.stdout.is_empty(), "{line:?}: {ran:?}");
@@ -101,7 +102,7 @@ async fn submission(world: &World, cores: &str) -> Result<()> {
     let job = executes_on(world, &stays, "host-1").await?;
     ensure!(job["workingHost"].as_str().is_some_and(|shown| shown.ends_with("GB/OnDemand)")), "{job}");
 
-    // The spot host has no room for so many: the other one has them, for who takes it.
+    // The spot host has too few cores: only a policy that takes the other host finds room.
     let many = ["-c", cores];
     let elsewhere = submit(world, "elsewhere", &[many.as_slice(), &["--vmPolicy", "[retryLimit=0]"]].concat())?;
     let job = becomes(world, &elsewhere, "NoAvailableHost").await?;
@@ -123,7 +124,7 @@ async fn submission(world: &World, cores: &str) -> Result<()> {
     Ok(())
 }
 
-/// By hand, also to another size: what is submitted anew has the one that was asked for at first.
+/// Migrates by hand, also to another size. A rerun has the size of the first submission.
 async fn moves(world: &World) -> Result<()> {
     let job = submit(world, "moves", &["--vmPolicy", SPOT])?;
     let before = executes_on(world, &job, "host-2").await?;

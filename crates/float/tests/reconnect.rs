@@ -1,4 +1,5 @@
-//! Clients whose connections can't be preserved, since somebody else moved their job: they come back by themselves.
+//! Clients whose connections can't be preserved, since somebody else moved their job: they come
+//! back by themselves.
 
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -19,8 +20,8 @@ const PORT: u16 = 21000;
 /// A move by another scheduler, as a person notices it.
 const AWAY: Duration = Duration::from_secs(3);
 
-/// A JupyterLab that the test runs itself, outside of any host; it listens at every address of the world, so that the same server is
-/// found again at another one.
+/// A JupyterLab outside of any host. It listens at every address of the world, so that clients find
+/// the same server at another address.
 struct Lab(Child);
 
 impl Lab {
@@ -123,7 +124,7 @@ const OPEN_TERMINAL: &str = "
 
 const TYPE: &str = "window.terminal.session.send({type: 'stdin', content: [given[0] + '\\r']});";
 
-/// What the terminal shows, line by line.
+/// The terminal's text, line by line.
 const SCREEN: &str = "
     const buffer = window.terminal.widget.content._term?.buffer.active;
     if (!buffer) return [];

@@ -1,7 +1,8 @@
 //! A host that is lost with a job on it, and comes back later.
 //!
-//! The job executes elsewhere from its newest capsule, under the same address; its clients are told that their connections have ended. The
-//! host still executes the job as it was: when it comes back it ends that copy before it is given anything to do.
+//! The job executes elsewhere from its newest capsule, under the same address; its clients are told
+//! that their connections have ended. The host still executes the job as it was: when it comes back
+//! it ends that copy before it is given anything to do.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -18,13 +19,14 @@ use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// Time limit of a recovery on a busy machine; on an idle one it takes some 12 s, 10 of them
-/// until the host counts as unreachable.
+/// Time limit of a recovery on a busy machine. An idle one takes some 12 s, 10 of them until the
+/// host counts as unreachable.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(50);
 
 #[test]
 fn lost_host_job_is_recovered_elsewhere() {
-    // Of two hosts with the same room the first one would be taken, were it not that its VM policy takes spot hosts first.
+    // Of two hosts with the same room the first one would be taken, were it not that its VM policy
+    // takes spot hosts first.
     let arguments = ["--purchase", "host-2=spot", "--purchase", "host-3=spot"].map(str::to_owned).to_vec();
     let world = World::start(Plan { virtual_hosts: 3, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
     let program = world.bring(&witness::program().unwrap()).unwrap();
@@ -34,7 +36,7 @@ fn lost_host_job_is_recovered_elsewhere() {
         let (id, address) = (witness.session.job.clone(), witness.session.address);
         let asking = Asking::start(address);
         asking.answered(20, WITHIN).await?;
-        let before = captured(&client, &id).await?;
+        let before = snapshotted(&client, &id).await?;
         asking.answered(20, WITHIN).await?;
         drop(asking.finish().await);
         let mut connection = TcpStream::connect(address)?;
@@ -85,7 +87,7 @@ fn host_that_is_back_in_time_keeps_its_job() {
         let client = world.client().await?;
         let witness = Witness::launch(&client, "sailor", &program).await?;
         let id = witness.session.job.clone();
-        let before = captured(&client, &id).await?;
+        let before = snapshotted(&client, &id).await?;
         // What it does from here on is in no capsule.
         let asking = Asking::start(witness.session.address);
         asking.answered(50, WITHIN).await?;
@@ -116,8 +118,8 @@ fn host_that_is_back_in_time_keeps_its_job() {
     outcome.unwrap();
 }
 
-/// Has a capsule taken of a job that goes on.
-async fn captured(client: &Client, id: &JobId) -> Result<JobView> {
+/// Makes a snapshot of a job.
+async fn snapshotted(client: &Client, id: &JobId) -> Result<JobView> {
     client.job_snapshot(id).await?;
     wait_for("the capsule", WITHIN, async || {
         let job = client.job_get(id).await?;

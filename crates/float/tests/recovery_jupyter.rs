@@ -1,4 +1,5 @@
-//! A JupyterLab whose host is lost, seen in a real browser: the page comes back by itself, to the kernel as it was in the last capsule.
+//! A JupyterLab whose host is lost, in a real browser: the page reconnects to the kernel of the
+//! last snapshot.
 
 use std::time::Duration;
 
@@ -15,10 +16,10 @@ use mooring_types::migration::{MigrationKind, Outcome};
 
 const WITHIN: Duration = Duration::from_secs(90);
 const NUMBERS: usize = 20;
-/// How often a capsule is taken.
+/// The interval between two snapshots.
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Has the page remember how each WebSocket ends that it sends something over from here on.
+/// Makes the page record the end of each WebSocket over which it sends something.
 const REMEMBER_CLOSES: &str = "
     window.closes = [];
     const [send, followed] = [WebSocket.prototype.send, new WeakSet()];
@@ -30,15 +31,15 @@ const REMEMBER_CLOSES: &str = "
         return send.apply(this, given);
     };";
 
-/// How a WebSocket of the page ended.
+/// The end of a WebSocket of the page.
 #[derive(Debug, serde::Deserialize)]
 struct Close {
     url: String,
     code: u16,
 }
 
-/// What there is of capsules of a job that goes on.
-fn captures(job: &JobView) -> impl Iterator<Item = &MigrationView> {
+/// Returns the snapshots of a job.
+fn snapshots(job: &JobView) -> impl Iterator<Item = &MigrationView> {
     job.migrations.iter().filter(|made| made.kind == MigrationKind::Snapshot)
 }
 
@@ -50,15 +51,16 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
     let said = page.run_next("kept = number + 1; print('kept', kept)").await?;
     ensure!(said.lines().any(|line| line == format!("kept {NUMBERS}")), "the page shows `{said}`");
 
-    // A capsule of the time after the cell; its interval brings it. It has only what has changed since an earlier one.
-    let begun = captures(&client.job_get(&session.job).await?).count().max(1);
+    // A capsule of the time after the cell; its interval brings it. It has only what has changed
+    // since an earlier one.
+    let begun = snapshots(&client.job_get(&session.job).await?).count().max(1);
     let before = wait_for("a capsule", WITHIN, async || {
         let job = client.job_get(&session.job).await?;
-        let taken = captures(&job).skip(begun).any(|capture| capture.outcome == Outcome::Succeeded);
+        let taken = snapshots(&job).skip(begun).any(|snapshot| snapshot.outcome == Outcome::Succeeded);
         Ok((taken && job.status == JobStatus::Executing).then_some(job))
     })
     .await?;
-    let sizes: Vec<u64> = captures(&before).map(|capture| capture.bytes_moved).collect();
+    let sizes: Vec<u64> = snapshots(&before).map(|snapshot| snapshot.bytes_moved).collect();
     ensure!(sizes.last().is_some_and(|last| last * 2 < sizes[0]), "{sizes:?}");
     let closes: Vec<Close> = browser.run("return window.closes", &[]).await?;
     ensure!(closes.is_empty(), "ended by a capsule: {closes:?}");
@@ -74,8 +76,8 @@ async fn work_through_a_loss(world: &World, browser: &Browser, client: &Client, 
         "{after:?}"
     );
 
-    // The page is not loaded again, and nobody touches it before it has noticed. The kernel has what it had; JupyterLab calls it `Unknown`
-    // until it runs something.
+    // The page is not loaded again, and nobody touches it before it has noticed. The kernel has
+    // what it had; JupyterLab calls it `Unknown` until it runs something.
     page.has_shown("Connecting").await?;
     page.connected().await?;
     let said = page.run_next("print('still', kept)").await.context("a cell after the recovery")?;

@@ -1,7 +1,8 @@
-//! What a user is told when something can't be done: the real program against a world with hosts, jobs and gateways.
+//! Refusals and their messages: the real program against a world with hosts, jobs and gateways.
 //!
-//! A refusal has exit code 1, nothing on stdout, its class and number on stderr with the next step, and leaves every job and gateway
-//! as it was. A job that was taken in and can't run says why in its own record.
+//! A refusal has exit code 1 and nothing on stdout. Its class, its number and the next step are on
+//! stderr. It leaves every job and gateway as it was. A job that was accepted and can't run has the
+//! reason in its record.
 
 use std::env;
 use std::fs::{self, File};
@@ -25,11 +26,11 @@ use serde_json::{Value, json};
 const FLOAT: &str = env!("CARGO_BIN_EXE_float");
 /// An id that no job has.
 const NOBODY: &str = "000000000000000000000";
-/// How long a job, a gateway or a move may take.
+/// Time limit of a job, a gateway or a migration.
 const LIMIT: Duration = Duration::from_secs(60);
 /// A host measures itself every 30 s.
 const NOTICED_WITHIN: Duration = Duration::from_secs(60);
-/// Where `scripts/setup` puts the tools; where it has not, they are on PATH.
+/// The directory in which `scripts/setup` puts the tools; without it they are on PATH.
 const TOOLS: &str = "/opt/mooring/bin";
 
 const NOT_FOUND: &str = "Resource not found (1002)";
@@ -59,14 +60,14 @@ fn case(line: impl Into<String>, class: &str, what: impl AsRef<str>, hint: &str)
     Case { line: line.into(), told: format!("Error: {class}, {} (code: {number}\n{hint}", what.as_ref()) }
 }
 
-/// Two hosts, the gateways `lab` and `narrow` (it has one port), and three jobs: `mover` on host-1, connected to both gateways; `filler`
-/// that takes all of host-2; and one that has ended.
+/// Two hosts, the gateways `lab` and `narrow`, which has one port, and three jobs. `mover` on
+/// host-1 is connected to both gateways. `filler` takes all of host-2. The third has ended.
 struct Stage<'a> {
     world: &'a World,
     mover: String,
     filler: String,
     ended: String,
-    /// How many cores each host has.
+    /// The cores of each host.
     cores: u64,
 }
 
@@ -323,7 +324,7 @@ impl<'a> Stage<'a> {
         ])
     }
 
-    /// What is said to somebody who is not logged in; these lines have all of the credentials that are given.
+    /// The refusals of a session. These lines have all of their credentials.
     fn of_sessions(&self) -> Vec<Case> {
         let url = self.world.url();
         let wrong = "the first password of `admin` is in the file `admin-password` of OpCenter's state directory";
@@ -402,7 +403,8 @@ fn settled(world: &World) -> Result<()> {
     })
 }
 
-/// All jobs and gateways, as `float list` and `float gateway list` show them, without what grows by itself.
+/// All jobs and gateways, as `float list` and `float gateway list` show them, without what grows by
+/// itself.
 fn state(world: &World) -> Result<[Value; 2]> {
     let mut jobs = done(world, "list")?;
     for job in jobs.as_array_mut().context("jobs are a list")? {
@@ -476,7 +478,8 @@ impl<'a> Newcomer<'a> {
 
 impl Drop for Newcomer<'_> {
     fn drop(&mut self) {
-        // It lives in a namespace below the world's directory: what does not end now is ended with the world.
+        // It lives in a namespace below the world's directory: what does not end now is ended with
+        // the world.
         if let Ok(pid) = i32::try_from(self.agent.id()) {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
@@ -484,7 +487,7 @@ impl Drop for Newcomer<'_> {
     }
 }
 
-/// Where a tool really is.
+/// Returns the path of a tool.
 fn tool_path(tool: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut directories = [PathBuf::from(TOOLS)].into_iter().chain(env::split_paths(&path));
@@ -543,7 +546,8 @@ fn impossible_jobs_say_why_and_hurt_nobody() {
     let unhurt = done(world, &format!("show -j {sleeper}")).unwrap();
     assert_eq!(unhurt["lastUpdate"], before[0][0]["lastUpdate"]);
 
-    // A second move while one is under way; the destination's agent stands still, so that it is.
+    // A second migration is refused while the first is under way: the destination's agent is
+    // stopped.
     let agent = world.daemons(&["agent", "host-2"]).pop().unwrap();
     agent.signal(Signal::SIGSTOP).unwrap();
     done(world, &format!("migrate -j {sleeper}")).unwrap();

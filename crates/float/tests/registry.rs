@@ -1,4 +1,5 @@
-//! Images of a real registry: pulled once, verified, shared between jobs, there while the registry is away, and the same on every host.
+//! Images of a real registry: pulled once, verified, shared between jobs, there while the registry
+//! is away, and the same on every host.
 
 use std::fs;
 use std::os::unix::fs::{chown, symlink};
@@ -24,7 +25,7 @@ const FLOAT: &str = env!("CARGO_BIN_EXE_float");
 const LIMIT: Duration = Duration::from_secs(60);
 /// Time limit of a cancel during a pull, which would take longer.
 const CANCEL_LIMIT: Duration = Duration::from_secs(10);
-/// What can't be compressed, so that a layer is as large as it says.
+/// The bytes of a layer's incompressible part.
 const BALLAST: usize = 6 << 20;
 /// Slow enough to watch.
 const NARROW: u64 = 3 << 20;
@@ -51,7 +52,8 @@ impl Images<'_> {
         Ok(base)
     }
 
-    /// A layout with that layer and one of its own that says which it is. Gives back the digest and the path of the own layer's blob.
+    /// A layout with that layer and one of its own that says which it is. Gives back the digest and
+    /// the path of the own layer's blob.
     fn make(&self, which: &str) -> Result<(PathBuf, String, PathBuf)> {
         let (layout, top) = (self.files.join(format!("layout-{which}")), self.files.join(format!("top-{which}")));
         fs::create_dir_all(top.join("etc"))?;
@@ -68,7 +70,8 @@ impl Images<'_> {
 
 async fn submit(client: &Client, image: &str, host: &str, command: &[&str]) -> Result<JobId> {
     let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
-    // What is to be moved runs as root: CRIU reads the limits of others' processes with CAP_SYS_RESOURCE alone, which not every root has.
+    // What is to be moved runs as root: CRIU reads the limits of others' processes with
+    // CAP_SYS_RESOURCE alone, which not every root has.
     let with_root = !command.is_empty();
     let request = Submission {
         image: Some(image.parse()?),
@@ -154,7 +157,8 @@ fn image_is_pulled_once_and_shared() {
     registry.stop().unwrap();
     let outcome = world.run_inside(async || {
         let (client, named) = (world.client().await?, format!("{}/team/app", registry.address()));
-        // By a name that was looked up before, and by the digest: neither needs the registry where all of it is.
+        // By a name that was looked up before, and by the digest: neither needs the registry where
+        // all of it is.
         runs(&client, &format!("{}/team/other", registry.address()), "host-1", "c").await?;
         runs(&client, &format!("{named}@{digest_a}"), "host-1", "a").await?;
         is_refused(&client, &format!("{named}@{digest_a}"), "host-2", &["can't be reached"]).await

@@ -1,4 +1,5 @@
-//! A user's script as it is written for the original: a shell, `awk` and the command line, which knows nothing of what is behind it.
+//! A user's script as it is written for the original: a shell, `awk` and the command line, which
+//! knows nothing of what is behind it.
 
 use std::fs;
 use std::process::Command;
@@ -6,8 +7,9 @@ use std::process::Command;
 use mooring_testkit::streams;
 use mooring_testkit::world::{Plan, World};
 
-/// Logs in, asks who it is, submits to a gateway, polls `show`, reads the port mapping with awk, lists as a table, migrates, cancels.
-/// `$FLOAT`, `$OPCENTER`, `$PASSWORD` and `$PROGRAM` are given.
+/// Logs in, asks who it is, submits to a gateway, polls `show`, reads the port mapping with awk,
+/// lists as a table, migrates, cancels. `$FLOAT`, `$OPCENTER`, `$PASSWORD` and `$PROGRAM` are
+/// given.
 const SCRIPT: &str = r#"
 set -eu
 float() { "$FLOAT" "$@"; }

@@ -1,5 +1,5 @@
-//! What a person sees: a Shiny app in a real browser, whose job is moved. What its server remembers of the page is lost with the page's
-//! WebSocket: Shiny has no way back to a session.
+//! A Shiny app in a real browser while its job migrates. The server's state of the page is lost
+//! with the page's WebSocket: Shiny has no way back to a session.
 
 use anyhow::{Result, ensure};
 use mooring_api::Client;

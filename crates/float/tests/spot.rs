@@ -1,4 +1,5 @@
-//! A host that its cloud takes away: what is on it leaves in time, and one that is left where it is takes jobs again.
+//! A host that its cloud takes away: what is on it leaves in time, and one that is left where it is
+//! takes jobs again.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -37,7 +38,7 @@ fn reclaimed_host_is_left_in_time() {
         let home = client.job_get(id).await?.host_name;
         let (from, to) = if home == "host-1" { (1, 2) } else { (2, 1) };
 
-        // A token that is forgotten is asked for anew.
+        // A forgotten token is replaced.
         service.forget_tokens();
         let looked = service.looks(machine(from));
         wait_for("another look", WITHIN, async || Ok((service.looks(machine(from)) > looked).then_some(()))).await?;

@@ -1,5 +1,5 @@
-//! A job in the capsule store: suspended for longer than any time-out of its client, resumed under the same address, captured while it
-//! goes on.
+//! A job in the capsule store: suspended for longer than any time-out of its client, resumed under
+//! the same address, snapshotted while it goes on.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -171,12 +171,12 @@ async fn status(client: &Client, job: &JobId, wanted: JobStatus) -> Result<JobVi
     .await
 }
 
-/// How many capsules are in the store of a world.
+/// Returns the number of capsules in the store of a world.
 fn capsules(world: &World) -> Result<usize> {
     manifests(&world.directory().join("capsules"))
 }
 
-/// How many manifests are below a directory.
+/// Returns the number of manifests below a directory.
 fn manifests(directory: &Path) -> Result<usize> {
     let mut found = 0;
     for entry in std::fs::read_dir(directory)? {

@@ -1,5 +1,5 @@
-//! A JupyterLab that is suspended for longer than its client's patience with a silent connection, does not come back out of a damaged
-//! capsule, and goes on out of the mended one.
+//! A JupyterLab that is suspended for longer than its client waits for a silent connection. It is
+//! not restored from a damaged capsule, and goes on after the repair.
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
@@ -17,7 +17,8 @@ use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome};
 
 const WITHIN: Duration = Duration::from_secs(60);
-/// Jupyter gives a WebSocket up after 30 to 90 s without a pong, on a clock that stands still with it.
+/// Jupyter gives a WebSocket up after 30 to 90 s without a pong, on a clock that is frozen with the
+/// job.
 const SUSPENDED: Duration = Duration::from_secs(60);
 
 #[test]
@@ -38,7 +39,8 @@ fn a_client_stays_connected_over_a_suspend_of_a_minute() {
         // What is waited for is that nothing happens for so long.
         tokio::time::sleep(SUSPENDED).await;
 
-        // Memory that was damaged is found when the restore has begun; nothing of the job runs, and it waits for a better day.
+        // Memory that was damaged is found when the restore has begun; nothing of the job runs, and
+        // it waits for a better day.
         let damage = Damage::to_memory(&world)?;
         client.job_resume(&notebook.job).await?;
         let refused = wait_for("the resume to fail", WITHIN, async || {

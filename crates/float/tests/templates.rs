@@ -1,5 +1,5 @@
-//! Templates through the real program: those that users make, and those that are built in and whose software is on this machine, each with
-//! a client of its kind. JupyterLab's is in every test of moves.
+//! Templates through the real program: those of users, and built-in ones whose software is on this
+//! machine, each with a client of its kind. JupyterLab's is in every test of migrations.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 /// The program.
 const FLOAT: &str = env!("CARGO_BIN_EXE_float");
-/// How long a server or a job may take.
+/// Time limit of a server or a job.
 const LIMIT: Duration = Duration::from_secs(90);
 
 fn done(world: &World, line: &str) -> Result<Value> {
@@ -39,7 +39,7 @@ fn refused(world: &World, line: &str, code: u16, told: &str) -> Result<()> {
     Ok(())
 }
 
-/// What a job that ends by itself has written.
+/// Waits for the end of a job and returns its output.
 fn output(world: &World, job: &Value) -> Result<String> {
     let job = &job["id"].as_str().context("a job has an id")?.parse()?;
     world.run_inside(async || {
@@ -271,7 +271,7 @@ fn code_server_opens_with_the_password_that_its_output_has() {
             };
             wait_for("the server", LIMIT, async || {
                 let answer = http.get(&session.access_url).send().await;
-                // Whoever has no session is sent to the login.
+                // A client without a session is sent to the login.
                 Ok(answer.is_ok_and(|answer| answer.status() == StatusCode::FOUND).then_some(()))
             })
             .await?;

@@ -1,4 +1,5 @@
-//! `float up`: what keeps it from starting, what a stop leaves and a start brings back, and what goes on while one of its daemons is away.
+//! `float up`: reasons not to start, the state over a stop and a start, and operation while one of
+//! its daemons is away.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -25,13 +26,13 @@ const FLOAT: &str = env!("CARGO_BIN_EXE_float");
 const UNPRIVILEGED: u32 = 65534;
 /// Under this number a process finds a program whose directory it may not look into.
 const PROGRAM_FD: i32 = 200;
-/// Where `scripts/setup` puts the tools; where it has not, they are on PATH.
+/// The directory in which `scripts/setup` puts the tools; without it they are on PATH.
 const TOOLS: &str = "/opt/mooring/bin";
-/// How long a job, a gateway or a restart may take.
+/// Time limit of a job, a gateway or a restart.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How many bytes count as a stream that flows.
+/// The bytes that show that a stream flows.
 const FLOWS: u64 = 4 << 20;
-/// What the job does: it serves streams, and counts in its own memory.
+/// The job's script: it serves streams and counts in its own memory.
 const COUNT: &str = "echo begun; \"$0\" 0.0.0.0:9000 & n=0; while :; do n=$((n+1)); echo $n; sleep 0.05; done";
 
 // What keeps it from starting
@@ -62,7 +63,8 @@ impl Place {
         ["up", "--dir", &state, "--listen", "127.0.0.1:0"].map(str::to_owned)
     }
 
-    /// Runs what has to be refused, and gives back what it says. Nothing may be left of it in the namespace.
+    /// Runs what has to be refused, and gives back what it says. Nothing may be left of it in the
+    /// namespace.
     fn refusal(&self, mut command: Command) -> Result<String> {
         netns::enter_command(&mut command, &self.namespace())?;
         self.refused(&mut command)
@@ -81,7 +83,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // One that stays is seen by whoever removes the directory.
+        // The removal of the directory reports a namespace that stays.
         let _ = netns::delete(&self.namespace());
     }
 }
@@ -169,7 +171,8 @@ async fn a_state_directory_of_a_newer_version_is_left_alone() {
     assert!(fs::read(&database).unwrap() == before, "the database is another one");
 }
 
-/// Runs `float up` where the tools are those of `tools`: over the usual prefix, in a mount namespace of its own, and first on PATH.
+/// Runs `float up` where the tools are those of `tools`: over the usual prefix, in a mount
+/// namespace of its own, and first on PATH.
 fn with_tools(place: &Place, tools: &Path) -> Command {
     const INSTEAD: &str = "if [ -d \"$0\" ]; then mount --bind \"$1\" \"$0\" || exit 99; fi; shift; exec \"$@\"";
     let path = std::env::var("PATH").unwrap_or_default();
@@ -179,7 +182,7 @@ fn with_tools(place: &Place, tools: &Path) -> Command {
     command
 }
 
-/// Where a tool really is.
+/// Returns the path of a tool.
 fn tool_path(tool: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut directories = [PathBuf::from(TOOLS)].into_iter().chain(std::env::split_paths(&path));
@@ -197,7 +200,8 @@ fn without_its_tools_it_says_which_and_where_they_come_from() {
         let tools = place.directory.path().join("tools");
         fs::create_dir(&tools).unwrap();
         for tool in ["criu", "runc"] {
-            // What is in the place of one that is missing hides those that this machine may have elsewhere.
+            // What is in the place of one that is missing hides those that this machine may have
+            // elsewhere.
             let there = if tool == missing { PathBuf::from("/bin/false") } else { tool_path(tool).unwrap() };
             symlink(there, tools.join(tool)).unwrap();
         }
@@ -256,7 +260,8 @@ impl Served {
         done(world, &["show", "-j", self.job.as_str()])
     }
 
-    /// What the job has counted so far, once it has come to `least`: every number once and in its order, after one single beginning.
+    /// Returns the job's count once it is at least `least`. Every number has to be there once and
+    /// in order, after a single begin.
     fn counted(&self, world: &World, least: usize) -> Result<usize> {
         let read = || -> Result<usize> {
             let ran = world.float(&["log", "cat", "-j", self.job.as_str()])?;
@@ -369,7 +374,8 @@ fn restart_keeps_jobs_and_connections() {
     let status = world.stop().unwrap();
     assert!(status.success(), "{status}\n{}", world.log());
     assert_eq!(world.daemons(&[]), []);
-    // The job's own program lies below the world's directory, as all that the daemons are started with does.
+    // The job's own program lies below the world's directory, as all that the daemons are started
+    // with does.
     let root = world.directory().parent().unwrap().display().to_string();
     assert_eq!(processes_of(&root), Vec::<String>::new());
     assert_eq!(links(&world.namespace()).unwrap(), ["lo"]);

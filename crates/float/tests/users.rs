@@ -1,4 +1,5 @@
-//! Users, groups and secrets through the real program: who may see and do what, and where the value of a secret is and where it is not.
+//! Users, groups and secrets through the real program: permissions, and where the value of a secret
+//! is.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,9 +21,9 @@ use sha2::{Digest, Sha256};
 
 /// The program.
 const FLOAT: &str = env!("CARGO_BIN_EXE_float");
-/// How long a job may take to start, to move or to end.
+/// Time limit of a job's start, migration or end.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What is in a job's environment and nowhere else.
+/// The value of a secret, which only the environment of a job may have.
 const VALUE: &str = "open-sesame-5f1c77e0";
 
 const NOT_FOUND: u16 = 1002;
@@ -49,7 +50,7 @@ impl As<'_> {
         self.world.run(command)
     }
 
-    /// What a command line that has to succeed prints, in each format.
+    /// Returns the output of a command line, which has to succeed, in each format.
     fn printed(&self, line: &str) -> Result<String> {
         let mut printed = String::new();
         for format in ["json", "yaml", "table"] {
@@ -131,7 +132,7 @@ fn people(admin: As<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What is another's is not there, for as long as no group is shared.
+/// Without a common group the objects of others are invisible.
 fn strangers(alice: As<'_>, bob: As<'_>, job: &JobId) -> Result<()> {
     for line in ["show -j", "cancel -f -j", "migrate -f -j", "log -j", "log events -j", "gateway connect -g lab -j"] {
         bob.refused(&format!("{line} {job}"), NOT_FOUND, &format!("no job {job}"))?;
@@ -156,7 +157,7 @@ fn strangers(alice: As<'_>, bob: As<'_>, job: &JobId) -> Result<()> {
     Ok(())
 }
 
-/// Who shares a group sees that a job is there and how it is, and nothing that opens it.
+/// Members of a group see a job and its status, and nothing that opens it.
 fn mates(admin: As<'_>, alice: As<'_>, bob: As<'_>, job: &JobId) -> Result<()> {
     let group = admin.done("group add lab --user alice --user bob")?;
     ensure!(group["users"] == json!(["alice", "bob"]), "{group}");
@@ -254,7 +255,7 @@ fn everybody_has_what_is_theirs_and_groups_look_on() {
     let events = admin.done(&format!("log events -j {job}")).unwrap().to_string();
     assert!(events.contains("requested by admin, who deleted the user alice"), "{events}");
     assert_eq!(names(&admin.done("user list").unwrap()), ["admin"]);
-    // Whoever is called like that later has none of the templates and secrets.
+    // A later user of the same name has none of the templates and secrets.
     admin.done_with_stdin("user add alice --passwd-stdin", "alice-password").unwrap();
     alice.refused("template show private::web", NOT_FOUND, "no template").unwrap();
 }

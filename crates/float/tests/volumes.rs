@@ -1,5 +1,6 @@
-//! Data volumes that hosts make and mount, through the real program: a fresh one has its size wherever its job goes, a bucket is where its
-//! job is, and of neither is anything left on a host that the job has left.
+//! Data volumes that hosts make and mount, through the real program. A fresh volume keeps its size
+//! and follows its job. A bucket is mounted where its job is. Nothing of either stays on a host
+//! that the job has left.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,15 +18,17 @@ use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// How long a job may take to get to where it is expected.
+/// Time limit until a job has an expected status.
 const LIMIT: Duration = Duration::from_secs(60);
-/// How long a loop device may stay: a process of another test that has mounts of its own has copies of ours until it ends.
+/// Time limit until a loop device is gone: processes of other tests have copies of the mounts until
+/// they end.
 const LET_GO_LIMIT: Duration = Duration::from_secs(240);
 /// The address of the gateways' host, which jobs' hosts reach.
 const BUCKETS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 9000);
 
-/// It keeps a file open, which another process watches, says again and again what it has written, and fills its volume when it is asked
-/// to: a file that most of it is reserved for, and one that is written until there is no space left.
+/// Keeps a file open that another process watches, and prints its number of lines again and again.
+/// On request it fills its volume: it reserves most of it for a file and writes another until there
+/// is no space left.
 const FILLER: &str = r#"exec 8>>/mnt/own/log
 while :; do tail -f /mnt/own/log; done >/dev/null 2>&1 &
 i=0; last=0; while :; do
@@ -95,7 +98,8 @@ fn behind_loop_devices(world: &World) -> Vec<String> {
     devices.filter_map(file).filter(|file| Path::new(file).starts_with(world.directory())).collect()
 }
 
-/// Waits for so many loop devices of volumes. Without any there are none of anything else either.
+/// Waits for `wanted` loop devices of volumes; without any there has to be no other loop device
+/// either.
 async fn devices_are(world: &World, wanted: usize) -> Result<()> {
     wait_for(&format!("{wanted} loop devices"), LET_GO_LIMIT, async || {
         let files = behind_loop_devices(world);
@@ -105,7 +109,7 @@ async fn devices_are(world: &World, wanted: usize) -> Result<()> {
     .await
 }
 
-/// Has the job fill its volume, and waits until it was told that there is no space left.
+/// Makes the job fill its volume, and waits until it reports that there is no space left.
 async fn is_full(world: &World, job: &JobId, number: u32) -> Result<()> {
     fs::write(world.files().join("ask/number"), number.to_string())?;
     let client = world.client().await?;
@@ -169,7 +173,8 @@ fn fresh_volume_follows_its_job() {
     outcome.unwrap();
 }
 
-/// It writes a file of the bucket anew again and again, says how often and what is in another one, and appends to one that it keeps open.
+/// Rewrites a file of the bucket again and again, prints the count and another file, and appends to
+/// one that it keeps open.
 const WRITER: &str = r#"exec 9>>/mnt/set/open
 i=0; while :; do
   i=$((i+1)); echo $i >/mnt/set/tick || echo failed; echo $i >&9 || echo failed

@@ -1,5 +1,5 @@
-//! The widget in a real browser: on a JupyterLab that is moved, suspended, resumed and cancelled from its panel, and on the pages of a job
-//! that somebody else runs.
+//! The widget in a real browser. A JupyterLab is migrated, suspended, resumed and cancelled from
+//! its panel. The pages of an external job have the widget as well.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ const FRAMING: Page = Page {
     html: "<!doctype html><html><head><title>framing</title></head><body><iframe src='/bare'></iframe></body></html>",
 };
 
-/// How many widgets a loaded frame has.
+/// The number of widgets in a loaded frame.
 const WIDGETS_IN_FRAME: &str = "
     const inner = document.querySelector('iframe').contentDocument;
     if (inner.readyState !== 'complete' || !inner.body.textContent.includes('bare')) return null;
@@ -149,7 +149,8 @@ async fn does_what_the_panel_is_told(
     widget.in_panel(async |panel| panel.shows("#facts", "3 GB").await).await
 }
 
-/// Who comes while it is suspended is shown the gateway's own page, with the widget; it stays as long as the panel is open.
+/// A client of a suspended job gets the gateway's own page with the widget, which stays as long as
+/// the panel is open.
 async fn resumes_from_the_waiting_page(browser: &Browser, notebook: &Notebook) -> Result<()> {
     browser.open(&notebook.access_url).await?;
     browser.element("[data-mooring-waiting]", LIMIT).await?;

@@ -28,13 +28,12 @@ const CAPSULE_BYTES: u64 = 1_000_000;
 /// A machine, as its agent describes it to OpCenter.
 #[derive(Debug, Clone)]
 pub struct Machine {
-    /// Its name.
     pub name: String,
-    /// What it offers itself for.
+    /// The objects that may be placed on it.
     pub role: HostRole,
     /// Its processors and memory.
     pub size: Resources,
-    /// How it is paid for.
+    /// Spot or on-demand.
     pub purchase: Purchase,
 }
 
@@ -60,14 +59,14 @@ impl Machine {
     }
 }
 
-/// What a host holds of a job.
+/// The part of a job that a host holds.
 #[derive(Debug, Clone)]
 pub(crate) struct LocalJob {
     pub(crate) generation: Generation,
     pub(crate) state: JobState,
-    /// Whether the job's processes run.
+    /// Set while the job's processes run.
     pub(crate) executes: bool,
-    /// Whether the host was cut off since it got the job: another host may have recovered it.
+    /// Set when the host was cut off since it got the job: another host may have recovered it.
     pub(crate) may_be_stale: bool,
     phases: Vec<PhaseTime>,
     bytes_moved: u64,
@@ -178,7 +177,7 @@ impl SimAgent {
         self.is_mute = false;
     }
 
-    /// Whether the host is cut off.
+    /// Returns whether the host is cut off.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.is_cut_off
@@ -242,7 +241,7 @@ impl SimAgent {
         self.jobs.get(job).map(|local| &local.state)
     }
 
-    /// Whether the job's processes run on the host.
+    /// Returns whether the job's processes run on the host.
     #[must_use]
     pub fn executes(&self, job: &JobId) -> bool {
         self.jobs.get(job).is_some_and(|local| local.executes)
@@ -311,7 +310,7 @@ impl SimAgent {
             Some(local) if local.generation > directive.generation && local.state != JobState::Gone => {
                 bail!("the order is of generation {}, the host has {}", directive.generation, local.generation)
             }
-            // Whatever is of an older generation ends.
+            // A copy of an older generation ends.
             other => other.filter(|local| local.generation == directive.generation),
         };
         if let Some(local) = self.next(directive, held) {

@@ -148,8 +148,8 @@ impl Cluster {
 
     /// Waits until OpCenter has published all that follows from the reports and requests so far.
     ///
-    /// A slice of the beacon with its new name comes from a pass that began after the renaming,
-    /// and a pass publishes all slices at once.
+    /// The beacon's new name comes with a pass that began after the renaming, and a pass publishes
+    /// all slices at once.
     pub async fn sync(&mut self) -> Result<()> {
         let Some(beacon) = self.beacon.clone() else { return Ok(()) };
         self.beats += 1;

@@ -61,7 +61,7 @@ impl SimGateway {
         self.is_cut_off = true;
     }
 
-    /// Whether the gateway is cut off.
+    /// Returns whether the gateway is cut off.
     #[must_use]
     pub fn is_cut_off(&self) -> bool {
         self.is_cut_off

@@ -1,4 +1,4 @@
-//! Simulated hosts and gateways: they speak the watch-and-report protocol of [`mooring_api::watch`]
+//! Simulated hosts and gateways. They speak the watch-and-report protocol of [`mooring_api::watch`]
 //! with a real OpCenter and obey every order as an agent does, without containers and without root.
 //!
 //! ```text
@@ -39,7 +39,7 @@ use std::sync::Arc;
 
 use mooring_types::MigrationId;
 
-/// What has become of the capsule that a source sends to a destination.
+/// The state of the transfer of a capsule from a source to a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Delivery {
     /// The source has sent the seal: the destination may restore the job.

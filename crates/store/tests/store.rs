@@ -427,7 +427,7 @@ async fn default_security_group_exists_from_the_start() {
     assert_eq!(tx.security_group_list().await.unwrap(), [first]);
 }
 
-/// What the first version of the schema held, with a gateway, a job and a connection that know no security group.
+/// Rows of the first schema: a gateway, a job and a connection without security groups.
 const FIRST: [&str; 3] = [
     "INSERT INTO host (id, name, overlay, token_hash, join_data) VALUES ('h-000000000000000000000', 'h', '', '', '{}')",
     r#"INSERT INTO gateway VALUES ('g-000000000000000000000', 'lab',

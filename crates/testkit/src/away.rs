@@ -1,8 +1,8 @@
 //! A job that is away for long while its client keeps sending.
 //!
-//! The client sends one line every few milliseconds whatever comes back, the job answers each: what was sent while it was away waits at
-//! the gateway and flows when it is back. How soon, the job's own clock tells: it knows when it was restored and when it read the first
-//! line afterwards. The capsule is held up on its way by a failpoint.
+//! The client sends a line every few milliseconds, and the job answers each. Lines for a job that
+//! is away wait at the gateway. The job's own clock tells how soon they arrive: the job knows when
+//! it was restored and when it read the next line. A failpoint delays the capsule.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -25,28 +25,28 @@ use crate::wait::wait_for;
 use crate::witness::{Answer, Witness};
 use crate::world::World;
 
-/// How often the client sends.
+/// The pause between two lines of the client.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How long it may take until what was held up has been answered.
+/// Time limit until all held lines are answered.
 const CATCHES_UP_WITHIN: Duration = Duration::from_secs(30);
 
-/// What a client saw of a job that was away.
+/// A client's record of migrations with a held capsule.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AwayReport {
     /// The moves.
     pub moves: Vec<AwayMove>,
-    /// How many lines were sent.
+    /// The number of lines that the client sent.
     pub sent: u64,
-    /// How many were answered, each with its own number in order.
+    /// The number of answers, each with its own number in order.
     pub answered: u64,
 }
 
-/// What a client saw of one move.
+/// A client's record of one migration.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AwayMove {
-    /// For how long the job stood still, as OpCenter saw it.
+    /// The pause, as OpCenter measured it.
     pub pause_seconds: f64,
     /// From the job's restore until it read the first byte.
     pub first_byte_in_seconds: f64,
@@ -54,10 +54,8 @@ pub struct AwayMove {
     pub first_byte_out_seconds: f64,
 }
 
-/// Moves a witness `moves` times, each time with its capsule held up for `away`, while a client keeps sending.
-///
-/// # Errors
-/// A move fails, or an answer is lost, repeated or by somebody else.
+/// Moves a witness `moves` times, each time with its capsule held up for `away`, while a client
+/// keeps sending.
 pub async fn run(
     world: &World,
     client: &Client,
@@ -101,7 +99,7 @@ impl AwayReport {
     }
 }
 
-/// A client that sends whatever comes back.
+/// A client that sends without waiting for answers.
 #[derive(Debug)]
 struct Sending {
     stop: CancellationToken,
@@ -183,7 +181,8 @@ impl Sending {
         }
     }
 
-    /// Ends the client's half, waits for the last answer, and gives back how many lines were sent and answered.
+    /// Ends the client's half, waits for the last answer, and gives back how many lines were sent
+    /// and answered.
     async fn finish(self) -> Result<(u64, u64)> {
         self.stop.cancel();
         self.sender.await??;

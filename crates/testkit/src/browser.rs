@@ -1,11 +1,13 @@
-//! A real browser without a window: Chromium, driven through its driver, inside a world's network namespace.
+//! A real browser without a window: Chromium, driven through its driver, inside a world's network
+//! namespace.
 //!
 //! ```text
 //!   the test, in World::run_inside ──HTTP──► chromedriver ──► Chromium ──► the gateway
 //! ```
 //!
-//! Its profile is new and lies with the world's files. It loads nothing by itself, and what is not in the namespace it can't reach.
-//! Both processes end when the browser is dropped; what is left of them, and their files, with the world.
+//! Its profile is new and lies with the world's files. It loads nothing unasked and reaches nothing
+//! outside of the namespace. Both processes end when the browser is dropped; what is left of them,
+//! and their files, with the world.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -27,15 +29,16 @@ pub use thirtyfour::Key;
 use crate::wait::wait_for;
 use crate::world::World;
 
-/// How long the driver may take until it listens.
+/// Time limit until the driver listens.
 const STARTS_WITHIN: Duration = Duration::from_secs(30);
-/// How long one thing that is asked of the browser may take.
+/// Time limit of one request to the browser.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
-/// How often an element is looked for.
+/// The pause between two looks for an element.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// What the driver says before its port.
+/// The text before the port in the driver's output.
 const LISTENS: &str = "was started successfully on port ";
-/// No window, nothing loaded by itself, nothing shared with another browser. Root can't have the sandbox.
+/// No window, no background traffic, nothing shared with another browser. Root can't have the
+/// sandbox.
 const ARGUMENTS: [&str; 11] = [
     "--headless=new",
     "--no-sandbox",
@@ -61,9 +64,6 @@ pub struct Browser {
 
 impl Browser {
     /// Starts a browser in a world, for use inside its namespace.
-    ///
-    /// # Errors
-    /// Chromium or its driver is not installed, or does not start.
     pub async fn start(world: &World) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("browser-").tempdir_in(world.files())?.keep();
         let log = directory.join("chromedriver.log");
@@ -87,17 +87,12 @@ impl Browser {
     }
 
     /// Opens a page and waits until it is loaded.
-    ///
-    /// # Errors
-    /// It can't be loaded.
     pub async fn open(&self, url: &str) -> Result<()> {
         self.driver()?.goto(url).await.with_context(|| format!("open {url}"))
     }
 
-    /// Runs a script in the page as the body of an asynchronous function; gives back what it returns.
-    ///
-    /// # Errors
-    /// It throws, or returns something else.
+    /// Runs a script in the page as the body of an asynchronous function; gives back what it
+    /// returns.
     pub async fn run<T: DeserializeOwned>(&self, script: &str, arguments: &[Value]) -> Result<T> {
         // The driver's own function is the last argument, and is called with the outcome.
         let wrapped = format!(
@@ -113,26 +108,17 @@ impl Browser {
     }
 
     /// Waits for an element that is there and shown.
-    ///
-    /// # Errors
-    /// It is not within `limit`.
     pub async fn element(&self, selector: &str, limit: Duration) -> Result<WebElement> {
         let query = self.driver()?.query(By::Css(selector)).wait(limit, INTERVAL).and_displayed();
         query.first().await.with_context(|| format!("`{selector}` on the page"))
     }
 
-    /// How many elements there are at this moment.
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns the number of elements at this moment.
     pub async fn count(&self, selector: &str) -> Result<usize> {
         Ok(self.driver()?.find_all(By::Css(selector)).await?.len())
     }
 
     /// Presses a key while another one is held down, wherever the page's focus is.
-    ///
-    /// # Errors
-    /// The page can't be reached.
     pub async fn press(&self, held: Key, key: Key) -> Result<()> {
         Ok(self
             .driver()?
@@ -146,17 +132,11 @@ impl Browser {
     }
 
     /// Presses one key after the other, wherever the page's focus is: a text, or a single [`Key`].
-    ///
-    /// # Errors
-    /// The page can't be reached.
     pub async fn enter(&self, keys: impl Into<TypingData>) -> Result<()> {
         Ok(self.driver()?.action_chain().send_keys(keys).perform().await?)
     }
 
-    /// What the page shows, as a PNG in the browser's directory.
-    ///
-    /// # Errors
-    /// It can't be taken or written.
+    /// Writes a PNG of the page into the browser's directory.
     pub async fn screenshot(&self, name: &str) -> Result<PathBuf> {
         let file = self.directory.join(name).with_extension("png");
         fs::write(&file, self.driver()?.screenshot_as_png().await?)?;
@@ -164,9 +144,6 @@ impl Browser {
     }
 
     /// Does something with the browser; where that fails, the error names a picture of the page.
-    ///
-    /// # Errors
-    /// What `work` says.
     pub async fn watched<T>(&self, work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
         match work(self).await {
             Ok(done) => Ok(done),
@@ -178,9 +155,6 @@ impl Browser {
     }
 
     /// Closes the browser.
-    ///
-    /// # Errors
-    /// It did not close by itself; it is ended then.
     pub async fn quit(mut self) -> Result<()> {
         let driver = self.driver.take().context("the browser was closed before")?;
         driver.quit().await.context("close the browser")
@@ -205,7 +179,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // A session that was not closed would be closed over the network from here, and wait for it.
+        // A session that was not closed would be closed over the network from here, and wait for
+        // it.
         if let Some(driver) = self.driver.take() {
             let _ = driver.leak();
         }

@@ -1,7 +1,9 @@
-//! The WebSocket of a kernel: requests go out numbered, messages come in with the time of their arrival.
+//! The WebSocket of a kernel: requests go out numbered, messages come in with the time of their
+//! arrival.
 //!
-//! The protocol is Jupyter's messaging in its default form, a JSON text for each message. A message says by its parent which request
-//! it belongs to; requests are numbered from 0 for each WebSocket, so that a test can count the replies.
+//! The protocol is Jupyter's messaging in its default form, a JSON text for each message. The
+//! parent of a message names its request. Requests are numbered from 0 for each WebSocket, so that
+//! a test can count the replies.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -22,9 +24,9 @@ type Socket = WebSocketStream<TcpStream>;
 /// A kernel's WebSocket. The two halves are apart so that one may wait while the other works.
 #[derive(Debug)]
 pub struct Channels {
-    /// What goes out.
+    /// The sending half.
     pub requests: Requests,
-    /// What comes in.
+    /// The receiving half.
     pub messages: Messages,
 }
 
@@ -54,7 +56,7 @@ pub struct Message {
     pub kind: String,
     /// The number of the request that it belongs to, if that came over this WebSocket.
     pub request: Option<u64>,
-    /// What it says.
+    /// The content.
     pub content: Value,
 }
 
@@ -63,7 +65,7 @@ pub struct Message {
 pub struct Closed {
     /// The code, if the other side closed it properly.
     pub code: Option<u16>,
-    /// What was said or went wrong.
+    /// The server's reason, or the error.
     pub reason: String,
 }
 
@@ -105,9 +107,6 @@ impl Channels {
     }
 
     /// Executes `code` and gives back what it printed, both streams as one text.
-    ///
-    /// # Errors
-    /// The code raised an exception, did not end within `limit`, or the WebSocket closed.
     pub async fn run(&mut self, code: &str, limit: Duration) -> Result<String> {
         let request = self.requests.execute(code).await?;
         let output = async {
@@ -133,9 +132,6 @@ impl Channels {
 
 impl Requests {
     /// Asks the kernel to execute `code`; gives back the request's number.
-    ///
-    /// # Errors
-    /// The WebSocket is closed.
     pub async fn execute(&mut self, code: &str) -> Result<u64, Closed> {
         let content = json!({
             "code": code, "silent": false, "store_history": true, "user_expressions": {}, "allow_stdin": false, "stop_on_error": true,
@@ -143,10 +139,8 @@ impl Requests {
         self.send("shell", "execute_request", content).await
     }
 
-    /// Asks the kernel about itself on the control channel, which answers while a cell executes; gives back the request's number.
-    ///
-    /// # Errors
-    /// The WebSocket is closed.
+    /// Asks the kernel about itself on the control channel, which answers while a cell executes;
+    /// gives back the request's number.
     pub async fn kernel_info(&mut self) -> Result<u64, Closed> {
         self.send("control", "kernel_info_request", json!({})).await
     }
@@ -168,9 +162,6 @@ impl Requests {
 
 impl Messages {
     /// The next message. Nothing is lost when this is dropped while it waits.
-    ///
-    /// # Errors
-    /// The WebSocket is closed.
     pub async fn next(&mut self) -> Result<Message, Closed> {
         loop {
             let frame = self.stream.next().await;

@@ -1,7 +1,9 @@
-//! VS Code in a browser, served by code-server, used as a person does: a terminal in which commands run.
+//! VS Code in a browser, served by code-server, used as a person does: a terminal in which commands
+//! run.
 //!
-//! The workbench has several WebSockets to its server (one for itself, one for the extensions, …). What the page shows of their fate is
-//! remembered from [`CodePage::open`] on: dialogs and notifications, and every WebSocket that is made after the first ones.
+//! The workbench has several WebSockets to its server (one for itself, one for the extensions, …).
+//! What the page shows of their fate is remembered from [`CodePage::open`] on: dialogs and
+//! notifications, and every WebSocket that is made after the first ones.
 
 use std::time::Duration;
 
@@ -13,12 +15,13 @@ use crate::wait::wait_for;
 
 /// The port that code-server listens at.
 pub const PORT: u16 = 8989;
-/// Where `scripts/setup test` puts it, with a Node of its own.
+/// The directory in which `scripts/setup test` installs it, with a Node of its own.
 const PROGRAMS: &str = "/opt/mooring/code-server/node_modules/.bin";
-/// How long the page may take for one step.
+/// Time limit of one step of the page.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The terminal is drawn with elements that can be read, and nothing but the terminal is opened or asked for.
+/// The terminal is drawn with elements that can be read, and nothing but the terminal is opened or
+/// asked for.
 const SETTINGS: &str = r#"{
     "terminal.integrated.gpuAcceleration": "off",
     "terminal.integrated.shellIntegration.enabled": false,
@@ -32,12 +35,12 @@ const SETTINGS: &str = r#"{
 const SERVE: &str = "mkdir -p \"$HOME/User\" && cd \"$HOME\" && printf %s \"$0\" >User/settings.json && exec code-server --config \"$HOME/config.yaml\" \
 --user-data-dir \"$HOME\" --auth none --disable-telemetry --disable-update-check --ignore-last-opened \"$@\"";
 
-/// What the terminal shows, line by line.
+/// The terminal's text, line by line.
 const SCREEN: &str = "
     const rows = document.querySelectorAll('.terminal-wrapper.active .xterm-rows > div');
     return [...rows].map(row => row.textContent.replaceAll('\\u00a0', ' ').trimEnd()).filter(row => row);";
 
-/// Has the page remember from here on what it says of its connections, and which it makes.
+/// Makes the page record its connections and its messages about them.
 const REMEMBER: &str = "
     window.remembered = {said: [], sockets: []};
     const look = () => {
@@ -92,7 +95,7 @@ pub struct CodePage<'a> {
     browser: &'a Browser,
 }
 
-/// What a page has shown and done since [`CodePage::open`].
+/// The messages and connections of a page since [`CodePage::open`].
 #[derive(Debug, serde::Deserialize)]
 pub struct Remembered {
     /// The text of every dialog and notification.
@@ -102,7 +105,7 @@ pub struct Remembered {
 }
 
 impl Remembered {
-    /// Whether the page said that it was disconnected, connects again or has to be loaded again.
+    /// Returns whether the page told of a lost connection, a reconnect or a reload.
     #[must_use]
     pub fn speaks_of_connections(&self) -> bool {
         self.said.iter().map(|text| text.to_lowercase()).any(|text| text.contains("connect") || text.contains("reload"))
@@ -111,9 +114,6 @@ impl Remembered {
 
 impl<'a> CodePage<'a> {
     /// Opens the workbench, and a terminal in it.
-    ///
-    /// # Errors
-    /// Either does not become ready.
     pub async fn open(browser: &'a Browser, url: &str) -> Result<Self> {
         browser.open(url).await?;
         browser.element(".monaco-workbench .statusbar", LIMIT).await?;
@@ -135,18 +135,12 @@ impl<'a> CodePage<'a> {
     }
 
     /// Types a line into the terminal.
-    ///
-    /// # Errors
-    /// The page can't be reached.
     pub async fn enter(&self, line: &str) -> Result<()> {
         self.browser.enter(line).await?;
         self.browser.enter(Key::Enter).await
     }
 
     /// Waits until the terminal shows a line.
-    ///
-    /// # Errors
-    /// It does not in time.
     pub async fn line(&self, wanted: &str) -> Result<()> {
         wait_for(&format!("`{wanted}` in the terminal"), LIMIT, async || {
             Ok(self.screen().await?.iter().any(|line| line == wanted).then_some(()))
@@ -154,18 +148,12 @@ impl<'a> CodePage<'a> {
         .await
     }
 
-    /// What the terminal shows now, line by line.
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns the terminal's text, line by line.
     pub async fn screen(&self) -> Result<Vec<String>> {
         self.browser.run(SCREEN, &[]).await
     }
 
-    /// What the page has shown and done until now.
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns the messages and connections of the page until now.
     pub async fn remembered(&self) -> Result<Remembered> {
         self.browser.run("return window.remembered", &[]).await
     }

@@ -2,16 +2,17 @@
 //!
 //! ```text
 //!   kernel's cell:  0, 1, 2, …          each number printed on its own, one per interval
-//!   client:         kernel_info_request on the control channel, one per interval, each of which has to be answered
+//!   client:         kernel_info_request on the control channel, one per interval, each answered
 //! ```
 //!
-//! The cell knows how many numbers it printed and says so at its end, so that numbers lost at the very end are noticed as well. A
-//! message may hold several numbers and a number may be cut in two: what counts are lines. A *gap* is the time between two arrivals of
-//! the cell's output; the one that is still open counts as well.
+//! The cell tells at its end how many numbers it printed, so that numbers lost at the end are
+//! noticed as well. A message may hold several numbers, and a number may be cut in two: lines
+//! count. A *gap* is the time between two arrivals of the cell's output; the open one counts as
+//! well.
 //!
-//! JupyterLab itself throws output away above 1000 messages a second, averaged over 3 s, and each request makes two. While a job is
-//! away requests pile up and are answered at once afterwards: at 20 ms that stays below the limit for about 25 s, so a longer absence
-//! wants a longer interval.
+//! JupyterLab drops output above 1000 messages a second, averaged over 3 s; each request makes two.
+//! Requests to a job that is away pile up and are answered at once afterwards. At an interval of
+//! 20 ms that stays below the limit for about 25 s; a longer absence needs a longer interval.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +30,9 @@ use crate::jupyter::{Jupyter, Kernel};
 use crate::sequence::Sequence;
 use crate::wait::wait_for;
 
-/// How long the first number may take: the kernel has to start.
+/// Time limit of the first number: the kernel has to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(90);
-/// How long the last number and the last reply may take.
+/// Time limit of the last number and the last reply.
 const ENDS_WITHIN: Duration = Duration::from_secs(60);
 
 /// A kernel that counts, watched.
@@ -53,7 +54,7 @@ pub struct Mark {
     replies_lost: u64,
 }
 
-/// What a client saw from a [`Mark`] on.
+/// A client's record since a [`Mark`].
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GapReport {
@@ -61,46 +62,46 @@ pub struct GapReport {
     pub longest_gap_seconds: f64,
     /// The median of all gaps since the counting began.
     pub typical_gap_seconds: f64,
-    /// How many messages came.
+    /// Messages received.
     pub messages: usize,
-    /// How many numbers never came although a higher one did.
+    /// Numbers that never came although a higher one did.
     pub lost: u64,
-    /// How many numbers came more than once.
+    /// Numbers that came more than once.
     pub repeated: u64,
-    /// How the WebSocket ended, if it did.
+    /// The end of the WebSocket, if it ended.
     pub websocket_closed: Option<String>,
-    /// How many requests were never answered although a later one was.
+    /// Requests that were never answered although a later one was.
     pub replies_lost: u64,
 }
 
-/// What a client saw from beginning to end.
+/// A client's record from beginning to end.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Total {
-    /// How many numbers came.
+    /// Numbers received.
     pub numbers: u64,
     /// In how many messages they came.
     pub messages: usize,
-    /// How many numbers the kernel printed and the client never saw.
+    /// Numbers that the kernel printed and the client never received.
     pub lost: u64,
-    /// How many came more than once.
+    /// Numbers that came more than once.
     pub repeated: u64,
-    /// How many came after a higher one.
+    /// Numbers that came after a higher one.
     pub out_of_order: u64,
-    /// How many requests were sent.
+    /// Requests sent.
     pub requests: u64,
-    /// How many of them were never answered.
+    /// Requests that were never answered.
     pub replies_lost: u64,
-    /// How many were answered more than once.
+    /// Requests that were answered more than once.
     pub replies_repeated: u64,
-    /// How the WebSocket ended before the counting did, if so.
+    /// The end of the WebSocket, if it came before the end of the counting.
     pub websocket_closed: Option<String>,
     /// The gaps between messages, in seconds.
     pub gaps: Option<Distribution>,
 }
 
 impl Total {
-    /// Whether everything came, once and in order, over one WebSocket.
+    /// Returns whether everything came, once and in order, over one WebSocket.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let wrong = self.lost + self.repeated + self.out_of_order + self.replies_lost + self.replies_repeated;
@@ -109,10 +110,8 @@ impl Total {
 }
 
 impl Counting {
-    /// Starts a kernel that counts, a number per `interval`, and waits for the first number and the first reply.
-    ///
-    /// # Errors
-    /// The kernel does not start or the first number does not come.
+    /// Starts a kernel that counts, a number per `interval`, and waits for the first number and the
+    /// first reply.
     pub async fn start(jupyter: &Jupyter, interval: Duration) -> Result<Self> {
         let kernel = jupyter.kernel_start().await?;
         let Channels { mut requests, messages } = jupyter.kernel_channels(&kernel).await?;
@@ -146,7 +145,7 @@ impl Counting {
         }
     }
 
-    /// What was seen from `mark` until now. The gap under way at the mark and the one that is still open belong to it.
+    /// Returns the record from `mark` until now, with the gaps that are open at both ends.
     #[must_use]
     pub fn since(&self, mark: Mark) -> GapReport {
         let record = self.record();
@@ -163,10 +162,8 @@ impl Counting {
         }
     }
 
-    /// Waits until everything flows again: a number printed and a request sent after this call have arrived and been answered.
-    ///
-    /// # Errors
-    /// The WebSocket closed, or they did not come within `limit`.
+    /// Waits until everything flows again: a number printed and a request sent after this call have
+    /// arrived and been answered.
     pub async fn caught_up(&self, limit: Duration) -> Result<()> {
         let sent = self.record().requests;
         let answered = |record: &Record| record.replies.next() > record.replies_first + sent;
@@ -176,9 +173,6 @@ impl Counting {
     }
 
     /// Stops the cell and the requests, waits for what is under way, and ends the kernel.
-    ///
-    /// # Errors
-    /// JupyterLab can't be reached any more.
     pub async fn finish(mut self) -> Result<Total> {
         self.stop_sending.cancel();
         if self.record().closed.is_none() {
@@ -186,7 +180,8 @@ impl Counting {
             let complete = |record: &Record| {
                 record.printed.is_some() && record.replies.next() == record.replies_first + record.requests
             };
-            // What does not come is counted below; that it did not come in time is no error of its own.
+            // What does not come is counted below; that it did not come in time is no error of its
+            // own.
             let _ = self.wait("the last number", ENDS_WITHIN, complete).await;
         }
         self.tasks.shutdown().await;
@@ -223,7 +218,7 @@ struct Record {
     /// The beginning of a line whose end has not come yet.
     line: String,
     numbers: Sequence,
-    /// How many numbers the cell printed; known at its end.
+    /// The number of printed numbers, known at the cell's end.
     printed: Option<u64>,
     requests: u64,
     replies: Sequence,
@@ -288,7 +283,8 @@ impl Record {
     }
 }
 
-/// The cell. An interrupt asks it to end; it is not raised in the middle of it, so its count is exact.
+/// The cell. An interrupt asks it to end; it is not raised in the middle of it, so its count is
+/// exact.
 fn cell(interval: Duration) -> String {
     format!(
         "import signal, sys, time\n\

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// How measurements are distributed; percentiles are by nearest rank, so each figure is one that was measured.
+/// The distribution of measurements. Percentiles are by nearest rank: each figure was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Distribution {
     /// The least.

@@ -1,7 +1,9 @@
-//! The job's end of a [`load`](crate::load): HTTP that says what was asked for, and WebSockets that say what they were told.
+//! The job's end of a [`load`](crate::load): HTTP that says what was asked for, and WebSockets that
+//! say what they were told.
 //!
-//! It is a small server of its own, so that thousands of connections of it are checkpointed as those of any program are: `GET /ws` with
-//! an upgrade becomes a WebSocket on which every message comes back; any other `GET` is answered with its path.
+//! A small server whose thousands of connections are checkpointed like those of any program.
+//! `GET /ws` with an upgrade becomes a WebSocket on which every message comes back. Any other `GET`
+//! is answered with its path.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -18,9 +20,6 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use crate::streams::program_named;
 
 /// The program `echo-server` beside the running test or measurement.
-///
-/// # Errors
-/// It is not built.
 pub fn program() -> Result<PathBuf> {
     program_named("echo-server")
 }

@@ -11,9 +11,6 @@ use mooring_types::job::JobStatus;
 use crate::wait::wait_for;
 
 /// Waits until a job executes.
-///
-/// # Errors
-/// It ends, or does not execute within `limit`.
 pub async fn executing(client: &Client, job: &JobId, limit: Duration) -> Result<JobView> {
     wait_for(&format!("job {job} to execute"), limit, async || {
         let view = client.job_get(job).await?;
@@ -27,9 +24,6 @@ pub async fn executing(client: &Client, job: &JobId, limit: Duration) -> Result<
 }
 
 /// Waits until a job has ended, however.
-///
-/// # Errors
-/// It does not within `limit`.
 pub async fn ended(client: &Client, job: &JobId, limit: Duration) -> Result<JobView> {
     wait_for(&format!("the end of job {job}"), limit, async || {
         let view = client.job_get(job).await?;

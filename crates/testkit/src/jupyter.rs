@@ -1,7 +1,8 @@
 //! A client of a JupyterLab, by its Access URL.
 //!
-//! It does what the browser's page does with the same URL: REST calls with the token to start and end a kernel, and one WebSocket for
-//! the kernel's channels ([`crate::channels`]). Every call has a time-out; only the first one is retried, until the server answers.
+//! Like the browser's page the client starts and ends a kernel by REST calls with the token. One
+//! WebSocket has the kernel's channels ([`crate::channels`]). Every call has a time-out. Only the
+//! first one is retried, until the server answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,9 +14,9 @@ use serde_json::{Value, json};
 use crate::channels::Channels;
 use crate::wait::wait_for;
 
-/// How long a server may take until it answers at all.
+/// Time limit of a server's first answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
-/// How long one call may take.
+/// Time limit of one call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A JupyterLab that answers.
@@ -25,7 +26,7 @@ pub struct Jupyter {
     server: Arc<Server>,
 }
 
-/// Where a JupyterLab is and what opens it.
+/// The address and the token of a JupyterLab.
 #[derive(Debug)]
 struct Server {
     /// Ends with a slash.
@@ -41,9 +42,6 @@ pub struct Kernel {
 
 impl Jupyter {
     /// Reads a URL like `http://198.18.0.1:10000/lab?token=…` and waits until its server answers.
-    ///
-    /// # Errors
-    /// The URL is none of a JupyterLab, the token is refused, or nothing answers within 90 s.
     pub async fn connect(access_url: &str) -> Result<Self> {
         // The first provider stays; a second installation is a no-op by intent.
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -61,17 +59,11 @@ impl Jupyter {
     }
 
     /// Starts a Python kernel.
-    ///
-    /// # Errors
-    /// The server does not start one.
     pub async fn kernel_start(&self) -> Result<Kernel> {
         self.kernel_start_of("python3").await
     }
 
     /// Starts a kernel of another kind, like `ir` for R.
-    ///
-    /// # Errors
-    /// The server does not start one.
     pub async fn kernel_start_of(&self, kind: &str) -> Result<Kernel> {
         let answer = self.call(Method::POST, "api/kernels", Some(json!({"name": kind}))).await?;
         let id = answer["id"].as_str().context("the new kernel has no id")?;
@@ -79,26 +71,17 @@ impl Jupyter {
     }
 
     /// Opens the channels of a kernel.
-    ///
-    /// # Errors
-    /// The WebSocket can't be opened.
     pub async fn kernel_channels(&self, kernel: &Kernel) -> Result<Channels> {
         let Server { base, token } = &*self.server;
         Channels::open(base, token, &kernel.id).await
     }
 
     /// Interrupts what a kernel executes, as the stop button does.
-    ///
-    /// # Errors
-    /// The server does not.
     pub async fn kernel_interrupt(&self, kernel: &Kernel) -> Result<()> {
         self.call(Method::POST, &format!("api/kernels/{}/interrupt", kernel.id), None).await.map(drop)
     }
 
     /// Ends a kernel.
-    ///
-    /// # Errors
-    /// The server does not.
     pub async fn kernel_shutdown(&self, kernel: &Kernel) -> Result<()> {
         self.call(Method::DELETE, &format!("api/kernels/{}", kernel.id), None).await.map(drop)
     }
@@ -133,7 +116,7 @@ impl Server {
     }
 }
 
-/// Whether the server answered and said no: no retry changes that.
+/// Returns whether the server refused: no retry changes that.
 fn is_refusal(error: &anyhow::Error) -> bool {
     let status = error.downcast_ref::<reqwest::Error>().and_then(reqwest::Error::status);
     status.is_some_and(|status| status.is_client_error())

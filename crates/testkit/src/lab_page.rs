@@ -8,9 +8,9 @@ use serde_json::json;
 use crate::browser::{Browser, Key};
 use crate::wait::wait_for;
 
-/// How long the page may take for one step.
+/// Time limit of one step of the page.
 const LIMIT: Duration = Duration::from_secs(90);
-/// How often something is written anew of which keys were lost.
+/// The number of attempts to type something, since a page may lose keys.
 const TRIES: usize = 5;
 const TAKEN_WITHIN: Duration = Duration::from_secs(5);
 
@@ -24,18 +24,18 @@ const MAKE_NOTEBOOK: &str = "
     const answer = await fetch('/api/contents/count.ipynb', {method: 'PUT', body, headers: {Authorization: `token ${token}`}});
     return answer.status;";
 
-/// What the page's status bar says of the kernel, like `Idle`, `Busy` or `Disconnected`.
+/// The kernel's state in the status bar, like `Idle`, `Busy` or `Disconnected`.
 const STATE: &str = "
     const state = () => [...document.querySelectorAll('.jp-StatusBar-Item')].map(item => item.textContent)
         .find(text => text.includes('(ipykernel) | '))?.split(' | ')[1];";
 
-/// Whether the notebook's kernel is idle and this page is connected to it, in the server's eyes.
+/// True when the server counts the kernel as idle and this page as connected.
 const KERNEL_IS_CONNECTED: &str = "
     const answer = await fetch('/api/sessions', {headers: {Authorization: `token ${given[0]}`}});
     const [session] = await answer.json();
     return session?.kernel.execution_state === 'idle' && session.kernel.connections > 0;";
 
-/// Has the page remember every dialog and every state of the kernel that it shows from here on.
+/// Makes the page record each dialog and each state of the kernel.
 const REMEMBER: &str = "
     window.remembered = {dialogs: [], states: []};
     const look = () => {
@@ -48,7 +48,7 @@ const REMEMBER: &str = "
 
 const OUTPUT: &str = "return document.querySelector('.jp-OutputArea-output')?.textContent ?? ''";
 
-/// What each cell shows that shows anything.
+/// The output of each cell that has some.
 const OUTPUTS: &str =
     "return [...document.querySelectorAll('.jp-OutputArea')].map(area => area.textContent).filter(text => text)";
 
@@ -59,20 +59,19 @@ pub struct LabPage<'a> {
     numbers: usize,
 }
 
-/// What a page has shown since [`LabPage::count`].
+/// The dialogs, states and numbers of a page since [`LabPage::count`].
 #[derive(Debug, serde::Deserialize)]
 pub struct Remembered {
     /// The text of every dialog.
     pub dialogs: Vec<String>,
-    /// Every state of the kernel, like `Idle`, `Busy` or `Disconnected`, in the order of their first appearance.
+    /// Every state of the kernel, like `Idle`, `Busy` or `Disconnected`, in the order of their
+    /// first appearance.
     pub states: Vec<String>,
 }
 
 impl<'a> LabPage<'a> {
-    /// Opens JupyterLab by its Access URL, with a notebook whose kernel is ready. Its cell prints so many numbers, ten a second.
-    ///
-    /// # Errors
-    /// The page or the kernel does not become ready.
+    /// Opens JupyterLab by its Access URL, with a notebook whose kernel is ready. Its cell prints
+    /// `count` numbers, ten a second.
     pub async fn open(browser: &'a Browser, access_url: &str, numbers: usize) -> Result<Self> {
         browser.open(access_url).await?;
         browser.element("#jp-main-dock-panel", LIMIT).await?;
@@ -90,19 +89,13 @@ impl<'a> LabPage<'a> {
     }
 
     /// Runs the cell, and has the page remember what it shows from here on.
-    ///
-    /// # Errors
-    /// The cell can't be run.
     pub async fn count(&self) -> Result<()> {
         self.browser.run::<()>(&format!("{STATE} {REMEMBER}"), &[]).await?;
         self.browser.element(".jp-Cell .cm-content", LIMIT).await?.click().await?;
         self.browser.press(Key::Shift, Key::Enter).await
     }
 
-    /// Waits until so many numbers are shown.
-    ///
-    /// # Errors
-    /// They are not in time.
+    /// Waits until `count` numbers are shown.
     pub async fn shown(&self, count: usize) -> Result<Vec<String>> {
         wait_for(&format!("number {count}"), LIMIT, async || {
             let numbers = self.numbers().await?;
@@ -112,18 +105,13 @@ impl<'a> LabPage<'a> {
     }
 
     /// The numbers that are shown now.
-    ///
-    /// # Errors
-    /// The page can't be asked.
     pub async fn numbers(&self) -> Result<Vec<String>> {
         let output: String = self.browser.run(OUTPUT, &[]).await?;
         Ok(output.lines().map(str::to_owned).collect())
     }
 
-    /// Waits for the end of the cell: all numbers are shown, once and in order, and the kernel is idle.
-    ///
-    /// # Errors
-    /// A number is missing or was repeated.
+    /// Waits for the end of the cell: all numbers are shown, once and in order, and the kernel is
+    /// idle.
     pub async fn counted(&self) -> Result<Remembered> {
         let all = self.shown(self.numbers).await?;
         let expected: Vec<String> = (0..self.numbers).map(|number| number.to_string()).collect();
@@ -132,18 +120,12 @@ impl<'a> LabPage<'a> {
         self.remembered().await
     }
 
-    /// What the page has shown since [`LabPage::count`].
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns the dialogs, states and numbers since [`LabPage::count`].
     pub async fn remembered(&self) -> Result<Remembered> {
         self.browser.run("return window.remembered", &[]).await
     }
 
     /// Writes a further cell below the others, runs it, and gives back what it shows.
-    ///
-    /// # Errors
-    /// It shows nothing in time.
     pub async fn run_next(&self, code: &str) -> Result<String> {
         let before = self.outputs().await?.len();
         self.write(code).await?;
@@ -155,7 +137,8 @@ impl<'a> LabPage<'a> {
         .await
     }
 
-    /// Runs the active cell. While a page is connecting to its kernel it takes no such wish, and shows nothing of it: then it is told again.
+    /// Runs the active cell. While a page is connecting to its kernel it takes no such wish, and
+    /// shows nothing of it: then it is told again.
     async fn run_active(&self) -> Result<()> {
         let cells = "return document.querySelectorAll('.jp-Cell').length";
         let before: usize = self.browser.run(cells, &[]).await?;
@@ -183,7 +166,7 @@ impl<'a> LabPage<'a> {
             if written.trim() == code {
                 return Ok(());
             }
-            // A page that draws its cells anew loses keys.
+            // A page that redraws its cells loses keys.
             self.browser
                 .run::<bool>("return document.execCommand('selectAll') && document.execCommand('delete')", &[])
                 .await?;
@@ -196,9 +179,6 @@ impl<'a> LabPage<'a> {
     }
 
     /// Waits until the page has shown a state of the kernel since [`LabPage::count`].
-    ///
-    /// # Errors
-    /// It does not in time.
     pub async fn has_shown(&self, state: &str) -> Result<()> {
         wait_for(&format!("the kernel's state `{state}`"), LIMIT, async || {
             Ok(self.remembered().await?.states.iter().any(|seen| seen == state).then_some(()))
@@ -207,9 +187,6 @@ impl<'a> LabPage<'a> {
     }
 
     /// Waits until the page is connected to the kernel: what is run before is lost on its way.
-    ///
-    /// # Errors
-    /// It is not in time.
     pub async fn connected(&self) -> Result<()> {
         wait_for("a connection to the kernel", LIMIT, async || {
             let state: Option<String> = self.browser.run(&format!("{STATE} return state() ?? null"), &[]).await?;
@@ -219,9 +196,6 @@ impl<'a> LabPage<'a> {
     }
 
     /// Waits until the page says that the kernel is idle.
-    ///
-    /// # Errors
-    /// It does not in time.
     pub async fn idle(&self) -> Result<()> {
         let state = format!("{STATE} return state() ?? null");
         wait_for("an idle kernel", LIMIT, async || {

@@ -1,4 +1,4 @@
-//! What tests, measurements and the tour are made with: real programs, driven and watched from outside.
+//! The tools of tests, benchmarks and the tour: real programs, driven and observed from outside.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -28,13 +28,14 @@
 //! | [`sequence`] | which numbers of a sequence are missing or came twice |
 //! | [`distribution`] | least, median, 90th percentile, most |
 //! | [`wait`] | waiting for a condition |
-//! | [`chaos`] | everything at random for minutes, and what has to hold whatever happens |
+//! | [`chaos`] | random actions for minutes, and the invariants that have to hold |
 //! | [`witness`] | a job that remembers who it is and how often it was asked, and its client |
 //!
 //! The modules about a browser and its pages are behind the feature `browser`, the object store is
 //! behind `s3`: measurements and the tour need neither.
 //!
-//! Nothing here knows how Mooring works inside: what is watched is what a client sees.
+//! Nothing here knows the inside of Mooring: tests observe what a client sees. All errors are for
+//! the message of a failed test.
 
 #![forbid(unsafe_code)]
 

@@ -1,8 +1,8 @@
 //! Many clients of one job at once: WebSockets that stay, and requests that come at a steady rate.
 //!
-//! What counts as right: every message that is sent on a WebSocket comes back, once and in order, on the same WebSocket, and every
-//! request is answered with 200 and what it asked for, or with 503 and `Retry-After`. Everything else is a fault. The job is an
-//! [`echo`](crate::echo) server.
+//! The job is an [`echo`](crate::echo) server. Every message on a WebSocket has to come back, once
+//! and in order, on the same WebSocket. Every request has to be answered with 200 and its path, or
+//! with 503 and `Retry-After`. Everything else is a fault.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,22 +22,22 @@ use tokio_util::sync::CancellationToken;
 
 /// Longer than a job is ever away.
 const LIMIT: Duration = Duration::from_secs(120);
-/// How many connections wait for the next request, and for how long: those that a pause has opened are gone before the next one.
+/// The number of idle connections and the time that they are kept: shorter than between two pauses.
 const IDLE: usize = 32;
 const IDLE_LIMIT: Duration = Duration::from_secs(2);
-/// How many WebSockets are opened at a time.
+/// The number of WebSockets that are opened at a time.
 const OPENING: usize = 50;
-/// How many faults are kept word for word.
+/// The number of faults that are kept as text.
 const FAULTS: usize = 10;
 
-/// How much.
+/// The amount of load.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
-    /// How many WebSockets there are.
+    /// The number of WebSockets.
     pub websockets: usize,
-    /// How often each says something.
+    /// The pause between two messages of a WebSocket.
     pub says_every: Duration,
-    /// How many requests come in a second.
+    /// The rate of requests.
     pub requests_a_second: u32,
 }
 
@@ -49,7 +49,7 @@ pub struct Load {
     tasks: JoinSet<()>,
 }
 
-/// What all clients saw.
+/// The record of all clients.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Seen {
@@ -63,7 +63,7 @@ pub struct Seen {
     pub answered: u64,
     /// Those that were answered with 503 and `Retry-After`.
     pub later: u64,
-    /// What should not be.
+    /// Faults.
     pub faults: u64,
     /// The first of them.
     pub first_faults: Vec<String>,
@@ -73,9 +73,6 @@ pub struct Seen {
 
 impl Load {
     /// Opens the WebSockets, and begins.
-    ///
-    /// # Errors
-    /// A WebSocket could not be opened.
     pub async fn start(address: SocketAddr, plan: Plan) -> Result<Self> {
         let (stop, seen) = (CancellationToken::new(), Arc::<Mutex<Seen>>::default());
         let mut sockets = Vec::new();
@@ -102,7 +99,7 @@ impl Load {
         Ok(Self { stop, seen, tasks })
     }
 
-    /// What was seen so far.
+    /// Returns the record so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         note(&self.seen).clone()
@@ -127,7 +124,7 @@ impl Load {
 }
 
 impl Seen {
-    /// Whether everything was right.
+    /// Returns whether there was no fault.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.faults == 0 && self.sent == self.echoed && self.requests == self.answered + self.later && self.sent > 0
@@ -227,7 +224,7 @@ async fn request(address: SocketAddr, a_second: u32, seen: Arc<Mutex<Seen>>, sto
     while requests.join_next().await.is_some() {}
 }
 
-/// Whether a request was answered; told to come later otherwise.
+/// Returns whether a request was answered; `false` for 503.
 async fn ask(client: &reqwest::Client, address: SocketAddr, number: u64) -> Result<bool> {
     let answer = client.get(format!("http://{address}/{number}")).send().await?;
     match answer.status().as_u16() {

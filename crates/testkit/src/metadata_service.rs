@@ -1,7 +1,9 @@
-//! EC2's instance metadata service, as IMDSv2: what a machine is told of its future depends on which machine asks.
+//! EC2's instance metadata service, as IMDSv2: what a machine is told of its future depends on
+//! which machine asks.
 //!
-//! Nothing is told without a token, and a token is good for the seconds that were asked for and for the machine that asked. [`Service`]
-//! is a task of the test; inside a world's namespace the virtual hosts reach it at the bridge's address, each with its own.
+//! Nothing is told without a token, and a token is good for the seconds that were asked for and for
+//! the machine that asked. [`Service`] is a task of the test; inside a world's namespace the
+//! virtual hosts reach it at the bridge's address, each with its own.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
@@ -42,9 +44,6 @@ struct Told {
 
 impl Service {
     /// Serves at an address; port 0 takes a free one.
-    ///
-    /// # Errors
-    /// The address can't be listened at.
     pub async fn start(address: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
         let (address, told) = (listener.local_addr()?, Shared::default());
@@ -93,7 +92,7 @@ impl Service {
         lock(&self.told).tokens.clear();
     }
 
-    /// How often a machine has looked, with a token that was good.
+    /// Returns the number of a machine's requests with a valid token.
     #[must_use]
     pub fn looks(&self, machine: IpAddr) -> u64 {
         lock(&self.told).looks.get(&machine).copied().unwrap_or(0)

@@ -13,15 +13,13 @@ pub struct Notebook {
     pub job: JobId,
     /// The gateway.
     pub gateway: GatewayId,
-    /// What one pastes into a browser.
+    /// The URL for a browser.
     pub access_url: String,
 }
 
 impl Notebook {
-    /// Creates a gateway called `name`, submits the `jupyter` template to it under the same name, and waits until it is connected.
-    ///
-    /// # Errors
-    /// OpCenter refuses, or something does not become ready in time.
+    /// Creates a gateway called `name`, submits the `jupyter` template to it under the same name,
+    /// and waits until it is connected.
     pub async fn launch(client: &Client, name: &str) -> Result<Self> {
         let job = Submission { name: Some(name.parse()?), template: Some("jupyter".parse()?), ..Submission::default() };
         let Session { job, gateway, access_url, .. } = Session::launch(client, job).await?;

@@ -19,15 +19,12 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 pub struct Layout {
     directory: PathBuf,
     layers: Vec<Value>,
-    /// What the layers are, unpacked: their digests.
+    /// The digests of the unpacked layers.
     diffs: Vec<String>,
 }
 
 impl Layout {
     /// An empty layout at `directory`, which is made.
-    ///
-    /// # Errors
-    /// It can't be made.
     pub fn new(directory: impl Into<PathBuf>) -> Result<Self> {
         let directory = directory.into();
         fs::create_dir_all(directory.join("blobs/sha256"))?;
@@ -36,9 +33,6 @@ impl Layout {
     }
 
     /// Adds a layer with all that is below `root`. Gives back the blob's path.
-    ///
-    /// # Errors
-    /// It can't be packed.
     pub fn layer(&mut self, root: &Path) -> Result<PathBuf> {
         let output = Command::new("tar").arg("-C").arg(root).args(["--numeric-owner", "-cf", "-", "."]).output()?;
         ensure!(output.status.success(), "tar: {}", String::from_utf8_lossy(&output.stderr));
@@ -49,10 +43,8 @@ impl Layout {
         path
     }
 
-    /// Adds a layer with all that is below `root`, compressed as most are. Gives back the blob's path.
-    ///
-    /// # Errors
-    /// It can't be packed.
+    /// Adds a layer with all that is below `root`, compressed as most are. Gives back the blob's
+    /// path.
     pub fn gzip_layer(&mut self, root: &Path) -> Result<PathBuf> {
         let plain = self.layer(root)?;
         self.layers.pop();
@@ -65,10 +57,8 @@ impl Layout {
         path
     }
 
-    /// Completes the layout; `run` is the part `config` of the image's configuration. Gives back the image's digest.
-    ///
-    /// # Errors
-    /// It can't be written.
+    /// Completes the layout; `run` is the part `config` of the image's configuration. Gives back
+    /// the image's digest.
     pub fn finish(self, run: &Value) -> Result<String> {
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
         let config = json!({
@@ -99,10 +89,8 @@ fn digest(bytes: &[u8]) -> String {
     format!("sha256:{}", hex::encode(Sha256::digest(bytes)))
 }
 
-/// Puts programs of this machine below `root`, each at its own path with the libraries that it needs.
-///
-/// # Errors
-/// One of them is not there.
+/// Puts programs of this machine below `root`, each at its own path with the libraries that it
+/// needs.
 pub fn install(root: &Path, programs: &[&str]) -> Result<()> {
     let mut files = BTreeSet::new();
     for program in programs {

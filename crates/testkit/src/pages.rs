@@ -1,4 +1,4 @@
-//! A web server with a few pages that a test wrote, as whoever runs a job elsewhere may serve them.
+//! A web server with a few pages that a test wrote, as an external job may serve them.
 
 use std::net::SocketAddr;
 
@@ -30,9 +30,6 @@ pub struct Pages {
 
 impl Pages {
     /// Serves pages at a free port of 127.0.0.1.
-    ///
-    /// # Errors
-    /// There is none.
     pub async fn start(pages: &[Page]) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen at a free port")?;
         let address = listener.local_addr()?;
@@ -47,7 +44,7 @@ impl Pages {
         Ok(Self { address, _task: task })
     }
 
-    /// Where it listens.
+    /// The address of the server.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address

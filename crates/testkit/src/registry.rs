@@ -1,4 +1,5 @@
-//! A real registry of images (Debian's `docker-registry`) in a world, filled through its own protocol, and a narrow way to it.
+//! A real registry of images (Debian's `docker-registry`) in a world, filled through its own
+//! protocol, and a narrow way to it.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -26,11 +27,12 @@ const PROGRAM: &str = "/usr/bin/docker-registry";
 /// This machine's address on the bridge of `float up`, where virtual hosts find it.
 const ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// The one user of a registry that asks for one, and the line of its list that `htpasswd` would write.
+/// The one user of a registry that asks for one, and the line of its list that `htpasswd` would
+/// write.
 const USER: (&str, &str) = ("harbour", "quay");
 const HTPASSWD: &str = "harbour:$2b$04$3KUBzOVZFNJfaXpj0SwEi.ktrF1xM1NNB11INyX8WKaGB5ik6BF7O\n";
 
-/// Who may use a registry.
+/// The access to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     /// Anyone.
@@ -51,9 +53,6 @@ pub struct Registry {
 
 impl Registry {
     /// Starts one at a port of the world's own, with nothing in it.
-    ///
-    /// # Errors
-    /// It is not installed, or can't be started.
     pub fn start(world: &World, port: u16, access: Access) -> Result<Self> {
         ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing: `scripts/setup test` installs it");
         let directory = world.files().join(format!("registry-{port}"));
@@ -78,9 +77,6 @@ impl Registry {
     }
 
     /// Starts it again with what is in it.
-    ///
-    /// # Errors
-    /// It can't be started.
     pub fn start_again(&mut self) -> Result<()> {
         let log = File::create(self.directory.join("log"))?;
         let mut command = Command::new(PROGRAM);
@@ -93,9 +89,6 @@ impl Registry {
     }
 
     /// Stops it; what is in it stays.
-    ///
-    /// # Errors
-    /// It can't be stopped.
     pub fn stop(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
@@ -110,7 +103,7 @@ impl Registry {
         (ADDRESS, self.port).into()
     }
 
-    /// What a file of credentials has to say for it.
+    /// Returns the content of a credentials file for the registry.
     #[must_use]
     pub fn credentials(&self) -> Value {
         use base64::Engine;
@@ -119,18 +112,12 @@ impl Registry {
     }
 
     /// Waits until it answers; inside the namespace.
-    ///
-    /// # Errors
-    /// It does not.
     pub async fn answers(&self) -> Result<()> {
         wait_for("the registry", READY_WITHIN, async || Ok(TcpStream::connect(self.address()).await.ok().map(drop)))
             .await
     }
 
     /// Pushes the image of a layout as `name`, like `team/app:1`; inside the namespace.
-    ///
-    /// # Errors
-    /// The layout can't be read, or the registry refuses.
     pub async fn push(&self, layout: &Path, name: &str) -> Result<()> {
         let image: Reference = format!("{}/{name}", self.address()).parse()?;
         let config = ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() };
@@ -158,7 +145,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Where it keeps a blob.
+    /// Returns the path of a blob.
     #[must_use]
     pub fn blob(&self, digest: &str) -> PathBuf {
         let hash = digest.trim_start_matches("sha256:");
@@ -173,7 +160,7 @@ impl Drop for Registry {
     }
 }
 
-/// A way to a registry by another port, through which so many bytes come a second; it counts them.
+/// A proxy to a registry with a limited rate; it counts bytes.
 #[derive(Debug)]
 pub struct Narrows {
     address: SocketAddr,
@@ -183,9 +170,6 @@ pub struct Narrows {
 
 impl Narrows {
     /// Opens it; inside the namespace.
-    ///
-    /// # Errors
-    /// There is no port.
     pub async fn open(registry: &Registry, bytes_a_second: u64) -> Result<Self> {
         let listener = TcpListener::bind((ADDRESS, 0)).await?;
         let (address, passed) = (listener.local_addr()?, Arc::new(AtomicU64::new(0)));
@@ -200,7 +184,7 @@ impl Narrows {
         self.address
     }
 
-    /// How many bytes the registry has sent through it since the last time.
+    /// Returns the bytes that the registry has sent through it since the last call.
     #[must_use]
     pub fn passed(&self) -> u64 {
         self.passed.swap(0, Ordering::Relaxed)

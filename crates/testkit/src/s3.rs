@@ -1,7 +1,8 @@
-//! An S3-compatible object store that keeps its buckets as directories: `s3s` with `s3s-fs`, on a TCP port.
+//! An S3-compatible object store that keeps its buckets as directories: `s3s` with `s3s-fs`, on a
+//! TCP port.
 //!
-//! [`Server`] is a task of the test, for what runs in the test's own network; the program `s3-server` does the same in a network
-//! namespace.
+//! [`Server`] is a task of the test, for what runs in the test's own network; the program
+//! `s3-server` does the same in a network namespace.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,7 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::streams::program_named;
 
-/// Who may use a server.
+/// The keys of a server.
 #[derive(Debug, Clone)]
 pub struct Keys {
     /// The access key.
@@ -39,26 +40,18 @@ pub struct Server {
     task: JoinSet<Result<Infallible>>,
 }
 
-/// The program `s3-server` beside the running test or measurement: `s3-server <address>:<port> <directory> <access key> <secret>`.
-///
-/// # Errors
-/// It is not built.
+/// The program `s3-server` beside the running test or measurement:
+/// `s3-server <address>:<port> <directory> <access key> <secret>`.
 pub fn program() -> Result<PathBuf> {
     program_named("s3-server")
 }
 
 /// Makes a bucket in a server's directory.
-///
-/// # Errors
-/// It can't be made.
 pub fn make_bucket(root: &Path, bucket: &str) -> Result<()> {
     std::fs::create_dir(root.join(bucket)).with_context(|| format!("make bucket {bucket}"))
 }
 
 /// Serves a directory at an address, for ever.
-///
-/// # Errors
-/// The address can't be listened at, the directory is none, or connections can't be accepted any more.
 pub async fn serve(address: SocketAddr, root: &Path, keys: &Keys) -> Result<Infallible> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
     accept(listener, service(root, keys)?).await
@@ -66,9 +59,6 @@ pub async fn serve(address: SocketAddr, root: &Path, keys: &Keys) -> Result<Infa
 
 impl Server {
     /// Serves a directory on a free port of the loopback interface.
-    ///
-    /// # Errors
-    /// There is no port, or the directory is none.
     pub async fn start(root: &Path, keys: &Keys) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await.context("listen on loopback")?;
         let address = listener.local_addr()?;
@@ -84,7 +74,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// Where its buckets are directories.
+    /// Returns the directory whose subdirectories are the buckets.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -119,7 +109,8 @@ async fn accept(listener: TcpListener, service: S3Service) -> Result<Infallible>
     }
 }
 
-/// Lets in whoever signed with the key, and says of a bucket that there is none where `s3s-fs` would make one or speak of an object.
+/// Accepts requests that are signed with the key. Reports a missing bucket, which `s3s-fs` would
+/// create or take for an object.
 struct Buckets {
     root: PathBuf,
 }

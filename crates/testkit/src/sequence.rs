@@ -1,11 +1,11 @@
 //! Which numbers of a sequence are missing or came twice.
 //!
-//! A sender counts up by one. What arrives is noted one by one; a number beyond the expected one leaves those between as missing,
-//! and a missing number that comes later after all is out of order, not lost.
+//! A sender counts up by one. A number beyond the expected one leaves those between as missing. A
+//! missing number that comes later is out of order, not lost.
 
 use std::collections::BTreeMap;
 
-/// What has arrived of a sequence.
+/// The received part of a sequence.
 #[derive(Debug, Clone, Default)]
 pub struct Sequence {
     next: u64,
@@ -52,19 +52,19 @@ impl Sequence {
         self.next
     }
 
-    /// How many numbers below the highest are missing.
+    /// Returns the number of missing numbers below the highest.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.missing.iter().map(|(first, end)| end - first).sum()
     }
 
-    /// How often a number came that had come before.
+    /// Returns the number of repetitions.
     #[must_use]
     pub fn repeated(&self) -> u64 {
         self.repeated
     }
 
-    /// How many numbers came after a higher one.
+    /// Returns the number of numbers that came after a higher one.
     #[must_use]
     pub fn late(&self) -> u64 {
         self.late

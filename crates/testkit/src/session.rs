@@ -12,7 +12,7 @@ use mooring_types::{GatewayId, JobId};
 use crate::job::executing;
 use crate::wait::wait_for;
 
-/// How long a gateway, a job and their connection may each take.
+/// Time limit of a gateway, a job and their connection, each.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// A job that executes, and how one reaches it.
@@ -24,15 +24,13 @@ pub struct Session {
     pub gateway: GatewayId,
     /// The gateway's address and port for the job's first port.
     pub address: SocketAddr,
-    /// What one pastes into a browser.
+    /// The URL for a browser.
     pub access_url: String,
 }
 
 impl Session {
-    /// Creates a gateway of the job's name, submits the job to it, and waits until it executes and is connected.
-    ///
-    /// # Errors
-    /// OpCenter refuses, or something does not become ready in time.
+    /// Creates a gateway of the job's name, submits the job to it, and waits until it executes and
+    /// is connected.
     pub async fn launch(client: &Client, job: Submission) -> Result<Self> {
         let request = GatewayCreateRequest {
             name: job.name.as_ref().context("a job with a name")?.to_string(),
@@ -48,9 +46,6 @@ impl Session {
     }
 
     /// Submits the job to a gateway that runs, and waits until it executes and is connected.
-    ///
-    /// # Errors
-    /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch_behind(client: &Client, gateway: &GatewayId, mut job: Submission) -> Result<Self> {
         job.gateway = Some(gateway.clone().into());
         let job = client.job_submit(&job).await.with_context(|| format!("submit {:?}", job.name))?.id;

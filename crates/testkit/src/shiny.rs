@@ -1,7 +1,8 @@
 //! A Shiny app in a browser: a button, and how often it was clicked.
 //!
-//! The count lives in the server's session of the page, that is with its WebSocket, and nowhere else: another session begins at 0. What the
-//! page says of a lost connection is remembered from [`CounterPage::open`] on.
+//! The count lives in the server's session of the page, that is with its WebSocket, and nowhere
+//! else: another session begins at 0. What the page says of a lost connection is remembered from
+//! [`CounterPage::open`] on.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::wait::wait_for;
 
 /// The port that the app listens at.
 const PORT: u16 = 3838;
-/// How long the page may take for one step.
+/// Time limit of one step of the page.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// The app. The number beside the count is made up by the session at its begin.
@@ -29,7 +30,7 @@ const APP: &str = "
     }
     runApp(shinyApp(page, serve), host = '0.0.0.0', port = 3838)";
 
-/// Has the page remember from here on whether it said that it was disconnected.
+/// Makes the page record whether it told of a lost connection.
 const REMEMBER: &str = "
     window.disconnected = false;
     const look = () => {
@@ -57,9 +58,6 @@ pub struct CounterPage<'a> {
 
 impl<'a> CounterPage<'a> {
     /// Opens the app and waits until its session counts 0.
-    ///
-    /// # Errors
-    /// It does not become ready.
     pub async fn open(browser: &'a Browser, url: &str) -> Result<Self> {
         browser.open(url).await?;
         let page = Self { browser };
@@ -69,17 +67,11 @@ impl<'a> CounterPage<'a> {
     }
 
     /// Clicks the button.
-    ///
-    /// # Errors
-    /// It can't be clicked.
     pub async fn click(&self) -> Result<()> {
         Ok(self.browser.element("#more", LIMIT).await?.click().await?)
     }
 
     /// Waits until the page shows this count.
-    ///
-    /// # Errors
-    /// It does not in time.
     pub async fn shows(&self, count: u32) -> Result<()> {
         wait_for(&format!("a count of {count}"), LIMIT, async || {
             Ok((self.text("#count").await? == count.to_string()).then_some(()))
@@ -87,18 +79,12 @@ impl<'a> CounterPage<'a> {
         .await
     }
 
-    /// What the page's session is called; another one has another name.
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns the name of the page's session, which no other session has.
     pub async fn session(&self) -> Result<String> {
         self.text("#session").await
     }
 
-    /// Whether the page ever said that its connection was lost.
-    ///
-    /// # Errors
-    /// The page can't be asked.
+    /// Returns whether the page ever told of a lost connection.
     pub async fn was_disconnected(&self) -> Result<bool> {
         self.browser.run("return window.disconnected", &[]).await
     }

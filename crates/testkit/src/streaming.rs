@@ -1,7 +1,8 @@
-//! A streamer job behind a gateway, moved while bytes flow through all its connections at full speed.
+//! A streamer job behind a gateway, moved while bytes flow through all its connections at full
+//! speed.
 //!
-//! Between two moves every connection carries at least [`BETWEEN`] bytes in each direction, counted where they arrive: what a move
-//! leaves stuck is found before the next one.
+//! Between two migrations every connection carries at least [`BETWEEN`] bytes in each direction,
+//! counted where they arrive. A connection that hangs is found before the next migration.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -17,26 +18,26 @@ use crate::streams::{StreamReport, Streams};
 use crate::tour::move_once;
 use crate::wait::wait_for;
 
-/// What every connection carries in each direction between two moves, at least.
+/// The least bytes of a connection in each direction between two migrations.
 pub const BETWEEN: u64 = 4 << 20;
-/// Where the streamer listens.
+/// The target port of the streamer.
 const PORT: u16 = 7000;
-/// How long [`BETWEEN`] bytes may take.
+/// Time limit of [`BETWEEN`] bytes.
 const FLOWS_WITHIN: Duration = Duration::from_secs(120);
 
-/// What the clients of a streamer saw of its moves.
+/// The record of a streamer's clients over all migrations.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamingReport {
     /// The moves that were made.
     pub moves: Vec<StreamingMove>,
-    /// How each connection ended.
+    /// The end of each connection.
     pub streams: Vec<StreamReport>,
-    /// What ended the moves early, if something did.
+    /// The reason for an early end, if there was one.
     pub fault: Option<String>,
 }
 
-/// What the clients of a streamer saw of one move.
+/// The record of a streamer's clients over one migration.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamingMove {
@@ -47,10 +48,8 @@ pub struct StreamingMove {
     pub longest_stall_seconds: f64,
 }
 
-/// Starts a streamer, whose program is at `program` for the job, behind a gateway; both are called `name`.
-///
-/// # Errors
-/// OpCenter refuses, or something does not become ready in time.
+/// Starts a streamer, whose program is at `program` for the job, behind a gateway; both are called
+/// `name`.
 pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Session> {
     let program = program.to_str().context("the program's path is no UTF-8")?.to_owned();
     let job = Submission {
@@ -63,10 +62,8 @@ pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Sessi
     Session::launch(client, job).await
 }
 
-/// Moves a streamer `moves` times, each time to a host that OpCenter chooses, while bytes flow through `connections` connections.
-///
-/// # Errors
-/// The connections could not be opened. What goes wrong later is in the report.
+/// Moves a streamer `moves` times, each time to a host that OpCenter chooses, while bytes flow
+/// through `connections` connections.
 pub async fn run(client: &Client, session: &Session, connections: usize, moves: usize) -> Result<StreamingReport> {
     let streams = Streams::start(session.address, connections).await?;
     let mut made = Vec::new();
@@ -104,7 +101,8 @@ async fn flows(streams: &Streams) -> Result<()> {
 }
 
 impl StreamingReport {
-    /// Whether all `moves` moves succeeded and every byte of all `connections` connections arrived, once and in order.
+    /// Returns whether all `moves` migrations succeeded and every byte of all `connections`
+    /// connections arrived, once and in order.
     #[must_use]
     pub fn is_clean(&self, connections: usize, moves: usize) -> bool {
         let moved =

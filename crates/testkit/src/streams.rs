@@ -1,18 +1,20 @@
 //! Byte-exact pseudo-random streams in both directions at full speed.
 //!
 //! ```text
-//!   client (here)                                  server (the program `streamer`, in a job)
-//!   ─────────────                                  ───────────────────────────────────────
-//!   seed, 8 bytes ───────────────────────────────►
-//!   stream of `seed` …                        ───► checks every byte
-//!   checks every byte                         ◄─── stream of `seed + 1` …, in frames: length (4 bytes), bytes received so far (8), data
-//!   end of its half                           ───►
-//!                                             ◄─── last frame: what the server received and sent: count, SHA-256
+//!   client (here)              server (the program `streamer`, in a job)
+//!   ─────────────              ───────────────────────────────────────
+//!   seed, 8 bytes         ───►
+//!   stream of `seed` …    ───► checks every byte
+//!   checks every byte     ◄─── stream of `seed + 1` …, in frames: length (4 bytes),
+//!                              bytes received so far (8), data
+//!   end of its half       ───►
+//!                         ◄─── last frame: count and SHA-256, received and sent
 //! ```
 //!
-//! Numbers are big-endian. Neither side fixes a length: the client says when it is enough. Both ends make the expected bytes
-//! themselves, so a stream that is lost, repeated or exchanged in any place is noticed at that byte, and at the end both have to agree
-//! on counts and hashes. Memory is bounded whatever the length: a block for each direction and a record of recent arrivals.
+//! Numbers are big-endian. The length is open: the client decides when to end. Both ends generate
+//! the expected bytes, so a lost, repeated or exchanged byte is noticed at its place. At the end
+//! both have to agree on counts and hashes. Memory is bounded: a block for each direction and a
+//! record of recent arrivals.
 //!
 //! | module | what it is |
 //! |---|---|
@@ -43,7 +45,7 @@ use frame::{Part, Parts, Summary};
 use progress::{Flow, Progress};
 use source::{BLOCK, Checker, Digest, Source};
 
-/// How long both ends may take to agree once the client has ended its half.
+/// Time limit until both ends agree once the client has ended its half.
 const ENDS_WITHIN: Duration = Duration::from_secs(120);
 
 /// Streams under way.
@@ -54,17 +56,17 @@ pub struct Streams {
     tasks: JoinSet<(usize, StreamReport)>,
 }
 
-/// How one connection's streams ended.
+/// The end of one connection's streams.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct StreamReport {
-    /// How many bytes the client sent.
+    /// Bytes that the client sent.
     pub sent: u64,
-    /// How many it received.
+    /// Bytes that the client received.
     pub received: u64,
-    /// Whether every byte was the expected one and both ends agree on counts and hashes of both directions.
+    /// True when every byte was the expected one and both ends agree on counts and hashes.
     pub hash_ok: bool,
-    /// What went wrong, if anything did.
+    /// The fault, if there was one.
     pub fault: Option<String>,
     /// The SHA-256 of what the client sent, in hex.
     pub sent_sha256: String,
@@ -75,10 +77,8 @@ pub struct StreamReport {
 }
 
 impl Streams {
-    /// Opens `connections` connections to a streamer at `address` and has bytes flow in both directions of each.
-    ///
-    /// # Errors
-    /// A connection could not be opened.
+    /// Opens `connections` connections to a streamer at `address` and has bytes flow in both
+    /// directions of each.
     pub async fn start(address: SocketAddr, connections: usize) -> Result<Self> {
         let stop = CancellationToken::new();
         let (mut progress, mut tasks) = (Vec::new(), JoinSet::new());
@@ -93,31 +93,32 @@ impl Streams {
         Ok(Self { stop, progress, tasks })
     }
 
-    /// How bytes arrived from `at` until now, for each connection.
+    /// Returns the arrivals from `at` until now, for each connection.
     #[must_use]
     pub fn since(&self, at: Instant) -> Vec<Flow> {
         self.progress.iter().map(|progress| progress.since(at)).collect()
     }
 
-    /// How many bytes have arrived, for each connection.
+    /// Returns the received bytes of each connection.
     #[must_use]
     pub fn received(&self) -> Vec<u64> {
         self.progress.iter().map(|progress| progress.received()).collect()
     }
 
-    /// How many bytes have arrived at the streamer, for each connection, as it last said.
+    /// Returns the bytes of each connection that the streamer last reported as received.
     #[must_use]
     pub fn delivered(&self) -> Vec<u64> {
         self.progress.iter().map(|progress| progress.delivered()).collect()
     }
 
-    /// Whether a connection ended before it was asked to; its report will say why.
+    /// Returns whether a connection ended early; its report has the reason.
     #[must_use]
     pub fn broken(&self) -> bool {
         self.progress.iter().any(|progress| progress.ended())
     }
 
-    /// Ends the client's halves, waits until both ends have compared, and gives back one report for each connection.
+    /// Ends the client's halves, waits until both ends have compared, and gives back one report for
+    /// each connection.
     pub async fn finish(mut self) -> Vec<StreamReport> {
         self.stop.cancel();
         let mut reports = Vec::new();
@@ -133,17 +134,11 @@ impl Streams {
 }
 
 /// The program `streamer` beside the running test or measurement.
-///
-/// # Errors
-/// It is not built.
 pub fn program() -> Result<PathBuf> {
     program_named("streamer")
 }
 
 /// A program of the test kit beside the running test or measurement.
-///
-/// # Errors
-/// It is not built.
 pub(crate) fn program_named(name: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this program")?;
     let found = this.ancestors().skip(1).take(2).map(|directory| directory.join(name)).find(|path| path.is_file());
@@ -213,7 +208,7 @@ async fn receive(mut input: OwnedReadHalf, checker: &mut Checker, progress: &Pro
     }
 }
 
-/// Whether both ends saw the same.
+/// Compares the digests of both ends.
 fn compare(sent: &Digest, received: &Digest, first_difference: Option<u64>, other: &Summary) -> Result<()> {
     if let Some(at) = first_difference {
         bail!("byte {at} that the client received is not the expected one");

@@ -1,7 +1,7 @@
 //! A job moved several times while a client counts, and what the client saw of it.
 //!
-//! Before each move the counting is marked; after it the client waits until both directions flow again and watches a second longer,
-//! so that whatever a move does to the client, late effects included, is found in its own row.
+//! The counting is marked before each migration. Afterwards the client waits until both directions
+//! flow again, and a second more. So all effects of a migration are in its own row.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,16 +24,16 @@ use crate::wait::wait_for;
 
 /// The interval of the counting: short against what is measured.
 pub const INTERVAL: Duration = Duration::from_millis(20);
-/// How long a move may take.
+/// Time limit of a migration.
 const MOVES_WITHIN: Duration = Duration::from_secs(120);
-/// How long the source may take to let go once the job executes again.
+/// Time limit of the source's retirement once the job executes again.
 const RETIRES_WITHIN: Duration = Duration::from_secs(60);
-/// How long it may take until both directions flow again.
+/// Time limit until both directions flow again.
 const FLOWS_WITHIN: Duration = Duration::from_secs(30);
-/// How long the client watches on after that.
+/// The time for which the client goes on after that.
 const WATCHED_AFTER: Duration = Duration::from_secs(1);
 
-/// What a client saw of a tour.
+/// A client's record of a tour.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TourReport {
@@ -43,11 +43,11 @@ pub struct TourReport {
     pub moves: Vec<MoveReport>,
     /// From beginning to end.
     pub total: Option<Total>,
-    /// What ended the tour early, if something did.
+    /// The reason for an early end, if there was one.
     pub fault: Option<String>,
 }
 
-/// What a client saw of one move.
+/// A client's record of one migration.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct MoveReport {
@@ -57,13 +57,13 @@ pub struct MoveReport {
     pub to: String,
     /// `succeeded` or `failed: …`.
     pub outcome: Outcome,
-    /// What each phase took.
+    /// The duration of each phase.
     pub phases: Vec<PhaseTime>,
-    /// For how long the job stood still.
+    /// The pause, as OpCenter measured it.
     pub pause_seconds: f64,
-    /// How much was sent between the hosts.
+    /// The bytes sent between the hosts.
     pub bytes_moved: u64,
-    /// What the client saw.
+    /// The client's record.
     #[serde(flatten)]
     pub seen: GapReport,
     /// By how much the longest gap was longer than the typical one.
@@ -80,11 +80,8 @@ impl fmt::Display for Table {
     }
 }
 
-/// Moves `job` `moves` times, each time to a host that OpCenter chooses, while a client counts over `access_url`. `each` is told of
-/// every move as it ends.
-///
-/// # Errors
-/// The counting could not begin. What goes wrong later is in the report.
+/// Moves `job` `moves` times, each time to a host that OpCenter chooses, while a client counts over
+/// `access_url`. `each` is told of every move as it ends.
 pub async fn run(
     client: &Client,
     access_url: &str,
@@ -119,10 +116,7 @@ pub async fn run(
     Ok(report)
 }
 
-/// Has the job moved and waits until it executes again and the source has let go.
-///
-/// # Errors
-/// OpCenter refuses, or the move does not end in time. How it ended is in the answer.
+/// Migrates the job and waits until it executes again and the source has retired it.
 pub async fn move_once(client: &Client, job: &JobId) -> Result<MigrationView> {
     let before = client.job_get(job).await?.migrations.len();
     client.job_migrate(job, &MigrateRequest::default()).await.context("migrate")?;
@@ -166,7 +160,8 @@ impl MoveReport {
 }
 
 impl TourReport {
-    /// Whether all moves succeeded and the client never noticed: nothing lost or repeated in either direction, one WebSocket throughout.
+    /// Returns whether all migrations succeeded and the client noticed nothing: nothing lost or
+    /// repeated in either direction, one WebSocket throughout.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         let all_moved =
@@ -213,7 +208,7 @@ impl TourReport {
         Table(table)
     }
 
-    /// How long the job stood still, in seconds.
+    /// Returns the distribution of pauses, in seconds.
     #[must_use]
     pub fn pauses(&self) -> Option<Distribution> {
         Distribution::of(self.moves.iter().map(|made| made.pause_seconds))
@@ -231,7 +226,7 @@ impl TourReport {
         Distribution::of(self.moves.iter().map(|made| made.extra_gap_seconds))
     }
 
-    /// What the client saw from beginning to end, in a sentence or two.
+    /// Returns the client's whole record in a sentence or two.
     #[must_use]
     pub fn summary(&self) -> String {
         let mut text = match &self.total {

@@ -4,13 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is looked at.
+/// The pause between two looks at a condition.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Looks at `condition` until it gives something.
-///
-/// # Errors
-/// The condition failed, or gave nothing within `limit`; `what` names it in the message.
 pub async fn wait_for<T>(
     what: &str,
     limit: Duration,

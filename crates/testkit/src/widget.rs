@@ -1,7 +1,8 @@
-//! The widget on a page of a job, used as a person does: looked at, dragged, and its panel filled in.
+//! The widget on a page of a job, used as a person does: looked at, dragged, and its panel filled
+//! in.
 //!
-//! Its shadow tree is open, and the names of the classes and ids in it are what it is found by. What it says is remembered from
-//! [`Widget::remember`] on, however short it is shown.
+//! Its shadow tree is open, and the names of the classes and ids in it are what it is found by.
+//! What it says is remembered from [`Widget::remember`] on, however short it is shown.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use thirtyfour::prelude::{By, WebElement};
 use crate::browser::{Browser, Key};
 use crate::wait::wait_for;
 
-/// How long the widget may take for one step.
+/// Time limit of one step of the widget.
 const LIMIT: Duration = Duration::from_secs(60);
 
 const TREE: &str = "const tree = document.querySelector('mooring-widget')?.shadowRoot;";
@@ -30,7 +31,7 @@ const REMEMBER: &str = "
     look();
     new MutationObserver(look).observe(tree, {childList: true, subtree: true, characterData: true});";
 
-/// What the page's own scripts see of the panel: whether there is one, and whether they can read it.
+/// Tells whether the page's own scripts find the panel, and whether they can read it.
 const READS_PANEL: &str = "
     const frame = tree.querySelector('iframe');
     let inside = frame.contentDocument;
@@ -43,7 +44,7 @@ pub struct Widget<'a> {
     browser: &'a Browser,
 }
 
-/// What a widget has said.
+/// The texts of a widget.
 #[derive(Debug, PartialEq, Eq, serde::Deserialize)]
 pub struct Said {
     /// Its alerts, in their order.
@@ -59,10 +60,8 @@ pub struct Panel<'a> {
 }
 
 impl<'a> Widget<'a> {
-    /// Waits until the widget of the page says what its job is called and does, like `lab Executing`.
-    ///
-    /// # Errors
-    /// It does not.
+    /// Waits until the widget of the page says what its job is called and does, like
+    /// `lab Executing`.
     pub async fn find(browser: &'a Browser, says: &str) -> Result<Self> {
         let widget = Self { browser };
         widget.says(says).await?;
@@ -70,41 +69,26 @@ impl<'a> Widget<'a> {
     }
 
     /// Waits until it says what its job is called and does.
-    ///
-    /// # Errors
-    /// It does not.
     pub async fn says(&self, text: &str) -> Result<()> {
         self.text_is(".main", text).await
     }
 
     /// Waits until the alert is this; none when empty.
-    ///
-    /// # Errors
-    /// It is another one.
     pub async fn alert_is(&self, text: &str) -> Result<()> {
         self.text_is("[role=alert]", text).await
     }
 
-    /// Has the page remember what the widget says from here on.
-    ///
-    /// # Errors
-    /// There is no widget.
+    /// Makes the page record the widget's texts.
     pub async fn remember(&self) -> Result<()> {
         self.browser.run(&format!("{TREE} {REMEMBER}"), &[]).await
     }
 
-    /// What it has said since.
-    ///
-    /// # Errors
-    /// Nothing was remembered: the page is another one.
+    /// Returns the texts since then.
     pub async fn said(&self) -> Result<Said> {
         self.browser.run("return window.said", &[]).await
     }
 
-    /// Where its upper right corner is, in pixels from the window's left and upper edges.
-    ///
-    /// # Errors
-    /// There is no widget.
+    /// Returns the upper right corner, in pixels from the window's left and upper edges.
     pub async fn place(&self) -> Result<(i64, i64)> {
         let corner = "const at = tree.querySelector('.pill').getBoundingClientRect();
             return [Math.round(at.right), Math.round(at.top)]";
@@ -112,9 +96,6 @@ impl<'a> Widget<'a> {
     }
 
     /// Drags it with the pointer.
-    ///
-    /// # Errors
-    /// The pointer can't be moved there.
     pub async fn drag(&self, right: i64, down: i64) -> Result<()> {
         let pill = self.find_in(".main").await?;
         let driver = self.browser.driver()?;
@@ -128,33 +109,21 @@ impl<'a> Widget<'a> {
     }
 
     /// Presses a key in it.
-    ///
-    /// # Errors
-    /// It can't have the focus.
     pub async fn press(&self, key: Key) -> Result<()> {
         Ok(self.find_in(".main").await?.send_keys(key).await?)
     }
 
     /// Clicks on it: the panel opens, or closes.
-    ///
-    /// # Errors
-    /// It can't be clicked on.
     pub async fn click(&self) -> Result<()> {
         Ok(self.find_in(".main").await?.click().await?)
     }
 
-    /// Whether scripts of the page can read what the open panel shows.
-    ///
-    /// # Errors
-    /// The panel is not open.
+    /// Returns whether scripts of the page can read the open panel.
     pub async fn panel_is_readable(&self) -> Result<bool> {
         self.browser.run(&format!("{TREE} {READS_PANEL}"), &[]).await
     }
 
     /// Does something in the open panel.
-    ///
-    /// # Errors
-    /// It is not open, or what `work` says.
     pub async fn in_panel<T>(&self, work: impl AsyncFnOnce(Panel<'a>) -> Result<T>) -> Result<T> {
         self.find_in("iframe").await?.enter_frame().await?;
         let outcome = work(Panel { browser: self.browser }).await;
@@ -183,9 +152,6 @@ impl<'a> Widget<'a> {
 
 impl Panel<'_> {
     /// Fills in the form and sends it off.
-    ///
-    /// # Errors
-    /// The form is not shown.
     pub async fn log_in(&self, user: &str, password: &str) -> Result<()> {
         self.fill("#username", user).await?;
         self.fill("#password", password).await?;
@@ -193,9 +159,6 @@ impl Panel<'_> {
     }
 
     /// Writes something into a field.
-    ///
-    /// # Errors
-    /// It is not shown.
     pub async fn fill(&self, selector: &str, text: &str) -> Result<()> {
         let field = self.browser.element(selector, LIMIT).await?;
         field.clear().await?;
@@ -203,17 +166,11 @@ impl Panel<'_> {
     }
 
     /// Waits until a button can be pressed, and does.
-    ///
-    /// # Errors
-    /// It can't.
     pub async fn click(&self, selector: &str) -> Result<()> {
         Ok(self.browser.element(&format!("{selector}:enabled"), LIMIT).await?.click().await?)
     }
 
     /// Waits until a shown text contains this.
-    ///
-    /// # Errors
-    /// It does not.
     pub async fn shows(&self, selector: &str, wanted: &str) -> Result<()> {
         wait_for(&format!("`{wanted}` in the panel's `{selector}`"), LIMIT, async || {
             let text = self.browser.element(selector, LIMIT).await?.text().await?;
@@ -223,9 +180,6 @@ impl Panel<'_> {
     }
 
     /// Makes sure that a button can't be pressed.
-    ///
-    /// # Errors
-    /// It can.
     pub async fn is_disabled(&self, selector: &str) -> Result<()> {
         let is_enabled = self.browser.element(selector, LIMIT).await?.is_enabled().await?;
         ensure!(!is_enabled, "`{selector}` can be pressed");

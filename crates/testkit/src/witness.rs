@@ -1,4 +1,5 @@
-//! A job that remembers who it is and how often it was asked, and a client that notices when it forgets.
+//! A job that remembers who it is and how often it was asked, and a client that notices when it
+//! forgets.
 //!
 //! ```text
 //!   client                                       witness
@@ -6,9 +7,11 @@
 //!                                           ◄─── "<identity> <count> <read at> <resumed at>"
 //! ```
 //!
-//! There is one request under way at a time and the client knows what the answer has to be: the same identity, the next count. A job
-//! that was started anew, that runs twice, or that lost or repeated a request shows at the next answer. When the connection itself
-//! breaks the client connects again and goes on; whether the request under way arrived is open then, and nothing else.
+//! There is one request under way at a time and the client knows what the answer has to be: the
+//! same identity, the next count. A job that was started again, that runs twice, or that lost or
+//! repeated a request shows at the next answer. When the connection itself breaks the client
+//! connects again and goes on; whether the request under way arrived is open then, and nothing
+//! else.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,11 +34,11 @@ use crate::session::Session;
 use crate::streams::program_named;
 use crate::wait::wait_for;
 
-/// How often the client asks.
+/// The pause between two requests.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// How long it waits before it connects again.
+/// The pause before a reconnect.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// How long the witness may take to listen.
+/// Time limit until the witness listens.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 /// Nothing on a busy machine takes that long, and no move is shorter.
 const STOP: SignedDuration = SignedDuration::from_millis(100);
@@ -50,16 +53,16 @@ pub struct Witness {
     mark: String,
 }
 
-/// What a witness answers.
+/// The answer of a witness.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Made up at its start.
     pub identity: String,
-    /// How many lines it has read, this one included.
+    /// The number of lines read, this one included.
     pub count: u64,
     /// When it read this one.
     pub read_at: Timestamp,
-    /// When it last noticed that it had stood still; its start when it never did.
+    /// The end of the last pause that it noticed, or its start.
     pub resumed_at: Timestamp,
 }
 
@@ -71,12 +74,12 @@ pub struct Asking {
     tasks: JoinSet<()>,
 }
 
-/// What the client has seen so far.
+/// The client's record so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Seen {
-    /// How many answers came.
+    /// Answers received.
     pub answers: u64,
-    /// How often the connection broke.
+    /// Broken connections.
     pub broken: u32,
     /// The first answer that can't be.
     pub fault: Option<String>,
@@ -84,28 +87,19 @@ pub struct Seen {
 }
 
 /// The program beside the running test or measurement.
-///
-/// # Errors
-/// It is not built.
 pub fn program() -> Result<PathBuf> {
     program_named("witness")
 }
 
 impl Witness {
-    /// Creates a gateway called `name`, submits `program` (a copy of [`program`] that jobs see) to it under the same name, and waits until
-    /// it can be reached.
-    ///
-    /// # Errors
-    /// OpCenter refuses, or something does not become ready in time.
+    /// Creates a gateway called `name` and submits `program` to it under the same name. Waits until
+    /// it can be reached. `program` is a copy of [`program`] that jobs see.
     pub async fn launch(client: &Client, name: &str, program: &Path) -> Result<Self> {
         let (request, mark) = request(name, program)?;
         Self::reached(Session::launch(client, request).await?, mark).await
     }
 
     /// The same behind a gateway that runs.
-    ///
-    /// # Errors
-    /// OpCenter refuses, or something does not become ready in time.
     pub async fn launch_behind(client: &Client, gateway: &GatewayId, name: &str, program: &Path) -> Result<Self> {
         let (request, mark) = request(name, program)?;
         Self::reached(Session::launch_behind(client, gateway, request).await?, mark).await
@@ -119,7 +113,7 @@ impl Witness {
         Ok(Self { session, mark })
     }
 
-    /// How many processes execute this job on this machine: one, whatever happened, once all is done.
+    /// Returns the number of this machine's processes that execute this job.
     #[must_use]
     pub fn processes(&self) -> usize {
         let mark = self.mark.as_bytes();
@@ -134,7 +128,7 @@ impl Witness {
     }
 }
 
-/// What a witness is submitted with, and the mark that it carries.
+/// Returns the submission of a witness, and the mark of its process.
 fn request(name: &str, program: &Path) -> Result<(Submission, String)> {
     let mark = format!("{name}-{:016x}", rand::random::<u64>());
     let request = Submission {
@@ -157,16 +151,13 @@ impl Asking {
         Self { stop, seen, tasks }
     }
 
-    /// What was seen so far.
+    /// Returns the record so far.
     #[must_use]
     pub fn seen(&self) -> Seen {
         self.seen.lock().clone()
     }
 
-    /// Waits for so many more answers.
-    ///
-    /// # Errors
-    /// They do not come within `limit`, or one of them can't be.
+    /// Waits for `more` further answers.
     pub async fn answered(&self, more: u64, limit: Duration) -> Result<Seen> {
         let before = self.seen().answers;
         wait_for("answers of the witness", limit, async || {
@@ -187,10 +178,7 @@ impl Asking {
     }
 }
 
-/// What the witness does: answers every line, on every connection. See [`Answer`].
-///
-/// # Errors
-/// The address can't be listened at, or connections can't be accepted any more.
+/// Answers every line on every connection; see [`Answer`].
 pub async fn serve(address: SocketAddr) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
     let memory = Arc::new(Mutex::new(Answer {
@@ -222,7 +210,7 @@ pub async fn serve(address: SocketAddr) -> Result<()> {
     }
 }
 
-/// Looks at the wall clock, which goes on while the job stands still.
+/// Watches the wall clock, which goes on while the job is frozen.
 async fn notice_stops(memory: Arc<Mutex<Answer>>) -> std::io::Result<()> {
     let mut last = SystemClock.now();
     loop {

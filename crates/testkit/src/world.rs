@@ -8,12 +8,12 @@
 //!                                                └── up           `--dir`, with up.log
 //! ```
 //!
-//! Worlds don't see each other: each has its own addresses, bridges and ports, so tests run side by side and nothing that they send
-//! leaves the machine. What talks to a world has to be inside its namespace as well.
+//! Each world has its own addresses, bridges and ports, so that tests run side by side and send
+//! nothing out of the machine. Clients of a world have to be inside its namespace.
 //!
-//! A world ends politely (SIGINT, and 90 s to follow it), then by force: every process that still carries the world's mark, or lives in
-//! a namespace that is kept below its directory, is killed by its id, whatever is mounted there is unmounted, and the directory is
-//! removed. After a panic the directory stays, and its path is printed.
+//! A world ends by SIGINT, and after 90 s by force. Every process with the world's mark, or in a
+//! namespace below its directory, is killed by its id. Mounts below the directory are unmounted,
+//! and the directory is removed. After a panic the directory stays, and its path is printed.
 
 mod remains;
 
@@ -41,19 +41,19 @@ use crate::wait::wait_for;
 
 /// The variable that marks every process of a world, and names its failpoints.
 const FAILPOINTS: &str = "MOORING_FAILPOINTS";
-/// How long `float up` may take until it says that it is ready.
+/// Time limit until `float up` is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
-/// How long it may take to stop.
+/// Time limit of a stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(90);
 
-/// What a world is made of.
+/// The parameters of a world.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The program `float`.
     pub float: PathBuf,
-    /// How many virtual hosts it has.
+    /// The number of virtual hosts.
     pub virtual_hosts: u32,
-    /// How they reach each other; `float`'s own choice when absent.
+    /// The overlay's backend; the default of `float` when absent.
     pub backend: Option<Backend>,
     /// Further arguments of `float up`.
     pub arguments: Vec<String>,
@@ -79,22 +79,19 @@ pub struct World {
     url: String,
 }
 
-/// What a command of the CLI did.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ran {
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// The output.
     pub stdout: String,
-    /// What it said besides.
+    /// Messages and errors.
     pub stderr: String,
 }
 
 impl World {
     /// Starts a world and waits until it is ready.
-    ///
-    /// # Errors
-    /// The namespace can't be made, or `float up` does not become ready; the message has the end of its log.
     pub fn start(plan: Plan) -> Result<Self> {
         let root = tempfile::Builder::new().prefix("mooring-").tempdir_in("/var/tmp")?.keep();
         let mut world = Self { plan, root, up: None, url: String::new() };
@@ -115,17 +112,14 @@ impl World {
         self.root.join("up")
     }
 
-    /// Where a test puts files for jobs of the image `dir:/`, which see them under the same path.
+    /// The directory for files of jobs with the image `dir:/`, which see it under the same path.
     #[must_use]
     pub fn files(&self) -> PathBuf {
         self.root.join("files")
     }
 
-    /// Copies a program to where jobs see it. A job has to be restored with the program that it was started with, and the one that was
-    /// built may be built anew meanwhile.
-    ///
-    /// # Errors
-    /// It can't be read or written.
+    /// Copies a program to where jobs see it. A job has to be restored with the program that it was
+    /// started with, and the one that was built may be rebuilt meanwhile.
     pub fn bring(&self, program: &Path) -> Result<PathBuf> {
         let name = program.file_name().with_context(|| format!("{} is no program", program.display()))?;
         let copy = self.files().join(name);
@@ -139,7 +133,7 @@ impl World {
         self.root.join("netns")
     }
 
-    /// Where OpCenter is, as `float up` said.
+    /// The URL of OpCenter.
     #[must_use]
     pub fn url(&self) -> &str {
         &self.url
@@ -152,9 +146,6 @@ impl World {
     }
 
     /// The password of `admin`.
-    ///
-    /// # Errors
-    /// It can't be read.
     pub fn password(&self) -> Result<String> {
         let file = self.directory().join("opcenter/admin-password");
         let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
@@ -162,9 +153,6 @@ impl World {
     }
 
     /// Runs `work` on a runtime all of whose threads are in the namespace.
-    ///
-    /// # Errors
-    /// What `work` says, or the namespace can't be entered.
     pub fn run_inside<T: Send>(&self, work: impl AsyncFnOnce() -> Result<T> + Send) -> Result<T> {
         let namespace = self.namespace();
         netns::run_in(&namespace, || {
@@ -181,9 +169,6 @@ impl World {
     }
 
     /// A client of this world, logged in as `admin`, for use inside the namespace.
-    ///
-    /// # Errors
-    /// OpCenter can't be reached or refuses.
     pub async fn client(&self) -> Result<Client> {
         let client = Client::new(&self.url)?;
         let credentials = LoginRequest { username: "admin".into(), password: self.password()? };
@@ -192,9 +177,6 @@ impl World {
     }
 
     /// Runs the CLI as `admin` in the namespace, with a home of the world's own.
-    ///
-    /// # Errors
-    /// It can't be run. What it answers is no error here, whatever it is.
     pub fn float<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Ran> {
         let mut command = Command::new(&self.plan.float);
         command.args(["-a", &self.url, "-u", "admin", "-p", &self.password()?]).args(arguments);
@@ -202,9 +184,6 @@ impl World {
     }
 
     /// Runs any command in the namespace, with a home of the world's own.
-    ///
-    /// # Errors
-    /// It can't be run. What it answers is no error here, whatever it is.
     pub fn run(&self, mut command: Command) -> Result<Ran> {
         netns::enter_command(&mut command, &self.namespace())?;
         let ran = command.env("HOME", self.directory()).stdin(Stdio::null()).output();
@@ -214,17 +193,11 @@ impl World {
     }
 
     /// Cuts a virtual host off from all others; what runs on it goes on.
-    ///
-    /// # Errors
-    /// There is no such host.
     pub fn cut_off(&self, host: &str) -> Result<()> {
         self.link(host, "down")
     }
 
     /// Joins a virtual host to the others again.
-    ///
-    /// # Errors
-    /// There is no such host.
     pub fn join_again(&self, host: &str) -> Result<()> {
         self.link(host, "up")
     }
@@ -239,9 +212,6 @@ impl World {
     }
 
     /// Sets a failpoint: `action` is `error`, `kill` or `kill <pid>`.
-    ///
-    /// # Errors
-    /// The file can't be written.
     pub fn failpoint_set(&self, name: &str, action: &str) -> Result<()> {
         let mut file = OpenOptions::new().append(true).open(self.failpoints())?;
         Ok(writeln!(file, "{name}={action}")?)
@@ -253,7 +223,8 @@ impl World {
         fs::read_to_string(self.failpoints()).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// The processes of this world whose arguments have all these words, like `["server", "agent"]`.
+    /// The processes of this world whose arguments have all these words, like
+    /// `["server", "agent"]`.
     #[must_use]
     pub fn daemons(&self, words: &[&str]) -> Vec<Daemon> {
         remains::marked(&self.mark())
@@ -263,18 +234,12 @@ impl World {
     }
 
     /// Stops `float up` as Ctrl-C does; what it leaves stays, for [`World::start_again`].
-    ///
-    /// # Errors
-    /// It runs no more, or had to be killed because it did not stop in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         let mut up = self.up.take().context("`float up` was stopped before")?;
         stop(&mut up)
     }
 
     /// Starts `float up` again over the same state and waits until it is ready.
-    ///
-    /// # Errors
-    /// It still runs, or does not become ready.
     pub fn start_again(&mut self) -> Result<()> {
         if self.up.is_some() {
             bail!("`float up` still runs");
@@ -283,9 +248,6 @@ impl World {
     }
 
     /// Waits until OpCenter answers; inside the namespace, after it was killed.
-    ///
-    /// # Errors
-    /// It does not within `limit`.
     pub async fn opcenter_answers(&self, limit: Duration) -> Result<()> {
         let address = self.url.split_once("://").map_or(self.url.as_str(), |(_, rest)| rest);
         wait_for("OpCenter", limit, async || {
@@ -304,7 +266,7 @@ impl World {
         self.directory().join("up.log")
     }
 
-    /// What the environment of every process of this world has, and of no other.
+    /// The variable in the environment of every process of this world, and of no other.
     fn mark(&self) -> String {
         format!("{FAILPOINTS}={}", self.failpoints().display())
     }
@@ -378,8 +340,8 @@ fn stop(up: &mut Child) -> Result<ExitStatus> {
     bail!("`float up` did not stop within {} s and was killed", STOPS_WITHIN.as_secs())
 }
 
-/// Starts the command on a thread that reads its output to the end. The thread that starts a process is its parent as the kernel sees
-/// it (the process is told to end with it), so it has to live as long.
+/// Starts the command on a thread that reads its output to the end. The kernel takes the thread for
+/// the parent, whose end ends the process, so the thread has to live as long.
 fn spawn_and_listen(mut command: Command, mut log: File) -> Result<(Child, mpsc::Receiver<String>)> {
     let (started, starting) = mpsc::sync_channel(1);
     let (say, said) = mpsc::sync_channel(16);
@@ -408,9 +370,6 @@ fn tail(log: &str) -> &str {
 }
 
 /// The program `float` beside the running measurement.
-///
-/// # Errors
-/// It is not built.
 pub fn float_program() -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this program")?;
     let found = this.parent().map(|directory: &Path| directory.join("float")).filter(|path| path.is_file());

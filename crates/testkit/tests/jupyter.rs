@@ -47,7 +47,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // A polite stop ends its kernels as well; what is left of the group goes with the last line.
+        // A polite stop ends its kernels as well; what is left of the group goes with the last
+        // line.
         let _ = kill(self.pid(), Signal::SIGCONT);
         let _ = kill(self.pid(), Signal::SIGTERM);
         let asked = std::time::Instant::now();
@@ -83,7 +84,7 @@ async fn a_client_sees_every_number_once_and_how_long_it_waited() {
     assert_eq!((calm.lost, calm.repeated, calm.replies_lost), (0, 0, 0));
     assert_eq!(calm.websocket_closed, None);
 
-    // The server stands still, as in a move: what is late is not lost.
+    // The server is stopped, as in a migration: late is not lost.
     let mark = counting.mark();
     kill(lab.pid(), Signal::SIGSTOP).unwrap();
     let open = wait_for("a gap", LIMIT, async || {

@@ -91,7 +91,7 @@ async fn a_streamer_that_dies_is_a_fault() {
     }
 }
 
-/// What a proxy between the ends does to the bytes of one direction, once, at some place.
+/// A proxy's change to the bytes of one direction, once, at some place.
 #[derive(Debug, Clone, Copy)]
 enum Harm {
     Flip,

@@ -270,10 +270,10 @@ impl Drop for Lab {
     }
 }
 
-/// How an OpCenter is configured.
+/// The configuration of an OpCenter.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// Whether there is a capsule store.
+    /// OpCenter has a capsule store.
     pub(crate) has_store: bool,
     /// The number of jobs that leave a drained host at a time.
     pub(crate) drain_at_once: usize,

@@ -13,8 +13,8 @@ use crate::lab::{Lab, seconds};
 /// The steps of a migration between hosts, in order.
 const STEPS: [Step; 5] = [Step::Prepare, Step::PreCopy, Step::Freeze, Step::Transfer, Step::Restore];
 
-/// Hosts act in any order, steps fail, and OpCenter restarts: at no moment may two hosts execute
-/// the job, and once everything is well it executes in one place.
+/// Hosts act in any order, steps fail, and OpCenter restarts. Two hosts may never execute the job,
+/// and once everything is well it executes in one place.
 #[tokio::test]
 async fn random_interleavings_never_make_two_of_a_job() {
     for seed in 0..4 {

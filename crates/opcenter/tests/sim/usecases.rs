@@ -1,4 +1,4 @@
-//! What users can ask for: success, permission and bad input of each use-case.
+//! Requests of users: success, permission and bad input of each use-case.
 
 use mooring_api::ErrorCode::{
     AlreadyExists, InvalidArgument, NotFound, PermissionDenied, ResourceExhausted, WrongStatus,

@@ -1,5 +1,5 @@
-//! `s3-server <address>:<port> <directory> <access key> <secret>`: [`mooring_testkit::s3`] as a program. Buckets are directories in the
-//! directory; it ends when it is killed.
+//! `s3-server <address>:<port> <directory> <access key> <secret>`: [`mooring_testkit::s3`] as a
+//! program. Buckets are directories in the directory; it ends when it is killed.
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,8 @@
-//! `streamer <address>:<port>`: the job's end of the byte-exact streams of [`mooring_testkit::streams`].
+//! `streamer <address>:<port>`: the job's end of the byte-exact streams of
+//! [`mooring_testkit::streams`].
 //!
-//! It prints `listening <address>`, then a line for each connection that ends. One thread serves all connections.
+//! It prints `listening <address>`, then a line for each connection that ends. One thread serves
+//! all connections.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,5 @@
-//! `witness <address>:<port> [<mark>]`: the job's end of [`mooring_testkit::witness`]. The mark tells its process from those of others.
+//! `witness <address>:<port> [<mark>]`: the job's end of [`mooring_testkit::witness`]. The mark
+//! tells its process from those of others.
 
 #![forbid(unsafe_code)]
 

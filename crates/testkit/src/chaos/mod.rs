@@ -1,7 +1,7 @@
 //! Random actions on a whole Mooring for a while, with checks that nothing is lost.
 //!
-//! Jobs are migrated, suspended, resumed, snapshotted, cancelled and replaced while processes are
-//! killed, phases fail, hosts are cut off, and the capsule store is full, away or damaged.
+//! Jobs are migrated, suspended, resumed, snapshotted, cancelled and replaced. Meanwhile processes
+//! are killed, phases fail, hosts are cut off, and the capsule store is full, away or damaged.
 //!
 //! ```text
 //!   seed ─► actions ─► world (three hosts, gateways, a capsule store that can break)
@@ -11,10 +11,12 @@
 //!   at the end: heal all ─► settled? ─► resume all ─► settled? ─► cancel all ─► nothing left?
 //! ```
 //!
-//! At every moment: no job is lost; a job forgets nothing unless its record has a recovery; the
-//! output of a batch job is kept once; every accepted operation is on record with its outcome, and
-//! with a reason if it failed. Once all is healed: every job either executes in exactly one place
-//! or is suspended with one whole capsule, no host holds anything else, and no process has grown.
+//! At every moment no job is lost, and a job forgets nothing unless its record has a recovery. The
+//! output of a batch job is kept once. Every accepted operation is on record with its outcome, and
+//! with a reason if it failed.
+//!
+//! Once all is healed every job either executes in exactly one place or is suspended with one whole
+//! capsule. No host holds anything else, and no process has grown.
 //!
 //! A seed gives the same actions every time; their effects depend on the speed of the machine. The
 //! error of a failed run has the seed, the log of actions, and the records of the jobs.
@@ -66,7 +68,7 @@ pub struct Plan {
     pub witnesses: usize,
     /// The number of batch jobs.
     pub counters: usize,
-    /// Whether the log is written to stderr as well.
+    /// Writes the log to stderr as well.
     pub log_to_stderr: bool,
 }
 

@@ -89,7 +89,7 @@ async fn keep_asking(address: SocketAddr, seen: Arc<Mutex<Seen>>) {
     }
 }
 
-/// How far an unanswered request came.
+/// The reach of an unanswered request.
 #[derive(Debug, Clone, Copy)]
 enum Asked {
     Never,

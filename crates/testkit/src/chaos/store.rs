@@ -1,4 +1,5 @@
-//! A capsule store that can be full, away and damaged: a directory on a small file system in memory.
+//! A capsule store that can be full, away and damaged: a directory on a small file system in
+//! memory.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -39,7 +39,7 @@ pub(super) struct Subject {
     /// The job's id, once OpCenter is known to have accepted it.
     pub(super) id: Option<JobId>,
     pub(super) prober: Option<Prober>,
-    /// Whether the job's capsule is damaged, so that no action may touch the job.
+    /// Set while the job's capsule is damaged and no action may touch the job.
     pub(super) is_busy: Arc<AtomicBool>,
     /// The number of accepted operations of each kind.
     pub(super) accepted: BTreeMap<&'static str, usize>,
@@ -158,7 +158,7 @@ impl Subject {
     }
 }
 
-/// Whether a migration of the job is under way.
+/// Returns whether a migration of the job is under way.
 pub(super) fn is_under_way(view: &JobView) -> bool {
     view.migrations.iter().any(|migration| !migration.outcome.is_final())
         || matches!(

@@ -40,7 +40,7 @@ impl Trace {
         *self == Self::default()
     }
 
-    /// Whether exactly one copy runs, on `host`, and no other host has a trace.
+    /// Returns whether exactly one copy runs, on `host`, and no other host has a trace.
     pub(super) fn is_only_on(&self, host: &str) -> bool {
         let only = |hosts: &BTreeSet<String>| hosts.len() == 1 && hosts.contains(host);
         let copy = self.copies.len() == 1 && self.copies.iter().all(|(_, on)| on == host);

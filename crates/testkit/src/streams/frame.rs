@@ -1,4 +1,5 @@
-//! The server's frames: a length, how much it has received, and that many bytes of its stream; at last what it received and sent.
+//! The server's frames: a length, the count of received bytes, and bytes of its stream; at the end
+//! the digests of both directions.
 
 use anyhow::{Result, bail};
 
@@ -13,14 +14,14 @@ const SUMMARY: usize = 2 * (8 + 32) + 8;
 /// The place that stands for "no difference".
 const NOWHERE: u64 = u64::MAX;
 
-/// What the server says at last.
+/// The server's last frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// What it received.
+    /// The received bytes.
     pub received: Digest,
-    /// What it sent.
+    /// The sent bytes.
     pub sent: Digest,
-    /// Where the first byte came that it did not expect.
+    /// The place of the first unexpected byte.
     pub first_difference: Option<u64>,
 }
 
@@ -60,7 +61,7 @@ pub fn head(length: u32, received: u64) -> [u8; HEAD] {
 /// A piece of a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// How many bytes the server had received when it sent the frame that begins here.
+    /// The bytes that the server had received when it sent this frame.
     Received(u64),
     /// Bytes of the stream.
     Data(&'a [u8]),
@@ -68,7 +69,7 @@ pub enum Part<'a> {
     Summary(Summary),
 }
 
-/// Takes frames apart, whatever pieces they come in.
+/// Decodes frames from pieces of any size.
 #[derive(Debug, Default)]
 pub struct Parts {
     /// Bytes of the current frame's data that are still to come.
@@ -79,9 +80,6 @@ pub struct Parts {
 
 impl Parts {
     /// The next part of `input`, which is left with what follows it; `None` when more has to come.
-    ///
-    /// # Errors
-    /// What came is no frame.
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>> {
         while !input.is_empty() {
             if self.data > 0 {

@@ -1,6 +1,7 @@
 //! When bytes arrived on a connection.
 //!
-//! Arrivals within a millisecond are one, and only the most recent ones are remembered: at full speed a bit more than a minute.
+//! Arrivals within a millisecond are one, and only the most recent ones are remembered: at full
+//! speed a bit more than a minute.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 /// Arrivals closer than this are one.
 const GRAIN: Duration = Duration::from_millis(1);
-/// How many arrivals are remembered.
+/// The number of arrivals that are kept.
 const REMEMBERED: usize = 1 << 16;
 
 /// The arrivals of a connection.
@@ -28,12 +29,13 @@ struct Record {
     ended: bool,
 }
 
-/// How bytes arrived from some instant on.
+/// The arrivals since an instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
-    /// How long after that instant the first byte came, to the millisecond; `None` when none has come.
+    /// The time from that instant to the first byte, in whole milliseconds; `None` without a byte.
     pub first_byte: Option<Duration>,
-    /// The longest time without a byte, the one under way at that instant and the one that is still open included.
+    /// The longest time without a byte, the one under way at that instant and the one that is still
+    /// open included.
     pub longest_stall: Duration,
 }
 
@@ -81,7 +83,7 @@ impl Progress {
         self.record().received
     }
 
-    /// How much of what was sent the other end had, as it last said.
+    /// Returns the bytes that the other end last reported as received.
     pub(super) fn delivered(&self) -> u64 {
         self.record().delivered
     }

@@ -1,7 +1,7 @@
 //! The other end of the streams: what the program `streamer` does in a job.
 //!
-//! Sockets at full speed are ready nearly always, so each direction gives way to the others after every block; else a connection would
-//! wait for all others to use up their turns, and that would be measured in place of the network.
+//! Sockets at full speed are nearly always ready, so each direction yields after every block.
+//! Otherwise a connection would wait for the turns of all others, and a test would measure that.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,10 +16,8 @@ use tokio_util::sync::CancellationToken;
 use super::frame::{HEAD, Summary, head};
 use super::source::{BLOCK, Checker, Source};
 
-/// Listens at `address` and serves every connection until the process ends. `say` is told where it listens, and of each connection's end.
-///
-/// # Errors
-/// The address can't be listened at, or connections can't be accepted any more.
+/// Listens at `address` and serves every connection until the process ends. `say` is told where it
+/// listens, and of each connection's end.
 pub async fn run(address: SocketAddr, mut say: impl FnMut(String)) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("listen at {address}"))?;
     say(format!("listening {}", listener.local_addr()?));

@@ -4,13 +4,14 @@ use rand::rngs::StdRng;
 use rand::{RngCore, SeedableRng};
 use sha2::{Digest as _, Sha256};
 
-/// How many bytes are made at a time. The generator is always asked for a whole block, so that its bytes do not depend on how they are cut.
+/// The bytes that are generated at a time. The generator always makes a whole block, so that its
+/// bytes do not depend on the sizes of reads.
 pub const BLOCK: usize = 64 * 1024;
 
 /// A count of bytes and their SHA-256.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Digest {
-    /// How many bytes.
+    /// The number of bytes.
     pub count: u64,
     /// Their SHA-256.
     pub sha256: [u8; 32],
@@ -39,7 +40,7 @@ impl Source {
         block
     }
 
-    /// What was given out so far.
+    /// Returns the digest of the bytes so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest { count: self.count, sha256: self.hash.clone().finalize().into() }
@@ -50,7 +51,7 @@ impl Source {
 #[derive(Debug)]
 pub struct Checker {
     expected: Bytes,
-    /// How many bytes of the current expected block were compared.
+    /// The compared bytes of the current expected block.
     used: usize,
     count: u64,
     hash: Sha256,
@@ -85,13 +86,13 @@ impl Checker {
         }
     }
 
-    /// Where the first byte came that was not the expected one.
+    /// Returns the place of the first unexpected byte.
     #[must_use]
     pub fn first_difference(&self) -> Option<u64> {
         self.first_difference
     }
 
-    /// What arrived so far.
+    /// Returns the digest of the received bytes so far.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest { count: self.count, sha256: self.hash.clone().finalize().into() }

@@ -1,4 +1,5 @@
-//! The processes of a world, told by a mark in their environment or by the namespace they live in, and the control groups they leave.
+//! The processes of a world, told by a mark in their environment or by the namespace they live in,
+//! and the control groups they leave.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,13 +12,12 @@ use mooring_linux::cgroup::Cgroup;
 use mooring_linux::process;
 use nix::sys::signal::Signal;
 
-/// How long killed processes may take to be gone.
+/// Time limit until killed processes are gone.
 const ENDS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A process of a world.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Daemon {
-    /// Its id.
     pub pid: i32,
     /// Its arguments, the program first.
     pub arguments: Vec<String>,
@@ -26,15 +26,12 @@ pub struct Daemon {
 
 impl Daemon {
     /// Sends it a signal.
-    ///
-    /// # Errors
-    /// It has ended.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let sent = process::signal(self.pid, self.started, signal);
         sent.then_some(()).with_context(|| format!("process {} has ended", self.pid))
     }
 
-    /// Whether it still runs.
+    /// Returns whether the process still runs.
     #[must_use]
     pub fn runs(&self) -> bool {
         process::start_time(self.pid) == Some(self.started)
@@ -57,8 +54,8 @@ pub(super) fn marked(mark: &str) -> Vec<Daemon> {
     all().filter(|pid| is_marked(*pid, mark)).filter_map(Daemon::of).collect()
 }
 
-/// Kills every process that has `mark` or lives in a network namespace that is mounted below `root`, until there is none, and removes
-/// the control groups that they were in.
+/// Kills every process with `mark` and every one in a network namespace that is mounted below
+/// `root`, until there is none. Removes their control groups.
 pub(super) fn end(root: &Path, mark: &str) {
     let namespaces = namespaces_below(root);
     let lives_there = |pid: i32| {
@@ -108,8 +105,8 @@ fn is_marked(pid: i32, mark: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes())
 }
 
-/// The network namespaces that are mounted below `root`, by inode, those included that another mount hides. The one of this process is
-/// never among them.
+/// The network namespaces that are mounted below `root`, by inode, those included that another
+/// mount hides. The one of this process is never among them.
 fn namespaces_below(root: &Path) -> BTreeSet<u64> {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let own = fs::metadata("/proc/self/ns/net").map(|own| own.ino()).ok();
