@@ -443,7 +443,7 @@ async fn impossible_migrations_are_refused() {
     let fixed = lab.job_on("host-2", Submission { disable_migrate: true, ..Submission::default() }).await;
     let ask = async |job: &JobId, host: &str, cpu| {
         let request = MigrateRequest { host: host.to_owned(), cpu, mem_gb: None };
-        lab.admin.job_migrate(&job, &request).await
+        lab.admin.job_migrate(job, &request).await
     };
     refused(ask(&job, "host-1", None).await, ErrorCode::InvalidArgument, "host-1");
     refused(ask(&job, "nowhere", None).await, ErrorCode::NotFound, "nowhere");
