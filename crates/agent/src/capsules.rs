@@ -1,4 +1,4 @@
-//! The capsule store as this host reaches it: OpCenter says where it is, in every slice.
+//! The capsule store as this host reaches it. OpCenter names it in every slice.
 
 use std::sync::Arc;
 
@@ -14,32 +14,32 @@ pub(crate) struct Capsules(Arc<Mutex<Access>>);
 
 #[derive(Debug, Default)]
 struct Access {
-    told: Option<StoreAccess>,
+    desired: Option<StoreAccess>,
     /// Opened when it is needed for the first time.
     open: Option<CapsuleStore>,
 }
 
 impl Capsules {
-    /// Takes in where it is. What is being written or read goes on where it was begun.
-    pub(crate) fn tell(&self, access: Option<&StoreAccess>) {
-        let mut known = self.access();
-        if known.told.as_ref() != access {
-            *known = Access { told: access.cloned(), open: None };
+    /// Takes in the store that a slice names. Capsules that are being written or read go on in the
+    /// store where they began.
+    pub(crate) fn apply(&self, desired: Option<&StoreAccess>) {
+        let mut access = self.access();
+        if access.desired.as_ref() != desired {
+            *access = Access { desired: desired.cloned(), open: None };
         }
     }
 
-    /// The store.
+    /// Returns the store.
     ///
     /// # Errors
-    /// There is none, or it can't be used from this host.
+    /// OpCenter has named none, or it can't be used from this host.
     pub(crate) fn store(&self) -> Result<CapsuleStore> {
-        let mut known = self.access();
-        if let Some(open) = &known.open {
+        let mut access = self.access();
+        if let Some(open) = &access.open {
             return Ok(open.clone());
         }
-        let told = known.told.as_ref().ok_or(Error::NoStore)?;
-        let store = open(told)?;
-        known.open = Some(store.clone());
+        let store = open(access.desired.as_ref().ok_or(Error::NoStore)?)?;
+        access.open = Some(store.clone());
         Ok(store)
     }
 

@@ -28,8 +28,8 @@ pub struct Config {
     pub migration_port: u16,
     /// The directory of the agent's state and of its jobs.
     pub state_dir: PathBuf,
-    /// The prefix of this agent's network devices: 1 to 5 letters or digits, unique among the agents
-    /// in one network namespace.
+    /// The prefix of this agent's network devices: 1 to 5 letters or digits, unique among the
+    /// agents in one network namespace.
     pub device_prefix: String,
     /// The control group above those of the jobs and gateways.
     pub cgroup_parent: String,
@@ -43,8 +43,8 @@ pub struct Config {
     pub tools: Option<PathBuf>,
     /// The seconds by which the monotonic clock of new jobs is ahead of this machine's.
     pub clock_offset_seconds: i64,
-    /// Whether a stop of the agent stops the host: running jobs are parked, gateways stopped, devices
-    /// removed.
+    /// Whether a stop of the agent stops the host: running jobs are parked, gateways stopped,
+    /// devices removed.
     pub park: bool,
     /// The registries that are reached without TLS, as `HOST` or `HOST:PORT`.
     pub insecure_registries: Vec<String>,
@@ -56,6 +56,7 @@ pub struct Config {
     pub metrics_interval: Duration,
     /// The cloud's metadata service, on machines that the cloud may reclaim.
     pub metadata: Option<String>,
-    /// How this machine is paid for. When absent, the cloud is asked; without a cloud, it is on demand.
+    /// How this machine is paid for. When absent, the cloud is asked; without a cloud, it is on
+    /// demand.
     pub purchase: Option<Purchase>,
 }

@@ -231,38 +231,7 @@ mod tests {
     /// An error of each variant, with its subject.
     fn examples() -> Vec<(Error, &'static str)> {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
-        let migration = || MigrationId::random(&mut rand::rng());
         let refused = mooring_linux::Error::Refused { attempt: "freeze the job".into(), reason: "it is busy".into() };
-        let stream: Vec<(StreamError, &str)> = vec![
-            (StreamError::Closed, "the other host"),
-            (StreamError::NoFrame, "the stream"),
-            (StreamError::FrameTooLong { bytes: 9 }, "the stream"),
-            (StreamError::Malformed { kind: 3 }, "the stream"),
-            (StreamError::OutOfOrder, "the stream"),
-            (StreamError::Refused { reason: "its disk is full".into() }, "the destination"),
-            (StreamError::NoAnswer, "the destination"),
-            (StreamError::NoHello, "the connecting host"),
-            (StreamError::NotExpected { migration: migration() }, "the connecting host"),
-            (StreamError::TooLate { migration: migration() }, "the source"),
-            (StreamError::EmptySeal, "the capsule"),
-            (StreamError::NoSeal, "the capsule"),
-            (StreamError::ImageSize { image: "core-1.img".into(), received: 1, sealed: 2 }, "the capsule"),
-            (StreamError::LateFiles, "the capsule"),
-            (StreamError::PathOutside { path: "/etc".into() }, "the capsule"),
-            (StreamError::ImageName { name: "../x".into() }, "the capsule"),
-            (StreamError::Truncated, "the capsule"),
-            (StreamError::Failed, "the capsule"),
-            (StreamError::NotIntoStore, "the migration"),
-        ];
-        let criu: Vec<(CriuError, &str)> = vec![
-            (CriuError::UnknownHook { request: "post-dump".into() }, "CRIU"),
-            (CriuError::RestoredWithoutMemory, "CRIU"),
-            (CriuError::ThawedEarly, "CRIU"),
-            (CriuError::NoMemory, "the job's memory"),
-            (CriuError::FreezeAborted, "this host"),
-            (CriuError::EndedAtRestore, "the job"),
-            (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
-        ];
         let silent = ClientError::Silent { address: "http://127.0.0.1:8443".into() };
         let other = vec![
             (Error::system("run `tar`")(missing()), "can't run `tar`"),
@@ -292,9 +261,46 @@ mod tests {
             (Error::GatewayEnded { gateway: GatewayId::random(&mut rand::rng()) }, "gateway g"),
             (Error::NotParked("a, b".into()), "these jobs"),
         ];
-        let stream = stream.into_iter().map(|(error, subject)| (error.into(), subject));
-        let criu = criu.into_iter().map(|(error, subject)| (error.into(), subject));
+        let stream = stream_examples().into_iter().map(|(error, subject)| (error.into(), subject));
+        let criu = criu_examples().into_iter().map(|(error, subject)| (error.into(), subject));
         other.into_iter().chain(stream).chain(criu).collect()
+    }
+
+    fn stream_examples() -> Vec<(StreamError, &'static str)> {
+        let migration = || MigrationId::random(&mut rand::rng());
+        vec![
+            (StreamError::Closed, "the other host"),
+            (StreamError::NoFrame, "the stream"),
+            (StreamError::FrameTooLong { bytes: 9 }, "the stream"),
+            (StreamError::Malformed { kind: 3 }, "the stream"),
+            (StreamError::OutOfOrder, "the stream"),
+            (StreamError::Refused { reason: "its disk is full".into() }, "the destination"),
+            (StreamError::NoAnswer, "the destination"),
+            (StreamError::NoHello, "the connecting host"),
+            (StreamError::NotExpected { migration: migration() }, "the connecting host"),
+            (StreamError::TooLate { migration: migration() }, "the source"),
+            (StreamError::EmptySeal, "the capsule"),
+            (StreamError::NoSeal, "the capsule"),
+            (StreamError::ImageSize { image: "core-1.img".into(), received: 1, sealed: 2 }, "the capsule"),
+            (StreamError::LateFiles, "the capsule"),
+            (StreamError::PathOutside { path: "/etc".into() }, "the capsule"),
+            (StreamError::ImageName { name: "../x".into() }, "the capsule"),
+            (StreamError::Truncated, "the capsule"),
+            (StreamError::Failed, "the capsule"),
+            (StreamError::NotIntoStore, "the migration"),
+        ]
+    }
+
+    fn criu_examples() -> Vec<(CriuError, &'static str)> {
+        vec![
+            (CriuError::UnknownHook { request: "post-dump".into() }, "CRIU"),
+            (CriuError::RestoredWithoutMemory, "CRIU"),
+            (CriuError::ThawedEarly, "CRIU"),
+            (CriuError::NoMemory, "the job's memory"),
+            (CriuError::FreezeAborted, "this host"),
+            (CriuError::EndedAtRestore, "the job"),
+            (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
+        ]
     }
 
     #[test]

@@ -1,26 +1,27 @@
-//! What this machine has.
+//! The facts of this machine that a host reports.
 
 use mooring_types::host::{HostFacts, HostRole, Readiness};
 
-use crate::Config;
+use crate::config::Config;
 use crate::runtime::volume;
 use crate::tools::Tools;
 
 const GB: f64 = 1e9;
 
-/// Measures the machine and its tools. A host for gateways alone needs no CRIU. How the machine is paid for can't be measured.
+/// Measures the machine and its tools. A host for gateways alone needs no CRIU. The purchase is
+/// left to [`spot`](crate::spot).
 pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
-    let found = tools.facts().await;
+    let tools = tools.facts().await;
     let cores = std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1));
     HostFacts {
         cores: config.cores.unwrap_or(cores),
         mem_gb: config.mem_gb.unwrap_or_else(memory_gb),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        criu: found.criu,
-        runc: found.runc,
+        criu: tools.criu,
+        runc: tools.runc,
         purchase: None,
         mounts: volume::mountable(),
-        readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { found.readiness },
+        readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { tools.readiness },
     }
 }
 
@@ -30,6 +31,6 @@ fn memory_gb() -> f64 {
         .lines()
         .find_map(|line| line.strip_prefix("MemTotal:"))
         .and_then(|rest| rest.split_whitespace().next()?.parse::<f64>().ok());
-    // Rounded down to a tenth: what is promised is there.
+    // Rounded down to a tenth, so that no more is offered than there is.
     (kib.unwrap_or(0.0) * 1024.0 / GB * 10.0).floor() / 10.0
 }

@@ -1,7 +1,8 @@
-//! The gateways placed on this host: each a process of its own, without privilege, in a control group of its size.
+//! The gateways placed on this host: unprivileged processes, each in a control group of its size.
 //!
-//! They outlive a restart of the agent, which finds them again by their record, and are started again when they die. A gateway that is to
-//! be restarted gets a second process, of the program that the agent has now, which takes over from the first; see [`processes`].
+//! Gateways outlive a restart of the agent, which finds them again by their record. A gateway that
+//! dies is started again. A restart of a gateway starts a second process, of the agent's current
+//! program, which takes over from the first: see [`processes`].
 
 mod processes;
 
@@ -32,15 +33,18 @@ use mooring_linux::process::ProcessId;
 
 /// The user that gateways run as: `nobody`.
 const UNPRIVILEGED: u32 = 65534;
-const LOOK: Duration = Duration::from_millis(500);
-/// The same while a successor is waited for.
-const LOOK_SOON: Duration = Duration::from_millis(50);
-const STOP_LIMIT: Duration = Duration::from_secs(25);
-/// How long a process that does not hand over may take to stop.
-const STUCK_LIMIT: Duration = Duration::from_secs(2);
-/// How many descriptors a gateway may have open: a client takes three.
-const DESCRIPTORS: u64 = 262_144;
-/// Where a gateway finds its program and its directory, whoever may look into the directories above them.
+/// The interval at which processes are compared with their placements.
+const RECONCILE_INTERVAL: Duration = Duration::from_millis(500);
+/// The interval while a successor is about to serve.
+const HAND_OVER_POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// The time that a gateway has to drain when it is stopped.
+const STOP_GRACE_PERIOD: Duration = Duration::from_secs(25);
+/// The time that a process has to stop when it failed to hand over.
+const STUCK_GRACE_PERIOD: Duration = Duration::from_secs(2);
+/// The limit of a gateway's open descriptors: a client connection takes three.
+const OPEN_FILES_MAX: u64 = 262_144;
+/// The descriptors of a gateway's program and state directory. Its user may not be able to reach
+/// their paths.
 const PROGRAM_FD: i32 = 200;
 const STATE_FD: i32 = 201;
 /// The environment variable with a gateway's token.
@@ -50,47 +54,44 @@ pub const TOKEN_VARIABLE: &str = "MOORING_GATEWAY_TOKEN";
 #[derive(Debug)]
 pub(crate) struct Gateways {
     host: Arc<Host>,
-    wanted: watch::Receiver<Vec<GatewayPlacement>>,
+    placements: watch::Receiver<Vec<GatewayPlacement>>,
     running: BTreeMap<GatewayId, Running>,
-    /// Children of this agent, to be reaped when they end.
+    /// The children of this agent, which are reaped when they end.
     children: Vec<std::process::Child>,
-    /// The sizes of the control groups; one that an earlier agent made may have another.
-    bounds: BTreeMap<GatewayId, Resources>,
+    /// The sizes of the control groups that this agent has set.
+    sizes: BTreeMap<GatewayId, Resources>,
 }
 
 /// A gateway that has processes.
 #[derive(Debug)]
 struct Running {
     processes: Processes,
-    /// Since when the successor is waited for.
-    since: Instant,
+    /// When the successor was started.
+    started: Instant,
 }
 
 impl Gateways {
-    /// Finds the gateways that run already.
-    pub(crate) fn open(host: Arc<Host>, wanted: watch::Receiver<Vec<GatewayPlacement>>) -> Self {
-        Self { host, wanted, running: BTreeMap::new(), children: Vec::new(), bounds: BTreeMap::new() }
+    /// The gateways of a host, by their placements.
+    pub(crate) fn open(host: Arc<Host>, placements: watch::Receiver<Vec<GatewayPlacement>>) -> Self {
+        Self { host, placements, running: BTreeMap::new(), children: Vec::new(), sizes: BTreeMap::new() }
     }
 
-    /// Keeps what is wanted running, until the agent stops.
+    /// Keeps the placed gateways running, until the agent stops.
     pub(crate) async fn run(mut self) {
-        // Until the first slice has come, what runs is left alone.
+        // Before the first slice, running gateways are left alone.
         tokio::select! {
-            changed = self.wanted.changed() => if changed.is_err() { return },
+            changed = self.placements.changed() => if changed.is_err() { return },
             () = self.host.stop.cancelled() => return,
         }
         loop {
             if let Err(error) = self.reconcile().await {
-                tracing::error!(
-                    error = %chain(&error),
-                    "the gateways of this host are not as they should be"
-                );
+                tracing::error!(error = %chain(&error), "could not apply the placements of gateways, retrying");
             }
             let handing_over = self.running.values().any(|running| running.processes.successor.is_some());
             tokio::select! {
                 () = self.host.stop.cancelled() => break,
-                _ = self.wanted.changed() => {}
-                () = tokio::time::sleep(if handing_over { LOOK_SOON } else { LOOK }) => {}
+                _ = self.placements.changed() => {}
+                () = tokio::time::sleep(if handing_over { HAND_OVER_POLL_INTERVAL } else { RECONCILE_INTERVAL }) => {}
             }
         }
         if self.host.config.park {
@@ -102,14 +103,24 @@ impl Gateways {
     }
 
     async fn reconcile(&mut self) -> Result<()> {
-        let wanted = self.wanted.borrow_and_update().clone();
+        let placements = self.placements.borrow_and_update().clone();
         self.reap();
+        self.remove_unplaced(&placements).await?;
+        for placement in &placements {
+            self.follow(placement).await?;
+        }
+        self.sizes.retain(|gateway, _| placements.iter().any(|placement| placement.gateway == *gateway));
+        placements.iter().try_for_each(|placement| self.resize(placement))
+    }
+
+    /// Ends and removes the gateways of this host that are not placed here any more.
+    async fn remove_unplaced(&mut self, placements: &[GatewayPlacement]) -> Result<()> {
         let directory = self.directory();
         fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
         for entry in fs::read_dir(&directory).map_err(Error::system(format!("read {}", directory.display())))?.flatten()
         {
             let Ok(gateway) = entry.file_name().to_string_lossy().parse::<GatewayId>() else { continue };
-            if !wanted.iter().any(|placement| placement.gateway == gateway) {
+            if !placements.iter().any(|placement| placement.gateway == gateway) {
                 self.adopt(&gateway)?;
                 self.stop(&gateway).await;
                 self.cgroup(&gateway).kill_all()?;
@@ -117,81 +128,78 @@ impl Gateways {
                 mount::remove_tree(&entry.path())?;
             }
         }
-        for placement in &wanted {
-            self.follow(placement).await?;
-        }
-        self.bounds.retain(|gateway, _| wanted.iter().any(|placement| placement.gateway == *gateway));
-        wanted.iter().try_for_each(|placement| self.bound(placement))
+        Ok(())
     }
 
-    /// Gives a gateway that runs the size that it should have now.
-    fn bound(&mut self, GatewayPlacement { gateway, resources, .. }: &GatewayPlacement) -> Result<()> {
-        if self.bounds.get(gateway) == Some(resources) {
+    /// Gives a running gateway the size of its placement.
+    fn resize(&mut self, GatewayPlacement { gateway, resources, .. }: &GatewayPlacement) -> Result<()> {
+        if self.sizes.get(gateway) == Some(resources) {
             return Ok(());
         }
         self.cgroup(gateway).make_limited(resources.cpu, (resources.mem_gb * 1e9) as u64)?;
-        if let Some(old) = self.bounds.insert(gateway.clone(), *resources) {
-            tracing::info!(%gateway, ?old, ?resources, "gateway {gateway} has another size");
+        if let Some(old) = self.sizes.insert(gateway.clone(), *resources) {
+            tracing::info!(%gateway, ?old, ?resources, "gateway {gateway} was resized");
         }
         Ok(())
     }
 
-    /// Has a gateway's processes follow its placement.
+    /// Brings a gateway's processes in line with its placement.
     async fn follow(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
         self.adopt(gateway)?;
         self.forget_ended(gateway)?;
-        let serving = serving(&self.of(gateway).join("state"));
+        let serving = serving(&self.directory_of(gateway).join("state"));
         let step = self.running.get(gateway).map_or(Step::Start, |running| {
-            running.processes.next(ProcessId::lives, serving, placement.restart, running.since.elapsed())
+            running.processes.next(ProcessId::lives, serving, placement.restart, running.started.elapsed())
         });
         match step {
             Step::Stay => Ok(()),
             Step::Start => {
                 if self.running.contains_key(gateway) {
-                    tracing::warn!(%gateway, "gateway {gateway} has died");
+                    tracing::warn!(%gateway, "gateway {gateway} has died: starting it again");
                 }
                 self.start(placement)
             }
             Step::HandOver => self.hand_over(placement),
             Step::Promote => self.promote(gateway),
             Step::GiveUp { reason } => {
-                tracing::warn!(%gateway, "gateway {gateway} is not handed over, {reason}: it is started anew");
+                tracing::warn!(%gateway, "gateway {gateway} could not be handed over, {reason}: starting it again");
                 if let Some(running) = self.running.get(gateway) {
                     let processes = &running.processes;
                     let stuck: Vec<ProcessId> =
                         processes.successor.iter().map(|new| new.init).chain([processes.current]).collect();
-                    self.end(&stuck, STUCK_LIMIT).await;
+                    self.end(&stuck, STUCK_GRACE_PERIOD).await;
                 }
                 self.start(placement)
             }
         }
     }
 
-    /// Takes up the processes that an earlier agent started.
+    /// Takes up the processes that an earlier agent has started.
     fn adopt(&mut self, gateway: &GatewayId) -> Result<()> {
         if self.running.contains_key(gateway) {
             return Ok(());
         }
         let group = self.cgroup(gateway).pids();
-        let Some(mut processes) = Processes::read(&self.of(gateway)) else {
-            // One that was started and could not be put on record any more.
+        let Some(mut processes) = Processes::read(&self.directory_of(gateway)) else {
+            // A process that was started and not recorded.
             return if group.is_empty() { Ok(()) } else { Ok(self.cgroup(gateway).kill_all()?) };
         };
-        // The same of a successor that serves by now. What it says counts only within the gateway's own group.
-        let known: Vec<i32> = processes.all().iter().map(|init| init.pid).collect();
-        let unknown =
-            serving(&self.of(gateway).join("state")).filter(|pid| group.contains(pid) && !known.contains(pid));
-        if let Some(init) = unknown.and_then(ProcessId::find) {
+        // An unrecorded successor that serves by now. Its word counts only within the gateway's
+        // group.
+        let recorded: Vec<i32> = processes.all().iter().map(|init| init.pid).collect();
+        let unrecorded = serving(&self.directory_of(gateway).join("state"))
+            .filter(|pid| group.contains(pid) && !recorded.contains(pid));
+        if let Some(init) = unrecorded.and_then(ProcessId::find) {
             processes.retired.extend(processes.successor.map(|successor| successor.init));
             processes.promote(Successor { init, restart: processes.restart });
-            processes.keep(&self.of(gateway)).map_err(Error::system(format!("put gateway {gateway} on record")))?;
+            processes.keep(&self.directory_of(gateway)).map_err(Error::system(format!("record gateway {gateway}")))?;
         }
-        self.running.insert(gateway.clone(), Running { processes, since: Instant::now() });
+        self.running.insert(gateway.clone(), Running { processes, started: Instant::now() });
         Ok(())
     }
 
-    /// Takes retired processes that have ended off the record.
+    /// Removes retired processes that have ended from the record.
     fn forget_ended(&mut self, gateway: &GatewayId) -> Result<()> {
         let Some(running) = self.running.get_mut(gateway) else { return Ok(()) };
         let before = running.processes.retired.len();
@@ -204,25 +212,25 @@ impl Gateways {
         self.keep(gateway)
     }
 
-    /// Starts the process that serves; it finds nobody who does.
+    /// Starts a process for a gateway that none serves.
     fn start(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
         let retired = self.running.remove(gateway).map(|running| running.processes.retired).unwrap_or_default();
         let init = self.spawn(placement, &[])?;
         let processes = Processes::new(init, placement.restart, retired);
-        self.running.insert(gateway.clone(), Running { processes, since: Instant::now() });
+        self.running.insert(gateway.clone(), Running { processes, started: Instant::now() });
         self.keep(gateway)?;
         tracing::info!(%gateway, pid = init.pid, "gateway {gateway} runs as process {}", init.pid);
         Ok(())
     }
 
-    /// Starts a process that takes over from the one that serves.
+    /// Starts a process that takes over from the serving one.
     fn hand_over(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
         let init = self.spawn(placement, &["--take-over"])?;
         if let Some(running) = self.running.get_mut(gateway) {
             running.processes.successor = Some(Successor { init, restart: placement.restart });
-            running.since = Instant::now();
+            running.started = Instant::now();
         }
         tracing::info!(%gateway, pid = init.pid, "process {} takes over gateway {gateway}", init.pid);
         self.keep(gateway)
@@ -239,12 +247,12 @@ impl Gateways {
 
     fn keep(&self, gateway: &GatewayId) -> Result<()> {
         let Some(running) = self.running.get(gateway) else { return Ok(()) };
-        running.processes.keep(&self.of(gateway)).map_err(Error::system(format!("put gateway {gateway} on record")))
+        running.processes.keep(&self.directory_of(gateway)).map_err(Error::system(format!("record gateway {gateway}")))
     }
 
     fn spawn(&mut self, placement: &GatewayPlacement, arguments: &[&str]) -> Result<ProcessId> {
         let gateway = &placement.gateway;
-        let directory = self.of(gateway);
+        let directory = self.directory_of(gateway);
         let state = directory.join("state");
         let failed = |error: io::Error| Error::system(format!("start gateway {gateway}"))(error);
         fs::create_dir_all(&state).map_err(failed)?;
@@ -276,8 +284,8 @@ impl Gateways {
         let pid = i32::try_from(child.id()).unwrap_or(0);
         self.children.push(child);
         cgroup.add(pid)?;
-        if let Err(error) = process::allow_descriptors(pid, DESCRIPTORS) {
-            tracing::warn!(%gateway, %error, "gateway {gateway} may have few descriptors only");
+        if let Err(error) = process::allow_descriptors(pid, OPEN_FILES_MAX) {
+            tracing::warn!(%gateway, %error, "can't raise the open-file limit of gateway {gateway}");
         }
         ProcessId::find(pid).ok_or_else(|| Error::GatewayEnded { gateway: gateway.clone() })
     }
@@ -285,19 +293,19 @@ impl Gateways {
     /// Ends every process of a gateway.
     async fn stop(&mut self, gateway: &GatewayId) {
         let Some(running) = self.running.remove(gateway) else { return };
-        tracing::info!(%gateway, "gateway {gateway} is stopped");
-        self.end(&running.processes.all(), STOP_LIMIT).await;
+        tracing::info!(%gateway, "stopping gateway {gateway}");
+        self.end(&running.processes.all(), STOP_GRACE_PERIOD).await;
     }
 
-    /// Ends processes, politely first.
-    async fn end(&mut self, processes: &[ProcessId], limit: Duration) {
+    /// Ends processes: with SIGTERM, and after `grace` with SIGKILL.
+    async fn end(&mut self, processes: &[ProcessId], grace: Duration) {
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
             for init in processes {
                 // One that has ended meanwhile needs no signal.
                 let _ = init.signal(signal);
             }
             let started = Instant::now();
-            while processes.iter().any(ProcessId::lives) && started.elapsed() < limit {
+            while processes.iter().any(ProcessId::lives) && started.elapsed() < grace {
                 self.reap();
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
@@ -312,7 +320,7 @@ impl Gateways {
         self.host.config.state_dir.join("gateways")
     }
 
-    fn of(&self, gateway: &GatewayId) -> PathBuf {
+    fn directory_of(&self, gateway: &GatewayId) -> PathBuf {
         self.directory().join(gateway.as_str())
     }
 

@@ -1,5 +1,6 @@
-//! What the drivers of all jobs on this host share.
+//! The parts of the agent that the drivers of all jobs on this host share.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use mooring_types::{Generation, HostId, JobId};
 use tokio::sync::{Mutex, Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::Config;
 use crate::capsules::Capsules;
+use crate::config::Config;
 use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::listener::MigrationListener;
 use crate::migrate::stream::tls::Identity;
@@ -21,15 +22,15 @@ use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
 use crate::runtime::job_dir::JobDir;
 
-/// How this host is known to OpCenter, once it has joined.
+/// This host as OpCenter knows it, once it has joined.
 #[derive(Debug, Clone)]
 pub(crate) struct Membership {
     pub(crate) id: HostId,
-    /// With this host's token.
+    /// A client with this host's token.
     pub(crate) client: Client,
 }
 
-/// What the drivers of all jobs on this host share.
+/// The parts of the agent that the drivers of all jobs share.
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) config: Config,
@@ -44,28 +45,28 @@ pub(crate) struct Host {
     pub(crate) membership: watch::Sender<Option<Membership>>,
     pub(crate) tasks: Tasks,
     pub(crate) stop: CancellationToken,
-    /// Something worth an immediate report was observed.
+    /// Notified of an observation that is worth a report at once.
     pub(crate) observed: Arc<Notify>,
 }
 
 impl Host {
-    /// Where jobs are kept.
+    /// The directory with the directories of all jobs.
     pub(crate) fn jobs(&self) -> PathBuf {
         self.config.state_dir.join("jobs")
     }
 
-    /// Where CRIU's hooks find this agent.
+    /// The socket at which CRIU's hooks find this agent.
     pub(crate) fn hook_socket(&self) -> PathBuf {
         self.config.state_dir.join("hook.sock")
     }
 
-    /// The place of a generation of a job.
-    pub(crate) fn job_dir(&self, job: &JobId, generation: Generation, address: std::net::Ipv4Addr) -> JobDir {
+    /// The directory of a generation of a job.
+    pub(crate) fn job_dir(&self, job: &JobId, generation: Generation, address: Ipv4Addr) -> JobDir {
         let config = &self.config;
         JobDir::new(&self.jobs(), &config.cgroup_parent, &config.device_prefix, job, generation, address)
     }
 
-    /// The group above those of this host's jobs and gateways.
+    /// The control group above those of this host's jobs and gateways.
     pub(crate) fn cgroup(&self) -> Cgroup {
         Cgroup::open(&self.config.cgroup_parent)
     }

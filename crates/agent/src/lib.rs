@@ -1,25 +1,27 @@
 //! The agent: one per machine, for jobs, for gateways or for both.
 //!
 //! ```text
-//!  OpCenter ──watch──► link ──► network   which host carries which job
-//!      ▲                 ├────► jobs      a driver for each: runtime (runc), migrate
+//!  OpCenter ──watch──► link ──► network   routes to the jobs of all hosts
+//!      ▲                 ├────► jobs      a driver for each: runtime (runc), migrate (CRIU)
 //!      │                 └────► gateways  a process for each
 //!      └────reports──────┘
 //! ```
 //!
-//! * [`network`] keeps the overlay's table true.
-//! * `job` has every job follow its directive; what it holds it keeps on disk before it acts, so that jobs outlive the agent.
-//! * `runtime` makes containers, `migrate` moves them from host to host.
-//! * `gateways` starts the gateways placed here.
-//! * `usage` measures what jobs use.
-//! * `spot` hears when the cloud takes the machine away.
+//! * [`network`] applies the overlay's table of jobs and hosts.
+//! * `job` drives each job by its directive. Each state is on disk before it is acted on, so that
+//!   jobs outlive the agent.
+//! * `runtime` makes containers; `migrate` moves jobs between hosts and the capsule store.
+//! * `gateways` runs the gateways placed on this host.
+//! * `usage` measures the jobs; `spot` watches for the notice that the cloud reclaims the machine.
 //! * `link` joins, watches and reports.
 //!
-//! Nobody calls an agent but the source of a job that it expects, and CRIU's hooks on this machine.
+//! An agent is called only by the sources of the migrations that it expects and by CRIU's hooks on
+//! this machine.
 
 #![forbid(unsafe_code)]
 
 mod capsules;
+mod config;
 mod error;
 mod facts;
 mod gateways;
@@ -33,25 +35,25 @@ mod spot;
 mod tools;
 mod usage;
 
-pub use error::Error;
-use mooring_ops::log::chain;
-
-use crate::capsules::Capsules;
+pub use config::Config;
+pub use error::{CriuError, Error, StreamError};
 pub use gateways::TOKEN_VARIABLE;
 pub use migrate::criu::hooks::ask as ask_agent;
 pub use runtime::image::Limits as ImageLimits;
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use mooring_api::watch::GatewayPlacement;
+use mooring_ops::log::chain;
 use mooring_ops::{Lifecycle, file};
-use mooring_types::Name;
-use mooring_types::host::{HostRole, Purchase, Readiness};
-use tokio::net::TcpListener;
+use mooring_types::host::{HostFacts, Readiness};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
+use crate::capsules::Capsules;
 use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
@@ -60,100 +62,123 @@ use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::listener::MigrationListener;
 use crate::migrate::stream::tls::Identity;
 use crate::network::filter::PacketFilter;
-use crate::network::published::Publisher;
+use crate::network::published::{Publisher, Wanted};
 use crate::network::{HostNetwork, NetworkConfig};
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
-use crate::spot::{Heard, Watcher};
+use crate::spot::{CloudFacts, Watcher};
 use crate::tools::Tools;
 use crate::usage::Sampler;
 
-/// What an agent is started with.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// OpCenter's address.
-    pub opcenter: String,
-    /// The cluster's join token.
-    pub join_token: String,
-    /// The host's name.
-    pub name: Name,
-    /// What it offers itself for.
-    pub role: HostRole,
-    /// The address by which other hosts reach it.
-    pub underlay: Ipv4Addr,
-    /// The address by which clients reach its gateways.
-    pub public_address: IpAddr,
-    /// Where it takes capsules; 0 for any free port.
-    pub migration_port: u16,
-    /// Where its state and its jobs are kept.
-    pub state_dir: PathBuf,
-    /// What its network devices are named after: 1 to 5 letters or digits, another one for each agent in one network namespace.
-    pub device_prefix: String,
-    /// The control group above those of its jobs and gateways.
-    pub cgroup_parent: String,
-    /// How many cores it offers; all when absent.
-    pub cores: Option<u32>,
-    /// How much memory in GB it offers; all when absent.
-    pub mem_gb: Option<f64>,
-    /// The `float` program, for hooks and gateways.
-    pub float: PathBuf,
-    /// Where `bin/runc` and `bin/criu` are; the usual prefix or PATH when absent.
-    pub tools: Option<PathBuf>,
-    /// By how much the clocks of new jobs are ahead of this machine's monotonic clock.
-    pub clock_offset_seconds: i64,
-    /// Whether a stop of the agent is a stop of the host: running jobs are checkpointed, gateways stopped, devices removed.
-    pub park: bool,
-    /// The registries that are spoken to without TLS, as `HOST` or `HOST:PORT`.
-    pub insecure_registries: Vec<String>,
-    /// How much of the images is kept that no job needs.
-    pub image_limits: ImageLimits,
-    /// Directories that jobs on a `dir:` image do not see.
-    pub hidden: Vec<PathBuf>,
-    /// How often what its jobs use is measured.
-    pub metrics_interval: Duration,
-    /// Where the cloud says that it takes this machine away, on one that it may.
-    pub metadata: Option<String>,
-    /// How this machine is paid for; when absent, as the cloud says, and where none is asked, on demand.
-    pub purchase: Option<Purchase>,
+/// An agent with its sockets open and the jobs of its host found again.
+#[derive(Debug)]
+pub struct Agent {
+    host: Arc<Host>,
+    tools: Tools,
+    jobs: Jobs,
+    link: Link,
+    /// The port for capsules from other hosts.
+    migrations: TcpListener,
+    /// The socket of CRIU's hooks.
+    hooks: UnixListener,
+    background: Vec<JoinHandle<Option<()>>>,
 }
 
-/// Whether this machine can run and move jobs.
+/// Returns whether this machine can run and migrate jobs.
 pub async fn readiness(tools: Option<&Path>) -> Readiness {
     Tools::find(tools).facts().await.readiness
 }
 
-/// Runs until the lifecycle is asked to stop.
+/// Opens an agent and runs it until the lifecycle is asked to stop.
 ///
 /// # Errors
-/// The state directory or the port for capsules can't be used. That OpCenter is away is no error.
+/// As [`Agent::open`] and [`Agent::run`].
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
-    file::private_dir(&config.state_dir)
-        .map_err(Error::system(format!("make state directory {}", config.state_dir.display())))?;
-    let tools = Tools::find(config.tools.as_deref()).with_run(&config.state_dir.join("run"));
-    let facts = facts::measure(&config, &tools).await;
+    Agent::open(config, &lifecycle).await?.run().await
+}
+
+impl Agent {
+    /// Opens the agent's sockets, takes up the jobs of this host, and starts the background tasks.
+    ///
+    /// # Errors
+    /// The state directory, a socket or the port for capsules can't be used.
+    pub async fn open(config: Config, lifecycle: &Lifecycle) -> Result<Self, Error> {
+        file::private_dir(&config.state_dir)
+            .map_err(Error::system(format!("make state directory {}", config.state_dir.display())))?;
+        let tools = Tools::find(config.tools.as_deref()).with_run(&config.state_dir.join("run"));
+        let facts = measure(&config, &tools).await;
+        let migrations = listen(&config).await?;
+        let migration_port = migrations.local_addr().map_err(Error::system("name the port for capsules"))?.port();
+        let host = Arc::new(open_host(config, &tools, lifecycle).await?);
+        let hooks = Hooks::listen(&host.hook_socket())?;
+        let jobs = Jobs::open(host.clone()).await?;
+        let (background, channels) = start_background(&host, &jobs, lifecycle.soft());
+        let link = Link {
+            host: host.clone(),
+            jobs: jobs.clone(),
+            tools: tools.clone(),
+            gateways: channels.gateways,
+            published: channels.published,
+            unpublished: channels.unpublished,
+            facts: watch::Sender::new(facts),
+            migration_port,
+            applied: watch::Sender::new(0),
+            problems: Mutex::default(),
+            cloud: channels.cloud,
+        };
+        Ok(Self { host, tools, jobs, link, migrations, hooks, background })
+    }
+
+    /// Runs until the lifecycle is asked to stop. An unreachable OpCenter is no error.
+    ///
+    /// # Errors
+    /// Jobs should be parked, and could not be.
+    pub async fn run(self) -> Result<(), Error> {
+        let Self { host, tools, jobs, link, migrations, hooks, background } = self;
+        let outcome = tokio::select! {
+            outcome = link.run() => outcome,
+            outcome = host.migrations.serve(migrations, &host.identity, &host.tasks) => outcome,
+            // Hooks are answered until every job is parked.
+            () = host.hooks.serve(hooks, &host.tasks) => Ok(()),
+            outcome = async {
+                host.stop.cancelled().await;
+                jobs.closed().await
+            } => outcome,
+        };
+        for task in background {
+            // A task that can't be awaited has panicked, which the lifecycle reports.
+            let _ = task.await;
+        }
+        close(&host, &tools).await;
+        outcome
+    }
+}
+
+async fn measure(config: &Config, tools: &Tools) -> HostFacts {
+    let facts = facts::measure(config, tools).await;
     match &facts.readiness {
         Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} is ready", config.name),
         Readiness::NotReady { reason } => tracing::warn!("host {} takes no jobs: {reason}", config.name),
     }
-    let network = HostNetwork::open(
-        NetworkConfig {
-            device_prefix: config.device_prefix.clone(),
-            underlay: config.underlay,
-            state_dir: config.state_dir.clone(),
-        },
-        lifecycle.tasks().clone(),
-        lifecycle.hard().clone(),
-    )
-    .await?;
-    let address = (config.underlay, config.migration_port);
-    let door = TcpListener::bind(address)
-        .await
-        .map_err(Error::system(format!("listen for capsules at {}:{}", address.0, address.1)))?;
-    let nft_table = network.nft_table().to_owned();
-    let filter = PacketFilter::new(&nft_table);
-    let migration_port = door.local_addr().map_err(Error::system("name the port for capsules"))?.port();
+    facts
+}
+
+async fn listen(config: &Config) -> Result<TcpListener, Error> {
+    let (address, port) = (config.underlay, config.migration_port);
+    let listener = TcpListener::bind((address, port)).await;
+    listener.map_err(Error::system(format!("listen for capsules at {address}:{port}")))
+}
+
+async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Result<Host, Error> {
+    let network = NetworkConfig {
+        device_prefix: config.device_prefix.clone(),
+        underlay: config.underlay,
+        state_dir: config.state_dir.clone(),
+    };
+    let network = HostNetwork::open(network, lifecycle.tasks().clone(), lifecycle.hard().clone()).await?;
+    let filter = PacketFilter::new(network.nft_table());
     let (membership, _) = watch::channel(None);
-    let host = Arc::new(Host {
+    Ok(Host {
         runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
         images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
         identity: Identity::open(&config.state_dir)?,
@@ -167,68 +192,61 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         stop: lifecycle.soft().clone(),
         observed: Arc::default(),
         config,
-    });
-    let hook_door = Hooks::listen(&host.hook_socket())?;
-    let jobs = Jobs::open(host.clone()).await?;
-    let (gateways, wanted) = watch::channel(Vec::new());
-    let gateway_task = lifecycle.tasks().spawn("gateways", Gateways::open(host.clone(), wanted).run());
-    let ((published, wanted), (problems, unpublished)) = (watch::channel(None), watch::channel(Vec::new()));
-    let (table, underlay, observed) = (nft_table, host.config.underlay, host.observed.clone());
-    let publisher = Publisher { table, underlay, wanted, problems, observed };
-    let publisher_task = lifecycle.tasks().spawn("published ports", publisher.run(lifecycle.soft().clone()));
-    let sampler = Sampler::new(host.clone(), jobs.clone()).run(lifecycle.soft().clone());
-    let sampler_task = lifecycle.tasks().spawn("usage", sampler);
-    let collector = host.images.cache().run(host.jobs(), host.config.image_limits, lifecycle.soft().clone());
-    let collector_task = lifecycle.tasks().spawn("images", collector);
-    let (hears, heard) = watch::channel(Heard::without_a_cloud(host.config.purchase, host.config.metadata.as_deref()));
-    let spot = host.config.metadata.clone().map(|endpoint| Watcher::new(endpoint, hears, host.observed.clone()));
-    let spot_task = spot.map(|watcher| lifecycle.tasks().spawn("spot", watcher.run(lifecycle.soft().clone())));
-    let link = Link {
-        host: host.clone(),
-        jobs: jobs.clone(),
-        tools: tools.clone(),
-        gateways,
-        published,
-        unpublished,
-        facts: watch::Sender::new(facts),
-        migration_port,
-        taken_in: watch::Sender::new(0),
-        problems: Mutex::default(),
-        heard,
-    };
-    let closing = host.clone();
-    let outcome = tokio::select! {
-        outcome = link.run() => outcome,
-        outcome = host.migrations.serve(door, &host.identity, &host.tasks) => outcome,
-        // Hooks are answered until every job has been parked.
-        () = host.hooks.serve(hook_door, &host.tasks) => Ok(()),
-        outcome = async {
-            host.stop.cancelled().await;
-            jobs.closed().await
-        } => outcome,
-    };
-    // A task that could not be awaited has panicked, and the lifecycle knows.
-    let _ = gateway_task.await;
-    let _ = publisher_task.await;
-    let _ = sampler_task.await;
-    let _ = collector_task.await;
-    if let Some(task) = spot_task {
-        let _ = task.await;
-    }
-    close(&closing, &tools).await;
-    outcome
+    })
 }
 
-/// Removes what only a host that is up needs.
+/// The link's ends of the channels to the background tasks.
+struct Channels {
+    gateways: watch::Sender<Vec<GatewayPlacement>>,
+    published: watch::Sender<Option<Wanted>>,
+    unpublished: watch::Receiver<Vec<String>>,
+    cloud: watch::Receiver<CloudFacts>,
+}
+
+/// Starts the tasks that run beside the link: gateways, published ports, usage, images, and the
+/// cloud's notices.
+fn start_background(
+    host: &Arc<Host>,
+    jobs: &Jobs,
+    stop: &CancellationToken,
+) -> (Vec<JoinHandle<Option<()>>>, Channels) {
+    let tasks = &host.tasks;
+    let (gateways, placements) = watch::channel(Vec::new());
+    let (published, wanted) = watch::channel(None);
+    let (problems, unpublished) = watch::channel(Vec::new());
+    let (learned, cloud) =
+        watch::channel(CloudFacts::before_asking(host.config.purchase, host.config.metadata.as_deref()));
+    let publisher = Publisher {
+        table: host.filter.table().to_owned(),
+        underlay: host.config.underlay,
+        wanted,
+        problems,
+        observed: host.observed.clone(),
+    };
+    let sampler = Sampler::new(host.clone(), jobs.clone());
+    let mut background = vec![
+        tasks.spawn("gateways", Gateways::open(host.clone(), placements).run()),
+        tasks.spawn("published ports", publisher.run(stop.clone())),
+        tasks.spawn("usage", sampler.run(stop.clone())),
+        tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
+    ];
+    if let Some(endpoint) = host.config.metadata.clone() {
+        let watcher = Watcher::new(endpoint, learned, host.observed.clone());
+        background.push(tasks.spawn("spot", watcher.run(stop.clone())));
+    }
+    (background, Channels { gateways, published, unpublished, cloud })
+}
+
+/// Removes the devices and groups of a host that is shut down.
 async fn close(host: &Host, tools: &Tools) {
     if !host.config.park {
         return;
     }
     tools.close();
     if let Err(error) = host.network.lock().await.close().await {
-        tracing::warn!(error = %chain(&error), "some of the overlay stays");
+        tracing::warn!(error = %chain(&error), "parts of the overlay network stay");
     }
     if let Err(error) = host.cgroup().remove() {
-        tracing::debug!(error = %chain(&error), "the control group stays");
+        tracing::debug!(error = %chain(&error), "the agent's control group stays");
     }
 }

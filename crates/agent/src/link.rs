@@ -1,12 +1,13 @@
-//! The agent's side of joining, of the watch and of the reports. What runs does not depend on any of them.
+//! The link to OpCenter: joining, the watch and the reports. Jobs and gateways run on without it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest};
+use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network};
 use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_ops::log::chain;
+use mooring_types::HostId;
 use mooring_types::host::HostFacts;
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
@@ -16,18 +17,20 @@ use crate::facts;
 use crate::host::{Host, Membership};
 use crate::job::Jobs;
 use crate::network::published::Wanted;
-use crate::spot::Heard;
+use crate::spot::CloudFacts;
 use crate::tools::Tools;
 
-const RECONNECT: Duration = Duration::from_millis(500);
-/// How often the machine is measured anew: a host that lost CRIU should say so before a job is sent to it.
-const MEASURE: Duration = Duration::from_secs(30);
-/// How long a report is held back for more to go with it; what a move waits for is never delayed by more.
-const COALESCE: Duration = Duration::from_millis(1);
-/// How long the first look at what the cloud says may take before it is joined without.
-const HEARD_WITHIN: Duration = Duration::from_secs(4);
+/// The pause before a broken watch or a failed report is tried again.
+const RECONNECT_DELAY: Duration = Duration::from_millis(500);
+/// The interval at which the machine is measured: a host that has lost CRIU should say so before a
+/// job is sent to it.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
+/// The time that a report waits for more to go with it. A migration may wait for the report.
+const REPORT_COALESCING: Duration = Duration::from_millis(1);
+/// The time that a join waits for the cloud's first answer.
+const CLOUD_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What goes between this host and OpCenter.
+/// The link between this host and OpCenter.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) host: Arc<Host>,
@@ -35,19 +38,26 @@ pub(crate) struct Link {
     pub(crate) tools: Tools,
     pub(crate) gateways: watch::Sender<Vec<GatewayPlacement>>,
     pub(crate) published: watch::Sender<Option<Wanted>>,
-    /// What of it could not be done.
+    /// The problems of published ports.
     pub(crate) unpublished: watch::Receiver<Vec<String>>,
     pub(crate) facts: watch::Sender<HostFacts>,
     pub(crate) migration_port: u16,
-    pub(crate) taken_in: watch::Sender<u64>,
+    /// The sequence number of the last slice that was applied; 0 before the first.
+    pub(crate) applied: watch::Sender<u64>,
+    /// The problems of the overlay network.
     pub(crate) problems: Mutex<Vec<String>>,
-    /// What the cloud says of this machine.
-    pub(crate) heard: watch::Receiver<Heard>,
+    pub(crate) cloud: watch::Receiver<CloudFacts>,
 }
 
 impl Link {
-    /// Joins, and again whenever OpCenter does not know this host any more; takes in slice after slice.
-    pub(crate) async fn watch(&self) {
+    /// Joins, watches, reports and measures until it is dropped.
+    pub(crate) async fn run(&self) -> Result<()> {
+        tokio::join!(self.watch(), self.report(), self.measure());
+        Ok(())
+    }
+
+    /// Applies slice after slice. Joins first, and again when OpCenter no longer knows this host.
+    async fn watch(&self) {
         let mut reachable = true;
         loop {
             if let Err(error) = self.watch_once(&mut reachable).await {
@@ -55,19 +65,16 @@ impl Link {
                     self.host.membership.send_replace(None);
                 }
                 if std::mem::take(&mut reachable) {
-                    tracing::warn!(
-                        error = %chain(&error),
-                        "OpCenter is away: jobs go on as they are"
-                    );
+                    tracing::warn!(error = %chain(&error), "OpCenter is unreachable: jobs go on as they are");
                 }
             }
-            tokio::time::sleep(RECONNECT).await;
+            tokio::time::sleep(RECONNECT_DELAY).await;
         }
     }
 
     async fn watch_once(&self, reachable: &mut bool) -> Result<(), ClientError> {
-        let known = self.host.membership.borrow().clone();
-        let membership = match known {
+        let joined = self.host.membership.borrow().clone();
+        let membership = match joined {
             Some(membership) => membership,
             None => self.join().await?,
         };
@@ -82,8 +89,9 @@ impl Link {
 
     async fn join(&self) -> Result<Membership, ClientError> {
         let config = &self.host.config;
-        // What is known by then is known before the first job comes. A cloud that does not answer is not waited for.
-        let _ = timeout(HEARD_WITHIN, self.heard.clone().wait_for(|heard| heard.looked)).await;
+        // The cloud's answer is here before the first job is. A cloud that does not answer is not
+        // waited for.
+        let _ = timeout(CLOUD_TIMEOUT, self.cloud.clone().wait_for(|cloud| cloud.asked)).await;
         let client = Client::new(&config.opcenter)?;
         let answer = client
             .host_join(&JoinRequest {
@@ -106,18 +114,10 @@ impl Link {
         Ok(membership)
     }
 
-    /// Makes a slice so: the network first, since jobs need it.
+    /// Applies a slice: the network first, since jobs need it.
     async fn apply(&self, slice: AgentSlice) {
-        let outcome = self.host.network.lock().await.apply(&slice.host, &slice.network).await.map_err(Error::from);
-        let problems = match outcome {
-            Ok(()) => Vec::new(),
-            Err(error) => {
-                tracing::error!(error = %chain(&error), "the overlay is not as it should be");
-                vec![error.chain()]
-            }
-        };
-        *self.problems.lock().await = problems;
-        self.host.capsules.tell(slice.store.as_ref());
+        *self.problems.lock().await = self.apply_network(&slice.host, &slice.network).await;
+        self.host.capsules.apply(slice.store.as_ref());
         self.jobs.apply(&slice.jobs);
         self.gateways.send_if_modified(|known| {
             let changed = *known != slice.gateways;
@@ -125,7 +125,7 @@ impl Link {
                 known.clone_from(&slice.gateways);
             }
             // The first slice counts also when it is empty.
-            changed || *self.taken_in.borrow() == 0
+            changed || *self.applied.borrow() == 0
         });
         if let Some(own) = slice.network.peers.iter().find(|peer| peer.host == slice.host) {
             let wanted = Some(Wanted { overlay: own.overlay, ports: slice.published });
@@ -135,30 +135,42 @@ impl Link {
                 changed
             });
         }
-        self.taken_in.send_replace(slice.sequence);
+        self.applied.send_replace(slice.sequence);
     }
 
-    /// Reports what changes at once, and everything every heartbeat.
-    pub(crate) async fn report(&self) {
+    /// Applies the overlay's configuration, and returns what went wrong.
+    async fn apply_network(&self, host: &HostId, network: &Network) -> Vec<String> {
+        let applied = self.host.network.lock().await.apply(host, network).await.map_err(Error::from);
+        match applied {
+            Ok(()) => Vec::new(),
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "the overlay network is not as it should be");
+                vec![error.chain()]
+            }
+        }
+    }
+
+    /// Reports observations at once, and everything at every heartbeat.
+    async fn report(&self) {
         let mut membership = self.host.membership.subscribe();
         loop {
-            let known = membership.borrow_and_update().clone();
-            if let Some(known) = known {
+            let joined = membership.borrow_and_update().clone();
+            if let Some(joined) = joined {
                 let report = HostReport {
-                    sequence: *self.taken_in.borrow(),
+                    sequence: *self.applied.borrow(),
                     facts: self.facts(),
                     jobs: self.jobs.observe(),
                     problems: self.all_problems().await,
-                    notice: self.heard.borrow().notice,
+                    notice: self.cloud.borrow().notice,
                 };
-                // A report that does not arrive is made good by the next one.
-                if let Err(error) = known.client.host_report(&known.id, &report).await {
-                    tracing::debug!(error = %chain(&error), "the report did not arrive");
-                    tokio::time::sleep(RECONNECT).await;
+                // The next report says everything that a lost one did.
+                if let Err(error) = joined.client.host_report(joined.id.as_str(), &report).await {
+                    tracing::debug!(error = %chain(&error), "a report did not reach OpCenter");
+                    tokio::time::sleep(RECONNECT_DELAY).await;
                 }
             }
             tokio::select! {
-                () = self.host.observed.notified() => tokio::time::sleep(COALESCE).await,
+                () = self.host.observed.notified() => tokio::time::sleep(REPORT_COALESCING).await,
                 () = tokio::time::sleep(HEARTBEAT) => {}
                 _ = membership.changed() => {}
             }
@@ -166,7 +178,7 @@ impl Link {
     }
 
     fn facts(&self) -> HostFacts {
-        HostFacts { purchase: self.heard.borrow().purchase, ..self.facts.borrow().clone() }
+        HostFacts { purchase: self.cloud.borrow().purchase, ..self.facts.borrow().clone() }
     }
 
     async fn all_problems(&self) -> Vec<String> {
@@ -175,26 +187,20 @@ impl Link {
         problems
     }
 
-    /// Measures the machine now and then.
-    pub(crate) async fn measure(&self) {
+    /// Measures the machine at intervals.
+    async fn measure(&self) {
         loop {
-            tokio::time::sleep(MEASURE).await;
-            let now = facts::measure(&self.host.config, &self.tools).await;
+            tokio::time::sleep(MEASURE_INTERVAL).await;
+            let measured = facts::measure(&self.host.config, &self.tools).await;
             let changed = self.facts.send_if_modified(|known| {
-                let changed = *known != now;
-                *known = now;
+                let changed = *known != measured;
+                *known = measured;
                 changed
             });
             if changed {
-                tracing::info!(facts = ?self.facts.borrow(), "this host has changed");
+                tracing::info!(facts = ?self.facts.borrow(), "the machine has changed");
                 self.host.observed.notify_one();
             }
         }
-    }
-
-    /// All of it, for as long as it is polled.
-    pub(crate) async fn run(&self) -> Result<()> {
-        tokio::join!(self.watch(), self.report(), self.measure());
-        Ok(())
     }
 }

@@ -1,18 +1,24 @@
-//! The machine as its cloud knows it, how it is paid for and what becomes of it: EC2's instance metadata service, spoken to as IMDSv2.
+//! The machine as its cloud knows it: how it is paid for, and notices that it is reclaimed.
+//!
+//! The source is EC2's instance metadata service, in its version 2 (IMDSv2):
 //!
 //! ```text
-//!   PUT /latest/api/token                                     a token, for the seconds that are asked for
-//!   GET /latest/meta-data/instance-life-cycle                 spot, or on-demand, scheduled, capacity-block: paid for as long as wanted
-//!   GET /latest/meta-data/spot/instance-action                {"action": "terminate", "time": "…"}: it is taken away then
-//!   GET /latest/meta-data/events/recommendations/rebalance    {"noticeTime": "…"}: it is likelier than others to be
-//!                                                             404: nothing of the kind
+//!   PUT /latest/api/token         a token, valid for the seconds asked for
+//!   GET /latest/meta-data/…
+//!     instance-life-cycle         spot, or on-demand, scheduled, capacity-block
+//!     spot/instance-action        {"action": "terminate", "time": "…"}: reclaimed at that time
+//!     events/recommendations/rebalance
+//!                                 {"noticeTime": "…"}: likelier to be reclaimed than others
+//!                                 404: no such notice
 //! ```
 //!
-//! The instance action is written two minutes before, and counts whatever it is: of a machine that is stopped or hibernated its jobs
-//! can't be reached either. AWS advises to look every 5 s; of two minutes that is much, and a look costs nothing, so it is every 2 s.
+//! The instance action is written two minutes ahead. Each action counts: the jobs of a machine that
+//! is stopped or hibernated can't be reached either. AWS advises to ask every 5 s; a request costs
+//! nothing and two minutes are short, so it is every 2 s.
 //!
-//! How it is paid for is asked until it is known, unless it was said on the command line. What is known ([`Heard`]) is not forgotten: a service that does not answer for a while has withdrawn
-//! nothing. Where it never answered, the machine is no EC2 instance: that is asked again now and then, and said once.
+//! The purchase is asked for until it is known, unless the command line names it. A service that
+//! stops answering withdraws nothing: [`CloudFacts`] keep the last answer. A machine whose service
+//! never answers is no EC2 instance; it is asked again at longer intervals, and logged once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,34 +36,36 @@ use tokio_util::sync::CancellationToken;
 
 const TOKEN: &str = "/latest/api/token";
 const LIFE_CYCLE: &str = "/latest/meta-data/instance-life-cycle";
-const ACTION: &str = "/latest/meta-data/spot/instance-action";
+const INSTANCE_ACTION: &str = "/latest/meta-data/spot/instance-action";
 const REBALANCE: &str = "/latest/meta-data/events/recommendations/rebalance";
 const LIFETIME_HEADER: &str = "X-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN_HEADER: &str = "X-aws-ec2-metadata-token";
-/// How long a token is asked for; another one is asked for after half of it.
+/// The lifetime of a token. It is renewed after half of it.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(600);
-const PERIOD: Duration = Duration::from_secs(2);
-/// How often a service that never answered is asked.
-const ABSENT_PERIOD: Duration = Duration::from_secs(60);
-/// The service is one hop away.
-const TIMEOUT: Duration = Duration::from_secs(1);
+/// The interval of requests to a service that answers.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// The interval of requests to a service that has never answered.
+const ABSENT_POLL_INTERVAL: Duration = Duration::from_secs(60);
+/// The time that a request may take: the service is one hop away.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is known of the machine.
+/// The facts that the cloud has told of the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Heard {
-    /// How it is paid for.
+pub(crate) struct CloudFacts {
+    /// How the machine is paid for; `None` until the cloud has answered.
     pub(crate) purchase: Option<Purchase>,
-    /// What becomes of it.
     pub(crate) notice: Option<Notice>,
-    /// Whether its cloud was asked, as far as one is to be: what is not known yet may stay so.
-    pub(crate) looked: bool,
+    /// Whether the cloud was asked at least once, or is not to be asked.
+    pub(crate) asked: bool,
 }
 
-impl Heard {
-    /// What is known before the cloud is asked. Where it is not asked, the machine is paid for as was said, or on demand.
-    pub(crate) fn without_a_cloud(said: Option<Purchase>, metadata: Option<&str>) -> Self {
-        let alone = metadata.is_none();
-        Self { purchase: said.or(alone.then_some(Purchase::OnDemand)), notice: None, looked: alone }
+impl CloudFacts {
+    /// The facts before the cloud is asked. A machine without a metadata service is on demand,
+    /// unless the command line says otherwise.
+    pub(crate) fn before_asking(configured: Option<Purchase>, metadata: Option<&str>) -> Self {
+        let has_no_cloud = metadata.is_none();
+        let purchase = configured.or(has_no_cloud.then_some(Purchase::OnDemand));
+        Self { purchase, notice: None, asked: has_no_cloud }
     }
 }
 
@@ -65,8 +73,8 @@ impl Heard {
 #[derive(Debug)]
 pub(crate) struct Watcher {
     endpoint: String,
-    heard: watch::Sender<Heard>,
-    /// Has what is new reported at once.
+    facts: watch::Sender<CloudFacts>,
+    /// Notified of news that are worth a report at once.
     observed: Arc<Notify>,
     token: Option<Token>,
 }
@@ -77,14 +85,14 @@ struct Token {
     since: Instant,
 }
 
-/// Why nothing was learned.
+/// A failure to ask the metadata service.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    #[error("can't ask the metadata service")]
+    #[error("can't reach the metadata service")]
     Unreachable(#[from] reqwest::Error),
     #[error("the metadata service answers {path} with HTTP status {status}")]
     Refused { path: &'static str, status: StatusCode },
-    #[error("can't read what the metadata service answers {path} with")]
+    #[error("can't read the metadata service's answer to {path}")]
     Unreadable { path: &'static str, source: serde_json::Error },
 }
 
@@ -102,8 +110,8 @@ struct Rebalance {
 
 impl Watcher {
     /// Watches the service at `endpoint`, like `http://169.254.169.254`.
-    pub(crate) fn new(endpoint: String, heard: watch::Sender<Heard>, observed: Arc<Notify>) -> Self {
-        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), heard, observed, token: None }
+    pub(crate) fn new(endpoint: String, facts: watch::Sender<CloudFacts>, observed: Arc<Notify>) -> Self {
+        Self { endpoint: endpoint.trim_end_matches('/').to_owned(), facts, observed, token: None }
     }
 
     /// Watches until asked to stop.
@@ -111,41 +119,41 @@ impl Watcher {
         let http = match Client::builder()
             .no_proxy()
             .tls_backend_preconfigured(tls::client_config())
-            .connect_timeout(TIMEOUT)
-            .timeout(TIMEOUT)
+            .connect_timeout(REQUEST_TIMEOUT)
+            .timeout(REQUEST_TIMEOUT)
             .build()
         {
             Ok(http) => http,
             Err(error) => {
-                tracing::error!(error = %chain(&error), "the metadata service is not watched");
+                tracing::error!(error = %chain(&error), "can't watch the metadata service");
                 return;
             }
         };
-        let mut answers = true;
+        let mut answering = true;
         loop {
             let outcome = tokio::select! {
                 () = stop.cancelled() => return,
-                outcome = self.look(&http) => outcome,
+                outcome = self.ask(&http) => outcome,
             };
             match outcome {
                 Ok(notice) => {
-                    answers = true;
-                    self.tell(notice);
+                    answering = true;
+                    self.publish(notice);
                 }
                 Err(error) => {
-                    let was_there = self.heard.borrow().notice.is_some();
-                    let error = chain(&error).to_string();
-                    match (std::mem::take(&mut answers), was_there) {
-                        (true, true) => tracing::warn!(error, "the metadata service does not answer any more"),
+                    let had_answered = self.facts.borrow().notice.is_some();
+                    let error = chain(&error);
+                    match (std::mem::take(&mut answering), had_answered) {
+                        (true, true) => tracing::warn!(%error, "the metadata service no longer answers"),
                         (true, false) => {
-                            tracing::info!(error, "no metadata service: nobody says when this machine is taken away")
+                            tracing::info!(%error, "no metadata service answers: this machine gets no notice when it is reclaimed")
                         }
                         (false, _) => {}
                     }
                 }
             }
-            self.heard.send_if_modified(|heard| !std::mem::replace(&mut heard.looked, true));
-            let period = if self.heard.borrow().notice.is_some() { PERIOD } else { ABSENT_PERIOD };
+            self.facts.send_if_modified(|facts| !std::mem::replace(&mut facts.asked, true));
+            let period = if self.facts.borrow().notice.is_some() { POLL_INTERVAL } else { ABSENT_POLL_INTERVAL };
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(period) => {}
@@ -153,30 +161,30 @@ impl Watcher {
         }
     }
 
-    fn tell(&self, notice: Notice) {
-        let is_new = self.heard.send_if_modified(|heard| heard.notice.replace(notice) != Some(notice));
+    fn publish(&self, notice: Notice) {
+        let is_new = self.facts.send_if_modified(|facts| facts.notice.replace(notice) != Some(notice));
         if is_new {
             match notice {
-                Notice::Stays => tracing::info!("the cloud leaves this machine where it is"),
-                Notice::AtRisk => tracing::warn!("the cloud may take this machine away soon"),
-                Notice::Reclaimed { at } => tracing::warn!("the cloud takes this machine away at {at}"),
+                Notice::Stays => tracing::info!("the cloud has no notice for this machine"),
+                Notice::AtRisk => tracing::warn!("the cloud may reclaim this machine soon"),
+                Notice::Reclaimed { at } => tracing::warn!("the cloud reclaims this machine at {at}"),
             }
             self.observed.notify_one();
         }
     }
 
-    async fn look(&mut self, http: &Client) -> Result<Notice, Failure> {
-        if self.heard.borrow().purchase.is_none() {
+    async fn ask(&mut self, http: &Client) -> Result<Notice, Failure> {
+        if self.facts.borrow().purchase.is_none() {
             let text = self.get(http, LIFE_CYCLE).await?;
             let purchase =
                 if text.as_deref().map(str::trim) == Some("spot") { Purchase::Spot } else { Purchase::OnDemand };
-            tracing::info!("this machine is {purchase}, as its cloud says");
-            self.heard.send_modify(|heard| heard.purchase = Some(purchase));
+            tracing::info!("the cloud says that this machine is {purchase}");
+            self.facts.send_modify(|facts| facts.purchase = Some(purchase));
             self.observed.notify_one();
         }
-        if let Some(text) = self.get(http, ACTION).await? {
+        if let Some(text) = self.get(http, INSTANCE_ACTION).await? {
             let InstanceAction { time } =
-                serde_json::from_str(&text).map_err(|source| Failure::Unreadable { path: ACTION, source })?;
+                serde_json::from_str(&text).map_err(|source| Failure::Unreadable { path: INSTANCE_ACTION, source })?;
             return Ok(Notice::Reclaimed { at: time });
         }
         match self.get(http, REBALANCE).await? {
@@ -187,7 +195,7 @@ impl Watcher {
         }
     }
 
-    /// What is at a path, if there is anything. A token that is not taken any more is asked for anew, once.
+    /// Returns the text at a path, if there is any. A token that is refused is renewed once.
     async fn get(&mut self, http: &Client, path: &'static str) -> Result<Option<String>, Failure> {
         let mut answer = self.get_once(http, path).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {

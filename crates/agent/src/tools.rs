@@ -1,4 +1,4 @@
-//! runc and CRIU: where they are and whether they do.
+//! runc and CRIU: where they are, and whether this host can use them.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,22 +10,23 @@ use mooring_ops::log::chain;
 use mooring_types::host::Readiness;
 use tokio::process::Command;
 
-/// Where `scripts/setup` puts what the system's own packages are too old for.
+/// The prefix below which `scripts/setup` installs tools that are newer than the system's packages.
 const PREFIX: &str = "/opt/mooring";
-const CHECK_LIMIT: Duration = Duration::from_secs(20);
+/// The time that a tool may take to answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
 /// The oldest CRIU that can dump TCP sockets on kernels since 6.16.
 const CRIU_MIN: (u32, u32) = (4, 2);
 /// The oldest runc with time namespaces and `--manage-cgroups-mode ignore`.
 const RUNC_MIN: (u32, u32) = (1, 2);
 
-/// The two tools.
+/// runc and CRIU of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
     directory: Option<PathBuf>,
     private_run: Option<PrivateRun>,
 }
 
-/// What the tools say of themselves.
+/// The versions of the tools, and whether they are of use.
 #[derive(Debug, Clone)]
 pub(crate) struct ToolFacts {
     pub(crate) criu: String,
@@ -34,34 +35,30 @@ pub(crate) struct ToolFacts {
 }
 
 impl Tools {
-    /// The tools of `prefix`, or those of the usual prefix where it has them, or those on PATH.
+    /// The tools of `prefix` or the usual prefix, where they are there; else those on PATH.
     pub(crate) fn find(prefix: Option<&Path>) -> Self {
         let directory = prefix.unwrap_or(Path::new(PREFIX)).join("bin");
         Self { directory: directory.join("runc").exists().then_some(directory), private_run: None }
     }
 
-    /// The same tools, with a `/run` in memory where the machine has none.
+    /// The same tools, with a `/run` in memory where the machine's is on disk.
     pub(crate) fn with_run(self, directory: &Path) -> Self {
-        // Without it CRIU is slower, and that is all.
         let made = private_run::is_needed().then(|| PrivateRun::open(directory)).transpose();
         let private_run = made.unwrap_or_else(|error| {
-            tracing::warn!(
-                error = %chain(&error),
-                "CRIU finds out anew each time what the kernel can do"
-            );
+            tracing::warn!(error = %chain(&error), "no /run in memory: CRIU probes the kernel at each checkpoint, which takes longer");
             None
         });
         Self { private_run, ..self }
     }
 
-    /// Gives up what [`Tools::with_run`] made.
+    /// Unmounts the `/run` of [`Tools::with_run`].
     pub(crate) fn close(&self) {
         if let Some(Err(error)) = self.private_run.as_ref().map(PrivateRun::close) {
             tracing::debug!(error = %chain(&error), "the tools' /run stays mounted");
         }
     }
 
-    /// A command that finds the tools first.
+    /// A command of a tool.
     pub(crate) fn command(&self, tool: &str) -> Command {
         let program = self.directory.as_ref().map(|directory| directory.join(tool)).filter(|path| path.exists());
         let mut command = Command::new(program.unwrap_or_else(|| PathBuf::from(tool)));
@@ -69,7 +66,7 @@ impl Tools {
         command
     }
 
-    /// Has a command find the tools, and the tools what they need.
+    /// Gives a command the PATH and the `/run` of the tools.
     pub(crate) fn prepare(&self, command: &mut Command) {
         command.env("PATH", self.path()).stdin(Stdio::null());
         if let Some(private_run) = &self.private_run {
@@ -77,7 +74,7 @@ impl Tools {
         }
     }
 
-    /// PATH with the tools first: runc finds criu there.
+    /// PATH with the tools first, where runc finds CRIU.
     fn path(&self) -> OsString {
         let rest = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
         let Some(directory) = &self.directory else { return rest };
@@ -87,7 +84,7 @@ impl Tools {
         path
     }
 
-    /// Asks both tools what they are and whether CRIU works on this kernel.
+    /// Asks both tools for their versions, and CRIU whether it works on this kernel.
     pub(crate) async fn facts(&self) -> ToolFacts {
         let criu = self.version("criu").await;
         let runc = self.version("runc").await;
@@ -114,18 +111,19 @@ impl Tools {
         }
         match self.output("criu", &["check"]).await {
             Some((true, _)) => None,
-            Some((false, said)) => {
-                let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing").to_owned();
+            Some((false, output)) => {
+                let last =
+                    output.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it printed nothing").to_owned();
                 Some(format!("`criu check` fails: {last}"))
             }
-            None => Some("`criu check` does not end".into()),
+            None => Some("`criu check` could not be run, or took too long".into()),
         }
     }
 
     async fn version(&self, tool: &str) -> String {
-        let said = self.output(tool, &["--version"]).await.filter(|(well, _)| *well).map(|(_, said)| said);
-        let word = said.as_deref().and_then(|said| {
-            said.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
+        let output = self.output(tool, &["--version"]).await.filter(|(success, _)| *success).map(|(_, output)| output);
+        let word = output.as_deref().and_then(|output| {
+            output.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
         });
         word.unwrap_or_default().to_owned()
     }
@@ -133,10 +131,10 @@ impl Tools {
     async fn output(&self, tool: &str, arguments: &[&str]) -> Option<(bool, String)> {
         let mut command = self.command(tool);
         command.args(arguments).kill_on_drop(true);
-        let output = tokio::time::timeout(CHECK_LIMIT, command.output()).await.ok()?.ok()?;
-        let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
-        said.push_str(&String::from_utf8_lossy(&output.stderr));
-        Some((output.status.success(), said))
+        let output = tokio::time::timeout(ANSWER_TIMEOUT, command.output()).await.ok()?.ok()?;
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        Some((output.status.success(), text))
     }
 }
 
@@ -158,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_without_criu_says_so() {
+    async fn host_without_runc_is_not_ready() {
         let empty = tempfile::tempdir().unwrap();
         let bin = empty.path().join("bin");
         std::fs::create_dir(&bin).unwrap();

@@ -1,8 +1,9 @@
-//! What the jobs of this host use, measured again and again.
+//! The usage of the jobs of this host.
 //!
-//! Each job's control group and interface are read every second. Every interval, and at once when a job begins to lack memory (it may be
-//! ended before the interval is over), what was read becomes a sample that goes with the next report. Counters begin anew with each
-//! generation of a job and with each of its groups: the first reading is only what the next one is compared with.
+//! Each job's control group and interface are read every second. A reading becomes a sample of the
+//! next report every interval, and at once when a job begins to lack memory: it may be killed
+//! before the interval is over. Counters restart with each generation of a job and with each
+//! control group, so a first reading is only compared with.
 
 use std::collections::HashMap;
 use std::fs;
@@ -21,28 +22,28 @@ use crate::host::Host;
 use crate::job::Jobs;
 use crate::runtime::job_dir::JobDir;
 
-/// How often jobs are looked at; no less often than they are measured.
-const LOOK: Duration = Duration::from_secs(1);
-/// Up to how many files of a job are counted.
-const FILES_MAX: usize = 10_000;
+/// The interval of readings, at most the interval of samples.
+const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of files of a job from which on their size is not counted.
+const COUNTED_FILES_MAX: usize = 10_000;
 
 /// Measures the jobs of this host.
 #[derive(Debug)]
 pub(crate) struct Sampler {
     host: Arc<Host>,
     jobs: Jobs,
-    known: HashMap<JobId, Known>,
+    samples: HashMap<JobId, LastSample>,
 }
 
-/// What is known of a job from before.
+/// The last sample of a job.
 #[derive(Debug)]
-struct Known {
+struct LastSample {
     generation: Generation,
-    before: Reading,
+    reading: Reading,
     lacked_memory: bool,
 }
 
-/// What was read of a job.
+/// One reading of a job's counters.
 #[derive(Debug, Clone, Copy)]
 struct Reading {
     at: Instant,
@@ -53,7 +54,7 @@ struct Reading {
 
 impl Sampler {
     pub(crate) fn new(host: Arc<Host>, jobs: Jobs) -> Self {
-        Self { host, jobs, known: HashMap::new() }
+        Self { host, jobs, samples: HashMap::new() }
     }
 
     /// Measures until asked to stop.
@@ -62,49 +63,49 @@ impl Sampler {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK.min(interval)) => self.look(interval).await,
+                () = tokio::time::sleep(READ_INTERVAL.min(interval)) => self.read(interval).await,
             }
         }
     }
 
-    async fn look(&mut self, interval: Duration) {
+    async fn read(&mut self, interval: Duration) {
         let executing = self.jobs.executing();
-        self.known.retain(|job, _| executing.iter().any(|(known, _, _)| known == job));
+        self.samples.retain(|job, _| executing.iter().any(|(id, _, _)| id == job));
         for (job, generation, job_dir) in executing {
             let Some(now) = Reading::of(&job_dir) else {
-                self.known.remove(&job);
+                self.samples.remove(&job);
                 continue;
             };
-            let known = self.known.get(&job).filter(|known| known.generation == generation);
-            let usage = known.and_then(|known| now.since(&known.before));
-            let (Some(known), Some(mut usage)) = (known, usage) else {
-                self.known.insert(job, Known { generation, before: now, lacked_memory: false });
+            let last = self.samples.get(&job).filter(|last| last.generation == generation);
+            let usage = last.and_then(|last| now.since(&last.reading));
+            let (Some(last), Some(mut usage)) = (last, usage) else {
+                self.samples.insert(job, LastSample { generation, reading: now, lacked_memory: false });
                 continue;
             };
             let lacks_memory = usage.lacks_memory().is_some();
-            let is_due = now.at.duration_since(known.before.at) >= interval;
-            if !is_due && (known.lacked_memory || !lacks_memory) {
+            let is_due = now.at.duration_since(last.reading.at) >= interval;
+            if !is_due && (last.lacked_memory || !lacks_memory) {
                 continue;
             }
             usage.disk = disk(job_dir.upper()).await;
             let sample = UsageSample { time: SystemClock.now(), usage };
             self.jobs.measured(&job, generation, sample);
-            self.known.insert(job, Known { generation, before: now, lacked_memory: lacks_memory });
+            self.samples.insert(job, LastSample { generation, reading: now, lacked_memory: lacks_memory });
             self.host.observed.notify_one();
         }
     }
 }
 
 impl Reading {
-    /// Reads what the kernel counts of a job; `None` while it counts nothing.
+    /// Reads the kernel's counters of a job; `None` while it has none.
     fn of(job_dir: &JobDir) -> Option<Self> {
         let counters = job_dir.cgroup().counters().ok()?;
-        // The host's end receives what the job sends.
+        // The host's end of the interface receives what the job sends.
         let (sent, received) = interface_bytes(job_dir.interface()).unwrap_or_default();
         Some(Self { at: Instant::now(), counters, network: (received, sent) })
     }
 
-    /// What was used since another reading; `None` where counters began anew in between.
+    /// The usage since an earlier reading; `None` where a counter restarted in between.
     fn since(&self, before: &Self) -> Option<Usage> {
         let (now, then) = (&self.counters, &before.counters);
         let seconds = self.at.duration_since(before.at).as_secs_f64();
@@ -126,16 +127,16 @@ impl Reading {
     }
 }
 
-/// How much the files take that a job has changed.
+/// The size on disk of the files that a job has changed.
 async fn disk(upper: PathBuf) -> Option<u64> {
     tokio::task::spawn_blocking(move || blocks_below(&upper)).await.ok().flatten()
 }
 
 fn blocks_below(directory: &Path) -> Option<u64> {
     const BLOCK: u64 = 512;
-    let (mut left, mut sum, mut open) = (FILES_MAX, 0, vec![directory.to_owned()]);
+    let (mut left, mut sum, mut open) = (COUNTED_FILES_MAX, 0, vec![directory.to_owned()]);
     while let Some(directory) = open.pop() {
-        // What is removed meanwhile takes nothing.
+        // A file that is removed meanwhile counts as nothing.
         for entry in fs::read_dir(&directory).into_iter().flatten().flatten() {
             left = left.checked_sub(1)?;
             let Ok(metadata) = entry.path().symlink_metadata() else { continue };
@@ -162,13 +163,13 @@ mod tests {
     }
 
     #[test]
-    fn files_are_counted_up_to_a_bound() {
+    fn disk_counts_a_bounded_number_of_files() {
         let directory = tempfile::tempdir().unwrap();
         fs::create_dir(directory.path().join("below")).unwrap();
         fs::write(directory.path().join("below/file"), vec![1; 100_000]).unwrap();
         let counted = blocks_below(directory.path()).unwrap();
         assert!((100_000..300_000).contains(&counted), "{counted}");
-        for number in 0..=FILES_MAX {
+        for number in 0..=COUNTED_FILES_MAX {
             fs::write(directory.path().join(number.to_string()), "").unwrap();
         }
         assert_eq!(blocks_below(directory.path()), None);
@@ -176,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rates_are_of_the_time_between_two_readings(ms in 1_u64..60_000, cpu in 0_u64..120_000, bytes in 0_u64..1_000_000, hits in 0_u64..9) {
+        fn usage_is_the_difference_of_readings(ms in 1_u64..60_000, cpu in 0_u64..120_000, bytes in 0_u64..1_000_000, hits in 0_u64..9) {
             let began = Instant::now();
             let before = reading(began, 5_000, 2, (10, 20));
             let now = reading(began + Duration::from_millis(ms), 5_000 + cpu, 2 + hits, (10 + bytes, 20));
@@ -186,7 +187,7 @@ mod tests {
         }
 
         #[test]
-        fn counters_that_began_anew_are_compared_with_nothing(before in 1_u64..10_000, now in 0_u64..10_000) {
+        fn restarted_counters_give_no_usage(before in 1_u64..10_000, now in 0_u64..10_000) {
             prop_assume!(now < before);
             let at = Instant::now();
             prop_assert!(reading(at, now, 0, (0, 0)).since(&reading(at, before, 0, (0, 0))).is_none());

@@ -1,13 +1,14 @@
-//! The processes of one gateway, as the agent knows them and has them on disk in `process.json`.
+//! The processes of one gateway, recorded in `process.json`.
 //!
 //! ```text
-//!  Start ─► current ──────── HandOver ─────► current + successor ──── Promote ───► current + retired
-//!    ▲         │ died                              │ ended, or too slow                  │ its last connection ended
-//!    └─────────┴─────────────── GiveUp ◄───────────┘                                     └─► current
+//!  Start ─► current ──── HandOver ────► current + successor ──── Promote ───► current + retired
+//!    ▲         │ died                         │ ended, or too slow                 │ ended
+//!    └─────────┴──────────── GiveUp ◄─────────┘                                    └─► current
 //! ```
 //!
-//! One process serves. A restart starts a successor beside it, which takes the listening sockets over; the one that served before is
-//! retired then, and ends by itself. A second restart does not wait for that, so any number of retired processes may live.
+//! One process serves. A restart starts a successor beside it, which takes over the listening
+//! sockets. The former process is retired then: it ends with its last connection. A second restart
+//! does not wait for that, so any number of retired processes may live.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read};
@@ -20,25 +21,25 @@ use serde::{Deserialize, Serialize};
 
 use mooring_linux::process::ProcessId;
 
-/// How long a successor may take until it serves.
-pub(super) const HAND_OVER_LIMIT: Duration = Duration::from_secs(10);
+/// The time that a successor has until it serves.
+pub(super) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(10);
 const RECORD: &str = "process.json";
-/// Larger than what a gateway writes about itself.
-const SERVING_MAX: u64 = 4096;
+/// An upper bound of the size of `serving.json`.
+const SERVING_FILE_MAX_BYTES: u64 = 4096;
 
 /// The processes of one gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Processes {
-    /// The one that serves. Older agents kept this alone.
+    /// The process that serves. Older agents recorded only this one.
     #[serde(flatten)]
     pub(super) current: ProcessId,
-    /// The restart that it was started for.
+    /// The restart for which the current process was started.
     #[serde(default)]
     pub(super) restart: u64,
-    /// The one that is taking over from it.
+    /// The process that takes over from the current one.
     #[serde(default)]
     pub(super) successor: Option<Successor>,
-    /// Those that keep their connections until these end.
+    /// The processes that keep their connections until these end.
     #[serde(default)]
     pub(super) retired: Vec<ProcessId>,
 }
@@ -48,78 +49,77 @@ pub(super) struct Processes {
 pub(super) struct Successor {
     #[serde(flatten)]
     pub(super) init: ProcessId,
-    /// The restart that it was started for.
+    /// The restart for which the successor was started.
     pub(super) restart: u64,
 }
 
-/// What to do about a gateway's processes.
+/// The next step of a gateway's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Nothing.
     Stay,
-    /// Start one: none serves.
+    /// Start a process: none serves.
     Start,
-    /// Start one that takes over from the current one.
+    /// Start a process that takes over from the current one.
     HandOver,
-    /// The successor serves: it is the current one.
+    /// Make the successor the current process: it serves.
     Promote,
-    /// The successor does not serve, and will not: end both and start one.
+    /// End both processes and start one: the successor will not serve.
     GiveUp {
-        /// Why.
         reason: &'static str,
     },
 }
 
 impl Processes {
-    /// One that serves, alone.
+    /// A single process that serves.
     pub(super) fn new(current: ProcessId, restart: u64, retired: Vec<ProcessId>) -> Self {
         Self { current, restart, successor: None, retired }
     }
 
-    /// What to do next: `serving` is the process that says that it serves, `waited` for how long the successor has been waited for.
+    /// Returns the next step. `serving` is the process that says that it serves; `waited` is the
+    /// time since the successor was started.
     pub(super) fn next(
         &self,
         lives: impl Fn(&ProcessId) -> bool,
         serving: Option<i32>,
-        restart_wanted: u64,
+        desired_restart: u64,
         waited: Duration,
     ) -> Step {
         match &self.successor {
             Some(successor) if !lives(&successor.init) => Step::GiveUp { reason: "the new process has ended" },
             Some(successor) if serving == Some(successor.init.pid) => Step::Promote,
-            Some(_) if waited >= HAND_OVER_LIMIT => Step::GiveUp { reason: "the old process does not hand over" },
+            Some(_) if waited >= HAND_OVER_TIMEOUT => Step::GiveUp { reason: "the old process does not hand over" },
             Some(_) => Step::Stay,
             None if !lives(&self.current) => Step::Start,
-            None if self.restart < restart_wanted => Step::HandOver,
+            None if self.restart < desired_restart => Step::HandOver,
             None => Step::Stay,
         }
     }
 
-    /// The successor serves now.
+    /// Makes the successor the current process.
     pub(super) fn promote(&mut self, successor: Successor) {
         self.retired.push(self.current);
         (self.current, self.restart, self.successor) = (successor.init, successor.restart, None);
     }
 
-    /// All that may live.
+    /// All processes that may live.
     pub(super) fn all(&self) -> Vec<ProcessId> {
         let successor = self.successor.iter().map(|successor| successor.init);
         successor.chain([self.current]).chain(self.retired.iter().copied()).collect()
     }
 
-    /// What is kept in the gateway's directory.
+    /// Reads the record in the gateway's directory.
     pub(super) fn read(directory: &Path) -> Option<Self> {
         serde_json::from_slice(&fs::read(directory.join(RECORD)).ok()?).ok()
     }
 
-    /// Keeps it in the gateway's directory.
+    /// Writes the record into the gateway's directory.
     pub(super) fn keep(&self, directory: &Path) -> io::Result<()> {
-        let bytes = serde_json::to_vec(self)?;
-        file::replace(&directory.join(RECORD), Durability::Renamed, Mode::Private, &bytes)
+        file::replace(&directory.join(RECORD), Durability::Renamed, Mode::Private, &serde_json::to_vec(self)?)
     }
 }
 
-/// The process that says in the gateway's state directory that it serves. The directory is not ours: what is there may be anything.
+/// Returns the process that says in the gateway's state directory that it serves. The gateway can
+/// write anything there.
 pub(super) fn serving(state: &Path) -> Option<i32> {
     #[derive(Deserialize)]
     struct Serving {
@@ -128,7 +128,7 @@ pub(super) fn serving(state: &Path) -> Option<i32> {
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(state.join("serving.json")).ok()?;
     let mut text = Vec::new();
-    file.take(SERVING_MAX).read_to_end(&mut text).ok()?;
+    file.take(SERVING_FILE_MAX_BYTES).read_to_end(&mut text).ok()?;
     serde_json::from_slice::<Serving>(&text).ok().map(|serving| serving.pid)
 }
 
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_hands_over_once() {
+    fn restart_hands_over_once() {
         let mut processes = Processes::new(init(1), 0, Vec::new());
         let next = |processes: &Processes, serving| processes.next(|_| true, Some(serving), 1, Duration::ZERO);
         assert_eq!(next(&processes, 1), Step::HandOver);
@@ -159,24 +159,24 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_died_is_started_again_and_retired_ones_are_kept() {
+    fn dead_process_is_started_again() {
         let processes = Processes::new(init(2), 1, vec![init(1)]);
         assert_eq!(processes.next(|init| init.pid != 2, Some(2), 2, Duration::ZERO), Step::Start);
     }
 
     #[test]
-    fn a_hand_over_is_given_up_when_it_can_not_succeed() {
+    fn failed_hand_over_is_given_up() {
         let processes = handing_over();
         let ended = processes.next(|init| init.pid == 1, Some(1), 1, Duration::ZERO);
         assert!(matches!(ended, Step::GiveUp { .. }));
-        assert!(matches!(processes.next(|_| true, Some(1), 1, HAND_OVER_LIMIT), Step::GiveUp { .. }));
-        // It may have been served by the time that somebody looks again.
-        assert_eq!(processes.next(|_| true, Some(2), 1, HAND_OVER_LIMIT), Step::Promote);
+        assert!(matches!(processes.next(|_| true, Some(1), 1, HAND_OVER_TIMEOUT), Step::GiveUp { .. }));
+        // A successor that serves late is promoted all the same.
+        assert_eq!(processes.next(|_| true, Some(2), 1, HAND_OVER_TIMEOUT), Step::Promote);
         assert_eq!(processes.next(|init| init.pid == 2, Some(1), 1, Duration::ZERO), Step::Stay);
     }
 
     #[test]
-    fn what_is_kept_comes_back_and_an_older_agents_record_is_understood() {
+    fn record_of_this_and_older_agents_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let processes = Processes { retired: vec![init(7), init(8)], ..handing_over() };
         processes.keep(directory.path()).unwrap();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_gateway_says_is_read_with_care() {
+    fn serving_follows_no_link() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("serving.json");
         assert_eq!(serving(directory.path()), None);

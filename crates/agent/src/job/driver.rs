@@ -85,7 +85,8 @@ impl Driver {
         }
     }
 
-    /// Performs the next action. An error means that it is repeated; permanent failures are recorded.
+    /// Performs the next action. An error means that it is repeated; permanent failures are
+    /// recorded.
     async fn step(&mut self) -> Result<Progress> {
         self.job.publish();
         let directive = self.directives.follow();
@@ -175,8 +176,8 @@ impl Driver {
         }
     }
 
-    /// Leaves the job as it should be without an agent: as it is, or checkpointed where a stop of the
-    /// agent is one of the host.
+    /// Leaves the job as it should be without an agent: as it is, or checkpointed where a stop of
+    /// the agent is one of the host.
     async fn close(mut self) -> Result<()> {
         if !self.job.host().config.park || matches!(self.job.state, LocalState::Absent) {
             return Ok(());

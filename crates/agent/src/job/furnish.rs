@@ -8,8 +8,8 @@ use crate::runtime::image::Image;
 use crate::runtime::own;
 use crate::runtime::volume;
 
-/// Makes the job's image ready, unless another order comes meanwhile. Reports tell the progress. The
-/// record names the image by its digest from then on.
+/// Makes the job's image ready, unless another order comes meanwhile. Reports tell the progress.
+/// The record names the image by its digest from then on.
 ///
 /// # Errors
 /// The image can't be had, another order took the place of this one, or the agent stops.

@@ -98,7 +98,8 @@ impl HeldJob {
         journal.host.job_dir(&journal.job, journal.generation, journal.address)
     }
 
-    /// Takes generation, address and specification from a directive, as long as the job is not made.
+    /// Takes generation, address and specification from a directive, as long as the job is not
+    /// made.
     pub(crate) fn adopt(&mut self, directive: &JobDirective) {
         let same = directive.generation == self.journal.generation;
         if matches!(self.state, LocalState::Absent) || (same && matches!(self.state, LocalState::Starting)) {
@@ -162,7 +163,7 @@ impl HeldJob {
         }
     }
 
-    /// Records how far a migration of the executing job has come.
+    /// Records the progress of a migration of the executing job.
     ///
     /// # Errors
     /// The record can't be written, or the job does not execute. The state is as before then.
@@ -203,7 +204,7 @@ impl HeldJob {
         }
     }
 
-    /// Names the image by its digest from now on, whatever its tag comes to mean.
+    /// Names the image by its digest from now on: its tag may come to name another one.
     ///
     /// # Errors
     /// The record can't be written.
@@ -212,7 +213,7 @@ impl HeldJob {
         self.save()
     }
 
-    /// Has the next report say how far a long step has come.
+    /// Has the next report tell the progress of a long step.
     pub(crate) fn report_progress(&self, progress: String) {
         self.journal.report_progress(self.state.recorded(), progress);
     }

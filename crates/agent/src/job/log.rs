@@ -1,6 +1,8 @@
-//! A job's files on their way to OpCenter: read from where they lie, sent from where OpCenter says it has come to.
+//! A job's output on its way to OpCenter.
 //!
-//! Both streams go while the job runs, each by itself; its results once it has ended. What OpCenter keeps no more of is not sent.
+//! Both output streams are sent while the job runs, each from the offset that OpCenter names.
+//! Results are sent once the job has ended. OpCenter keeps a limited amount of each file, and no
+//! more is sent.
 
 use std::collections::HashMap;
 use std::os::unix::fs::FileExt;
@@ -17,29 +19,31 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::host::Host;
 use crate::runtime::own;
 
-const PERIOD: Duration = Duration::from_millis(500);
-const PIECE: usize = 512 << 10;
-/// How long OpCenter may take in nothing until nobody waits for it any more.
-const FLUSH_LIMIT: Duration = Duration::from_secs(3);
+/// The interval at which new output is sent.
+const SEND_INTERVAL: Duration = Duration::from_millis(500);
+/// The most bytes of one request.
+const REQUEST_BYTES_MAX: usize = 512 << 10;
+/// The time without progress after which a flush is given up.
+const FLUSH_STALL_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Whether a job has come to its end, so that what it left are its results.
+/// The part of the results in a flush: they are complete once the job has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Results {
     Included,
     Left,
 }
 
-/// Sends the files of one job for as long as it is held.
+/// Sends the output of one job for as long as it is held.
 #[derive(Debug)]
 pub(crate) struct LogPump {
     upper: watch::Sender<Option<PathBuf>>,
     flush: mpsc::Sender<(Results, oneshot::Sender<()>)>,
-    /// How many pieces OpCenter has taken in.
+    /// The number of requests that OpCenter has accepted.
     sent: watch::Receiver<u64>,
 }
 
 impl LogPump {
-    /// Starts pumping; it ends when the pump is dropped.
+    /// Starts sending, until the pump is dropped.
     pub(crate) fn start(host: Arc<Host>, job: JobId) -> Self {
         let (upper, watched) = watch::channel(None);
         let (flush, asked) = mpsc::channel(1);
@@ -49,12 +53,12 @@ impl LogPump {
         Self { upper, flush, sent }
     }
 
-    /// Says where the job's files lie.
+    /// Names the upper layer with the job's output.
     pub(crate) fn follow(&self, upper: Option<PathBuf>) {
         self.upper.send_replace(upper);
     }
 
-    /// Sends what is there, for as long as OpCenter takes it in.
+    /// Sends all output that there is, as long as OpCenter accepts it.
     pub(crate) async fn flush(&self, results: Results) {
         let (done, mut waits) = oneshot::channel();
         if self.flush.send((results, done)).await.is_err() {
@@ -64,8 +68,8 @@ impl LogPump {
         loop {
             tokio::select! {
                 _ = &mut waits => return,
-                changed = tokio::time::timeout(FLUSH_LIMIT, sent.changed()) => if !matches!(changed, Ok(Ok(()))) {
-                    // What was not sent is lost with the job's files, and OpCenter's copy says where it ends.
+                changed = tokio::time::timeout(FLUSH_STALL_TIMEOUT, sent.changed()) => if !matches!(changed, Ok(Ok(()))) {
+                    // The rest is lost with the job's files; OpCenter's copy ends here.
                     return;
                 },
             }
@@ -73,10 +77,11 @@ impl LogPump {
     }
 }
 
+#[derive(Debug)]
 struct Pump {
     host: Arc<Host>,
     job: JobId,
-    /// What OpCenter wants next of each file, once it was asked.
+    /// The offset from which OpCenter wants each file, once it was asked.
     offsets: HashMap<OutputFile, u64>,
     count: watch::Sender<u64>,
 }
@@ -94,7 +99,7 @@ impl Pump {
                     Some(asked) => Some(asked),
                     None => return,
                 },
-                () = tokio::time::sleep(PERIOD) => None,
+                () = tokio::time::sleep(SEND_INTERVAL) => None,
             };
             let upper = upper.borrow().clone();
             if let Some(upper) = upper {
@@ -107,39 +112,40 @@ impl Pump {
                 }
             }
             if let Some((_, done)) = asked {
-                // Nobody may wait any more.
+                // The flush may have been given up.
                 let _ = done.send(());
             }
         }
     }
 
-    /// Sends all that is new of a file.
+    /// Sends the new part of a file.
     async fn push(&mut self, upper: &Path, name: &OutputFile) {
         let membership = self.host.membership.borrow().clone();
         let (Some(membership), Some(file)) = (membership, own::open_output(upper, name)) else { return };
         loop {
-            let known = self.offsets.get(name).copied();
+            let offset = self.offsets.get(name).copied();
             let mut bytes = Vec::new();
-            if let Some(start) = known {
+            if let Some(start) = offset {
                 if start == OUTPUT_ENOUGH {
                     return;
                 }
-                bytes.resize(PIECE, 0);
+                bytes.resize(REQUEST_BYTES_MAX, 0);
                 let count = file.read_at(&mut bytes, start).unwrap_or(0);
                 bytes.truncate(count);
                 if bytes.is_empty() {
                     return;
                 }
             }
-            // An empty piece asks how far OpCenter has come.
-            let start = known.unwrap_or(0);
-            match membership.client.host_job_log(&membership.id, &self.job, name, start, bytes).await {
+            // An empty request asks for OpCenter's offset.
+            let start = offset.unwrap_or(0);
+            let (host, job) = (membership.id.as_str(), self.job.as_str());
+            match membership.client.host_job_log(host, job, name, start, bytes).await {
                 Ok(next) => {
                     self.offsets.insert(name.clone(), next);
                     self.count.send_modify(|count| *count += 1);
                 }
                 Err(error) => {
-                    tracing::debug!(job = %self.job, error = %chain(&error), "{name} of job {} waits", self.job);
+                    tracing::debug!(job = %self.job, error = %chain(&error), "could not send {name} of job {}, retrying", self.job);
                     self.offsets.remove(name);
                     return;
                 }

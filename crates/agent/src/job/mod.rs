@@ -1,11 +1,12 @@
 //! The jobs of this host, each with a driver that has it follow its directive.
 //!
-//! * [`state`]: the state of a job, with the connections that belong to it; [`record`]: the part of it
-//!   on disk; [`held`]: a job with its state, each written before it is entered.
+//! * [`state`]: the state of a job, with the connections that belong to it; [`record`]: the part of
+//!   it on disk; [`held`]: a job with its state, each written before it is entered.
 //! * [`policy`]: the next action, as a pure function of the recorded state and the directive.
 //! * [`driver`]: the task that performs it. The steps of a migration are in
 //!   [`migrate`](crate::migrate).
-//! * [`directives`]: the watch of a job's directive; [`furnish`]: image, bundle and network of a job.
+//! * [`directives`]: the watch of a job's directive; [`furnish`]: image, bundle and network of a
+//!   job.
 //! * [`recovery`]: the state of a job after the agent was killed or stopped.
 //! * [`log`]: a job's output on its way to OpCenter.
 
@@ -42,11 +43,11 @@ use crate::runtime::job_dir::JobDir;
 
 #[derive(Debug)]
 struct Driven {
-    /// The job's, for its whole life.
+    /// The address of the job, which never changes.
     address: Ipv4Addr,
     directive: watch::Sender<Option<JobDirective>>,
     observation: Observation,
-    /// What it used when that was last measured.
+    /// The last sample of the job's usage.
     usage: Option<(Generation, UsageSample)>,
     task: JoinHandle<Option<Result<()>>>,
 }
@@ -59,7 +60,7 @@ pub(crate) struct Jobs {
 }
 
 impl Jobs {
-    /// Takes up every job that this host holds; what ran before the agent was restarted still does.
+    /// Takes up every job that this host holds. Jobs run on while an agent is restarted.
     ///
     /// # Errors
     /// The directory of jobs can't be read.
@@ -68,7 +69,7 @@ impl Jobs {
         let directory = jobs.host.jobs();
         let failed = || format!("read {}", directory.display());
         fs::create_dir_all(&directory).map_err(Error::system(failed()))?;
-        // Records and bundles tell what jobs are given in their environments.
+        // Records and bundles have the jobs' environments, with secrets.
         fs::set_permissions(&directory, fs::Permissions::from_mode(0o700)).map_err(Error::system(failed()))?;
         for entry in fs::read_dir(&directory).map_err(Error::system(failed()))? {
             let path = entry.map_err(Error::system(failed()))?.path();
@@ -79,14 +80,14 @@ impl Jobs {
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::error!(error = %chain(&error), "left alone: {}", path.display());
+                    tracing::error!(error = %chain(&error), "leaving {} alone: its record can't be read", path.display());
                 }
             }
         }
         Ok(jobs)
     }
 
-    /// Has every job follow its directive. One without is left alone.
+    /// Passes each job its directive. A job without one is left alone.
     pub(crate) fn apply(&self, directives: &[JobDirective]) {
         let mut known = self.driven();
         known.retain(|_, driven| !driven.directive.is_closed());
@@ -111,44 +112,44 @@ impl Jobs {
         }
     }
 
-    /// What is held of every job.
+    /// The observations of all jobs.
     pub(crate) fn observe(&self) -> Vec<JobObservation> {
         let read = |driven: &Driven| {
-            let mut seen = driven.observed()?;
+            let mut observed = driven.observed()?;
             let measured =
-                driven.usage.filter(|(generation, _)| *generation == seen.generation && executes(&seen.state));
-            seen.usage = measured.map(|(_, sample)| sample);
-            Some(seen)
+                driven.usage.filter(|(generation, _)| *generation == observed.generation && executes(&observed.state));
+            observed.usage = measured.map(|(_, sample)| sample);
+            Some(observed)
         };
         self.driven().values().filter_map(read).collect()
     }
 
-    /// The jobs that execute here, each with where it lies.
+    /// The jobs that execute here, each with its directory.
     pub(crate) fn executing(&self) -> Vec<(JobId, Generation, JobDir)> {
         let read = |(job, driven): (&JobId, &Driven)| {
-            let seen = driven.observed().filter(|seen| executes(&seen.state))?;
-            Some((job.clone(), seen.generation, self.host.job_dir(job, seen.generation, driven.address)))
+            let observed = driven.observed().filter(|observed| executes(&observed.state))?;
+            Some((job.clone(), observed.generation, self.host.job_dir(job, observed.generation, driven.address)))
         };
         self.driven().iter().filter_map(read).collect()
     }
 
-    /// Keeps what a job uses for the next reports.
+    /// Takes a sample of a job's usage for the next reports.
     pub(crate) fn measured(&self, job: &JobId, generation: Generation, sample: UsageSample) {
         if let Some(driven) = self.driven().get_mut(job) {
             driven.usage = Some((generation, sample));
         }
     }
 
-    /// Resolves when every driver has ended, after the agent was asked to stop.
+    /// Waits until every driver has ended, after the agent was asked to stop.
     ///
     /// # Errors
     /// Jobs should have been parked, and could not be.
     pub(crate) async fn closed(&self) -> Result<()> {
         let mut unparked = Vec::new();
         let all: Vec<(JobId, Driven)> = self.driven().drain().collect();
-        // Their channels stay open until they have ended, so that what they do last is not taken for an order.
+        // The channels stay open until the drivers have ended: a closed one would wake them.
         for (job, driven) in all {
-            // One that could not be awaited has panicked, and the lifecycle knows.
+            // A task that can't be awaited has panicked, which the lifecycle reports.
             if let Ok(Some(Err(_))) = driven.task.await {
                 unparked.push(job.to_string());
             }
@@ -174,7 +175,7 @@ impl Jobs {
         Driven { address, directive: sender, observation, usage: None, task }
     }
 
-    /// An order may have come while the driver of a job that was gone was about to end: it gets a new one.
+    /// Starts a new driver for an order that came while the driver of a gone job was ending.
     fn revisit(&self, job: &JobId) {
         let mut known = self.driven();
         let ended = known.get(job).filter(|driven| driven.directive.is_closed() && !self.host.stop.is_cancelled());
@@ -195,7 +196,7 @@ impl Driven {
     }
 }
 
-/// Whether a job in that state may be at work.
+/// Whether a job in this state may execute.
 fn executes(state: &JobState) -> bool {
     matches!(
         state,

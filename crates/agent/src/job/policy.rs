@@ -166,7 +166,8 @@ fn migrate_out(state: &RecordedState, migration: &MigrationId, stage: MigrateOut
             | RecordedOutbound::Failed { .. } => Action::PreCopy { migration: migration.clone(), to: to.clone() },
         },
         RecordedState::Parked => unpark(Connections::Kept),
-        // The source of a migration owns the job: the order to run it was given while the agent was away.
+        // The source of a migration owns the job: the order to run it was given while the agent was
+        // away.
         RecordedState::Restored { migration, process } => take_over(migration, *process),
         RecordedState::Absent
         | RecordedState::Starting

@@ -212,8 +212,8 @@ impl Record {
 
     /// Writes the record into a job's directory. A reader finds the old record or the new one.
     ///
-    /// The record has to survive the end of this process, not that of the machine, which ends the job
-    /// as well.
+    /// The record has to survive the end of this process, not that of the machine, which ends the
+    /// job as well.
     pub(crate) fn save(&self, directory: &Path) -> Result<()> {
         let path = path(directory);
         let write = || {

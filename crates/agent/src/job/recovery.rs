@@ -1,8 +1,8 @@
 //! Finds out what became of a recorded job after the agent was killed or stopped.
 //!
 //! A record may lag by one step: the machine tells whether that step completed. Handles of the
-//! earlier agent are gone, and with them its connections: a pre-copy starts over, a snapshot that was
-//! being stored has failed.
+//! earlier agent are gone, and with them its connections: a pre-copy starts over, a snapshot that
+//! was being stored has failed.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ use crate::migrate::restore::{self, Peers};
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::own;
 
-/// Returns a recorded job in the state in which it is found. What executes may be reached and is not
-/// frozen.
+/// Returns a recorded job in the state in which it is found. What executes may be reached and is
+/// not frozen.
 pub(crate) async fn recover(host: &Arc<Host>, record: Record) -> HeldJob {
     let job_dir = host.job_dir(&record.job, record.generation, record.address);
     let recorded = record.state.clone();

@@ -93,7 +93,8 @@ pub(crate) enum Outbound {
 /// A migration to this host before the job is restored.
 #[derive(Debug)]
 pub(crate) enum Inbound {
-    /// Image, job directory and network are made ready; from the store, the capsule is read as well.
+    /// Image, job directory and network are made ready; from the store, the capsule is read as
+    /// well.
     Preparing,
     /// The source may connect.
     Expected(ExpectedConnection),

@@ -2,11 +2,14 @@
 //! from the capsule store, and restores it.
 //!
 //! ```text
-//!  from a host     make ready │ expect the source │ receive all          │ restore │ verify │ Restored
-//!  from the store  make ready, and read all but memory meanwhile │ restore, and read memory meanwhile │ verify │ Restored
+//!  from a host     make ready │ expect the source │ receive everything
+//!  from the store  make ready, read everything but memory meanwhile
+//!
+//!  then            restore (from the store, read memory meanwhile) │ verify │ Restored
 //! ```
 //!
-//! The record `Restored` is the point of no return: the job has not taken a step before it is written.
+//! The record `Restored` is the point of no return: the job has not taken a step before it is
+//! written.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -45,7 +48,7 @@ pub(crate) async fn prepare(
     from: Origin,
 ) -> Result<()> {
     let started = Instant::now();
-    // Reported as `Prepared` when it is so.
+    // A report would call the job prepared.
     job.enter_quietly(receiving(&migration, Inbound::Preparing))?;
     match from {
         Origin::Host { certificate, token } => {
@@ -130,7 +133,8 @@ async fn begin_unpacking<'a>(
     Ok(unpacking)
 }
 
-/// Removes what an earlier migration may have left, and makes the directories that the stream fills.
+/// Removes what an earlier migration may have left, and makes the directories that the stream
+/// fills.
 async fn clear_job_dir(job: &HeldJob, migration: &MigrationId) -> Result<()> {
     failpoint::check(&Phase::Prepare.failpoint()).await?;
     let job_dir = job.job_dir();
@@ -237,8 +241,8 @@ async fn restore_with_memory(
     Ok((process, gate.waited().unwrap_or_default()))
 }
 
-/// Awaits a restore and the memory that it reads. Where memory fails, the restore is awaited too: it
-/// ends at the gate.
+/// Awaits a restore and the memory that it reads. Where memory fails, the restore is awaited too:
+/// it ends at the gate.
 async fn join_restore(
     restore: impl Future<Output = Result<ProcessId>>,
     memory: Unpacking<'_>,

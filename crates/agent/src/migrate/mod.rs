@@ -1,15 +1,18 @@
 //! Migration of a job: to another host, into the capsule store and out of it.
 //!
-//! * [`source`] and [`destination`]: the steps of a driver at the two ends of a migration; [`restore`]: the steps that both share.
-//! * [`stream`]: the frames of a capsule, on a TLS connection between hosts or in the capsule store.
+//! * [`source`] and [`destination`]: the steps of a driver at the two ends of a migration;
+//!   [`restore`]: the steps that both share.
+//! * [`stream`]: the frames of a capsule, on a TLS connection between hosts or in the capsule
+//!   store.
 //! * [`memory`]: which of a job's memory pages are sent, and where in the images they belong.
 //! * [`files`]: the files that a job has changed.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //!
-//! One connection carries a migration: the job's files while it executes; then, once it is frozen, CRIU's images (its memory while
-//! CRIU still writes it) and the files that have changed since. The last frame, [`stream::frame::Frame::Seal`], is what the destination
-//! needs before it restores anything; out of the store memory follows it. The source records that it sends the seal before it does:
-//! until then the source may roll back on its own.
+//! One connection carries a migration: the job's files while it executes; then, once it is frozen,
+//! CRIU's images (its memory while CRIU still writes it) and the files that have changed since. The
+//! last frame, [`stream::frame::Frame::Seal`], is what the destination needs before it restores
+//! anything; out of the store memory follows it. The source records that it sends the seal before
+//! it does: until then the source may roll back on its own.
 
 pub(crate) mod criu;
 pub(crate) mod destination;

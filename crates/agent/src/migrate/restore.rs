@@ -1,7 +1,8 @@
-//! Checkpoint and restore as both ends of a migration use them, and the restore on a job's own host.
+//! Checkpoint and restore as both ends of a migration use them, and the restore on a job's own
+//! host.
 //!
-//! A restored job is frozen and no packet reaches it until [`let_run`]: its host puts on record that
-//! the job is here before the job takes its first step.
+//! A restored job is frozen and no packet reaches it until [`let_run`]: its host puts on record
+//! that the job is here before the job takes its first step.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -80,7 +81,8 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
 /// Checkpoints the job to this host's own disk.
 ///
 /// # Errors
-/// The checkpoint failed, and the job executes on unless CRIU broke it; or the record can't be written.
+/// The checkpoint failed, and the job executes on unless CRIU broke it; or the record can't be
+/// written.
 pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     let job_dir = job.job_dir();
     let checkpoint = job_dir.parked();
@@ -104,8 +106,8 @@ pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint,
     registered.end(outcome)
 }
 
-/// Restores the job with CRIU, frozen and out of reach of packets. With a gate, the restore waits at
-/// it before it reads memory.
+/// Restores the job with CRIU, frozen and out of reach of packets. With a gate, the restore waits
+/// at it before it reads memory.
 ///
 /// # Errors
 /// The job could not be restored. Nothing of it executes.

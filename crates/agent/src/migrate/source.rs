@@ -1,14 +1,19 @@
 //! The source of a migration: to another host, into the capsule store, and snapshots.
 //!
 //! ```text
-//!  to a host    pre-copy files          │ freeze, checkpoint, send memory meanwhile │ send images, changed files │ seal
-//!  suspend      pre-copy files, memory  │ freeze, checkpoint, send memory meanwhile │ send images, changed files │ store
-//!  snapshot     pre-copy files          │ freeze, checkpoint, send changed files    │ thaw │ send images         │ store
+//!                executing            frozen                                  then
+//!  to a host     pre-copy files       checkpoint │ images, changed files      seal
+//!  suspend       pre-copy files and   checkpoint │ images, changed files      seal
+//!                memory
+//!  snapshot      pre-copy files       checkpoint │ changed files              thaw │ images │ seal
 //! ```
 //!
-//! Before the seal is sent to a host the record says so: from then on the destination may execute the
-//! job, and only OpCenter lets this host roll back. A capsule in the store is restored by nobody
-//! before OpCenter knows that it is complete, so a suspend may be rolled back at any time.
+//! To a host, and in a suspend, memory is sent while CRIU still writes it. Into the store, the seal
+//! completes the capsule.
+//!
+//! Before the seal is sent to a host the record says so: from then on the destination may execute
+//! the job, and only OpCenter lets this host roll back. A capsule in the store is restored by
+//! nobody before OpCenter knows that it is complete, so a suspend may be rolled back at any time.
 
 use std::path::PathBuf;
 
@@ -77,8 +82,8 @@ async fn send_ahead(job: &HeldJob, migration: &MigrationId, to: Destination) -> 
             let mut sender = CapsuleSender::create_capsule(&host.capsules.store()?, &capsule).await?;
             sender.pre_copy_files(&job_dir).await?;
             match then {
-                // Memory is compressed and stored before the freeze. Between hosts a pre-copy would not
-                // shorten the pause: CRIU writes all of memory in any case.
+                // Memory is compressed and stored before the freeze. Between hosts a pre-copy would
+                // not shorten the pause: CRIU writes all of memory in any case.
                 AfterCheckpoint::StayFrozen => sender.pre_copy_memory(job_dir.cgroup().pids()).await?,
                 AfterCheckpoint::GoOn => {}
             }
@@ -177,8 +182,8 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
     Ok(Some(Frozen { sender, checkpoint, mapped, memory_sent }))
 }
 
-/// Lists what the checkpoint needs to know of the job's processes: their number, the inode numbers of
-/// their open files, and the files that they have mapped for writing, which are returned.
+/// Lists what the checkpoint needs to know of the job's processes: their number, the inode numbers
+/// of their open files, and the files that they have mapped for writing, which are returned.
 fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>> {
     let pids = job_dir.cgroup().pids();
     checkpoint.expect_memory(pids.len())?;
@@ -187,8 +192,8 @@ fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<P
     Ok(mapped)
 }
 
-/// Sends the rest of a frozen job's checkpoint and its changed files. `None` when that failed, which
-/// is recorded.
+/// Sends the rest of a frozen job's checkpoint and its changed files. `None` when that failed,
+/// which is recorded.
 async fn send_checkpoint(
     job: &mut HeldJob,
     directives: &Directives,
@@ -276,7 +281,8 @@ async fn checkpoint_and_stay(
     sender.send_changed_files(job_dir, &mapped).await
 }
 
-/// Sends the images of a snapshot and completes its capsule; returns the bytes that were sent as well.
+/// Sends the images of a snapshot and completes its capsule; returns the bytes that were sent as
+/// well.
 async fn send_and_store(
     job: &HeldJob,
     mut sender: CapsuleSender,

@@ -16,6 +16,11 @@ impl PacketFilter {
         Self { table: table.into() }
     }
 
+    /// The name of the table.
+    pub(crate) fn table(&self) -> &str {
+        &self.table
+    }
+
     /// Drops packets to an address from now on.
     pub(crate) async fn hold(&self, address: Ipv4Addr) -> Result<()> {
         nft::hold(&self.table, address).await

@@ -3,7 +3,8 @@
 //! * [`frame`]: the messages of the stream; [`path_list`]: file names in them.
 //! * [`tls`]: this host's identity and TLS connections with pinned certificates.
 //! * [`sender`]: the source's end; [`sink`]: the connection or the capsule that it writes to.
-//! * [`listener`]: the destination's end of a connection; [`from_store`]: a capsule read from the store.
+//! * [`listener`]: the destination's end of a connection; [`from_store`]: a capsule read from the
+//!   store.
 //! * [`receiver`]: writes the frames that arrive into a job's directory.
 
 pub(crate) mod frame;

@@ -10,6 +10,11 @@ use tokio::process::Command;
 
 use crate::error::{Error, Result};
 
+/// The directory of an unpacked layer, below the directory of images.
+pub(super) fn directory(images: &Path, digest: &str) -> PathBuf {
+    images.join("layers").join(digest)
+}
+
 /// Unpacks a tar of any usual compression to `target`, which is complete or not there.
 pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
     if target.exists() {

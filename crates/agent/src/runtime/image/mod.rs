@@ -172,7 +172,7 @@ impl Images {
     }
 
     fn layer(&self, layer: &oci_spec::image::Descriptor) -> PathBuf {
-        layer_place(&self.directory, layer.digest().digest())
+        layer::directory(&self.directory, layer.digest().digest())
     }
 
     /// Unpacks an archive once for each state that it is in.
@@ -185,10 +185,6 @@ impl Images {
         layer::unpack_once(path, &target).await?;
         Ok(target)
     }
-}
-
-fn layer_place(directory: &Path, digest: &str) -> PathBuf {
-    directory.join("layers").join(digest)
 }
 
 /// What was being made when an agent was killed.

@@ -25,7 +25,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::MissedTickBehavior;
 
 use super::refusal::Refusal;
-use super::{credentials, layer, layer_place, layout};
+use super::{credentials, layer, layout};
 
 const MANIFESTS: [&str; 4] =
     [OCI_IMAGE_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE];
@@ -172,7 +172,7 @@ impl Registries {
 
     /// Has all layers here and unpacked.
     async fn unpacked(&self, source: &Source<'_>, layers: Vec<Descriptor>, told: impl Fn(String)) -> Outcome<()> {
-        let missing = |one: &Descriptor| !layer_place(&self.directory, one.digest().digest()).exists();
+        let missing = |one: &Descriptor| !layer::directory(&self.directory, one.digest().digest()).exists();
         let missing: Vec<Descriptor> = layers.into_iter().filter(missing).collect();
         if missing.is_empty() {
             return Ok(());
@@ -196,7 +196,7 @@ impl Registries {
     }
 
     async fn layer(&self, source: &Source<'_>, layer: &Descriptor, under_way: &UnderWay) -> Outcome<()> {
-        let target = layer_place(&self.directory, layer.digest().digest());
+        let target = layer::directory(&self.directory, layer.digest().digest());
         let _turn = under_way.turn.lock().await;
         if target.exists() {
             return Ok(());
