@@ -43,8 +43,8 @@ pub struct Config {
     pub tools: Option<PathBuf>,
     /// The seconds by which the monotonic clock of new jobs is ahead of this machine's.
     pub clock_offset_seconds: i64,
-    /// Whether a stop of the agent stops the host: running jobs are parked, gateways stopped,
-    /// devices removed.
+    /// A stop of the agent stops the host: running jobs are parked, gateways stopped, devices
+    /// removed. Otherwise everything runs on.
     pub park: bool,
     /// The registries that are reached without TLS, as `HOST` or `HOST:PORT`.
     pub insecure_registries: Vec<String>,
@@ -56,7 +56,7 @@ pub struct Config {
     pub metrics_interval: Duration,
     /// The cloud's metadata service, on machines that the cloud may reclaim.
     pub metadata: Option<String>,
-    /// How this machine is paid for. When absent, the cloud is asked; without a cloud, it is on
+    /// The machine's kind of payment. When absent, the cloud is asked; without a cloud, it is on
     /// demand.
     pub purchase: Option<Purchase>,
 }

@@ -1,7 +1,7 @@
 //! Errors of the agent.
 //!
-//! Users read most of them in the outcome of a migration, so each names its subject: the job, this
-//! host, the other host, CRIU, a tool, the capsule or OpCenter.
+//! Users read most of them in the outcome of a migration, so each names its subject. That is the
+//! job, this host, the other host, CRIU, a tool, the capsule or OpCenter.
 
 use std::io;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ pub enum Error {
     /// A checkpoint or a restore.
     #[error(transparent)]
     Criu(#[from] CriuError),
-    /// What was under way when another order came, or when the agent was stopped.
+    /// Another order came while this one was carried out, or the agent was stopped.
     #[error("another order took its place")]
     Superseded,
     /// An action for which the job is in the wrong state: a bug of the agent.

@@ -119,19 +119,19 @@ impl Link {
         *self.problems.lock().await = self.apply_network(&slice.host, &slice.network).await;
         self.host.capsules.apply(slice.store.as_ref());
         self.jobs.apply(&slice.jobs);
-        self.gateways.send_if_modified(|known| {
-            let changed = *known != slice.gateways;
+        self.gateways.send_if_modified(|current| {
+            let changed = *current != slice.gateways;
             if changed {
-                known.clone_from(&slice.gateways);
+                current.clone_from(&slice.gateways);
             }
             // The first slice counts also when it is empty.
             changed || *self.applied.borrow() == 0
         });
         if let Some(own) = slice.network.peers.iter().find(|peer| peer.host == slice.host) {
-            let wanted = Some(Wanted { overlay: own.overlay, ports: slice.published });
-            self.published.send_if_modified(|known| {
-                let changed = *known != wanted;
-                *known = wanted;
+            let desired = Some(Wanted { overlay: own.overlay, ports: slice.published });
+            self.published.send_if_modified(|current| {
+                let changed = *current != desired;
+                *current = desired;
                 changed
             });
         }
@@ -192,9 +192,9 @@ impl Link {
         loop {
             tokio::time::sleep(MEASURE_INTERVAL).await;
             let measured = facts::measure(&self.host.config, &self.tools).await;
-            let changed = self.facts.send_if_modified(|known| {
-                let changed = *known != measured;
-                *known = measured;
+            let changed = self.facts.send_if_modified(|current| {
+                let changed = *current != measured;
+                *current = measured;
                 changed
             });
             if changed {

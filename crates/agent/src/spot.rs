@@ -52,10 +52,10 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 /// The facts that the cloud has told of the machine.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct CloudFacts {
-    /// How the machine is paid for; `None` until the cloud has answered.
+    /// The machine's kind of payment; `None` until the cloud has answered.
     pub(crate) purchase: Option<Purchase>,
     pub(crate) notice: Option<Notice>,
-    /// Whether the cloud was asked at least once, or is not to be asked.
+    /// The cloud was asked at least once, or is not to be asked.
     pub(crate) asked: bool,
 }
 
@@ -216,8 +216,8 @@ impl Watcher {
     }
 
     async fn token(&mut self, http: &Client) -> Result<String, Failure> {
-        let known = self.token.as_ref().filter(|token| token.since.elapsed() < TOKEN_LIFETIME / 2);
-        if let Some(token) = known {
+        let fresh = self.token.as_ref().filter(|token| token.since.elapsed() < TOKEN_LIFETIME / 2);
+        if let Some(token) = fresh {
             return Ok(token.secret.clone());
         }
         let (since, url) = (Instant::now(), format!("{}{TOKEN}", self.endpoint));

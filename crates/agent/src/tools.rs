@@ -43,8 +43,8 @@ impl Tools {
 
     /// The same tools, with a `/run` in memory where the machine's is on disk.
     pub(crate) fn with_run(self, directory: &Path) -> Self {
-        let made = private_run::is_needed().then(|| PrivateRun::open(directory)).transpose();
-        let private_run = made.unwrap_or_else(|error| {
+        let opened = private_run::is_needed().then(|| PrivateRun::open(directory)).transpose();
+        let private_run = opened.unwrap_or_else(|error| {
             tracing::warn!(error = %chain(&error), "no /run in memory: CRIU probes the kernel at each checkpoint, which takes longer");
             None
         });

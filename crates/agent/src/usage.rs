@@ -1,7 +1,7 @@
 //! The usage of the jobs of this host.
 //!
-//! Each job's control group and interface are read every second. A reading becomes a sample of the
-//! next report every interval, and at once when a job begins to lack memory: it may be killed
+//! Each job's control group and interface are read every second. Every interval a reading becomes a
+//! sample of the next report. A job that begins to lack memory is sampled at once: it may be killed
 //! before the interval is over. Counters restart with each generation of a job and with each
 //! control group, so a first reading is only compared with.
 

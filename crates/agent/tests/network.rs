@@ -1,5 +1,6 @@
-//! Three hosts on a bridge, each a network namespace with a [`HostNetwork`] of its own, and a job that is carried by one of two of them.
-//! Over each backend the third one, the gateway's, reaches it where the table says that it is.
+//! Three hosts on a bridge, each a network namespace with a [`HostNetwork`] of its own, and a job
+//! that one of two of them carries. Over each backend the third host, a gateway's, reaches the job
+//! where the table says.
 
 #![expect(clippy::unwrap_used, reason = "a test's world fails by panicking")]
 
@@ -125,7 +126,8 @@ impl Drop for Host {
     }
 }
 
-/// A job on a host: its interface, and a server that says its name to whoever connects, and then whatever it is told.
+/// A job on a host: its interface, and a server that greets each client with the job's name and
+/// then echoes.
 struct Job {
     net: JobNet,
     _namespace: Namespace,
@@ -237,73 +239,118 @@ fn echo(stream: &mut TcpStream, bytes: usize) {
     writing.join().unwrap();
 }
 
-fn the_job_is_reached_where_the_table_says(backend: Backend, mtu: u32) {
-    let world = tempfile::tempdir().unwrap();
-    let [mut a, mut b, mut g] = [2, 3, 4].map(|number| Host::new(world.path(), number));
-    let _switch = join(world.path(), &[&a, &b, &g]);
-    for host in [&mut a, &mut b, &mut g] {
-        host.open();
-    }
-    let peers = [&a, &b, &g].map(|host| host.peer.clone()).to_vec();
-    let carried_by = |host: &Host| carried_by(&host.peer, &peers, backend);
-    for host in [&a, &b, &g] {
-        host.apply(&carried_by(&a));
-        assert_eq!(host.with(async |network| network.mtu()), mtu);
-    }
-    let [on_a, on_b] = [(&a, "a"), (&b, "b")].map(|(host, name)| Job::new(host, world.path(), name));
+/// A source, a destination and a gateway's host, joined by a switch.
+struct Cluster {
+    a: Host,
+    b: Host,
+    g: Host,
+    peers: Vec<Peer>,
+    backend: Backend,
+    _switch: Namespace,
+}
 
-    // Carried by A.
+impl Cluster {
+    fn new(world: &Path, backend: Backend, mtu: u32) -> Self {
+        let [mut a, mut b, mut g] = [2, 3, 4].map(|number| Host::new(world, number));
+        let switch = join(world, &[&a, &b, &g]);
+        for host in [&mut a, &mut b, &mut g] {
+            host.open();
+        }
+        let peers = [&a, &b, &g].map(|host| host.peer.clone()).to_vec();
+        let cluster = Self { a, b, g, peers, backend, _switch: switch };
+        for host in cluster.hosts() {
+            host.apply(&cluster.carried_by(&cluster.a));
+            assert_eq!(host.with(async |network| network.mtu()), mtu);
+        }
+        cluster
+    }
+
+    fn hosts(&self) -> [&Host; 3] {
+        [&self.a, &self.b, &self.g]
+    }
+
+    fn hosts_mut(&mut self) -> [&mut Host; 3] {
+        [&mut self.a, &mut self.b, &mut self.g]
+    }
+
+    fn carried_by(&self, host: &Host) -> Network {
+        carried_by(&host.peer, &self.peers, self.backend)
+    }
+}
+
+fn job_is_reached_where_the_table_says(backend: Backend, mtu: u32) {
+    let world = tempfile::tempdir().unwrap();
+    let mut cluster = Cluster::new(world.path(), backend, mtu);
+    let [on_a, on_b] = [(&cluster.a, "a"), (&cluster.b, "b")].map(|(host, name)| Job::new(host, world.path(), name));
+    let mut stream = source_carries(&cluster);
+    restarts_keep_connections(&mut cluster, &mut stream);
+    drop(stream);
+    destination_overrides_the_table(&cluster);
+    destination_carries(&cluster);
+    end_leaves_nothing(&mut cluster, &on_a, &on_b);
+}
+
+fn source_carries(Cluster { a, g, .. }: &Cluster) -> TcpStream {
     assert_eq!(a.job_route(), "", "a line that names the host itself sets nothing");
     a.with(async |network| network.carried_here(JOB, "mtja").await.unwrap());
     assert!(a.job_route().contains("dev mtja scope link src 100.127.0.2"), "{}", a.job_route());
-    let mut stream = reach(&g, "a");
+    let mut stream = reach(g, "a");
     assert_eq!(stream.local_addr().unwrap().ip(), g.peer.overlay);
     echo(&mut stream, 3_000_000);
-    assert_eq!(connect(&a).unwrap().local_addr().unwrap().ip(), a.peer.overlay);
+    assert_eq!(connect(a).unwrap().local_addr().unwrap().ip(), a.peer.overlay);
+    stream
+}
 
-    // Applied again, by the same agents and by new ones, it is the same, and connections stay.
-    let (before, by_a) = ([&a, &b, &g].map(Host::routes), carried_by(&a));
-    for host in [&mut a, &mut b, &mut g] {
-        host.apply(&by_a);
+/// A table that is applied again, by the same agents and by new ones, changes nothing.
+fn restarts_keep_connections(cluster: &mut Cluster, stream: &mut TcpStream) {
+    let (before, network) = (cluster.hosts().map(Host::routes), cluster.carried_by(&cluster.a));
+    for host in cluster.hosts_mut() {
+        host.apply(&network);
         host.crash();
         host.open();
-        host.apply(&by_a);
+        host.apply(&network);
     }
-    assert_eq!([&a, &b, &g].map(Host::routes), before);
-    echo(&mut stream, 100_000);
-    drop(stream);
+    assert_eq!(cluster.hosts().map(Host::routes), before);
+    echo(stream, 100_000);
+}
 
-    // The destination has its interface in place before the table knows, and the stale table leaves it alone.
+/// The destination has its interface in place before the table knows, and a stale table leaves the
+/// interface alone.
+fn destination_overrides_the_table(cluster: &Cluster) {
+    let (b, by_a) = (&cluster.b, cluster.carried_by(&cluster.a));
     b.with(async |network| network.carried_here(JOB, "mtjb").await.unwrap());
-    b.apply(&Network { peers: peers[1..].to_vec(), ..carried_by(&a) });
-    b.apply(&carried_by(&a));
+    b.apply(&Network { peers: cluster.peers[1..].to_vec(), ..by_a.clone() });
+    b.apply(&by_a);
     assert!(b.job_route().contains("dev mtjb"), "{}", b.job_route());
-    // Given back, the table rules again, and taken again.
+    // The table counts again once the job is given back.
     b.with(async |network| network.carried_elsewhere(JOB).await.unwrap());
     assert!(b.job_route().contains("proto 77"), "{}", b.job_route());
-    drop(reach(&b, "a"));
+    drop(reach(b, "a"));
     b.with(async |network| network.carried_here(JOB, "mtjb").await.unwrap());
+}
 
-    // Carried by B.
-    for host in [&a, &b, &g] {
-        host.apply(&carried_by(&b));
+fn destination_carries(cluster: &Cluster) {
+    let Cluster { a, b, g, .. } = cluster;
+    for host in cluster.hosts() {
+        host.apply(&cluster.carried_by(b));
     }
     assert!(a.job_route().contains("dev mtja"), "the source keeps its interface until it lets go");
     a.with(async |network| network.carried_elsewhere(JOB).await.unwrap());
     assert!(a.job_route().contains("proto 77"), "{}", a.job_route());
-    let mut stream = reach(&g, "b");
+    let mut stream = reach(g, "b");
     echo(&mut stream, 100_000);
-    drop(reach(&a, "b"));
+    drop(reach(a, "b"));
+}
 
-    // The job ends: nothing leads to it any more.
-    b.with(async |network| network.carried_elsewhere(JOB).await.unwrap());
-    for host in [&a, &b, &g] {
-        host.apply(&Network { routes: Vec::new(), ..carried_by(&b) });
+fn end_leaves_nothing(cluster: &mut Cluster, on_a: &Job, on_b: &Job) {
+    cluster.b.with(async |network| network.carried_elsewhere(JOB).await.unwrap());
+    for host in cluster.hosts() {
+        host.apply(&Network { routes: Vec::new(), ..cluster.carried_by(&cluster.b) });
         assert_eq!(host.job_route(), "");
     }
-    on_a.end(&a);
-    on_b.end(&b);
-    for host in [&mut a, &mut b, &mut g] {
+    on_a.end(&cluster.a);
+    on_b.end(&cluster.b);
+    for host in cluster.hosts_mut() {
         host.close();
         let left = host.routes();
         assert_eq!(left.lines().count(), 1, "only the subnet is left: {left}");
@@ -319,64 +366,110 @@ fn carried_by(carrier: &Peer, peers: &[Peer], backend: Backend) -> Network {
 
 #[test]
 fn over_vxlan() {
-    the_job_is_reached_where_the_table_says(Backend::Vxlan, 1450);
+    job_is_reached_where_the_table_says(Backend::Vxlan, 1450);
 }
 
 #[test]
 fn over_plain_routes() {
-    the_job_is_reached_where_the_table_says(Backend::Direct, 1500);
+    job_is_reached_where_the_table_says(Backend::Direct, 1500);
 }
 
 #[test]
 fn over_wireguard() {
-    the_job_is_reached_where_the_table_says(Backend::Wireguard, 1420);
+    job_is_reached_where_the_table_says(Backend::Wireguard, 1420);
 }
 
-/// A cluster changes its backend, somebody takes a device away, and a host is listed that can't be reached: the others are.
-#[test]
-fn another_backend_and_what_goes_wrong() {
-    let world = tempfile::tempdir().unwrap();
-    let [mut a, mut g] = [2, 4].map(|number| Host::new(world.path(), number));
-    let _switch = join(world.path(), &[&a, &g]);
-    for host in [&mut a, &mut g] {
-        host.open();
-    }
-    let peers = [&a, &g].map(|host| host.peer.clone()).to_vec();
-    let mut on_a = None;
-    for backend in [Backend::Wireguard, Backend::Direct, Backend::Vxlan, Backend::Wireguard] {
-        let network = carried_by(&a.peer, &peers, backend);
-        for host in [&a, &g] {
-            host.apply(&network);
+/// Two hosts, with a job on the first that the second reaches.
+struct Pair {
+    a: Host,
+    g: Host,
+    peers: Vec<Peer>,
+    job: Job,
+    _switch: Namespace,
+}
+
+impl Pair {
+    fn new(world: &Path, backend: Backend) -> Self {
+        let [mut a, mut g] = [2, 4].map(|number| Host::new(world, number));
+        let switch = join(world, &[&a, &g]);
+        for host in [&mut a, &mut g] {
+            host.open();
         }
-        on_a.get_or_insert_with(|| {
-            let job = Job::new(&a, world.path(), "a");
-            a.with(async |network| network.carried_here(JOB, "mtja").await.unwrap());
-            job
-        });
+        let peers = [&a, &g].map(|host| host.peer.clone()).to_vec();
+        for host in [&a, &g] {
+            host.apply(&carried_by(&a.peer, &peers, backend));
+        }
+        let job = Job::new(&a, world, "a");
+        a.with(async |network| network.carried_here(JOB, "mtja").await.unwrap());
         drop(reach(&g, "a"));
+        Self { a, g, peers, job, _switch: switch }
     }
 
-    // The device is found missing when the slice is applied again, also one that has not changed.
-    let network = carried_by(&a.peer, &peers, Backend::Wireguard);
+    fn network(&self, backend: Backend) -> Network {
+        carried_by(&self.a.peer, &self.peers, backend)
+    }
+
+    fn close(mut self) {
+        self.job.end(&self.a);
+        for host in [&mut self.a, &mut self.g] {
+            host.close();
+        }
+    }
+}
+
+#[test]
+fn backend_changes() {
+    let world = tempfile::tempdir().unwrap();
+    let pair = Pair::new(world.path(), Backend::Wireguard);
+    for backend in [Backend::Direct, Backend::Vxlan, Backend::Wireguard] {
+        for host in [&pair.a, &pair.g] {
+            host.apply(&pair.network(backend));
+        }
+        drop(reach(&pair.g, "a"));
+    }
+    pair.close();
+}
+
+/// A missing device is made again when the slice is applied again, also one that has not changed.
+#[test]
+fn deleted_device_is_made_again() {
+    let world = tempfile::tempdir().unwrap();
+    let pair = Pair::new(world.path(), Backend::Wireguard);
+    let g = &pair.g;
     run(&g.namespace, &["link", "delete", "mtwg"]);
-    assert!(connect(&g).is_none());
+    assert!(connect(g).is_none());
     let started = Instant::now();
     while g.job_route().is_empty() {
         assert!(started.elapsed() < PATIENCE);
-        g.apply(&network);
+        g.apply(&pair.network(Backend::Wireguard));
     }
-    drop(reach(&g, "a"));
+    drop(reach(g, "a"));
+    pair.close();
+}
 
-    // Without a route, what is meant for a job does not leave in clear.
+/// Without a route, a packet for a job does not leave the host unencrypted.
+#[test]
+fn packets_without_a_route_are_dropped() {
+    let world = tempfile::tempdir().unwrap();
+    let pair = Pair::new(world.path(), Backend::Wireguard);
+    let g = &pair.g;
     run(&g.namespace, &["route", "add", "default", "via", "198.18.0.2"]);
-    g.apply(&Network { routes: Vec::new(), ..network });
+    g.apply(&Network { routes: Vec::new(), ..pair.network(Backend::Wireguard) });
     assert_eq!(g.job_route(), "");
-    assert!(connect(&g).is_none());
+    assert!(connect(g).is_none());
     let fenced = Command::new("nft").args(["list", "chain", "inet", "mooring_mt", "fence"]).in_namespace(&g.namespace);
     assert!(fenced.contains("drop"), "{fenced}");
+    run(&g.namespace, &["route", "delete", "default"]);
+    pair.close();
+}
 
-    // A host on another subnet can't be reached by plain routes, and says so.
-    let mut network = carried_by(&a.peer, &peers, Backend::Direct);
+/// Plain routes don't reach a host on another subnet: that is an error, and other hosts are
+/// reached.
+#[test]
+fn unreachable_host_leaves_the_others() {
+    let world = tempfile::tempdir().unwrap();
+    let pair = Pair::new(world.path(), Backend::Direct);
+    let mut network = pair.network(Backend::Direct);
     let stranger: HostId = format!("{}{}", HostId::PREFIX, "9".repeat(21)).parse().unwrap();
     network.peers.insert(
         0,
@@ -387,21 +480,16 @@ fn another_backend_and_what_goes_wrong() {
             wireguard_key: String::new(),
         },
     );
-    run(&g.namespace, &["route", "delete", "default"]);
-    for host in [&a, &g] {
+    for host in [&pair.a, &pair.g] {
         let (own, slice) = (host.peer.host.clone(), network.clone());
         host.with(async move |host| host.apply(&own, &slice).await.unwrap_err());
     }
-    drop(reach(&g, "a"));
-
-    on_a.unwrap().end(&a);
-    for host in [&mut a, &mut g] {
-        host.close();
-    }
+    drop(reach(&pair.g, "a"));
+    pair.close();
 }
 
 trait InNamespace {
-    /// What the command prints when it runs in a namespace.
+    /// Runs the command in a namespace and returns what it prints.
     fn in_namespace(&mut self, namespace: &Path) -> String;
 }
 

@@ -176,8 +176,8 @@ impl Driver {
         }
     }
 
-    /// Leaves the job as it should be without an agent: as it is, or checkpointed where a stop of
-    /// the agent is one of the host.
+    /// Ends the driver. Where a stop of the agent is one of the host, the job is parked; elsewhere
+    /// it executes on.
     async fn close(mut self) -> Result<()> {
         if !self.job.host().config.park || matches!(self.job.state, LocalState::Absent) {
             return Ok(());

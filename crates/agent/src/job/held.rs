@@ -21,7 +21,7 @@ use crate::host::Host;
 use crate::migrate::stream::sender::CapsuleSender;
 use crate::runtime::job_dir::JobDir;
 
-/// What a driver observes of its job, for the reports; `None` when nothing is held.
+/// The observation of a job for the reports; `None` when nothing is held.
 pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 
 /// A job that a driver holds.
@@ -213,12 +213,12 @@ impl HeldJob {
         self.save()
     }
 
-    /// Has the next report tell the progress of a long step.
+    /// Sets the progress of a long step for the next report.
     pub(crate) fn report_progress(&self, progress: String) {
         self.journal.report_progress(self.state.recorded(), progress);
     }
 
-    /// Has the next report say the state, and the log follow the job's output where there is any.
+    /// Publishes the state for the next report, and the upper layer from which output is sent.
     pub(crate) fn publish(&self) {
         self.journal.publish(self.state.recorded());
         let upper = match &self.state {

@@ -1,7 +1,8 @@
 //! The jobs of this host, each with a driver that has it follow its directive.
 //!
-//! * [`state`]: the state of a job, with the connections that belong to it; [`record`]: the part of
-//!   it on disk; [`held`]: a job with its state, each written before it is entered.
+//! * [`state`]: the state of a job, with the connections that belong to it.
+//! * [`record`]: the part of the state on disk.
+//! * [`held`]: a job with its state; each state is on disk before it is entered.
 //! * [`policy`]: the next action, as a pure function of the recorded state and the directive.
 //! * [`driver`]: the task that performs it. The steps of a migration are in
 //!   [`migrate`](crate::migrate).
@@ -89,23 +90,23 @@ impl Jobs {
 
     /// Passes each job its directive. A job without one is left alone.
     pub(crate) fn apply(&self, directives: &[JobDirective]) {
-        let mut known = self.driven();
-        known.retain(|_, driven| !driven.directive.is_closed());
+        let mut jobs = self.driven();
+        jobs.retain(|_, driven| !driven.directive.is_closed());
         for directive in directives {
-            if !known.contains_key(&directive.job) {
-                known.insert(directive.job.clone(), self.spawn_absent(directive));
+            if !jobs.contains_key(&directive.job) {
+                jobs.insert(directive.job.clone(), self.spawn_absent(directive));
             }
         }
-        for (job, driven) in known.iter() {
-            let wanted = directives.iter().find(|directive| directive.job == *job);
+        for (job, driven) in jobs.iter() {
+            let newest = directives.iter().find(|directive| directive.job == *job);
             driven.directive.send_if_modified(|now| {
-                let same = match (now.as_ref(), wanted) {
-                    (Some(now), Some(wanted)) => now.order == wanted.order && now.generation == wanted.generation,
+                let same = match (now.as_ref(), newest) {
+                    (Some(now), Some(newest)) => now.order == newest.order && now.generation == newest.generation,
                     (None, None) => true,
                     _ => false,
                 };
                 if !same {
-                    *now = wanted.cloned();
+                    *now = newest.cloned();
                 }
                 !same
             });
@@ -177,11 +178,11 @@ impl Jobs {
 
     /// Starts a new driver for an order that came while the driver of a gone job was ending.
     fn revisit(&self, job: &JobId) {
-        let mut known = self.driven();
-        let ended = known.get(job).filter(|driven| driven.directive.is_closed() && !self.host.stop.is_cancelled());
+        let mut jobs = self.driven();
+        let ended = jobs.get(job).filter(|driven| driven.directive.is_closed() && !self.host.stop.is_cancelled());
         let missed = ended.and_then(|driven| driven.directive.borrow().clone());
         if let Some(missed) = missed {
-            known.insert(job.clone(), self.spawn_absent(&missed));
+            jobs.insert(job.clone(), self.spawn_absent(&missed));
         }
     }
 
@@ -196,7 +197,7 @@ impl Driven {
     }
 }
 
-/// Whether a job in this state may execute.
+/// Returns whether a job in this state may execute.
 fn executes(state: &JobState) -> bool {
     matches!(
         state,

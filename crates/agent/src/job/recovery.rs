@@ -53,7 +53,7 @@ pub(crate) async fn recover(host: &Arc<Host>, record: Record) -> HeldJob {
     job
 }
 
-/// Has packets reach an executing job, and its processes run.
+/// Lets packets reach an executing job, and its processes run.
 async fn reach(job: &HeldJob, job_dir: &JobDir, peers: Peers) {
     let (host, id) = (job.host(), job.id());
     let routed = host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await;

@@ -8,11 +8,13 @@
 //! * [`files`]: the files that a job has changed.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //!
-//! One connection carries a migration: the job's files while it executes; then, once it is frozen,
-//! CRIU's images (its memory while CRIU still writes it) and the files that have changed since. The
-//! last frame, [`stream::frame::Frame::Seal`], is what the destination needs before it restores
-//! anything; out of the store memory follows it. The source records that it sends the seal before
-//! it does: until then the source may roll back on its own.
+//! One connection carries a migration. While the job executes, its files are sent. Once it is
+//! frozen, CRIU's images follow (memory while CRIU still writes it), and the files that have
+//! changed since. The last frame is the [seal](stream::frame::Frame::Seal): without it nothing is
+//! restored. Out of the store, memory follows the seal.
+//!
+//! The source records that it sends the seal before it does. Until then it may roll back on its
+//! own.
 
 pub(crate) mod criu;
 pub(crate) mod destination;

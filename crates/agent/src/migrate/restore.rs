@@ -1,8 +1,8 @@
 //! Checkpoint and restore as both ends of a migration use them, and the restore on a job's own
 //! host.
 //!
-//! A restored job is frozen and no packet reaches it until [`let_run`]: its host puts on record
-//! that the job is here before the job takes its first step.
+//! A restored job is frozen and no packet reaches it until [`let_run`]. Before that, its host
+//! records that the job is here: the job has not taken a step then.
 
 use std::net::IpAddr;
 use std::time::Duration;

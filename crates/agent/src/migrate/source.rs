@@ -11,9 +11,9 @@
 //! To a host, and in a suspend, memory is sent while CRIU still writes it. Into the store, the seal
 //! completes the capsule.
 //!
-//! Before the seal is sent to a host the record says so: from then on the destination may execute
-//! the job, and only OpCenter lets this host roll back. A capsule in the store is restored by
-//! nobody before OpCenter knows that it is complete, so a suspend may be rolled back at any time.
+//! The record says that the seal is sent before it is. From then on the destination may execute the
+//! job, and only OpCenter lets this host roll back. A capsule in the store is restored by nobody
+//! until OpCenter knows it to be complete. So a suspend may be rolled back at any time.
 
 use std::path::PathBuf;
 
@@ -182,8 +182,8 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
     Ok(Some(Frozen { sender, checkpoint, mapped, memory_sent }))
 }
 
-/// Lists what the checkpoint needs to know of the job's processes: their number, the inode numbers
-/// of their open files, and the files that they have mapped for writing, which are returned.
+/// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of
+/// their open files. Returns the files that they have mapped for writing.
 fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>> {
     let pids = job_dir.cgroup().pids();
     checkpoint.expect_memory(pids.len())?;
