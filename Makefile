@@ -58,7 +58,7 @@ run-tests:
 lint: ## Check format, code, documentation, prose and dependencies; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --document-private-items --locked
+	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-prose --report >/dev/null
 	scripts/setup lint
 	scripts/check-dependencies

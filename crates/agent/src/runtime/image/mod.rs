@@ -14,7 +14,7 @@
 //! * [`registry`]: getting blobs, each once, whoever wants it.
 //! * [`credentials`]: who one is for a registry.
 //! * [`refusal`]: why something can't be had, for users.
-//! * [`parts`]: which parts of the cache a job needs.
+//! * [`mod@parts`]: which parts of the cache a job needs.
 //!
 //! Whatever has its name is complete: everything is made beside its place and moved there, so that an agent that is killed leaves nothing
 //! but parts, which the next one removes.
