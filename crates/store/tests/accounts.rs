@@ -45,7 +45,7 @@ async fn world(directory: &std::path::Path) -> (Tx, UserRow, UserRow) {
 }
 
 #[tokio::test]
-async fn with_a_user_goes_all_that_is_the_user_s_alone() {
+async fn deleting_a_user_removes_its_own_rows() {
     let directory = tempfile::tempdir().unwrap();
     let (mut tx, alice, bob) = world(directory.path()).await;
     let lab = GroupRow { name: name("lab"), description: String::new(), create_time: now() };
@@ -75,7 +75,7 @@ async fn with_a_user_goes_all_that_is_the_user_s_alone() {
 }
 
 #[tokio::test]
-async fn a_secret_is_one_of_its_user_and_name() {
+async fn secret_is_unique_per_user_and_name() {
     let directory = tempfile::tempdir().unwrap();
     let (mut tx, alice, bob) = world(directory.path()).await;
     for (user, sealed) in [(&alice, b"one"), (&bob, b"two"), (&alice, b"new")] {
@@ -91,7 +91,7 @@ async fn a_secret_is_one_of_its_user_and_name() {
 }
 
 #[tokio::test]
-async fn a_template_s_name_and_tag_are_taken_for_its_owner_alone() {
+async fn template_is_unique_per_owner_name_and_tag() {
     let directory = tempfile::tempdir().unwrap();
     let (mut tx, alice, bob) = world(directory.path()).await;
     for made in [template(None, "1"), template(None, "0"), template(Some(&alice), "1"), template(Some(&bob), "1")] {
@@ -108,7 +108,7 @@ async fn a_template_s_name_and_tag_are_taken_for_its_owner_alone() {
 }
 
 #[tokio::test]
-async fn a_password_and_a_role_are_changed_and_the_rest_stays() {
+async fn user_update_changes_password_and_role() {
     let directory = tempfile::tempdir().unwrap();
     let (mut tx, alice, bob) = world(directory.path()).await;
     let changed = UserRow { role: Role::Admin, password_hash: "other".into(), ..alice };

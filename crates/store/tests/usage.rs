@@ -28,7 +28,7 @@ async fn times(tx: &mut mooring_store::Tx, job: &JobRow) -> Vec<i64> {
 }
 
 #[tokio::test]
-async fn a_history_is_dense_at_its_end_thin_before_and_bounded() {
+async fn history_is_thinned_and_bounded() {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::open(&directory.path().join("opcenter.db")).await.unwrap();
     let (lives, ended) = (job(), job());
@@ -57,7 +57,7 @@ async fn a_history_is_dense_at_its_end_thin_before_and_bounded() {
 }
 
 #[tokio::test]
-async fn idleness_and_the_first_size_are_kept() {
+async fn idleness_and_submitted_size_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("opcenter.db");
     let job = job();

@@ -97,10 +97,10 @@ pub(super) async fn connect(
     Named(id): Named<String>,
     Body(request): Body<ConnectRequest>,
 ) -> ApiResult<(StatusCode, Json<Vec<ConnectionView>>)> {
-    let made = connection::connect(&context, &user, &id, &request).await?;
+    let connections = connection::connect(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
     let views = Views::read(&context, &mut tx).await?;
-    Ok((StatusCode::CREATED, Json(views.connections(&made))))
+    Ok((StatusCode::CREATED, Json(views.connections(&connections))))
 }
 
 /// The connections to remove.

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_tried_so_often_within_a_minute_and_others_are_not_concerned() {
+    fn failed_attempts_are_limited_per_name() {
         let attempts = LoginThrottle::default();
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for _ in 0..ATTEMPTS_MAX {
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_made_up_do_not_fill_the_memory() {
+    fn invented_names_do_not_fill_the_memory() {
         let attempts = LoginThrottle::default();
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         for number in 0..NAMES_MAX {

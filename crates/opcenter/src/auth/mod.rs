@@ -90,10 +90,10 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
 }
 
 /// Verifies a password against a hash.
-pub(crate) async fn verify(known: String, password: &str) -> bool {
-    let given = password.to_owned();
+pub(crate) async fn verify(hash: String, password: &str) -> bool {
+    let password = password.to_owned();
     let verified = tokio::task::spawn_blocking(move || {
-        PasswordHash::new(&known).is_ok_and(|hash| Argon2::default().verify_password(given.as_bytes(), &hash).is_ok())
+        PasswordHash::new(&hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
     });
     verified.await.unwrap_or(false)
 }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_ends_after_a_week_and_after_an_hour_of_silence() {
+    fn session_ends_by_age_or_disuse() {
         let begun: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
         let after = |hours: u64, minutes: u64| begun + Duration::from_secs(hours * 3600 + minutes * 60);
         for (last_used, now, ended) in [
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn a_session_for_a_job_is_good_for_that_job_alone() {
+    fn job_session_permits_only_its_job() {
         let (own, other) = ("uqaj8l6a407u88v0106ol", "aqaj8l6a407u88v0106ol");
         let job: JobId = own.parse().unwrap();
         let own = format!("/api/v1/jobs/{own}");
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_password_is_kept_for_its_owner_alone_and_is_the_one_that_holds() {
+    async fn admin_password_file_is_private() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&directory.path().join("db")).await.unwrap();
         let now = "2026-01-01T00:00:00Z".parse().unwrap();

@@ -58,7 +58,7 @@ pub(crate) struct Situation {
     pub(crate) under_way: usize,
     pub(crate) has_store: bool,
     /// Bytes per second between hosts.
-    pub(crate) move_rate: f64,
+    pub(crate) host_rate: f64,
     /// Bytes per second into the capsule store.
     pub(crate) store_rate: f64,
     /// The jobs on the host that do not migrate yet.
@@ -82,7 +82,7 @@ pub(crate) struct Leaver {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Departure {
     /// To another host.
-    Move(HostId),
+    Migrate(HostId),
     /// Into the capsule store.
     Suspend {
         /// The reason why the job does not migrate.
@@ -106,7 +106,7 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
             // A job that waits keeps the first claim on the time left.
             _ if leaver.rests || free == 0 => may_be_late = false,
             way => {
-                if let Departure::Move(to) = &way
+                if let Departure::Migrate(to) = &way
                     && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == *to)
                 {
                     candidate.used = candidate.used + leaver.asked.resources;
@@ -125,7 +125,7 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
 
 fn departure(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Option<Departure> {
     let why = match room(situation, leaver, candidates) {
-        Ok(host) => return Some(Departure::Move(host)),
+        Ok(host) => return Some(Departure::Migrate(host)),
         Err(why) => why,
     };
     (situation.extent == Extent::Everything && situation.has_store).then_some(Departure::Suspend { why })
@@ -139,7 +139,7 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
     if leaver.failed_to.len() >= ATTEMPTS_MAX {
         return Err("its migrations have failed");
     }
-    if !situation.is_enough(leaver.bytes, situation.move_rate) {
+    if !situation.is_enough(leaver.bytes, situation.host_rate) {
         return Err("the time is too short to move it");
     }
     let untried: Vec<Candidate> =
@@ -163,8 +163,8 @@ impl Situation {
 }
 
 /// Returns the bytes per second of earlier migrations.
-pub(crate) fn rate(moves: &[MigrationRow]) -> f64 {
-    let large = moves.iter().filter(|row| row.bytes_moved >= MEASURED_BYTES_MIN);
+pub(crate) fn rate(migrations: &[MigrationRow]) -> f64 {
+    let large = migrations.iter().filter(|row| row.bytes_moved >= MEASURED_BYTES_MIN);
     let (bytes, seconds) = large.fold((0.0, 0.0), |(bytes, seconds), row| {
         let counts = |phase| matches!(phase, Phase::PreCopy | Phase::Freeze | Phase::Transfer | Phase::Restore);
         let took: f64 = row.phases.iter().filter(|phase| counts(phase.name)).map(|phase| phase.seconds).sum();
@@ -174,7 +174,7 @@ pub(crate) fn rate(moves: &[MigrationRow]) -> f64 {
 }
 
 /// Returns the drain that a notice of the host's cloud asks for.
-pub(crate) fn by_notice(host: &str, notice: Notice, known: Option<&Drain>, now: Timestamp) -> Option<Drain> {
+pub(crate) fn by_notice(host: &str, notice: Notice, previous: Option<&Drain>, now: Timestamp) -> Option<Drain> {
     let (deadline, extent, reason) = match notice {
         Notice::Stays => return None,
         Notice::AtRisk => (None, Extent::WhatFitsElsewhere, format!("host {host} may be reclaimed soon")),
@@ -182,7 +182,7 @@ pub(crate) fn by_notice(host: &str, notice: Notice, known: Option<&Drain>, now: 
             (Some(at - RECLAIM_MARGIN), Extent::Everything, format!("host {host} is reclaimed at {at}"))
         }
     };
-    let since = known.filter(|known| known.extent == extent).map_or(now, |known| known.since);
+    let since = previous.filter(|previous| previous.extent == extent).map_or(now, |previous| previous.since);
     Some(Drain { since, deadline, extent, reason })
 }
 
@@ -218,7 +218,7 @@ mod tests {
             (10e6..500e6, 10e6..500e6),
         )
             .prop_map(
-                |((jobs, hosts), (all, left, at_once, under_way, has_store), (move_rate, store_rate))| {
+                |((jobs, hosts), (all, left, at_once, under_way, has_store), (host_rate, store_rate))| {
                     let here = candidate("here", 100, Purchase::Spot, Some("it is drained".into()));
                     let host = here.id.clone();
                     let others = hosts.into_iter().enumerate().map(|(index, (cpu, purchase, ready))| {
@@ -238,20 +238,20 @@ mod tests {
                     let extent = if all { Extent::Everything } else { Extent::WhatFitsElsewhere };
                     let left = left.map(Duration::from_secs);
                     let situation =
-                        Situation { host, extent, left, at_once, under_way, has_store, move_rate, store_rate, jobs };
+                        Situation { host, extent, left, at_once, under_way, has_store, host_rate, store_rate, jobs };
                     Made { situation, candidates }
                 },
             )
     }
 
     fn ends_in_time(situation: &Situation, leaver: &Leaver, way: &Departure) -> bool {
-        let rate = if matches!(way, Departure::Move(_)) { situation.move_rate } else { situation.store_rate };
+        let rate = if matches!(way, Departure::Migrate(_)) { situation.host_rate } else { situation.store_rate };
         situation.is_enough(leaver.bytes, rate)
     }
 
     proptest! {
         #[test]
-        fn no_more_begin_than_may_and_the_largest_first(made in made()) {
+        fn largest_leave_first_within_the_limit(made in made()) {
             let Made { situation, mut candidates } = made;
             let begun = next(&situation, &mut candidates);
             prop_assert!(begun.is_empty() || begun.len() + situation.under_way <= situation.at_once);
@@ -269,21 +269,21 @@ mod tests {
         }
 
         #[test]
-        fn every_host_has_room_for_what_is_sent_there(made in made()) {
+        fn destinations_have_room(made in made()) {
             let Made { situation, mut candidates } = made;
             let begun = next(&situation, &mut candidates);
             for candidate in &candidates {
-                let arriving = begun.iter().any(|(_, way)| *way == Departure::Move(candidate.id.clone()));
+                let arriving = begun.iter().any(|(_, way)| *way == Departure::Migrate(candidate.id.clone()));
                 prop_assert!(!arriving || candidate.id != situation.host && candidate.refusal.is_none());
                 prop_assert!(candidate.used.cpu <= candidate.capacity.cpu);
             }
         }
 
         #[test]
-        fn no_job_is_moved_to_a_host_that_its_policy_does_not_take(made in made()) {
+        fn destinations_match_vm_policies(made in made()) {
             let Made { situation, mut candidates } = made;
             for (job, way) in next(&situation, &mut candidates) {
-                let Departure::Move(to) = way else { continue };
+                let Departure::Migrate(to) = way else { continue };
                 let leaver = situation.jobs.iter().find(|leaver| leaver.job == job).unwrap();
                 let host = candidates.iter().find(|candidate| candidate.id == to).unwrap();
                 prop_assert!(leaver.asked.wanted.unwrap().admits(host.purchase));
@@ -291,7 +291,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_begins_that_can_not_end_in_time_but_suspends_at_the_very_last(made in made()) {
+        fn late_suspends_come_last(made in made()) {
             let Made { situation, mut candidates } = made;
             let before = candidates.clone();
             let begun = next(&situation, &mut candidates);
@@ -312,7 +312,7 @@ mod tests {
         }
 
         #[test]
-        fn everything_leaves_in_the_end(made in made()) {
+        fn drain_empties_the_host(made in made()) {
             let Made { mut situation, mut candidates } = made;
             for leaver in &mut situation.jobs {
                 leaver.rests = false;
@@ -330,16 +330,16 @@ mod tests {
         }
 
         #[test]
-        fn who_is_only_at_risk_suspends_nothing(made in made()) {
+        fn risk_suspends_nothing(made in made()) {
             let Made { mut situation, mut candidates } = made;
             situation.extent = Extent::WhatFitsElsewhere;
-            let only_moves = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Departure::Move(_)));
-            prop_assert!(only_moves);
+            let only_migrations = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Departure::Migrate(_)));
+            prop_assert!(only_migrations);
         }
     }
 
     #[test]
-    fn a_notice_that_stands_keeps_its_beginning() {
+    fn standing_notice_keeps_its_start() {
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         let (began, later, end) = (at("2026-01-02T12:00:00Z"), at("2026-01-02T12:00:30Z"), at("2026-01-02T12:02:00Z"));
         let first = by_notice("host-1", Notice::Reclaimed { at: end }, None, began).unwrap();

@@ -67,15 +67,15 @@ mod tests {
     }
 
     #[test]
-    fn it_is_said_for_ten_minutes() {
+    fn farewell_lasts_ten_minutes() {
         let row = row(&GatewayId::random(&mut rand::rng()), 10000);
-        for (now, said) in [("12:00:00", false), ("12:09:59", false), ("12:10:00", true), ("11:00:00", false)] {
-            assert_eq!(is_said(&row, at(now)), said, "{now}");
+        for (now, farewells) in [("12:00:00", false), ("12:09:59", false), ("12:10:00", true), ("11:00:00", false)] {
+            assert_eq!(is_said(&row, at(now)), farewells, "{now}");
         }
     }
 
     #[test]
-    fn a_gateway_says_it_at_ports_of_its_range_alone() {
+    fn farewells_stay_within_the_port_range() {
         let gateway = GatewayRow {
             id: GatewayId::random(&mut rand::rng()),
             spec: GatewaySpec {
@@ -93,8 +93,11 @@ mod tests {
         };
         let other = GatewayId::random(&mut rand::rng());
         let all = [row(&gateway.id, 10004), row(&gateway.id, 10005), row(&other, 10003)];
-        let said = of_gateway(&all, &gateway);
-        assert_eq!(said.iter().map(|said| said.gateway_port.get()).collect::<Vec<_>>(), [10004]);
-        assert_eq!((said[0].exit_code, said[0].status_reason.as_str()), (Some(3), "it ended with exit code 3"));
+        let farewells = of_gateway(&all, &gateway);
+        assert_eq!(farewells.iter().map(|farewells| farewells.gateway_port.get()).collect::<Vec<_>>(), [10004]);
+        assert_eq!(
+            (farewells[0].exit_code, farewells[0].status_reason.as_str()),
+            (Some(3), "it ended with exit code 3")
+        );
     }
 }

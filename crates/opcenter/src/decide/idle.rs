@@ -76,10 +76,10 @@ impl Idleness {
     }
 
     /// Takes an observation into account.
-    pub(crate) fn look(&mut self, now: Timestamp, seen: Use) {
+    pub(crate) fn look(&mut self, now: Timestamp, observed: Use) {
         let since = Duration::try_from(now.duration_since(self.looked)).unwrap_or_default();
         self.looked = now;
-        let Use::Known { traffic, usage } = seen else {
+        let Use::Known { traffic, usage } = observed else {
             self.window = None;
             return;
         };
@@ -130,7 +130,7 @@ mod tests {
         Timestamp::from_second(seconds as i64).unwrap()
     }
 
-    fn seen(http_in: u64, tcp_in: u64, out: u64) -> Use {
+    fn observed(http_in: u64, tcp_in: u64, out: u64) -> Use {
         Use::Known { traffic: Traffic { http_in, tcp_in, out }, usage: Usage::default() }
     }
 
@@ -142,22 +142,22 @@ mod tests {
     }
 
     #[test]
-    fn an_open_page_is_no_use_and_whoever_works_with_it_is() {
+    fn open_page_is_idle_and_work_is_not() {
         // Five requests of 1 KiB every 10 s, answered with 20 KiB each.
         let polls = |second: u64| (second / 10 * 5 * 1024, second / 10 * 5 * 20_480);
-        assert_eq!(idle_after(1800, |second| seen(polls(second).0, 0, polls(second).1)), 1800);
+        assert_eq!(idle_after(1800, |second| observed(polls(second).0, 0, polls(second).1)), 1800);
         // A notebook is saved at 1000 s.
         let saved = |second: u64| if second >= 1000 { 60_000 } else { 0 };
-        assert_eq!(idle_after(1800, |second| seen(polls(second).0 + saved(second), 0, 0)), 800);
+        assert_eq!(idle_after(1800, |second| observed(polls(second).0 + saved(second), 0, 0)), 800);
         // A download ends at 1500 s.
-        assert!((300..=304).contains(&idle_after(1800, |second| seen(0, 0, second.min(1500) * 100_000))));
+        assert!((300..=304).contains(&idle_after(1800, |second| observed(0, 0, second.min(1500) * 100_000))));
         // Somebody types into a terminal until 1700 s; keep-alives come all the time.
         let typed = |second: u64| second / 15 * 100 + second.min(1700) * 40;
-        assert!((100..=110).contains(&idle_after(1800, |second| seen(0, typed(second), 0))));
+        assert!((100..=110).contains(&idle_after(1800, |second| observed(0, typed(second), 0))));
     }
 
     #[test]
-    fn a_job_that_computes_or_transfers_is_used() {
+    fn computing_or_transferring_job_is_used() {
         let ticks = Usage { seconds: 20.0, cpu_used: 0.02, received: 20 * 8192, ..Usage::default() };
         for works in [Usage { cpu_used: 0.5, ..ticks }, Usage { received: 20 * 1_000_000, ..ticks }] {
             let look = |second| {
@@ -170,7 +170,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn only_time_that_was_looked_at_counts(looks in prop::collection::vec((0_u64..40, prop::option::of(0_u64..60_000)), 1..60)) {
+        fn only_observed_time_counts(looks in prop::collection::vec((0_u64..40, prop::option::of(0_u64..60_000)), 1..60)) {
             let mut idleness = Idleness::after(Duration::ZERO, at(0));
             let (mut now, mut most, mut sent) = (0, 0, 0);
             for (later, more) in looks {
@@ -179,7 +179,7 @@ mod tests {
                 if let Some(more) = more {
                     sent += more;
                     most += if later <= OBSERVATION_GAP_MAX.as_secs() { later } else { 0 };
-                    idleness.look(at(now), seen(sent, 0, 0));
+                    idleness.look(at(now), observed(sent, 0, 0));
                     if more > BACKGROUND_HTTP_IN * WINDOW.as_secs() && idleness.window.is_some() && before > Duration::ZERO {
                         prop_assert!(idleness.idle() <= before + OBSERVATION_GAP_MAX);
                     }
@@ -192,22 +192,22 @@ mod tests {
         }
 
         #[test]
-        fn what_was_kept_is_gone_on_with(kept in 0_u64..100_000, away in 11_u64..100_000, looks in 1_u64..100) {
+        fn idleness_continues_from_saved_value(kept in 0_u64..100_000, away in 11_u64..100_000, looks in 1_u64..100) {
             let mut idleness = Idleness::after(Duration::from_secs(kept), at(away));
             for second in 1..=looks {
-                idleness.look(at(away + second), seen(0, 0, 0));
+                idleness.look(at(away + second), observed(0, 0, 0));
             }
             prop_assert_eq!(idleness.idle().as_secs(), kept + looks);
         }
 
         #[test]
-        fn much_traffic_ends_idleness_whatever_was_before(kept in 0_u64..100_000, window in 0_u64..9, over in 1_u64..100_000) {
+        fn traffic_ends_idleness(kept in 0_u64..100_000, window in 0_u64..9, over in 1_u64..100_000) {
             let mut idleness = Idleness::after(Duration::from_secs(kept), at(0));
-            idleness.look(at(1), seen(5, 5, 5));
+            idleness.look(at(1), observed(5, 5, 5));
             for second in 2..2 + window {
-                idleness.look(at(second), seen(5, 5, 5));
+                idleness.look(at(second), observed(5, 5, 5));
             }
-            let mut by_clients = [seen(5 + BACKGROUND_HTTP_IN * 10 + over, 5, 5), seen(5, 5 + BACKGROUND_TCP_IN * 10 + over, 5), seen(5, 5, 5 + BACKGROUND_OUT * 10 + over)];
+            let mut by_clients = [observed(5 + BACKGROUND_HTTP_IN * 10 + over, 5, 5), observed(5, 5 + BACKGROUND_TCP_IN * 10 + over, 5), observed(5, 5, 5 + BACKGROUND_OUT * 10 + over)];
             for look in &mut by_clients {
                 let mut used = idleness;
                 used.look(at(2 + window), *look);

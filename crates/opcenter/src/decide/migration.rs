@@ -105,8 +105,8 @@ pub(crate) fn next(facts: &Facts<'_>) -> Step {
 
 fn forward(facts: &Facts<'_>, stage: Stage) -> Step {
     let kind = facts.row.kind;
-    let source = facts.source.map(|seen| &seen.state);
-    let prepared = facts.destination.is_some_and(|seen| matches!(seen.state, JobState::Prepared { .. }));
+    let source = facts.source.map(|report| &report.state);
+    let prepared = facts.destination.is_some_and(|report| matches!(report.state, JobState::Prepared { .. }));
     let step = match stage {
         Stage::Preparing if kind.is_out_of_store() => prepared.then_some(Step::Go(Stage::Restoring)),
         Stage::Preparing => prepared.then_some(Step::Go(Stage::PreCopying)),
@@ -126,15 +126,17 @@ fn forward(facts: &Facts<'_>, stage: Stage) -> Step {
 
 /// Returns whether the destination has restored the job.
 fn is_restored(facts: &Facts<'_>) -> bool {
+    let id = &facts.row.id;
     let restored =
-        |seen: &JobObservation| matches!(&seen.state, JobState::Restored { migration } if *migration == facts.row.id);
+        |report: &JobObservation| matches!(&report.state, JobState::Restored { migration } if migration == id);
     facts.destination.is_some_and(restored)
 }
 
 /// Returns whether the capsule is in the store.
 fn is_stored(facts: &Facts<'_>) -> bool {
+    let id = &facts.row.id;
     let stored =
-        |seen: &JobObservation| matches!(&seen.state, JobState::Stored { migration, .. } if *migration == facts.row.id);
+        |report: &JobObservation| matches!(&report.state, JobState::Stored { migration, .. } if migration == id);
     facts.source.is_some_and(stored)
 }
 
@@ -144,7 +146,7 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
     if facts.owner_is_back {
         return Some(Step::Undo { phase: phase_of(row.stage), reason: "the lost host is back with the job".into() });
     }
-    match facts.destination.map(|seen| &seen.state) {
+    match facts.destination.map(|report| &report.state) {
         Some(JobState::MigrateInFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
         }
@@ -153,7 +155,7 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
         }
         _ => {}
     }
-    match facts.source.map(|seen| &seen.state) {
+    match facts.source.map(|report| &report.state) {
         Some(JobState::MigrateOutFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
         }
@@ -180,7 +182,7 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
 }
 
 fn retiring(facts: &Facts<'_>) -> Step {
-    let gone = facts.source.is_some_and(|seen| seen.state == JobState::Gone);
+    let gone = facts.source.is_some_and(|report| report.state == JobState::Gone);
     // A source that comes back later is told to remove what it holds of an older generation.
     let given_up = facts.source_is_silent && facts.in_stage >= RETIRE_LIMIT;
     if gone || given_up { Step::Go(Stage::Ended) } else { Step::Stay }
@@ -188,10 +190,10 @@ fn retiring(facts: &Facts<'_>) -> Step {
 
 fn aborting(facts: &Facts<'_>) -> Step {
     let row = facts.row;
-    let gone = row.to.is_none() || facts.destination.is_some_and(|seen| seen.state == JobState::Gone);
+    let gone = row.to.is_none() || facts.destination.is_some_and(|report| report.state == JobState::Gone);
     let released = (row.kind.is_out_of_store() || row.freeze_time.is_some())
         && !facts.source.is_some_and(
-            |seen| matches!(&seen.state, JobState::MigrateOutFailed { migration, .. } if *migration == row.id),
+            |report| matches!(&report.state, JobState::MigrateOutFailed { migration, .. } if *migration == row.id),
         );
     match gone || !released {
         true => Step::Go(Stage::RollingBack),
@@ -204,7 +206,7 @@ fn rolling_back(facts: &Facts<'_>) -> Step {
     if facts.row.from.is_none() {
         return Step::Restored;
     }
-    match facts.source.map(|seen| &seen.state) {
+    match facts.source.map(|report| &report.state) {
         Some(JobState::Running | JobState::Exited { .. }) => Step::Restored,
         Some(JobState::Lost { reason } | JobState::FailedToStart { reason }) => Step::Lost { reason: reason.clone() },
         _ if facts.source_is_silent && facts.in_stage >= LOST_HOST_WAIT => Step::SourceLost,
@@ -306,7 +308,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_source_goes_on_only_when_the_destination_can_not(
+        fn source_executes_only_if_destination_can_not(
             kind in prop::sample::select(MigrationKind::ALL.to_vec()), stage in 0_usize..9, frozen: bool,
             source in prop::option::of(0_usize..15), destination in prop::option::of(0_usize..15),
             silent: (bool, bool), back: bool, quiet: bool, seconds in 0_u64..1000,
@@ -336,7 +338,7 @@ mod tests {
                 quiet,
                 in_stage: Duration::from_secs(seconds),
             };
-            let state = |seen: &Option<JobObservation>| seen.as_ref().map(|seen| seen.state.clone());
+            let state = |report: &Option<JobObservation>| report.as_ref().map(|report| report.state.clone());
             let restored = matches!(state(&destination), Some(JobState::Restored { .. }));
             let stored = matches!(state(&source), Some(JobState::Stored { .. }));
             match next(&facts) {
@@ -364,7 +366,7 @@ mod tests {
         }
 
         #[test]
-        fn a_job_that_is_undone_for_too_long_is_given_back(
+        fn rollback_never_waits_for_ever(
             kind in prop::sample::select(MigrationKind::ALL.to_vec()), frozen: bool,
         ) {
             // No unreachable host blocks a migration for ever.

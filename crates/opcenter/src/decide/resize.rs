@@ -88,12 +88,12 @@ fn wanted_mem(policy: &JobPolicy, history: &[UsageRow]) -> Option<(Trend, String
 
 fn trend<T>(name: &str, bounds: &Bounds<T>, history: &[UsageRow], ratio: fn(&Usage) -> f64) -> Option<(Trend, String)> {
     let (upper, lower) = (f64::from(bounds.upper_bound_ratio), f64::from(bounds.lower_bound_ratio));
-    let said = |word, bound, time| format!("{name} {word} {bound} % for {}", short(time));
+    let reason = |word, bound, time| format!("{name} {word} {bound} % for {}", short(time));
     if lasts(history, bounds.upper_bound_duration, |usage| ratio(usage) > upper) {
-        return Some((Trend::More, said("above", upper, bounds.upper_bound_duration)));
+        return Some((Trend::More, reason("above", upper, bounds.upper_bound_duration)));
     }
     let is_below = lasts(history, bounds.lower_bound_duration, |usage| ratio(usage) < lower);
-    is_below.then(|| (Trend::Less, said("below", lower, bounds.lower_bound_duration)))
+    is_below.then(|| (Trend::Less, reason("below", lower, bounds.lower_bound_duration)))
 }
 
 /// Returns whether `holds` is true of all measurements of the last `duration`, which they have to
@@ -126,20 +126,20 @@ fn next_cpu(policy: &JobPolicy, submitted: u32, now: u32, trend: Trend, history:
     let bounds = &policy.migrate_policy.cpu;
     let peak = peak(history, |usage| usage.cpu_used);
     let step = f64::from(now) * f64::from(bounds.step) / 100.0;
-    let wanted = |by_step: f64| match policy.migrate_policy.step {
+    let target = |by_step: f64| match policy.migrate_policy.step {
         Step::Auto => for_use(bounds, peak),
         Step::Manual => by_step,
     };
     match trend {
         Trend::More => {
             let most = [bounds.limit, policy.cpu_max].into_iter().flatten().min().unwrap_or(u32::MAX);
-            let next = cores(wanted(f64::from(now) + step)).max(now.saturating_add(1)).min(most);
+            let next = cores(target(f64::from(now) + step)).max(now.saturating_add(1)).min(most);
             (next > now).then_some(next)
         }
         Trend::Less => {
             let enough = (peak * 100.0 / f64::from(bounds.upper_bound_ratio)).ceil() as u32;
             let least = bounds.lower_limit.unwrap_or(submitted).max(enough).max(1);
-            let next = cores(wanted(f64::from(now) - step)).min(now.saturating_sub(1)).max(least);
+            let next = cores(target(f64::from(now) - step)).min(now.saturating_sub(1)).max(least);
             (next < now).then_some(next)
         }
     }
@@ -149,21 +149,21 @@ fn next_mem(policy: &JobPolicy, submitted: f64, now: f64, trend: Trend, history:
     let bounds = &policy.migrate_policy.mem;
     let peak = peak(history, |usage| usage.mem_used as f64 / BYTES_PER_GB);
     let step = now * f64::from(bounds.step) / 100.0;
-    let wanted = |by_step: f64| match policy.migrate_policy.step {
+    let target = |by_step: f64| match policy.migrate_policy.step {
         Step::Auto => for_use(bounds, peak),
         Step::Manual => by_step,
     };
     match trend {
         Trend::More => {
             let most = [bounds.limit, policy.mem_gb_max].into_iter().flatten().fold(f64::INFINITY, f64::min);
-            let next = pieces(wanted(now + step)).max(pieces_above(now)).min(most);
+            let next = pieces(target(now + step)).max(pieces_above(now)).min(most);
             (next > now).then_some(next)
         }
         Trend::Less => {
             // A size that lacks memory would grow back at once.
             let enough = pieces_above(peak * 100.0 / f64::from(bounds.upper_bound_ratio).min(MOST));
             let least = bounds.lower_limit.unwrap_or(submitted).max(enough);
-            let next = pieces(wanted(now - step)).min(pieces(now) - MEM_GB_STEP).max(least);
+            let next = pieces(target(now - step)).min(pieces(now) - MEM_GB_STEP).max(least);
             (next < now).then_some(next)
         }
     }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn use_itself_sizes_a_job_where_steps_are_automatic() {
+    fn automatic_steps_follow_use() {
         let rule =
             "stepAuto=true,cpu.upperBoundRatio=80,cpu.lowerBoundRatio=20,mem.upperBoundRatio=80,mem.lowerBoundRatio=20";
         assert_eq!(size(rule, NOW, &[(100.0, 100.0); 2]), Some((8, 8.0)));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lack_of_memory_is_evaded_at_once_unless_told_otherwise() {
+    fn lack_of_memory_resizes_at_once() {
         let alarming = [(50.0, 50.0), (50.0, 96.0)];
         assert_eq!(size("", NOW, &alarming), Some((4, 6.0)));
         assert_eq!(size("disable=true", NOW, &alarming), Some((4, 6.0)), "evadeOOM is apart");
@@ -307,7 +307,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn advice_stays_within_the_limits_and_leaves_room_for_what_is_used(
+        fn advice_stays_within_limits_and_above_use(
             migrate_policy in any_policy(),
             (cpu, half_gb) in (1_u32..64, 1_u32..128),
             (cpu_submitted, half_gb_submitted) in (1_u32..64, 1_u32..128),
@@ -343,7 +343,7 @@ mod tests {
         }
 
         #[test]
-        fn a_size_that_follows_is_not_changed_back_by_the_same_use(
+        fn same_use_never_reverts_a_resize(
             migrate_policy in any_policy(), (cpu, half_gb) in (1_u32..64, 1_u32..128), used in (0.0..100.0, 0.0..100.0),
         ) {
             let policy = JobPolicy { migrate_policy, ..JobPolicy::default() };

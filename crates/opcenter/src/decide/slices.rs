@@ -321,8 +321,8 @@ fn connect(state: &DbState, connection: &ConnectionRow) -> Option<ConnectionDire
 /// Returns the address to which a published port of a job leads.
 fn target(state: &DbState, job: &JobRow, published: Port) -> Option<Target> {
     if let Some(row) = state.externals.get(&job.id) {
-        let meant = row.endpoints.iter().filter(|external| external.target == published);
-        return Some(Target::Endpoints(meant.map(|external| external.endpoint.clone()).collect()));
+        let endpoints = row.endpoints.iter().filter(|external| external.target == published);
+        return Some(Target::Endpoints(endpoints.map(|external| external.endpoint.clone()).collect()));
     }
     Some(Target::Overlay(SocketAddr::from((job.address?, container_port(job, published)?.get()))))
 }

@@ -67,7 +67,7 @@ impl Round<'_> {
             return Ok(None);
         }
         let left = drain.deadline.map(|deadline| elapsed(self.now, deadline));
-        let (moves, capsules) = match left {
+        let (migrations, suspends) = match left {
             Some(_) => (
                 self.tx.migration_list_latest(MigrationKind::Migrate, RATE_SAMPLES).await?,
                 self.tx.migration_list_latest(MigrationKind::Suspend, RATE_SAMPLES).await?,
@@ -81,8 +81,8 @@ impl Round<'_> {
             at_once,
             under_way,
             has_store: self.config.has_store(),
-            move_rate: drain::rate(&moves),
-            store_rate: drain::rate(&capsules),
+            host_rate: drain::rate(&migrations),
+            store_rate: drain::rate(&suspends),
             jobs,
         }))
     }
@@ -90,19 +90,19 @@ impl Round<'_> {
     /// Returns whether a job executes and its host confirms it. A job that starts or ends is waited
     /// for.
     fn may_leave(&self, job: &JobRow, host: &HostRow) -> bool {
-        let seen = self.observed.job(&host.id, &job.id, job.generation).map(|seen| &seen.state);
-        job.status == JobStatus::Executing && matches!(seen, Some(JobState::Running | JobState::Restored { .. }))
+        let report = self.observed.job(&host.id, &job.id, job.generation).map(|report| &report.state);
+        job.status == JobStatus::Executing && matches!(report, Some(JobState::Running | JobState::Restored { .. }))
     }
 
     async fn leaver(&mut self, job: &JobRow, host: &HostRow, drain: &Drain) -> Result<Leaver, StoreError> {
         let mut tried = self.tx.migration_list_of_job(&job.id).await?;
         tried.retain(|row| row.from.as_ref() == Some(&host.id) && row.start_time >= drain.since);
         tried.retain(|row| matches!(row.outcome, Outcome::Failed { .. }));
-        let used = self.observed.job(&host.id, &job.id, job.generation).and_then(|seen| seen.usage);
-        let given = (job.spec.resources.mem_gb * 1e9) as u64;
+        let sample = self.observed.job(&host.id, &job.id, job.generation).and_then(|report| report.usage);
+        let limit = (job.spec.resources.mem_gb * 1e9) as u64;
         Ok(Leaver {
             job: job.id.clone(),
-            bytes: used.map_or(given, |sample| sample.usage.mem_used),
+            bytes: sample.map_or(limit, |sample| sample.usage.mem_used),
             asked: job.asked(),
             may_move: job.policy.moves == Moves::Allowed,
             rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < RETRY_DELAY),
@@ -122,7 +122,7 @@ impl Round<'_> {
         departure: Departure,
     ) -> Result<(), StoreError> {
         let (kind, to, reason) = match departure {
-            Departure::Move(to) => (MigrationKind::Migrate, Some(to), drain.reason.clone()),
+            Departure::Migrate(to) => (MigrationKind::Migrate, Some(to), drain.reason.clone()),
             Departure::Suspend { why } => (
                 MigrationKind::Suspend,
                 None,

@@ -79,8 +79,8 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
 async fn tidy(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished> {
     let mut tx = context.store.begin().await?;
     let (capsules, jobs) = (tx.capsule_list().await?, tx.job_list_live().await?);
-    let moves = tx.migration_list_under_way().await?;
-    let unused = unused(&capsules, &jobs, &moves);
+    let migrations = tx.migration_list_under_way().await?;
+    let unused = unused(&capsules, &jobs, &migrations);
     if unused.is_empty() {
         return Ok(());
     }
@@ -96,10 +96,10 @@ async fn tidy(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished>
 }
 
 /// Returns the capsules that nobody needs.
-fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> Vec<CapsuleName> {
+fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], migrations: &[MigrationRow]) -> Vec<CapsuleName> {
     let lives = |row: &CapsuleRow| jobs.iter().any(|job| job.id == row.job && !job.status.is_final());
     let is_newest = |row: &CapsuleRow| capsules.iter().rfind(|other| other.job == row.job) == Some(row);
-    let is_in_use = |row: &CapsuleRow| moves.iter().any(|known| known.capsule.as_ref() == Some(&row.name));
+    let is_in_use = |row: &CapsuleRow| migrations.iter().any(|migration| migration.capsule.as_ref() == Some(&row.name));
     let is_needed = |row: &CapsuleRow| is_in_use(row) || lives(row) && is_newest(row);
     let (needed, others): (Vec<_>, Vec<_>) = capsules.iter().partition(|row| is_needed(row));
     let is_base = |row: &CapsuleRow| needed.iter().any(|needed| needed.base.as_ref() == Some(&row.name));
@@ -109,14 +109,14 @@ fn unused(capsules: &[CapsuleRow], jobs: &[JobRow], moves: &[MigrationRow]) -> V
 async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished> {
     // Every capsule listed here has its row by now, belongs to a migration under way, or is a
     // stray.
-    let there = store.list().await?;
+    let stored = store.list().await?;
     let mut tx = context.store.begin().await?;
     let noted = tx.capsule_list().await?.into_iter().map(|row| row.name);
     let under_way = tx.migration_list_under_way().await?.into_iter().filter_map(|row| row.capsule);
-    let known: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
+    let named: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
     // Another OpCenter may use the same store.
     let mut strays = Vec::new();
-    for name in there.into_iter().filter(|name| !known.contains(name)) {
+    for name in stored.into_iter().filter(|name| !named.contains(name)) {
         let job = name.as_str().split('-').next().and_then(|job| job.parse().ok());
         if let Some(job) = job
             && tx.job_get(&job).await?.is_some()
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_capsule_of_a_job_that_lives_stays() {
+    fn newest_capsule_of_a_running_job_stays() {
         let (alive, ended) = (job(JobStatus::Suspended), job(JobStatus::Cancelled));
         let capsules = [capsule(&alive, 1), capsule(&ended, 1), capsule(&alive, 2)];
         let gone = [capsules[0].name.clone(), capsules[1].name.clone()];
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_capsule_builds_on_stays_as_long_as_it() {
+    fn base_stays_as_long_as_its_snapshot() {
         let job = job(JobStatus::Executing);
         let on_first = |number| CapsuleRow { base: Some(capsule(&job, 1).name), ..capsule(&job, number) };
         let mut capsules = vec![capsule(&job, 1), on_first(2), on_first(3)];

@@ -47,8 +47,8 @@ impl Round<'_> {
                 let could_ever = candidates.iter().filter(possible).any(|host| host.could_ever_admit(asked));
                 if !refusal.is_for_lack_of_hosts() && !could_ever {
                     self.status(job, JobStatus::NoAvailableHost, &refusal.to_string()).await
-                } else if let Some(told) = self.in_vain(state, job, &refusal) {
-                    self.status(job, JobStatus::NoAvailableHost, &told).await
+                } else if let Some(reason) = self.in_vain(state, job, &refusal) {
+                    self.status(job, JobStatus::NoAvailableHost, &reason).await
                 } else {
                     Ok(())
                 }
@@ -76,19 +76,19 @@ impl Round<'_> {
                 _ => Ok(()),
             };
         }
-        let Some(seen) = self.observed.job(host, &job.id, job.generation).cloned() else { return Ok(()) };
-        if job.image_digest.is_none() && !seen.image_digest.is_empty() {
+        let Some(report) = self.observed.job(host, &job.id, job.generation).cloned() else { return Ok(()) };
+        if job.image_digest.is_none() && !report.image_digest.is_empty() {
             self.changed = true;
-            self.tx.job_image_digest_set(&job.id, &seen.image_digest).await?;
+            self.tx.job_image_digest_set(&job.id, &report.image_digest).await?;
         }
         if job.status == JobStatus::Executing
-            && !matches!(seen.state, JobState::Exited { .. })
+            && !matches!(report.state, JobState::Exited { .. })
             && job.policy.is_over_time(job.executed(self.now))
         {
             let limit = format_duration(job.policy.time_limit.unwrap_or_default());
             return self.status(job, JobStatus::Timedout, &format!("its time limit of {limit} is over")).await;
         }
-        match seen.state {
+        match report.state {
             JobState::Starting if job.status == JobStatus::Initializing => {
                 self.status(job, JobStatus::Starting, "").await
             }
@@ -130,7 +130,8 @@ impl Round<'_> {
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         let mut connections = state.connections.iter().filter(|connection| connection.job == job.id);
-        let is_called_for = connections.any(|known| self.observed.is_called_for(&known.gateway, &known.id));
+        let is_called_for =
+            connections.any(|connection| self.observed.is_called_for(&connection.gateway, &connection.id));
         if job.policy.resume_on_connect && is_called_for {
             return self.status(job, JobStatus::Resuming, "a client connected").await;
         }
@@ -191,7 +192,7 @@ impl Round<'_> {
             Ok(host) => host.id.clone(),
             Err(refusal) if kind == MigrationKind::Resume => {
                 return match self.in_vain(state, job, &refusal) {
-                    Some(told) => self.status(job, JobStatus::Suspended, &told).await,
+                    Some(reason) => self.status(job, JobStatus::Suspended, &reason).await,
                     None => Ok(()),
                 };
             }
@@ -237,7 +238,7 @@ impl Round<'_> {
         moving: Option<&MigrationRow>,
     ) -> Result<(), StoreError> {
         let left = slices::stoppers(state, job).into_iter().any(|(host, generation)| {
-            self.observed.job(&host, &job.id, generation).is_none_or(|seen| seen.state != JobState::Gone)
+            self.observed.job(&host, &job.id, generation).is_none_or(|report| report.state != JobState::Gone)
         });
         if left {
             return Ok(());
@@ -263,7 +264,7 @@ impl Round<'_> {
     /// remnant would answer for the address's next job.
     pub(super) async fn free(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let may_be_held = slices::stoppers(state, job).iter().any(|(host, _)| !self.observed.host_is_reachable(host));
-        let is_held = self.observed.holders(&job.id).any(|(_, seen)| seen.state != JobState::Gone);
+        let is_held = self.observed.holders(&job.id).any(|(_, report)| report.state != JobState::Gone);
         if job.address.is_some() && !may_be_held && !is_held {
             self.changed = true;
             self.tx.job_address_free(&job.id).await?;

@@ -157,7 +157,7 @@ impl Round<'_> {
     fn owner_is_back(&self, job: &JobRow, row: &MigrationRow) -> bool {
         let Some(owner) = job.host.as_ref().filter(|_| row.kind == MigrationKind::Recover) else { return false };
         let has_it =
-            self.observed.job(owner, &job.id, job.generation).is_some_and(|seen| seen.state == JobState::Running);
+            self.observed.job(owner, &job.id, job.generation).is_some_and(|report| report.state == JobState::Running);
         has_it && !self.observed.host_is_silent(owner)
     }
 
@@ -244,9 +244,9 @@ impl Round<'_> {
     async fn merge_phases(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
         const OF_SOURCE: [Phase; 3] = [Phase::PreCopy, Phase::Freeze, Phase::Transfer];
         let ends = [(self.source(row).cloned(), true), (self.destination(row).cloned(), false)];
-        for (seen, is_source) in ends {
-            let Some(seen) = seen else { continue };
-            for PhaseTime { name, seconds } in seen.phases {
+        for (report, is_source) in ends {
+            let Some(report) = report else { continue };
+            for PhaseTime { name, seconds } in report.phases {
                 // A capsule from the store is transferred by the destination.
                 let of_source = OF_SOURCE.contains(&name) && row.from.is_some();
                 if of_source != is_source {
@@ -254,18 +254,18 @@ impl Round<'_> {
                 }
                 self.phase(row, name, Duration::from_secs_f64(seconds.max(0.0))).await?;
             }
-            row.bytes_moved = row.bytes_moved.max(seen.bytes_moved);
+            row.bytes_moved = row.bytes_moved.max(report.bytes_moved);
         }
         Ok(())
     }
 
     /// Records the duration of a phase, once.
     async fn phase(&mut self, row: &mut MigrationRow, phase: Phase, took: Duration) -> Result<(), StoreError> {
-        if row.phases.iter().any(|known| known.name == phase) {
+        if row.phases.iter().any(|recorded| recorded.name == phase) {
             return Ok(());
         }
         row.phases.push(PhaseTime { name: phase, seconds: took.as_secs_f64() });
-        row.phases.sort_by_key(|known| known.name);
+        row.phases.sort_by_key(|recorded| recorded.name);
         self.changed = true;
         self.tx.migration_update(row).await?;
         let event = Event::PhaseEnded { migration: row.id.clone(), phase, seconds: took.as_secs_f64() };

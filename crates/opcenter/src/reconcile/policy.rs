@@ -46,7 +46,7 @@ struct Kept {
 struct Weighed {
     time: Timestamp,
     /// True when an event already says that no host has room.
-    told: bool,
+    is_noted: bool,
 }
 
 impl Followed {
@@ -88,15 +88,15 @@ impl Round<'_> {
 
     /// Updates a job's idleness and returns whether it has reached `after`.
     async fn is_idle(&mut self, state: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
-        let (seen, known) = (self.seen(state, job), self.followed.idle.remove(&job.id));
-        let mut kept = match known {
+        let (job_use, remembered) = (self.job_use(state, job), self.followed.idle.remove(&job.id));
+        let mut kept = match remembered {
             Some(kept) => kept,
             None => {
                 let in_database = self.tx.idleness_get(&job.id).await?;
                 Kept { now: Idleness::after(in_database, self.now), in_database }
             }
         };
-        kept.now.look(self.now, seen);
+        kept.now.look(self.now, job_use);
         let idle = kept.now.idle();
         if idle.abs_diff(kept.in_database) >= after / IDLE_SAVES && idle != kept.in_database {
             kept.in_database = idle;
@@ -108,18 +108,19 @@ impl Round<'_> {
     }
 
     async fn forget_idleness(&mut self, job: &JobRow) -> Result<(), StoreError> {
-        let known = self.followed.idle.remove(&job.id);
-        if known.is_some_and(|kept| !kept.in_database.is_zero()) {
+        let remembered = self.followed.idle.remove(&job.id);
+        if remembered.is_some_and(|kept| !kept.in_database.is_zero()) {
             self.changed = true;
             self.tx.idleness_set(&job.id, Duration::ZERO).await?;
         }
         Ok(())
     }
 
-    fn seen(&self, state: &DbState, job: &JobRow) -> Use {
+    fn job_use(&self, state: &DbState, job: &JobRow) -> Use {
         let Some(UsageSample { usage, .. }) = self.measured(job) else { return Use::Unknown };
         let mut traffic = Traffic::default();
-        for ConnectionRow { id, gateway, protocol, .. } in state.connections.iter().filter(|known| known.job == job.id)
+        for ConnectionRow { id, gateway, protocol, .. } in
+            state.connections.iter().filter(|connection| connection.job == job.id)
         {
             if !self.observed.gateway_is_reachable(gateway) {
                 return Use::Unknown;
@@ -144,9 +145,9 @@ impl Round<'_> {
     async fn resize(&mut self, job: &JobRow, candidates: &mut [Candidate]) -> Result<bool, StoreError> {
         let Some(back) = resize::looks_back(&job.policy) else { return Ok(false) };
         let Some(UsageSample { time, .. }) = self.measured(job) else { return Ok(false) };
-        let told = match self.followed.sizes.get(&job.id) {
+        let is_noted = match self.followed.sizes.get(&job.id) {
             Some(weighed) if weighed.time == time => return Ok(false),
-            known => known.is_some_and(|weighed| weighed.told),
+            remembered => remembered.is_some_and(|weighed| weighed.is_noted),
         };
         let mut history = self.tx.usage_list(&job.id, time - back - MEASUREMENT_DELAY_MAX).await?;
         history.retain(|row| row.generation == job.generation);
@@ -168,14 +169,14 @@ impl Round<'_> {
             }
             // The failure is in an event; the resize is tried again later.
             Some(_) => {
-                self.weigh(job, time, told);
+                self.weigh(job, time, is_noted);
                 return Ok(false);
             }
             None => None,
         };
         self.weigh(job, time, stays.is_some());
         match stays {
-            Some((Advice { size, reason }, refusal)) if !told => {
+            Some((Advice { size, reason }, refusal)) if !is_noted => {
                 let refusal = refusal.to_string();
                 let event = Event::ResizePostponed { reason, cpu: size.cpu, mem_gb: size.mem_gb, refusal };
                 tracing::warn!(job = %job.id, "job {}: {event}", job.id);
@@ -188,8 +189,8 @@ impl Round<'_> {
     }
 
     /// Remembers that a measurement led to no resize.
-    fn weigh(&mut self, job: &JobRow, time: Timestamp, told: bool) {
-        self.followed.sizes.insert(job.id.clone(), Weighed { time, told });
+    fn weigh(&mut self, job: &JobRow, time: Timestamp, is_noted: bool) {
+        self.followed.sizes.insert(job.id.clone(), Weighed { time, is_noted });
     }
 
     /// Returns whether a migration of the job failed too recently to try again.
@@ -269,7 +270,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_capsule_is_due_after_the_interval_from_whatever_came_last() {
+    fn snapshot_is_due_after_the_interval() {
         let at = |seconds: i64| Timestamp::from_second(seconds).ok();
         let now = at(1000).expect("a time");
         let minute = Duration::from_secs(60);

@@ -34,7 +34,7 @@ pub(crate) struct Plan {
 /// Fails if the job's status does not allow it or a migration of the job is under way.
 pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp) -> Result<MigrationRow, StoreError> {
     let generation = next_generation(tx, job).await?;
-    let made = plan.kind.is_into_store().then(|| CapsuleName::of_job(&job.id, generation, 1));
+    let new_capsule = plan.kind.is_into_store().then(|| CapsuleName::of_job(&job.id, generation, 1));
     let row = MigrationRow {
         id: MigrationId::random(&mut rand::rng()),
         job: job.id.clone(),
@@ -43,7 +43,7 @@ pub(crate) async fn begin(tx: &mut Tx, job: &JobRow, plan: Plan, now: Timestamp)
         from_generation: job.generation,
         from: plan.from,
         to: plan.to,
-        capsule: plan.capsule.or(made),
+        capsule: plan.capsule.or(new_capsule),
         destination_lost: false,
         resources: plan.resources,
         token: new_token(),

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn capsules_build_on_the_first_one_and_never_on_one_that_builds_on_another() {
+    fn snapshots_share_the_first_as_base() {
         let job = JobId::random(&mut rand::rng());
         let name = |number| CapsuleName::of_job(&job, Generation(number), 1);
         let first = CapsuleRow {

@@ -80,11 +80,11 @@ impl Logs {
         if length > OUTPUT_MAX {
             return Ok(OUTPUT_ENOUGH);
         }
-        let known = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
-        if offset > length || known >= piece.len() {
+        let kept_bytes = usize::try_from(length.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if offset > length || kept_bytes >= piece.len() {
             return Ok(length);
         }
-        let fresh = &piece[known..];
+        let fresh = &piece[kept_bytes..];
         let room = usize::try_from(OUTPUT_MAX - length).unwrap_or(usize::MAX);
         let next = if fresh.len() <= room {
             kept.write_all_at(fresh, length)?;
@@ -220,8 +220,8 @@ fn entry(bytes: &[u8]) -> Option<Lengths> {
 /// Reads up to `length` bytes of a file from `offset` on, at most a piece; nothing if there is no
 /// file.
 fn read_into(piece: &mut Vec<u8>, path: &Path, offset: u64, length: u64) -> io::Result<()> {
-    let known = piece.len();
-    let room = usize::try_from(length.min(PIECE_BYTES_MAX.saturating_sub(known as u64))).unwrap_or(0);
+    let start = piece.len();
+    let room = usize::try_from(length.min(PIECE_BYTES_MAX.saturating_sub(start as u64))).unwrap_or(0);
     if room == 0 {
         return Ok(());
     }
@@ -229,10 +229,10 @@ fn read_into(piece: &mut Vec<u8>, path: &Path, offset: u64, length: u64) -> io::
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         file => file?,
     };
-    piece.resize(known + room, 0);
-    let mut filled = known;
+    piece.resize(start + room, 0);
+    let mut filled = start;
     while filled < piece.len() {
-        match file.read_at(&mut piece[filled..], offset + (filled - known) as u64) {
+        match file.read_at(&mut piece[filled..], offset + (filled - start) as u64) {
             Ok(0) => break,
             Ok(count) => filled += count,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -269,18 +269,18 @@ mod tests {
     }
 
     #[test]
-    fn both_streams_are_read_in_the_order_in_which_they_came_from_any_offset() {
+    fn both_streams_keep_their_order() {
         let (world, logs, job) = kept();
-        let (mut ends, mut wanted) = ([0, 0], String::new());
+        let (mut ends, mut expected) = ([0, 0], String::new());
         for (file, text) in
             [(&Stderr, "one "), (&Stdout, "two "), (&Stdout, "three "), (&Stderr, "four "), (&Stdout, "five")]
         {
             let end = &mut ends[usize::from(*file == Stderr)];
             *end = logs.append(&job, file, *end, text.as_bytes()).unwrap();
-            wanted.push_str(text);
-            for offset in 0..=wanted.len() {
+            expected.push_str(text);
+            for offset in 0..=expected.len() {
                 let read = logs.read_both(&job, offset as u64).unwrap();
-                assert_eq!(String::from_utf8(read).unwrap(), wanted[offset..], "from {offset}");
+                assert_eq!(String::from_utf8(read).unwrap(), expected[offset..], "from {offset}");
             }
         }
         // Two pieces of one stream in a row are one entry.
@@ -288,9 +288,9 @@ mod tests {
         assert_eq!(fs::metadata(&order).unwrap().len(), 4 * ENTRY_BYTES);
         // A piece without an entry comes last, and stays there.
         OpenOptions::new().write(true).open(&order).unwrap().set_len(3 * ENTRY_BYTES).unwrap();
-        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted);
+        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), expected);
         logs.append(&job, &Stderr, ends[1], b" six").unwrap();
-        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), wanted + " six");
+        assert_eq!(String::from_utf8(logs.read_both(&job, 0).unwrap()).unwrap(), expected + " six");
     }
 
     #[test]

@@ -58,9 +58,9 @@ impl Observed {
         }
         processes.reports.insert(report.incarnation, (report, now));
         let ended = &processes.ended;
-        processes
-            .reports
-            .retain(|known, (_, at)| now.saturating_sub(*at) < UNREACHABLE_AFTER && !ended.contains_key(known));
+        processes.reports.retain(|incarnation, (_, at)| {
+            now.saturating_sub(*at) < UNREACHABLE_AFTER && !ended.contains_key(incarnation)
+        });
     }
 
     /// Returns the host's last report, however old.
@@ -97,7 +97,7 @@ impl Observed {
 
     /// Returns every job of which some host holds something.
     pub(crate) fn jobs(&self) -> impl Iterator<Item = &JobId> {
-        self.hosts.values().flat_map(|(report, _)| report.jobs.iter().map(|seen| &seen.job))
+        self.hosts.values().flat_map(|(report, _)| report.jobs.iter().map(|observation| &observation.job))
     }
 
     pub(crate) fn gateway_is_reachable(&self, gateway: &GatewayId) -> bool {
@@ -106,7 +106,7 @@ impl Observed {
 
     /// Returns a host's report on a job in a generation.
     pub(crate) fn job(&self, host: &HostId, job: &JobId, generation: Generation) -> Option<&JobObservation> {
-        self.host(host)?.jobs.iter().find(|seen| seen.job == *job && seen.generation == generation)
+        self.host(host)?.jobs.iter().find(|observation| observation.job == *job && observation.generation == generation)
     }
 
     /// Returns the generation that each host holds of each job; `None` if the host reports that
@@ -114,9 +114,9 @@ impl Observed {
     pub(crate) fn holdings(&self) -> HashMap<(HostId, JobId), Option<Generation>> {
         let mut holdings = HashMap::new();
         for (host, (report, _)) in &self.hosts {
-            for seen in &report.jobs {
-                let generation = (seen.state != JobState::Gone).then_some(seen.generation);
-                holdings.entry((host.clone(), seen.job.clone())).or_insert(generation);
+            for observation in &report.jobs {
+                let generation = (observation.state != JobState::Gone).then_some(observation.generation);
+                holdings.entry((host.clone(), observation.job.clone())).or_insert(generation);
             }
         }
         holdings
@@ -126,22 +126,24 @@ impl Observed {
     pub(crate) fn holders<'a>(&'a self, job: &'a JobId) -> impl Iterator<Item = (&'a HostId, &'a JobObservation)> {
         self.hosts
             .iter()
-            .flat_map(|(host, (report, _))| report.jobs.iter().map(move |seen| (host, seen)))
-            .filter(move |(_, seen)| seen.job == *job)
+            .flat_map(|(host, (report, _))| report.jobs.iter().map(move |observation| (host, observation)))
+            .filter(move |(_, observation)| observation.job == *job)
     }
 
     /// Returns whether a client waits at a connection for its job to be resumed.
     pub(crate) fn is_called_for(&self, gateway: &GatewayId, connection: &ConnectionId) -> bool {
-        let mut seen = self.gateway(gateway).flat_map(|report| &report.connections);
-        seen.any(|seen| seen.connection == *connection && seen.calling > 0)
+        let mut observations = self.gateway(gateway).flat_map(|report| &report.connections);
+        observations.any(|observation| observation.connection == *connection && observation.calling > 0)
     }
 
     /// Returns the bytes that the clients of a connection have sent and received, as the reachable
     /// processes of its gateway count them.
     pub(crate) fn moved(&self, gateway: &GatewayId, connection: &ConnectionId) -> (u64, u64) {
-        let seen = self.gateway(gateway).flat_map(|report| &report.connections);
-        let of_connection = seen.filter(|seen| seen.connection == *connection);
-        of_connection.fold((0, 0), |(bytes_in, bytes_out), seen| (bytes_in + seen.bytes_in, bytes_out + seen.bytes_out))
+        let observations = self.gateway(gateway).flat_map(|report| &report.connections);
+        let of_connection = observations.filter(|observation| observation.connection == *connection);
+        of_connection.fold((0, 0), |(bytes_in, bytes_out), observation| {
+            (bytes_in + observation.bytes_in, bytes_out + observation.bytes_out)
+        })
     }
 
     /// Returns whether every reachable process of a gateway has quiesced for a migration.
@@ -171,13 +173,13 @@ mod tests {
         HostReport { sequence: 0, facts, jobs: Vec::new(), problems: Vec::new(), notice: None }
     }
 
-    struct Seen {
+    struct Fixture {
         observed: Observed,
         gateway: GatewayId,
         migration: MigrationId,
     }
 
-    impl Seen {
+    impl Fixture {
         fn new() -> Self {
             let mut rng = rand::rng();
             let (gateway, migration) = (GatewayId::random(&mut rng), MigrationId::random(&mut rng));
@@ -214,39 +216,39 @@ mod tests {
     }
 
     #[test]
-    fn a_move_waits_for_every_process_of_a_gateway() {
-        let mut seen = Seen::new();
-        seen.put(seen.report(1));
-        seen.put(seen.quiet(2));
-        assert!(!seen.is_quiet());
-        seen.put(seen.quiet(1));
-        assert!(seen.is_quiet());
+    fn quiesce_waits_for_every_gateway_process() {
+        let mut fixture = Fixture::new();
+        fixture.put(fixture.report(1));
+        fixture.put(fixture.quiet(2));
+        assert!(!fixture.is_quiet());
+        fixture.put(fixture.quiet(1));
+        assert!(fixture.is_quiet());
     }
 
     #[test]
-    fn a_process_that_is_finished_silent_or_replaced_is_not_waited_for() {
-        let mut seen = Seen::new();
-        seen.put(seen.report(1));
-        seen.put(seen.quiet(2));
-        seen.put(GatewayReport { finished: true, ..seen.report(1) });
-        assert!(seen.is_quiet() && seen.living() == [2]);
-        seen.put(seen.report(1));
-        assert!(seen.is_quiet() && seen.living() == [2]);
+    fn finished_silent_or_replaced_process_is_ignored() {
+        let mut fixture = Fixture::new();
+        fixture.put(fixture.report(1));
+        fixture.put(fixture.quiet(2));
+        fixture.put(GatewayReport { finished: true, ..fixture.report(1) });
+        assert!(fixture.is_quiet() && fixture.living() == [2]);
+        fixture.put(fixture.report(1));
+        assert!(fixture.is_quiet() && fixture.living() == [2]);
 
-        seen.put(seen.report(3));
-        seen.observed.now += UNREACHABLE_AFTER / 2;
-        seen.put(seen.quiet(2));
-        assert!(!seen.is_quiet());
-        seen.observed.now += UNREACHABLE_AFTER / 2;
-        assert!(seen.is_quiet() && seen.living() == [2]);
+        fixture.put(fixture.report(3));
+        fixture.observed.now += UNREACHABLE_AFTER / 2;
+        fixture.put(fixture.quiet(2));
+        assert!(!fixture.is_quiet());
+        fixture.observed.now += UNREACHABLE_AFTER / 2;
+        assert!(fixture.is_quiet() && fixture.living() == [2]);
 
-        seen.put(seen.report(4));
-        seen.put(GatewayReport { replaces: Some(4), ..seen.quiet(5) });
-        assert!(seen.is_quiet() && seen.living() == [2, 5]);
+        fixture.put(fixture.report(4));
+        fixture.put(GatewayReport { replaces: Some(4), ..fixture.quiet(5) });
+        assert!(fixture.is_quiet() && fixture.living() == [2, 5]);
     }
 
     #[test]
-    fn the_next_silence_is_that_of_the_host_that_reported_first() {
+    fn next_silence_is_of_the_oldest_report() {
         let mut observed = Observed::new(Duration::ZERO);
         assert_eq!(observed.next_silence(), None);
         let [first, second] = [(); 2].map(|()| HostId::random(&mut rand::rng()));
@@ -260,12 +262,12 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_whose_last_process_is_finished_was_heard_from_all_the_same() {
-        let mut seen = Seen::new();
-        assert!(!seen.observed.gateway_is_known(&seen.gateway));
-        seen.put(GatewayReport { finished: true, ..seen.report(1) });
-        assert!(seen.observed.gateway_is_known(&seen.gateway) && seen.living().is_empty());
-        seen.observed.now += UNREACHABLE_AFTER;
-        assert!(!seen.observed.gateway_is_reachable(&seen.gateway));
+    fn gateway_without_processes_stays_known() {
+        let mut fixture = Fixture::new();
+        assert!(!fixture.observed.gateway_is_known(&fixture.gateway));
+        fixture.put(GatewayReport { finished: true, ..fixture.report(1) });
+        assert!(fixture.observed.gateway_is_known(&fixture.gateway) && fixture.living().is_empty());
+        fixture.observed.now += UNREACHABLE_AFTER;
+        assert!(!fixture.observed.gateway_is_reachable(&fixture.gateway));
     }
 }

@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_sealed_opens_for_its_user_and_name_with_its_key() {
+    fn sealed_value_opens_only_for_its_owner_and_key() {
         let directory = tempfile::tempdir().unwrap();
         let vault = Vault::open(directory.path()).unwrap();
         let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_without_a_key_is_told() {
+    fn key_file_without_key_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join(KEY_FILE), "not a key\n").unwrap();
         assert!(matches!(Vault::open(directory.path()), Err(Error::SecretKey { .. })));

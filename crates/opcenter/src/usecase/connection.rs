@@ -31,10 +31,10 @@ pub(crate) async fn connect(
     let gateway = find_gateway(&mut tx, &parse(gateway)?).await?;
     let job = find_job(&mut tx, user, request.job_id.as_str()).await?;
     job.status.allows(Action::Connect)?;
-    let made = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
+    let connections = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
     tx.commit().await?;
     context.wake();
-    Ok(made)
+    Ok(connections)
 }
 
 /// The options of a connection.
@@ -89,16 +89,18 @@ async fn insert_with(
 ) -> ApiResult<Vec<ConnectionId>> {
     let targets = published(job, targets)?;
     let all = tx.connection_list().await?;
-    let of_gateway: Vec<&ConnectionRow> = all.iter().filter(|known| known.gateway == gateway.id).collect();
-    if let Some(known) = of_gateway.iter().find(|known| known.job == job.id && targets.contains(&known.target_port)) {
-        let (target, port) = (known.target_port, known.gateway_port);
+    let of_gateway: Vec<&ConnectionRow> = all.iter().filter(|connection| connection.gateway == gateway.id).collect();
+    if let Some(connection) =
+        of_gateway.iter().find(|connection| connection.job == job.id && targets.contains(&connection.target_port))
+    {
+        let (target, port) = (connection.target_port, connection.gateway_port);
         return Err(ApiError::new(
             ErrorCode::AlreadyExists,
             format!("port {target} of the job is connected to gateway `{}` already, at port {port}", gateway.spec.name),
         )
         .hint("`float gateway info` shows the connections"));
     }
-    let used: BTreeSet<Port> = of_gateway.iter().map(|known| known.gateway_port).collect();
+    let used: BTreeSet<Port> = of_gateway.iter().map(|connection| connection.gateway_port).collect();
     let range = gateway.spec.port_range;
     let ports = range.lowest_free(&used, targets.len()).ok_or_else(|| {
         let free = range.size().saturating_sub(used.len());
@@ -108,7 +110,7 @@ async fn insert_with(
         )
         .hint("disconnect a job, or create another gateway")
     })?;
-    let mut made = Vec::new();
+    let mut connections = Vec::new();
     for (target_port, gateway_port) in targets.into_iter().zip(ports) {
         let connection = ConnectionRow {
             id: ConnectionId::random(&mut rand::rng()),
@@ -121,9 +123,9 @@ async fn insert_with(
             widget: manner.widget,
         };
         tx.connection_insert(&connection).await?;
-        made.push(connection.id);
+        connections.push(connection.id);
     }
-    Ok(made)
+    Ok(connections)
 }
 
 /// Returns the published ports to connect: the requested ones, or all.
@@ -161,17 +163,17 @@ pub(crate) async fn disconnect(
     let gateway = find_gateway(&mut tx, &parse(gateway)?).await?;
     let job = find_job(&mut tx, user, job).await?;
     let all = tx.connection_list().await?;
-    let meant: Vec<&ConnectionRow> = all
+    let targeted: Vec<&ConnectionRow> = all
         .iter()
-        .filter(|known| known.gateway == gateway.id && known.job == job.id)
-        .filter(|known| target.is_none_or(|port| known.target_port.get() == port))
+        .filter(|connection| connection.gateway == gateway.id && connection.job == job.id)
+        .filter(|connection| target.is_none_or(|port| connection.target_port.get() == port))
         .collect();
-    if meant.is_empty() {
+    if targeted.is_empty() {
         let what = target.map_or_else(|| "the job".to_owned(), |port| format!("port {port} of the job"));
         return Err(ApiError::not_found(format!("{what} is not connected to gateway `{}`", gateway.spec.name))
             .hint("`float gateway info` shows the connections"));
     }
-    for connection in meant {
+    for connection in targeted {
         tx.connection_delete(&connection.id).await?;
     }
     tx.commit().await?;

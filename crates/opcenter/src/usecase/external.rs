@@ -61,8 +61,8 @@ pub(crate) async fn update(
     request: ExternalUpdateRequest,
 ) -> ApiResult<JobId> {
     let status = status(&request.status)?;
-    let given = endpoints(&request.endpoints)?;
-    if status.is_none() && given.is_empty() {
+    let new_endpoints = endpoints(&request.endpoints)?;
+    if status.is_none() && new_endpoints.is_empty() {
         return Err(ApiError::invalid("nothing to update").hint("give `--endpoint`, `--status` or both"));
     }
     let now = context.clock.now();
@@ -76,8 +76,8 @@ pub(crate) async fn update(
         return Err(ApiError::new(ErrorCode::WrongStatus, format!("the job is {} already", job.status))
             .hint("register it again"));
     }
-    if !given.is_empty() {
-        let endpoints = replaced(&job, &given, !request.endpoints.iter().any(|text| text.contains('=')))?;
+    if !new_endpoints.is_empty() {
+        let endpoints = replaced(&job, &new_endpoints, !request.endpoints.iter().any(|text| text.contains('=')))?;
         if endpoints != row.endpoints {
             row.epoch += 1;
             let all: Vec<String> = endpoints.iter().map(ToString::to_string).collect();
@@ -122,20 +122,20 @@ fn endpoints(texts: &[String]) -> ApiResult<Vec<ExternalEndpoint>> {
 
 /// Returns the endpoints after an update. Target ports stay those of the registration, since
 /// connections name them. With a single target port, a new endpoint without one is for it.
-fn replaced(job: &JobRow, given: &[ExternalEndpoint], plain: bool) -> ApiResult<Vec<ExternalEndpoint>> {
+fn replaced(job: &JobRow, new_endpoints: &[ExternalEndpoint], plain: bool) -> ApiResult<Vec<ExternalEndpoint>> {
     let targets: Vec<Port> = job.spec.publish.iter().map(|publish| publish.host).collect();
     if let ([only], true) = (targets.as_slice(), plain) {
-        return Ok(given
+        return Ok(new_endpoints
             .iter()
             .map(|one| ExternalEndpoint { target: *only, endpoint: one.endpoint.clone() })
             .collect());
     }
-    if let Some(foreign) = given.iter().find(|one| !targets.contains(&one.target)) {
-        let known: Vec<String> = targets.iter().map(ToString::to_string).collect();
+    if let Some(foreign) = new_endpoints.iter().find(|one| !targets.contains(&one.target)) {
+        let ports: Vec<String> = targets.iter().map(ToString::to_string).collect();
         return Err(ApiError::invalid(format!("the job was registered without target port {}", foreign.target))
-            .hint(format!("write <targetPort>=<host>:<port>; its target ports are {}", known.join(", "))));
+            .hint(format!("write <targetPort>=<host>:<port>; its target ports are {}", ports.join(", "))));
     }
-    Ok(given.to_vec())
+    Ok(new_endpoints.to_vec())
 }
 
 fn status(text: &str) -> ApiResult<Option<JobStatus>> {

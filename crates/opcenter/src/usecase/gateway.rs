@@ -115,7 +115,7 @@ async fn changed_groups(
     let mut groups = old.security_groups.clone();
     for name in &request.remove_security_groups {
         let group = security_group::find(tx, name).await?;
-        let place = groups.iter().position(|known| *known == group.id).ok_or_else(|| {
+        let place = groups.iter().position(|id| *id == group.id).ok_or_else(|| {
             ApiError::not_found(format!("gateway `{}` has no security group `{}`", old.name, group.spec.name))
                 .hint("`float gateway info` shows those that it has")
         })?;
@@ -154,12 +154,13 @@ fn refuse_overlap<'a>(
 
 /// Refuses a port range without ports in use: a connection keeps its port for its life.
 fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) -> ApiResult<()> {
-    let left_out = |known: &&ConnectionRow| known.gateway == gateway.id && !range.contains(known.gateway_port);
-    let named = |known: &ConnectionRow| {
-        let job = state.jobs.get(&known.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
-        format!("{}{job}", known.gateway_port)
+    let is_left_out =
+        |connection: &&ConnectionRow| connection.gateway == gateway.id && !range.contains(connection.gateway_port);
+    let named = |connection: &ConnectionRow| {
+        let job = state.jobs.get(&connection.job).map_or_else(String::new, |job| format!(" ({})", job.spec.name));
+        format!("{}{job}", connection.gateway_port)
     };
-    let in_use: Vec<String> = state.connections.iter().filter(left_out).map(named).collect();
+    let in_use: Vec<String> = state.connections.iter().filter(is_left_out).map(named).collect();
     if in_use.is_empty() {
         return Ok(());
     }
@@ -173,7 +174,11 @@ fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) 
 /// Refuses users who neither created the gateway nor own all jobs connected to it.
 fn refuse_foreign(state: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
     refuse_not_owner(user, gateway)?;
-    let mut jobs = state.connections.iter().filter(|known| known.gateway == gateway.id).map(|known| &known.job);
+    let mut jobs = state
+        .connections
+        .iter()
+        .filter(|connection| connection.gateway == gateway.id)
+        .map(|connection| &connection.job);
     if jobs.any(|job| state.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
             .hint("ask an admin, or those users"));

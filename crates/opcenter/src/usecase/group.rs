@@ -40,8 +40,8 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &GroupAddReque
 pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<GroupView>> {
     let mut tx = context.store.begin().await?;
     let (groups, memberships) = (tx.group_list().await?, tx.membership_list().await?);
-    let seen = groups.iter().filter(|group| may_see(actor, group, &memberships));
-    Ok(seen.map(|group| view(group, &memberships)).collect())
+    let visible = groups.iter().filter(|group| may_see(actor, group, &memberships));
+    Ok(visible.map(|group| view(group, &memberships)).collect())
 }
 
 /// Returns one group.

@@ -29,19 +29,20 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
     }
     let mut tx = context.store.begin().await?;
     let hosts = tx.host_list().await?;
-    let known = hosts.iter().find(|host| host.name == request.name);
-    if let Some(known) = known.filter(|known| !has_key_of(&request, known)) {
-        return Err(refused_join(known));
+    let host_before = hosts.iter().find(|host| host.name == request.name);
+    if let Some(host_before) = host_before.filter(|host_before| !has_key_of(&request, host_before)) {
+        return Err(refused_join(host_before));
     }
     let used: BTreeSet<_> = hosts.iter().map(|host| host.overlay).collect();
     let overlay =
-        match known {
+        match host_before {
             Some(host) => host.overlay,
             None => context.config.overlay.free_host_address(&used).ok_or_else(|| {
                 ApiError::new(ErrorCode::ResourceExhausted, "every overlay address for hosts is taken")
             })?,
         };
-    let (id, token) = (known.map_or_else(|| HostId::random(&mut rand::rng()), |host| host.id.clone()), new_token());
+    let (id, token) =
+        (host_before.map_or_else(|| HostId::random(&mut rand::rng()), |host| host.id.clone()), new_token());
     let host = HostRow {
         id: id.clone(),
         name: request.name,
@@ -55,8 +56,8 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
             migration_port: request.migration_port,
             certificate: request.certificate,
             wireguard_key: request.wireguard_key,
-            facts: match known {
-                Some(known) => request.facts.clone().after(&known.joined.facts),
+            facts: match host_before {
+                Some(host_before) => request.facts.clone().after(&host_before.joined.facts),
                 None => request.facts.clone(),
             },
         },
@@ -77,21 +78,21 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
 /// Returns whether a join under the name of a known host comes from that host.
 ///
 /// A host of a database without keys is recognized by its certificate, once.
-fn has_key_of(request: &JoinRequest, known: &HostRow) -> bool {
-    match &known.key {
+fn has_key_of(request: &JoinRequest, host: &HostRow) -> bool {
+    match &host.key {
         HostKey::Hash(hash) => *hash == hash_token(&request.host_key),
         HostKey::Awaited => true,
-        HostKey::Unrecorded => known.joined.certificate == request.certificate,
+        HostKey::Unrecorded => host.joined.certificate == request.certificate,
     }
 }
 
-fn refused_join(known: &HostRow) -> ApiError {
-    tracing::warn!(host = %known.id, "refused a join as host {} without its key", known.name);
-    let message = format!("a host named `{}` has joined before, with another key", known.name);
+fn refused_join(host: &HostRow) -> ApiError {
+    tracing::warn!(host = %host.id, "refused a join as host {} without its key", host.name);
+    let message = format!("a host named `{}` has joined before, with another key", host.name);
     ApiError::new(ErrorCode::AlreadyExists, message).hint(format!(
         "give another machine a `--name` of its own; if this host lost its state directory, \
          an admin runs `float hosts rejoin {}`",
-        known.name
+        host.name
     ))
 }
 
@@ -137,19 +138,19 @@ pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport)
 /// Drains a host that its cloud reclaims, and ends the drain when the notice is withdrawn.
 async fn take_notice(context: &Context, host: &HostRow, report: &HostReport) -> ApiResult<()> {
     let Some(notice) = report.notice else { return Ok(()) };
-    let wanted = |host: &HostRow| {
+    let drain_of = |host: &HostRow| {
         drain::by_notice(host.name.as_str(), notice, host.drain_by_notice.as_ref(), context.clock.now())
     };
-    if wanted(host) == host.drain_by_notice {
+    if drain_of(host) == host.drain_by_notice {
         return Ok(());
     }
     let mut tx = context.store.begin().await?;
     // Read again: an admin may have drained the host meanwhile.
-    let Some(host) = tx.host_list().await?.into_iter().find(|known| known.id == host.id) else { return Ok(()) };
-    let wanted = wanted(&host);
-    tx.host_drain_set(&host.id, host.drain_by_hand.as_ref(), wanted.as_ref()).await?;
+    let Some(host) = tx.host_list().await?.into_iter().find(|row| row.id == host.id) else { return Ok(()) };
+    let drain = drain_of(&host);
+    tx.host_drain_set(&host.id, host.drain_by_hand.as_ref(), drain.as_ref()).await?;
     tx.commit().await?;
-    match wanted {
+    match drain {
         Some(drain) => tracing::warn!(host = %host.id, "{}; its jobs leave", drain.reason),
         None => tracing::info!(host = %host.id, "host {} is no longer reclaimed", host.name),
     }
@@ -169,7 +170,7 @@ pub(crate) async fn drain(context: &Context, user: &User, id: &str, request: &Dr
     };
     let mut tx = context.store.begin().await?;
     let host = find(&mut tx, id).await?;
-    let since = host.drain_by_hand.as_ref().map_or(now, |known| known.since);
+    let since = host.drain_by_hand.as_ref().map_or(now, |drain| drain.since);
     let reason = format!("host {} is drained by {}", host.name, user.name);
     let by_hand = Drain { since, deadline, extent: Extent::Everything, reason };
     tx.host_drain_set(&host.id, Some(&by_hand), host.drain_by_notice.as_ref()).await?;

@@ -33,8 +33,8 @@ pub(super) async fn insert(tx: &mut Tx, group: &GroupRow, user: &UserRow) -> Api
 
 /// Removes a user from a group.
 pub(super) async fn remove(tx: &mut Tx, group: &GroupRow, user: &UserRow) -> ApiResult<()> {
-    let known = tx.membership_list().await?;
-    if !known.iter().any(|membership| membership.group == group.name && membership.user == user.id) {
+    let memberships = tx.membership_list().await?;
+    if !memberships.iter().any(|membership| membership.group == group.name && membership.user == user.id) {
         let message = format!("user `{}` is not in group `{}`", user.name, group.name);
         return Err(ApiError::new(ErrorCode::NotFound, message).hint(GROUP_HINT));
     }

@@ -114,7 +114,7 @@ fn differences(old: &JobPolicy, new: &JobPolicy) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn told(error: &ApiError) -> String {
+    fn message(error: &ApiError) -> String {
         error.0.message.clone()
     }
 
@@ -142,6 +142,6 @@ mod tests {
             ["time limit none", "idle time 5m0s", "resume on connect on", "tags b:2 c:3"]
         );
         let unknown = JobModifyRequest { remove_custom_tags: vec!["x".into()], ..JobModifyRequest::default() };
-        assert_eq!(told(&changed(before, &unknown).unwrap_err()), "the job has no tag `x`");
+        assert_eq!(message(&changed(before, &unknown).unwrap_err()), "the job has no tag `x`");
     }
 }

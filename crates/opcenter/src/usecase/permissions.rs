@@ -76,7 +76,7 @@ mod tests {
     use super::*;
     use crate::usecase::volumes::volumes;
 
-    fn told(error: &ApiError) -> String {
+    fn message(error: &ApiError) -> String {
         error.0.message.clone()
     }
 
@@ -99,6 +99,6 @@ mod tests {
             may(Role::Admin, text).unwrap();
             assert_eq!(may(Role::User, text).is_ok(), everybody, "{text}");
         }
-        assert_eq!(told(&may(Role::User, "/etc:/x").unwrap_err()), "you can't mount `/etc` of a host");
+        assert_eq!(message(&may(Role::User, "/etc:/x").unwrap_err()), "you can't mount `/etc` of a host");
     }
 }

@@ -80,13 +80,13 @@ pub(crate) async fn unset(context: &Context, user: &User, name: &str) -> ApiResu
 
 /// Checks that every secret that a job refers to exists and opens.
 pub(crate) async fn check(context: &Context, tx: &mut Tx, user: &User, spec: &JobSpec) -> ApiResult<()> {
-    let mut known = None;
+    let mut secrets = None;
     for value in spec.env.values().chain(spec.volumes.iter().flat_map(|volume| volume.options.values())) {
         for name in references(value).map_err(|error| ApiError::invalid(error.to_string()))? {
-            if known.is_none() {
-                known = Some(tx.secret_list_of_user(&user.id).await?);
+            if secrets.is_none() {
+                secrets = Some(tx.secret_list_of_user(&user.id).await?);
             }
-            let secret = known.iter().flatten().find(|secret| secret.name == name);
+            let secret = secrets.iter().flatten().find(|secret| secret.name == name);
             open(context, secret.ok_or_else(|| unknown(name.as_str()))?)?;
         }
     }

@@ -134,11 +134,11 @@ fn refused(error: InvalidGroup) -> ApiError {
         InvalidGroup::HasRule { .. } => ErrorCode::AlreadyExists,
         InvalidGroup::LacksRule { .. } => ErrorCode::NotFound,
     };
-    let told = ApiError::new(code, error.to_string());
+    let refusal = ApiError::new(code, error.to_string());
     match error {
-        InvalidGroup::Description | InvalidGroup::TooManyRules => told,
+        InvalidGroup::Description | InvalidGroup::TooManyRules => refusal,
         InvalidGroup::HasRule { .. } | InvalidGroup::LacksRule { .. } => {
-            told.hint("`float securityGroup show` shows its rules")
+            refusal.hint("`float securityGroup show` shows its rules")
         }
     }
 }

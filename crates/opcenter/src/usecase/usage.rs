@@ -11,21 +11,24 @@ pub(crate) async fn take_in(
     last: Option<&HostReport>,
     report: &HostReport,
 ) -> Result<(), StoreError> {
-    let is_known = |seen: &JobObservation| {
-        let same = |known: &&JobObservation| known.job == seen.job && known.generation == seen.generation;
-        last.and_then(|last| last.jobs.iter().find(same)).is_some_and(|known| known.usage == seen.usage)
+    let is_known = |observation: &JobObservation| {
+        let same = |previous: &&JobObservation| {
+            previous.job == observation.job && previous.generation == observation.generation
+        };
+        last.and_then(|last| last.jobs.iter().find(same)).is_some_and(|previous| previous.usage == observation.usage)
     };
-    let new: Vec<&JobObservation> = report.jobs.iter().filter(|seen| seen.usage.is_some() && !is_known(seen)).collect();
+    let new: Vec<&JobObservation> =
+        report.jobs.iter().filter(|observation| observation.usage.is_some() && !is_known(observation)).collect();
     if new.is_empty() {
         return Ok(());
     }
     let mut tx = context.store.begin().await?;
-    for seen in new {
+    for observation in new {
         // The host may hold a job of a database that is lost.
-        if let Some(sample) = seen.usage
-            && let Some(job) = tx.job_get(&seen.job).await?
+        if let Some(sample) = observation.usage
+            && let Some(job) = tx.job_get(&observation.job).await?
         {
-            let (generation, status) = (seen.generation, job.status);
+            let (generation, status) = (observation.generation, job.status);
             tx.usage_insert(&UsageRow { job: job.id, time: sample.time, generation, status, usage: sample.usage })
                 .await?;
         }

@@ -46,8 +46,8 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddReques
 pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<UserView>> {
     let mut tx = context.store.begin().await?;
     let (users, memberships) = (tx.user_list().await?, tx.membership_list().await?);
-    let seen = users.iter().filter(|user| actor.may_change(&user.name));
-    Ok(seen.map(|user| view(user, &memberships)).collect())
+    let visible = users.iter().filter(|user| actor.may_change(&user.name));
+    Ok(visible.map(|user| view(user, &memberships)).collect())
 }
 
 /// Returns one user.
@@ -71,10 +71,10 @@ pub(crate) async fn update(
     if role.is_some() || !request.add_groups.is_empty() || !request.remove_groups.is_empty() {
         actor.refuse_unless_admin("changing a role or groups")?;
     }
-    let known = find(&mut context.store.begin().await?, actor, name).await?;
+    let user_before = find(&mut context.store.begin().await?, actor, name).await?;
     let password_hash = match request.password.as_str() {
         "" => None,
-        password => Some(changed_password(actor, &known, request, password).await?),
+        password => Some(changed_password(actor, &user_before, request, password).await?),
     };
     let mut tx = context.store.begin().await?;
     let old = find(&mut tx, actor, name).await?;

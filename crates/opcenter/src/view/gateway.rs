@@ -26,11 +26,11 @@ impl Views {
             (false, false) => GatewayStatus::Starting,
         };
         let is_visible =
-            |known: &&ConnectionRow| self.state.jobs.get(&known.job).is_some_and(|job| user.may_see(&job.user_name));
-        let connections = self.state.connections.iter().filter(|known| known.gateway == gateway.id).filter(is_visible);
-        let shown = |known: &ConnectionRow| {
-            let owner = self.state.jobs.get(&known.job).map(|job| job.user_name.as_str()).unwrap_or_default();
-            let mut view = self.connection(known)?;
+            |row: &&ConnectionRow| self.state.jobs.get(&row.job).is_some_and(|job| user.may_see(&job.user_name));
+        let connections = self.state.connections.iter().filter(|row| row.gateway == gateway.id).filter(is_visible);
+        let shown = |row: &ConnectionRow| {
+            let owner = self.state.jobs.get(&row.job).map(|job| job.user_name.as_str()).unwrap_or_default();
+            let mut view = self.connection(row)?;
             if !user.may_change(owner) {
                 view.access_url = without_query(&view.access_url);
             }
@@ -61,7 +61,7 @@ impl Views {
     /// Returns the connections with these ids.
     pub(crate) fn connections(&self, ids: &[ConnectionId]) -> Vec<ConnectionView> {
         let has_id = |row: &&ConnectionRow| ids.contains(&row.id);
-        self.state.connections.iter().filter(has_id).filter_map(|known| self.connection(known)).collect()
+        self.state.connections.iter().filter(has_id).filter_map(|row| self.connection(row)).collect()
     }
 
     pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
@@ -70,7 +70,7 @@ impl Views {
         // During a restart a gateway has several processes, each with its own clients.
         let reported = self.observed.gateway(&connection.gateway);
         let observations: Vec<&ConnectionObservation> = reported
-            .flat_map(|report| report.connections.iter().find(|seen| seen.connection == connection.id))
+            .flat_map(|report| report.connections.iter().find(|report| report.connection == connection.id))
             .collect();
         let state = match observations.iter().find_map(|seen| seen.problem.as_ref()) {
             Some(problem) => ConnectionState::Failed { problem: problem.clone() },
@@ -87,7 +87,7 @@ impl Views {
             protocol: connection.protocol,
             hold_limits: connection.hold_limits,
             widget: connection.widget,
-            clients: observations.iter().flat_map(|seen| seen.clients.iter().cloned()).collect(),
+            clients: observations.iter().flat_map(|report| report.clients.iter().cloned()).collect(),
         })
     }
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mooring_api::Submission;
-use mooring_api::view::{ConnectionView, EventView, JobView, MigrationView};
-use mooring_store::{EventRow, HostRow, JobRow, MigrationRow, Tx};
+use mooring_api::view::{EventView, JobView, MigrationView};
+use mooring_store::{ConnectionRow, EventRow, HostRow, JobRow, MigrationRow, Tx};
 use mooring_types::duration::format_duration;
 use mooring_types::filter::{Filter, Subject};
 use mooring_types::host::Purchase;
@@ -31,17 +31,6 @@ impl Views {
         let ran = self.ran(job);
         let waited = between(job.submit_time, job.exec_time.unwrap_or(end));
         let used = self.used(job).filter(|_| !ended);
-        let connections: Vec<ConnectionView> = self
-            .state
-            .connections
-            .iter()
-            .filter(|known| known.job == job.id)
-            .filter_map(|known| self.connection(known))
-            .collect();
-        let addresses = self.state.connections.iter().filter(|known| known.job == job.id).filter_map(|known| {
-            let address = self.gateway_address(&known.gateway)?;
-            Some(format!("{} -> {address}:{}", known.target_port, known.gateway_port))
-        });
         JobView {
             id: job.id.clone(),
             name: job.spec.name.to_string(),
@@ -82,8 +71,8 @@ impl Views {
             scheduler: if is_ours { "mooring".into() } else { "external".into() },
             address: job.address.map_or_else(String::new, |address| address.to_string()),
             generation: job.generation.0,
-            port_mappings: addresses.collect(),
-            access_urls: connections.into_iter().map(|connection| connection.access_url).collect(),
+            port_mappings: self.connections_of(job).filter_map(|row| self.port_mapping(row)).collect(),
+            access_urls: self.connections_of(job).filter_map(|row| Some(self.connection(row)?.access_url)).collect(),
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
             security_groups: texts(&self.group_names(&job.security_groups)),
             endpoints: self.endpoints(&job.id),
@@ -93,13 +82,23 @@ impl Views {
         }
     }
 
+    fn connections_of<'a>(&'a self, job: &'a JobRow) -> impl Iterator<Item = &'a ConnectionRow> {
+        self.state.connections.iter().filter(move |row| row.job == job.id)
+    }
+
+    /// Describes a connection as the users' scripts know it: `8888 -> 198.18.0.2:10000`.
+    fn port_mapping(&self, row: &ConnectionRow) -> Option<String> {
+        let address = self.gateway_address(&row.gateway)?;
+        Some(format!("{} -> {address}:{}", row.target_port, row.gateway_port))
+    }
+
     /// Returns the reason of a job's status; while the job waits for its host, the host's progress.
     fn reason(&self, job: &JobRow) -> String {
         let waits = matches!(
             job.status,
             JobStatus::Initializing | JobStatus::Starting | JobStatus::Floating | JobStatus::Resuming
         );
-        let mut progress = self.observed.holders(&job.id).map(|(_, seen)| &seen.progress);
+        let mut progress = self.observed.holders(&job.id).map(|(_, report)| &report.progress);
         match progress.find(|progress| waits && !progress.is_empty()) {
             Some(progress) => progress.clone(),
             None => job.status_reason.clone(),
@@ -234,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_read_as_scripts_know_them() {
+    fn durations_match_scripts() {
         for (seconds, text) in [(0, "0s"), (59, "59s"), (185, "3m5s"), (3600, "1h0m0s")] {
             assert_eq!(duration(Duration::from_secs(seconds)), text);
         }

@@ -21,7 +21,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_like_a_secret_is_not_shown() {
+    fn values_of_secret_names_are_masked() {
         let env = [("API_KEY", "1"), ("my_password", "2"), ("LANG", "C")].map(|(k, v)| (k.to_owned(), v.to_owned()));
         let shown = masked(&env.into());
         assert_eq!(shown["API_KEY"], MASK);

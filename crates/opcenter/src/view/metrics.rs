@@ -81,12 +81,12 @@ pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     for job in tx.job_list().await? {
         *statuses.entry(job.status.to_string()).or_default() += 1;
     }
-    let moves = tx.migration_list().await?;
+    let migrations = tx.migration_list().await?;
     drop(tx);
     let mut registry = Registry::with_prefix("mooring");
     jobs(&mut registry, &statuses);
     hosts(&mut registry, &state, &observed);
-    count_moves(&mut registry, &moves);
+    count_migrations(&mut registry, &migrations);
     let mut text = String::new();
     // Writing to a string can't fail.
     if let Err(error) = encode(&mut text, &registry) {
@@ -127,7 +127,7 @@ fn hosts(registry: &mut Registry, state: &DbState, observed: &Observed) {
     registry.register("gateways", "gateways", gateways);
 }
 
-fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
+fn count_migrations(registry: &mut Registry, migrations: &[MigrationRow]) {
     let outcomes = Family::<OfOutcome, Counter>::default();
     let phases = Family::<OfPhase, Histogram>::new_with_constructor(|| Histogram::new(SECONDS));
     for kind in MigrationKind::ALL {
@@ -135,7 +135,7 @@ fn count_moves(registry: &mut Registry, moves: &[MigrationRow]) {
             outcomes.get_or_create(&OfOutcome { kind: KindLabel(kind), outcome }).inc_by(0);
         }
     }
-    for row in moves {
+    for row in migrations {
         let outcome = match row.outcome {
             Outcome::Succeeded => Some("succeeded"),
             Outcome::Failed { .. } => Some("failed"),
@@ -186,16 +186,16 @@ mod tests {
     }
 
     #[test]
-    fn moves_are_counted_once_they_have_ended_and_phases_at_once() {
+    fn ended_migrations_and_all_phases_count() {
         let failed = Outcome::Failed { phase: Phase::Freeze, reason: "it broke".into() };
-        let moves = [
+        let migrations = [
             row(Outcome::Succeeded, Stage::Ended),
             row(Outcome::Succeeded, Stage::Retiring),
             row(failed, Stage::Ended),
             row(Outcome::Running, Stage::Freezing),
         ];
         let mut registry = Registry::with_prefix("mooring");
-        count_moves(&mut registry, &moves);
+        count_migrations(&mut registry, &migrations);
         jobs(&mut registry, &[("Executing".to_owned(), 3)].into());
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
