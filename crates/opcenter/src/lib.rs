@@ -158,8 +158,9 @@ async fn open(mut config: Config, clock: Arc<dyn Clock>) -> Result<Context, Erro
 fn make_state_dir(state_dir: &Path) -> io::Result<()> {
     let was_open = fs::metadata(state_dir).is_ok_and(|found| found.permissions().mode() & 0o077 != 0);
     file::private_dir(state_dir)?;
-    if was_open {
-        file::private_tree(state_dir)?;
+    // Nobody else can reach these any more, so what belongs to another user need not stop OpCenter.
+    if was_open && let Err(error) = file::private_tree(state_dir) {
+        tracing::warn!(%error, "can't close all files in {} to other users", state_dir.display());
     }
     file::private_dir(&state_dir.join("logs"))
 }
