@@ -12,6 +12,7 @@
 //! * [`janitor`] and [`usage`]: tasks of their own that remove capsules and measurements.
 
 mod drain;
+mod followed;
 pub(crate) mod janitor;
 mod job_status;
 mod migration;
@@ -29,7 +30,7 @@ use mooring_types::migration::MigrationKind;
 use mooring_types::{Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use self::policy::Followed;
+use self::followed::Followed;
 use crate::config::Config;
 use crate::state::context::Context;
 use crate::state::db_state::DbState;

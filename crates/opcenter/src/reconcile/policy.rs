@@ -1,9 +1,5 @@
 //! Follows the policies of executing jobs: snapshots, suspends of idle jobs, resizes.
-//!
-//! [`Followed`] holds what one pass remembers for the next. All of it may be lost: idle times are
-//! saved from time to time, and the rest follows from the next measurement.
 
-use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::UsageSample;
@@ -12,8 +8,9 @@ use mooring_types::gateway::Protocol;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
-use mooring_types::{Event, HostId, JobId, Timestamp};
+use mooring_types::{Event, HostId, Timestamp};
 
+use super::followed::{Kept, Weighed};
 use super::{Round, elapsed};
 use crate::decide::idle::{Idleness, Traffic, Use};
 use crate::decide::resize::{self, Advice, advise, short};
@@ -26,36 +23,6 @@ const RESIZE_RETRY_DELAY: Duration = Duration::from_secs(60);
 const MEASUREMENT_DELAY_MAX: Duration = Duration::from_secs(60);
 /// The number of times that a job's idleness is saved on its way to the limit.
 const IDLE_SAVES: u32 = 20;
-
-/// The memory of the jobs whose policies are followed.
-#[derive(Debug, Default)]
-pub(crate) struct Followed {
-    idle: HashMap<JobId, Kept>,
-    sizes: HashMap<JobId, Weighed>,
-}
-
-/// The idleness of a job.
-#[derive(Debug)]
-struct Kept {
-    now: Idleness,
-    in_database: Duration,
-}
-
-/// The last measurement from which a size was derived.
-#[derive(Debug)]
-struct Weighed {
-    time: Timestamp,
-    /// True when an event already says that no host has room.
-    is_noted: bool,
-}
-
-impl Followed {
-    /// Forgets all jobs but these.
-    pub(crate) fn keep(&mut self, jobs: &BTreeMap<JobId, JobRow>) {
-        self.idle.retain(|job, _| jobs.contains_key(job));
-        self.sizes.retain(|job, _| jobs.contains_key(job));
-    }
-}
 
 impl Round<'_> {
     /// Begins the due actions of an executing job.
