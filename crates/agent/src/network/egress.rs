@@ -1,12 +1,13 @@
-//! Jobs whose own connections leave through another host.
+//! Egress: jobs whose own connections leave through another host.
 //!
 //! ```text
-//!  job ─► this host ─ rule "from job" ─► table of the way out ─► the overlay ─► way out ─ masquerade ─► outside
+//!  job ─► this host ─ rule "from job" ─► table ─► the overlay ─► egress host ─ masquerade ─► outside
 //! ```
 //!
-//! What such a job sends to the outside goes to its way out first, whichever host carries it, and is given that host's address there: the
-//! kernel of the way out knows the connection, and neither it nor the other end sees that the job has moved. The host that carries the job
-//! must not give it an address of its own, so that the job is in the set of those who leave elsewhere.
+//! Packets of such a job to the outside go to its egress host first, from every host that carries the job,
+//! and get that host's address there. The kernel of the egress host tracks the connection; neither it nor the
+//! peer notices a migration. The host that carries the job must not translate the address: the job is in
+//! the nftables set of jobs that leave elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -18,22 +19,22 @@ use mooring_types::HostId;
 use super::NetworkError;
 use super::table::{PROTOCOL, Reach};
 
-/// Where our rules stand: before the machine's own, and among each other so that the overlay itself is reached as ever.
-const INSIDE: u32 = 7700;
+/// The priority of the agent's rules: before the machine's own, the rule for the overlay first.
+const RULE_PRIORITY: u32 = 7700;
 const OUTSIDE: u32 = 7701;
-/// The tables of ways out are numbered from here by the last two bytes of their overlay addresses, which tell hosts apart.
-const TABLES: u32 = 77_000_000;
+/// The first number of the egress hosts' tables; the last two bytes of a host's overlay address are added.
+const TABLE_BASE: u32 = 77_000_000;
 
-/// The jobs that leave through other hosts, with the ways out.
+/// The jobs that leave through other hosts, and these hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Egress {
-    /// By job, the overlay address of its way out.
+    /// The overlay address of each job's egress host.
     jobs: BTreeMap<Ipv4Addr, Ipv4Addr>,
-    /// By way out, the next hop with what it takes to reach it.
+    /// The next hop of each egress host, with its options.
     ways: BTreeMap<Ipv4Addr, String>,
 }
 
-/// What should be so on the host `own`.
+/// Returns the desired egress of the host `own`.
 pub(super) fn wanted(own: &HostId, network: &Network, reach: &Reach) -> Egress {
     let peers: BTreeMap<&HostId, &Peer> =
         network.peers.iter().filter(|peer| peer.host != *own).map(|peer| (&peer.host, peer)).collect();
@@ -51,7 +52,7 @@ pub(super) fn wanted(own: &HostId, network: &Network, reach: &Reach) -> Egress {
 }
 
 impl Egress {
-    /// Makes the one the other. What `from` is when it is not known is `None`.
+    /// Changes `from` into this egress; `None` when the present one is unknown.
     pub(super) async fn put_in_force(
         &self,
         from: Option<&Self>,
@@ -60,7 +61,7 @@ impl Egress {
     ) -> Result<(), NetworkError> {
         let away: BTreeSet<Ipv4Addr> = self.jobs.keys().copied().collect();
         let failed = || NetworkError::linux("lead jobs to their ways out");
-        // Nobody is given this host's address from here on, and the rules follow at once.
+        // From here on this host's address is not given to these jobs; the rules follow at once.
         nft::leave_elsewhere(nft_table, &away).await.map_err(failed())?;
         let nothing = Self::default();
         let known = from.unwrap_or(&nothing);
@@ -77,13 +78,13 @@ impl Egress {
             lines.push(format!("route replace default {hop} table {} proto {PROTOCOL}", table(*way)));
         }
         for (job, way) in self.jobs.iter().filter(|(job, way)| from.jobs.get(job) != Some(way)) {
-            lines.push(format!("rule add priority {INSIDE} from {job} to {overlay} lookup main"));
+            lines.push(format!("rule add priority {RULE_PRIORITY} from {job} to {overlay} lookup main"));
             lines.push(format!("rule add priority {OUTSIDE} from {job} lookup {}", table(*way)));
         }
         for (job, way) in from.jobs.iter().filter(|(job, way)| self.jobs.get(job) != Some(way)) {
             lines.push(format!("rule del priority {OUTSIDE} from {job} lookup {}", table(*way)));
             if !self.jobs.contains_key(job) {
-                lines.push(format!("rule del priority {INSIDE} from {job} to {overlay} lookup main"));
+                lines.push(format!("rule del priority {RULE_PRIORITY} from {job} to {overlay} lookup main"));
             }
         }
         for way in from.ways.keys().filter(|way| !self.ways.contains_key(way)) {
@@ -93,17 +94,17 @@ impl Egress {
     }
 }
 
-/// Removes every rule of ours, whoever made it.
+/// Removes all rules of the agent's priority.
 pub(super) async fn forget_all() {
-    for priority in [INSIDE, OUTSIDE] {
-        // One at a time, until there is none: the tool has no word for all of a priority.
+    for priority in [RULE_PRIORITY, OUTSIDE] {
+        // `ip` removes one rule of a priority at a time.
         while ip::batch(None, &[format!("rule del priority {priority}")]).await.is_ok() {}
     }
 }
 
 fn table(way: Ipv4Addr) -> u32 {
     let [_, _, high, low] = way.octets();
-    TABLES + u32::from(u16::from_be_bytes([high, low]))
+    TABLE_BASE + u32::from(u16::from_be_bytes([high, low]))
 }
 
 #[cfg(test)]

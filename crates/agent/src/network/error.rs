@@ -1,4 +1,4 @@
-//! Why the network of a host could not be made so.
+//! Errors of a host's network.
 
 use std::io;
 use std::net::Ipv4Addr;
@@ -15,9 +15,7 @@ pub enum NetworkError {
     /// The WireGuard key could not be read or made.
     #[error("can't keep the WireGuard key in {}", path.display())]
     Key {
-        /// Its file.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
@@ -30,27 +28,21 @@ pub enum NetworkError {
     /// The machine refused.
     #[error("can't {attempt}")]
     Linux {
-        /// The attempt.
         attempt: &'static str,
-        /// Why.
         #[source]
         source: mooring_linux::Error,
     },
     /// A tool printed something unexpected.
     #[error("can't understand what `{tool}` printed")]
     Printed {
-        /// The tool.
         tool: &'static str,
-        /// Why.
         #[source]
         source: serde_json::Error,
     },
     /// The tunnel in this process.
     #[error("can't {attempt}")]
     Tunnel {
-        /// The attempt.
         attempt: &'static str,
-        /// Why.
         #[source]
         source: io::Error,
     },

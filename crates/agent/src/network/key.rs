@@ -1,4 +1,4 @@
-//! The host's WireGuard key: made once, kept in the agent's state directory, readable by its owner alone.
+//! The host's WireGuard key: created once, in the agent's state directory, readable by its owner only.
 
 use std::fs;
 use std::io;
@@ -13,8 +13,8 @@ use rand::rngs::OsRng;
 
 use super::NetworkError;
 
-/// The name of its file.
-const FILE: &str = "wireguard.key";
+/// The name of the key's file.
+const KEY_FILE: &str = "wireguard.key";
 
 /// A private key and its public one.
 pub(super) struct Key {
@@ -30,9 +30,9 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// Reads the key, or makes it.
+    /// Reads the key, or creates it.
     pub(super) fn open(state_dir: &Path) -> Result<Self, NetworkError> {
-        let path = state_dir.join(FILE);
+        let path = state_dir.join(KEY_FILE);
         let text = fs::create_dir_all(state_dir).and_then(|()| file::secret(&path, draw));
         let bytes = text
             .and_then(|text| decode(&text).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is no key")));
@@ -47,7 +47,7 @@ impl Key {
     }
 }
 
-/// A key in base64; `None` when it is none.
+/// Decodes a key from base64; `None` when it is not a key.
 pub(super) fn decode(text: &str) -> Option<[u8; 32]> {
     BASE64_STANDARD.decode(text.trim()).ok()?.try_into().ok()
 }
@@ -73,10 +73,10 @@ mod tests {
         let found = Key::open(&state_dir).unwrap();
         assert_eq!(made.public, found.public);
         assert_eq!(decode(&made.private_text()), Some(found.secret.to_bytes()));
-        let mode = fs::metadata(state_dir.join(FILE)).unwrap().permissions().mode();
+        let mode = fs::metadata(state_dir.join(KEY_FILE)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(!format!("{made:?}").contains(&made.private_text()));
-        fs::write(state_dir.join(FILE), "short").unwrap();
+        fs::write(state_dir.join(KEY_FILE), "short").unwrap();
         assert!(matches!(Key::open(&state_dir), Err(NetworkError::Key { .. })));
     }
 }

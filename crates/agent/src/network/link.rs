@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::NetworkError;
 
-/// A device that is there.
+/// A network device.
 #[derive(Debug, Deserialize)]
 pub(super) struct Link {
     #[serde(default)]
@@ -44,7 +44,7 @@ pub(super) async fn find(device: &str) -> Result<Option<Link>, NetworkError> {
     Ok(links.pop())
 }
 
-/// The device that has an address; `None` when none has.
+/// Finds the device with an address.
 pub(super) async fn with_address(address: Ipv4Addr) -> Result<Option<String>, NetworkError> {
     #[derive(Deserialize)]
     struct Line {
@@ -73,13 +73,13 @@ pub(super) async fn addresses(device: &str) -> Result<Vec<Ipv4Addr>, NetworkErro
     Ok(lines.into_iter().flat_map(|line| line.addr_info).filter_map(|address| address.local).collect())
 }
 
-/// Has a device take packets of jobs from wherever they come, and neither send nor believe ICMP redirects: while a job moves, its
-/// packets pass hosts that are not on the shortest way, and a redirect that is remembered would outlive the route it was about.
+/// Makes a device accept packets of jobs from any direction, and neither send nor accept ICMP redirects.
+/// During a migration packets pass hosts off the shortest route, and a redirect would outlive it.
 pub(super) fn open_to_jobs(device: &str) -> Result<(), NetworkError> {
     let setting = |name: &str| format!("net/ipv4/conf/{device}/{name}");
     let strict =
         std::fs::read_to_string(format!("/proc/sys/{}", setting("rp_filter"))).is_ok_and(|now| now.trim() != "0");
-    // 2, loose, also takes the strictness out of a 1 for all devices, which 0 would not.
+    // 2 (loose) also overrides a 1 (strict) for all devices; 0 does not.
     let filter = if strict || strict_everywhere() { sysctl(&setting("rp_filter"), "2") } else { Ok(()) };
     filter
         .and_then(|()| sysctl(&setting("send_redirects"), "0"))

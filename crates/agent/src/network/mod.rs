@@ -1,4 +1,4 @@
-//! The network of a host: it keeps the table true that says *which host carries which job's address*.
+//! The network of a host: keeps the table of *which host carries which job's address* in force.
 //!
 //! ```text
 //!                      own overlay address/32 on {prefix}ov, the source of what this host sends to jobs
@@ -7,19 +7,21 @@
 //! job/32 (local)   ────► {prefix}j…  the job's veth                                                        not marked
 //! ```
 //!
-//! Two things say where a job's address leads. The *table* comes with every slice ([`HostNetwork::apply`]). What this host *carries* it
-//! says itself ([`HostNetwork::carried_here`], [`HostNetwork::carried_elsewhere`]), and that comes first: while a job moves, the table
-//! and the interfaces agree only at the end. So a line of the table that names this host sets nothing, an address that is carried
-//! here is left alone whatever the table says, and once it is carried elsewhere its line of the table rules again, at once.
+//! Two sources say where a job's address leads. The *table* comes with every slice ([`HostNetwork::apply`]).
+//! The agent itself says which addresses this host *carries* ([`HostNetwork::carried_here`],
+//! [`HostNetwork::carried_elsewhere`]), and that has precedence: during a migration, table and interfaces
+//! agree only at the end. A line of the table that names this host has no effect. A carried address keeps
+//! its route until it is carried elsewhere; then its line of the table is put in force at once.
 //!
-//! Every route is a /32 of metric 0 in the main table, so that `ip route replace` puts one in the place of the other in one step,
-//! whether it was local or remote. Only routes of protocol 77 are ever removed by `apply`. A change is one batch of the lines that
-//! changed; the last table is remembered, and read from the kernel when it is not known: at the start and after an error.
+//! Every route is a /32 of metric 0 in the main table, so that `ip route replace` replaces a local route by a
+//! remote one, or the reverse, in one step. `apply` removes only routes of protocol 77. A change is one batch
+//! of the changed lines. The applied table is remembered; it is read from the kernel at the start and after
+//! an error.
 //!
 //! Jobs answer to the overlay address of the host that spoke to them, so the overlay addresses of hosts are routed as well.
 //!
-//! All of it is in the network namespace of the calling thread; one namespace has one host. It stays when the process ends
-//! ([`HostNetwork::close`] removes it) and is found again by the next one.
+//! Everything is in the network namespace of the calling thread; one namespace has one host. It stays when
+//! the process ends, and the next process finds it; [`HostNetwork::close`] removes it.
 
 mod direct;
 mod egress;
@@ -53,14 +55,14 @@ use table::{Reach, Table};
 use vxlan::Vxlan;
 use wireguard::Wireguard;
 
-/// What a host's network needs to know before it has heard anything.
+/// The configuration of a host's network before the first slice.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// What the names of its devices start with: 1 to 8 lower-case letters and digits, of its own for each host of a machine.
+    /// The prefix of device names: 1 to 8 lower-case letters and digits, unique among the hosts of a machine.
     pub device_prefix: String,
-    /// The address by which other hosts reach it.
+    /// The address by which other hosts reach this host.
     pub underlay: Ipv4Addr,
-    /// Where the WireGuard key is kept.
+    /// The directory of the WireGuard key.
     pub state_dir: PathBuf,
 }
 
@@ -72,23 +74,23 @@ pub struct HostNetwork {
     tasks: Tasks,
     stop: CancellationToken,
     nft_table: String,
-    /// The devices, once a slice has said which.
+    /// The devices; `None` before the first slice.
     fabric: Option<Fabric>,
-    /// The whole of the last slice that is in force; `None` when something of it may not be.
+    /// The network of the last slice; `None` when it may not be in force completely.
     in_force: Option<(HostId, Network)>,
-    /// The overlay's addresses, as they were told last.
+    /// The overlay's addresses, from the last slice.
     overlay: Option<Overlay>,
-    /// What the table wants.
+    /// The desired table.
     wanted: Table,
-    /// The routes to other hosts that the kernel has; `None` when that is not known.
+    /// The kernel's routes to other hosts; `None` when unknown.
     applied: Option<Table>,
-    /// Who leaves through another host; `None` when what the kernel has is not known.
+    /// The egress in force; `None` when unknown.
     egress: Option<Egress>,
     /// The addresses that lead to an interface on this host, with its name.
     here: BTreeMap<Ipv4Addr, String>,
 }
 
-/// What has been made for one backend, overlay and own address.
+/// The devices of one backend, overlay and own address.
 #[derive(Debug)]
 struct Fabric {
     backend: Backend,
@@ -105,10 +107,10 @@ enum Driver {
 }
 
 impl HostNetwork {
-    /// Reads or makes the WireGuard key. Nothing of the machine changes before the first [`HostNetwork::apply`].
+    /// Reads or creates the WireGuard key. The machine is not changed before the first [`HostNetwork::apply`].
     ///
-    /// What runs in this process for the network belongs to `tasks` and ends with `stop`, or when this is dropped; `stop` should
-    /// come after the last job was looked after.
+    /// The network's tasks belong to `tasks` and end with `stop`, or when this value is dropped. `stop` should
+    /// come after the last job has stopped.
     ///
     /// # Errors
     /// The prefix is unusable, or the key can't be kept.
@@ -149,14 +151,14 @@ impl HostNetwork {
         &self.nft_table
     }
 
-    /// What the name of every job's interface on this host starts with.
+    /// The prefix of the names of jobs' interfaces on this host.
     #[must_use]
     pub fn job_interface_prefix(&self) -> String {
         self.device("j")
     }
 
-    /// The MTU for the interfaces of jobs: the same on all hosts of a backend. Before the first [`HostNetwork::apply`] it is the one
-    /// that fits through all.
+    /// The MTU of jobs' interfaces: equal on all hosts of a backend. Before the first [`HostNetwork::apply`] it
+    /// is the smallest of all backends.
     #[must_use]
     pub fn mtu(&self) -> u32 {
         match self.fabric.as_ref().map(|fabric| fabric.backend) {
@@ -166,8 +168,8 @@ impl HostNetwork {
         }
     }
 
-    /// Makes devices, peers and routes so. `own` is this host's id. Costs nothing when all is so already, one run of `ip` when only
-    /// routes changed. On an error it has gone as far as it could, and the next call tries all of it again.
+    /// Puts devices, peers and routes in force. `own` is this host's id. Does nothing without a change, and
+    /// runs `ip` once when only routes changed. Continues after an error; the next call tries everything again.
     ///
     /// # Errors
     /// The slice does not list this host, or the machine refused something.
@@ -183,7 +185,7 @@ impl HostNetwork {
         self.make_fabric(peer, network).await?;
         let Some(fabric) = &mut self.fabric else { return Ok(()) };
         self.wanted = table::wanted(own, peer.overlay, network, &fabric.reach());
-        // One that can't be told of its peers keeps the routes from nobody.
+        // Routes are set even when the peers can't be.
         let told = fabric.set_peers(own, network, &self.key).await;
         let egress = egress::wanted(own, network, &fabric.reach());
         self.set_routes().await.and(told)?;
@@ -196,9 +198,9 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// From here on packets for `address` go to `interface`, whatever the table says, until [`HostNetwork::carried_elsewhere`].
-    /// It is to be used instead of `JobNet::route_here`, as it also sets the source address that keeps this host's own connections to
-    /// the job alive when the job moves on; where that one has been called already, this one puts the address in.
+    /// Routes `address` to `interface`, with precedence over the table, until [`HostNetwork::carried_elsewhere`].
+    /// Unlike `JobNet::route_here` it also sets the source address, which keeps this host's own connections to
+    /// the job alive when the job migrates; after a call of that function it adds the address.
     ///
     /// # Errors
     /// The interface is not there.
@@ -212,7 +214,7 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// From here on the table rules over `address` again, and its line is put in force at once.
+    /// Puts the table's line for `address` in force again, at once.
     ///
     /// # Errors
     /// The routes could not be changed.
@@ -221,7 +223,7 @@ impl HostNetwork {
         let hop = self.wanted.get(&address).cloned();
         let line = hop.as_ref().map_or_else(|| table::clear_line(address), |hop| table::set_line(address, hop));
         if let Err(error) = ip::batch(None, &[line]).await {
-            // What is there now is not known: the next `apply` looks.
+            // The present routes are unknown: the next `apply` reads them.
             (self.applied, self.in_force) = (None, None);
             return Err(NetworkError::linux("route a job away from its interface")(error));
         }
@@ -231,15 +233,15 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// Ends what runs in this process, and leaves devices and routes to the next one.
+    /// Stops the tasks of this process; devices and routes stay for the next one.
     pub async fn release(mut self) {
         if let Some(fabric) = self.fabric.take() {
             fabric.release().await;
         }
     }
 
-    /// Removes devices, routes and the nftables table; goes on past errors and reports the first. The interfaces of jobs, with the
-    /// routes to them, are left to those who made them.
+    /// Removes devices, routes and the nftables table. Continues after errors and returns the first. Jobs'
+    /// interfaces, with their routes, stay.
     ///
     /// # Errors
     /// Something could not be removed.
@@ -255,7 +257,7 @@ impl HostNetwork {
         outcome.and(nft::uninstall(&self.nft_table).await).map_err(NetworkError::linux("remove the host's network"))
     }
 
-    /// Finds or makes what the routes need: devices, the own address, settings.
+    /// Finds or creates the devices, the own address and the settings that routes need.
     async fn make_fabric(&mut self, own: &Peer, network: &Network) -> Result<(), NetworkError> {
         let overlay = network.overlay.range().to_string();
         let fits = |fabric: &Fabric| {
@@ -288,7 +290,7 @@ impl HostNetwork {
 
     async fn make_driver(&self, backend: Backend, own: Ipv4Addr) -> Result<Driver, NetworkError> {
         let (vxlan, wireguard) = (self.device("vx"), self.device("wg"));
-        // What another backend has left goes first: the same routes are about to be made over this one.
+        // Devices of another backend are removed first: their routes have the same destinations.
         let others = match backend {
             Backend::Vxlan => vec![&wireguard],
             Backend::Direct => vec![&vxlan, &wireguard],
@@ -307,7 +309,7 @@ impl HostNetwork {
         })
     }
 
-    /// The own address is on a device that nothing else depends on: a bridge without ports, which every kernel that runs jobs has.
+    /// Puts the own address on a bridge without ports, which every kernel that runs jobs supports.
     async fn make_own_address(&self, own: Ipv4Addr) -> Result<(), NetworkError> {
         let attempt = "give the host its overlay address";
         let device = self.device("ov");
@@ -323,7 +325,7 @@ impl HostNetwork {
         ip::batch(None, &lines).await.map_err(NetworkError::linux(attempt))
     }
 
-    /// What was carried here before the own address was known gets it as its source.
+    /// Adds the own address as the source of routes that were set before it was known.
     async fn add_source_to_local(&self) -> Result<(), NetworkError> {
         let own = self.own_overlay();
         let lines: Vec<_> =
@@ -355,7 +357,7 @@ impl HostNetwork {
         table::read(&json, &self.job_interface_prefix()).map_err(NetworkError::printed("ip route show"))
     }
 
-    /// Whether a job's own connections leave through another host than the one that carries it.
+    /// Returns whether a job's own connections leave through another host.
     #[must_use]
     pub fn leads_away(&self, job: Ipv4Addr) -> bool {
         self.in_force.as_ref().is_some_and(|(_, network)| network.egress.iter().any(|line| line.address == job))

@@ -1,16 +1,18 @@
-//! Published ports: ports of this host that lead to the jobs that it carries.
+//! Published ports: ports of this host that lead to jobs on it.
 //!
 //! ```text
 //!  client ──► host's address:hostPort ══ translated ══► job's address:containerPort
 //!             allowed sources alone     from the host's overlay address
 //! ```
 //!
-//! What a slice wants is put in force as one batch of packet rules whenever it changes, and looked at again every [`LOOK`]. What goes to
-//! a job comes from this host's overlay address: answers come back to this host wherever the job is by then, so a connection that
-//! was made stays when the job moves on. New ones are refused from there: the port is its new host's then.
+//! The desired ports of a slice are put in force as one batch of packet rules after each change, and
+//! checked again every [`LISTENER_CHECK_INTERVAL`]. Packets to a job get this host's overlay address as
+//! their source. Answers return to this host even after a migration, so that established connections
+//! survive. New ones are refused here from then on: the port belongs to the job's new host.
 //!
-//! A port that something on the host listens on is left to that. Of two jobs that want the same port, the one that has it keeps it,
-//! else the one that the slice lists first gets it. Whoever goes without is told of as a problem of the host.
+//! A port on which a program of the host listens stays with that program. Of two jobs with the same port,
+//! the one that has it keeps it; else the first in the slice gets it. The other one is reported as a
+//! problem of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -27,12 +29,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::NetworkError;
 
-/// How often it is looked whether something on the host began or ceased to listen.
-const LOOK: Duration = Duration::from_secs(5);
-/// The state of a socket that listens, as the kernel prints it.
-const LISTEN: &str = "0A";
+/// The interval at which listening programs of the host are checked.
+const LISTENER_CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// The state of a listening socket, as the kernel prints it.
+const TCP_LISTEN_STATE: &str = "0A";
 
-/// What a slice wants.
+/// The published ports of a slice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Wanted {
     /// This host's address in the overlay.
@@ -41,23 +43,23 @@ pub(crate) struct Wanted {
     pub(crate) ports: Vec<PublishedPort>,
 }
 
-/// Keeps the packet rules of published ports. Owned by a task of its own, so that no move waits for it.
+/// Keeps the packet rules of published ports. It has a task of its own, so that no migration waits for it.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     /// The host's table of packet rules.
     pub(crate) table: String,
     /// The address whose ports are published.
     pub(crate) underlay: Ipv4Addr,
-    /// `None` until the first slice has come: what is there is left alone so long.
+    /// `None` until the first slice; rules of before stay until then.
     pub(crate) wanted: watch::Receiver<Option<Wanted>>,
-    /// What could not be done, for the host's report.
+    /// Ports that can't be published, for the host's report.
     pub(crate) problems: watch::Sender<Vec<String>>,
-    /// Woken when the problems have changed.
+    /// Notified when the problems change.
     pub(crate) observed: Arc<Notify>,
 }
 
 impl Publisher {
-    /// Publishes what is wanted until asked to stop; what is published then stays, as its jobs do.
+    /// Publishes the desired ports until `stop`; the rules then stay, as jobs do.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut in_force: Option<Wanted> = None;
         loop {
@@ -76,12 +78,12 @@ impl Publisher {
             tokio::select! {
                 () = stop.cancelled() => return,
                 changed = self.wanted.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(LISTENER_CHECK_INTERVAL) => {}
             }
         }
     }
 
-    /// Puts it in force if it differs, and gives back what could not be.
+    /// Puts changed ports in force, and returns those that can't be published.
     async fn publish(&self, wanted: Wanted, in_force: &mut Option<Wanted>) -> Vec<String> {
         let holders = in_force.iter().flat_map(|wanted| &wanted.ports).map(|port| (port.host_port, port.job.clone()));
         let (ports, mut problems) = choose(wanted.ports, &holders.collect(), &listening(self.underlay));
@@ -102,7 +104,7 @@ impl Publisher {
     }
 }
 
-/// Gives each port to one job, and says who goes without.
+/// Assigns each port to one job, and returns the problems of the others.
 fn choose(
     wanted: Vec<PublishedPort>,
     holders: &BTreeMap<Port, JobId>,
@@ -153,7 +155,7 @@ fn listening(address: Ipv4Addr) -> BTreeSet<u16> {
     ports
 }
 
-/// As the kernel prints it: the four bytes in the machine's order.
+/// An address as the kernel prints it: four bytes in the machine's order.
 fn hex_v4(address: Ipv4Addr) -> String {
     format!("{:08X}", u32::from_ne_bytes(address.octets()))
 }
@@ -164,7 +166,7 @@ fn listeners(table: &str, addresses: &[String]) -> BTreeSet<u16> {
         let mut fields = line.split_whitespace().skip(1);
         let (address, port) = fields.next()?.split_once(':')?;
         let state = fields.nth(1)?;
-        let meant = state == LISTEN && addresses.iter().any(|known| known == address);
+        let meant = state == TCP_LISTEN_STATE && addresses.iter().any(|known| known == address);
         meant.then(|| u16::from_str_radix(port, 16).ok())?
     };
     table.lines().skip(1).filter_map(port).collect()

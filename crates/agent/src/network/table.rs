@@ -1,4 +1,4 @@
-//! The table of routes: what it should be, what it is, and the fewest commands that make the one the other.
+//! The table of routes: desired, present, and the fewest commands from one to the other.
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -7,22 +7,22 @@ use mooring_api::watch::{Network, Peer};
 use mooring_types::HostId;
 use serde::Deserialize;
 
-/// Marks the routes that are ours: only they are ever removed.
+/// The protocol number of the agent's routes: only these are ever removed.
 pub(super) const PROTOCOL: u8 = 77;
 
 /// The routes that lead to other hosts, by destination (always a /32).
 pub(super) type Table = BTreeMap<Ipv4Addr, Hop>;
 
-/// Where packets for an address go next.
+/// The next hop of a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Hop {
-    /// The machine to hand them to; `None` where the destination itself is on the device.
+    /// The next machine; `None` when the destination itself is on the device.
     pub(super) via: Option<Ipv4Addr>,
-    /// The device they leave by.
+    /// The output device.
     pub(super) device: String,
-    /// Whether `via` is taken to be on the device without an address there that says so.
+    /// Whether `via` is on the device although no address of the device says so.
     pub(super) onlink: bool,
-    /// The source address of what this host sends itself.
+    /// The source address of this host's own packets.
     pub(super) source: Ipv4Addr,
 }
 
@@ -51,7 +51,8 @@ impl Reach {
     }
 }
 
-/// What the table should be on the host `own`, whose overlay address is `source`. A job on a host that nobody knows has no line.
+/// Returns the desired table of the host `own` with overlay address `source`. A job on an unknown host has
+/// no route.
 pub(super) fn wanted(own: &HostId, source: Ipv4Addr, network: &Network, reach: &Reach) -> Table {
     let peers: BTreeMap<&HostId, &Peer> =
         network.peers.iter().filter(|peer| peer.host != *own).map(|peer| (&peer.host, peer)).collect();
@@ -69,12 +70,12 @@ pub(super) fn changes(from: &Table, to: &Table, local: &BTreeMap<Ipv4Addr, Strin
     let gone = from.keys().filter(|address| !to.contains_key(address));
     let set = set.filter(|(address, _)| !local.contains_key(address)).map(|(address, hop)| set_line(*address, hop));
     let gone = gone.filter(|address| !local.contains_key(address)).map(|address| remove_line(*address));
-    // What jobs need comes before what nobody needs any more; hosts, which the routes to jobs lead over, sort behind jobs but
+    // New routes come before removals. Routes to hosts sort behind those to jobs that lead over them, but
     // `onlink` makes the order irrelevant.
     set.chain(gone).collect()
 }
 
-/// Sets a route in the place of any other to the same address, in one step.
+/// The command that replaces any route to the address in one step.
 pub(super) fn set_line(address: Ipv4Addr, hop: &Hop) -> String {
     let Hop { via, device, onlink, source } = hop;
     let next = via.map_or_else(|| "scope link".to_owned(), |via| format!("via {via}"));
@@ -83,31 +84,32 @@ pub(super) fn set_line(address: Ipv4Addr, hop: &Hop) -> String {
     format!("route replace {address}/32 {next} src {source} proto {PROTOCOL}")
 }
 
-/// Leads an address to an interface on this host. The route is not marked as ours: `apply` never removes it.
+/// The command that routes an address to an interface of this host. The route has no protocol mark:
+/// `apply` never removes it.
 pub(super) fn local_line(address: Ipv4Addr, interface: &str, source: Option<Ipv4Addr>) -> String {
     let source = source.map(|source| format!(" src {source}")).unwrap_or_default();
     format!("route replace {address}/32 dev {interface} scope link{source}")
 }
 
-/// Removes a route of ours; one that is not there is no error.
+/// The command that removes a route of the agent, if it exists.
 fn remove_line(address: Ipv4Addr) -> String {
     format!("route flush exact {address}/32 proto {PROTOCOL}")
 }
 
-/// Removes whatever route leads to an address; none is no error.
+/// The command that removes any route to an address, if one exists.
 pub(super) fn clear_line(address: Ipv4Addr) -> String {
     format!("route flush exact {address}/32")
 }
 
-/// Removes all routes of ours.
+/// The command that removes all routes of the agent.
 pub(super) fn clear_all_line() -> String {
     format!("route flush proto {PROTOCOL}")
 }
 
-/// What is there already.
+/// The present routes.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Our routes to other hosts.
+    /// The agent's routes to other hosts.
     pub(super) remote: Table,
     /// The addresses that lead to a job's interface on this host, with its name.
     pub(super) local: BTreeMap<Ipv4Addr, String>,
@@ -124,12 +126,12 @@ struct RouteLine {
     flags: Vec<String>,
 }
 
-/// Reads what `ip -j route show` prints. Interfaces whose name starts with `job_interfaces` are those of jobs.
+/// Parses the output of `ip -j route show`. Jobs' interfaces have names that start with `job_interfaces`.
 pub(super) fn read(json: &str, job_interfaces: &str) -> Result<Found, serde_json::Error> {
     let mut found = Found::default();
     let lines: Vec<RouteLine> = if json.trim().is_empty() { Vec::new() } else { serde_json::from_str(json)? };
     for line in lines {
-        // A /32 is printed as a bare address; every other destination is none of ours.
+        // A /32 is printed without its length; the agent has no other routes.
         let (Ok(address), Some(device)) = (line.dst.parse::<Ipv4Addr>(), line.dev) else { continue };
         if device.starts_with(job_interfaces) {
             found.local.insert(address, device);

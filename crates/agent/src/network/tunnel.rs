@@ -6,11 +6,12 @@
 //!                     every 250 ms: handshakes, keep-alives    timers
 //! ```
 //!
-//! Three tasks share the book of peers. An address belongs to one peer, as WireGuard's allowed addresses do: what goes to it is
-//! encrypted for that peer, and what comes from it is taken from that peer alone. The book is replaced as a whole; a peer that stays in it
-//! keeps its session. A peer's endpoint follows the packets that it authenticated, so that a host behind a translating router is reached.
+//! Three tasks share the list of peers. An address belongs to one peer, like WireGuard's allowed addresses:
+//! packets to the address are encrypted for that peer, and accepted from that peer only. The list is replaced
+//! as a whole; a peer that stays keeps its session. A peer's endpoint follows its authenticated packets, so
+//! that a host behind NAT is reached.
 //!
-//! A new peer is greeted at once: after a restart both sides have a session again within a round trip.
+//! The handshake with a new peer starts at once: after a restart both ends have a session within a round trip.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -32,21 +33,21 @@ use tokio_util::sync::CancellationToken;
 
 use super::NetworkError;
 
-/// How often sessions are looked after.
-const TICK: Duration = Duration::from_millis(250);
-/// Keeps the way back open through translating routers, in seconds; the value that WireGuard's documentation recommends.
-const KEEPALIVE: u16 = 25;
-/// Handshakes per second from which on senders have to prove their address.
+/// The interval of the sessions' timers.
+const TIMER_INTERVAL: Duration = Duration::from_millis(250);
+/// The interval of keep-alives through NAT, as WireGuard's documentation recommends.
+const KEEPALIVE_SECONDS: u16 = 25;
+/// The rate of handshakes from which senders have to prove their address.
 const HANDSHAKES_PER_SECOND: u64 = 100;
-/// The largest IP packet, with room for what WireGuard puts around it.
-const BUFFER: usize = 65535 + 64;
+/// The largest IP packet plus WireGuard's overhead.
+const PACKET_BUFFER_BYTES: usize = 65535 + 64;
 
 /// A peer as the network's table has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PeerLine {
     pub(super) key: [u8; 32],
     pub(super) endpoint: SocketAddr,
-    /// The addresses that are reached through it.
+    /// The addresses that are reached through the peer.
     pub(super) addresses: Vec<Ipv4Addr>,
 }
 
@@ -63,14 +64,14 @@ struct Shared {
     public: PublicKey,
     /// Asks senders for a proof of their address when there are too many handshakes.
     limiter: RateLimiter,
-    /// Given to sessions, which would answer for themselves otherwise: an answer of theirs is to mean an authentic packet.
+    /// Given to sessions, so that they never answer on their own: an answer means an authentic packet.
     unlimited: Arc<RateLimiter>,
     socket: UdpSocket,
     device: Tun,
     book: RwLock<Arc<Book>>,
 }
 
-/// All peers, by what they are looked up by.
+/// All peers, indexed for look-ups.
 #[derive(Default)]
 struct Book {
     by_key: BTreeMap<[u8; 32], Arc<Peer>>,
@@ -80,7 +81,7 @@ struct Book {
 }
 
 struct Peer {
-    /// Names its sessions in packets; 24 bits.
+    /// The 24-bit index of the peer's sessions in packets.
     index: u32,
     tunnel: Mutex<Tunn>,
     endpoint: Mutex<Endpoint>,
@@ -88,14 +89,14 @@ struct Peer {
 
 #[derive(Clone, Copy)]
 struct Endpoint {
-    /// What the table said last.
+    /// The endpoint in the last table.
     given: SocketAddr,
-    /// Where its last authentic packet came from, or what the table said since.
+    /// The source of the last authentic packet, or the endpoint of a later table.
     now: SocketAddr,
 }
 
 impl Tunnel {
-    /// Attaches to the TUN device and starts the tasks.
+    /// Opens the TUN device and starts the tasks.
     pub(super) fn open(
         device: &str,
         listen: SocketAddr,
@@ -121,16 +122,16 @@ impl Tunnel {
         Ok(Self { shared, stop, tasks })
     }
 
-    /// Whether it still works: a task ends by itself when the device is taken away.
+    /// Returns whether the tasks still run: they end when the device is removed.
     pub(super) fn works(&self) -> bool {
         !self.tasks.iter().any(JoinHandle::is_finished)
     }
 
-    /// Replaces the book of peers and greets those that are new.
+    /// Replaces the list of peers and starts handshakes with new ones.
     pub(super) async fn set_peers(&self, lines: &[PeerLine]) {
         let (book, new) = self.shared.book().with(lines, &self.shared);
         *self.shared.book.write() = Arc::new(book);
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = vec![0; PACKET_BUFFER_BYTES];
         for peer in new {
             let greeting = match locked(&peer.tunnel).format_handshake_initiation(&mut buffer, false) {
                 TunnResult::WriteToNetwork(packet) => packet,
@@ -144,7 +145,7 @@ impl Tunnel {
     pub(super) async fn close(mut self) {
         self.stop.cancel();
         for task in self.tasks.drain(..) {
-            // A panic has been reported by the owner of tasks.
+            // The owner of the tasks has reported a panic.
             let _ = task.await;
         }
     }
@@ -162,13 +163,13 @@ impl Shared {
     }
 
     async fn send(&self, packet: &[u8], to: SocketAddr) {
-        // As on every network a packet may be lost; those who sent it send it again.
+        // A packet may be lost, as on any network; its sender repeats it.
         if let Err(error) = self.socket.send_to(packet, to).await {
             tracing::debug!(%to, %error, "a WireGuard packet could not be sent");
         }
     }
 
-    /// Whose packet it is; `Err` is what to answer, if anything.
+    /// Finds the peer of a packet; `Err` has the answer to send, if any.
     fn sender<'b>(
         &self,
         book: &Book,
@@ -192,7 +193,7 @@ impl Shared {
         known.cloned().ok_or(None)
     }
 
-    /// Takes one datagram in and answers it where the protocol wants an answer.
+    /// Processes one datagram, and answers it where the protocol requires that.
     async fn take(&self, datagram: &[u8], from: SocketAddr, buffer: &mut [u8]) {
         let book = self.book();
         let peer = match self.sender(&book, from.ip(), datagram, buffer) {
@@ -202,13 +203,13 @@ impl Shared {
         };
         let mut datagram = datagram;
         loop {
-            // The guard is gone before anything is awaited.
+            // The guard is dropped before the next await.
             let result = locked(&peer.tunnel).decapsulate(Some(from.ip()), datagram, buffer);
             match result {
                 TunnResult::WriteToNetwork(answer) => {
                     peer.seen_at(from);
                     self.send(answer, from).await;
-                    // Whether there is more to send, such as packets that waited for the session.
+                    // More may have to be sent, such as packets that waited for the session.
                     datagram = &[];
                 }
                 TunnResult::WriteToTunnelV4(packet, source) => {
@@ -226,7 +227,7 @@ impl Shared {
     }
 
     fn deliver(&self, packet: &[u8]) {
-        // The kernel takes a packet at once, or its queue is full and the packet is lost, as on any interface.
+        // The kernel accepts a packet at once, or its queue is full and the packet is lost.
         if let Err(error) = self.device.write(packet) {
             tracing::debug!(%error, "a packet from WireGuard could not be delivered");
         }
@@ -234,7 +235,7 @@ impl Shared {
 }
 
 impl Book {
-    /// A book with these peers, and those of them that were not in this one.
+    /// Returns the list of these peers, and those that are new in it.
     fn with(&self, lines: &[PeerLine], shared: &Shared) -> (Self, Vec<Arc<Peer>>) {
         let mut book = Self { next_index: self.next_index, ..Self::default() };
         let mut new = Vec::new();
@@ -257,7 +258,7 @@ impl Book {
 impl Peer {
     fn new(index: u32, line: &PeerLine, shared: &Shared) -> Self {
         let (secret, limiter) = (shared.secret.clone(), Some(shared.unlimited.clone()));
-        let tunnel = Tunn::new(secret, PublicKey::from(line.key), None, Some(KEEPALIVE), index, limiter);
+        let tunnel = Tunn::new(secret, PublicKey::from(line.key), None, Some(KEEPALIVE_SECONDS), index, limiter);
         let endpoint = Endpoint { given: line.endpoint, now: line.endpoint };
         Self { index, tunnel: Mutex::new(tunnel), endpoint: Mutex::new(endpoint) }
     }
@@ -281,13 +282,13 @@ impl Peer {
 async fn until(stop: CancellationToken, work: impl Future<Output = ()>) {
     tokio::select! {
         () = stop.cancelled() => {}
-        // It has said why; `works` tells the owner.
+        // The task has logged the reason; `works` tells the owner.
         () = work => {}
     }
 }
 
 async fn outgoing(shared: Arc<Shared>) {
-    let (mut packet, mut buffer) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let (mut packet, mut buffer) = (vec![0; PACKET_BUFFER_BYTES], vec![0; PACKET_BUFFER_BYTES]);
     loop {
         let length = match shared.device.read(&mut packet).await {
             Ok(length) => length,
@@ -304,7 +305,7 @@ async fn outgoing(shared: Arc<Shared>) {
 }
 
 async fn incoming(shared: Arc<Shared>) {
-    let (mut datagram, mut buffer) = (vec![0; BUFFER], vec![0; BUFFER]);
+    let (mut datagram, mut buffer) = (vec![0; PACKET_BUFFER_BYTES], vec![0; PACKET_BUFFER_BYTES]);
     loop {
         match shared.socket.recv_from(&mut datagram).await {
             Ok((length, from)) => shared.take(datagram.get(..length).unwrap_or_default(), from, &mut buffer).await,
@@ -314,8 +315,8 @@ async fn incoming(shared: Arc<Shared>) {
 }
 
 async fn timers(shared: Arc<Shared>) {
-    let mut buffer = vec![0; BUFFER];
-    let mut ticks = tokio::time::interval(TICK);
+    let mut buffer = vec![0; PACKET_BUFFER_BYTES];
+    let mut ticks = tokio::time::interval(TIMER_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -323,7 +324,8 @@ async fn timers(shared: Arc<Shared>) {
         for peer in shared.book().by_key.values() {
             let due = locked(&peer.tunnel).update_timers(&mut buffer);
             let due = match due {
-                // Nobody answered for 90 s. It is tried again: a host that only dials out can't be waited for.
+                // The peer did not answer for 90 s. The handshake is repeated, since the peer may not be able to
+                // reach this host.
                 TunnResult::Err(WireGuardError::ConnectionExpired) => {
                     locked(&peer.tunnel).format_handshake_initiation(&mut buffer, true)
                 }

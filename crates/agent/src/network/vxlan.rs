@@ -1,5 +1,5 @@
-//! VXLAN, the kernel's: one device, and for each other host a permanent neighbour and forwarding entry, so that nothing is learned,
-//! flooded or asked for.
+//! The kernel's VXLAN: one device, and a permanent neighbour and forwarding entry for each other host.
+//! Nothing is learned, flooded or resolved.
 //!
 //! ```text
 //! route    job/32 via peer's overlay address      (the agent's table)
@@ -16,11 +16,11 @@ use serde::Deserialize;
 
 use super::{NetworkError, link};
 
-/// What fits through: 50 bytes less than Ethernet's 1500.
+/// The MTU: 50 bytes less than Ethernet's 1500.
 pub(super) const MTU: u32 = 1450;
 const NETWORK_ID: u32 = 77;
 /// The port of RFC 7348.
-const PORT: u16 = 4789;
+const VXLAN_PORT: u16 = 4789;
 
 /// The overlay addresses of other hosts with their underlay addresses.
 type Peers = BTreeMap<Ipv4Addr, Ipv4Addr>;
@@ -29,12 +29,12 @@ type Peers = BTreeMap<Ipv4Addr, Ipv4Addr>;
 #[derive(Debug)]
 pub(super) struct Vxlan {
     pub(super) device: String,
-    /// What the kernel has been told; `None` when that is not known.
+    /// The kernel's entries; `None` when unknown.
     told: Option<Peers>,
 }
 
 impl Vxlan {
-    /// Finds the device, or makes it.
+    /// Finds or creates the device.
     pub(super) async fn open(device: String, underlay: Ipv4Addr, overlay: Ipv4Addr) -> Result<Self, NetworkError> {
         let attempt = "make the VXLAN device";
         let mac = mac(overlay);
@@ -44,7 +44,7 @@ impl Vxlan {
         }
         if !found.is_some_and(|found| is_ours(&found, underlay, &mac)) {
             let make = format!(
-                "link add {device} address {mac} type vxlan id {NETWORK_ID} dstport {PORT} local {underlay} nolearning"
+                "link add {device} address {mac} type vxlan id {NETWORK_ID} dstport {VXLAN_PORT} local {underlay} nolearning"
             );
             ip::batch(None, &[make]).await.map_err(NetworkError::linux(attempt))?;
         }
@@ -55,11 +55,11 @@ impl Vxlan {
         Ok(Self { device, told: None })
     }
 
-    /// Tells the kernel where the other hosts are.
+    /// Sets the kernel's entries for the other hosts.
     pub(super) async fn set_peers<'a>(&mut self, peers: impl Iterator<Item = &'a Peer>) -> Result<(), NetworkError> {
         let attempt = "tell the VXLAN device where hosts are";
         let wanted: Peers = peers.map(|peer| (peer.overlay, peer.underlay)).collect();
-        // While it is not known, all is told again, which changes nothing where it was told before.
+        // When the entries are unknown, all are set; an existing entry does not change.
         let (told, stale) = match self.told.take() {
             Some(told) => {
                 let stale = told.keys().filter(|overlay| !wanted.contains_key(overlay)).copied().collect();
@@ -108,6 +108,6 @@ fn is_ours(found: &link::Link, underlay: Ipv4Addr, mac: &str) -> bool {
     found.kind() == "vxlan"
         && found.address == mac
         && parameter("id", NETWORK_ID.into())
-        && parameter("port", PORT.into())
+        && parameter("port", VXLAN_PORT.into())
         && parameter("local", underlay.to_string().into())
 }

@@ -1,7 +1,9 @@
-//! WireGuard: the kernel's where it has one and `wg` can configure it, else [`Tunnel`] in this process. Either way it is one device,
-//! and every other host a peer to which its overlay address and the addresses of its jobs belong.
+//! WireGuard: the kernel's, where it exists and `wg` can configure it, else [`Tunnel`] in this process. In
+//! both cases it is one device, and each other host is a peer with its overlay address and its jobs'
+//! addresses.
 //!
-//! A TUN device and its routes stay while the agent is away; packets are lost for that time and sent again by those who sent them.
+//! A TUN device and its routes stay while the agent is down; packets of that time are lost, and their senders
+//! repeat them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -17,17 +19,17 @@ use super::key::{self, Key};
 use super::tunnel::{PeerLine, Tunnel};
 use super::{NetworkError, link};
 
-/// What fits through an underlay of 1500, whichever version of IP that has.
+/// The MTU over an underlay of 1500, with IPv4 or IPv6.
 pub(super) const MTU: u32 = 1420;
 /// The UDP port of every host.
-const PORT: u16 = 51877;
+const WIREGUARD_PORT: u16 = 51877;
 
-/// The device, with what drives it.
+/// The device and its driver.
 #[derive(Debug)]
 pub(super) struct Wireguard {
     pub(super) device: String,
     driver: Driver,
-    /// What the driver has been told; `None` when that is not known.
+    /// The driver's peers; `None` when unknown.
     told: Option<Vec<PeerLine>>,
 }
 
@@ -38,7 +40,7 @@ enum Driver {
 }
 
 impl Wireguard {
-    /// Finds the device, or makes it, and has it work.
+    /// Finds or creates the device and starts its driver.
     pub(super) async fn open(
         device: String,
         underlay: Ipv4Addr,
@@ -60,7 +62,7 @@ impl Wireguard {
         let driver = if kernel {
             Driver::Kernel
         } else {
-            let listen = SocketAddr::from((underlay, PORT));
+            let listen = SocketAddr::from((underlay, WIREGUARD_PORT));
             Driver::Process(Tunnel::open(&device, listen, key.secret.clone(), tasks, stop)?)
         };
         ip::batch(None, &[format!("link set {device} mtu {MTU} addrgenmode none up")])
@@ -70,7 +72,7 @@ impl Wireguard {
         Ok(Self { device, driver, told: None })
     }
 
-    /// Whether what drives it is still there.
+    /// Returns whether the driver still works.
     pub(super) fn works(&self) -> bool {
         match &self.driver {
             Driver::Kernel => true,
@@ -78,7 +80,7 @@ impl Wireguard {
         }
     }
 
-    /// Tells the driver who the peers are and what belongs to them.
+    /// Sets the driver's peers and their addresses.
     pub(super) async fn set_peers(&mut self, own: &HostId, network: &Network, key: &Key) -> Result<(), NetworkError> {
         let lines = lines(own, network);
         if self.told.as_ref() == Some(&lines) {
@@ -94,7 +96,7 @@ impl Wireguard {
         Ok(())
     }
 
-    /// Ends what runs in this process for it; the device stays.
+    /// Stops the driver in this process; the device stays.
     pub(super) async fn release(self) {
         match self.driver {
             Driver::Kernel => {}
@@ -103,7 +105,7 @@ impl Wireguard {
     }
 }
 
-/// The other hosts as peers. One without a usable key can't be reached.
+/// The other hosts as peers. A host without a usable key is unreachable.
 fn lines(own: &HostId, network: &Network) -> Vec<PeerLine> {
     let others = network.peers.iter().filter(|peer| peer.host != *own);
     let lines = others.filter_map(|peer| {
@@ -113,15 +115,18 @@ fn lines(own: &HostId, network: &Network) -> Vec<PeerLine> {
         };
         let jobs = network.routes.iter().filter(|route| route.host == peer.host).map(|route| route.address);
         let addresses = std::iter::once(peer.overlay).chain(jobs).collect();
-        Some(PeerLine { key, endpoint: SocketAddr::from((peer.underlay, PORT)), addresses })
+        Some(PeerLine { key, endpoint: SocketAddr::from((peer.underlay, WIREGUARD_PORT)), addresses })
     });
     lines.collect()
 }
 
 /// In the form of wg(8).
 fn configuration(key: &Key, lines: &[PeerLine]) -> Vec<String> {
-    let interface =
-        ["[Interface]".to_owned(), format!("PrivateKey = {}", key.private_text()), format!("ListenPort = {PORT}")];
+    let interface = [
+        "[Interface]".to_owned(),
+        format!("PrivateKey = {}", key.private_text()),
+        format!("ListenPort = {WIREGUARD_PORT}"),
+    ];
     let peers = lines.iter().flat_map(|line| {
         let addresses: Vec<_> = line.addresses.iter().map(|address| format!("{address}/32")).collect();
         [

@@ -1,7 +1,7 @@
-//! The container's configuration: what an OCI runtime reads, and what CRIU is told.
+//! The OCI bundle: the configuration of runc and CRIU for one container.
 //!
-//! Everything that CRIU looks at is the same on every host. Each tmpfs costs a `tar` of several milliseconds in the pause, so there are
-//! no more than programs need; what should be hidden is hidden file by file.
+//! Everything that CRIU checks is equal on all hosts. Each tmpfs costs several milliseconds of the pause
+//! for a `tar`: there are only those that programs need, and hidden paths are masked file by file.
 
 use std::fs;
 use std::io;
@@ -20,22 +20,22 @@ use super::own;
 use super::volume;
 use crate::error::{Error, Result};
 
-/// What this host adds to a bundle.
+/// The host's part of a bundle.
 #[derive(Debug, Clone)]
 pub(crate) struct HostPart<'a> {
     /// The job.
     pub(crate) job: &'a JobId,
     /// OpCenter's address.
     pub(crate) opcenter: &'a str,
-    /// By how much the job's monotonic clock is ahead of the kernel's, when it starts here.
+    /// The offset of a new job's monotonic clock to the kernel's.
     pub(crate) clock_offset_seconds: i64,
-    /// This program.
+    /// The path of the `float` program.
     pub(crate) float: &'a Path,
-    /// Where the agent listens for CRIU's hooks.
+    /// The socket of CRIU's hooks.
     pub(crate) hook_socket: &'a Path,
 }
 
-/// What a container with a shell of its own may do; what a web server, a notebook or an SSH server needs, and no more.
+/// The capabilities of a container: those that a web server, a notebook or an SSH server needs.
 const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
@@ -57,13 +57,13 @@ const MASKED: [&str; 5] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/pr
 
 const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
-/// CRIU's name for the step after which it reads memory.
+/// CRIU's name of the hook before it reads memory.
 pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
 
-/// Writes the bundle and what goes with it.
+/// Writes the bundle and its helper files.
 ///
 /// # Errors
-/// A file could not be written, or there is nothing to run.
+/// A file can't be written, or the job has no command.
 pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<()> {
     let config = config(job_dir, spec, image, host)?;
     let failed = |error: io::Error| Error::system(format!("write bundle {}", job_dir.bundle().display()))(error);
@@ -80,10 +80,8 @@ pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &Host
     write().map_err(failed)
 }
 
-/// Puts the files of a new job into its upper layer: name resolution, and nothing at all where the agent keeps its secrets.
-///
-/// # Errors
-/// A file could not be written.
+/// Writes the files of a new job into its upper layer: name resolution, and whiteouts over the paths
+/// that are hidden from jobs.
 pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
     let upper = job_dir.upper();
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
@@ -98,7 +96,7 @@ pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &
         )
     };
     write().map_err(failed)?;
-    // What is hidden hides all that is below it.
+    // A whiteout hides everything below it.
     let outermost = |path: &&PathBuf| !hidden.iter().any(|other| other != *path && path.starts_with(other));
     for path in hidden.iter().filter(outermost) {
         mooring_linux::mount::whiteout(&upper.join(path.strip_prefix("/").unwrap_or(path)))?;
@@ -106,7 +104,7 @@ pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &
     Ok(())
 }
 
-/// The name servers of this machine, without those that only it can reach.
+/// The name servers of this machine, without loopback addresses.
 fn resolvers() -> String {
     let files = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
     let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
@@ -169,8 +167,8 @@ fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) 
     }))
 }
 
-/// CRIU can't checkpoint an `io_uring`. Programs that can do without one (Node from version 22 makes one for every event loop) do so when
-/// the kernel seems to have none.
+/// The seccomp profile. CRIU can't checkpoint an `io_uring`, so the profile answers its system calls as a
+/// kernel without it. Programs with a fallback use it (Node from version 22 opens one per event loop).
 fn seccomp() -> Value {
     let rings = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
     json!({
@@ -179,8 +177,8 @@ fn seccomp() -> Value {
     })
 }
 
-/// How many files a job may have open: thousands of sockets and more, whatever the agent itself was started with, as far as this machine
-/// allows it. Programs that try every number up to the soft limit ask for a bound on it.
+/// The limit of open files: enough for thousands of sockets, independent of the agent's own limit, where
+/// the machine allows it. The soft limit is bounded, since some programs close all numbers up to it.
 fn descriptors() -> Value {
     const SOFT: u64 = 65_536;
     const HARD: u64 = 1_048_576;
@@ -212,7 +210,7 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
     environment.extend(image.env.iter().cloned());
     environment.extend(spec.env.iter().map(|(key, value)| format!("{key}={value}")));
     environment.extend(own::environment(host.job, host.opcenter));
-    // Of two values for a key, the later one is meant.
+    // The later of two values for a key wins.
     let mut last: Vec<String> = Vec::new();
     for entry in environment {
         let key = entry.split_once('=').map_or(entry.as_str(), |(key, _)| key).to_owned();
@@ -222,12 +220,13 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
     last
 }
 
-/// Locking the network is ours: a rule that is in force before the freeze and falls when the restored job may go on.
+/// CRIU's configuration. The agent's own packet rule replaces CRIU's network lock: it is in force from
+/// before the freeze until the restored job executes.
 fn criu_config(job_dir: &JobDir) -> String {
     format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", job_dir.criu_hook().display())
 }
 
-/// CRIU calls it at every step; most need nothing, and a shell says so fastest.
+/// The script that CRIU calls at every step. Most steps need nothing, and a shell exits fastest.
 fn hook_script(job_dir: &JobDir, host: &HostPart<'_>) -> String {
     format!(
         "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",

@@ -1,4 +1,4 @@
-//! Where a checkpoint lies while a job moves: CRIU's images in memory, the job's own memory on disk.
+//! The files of a checkpoint during a migration: CRIU's images in memory, the job's memory on disk.
 //!
 //! ```text
 //!  images-ID/            a tmpfs
@@ -6,12 +6,13 @@
 //!    pages-1.img ─► memory-ID/pages-1.img   as large as the job
 //! ```
 //!
-//! CRIU makes a file for every socket and process, and a new file costs half a millisecond on a journaling file system and a hundredth
-//! of that in memory: the job stands still for the difference, on both hosts. Its pages are few files and can be larger than the
-//! machine's memory; they stay on disk, which CRIU does not notice, since what it makes under their names are links that lead there.
+//! CRIU creates a file per socket and process. A new file costs half a millisecond on a journaling file
+//! system, and a hundredth of that on a tmpfs: the difference is part of the pause, on both hosts. Pages
+//! are few files and can be larger than the machine's memory. They stay on disk: CRIU opens their names,
+//! which are links to files there.
 //!
-//! The tmpfs outlives the agent and not the machine, like the job itself. Who wants to keep a checkpoint for longer calls
-//! [`Checkpoint::put_on_disk`].
+//! The tmpfs outlives the agent but not the machine, like the job itself. [`Checkpoint::put_on_disk`] keeps
+//! a checkpoint for longer.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -22,10 +23,12 @@ use mooring_linux::mount;
 
 use crate::error::{Error, Result, StreamError};
 
-/// Sockets with full queues count here; half of the machine's memory is the kernel's own limit for a tmpfs.
-const OPTIONS: &str = "mode=700";
-/// CRIU numbers the files with memory from 1, one per process and one per piece of shared memory.
-const SPARE: usize = 64;
+/// The mount options of the tmpfs. The kernel's default limit, half of the machine's memory, has room
+/// for full socket queues.
+const TMPFS_OPTIONS: &str = "mode=700";
+/// The links in addition to one per process. CRIU numbers the files with memory from 1: one per process
+/// and one per shared memory segment.
+const SPARE_LINKS: usize = 64;
 
 /// The two directories of one checkpoint.
 #[derive(Debug, Clone)]
@@ -40,43 +43,34 @@ impl Checkpoint {
         Self { images: directory.join(format!("images-{name}")), memory: directory.join(format!("memory-{name}")) }
     }
 
-    /// What CRIU is given.
+    /// The directory that CRIU reads and writes.
     pub(crate) fn images(&self) -> &Path {
         &self.images
     }
 
-    /// Makes an empty one, in place of one that is there.
-    ///
-    /// # Errors
-    /// It could not be made.
+    /// Creates the empty directories; replaces an earlier checkpoint.
     pub(crate) fn make(&self) -> Result<()> {
         self.remove()?;
         fs::create_dir_all(&self.memory).map_err(Error::system(format!("make {}", self.memory.display())))?;
-        Ok(mount::tmpfs(&self.images, OPTIONS)?)
+        Ok(mount::tmpfs(&self.images, TMPFS_OPTIONS)?)
     }
 
-    /// Makes an empty one that lies on disk, in place of one that is there.
-    ///
-    /// # Errors
-    /// It could not be made.
+    /// Creates the empty directories, both on disk; replaces an earlier checkpoint.
     pub(crate) fn make_on_disk(&self) -> Result<()> {
         self.remove()?;
         fs::create_dir_all(&self.images).map_err(Error::system(format!("make {}", self.images.display())))
     }
 
-    /// Makes ready for a dump of that many processes.
-    ///
-    /// # Errors
-    /// A link could not be made.
+    /// Creates the links for a dump of that many processes.
     pub(crate) fn expect_memory(&self, processes: usize) -> Result<()> {
-        let numbers = 1..=u32::try_from(processes + SPARE).unwrap_or(u32::MAX);
+        let numbers = 1..=u32::try_from(processes + SPARE_LINKS).unwrap_or(u32::MAX);
         numbers.map(memory_name).try_for_each(|name| self.link(&name))
     }
 
-    /// Makes an empty image, wherever it belongs.
+    /// Creates an empty image in its directory.
     ///
     /// # Errors
-    /// It could not be made, or has no name of an image.
+    /// The file can't be created, or `name` is not the name of an image.
     pub(crate) fn create(&self, name: &str) -> Result<File> {
         let path = self.images.join(name);
         if name.contains('/') || name.starts_with('.') {
@@ -90,16 +84,13 @@ impl Checkpoint {
     }
 
     /// The names of all images, sorted.
-    ///
-    /// # Errors
-    /// The directory can't be read.
     pub(crate) fn names(&self) -> Result<Vec<String>> {
         let failed = || format!("read {}", self.images.display());
         let mut names = Vec::new();
         for entry in fs::read_dir(&self.images).map_err(Error::system(failed()))? {
             let entry = entry.map_err(Error::system(failed()))?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            // A link that leads nowhere is one that CRIU had no use for.
+            // CRIU did not use a link without a target.
             if (name.ends_with(".img") || name == "descriptors.json") && entry.path().exists() {
                 names.push(name);
             }
@@ -108,16 +99,16 @@ impl Checkpoint {
         Ok(names)
     }
 
-    /// How large it is.
+    /// The size of all images in bytes.
     pub(crate) fn size(&self) -> u64 {
         let entries = fs::read_dir(&self.images).into_iter().flatten().flatten();
         entries.filter_map(|entry| fs::metadata(entry.path()).ok()).map(|found| found.len()).sum()
     }
 
-    /// Has it outlive its tmpfs, and the machine's memory with it.
+    /// Copies the checkpoint from the tmpfs to disk, where it survives a reboot.
     ///
     /// # Errors
-    /// There is no room, say; it lies where it lay.
+    /// The disk is full, for example; the checkpoint stays on the tmpfs.
     pub(crate) fn put_on_disk(&self) -> Result<()> {
         if !mount::is_mounted(&self.images)? {
             return Ok(());
@@ -130,7 +121,8 @@ impl Checkpoint {
         fs::rename(&copy, &self.images).map_err(Error::system(format!("keep {}", self.images.display())))
     }
 
-    /// Gives it another name, so that a new one may take its place while it is removed. One in memory keeps its name.
+    /// Renames the checkpoint, so that a new one can be created while this one is removed. On a tmpfs it
+    /// keeps its name.
     pub(crate) fn set_aside(self) -> Self {
         let used = |path: &Path| path.with_file_name(format!("used-{:016x}", rand::random::<u64>()));
         let aside = Self { images: used(&self.images), memory: used(&self.memory) };
@@ -143,10 +135,10 @@ impl Checkpoint {
         }
     }
 
-    /// Removes it; nothing there is no error.
+    /// Removes the checkpoint, if it exists.
     ///
     /// # Errors
-    /// It is in use, or can't be removed.
+    /// The checkpoint is in use, or can't be removed.
     pub(crate) fn remove(&self) -> Result<()> {
         mount::unmount_below(&self.images)?;
         mount::remove_tree(&self.images)?;
@@ -155,28 +147,29 @@ impl Checkpoint {
 
     fn link(&self, name: &str) -> Result<()> {
         let path = self.images.join(name);
-        // Relative: a job that is being restored reads its memory through a descriptor of the directory when its root is its own already.
+        // A relative link: a restored process reads its memory through a descriptor of the directory, when
+        // its root is the container's.
         let directory = self.memory.file_name().map_or_else(PathBuf::new, |name| Path::new("..").join(name));
         symlink(directory.join(name), &path).map_err(Error::system(format!("link {}", path.display())))
     }
 }
 
-/// The name of an image with memory.
+/// Returns the name of the memory image with that number.
 pub(crate) fn memory_name(number: u32) -> String {
     format!("pages-{number}.img")
 }
 
-/// The number of an image with memory, by its name.
+/// Returns the number of a memory image by its name.
 pub(crate) fn memory_number(name: &str) -> Option<u32> {
     name.strip_prefix("pages-")?.strip_suffix(".img")?.parse().ok()
 }
 
-/// Whether an image is one with memory.
+/// Returns whether an image has memory.
 pub(crate) fn is_memory(name: &str) -> bool {
     memory_number(name).is_some()
 }
 
-/// Copies the files and links of one directory. What CRIU left mounted in it is not of the checkpoint.
+/// Copies the files and links of one directory, without mounts that CRIU left in it.
 fn copy_files(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,7 +1,7 @@
-//! A job's container: made, started, checkpointed, restored, ended and removed through runc.
+//! A job's container: started, checkpointed, restored, stopped and removed through runc.
 //!
-//! A checkpoint is never interrupted: it runs in a session of its own and leaves its exit code beside its images, so that an agent that
-//! was killed meanwhile finds out how it ended. Everything else may be killed and is then cleaned up.
+//! A checkpoint is never interrupted: it runs in a session of its own and leaves its exit code beside its
+//! images, where a restarted agent finds it. All other commands may be killed and are cleaned up later.
 
 use std::fs;
 use std::io;
@@ -24,24 +24,24 @@ use crate::error::{CriuError, Error, Result};
 use crate::tools::Tools;
 use mooring_linux::process::ProcessId;
 
-/// How long a job may take to end after SIGTERM.
+/// The time a job has to exit after SIGTERM.
 const TERM_GRACE_PERIOD: Duration = Duration::from_secs(5);
-/// How long runc may take to make a container.
-const RUN_LIMIT: Duration = Duration::from_secs(60);
-/// How long a checkpoint or a restore may take; large jobs take their time.
-const CRIU_LIMIT: Duration = Duration::from_secs(600);
+/// The time limit of runc for starting or deleting a container.
+const RUNC_TIMEOUT: Duration = Duration::from_secs(60);
+/// The time limit of a checkpoint or a restore.
+const CRIU_TIMEOUT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(20);
-/// Where a checkpoint leaves its exit code, in its image directory.
-const STATUS: &str = "status";
+/// The file with a checkpoint's exit code, in its image directory.
+const EXIT_CODE_FILE: &str = "status";
 const CHECKPOINT: &str = "\"$@\"; code=$?; echo $code >\"$0.new\" && mv \"$0.new\" \"$0\"; exit $code";
 const CRIU_FLAGS: [&str; 4] = ["--tcp-established", "--file-locks", "--manage-cgroups-mode", "ignore"];
 
-/// What a container does after its checkpoint.
+/// The state of a container after its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Afterwards {
-    /// It has ended.
+    /// Its processes have exited.
     Ended,
-    /// It is as it was, and stands still until its control group is thawed.
+    /// Its processes are frozen until their control group is thawed.
     Frozen,
 }
 
@@ -53,24 +53,18 @@ pub(crate) struct Runtime {
 }
 
 impl Runtime {
-    /// runc with its own state kept in `root`.
+    /// Uses runc with its state directory at `root`.
     pub(crate) fn new(tools: Tools, root: PathBuf) -> Self {
         Self { tools, root }
     }
 
-    /// Mounts the root file system, unless it is.
-    ///
-    /// # Errors
-    /// It could not be mounted.
+    /// Mounts the root file system, unless it is mounted.
     pub(crate) fn mount_root(job_dir: &JobDir, image: &Image) -> Result<()> {
         Self::mount_layers(job_dir, &image.layers)
     }
 
-    /// Mounts the root file system of a job that is restored from `images`, unless it is: its open files have the inode numbers that
-    /// they had.
-    ///
-    /// # Errors
-    /// It could not be mounted.
+    /// Mounts the root file system of a job that is restored from `images`, unless it is mounted. Its open
+    /// files keep their inode numbers.
     pub(crate) async fn mount_root_again(job_dir: &JobDir, image: &Image, images: &Path) -> Result<()> {
         if mount::is_mounted(&job_dir.root())? {
             return Ok(());
@@ -94,7 +88,7 @@ impl Runtime {
         Ok(mount::overlay(layers, &job_dir.upper(), &job_dir.work(), &job_dir.root())?)
     }
 
-    /// Makes and starts the container; its root is mounted and its network there. `None` when the job has ended already.
+    /// Starts the container, whose root and network exist. Returns `None` when the job has exited already.
     ///
     /// # Errors
     /// runc failed.
@@ -103,14 +97,15 @@ impl Runtime {
         let mut command = self.runc(&log);
         command.args(["run", "--detach", "--pid-file"]).arg(job_dir.pid_file()).arg("--bundle").arg(job_dir.bundle());
         command.arg(job_dir.container());
-        finish(command, "runc run", RUN_LIMIT, &log).await?;
+        finish(command, "runc run", RUNC_TIMEOUT, &log).await?;
         Ok(self.init(job_dir))
     }
 
-    /// Checkpoints the container into `images`, where [`inode_list::record`] has left the numbers of its files.
+    /// Checkpoints the container into `images`, where [`inode_list::record`] has left the inode list.
     ///
     /// # Errors
-    /// The checkpoint failed; the job goes on, unless CRIU left it in pieces, which its first process tells.
+    /// The checkpoint failed. The job continues, unless CRIU ended some of its processes: the caller checks
+    /// the first one.
     pub(crate) async fn checkpoint(&self, job_dir: &JobDir, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
         let pids = job_dir.cgroup().pids();
@@ -118,7 +113,7 @@ impl Runtime {
             .map_err(Error::system(format!("write down what job {} watches", job_dir.container())))?;
         let inner = self.runc(&images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", CHECKPOINT]).arg(images.join(STATUS)).arg(inner.as_std().get_program());
+        command.args(["-c", CHECKPOINT]).arg(images.join(EXIT_CODE_FILE)).arg(inner.as_std().get_program());
         command.args(inner.as_std().get_args()).arg("checkpoint").args(CRIU_FLAGS);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);
         if afterwards == Afterwards::Frozen {
@@ -127,21 +122,22 @@ impl Runtime {
         command.arg(job_dir.container());
         self.tools.prepare(&mut command);
         process::new_session(command.as_std_mut());
-        finish(command, "runc checkpoint", CRIU_LIMIT, &log).await
+        finish(command, "runc checkpoint", CRIU_TIMEOUT, &log).await
     }
 
-    /// How a checkpoint into `images` ended; waits for one that still runs. `None` when it never came to an end.
+    /// Waits for a checkpoint into `images` that still runs, and returns whether it succeeded; `None` when
+    /// it was interrupted.
     pub(crate) async fn checkpoint_outcome(&self, images: &Path) -> Option<bool> {
         self.settled(images).await;
-        let status = fs::read_to_string(images.join(STATUS)).ok()?;
+        let status = fs::read_to_string(images.join(EXIT_CODE_FILE)).ok()?;
         Some(status.trim() == "0")
     }
 
-    /// Restores the container from `images`; its root is mounted and its network there. One that `is_gated` has its hooks asked before it
-    /// reads memory.
+    /// Restores the container from `images`; its root and network exist. With `is_gated`, CRIU asks the agent
+    /// before it reads memory.
     ///
     /// # Errors
-    /// The restore failed; nothing of the job runs.
+    /// The restore failed; no process of the job exists.
     pub(crate) async fn restore(&self, job_dir: &JobDir, images: &Path, is_gated: bool) -> Result<ProcessId> {
         let (log, gate) = (images.join("restore.log"), job_dir.criu_gate());
         if is_gated {
@@ -160,29 +156,29 @@ impl Runtime {
             .arg("--pid-file")
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
-        finish(command, "runc restore", CRIU_LIMIT, &log).await?;
+        finish(command, "runc restore", CRIU_TIMEOUT, &log).await?;
         self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
     }
 
-    /// Waits until no process works on `images` any more.
+    /// Waits until no process has `images` in its arguments.
     pub(crate) async fn settled(&self, images: &Path) {
         let started = Instant::now();
-        while started.elapsed() < CRIU_LIMIT && someone_works_on(images) {
+        while started.elapsed() < CRIU_TIMEOUT && someone_works_on(images) {
             tokio::time::sleep(POLL).await;
         }
     }
 
-    /// The container's first process, if it lives.
+    /// The container's first process, if it is alive.
     pub(crate) fn init(&self, job_dir: &JobDir) -> Option<ProcessId> {
         let pid = fs::read_to_string(job_dir.pid_file()).ok()?.trim().parse().ok()?;
         ProcessId::find(pid).filter(|init| job_dir.cgroup().pids().contains(&init.pid))
     }
 
-    /// Asks the job to end, and waits a little for it.
+    /// Sends SIGTERM to the job and waits for [`TERM_GRACE_PERIOD`].
     pub(crate) async fn stop(&self, job_dir: &JobDir, init: ProcessId) {
         for pid in job_dir.cgroup().pids().into_iter().filter(|pid| *pid != init.pid) {
             if let Some(process) = ProcessId::find(pid) {
-                // One that has ended meanwhile needs no signal.
+                // The process may have exited meanwhile.
                 let _ = process.signal(Signal::SIGTERM);
             }
         }
@@ -192,17 +188,17 @@ impl Runtime {
         }
     }
 
-    /// Removes the container with everything of its place. Goes on past errors and gives back the first.
+    /// Removes the container and its job directory. Continues after errors and returns the first.
     ///
     /// # Errors
-    /// Something could not be removed; asked again, it goes on where it stopped.
+    /// Something can't be removed; another call continues there.
     pub(crate) async fn remove(&self, job_dir: &JobDir) -> Result<()> {
         let cgroup = job_dir.cgroup();
         let mut first = cgroup.kill_all().map_err(Error::from);
         let mut delete = self.runc(&job_dir.directory().join("delete.log"));
         delete.args(["delete", "--force", job_dir.container()]).stdout(Stdio::null()).stderr(Stdio::null());
-        // A container that runc does not know is removed already.
-        let _ = tokio::time::timeout(RUN_LIMIT, delete.status()).await;
+        // An unknown container was removed already.
+        let _ = tokio::time::timeout(RUNC_TIMEOUT, delete.status()).await;
         let volumes = volume::detach(job_dir).await;
         let outcomes = [
             volumes,
@@ -228,7 +224,7 @@ impl Runtime {
 }
 
 async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -> Result<()> {
-    // Nothing of the agent's own is inherited: a job would keep it.
+    // A job would keep inherited descriptors of the agent.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(Error::system(format!("run `{tool}`")))?;
     let status = match tokio::time::timeout(limit, child.wait()).await {
@@ -241,22 +237,23 @@ async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -
     if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, output: errors(log) }) }
 }
 
-/// What a log says went wrong: CRIU's errors, or the lines that tell of one, also of runc's own log beside it.
+/// Extracts the errors of CRIU's log, or of runc's log beside it.
 fn errors(log: &Path) -> String {
     let texts =
         [log.to_path_buf(), log.with_file_name("runc.log")].map(|path| fs::read_to_string(path).unwrap_or_default());
-    // That it may not raise its own limits is no reason: it goes on without.
+    // CRIU continues when it can't raise its own limits.
     let is_reason = |line: &&str| line.contains("Error (") && !line.contains("RLIMIT_NOFILE for self");
     let mut lines: Vec<&str> = texts[0].lines().filter(is_reason).collect();
     if lines.is_empty() {
         lines = texts.iter().flat_map(|text| text.lines()).filter(|line| line.contains("error")).collect();
     }
-    // The first is the cause, and the last what came of it.
+    // The first line is the cause, the last the consequence.
     if lines.len() > 3 {
         lines.drain(2..lines.len() - 1);
     }
     let told = lines.join(" / ");
-    // CRIU reads the limits of processes that are not root's with CAP_SYS_RESOURCE, which root in a container or a small VM may lack.
+    // CRIU needs CAP_SYS_RESOURCE to read the limits of processes of other users. Root in a container or
+    // a small VM may lack it.
     if told.contains("Can't get rlimit") {
         return format!(
             "the agent lacks CAP_SYS_RESOURCE, so only jobs that run as root (`--withRoot`) can be moved from this host: {told}"
@@ -265,7 +262,7 @@ fn errors(log: &Path) -> String {
     told
 }
 
-/// Whether a process has `path` in its arguments.
+/// Returns whether a process has `path` in its arguments.
 fn someone_works_on(path: &Path) -> bool {
     let wanted = path.as_os_str().as_encoded_bytes();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -1,21 +1,25 @@
-//! The inode numbers of a job's files, which stay what they are where it goes.
+//! The inode list: a job's open files keep their inode numbers across a migration.
 //!
-//! A file that is copied to another host is another inode there. Programs notice: SQLite compares the number of the database that it has
-//! open with that of the file at its path before each transaction, and refuses to write where they differ. No file system makes a file with
-//! a given number. But an overlay shows a copied-up file under the number of what it is a copy of, wherever that lies (`ovl_getattr`
-//! in Linux's `fs/overlayfs/inode.c`). So each file that the job has open is said to be a copy of an empty file with the
-//! wanted number, and those are in a file system made for the purpose:
+//! A copied file has another inode number on another host. Programs notice: before each transaction SQLite
+//! compares the number of its open database with that of the file at its path, and refuses to write when
+//! they differ. No file system creates a file with a given number. But an overlay shows a copied-up file
+//! under the number of its origin in a lower layer (`ovl_getattr` in Linux's `fs/overlayfs/inode.c`). So
+//! each open file is marked as a copy of an empty file that has the number. A file system is built for
+//! these empty files:
 //!
 //! ```text
 //!  g<generation>/
-//!    images-…/inodes.img    what is to be kept, written down before a dump: it moves with the images
-//!    inodes.ext4            a sparse ext4 with an empty file of each number, made without mounting it by `debugfs`
-//!    inodes/                where that is mounted, read-only; `inodes/none` is the last lower layer of the job's root
-//!    upper/…                the files, each with the handle of its empty file in `trusted.overlay.origin`
+//!    images-…/inodes.img    the inode list, recorded before a dump; it moves with the images
+//!    inodes.ext4            the inode file system: a sparse ext4 with an empty file per number,
+//!                           built by `debugfs` without a mount
+//!    inodes/                its read-only mount; `inodes/none` is the last lower layer of the root
+//!    upper/…                the files, each with the handle of its empty file in
+//!                           `trusted.overlay.origin`
 //! ```
 //!
-//! The file system takes some 40 ms, and is made while the job's memory still comes ([`prepare`]). Not kept: what is not open, has several names, or lies in a
-//! volume; and device numbers, which belong to a mount. Where a step fails the job is restored all the same, with other numbers.
+//! The inode file system takes some 40 ms and is built while memory arrives ([`prepare`]). Not kept are the
+//! numbers of files that are not open, have several names or are in a volume, and device numbers, which
+//! belong to a mount. When a step fails, the job is restored with other numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -31,26 +35,24 @@ use super::job_dir::JobDir;
 use super::tool;
 use crate::error::{Error, Result};
 
-/// Where the numbers are written down: beside CRIU's images, by a name of which it has none.
+/// The file name of the inode list, beside CRIU's images (CRIU uses no such name).
 pub(crate) const INODE_LIST: &str = "inodes.img";
-/// The empty directory that is a layer of the root.
-const NONE: &str = "none";
-/// How many inodes a group of ext4's blocks has at most, where there is one for each block of 4 KiB, and how large the group is then.
-const GROUP: (u64, u64) = (32_768, 128 << 20);
-/// The highest number that is kept: ext4 has no higher ones, and its descriptions of groups grow by it.
-const NUMBER_MAX: u64 = 1 << 28;
-/// The numbers below it are ext4's own.
-const NUMBER_MIN: u64 = 16;
-/// Where ext4 has its UUID.
-const UUID_AT: u64 = 1024 + 0x68;
+/// The empty directory that is the last lower layer of the root.
+const EMPTY_LAYER: &str = "none";
+/// The most inodes of an ext4 block group with one inode per 4 KiB block, and the size of that group
+/// in bytes.
+const EXT4_GROUP: (u64, u64) = (32_768, 128 << 20);
+/// The highest number that is kept; a file system with higher ones needs too many group descriptors.
+const INODE_NUMBER_MAX: u64 = 1 << 28;
+/// The lowest number that is kept; ext4 reserves those below.
+const INODE_NUMBER_MIN: u64 = 16;
+/// The offset of the UUID in an ext4 image.
+const EXT4_UUID_OFFSET: u64 = 1024 + 0x68;
 const GENERATION: u32 = 1;
 
 type InodeNumbers = BTreeMap<PathBuf, u64>;
 
-/// Writes down the numbers of the files that these processes have open in the overlay that is mounted at `root`.
-///
-/// # Errors
-/// They can't be written.
+/// Records the inode numbers of the files that these processes have open in the overlay at `root`.
 pub(crate) fn record(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
     let mut numbers = InodeNumbers::new();
     for pid in pids {
@@ -60,7 +62,7 @@ pub(crate) fn record(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
                 continue;
             };
             let Ok(below) = path.strip_prefix("/") else { continue };
-            // A file of the same path and number, and no other: one that was removed or lies in another mount is none.
+            // A removed file, or a file of another mount, has another number at that path.
             let there = fs::symlink_metadata(root.join(below));
             if there.is_ok_and(|there| there.is_file() && there.nlink() == 1 && there.ino() == open.ino()) {
                 numbers.insert(below.to_owned(), open.ino());
@@ -73,20 +75,17 @@ pub(crate) fn record(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
     fs::write(&path, text).map_err(failed)
 }
 
-/// Makes the file system for the numbers that are written down beside `images`, before the files are there that get them.
-///
-/// # Errors
-/// It could not be made or mounted.
+/// Builds and mounts the inode file system for the list beside `images`, before the files arrive.
 pub(crate) async fn prepare(job_dir: &JobDir, images: &Path) -> Result<()> {
     let numbers = recorded(images)?;
     if numbers.is_empty() { Ok(()) } else { mount_new(job_dir, &numbers).await }
 }
 
-/// Has the files in the upper layer of a place keep the numbers that are written down beside `images`, once an overlay is mounted with the layer
-/// that is given back, if it takes one. No overlay may be mounted yet.
+/// Marks the files in the upper layer as copies of the empty files with the recorded numbers. Returns
+/// the lower layer that the overlay needs for that, if any. The overlay must not be mounted yet.
 ///
 /// # Errors
-/// The file system with the numbers could not be made or mounted.
+/// The inode file system can't be built or mounted.
 pub(super) async fn apply(job_dir: &JobDir, images: &Path) -> Result<Option<PathBuf>> {
     let directory = job_dir.inodes();
     let mut numbers = recorded(images)?;
@@ -100,7 +99,7 @@ pub(super) async fn apply(job_dir: &JobDir, images: &Path) -> Result<Option<Path
         mount::unmount_below(&directory)?;
         return Ok(None);
     }
-    // A number that is not there was not written down when it was made, by an earlier attempt say.
+    // An earlier attempt may have built the file system from another list.
     let has = |number: &u64| directory.join(number.to_string()).exists();
     if !mount::is_mounted(&directory)? || !numbers.values().all(has) {
         mount_new(job_dir, &numbers).await?;
@@ -111,20 +110,20 @@ pub(super) async fn apply(job_dir: &JobDir, images: &Path) -> Result<Option<Path
             .and_then(|file| mount::set_origin(&file, &origin(&uuid, *number)));
         told.map_err(Error::system(format!("keep the inode number of {}", path.display())))?;
     }
-    Ok(Some(directory.join(NONE)))
+    Ok(Some(directory.join(EMPTY_LAYER)))
 }
 
-/// The numbers that are written down beside `images`, as far as they can be kept.
+/// The recorded numbers beside `images` that can be kept.
 fn recorded(images: &Path) -> Result<InodeNumbers> {
     let path = images.join(INODE_LIST);
     let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
-    // One that was made before there was such a list has none.
+    // Older capsules have no inode list.
     let text = match fs::read(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(InodeNumbers::new()),
         other => other.map_err(failed)?,
     };
     let mut numbers: InodeNumbers = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
-    numbers.retain(|_, number| (NUMBER_MIN..NUMBER_MAX).contains(number));
+    numbers.retain(|_, number| (INODE_NUMBER_MIN..INODE_NUMBER_MAX).contains(number));
     Ok(numbers)
 }
 
@@ -132,7 +131,7 @@ fn image(job_dir: &JobDir) -> PathBuf {
     job_dir.inodes().with_extension("ext4")
 }
 
-/// Makes and mounts a file system with these numbers, in place of one that is there.
+/// Builds and mounts an inode file system; replaces an earlier one.
 async fn mount_new(job_dir: &JobDir, numbers: &InodeNumbers) -> Result<()> {
     let (directory, image) = (job_dir.inodes(), image(job_dir));
     mount::unmount_below(&directory)?;
@@ -145,15 +144,15 @@ async fn mount_new(job_dir: &JobDir, numbers: &InodeNumbers) -> Result<()> {
 
 fn uuid_of(image: &Path) -> Result<[u8; 16]> {
     let mut uuid = [0; 16];
-    let read = fs::File::open(image).and_then(|file| file.read_exact_at(&mut uuid, UUID_AT));
+    let read = fs::File::open(image).and_then(|file| file.read_exact_at(&mut uuid, EXT4_UUID_OFFSET));
     read.map(|()| uuid).map_err(Error::system(format!("read {}", image.display())))
 }
 
-/// Makes a file system with an empty file of each number, in place of one that is there.
+/// Builds a file system with an empty file per number; replaces an earlier one.
 async fn make(image: &Path, numbers: &InodeNumbers) -> Result<()> {
     let failed = || format!("make {}", image.display());
     let highest = numbers.values().max().copied().unwrap_or_default();
-    let (inodes, bytes) = GROUP;
+    let (inodes, bytes) = EXT4_GROUP;
     match fs::remove_file(image) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::system(failed())(error)),
         _ => {}
@@ -166,17 +165,17 @@ async fn make(image: &Path, numbers: &InodeNumbers) -> Result<()> {
     tool::run(mkfs).await?;
     let mut debugfs = Command::new("debugfs");
     debugfs.args(["-w", "-f", "-"]).arg(image);
-    // It tells of failures in its words alone, which the mount finds out.
+    // `debugfs` exits with 0 after a failure; the mount finds out.
     tool::run_with(debugfs, &script(numbers)).await
 }
 
-/// What `debugfs` is told.
+/// The commands for `debugfs`.
 fn script(numbers: &InodeNumbers) -> String {
-    let mut script = format!("mkdir {NONE}\n");
+    let mut script = format!("mkdir {EMPTY_LAYER}\n");
     let each: BTreeSet<_> = numbers.values().collect();
     for number in each {
         let fields = format!("mode 0100600\nlinks_count 1\ngeneration {GENERATION}");
-        // To a string everything can be written.
+        // A write to a string can't fail.
         let _ = writeln!(script, "seti <{number}>");
         for field in fields.lines() {
             let _ = writeln!(script, "sif <{number}> {field}");
@@ -186,8 +185,9 @@ fn script(numbers: &InodeNumbers) -> String {
     script
 }
 
-/// The handle of the empty file with a number as overlays keep it (`struct ovl_fb` in Linux's `fs/overlayfs/overlayfs.h`): version, magic,
-/// length, flags of a little-endian machine, the kind of ext4's handle (`FILEID_INO32_GEN`), its file system, and inode with generation.
+/// The handle of the empty file with a number, in the overlay's format (`struct ovl_fb` in Linux's
+/// `fs/overlayfs/overlayfs.h`): version, magic, length, flags of a little-endian machine, the type of
+/// ext4's handle (`FILEID_INO32_GEN`), the file system's UUID, inode number and generation.
 fn origin(uuid: &[u8; 16], number: u64) -> Vec<u8> {
     let flags = u8::from(cfg!(target_endian = "big"));
     let number = u32::try_from(number).unwrap_or_default();

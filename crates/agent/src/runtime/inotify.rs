@@ -1,14 +1,17 @@
-//! Where the files lie that a job watches with inotify.
+//! The paths of the files that a job watches with inotify.
 //!
-//! For a watch the kernel tells an inode and a handle, and CRIU needs a path, since inodes are others at the destination. An overlay's
-//! handles can't be opened, but each has in it the handle of the file in the layer that it comes from, which can: so the path is found
-//! without a search, and told to CRIU in the form of its own cache of such paths. It looks there before it searches a few directories and
-//! gives up, and makes sure of each path itself. Kernels before 6.6 tell no handle, and a job that watches something stays where it is.
+//! The kernel reports a watch by inode number and handle. CRIU needs a path, since inode numbers differ at
+//! the destination. An overlay's handle can't be opened, but it contains the handle of the file in its
+//! layer, which can. The path found that way is given to CRIU in the format of CRIU's own path cache. CRIU
+//! reads its cache before it searches a few directories, and checks each path. Kernels before 6.6 report
+//! no handle: a job with watches does not migrate there.
 //!
-//! The job runs on meanwhile: a watch that it makes between this and its freeze fails the checkpoint, and the job goes on.
+//! The job executes meanwhile. A watch that it adds before its freeze fails the checkpoint, and the job
+//! continues.
 //!
 //! ```text
-//!   overlay's handle: 3 bytes of padding, version, magic, length (without padding), flags, kind, 16 bytes of file system, the layer's own
+//!   overlay's handle: 3 bytes of padding, version, magic, length (without padding), flags, type,
+//!                     16 bytes of file system UUID, the layer's own handle
 //! ```
 
 use std::fs;
@@ -19,17 +22,18 @@ use std::path::{Path, PathBuf};
 
 use mooring_linux::file_handle;
 
-/// The file that CRIU looks for in its working directory.
-const CACHE: &str = "irmap-cache";
-/// What it begins with: the sign of what CRIU keeps for itself, and that of this kind.
-const MAGIC: [u32; 2] = [0x5510_5940, 0x5700_4059];
-/// The kind of an overlay's handle, what comes before it and before the layer's, and the flag of a file in the upper layer.
+/// The name of CRIU's path cache in its working directory.
+const IRMAP_CACHE: &str = "irmap-cache";
+/// The magic numbers of CRIU's service images, and of this image.
+const IRMAP_MAGIC: [u32; 2] = [0x5510_5940, 0x5700_4059];
+/// The type of an overlay's handle, the lengths before it and before the layer's handle, and the flag
+/// of a file in the upper layer.
 const OVERLAY: i32 = 0xf8;
 const PADDING: usize = 3;
 const HEAD: usize = 24;
 const IN_UPPER: u8 = 4;
 
-/// A watch, as `/proc/PID/fdinfo` tells it.
+/// A watch from `/proc/PID/fdinfo`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Watch {
     device: u32,
@@ -46,16 +50,13 @@ struct Overlay {
     lower: Vec<PathBuf>,
 }
 
-/// Writes down for CRIU where everything lies that these processes watch in the overlay that is mounted at `root`.
-///
-/// # Errors
-/// The file can't be written.
+/// Writes CRIU's path cache for all watches of these processes in the overlay at `root`.
 pub(crate) fn write(pids: &[i32], root: &Path, images: &Path) -> io::Result<()> {
     let Some(overlay) = Overlay::find(root, &fs::read_to_string("/proc/self/mountinfo")?) else { return Ok(()) };
     let mut watches: Vec<Watch> = pids.iter().flat_map(|pid| watches(*pid)).collect();
     watches.sort_by_key(|watch| (watch.device, watch.inode));
     watches.dedup_by_key(|watch| (watch.device, watch.inode));
-    let mut cache: Vec<u8> = MAGIC.iter().flat_map(|magic| magic.to_le_bytes()).collect();
+    let mut cache: Vec<u8> = IRMAP_MAGIC.iter().flat_map(|magic| magic.to_le_bytes()).collect();
     let mut found = 0;
     for watch in &watches {
         if let Some(path) = overlay.path(watch) {
@@ -65,11 +66,11 @@ pub(crate) fn write(pids: &[i32], root: &Path, images: &Path) -> io::Result<()> 
             found += 1;
         }
     }
-    if found > 0 { fs::write(images.join(CACHE), cache) } else { Ok(()) }
+    if found > 0 { fs::write(images.join(IRMAP_CACHE), cache) } else { Ok(()) }
 }
 
 impl Overlay {
-    /// The one that is mounted at `root`, by `/proc/self/mountinfo`.
+    /// Finds the overlay mounted at `root` in the text of `/proc/self/mountinfo`.
     fn find(root: &Path, mounts: &str) -> Option<Self> {
         let mut overlays = mounts.lines().filter_map(|line| line.split_once(" - overlay "));
         let (_, options) =
@@ -80,7 +81,7 @@ impl Overlay {
         Some(Self { root: root.to_owned(), upper: option("upperdir")?.into(), lower })
     }
 
-    /// The path in the container.
+    /// Returns the path of a watch in the container.
     fn path(&self, watch: &Watch) -> Option<PathBuf> {
         let &[_, _, _, _, _, length, flags, kind, ..] = watch.handle.as_slice() else { return None };
         let handle = watch.handle.get(HEAD..PADDING + usize::from(length)).filter(|_| watch.kind == OVERLAY)?;
@@ -106,7 +107,8 @@ fn watches(pid: i32) -> Vec<Watch> {
     told.flat_map(|told| told.lines().filter_map(read).collect::<Vec<_>>()).collect()
 }
 
-/// Reads a line like `inotify wd:1 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20 fhandle-type:f8 f_handle:00…`.
+/// Parses a line like
+/// `inotify wd:1 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20 fhandle-type:f8 f_handle:00…`.
 fn read(line: &str) -> Option<Watch> {
     let fields = line.strip_prefix("inotify ")?;
     let field = |name: &str| fields.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix(':'));
@@ -118,7 +120,7 @@ fn read(line: &str) -> Option<Watch> {
     Some(Watch { device, inode: number("ino")?, kind, handle: handle? })
 }
 
-/// An entry as CRIU reads it: a Protocol Buffers message of device (1), inode (2) and path (3).
+/// An entry in CRIU's format: a Protocol Buffers message of device (1), inode (2) and path (3).
 fn entry(watch: &Watch, path: &Path) -> Vec<u8> {
     let path = path.as_os_str().as_bytes();
     let mut entry = vec![1 << 3];
@@ -131,7 +133,7 @@ fn entry(watch: &Watch, path: &Path) -> Vec<u8> {
     entry
 }
 
-/// Seven bits a byte, the lowest first.
+/// Appends a Protocol Buffers varint: seven bits per byte, the lowest first.
 fn number(mut value: u64, to: &mut Vec<u8>) {
     while value >= 0x80 {
         to.push((value & 0x7f) as u8 | 0x80);

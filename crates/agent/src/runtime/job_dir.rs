@@ -1,4 +1,4 @@
-//! Where everything of one generation of a job lies, and under which names the kernel knows it.
+//! The job directory: the paths and kernel names of one generation of a job on a host.
 
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use mooring_types::{Generation, JobId, MigrationId};
 use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
-/// The place of one generation of a job on this host.
+/// The directory of one generation of a job on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct JobDir {
     directory: PathBuf,
@@ -21,7 +21,8 @@ pub(crate) struct JobDir {
 }
 
 impl JobDir {
-    /// The place of a generation of a job. `jobs` is where this agent keeps its jobs; `prefix` tells its interfaces from other agents'.
+    /// Names the directory of a generation below `jobs`, the agent's directory of jobs. `prefix` begins the
+    /// names of the agent's interfaces.
     pub(crate) fn new(
         jobs: &Path,
         cgroup_parent: &str,
@@ -44,7 +45,7 @@ impl JobDir {
         &self.directory
     }
 
-    /// The container's id for runc.
+    /// The container id for runc.
     pub(crate) fn container(&self) -> &str {
         &self.container
     }
@@ -61,7 +62,7 @@ impl JobDir {
         self.address
     }
 
-    /// The host's end of the job's interface.
+    /// The host's end of the job's veth pair.
     pub(crate) fn interface(&self) -> &str {
         &self.interface
     }
@@ -78,51 +79,48 @@ impl JobDir {
         self.directory.join("bundle")
     }
 
-    /// The container's root as it is mounted.
+    /// The mount point of the container's root.
     pub(crate) fn root(&self) -> PathBuf {
         self.bundle().join("rootfs")
     }
 
-    /// The files that the job has changed.
+    /// The upper layer: the job's changed files.
     pub(crate) fn upper(&self) -> PathBuf {
         self.directory.join("upper")
     }
 
-    /// Makes the directory of the changed files.
-    ///
-    /// # Errors
-    /// It could not be made.
+    /// Creates the upper layer.
     pub(crate) fn make_upper(&self) -> Result<()> {
         let upper = self.upper();
         std::fs::create_dir_all(&upper).map_err(Error::system(format!("make {}", upper.display())))
     }
 
-    /// The kernel's own part of the overlay.
+    /// The overlay's work directory.
     pub(crate) fn work(&self) -> PathBuf {
         self.directory.join("work")
     }
 
-    /// The file system with the inode numbers that the job's files have kept, and where it is mounted beside it.
+    /// The mount point of the inode file system; its image is beside it.
     pub(crate) fn inodes(&self) -> PathBuf {
         self.directory.join("inodes")
     }
 
-    /// Where what the job's volumes need is kept.
+    /// The directory of the job's volumes.
     pub(crate) fn volumes(&self) -> PathBuf {
         self.directory.join("volumes")
     }
 
-    /// The control group of the processes that carry the job's volumes, which stand still with nobody.
+    /// The control group of the processes that serve the job's volumes; it is never frozen.
     pub(crate) fn volumes_cgroup(&self) -> Cgroup {
         Cgroup::open(&format!("{}-volumes", self.cgroup))
     }
 
-    /// The checkpoint of one attempt.
+    /// The checkpoint of one migration.
     pub(crate) fn checkpoint(&self, migration: &MigrationId) -> Checkpoint {
         Checkpoint::new(&self.directory, migration.as_str())
     }
 
-    /// The checkpoint of a job that is parked.
+    /// The checkpoint of a parked job.
     pub(crate) fn parked(&self) -> Checkpoint {
         Checkpoint::new(&self.directory, "parked")
     }
@@ -139,7 +137,7 @@ impl JobDir {
         self.directory.join("criu-hook")
     }
 
-    /// A file that is there when CRIU is to ask before it reads memory.
+    /// The file whose existence makes CRIU ask before it reads memory.
     pub(crate) fn criu_gate(&self) -> PathBuf {
         self.directory.join("criu-gate")
     }

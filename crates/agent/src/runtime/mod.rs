@@ -3,14 +3,14 @@
 //! * [`job_dir`]: the directory of one generation of a job.
 //! * [`image`]: root file systems from directories and OCI image layouts.
 //! * [`bundle`]: the container's configuration, the same on every host but for paths.
-//! * [`checkpoint`]: where CRIU writes what it finds.
-//! * [`container`]: making, starting, ending and removing it.
-//! * [`inotify`]: the paths of the files that it watches.
-//! * [`inode_list`]: the inode numbers that its open files keep.
-//! * [`volume`]: the data that it finds under paths of its own.
-//! * [`tool`]: programs of the system that make and mount file systems.
+//! * [`checkpoint`]: the directories of CRIU's images.
+//! * [`container`]: starts, checkpoints, restores, stops and removes a container.
+//! * [`inotify`]: the paths of the files that a job watches.
+//! * [`inode_list`]: the inode numbers that a job's open files keep.
+//! * [`volume`]: the volumes of a job.
+//! * [`tool`]: system programs that create and mount file systems.
 //! * [`user`]: the user that a container runs as.
-//! * [`own`]: what the job finds of ours inside: its output, its exit code, its script.
+//! * [`own`]: `/.mooring` inside a container: output, exit code, script, results.
 
 pub(crate) mod bundle;
 pub(crate) mod checkpoint;

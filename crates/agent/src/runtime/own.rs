@@ -1,13 +1,14 @@
-//! What a job finds of ours inside its container: `/.mooring`, in its own root file system, so that it moves with it.
+//! The directory `/.mooring` inside a container: a part of the job's root file system that moves with it.
 //!
-//! | there | what |
+//! | file | content |
 //! |---|---|
-//! | `stdout.autosave`, `stderr.autosave` | what it writes; no descriptor of the host is left open in it, which a second checkpoint would stumble over |
-//! | `rc` | its exit code, once it has ended |
-//! | `script` | the script that it was submitted with |
-//! | `results/` | what it leaves here is kept after its end |
+//! | `stdout.autosave`, `stderr.autosave` | the job's output; a descriptor of the host would fail a second checkpoint |
+//! | `rc` | the exit code, once the job has ended |
+//! | `script` | the submitted script |
+//! | `results/` | files that are kept after the job's end |
 //!
-//! The job can put anything in its place, a link to a file of the host as well: what is read here is read below its root or not at all.
+//! The job can replace these files, by a link to a file of the host for example: the agent reads below the
+//! job's root only.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -27,7 +28,7 @@ const EXIT_CODE: &str = "rc";
 const SCRIPT: &str = "script";
 const RESULTS: &str = "results";
 
-/// Makes it for a new job, which runs as `user`.
+/// Creates the directory for a new job that runs as `user`.
 pub(crate) fn make(job_dir: &JobDir, spec: &JobSpec, user: &User) -> io::Result<()> {
     let own = job_dir.upper().join(DIRECTORY);
     let results = own.join(RESULTS);
@@ -43,17 +44,17 @@ pub(crate) fn make(job_dir: &JobDir, spec: &JobSpec, user: &User) -> io::Result<
     Ok(())
 }
 
-/// Whom a job runs as.
+/// The user that a job runs as.
 pub(crate) fn user(spec: &JobSpec, image: &Image) -> User {
     if spec.with_root { User::default() } else { image.user.clone() }
 }
 
-/// The command of the container's first process, or `None` when there is nothing to run. It is a shell: its own descriptors lead into the
-/// container before anything starts, and it stays to keep the exit code.
+/// The command of the container's first process; `None` when the job has no command. The process is a
+/// shell: it opens the output files inside the container, starts the command and keeps its exit code.
 pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
     let path = |name: &dyn std::fmt::Display| format!("/{DIRECTORY}/{name}");
     let command: Vec<String> = match &spec.script {
-        // Without a line that says who reads it, a shell does.
+        // A script without `#!` runs in a shell.
         Some(script) => {
             let reader = (!script.starts_with("#!")).then(|| "/bin/sh".to_owned());
             reader.into_iter().chain([path(&SCRIPT)]).collect()
@@ -69,7 +70,7 @@ pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
     (!command.is_empty()).then(|| shell.into_iter().chain(command).collect())
 }
 
-/// What a job is told of itself in its environment, beside `FLOAT_USER`, which comes with its specification.
+/// The variables that describe a job to itself, in addition to `FLOAT_USER` from its spec.
 pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
     let directory = format!("/{DIRECTORY}");
     vec![
@@ -81,19 +82,19 @@ pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
     ]
 }
 
-/// The exit code that the job left, if it did.
+/// The exit code in the job's file, if any.
 pub(crate) fn exit_code(job_dir: &JobDir) -> Option<i32> {
     let mut text = String::new();
     open(&job_dir.upper(), EXIT_CODE)?.take(16).read_to_string(&mut text).ok()?;
     text.trim().parse().ok()
 }
 
-/// A file of a job whose changed files lie below `upper`, to be read.
+/// Opens a file of a job, whose upper layer is `upper`, for reading.
 pub(crate) fn open_output(upper: &Path, file: &OutputFile) -> Option<File> {
     open(upper, &file.to_string())
 }
 
-/// The results of a job: plain files of plain names, as many as are kept.
+/// The results of a job: regular files with plain names, up to the number that is kept.
 pub(crate) fn results(upper: &Path) -> Vec<OutputFile> {
     let entries = fs::read_dir(upper.join(DIRECTORY).join(RESULTS)).into_iter().flatten().flatten();
     let named = entries.filter_map(|entry| format!("{RESULTS}/{}", entry.file_name().to_str()?).parse().ok());

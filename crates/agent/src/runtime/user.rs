@@ -1,14 +1,15 @@
-//! Whom an image runs as: `user[:group]` of its configuration, names or numbers, looked up in the image's own lists.
+//! The user of a container: `user[:group]` of the image's configuration, as names or numbers, looked up in
+//! the image's own `/etc/passwd` and `/etc/group`.
 
 use std::fs;
 use std::path::PathBuf;
 
-/// Whom a container runs as.
+/// The user of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,
-    /// The further groups it is in.
+    /// The supplementary groups.
     pub(crate) groups: Vec<u32>,
     pub(crate) home: String,
 }
@@ -25,7 +26,7 @@ impl User {
     }
 }
 
-/// The user that `text` names in an image whose layers these are, topmost first; root when it is empty.
+/// Finds the user that `text` names in an image with these layers, topmost first; root when empty.
 pub(crate) fn find(layers: &[PathBuf], text: &str) -> Result<User, String> {
     if text.is_empty() {
         return Ok(User::default());
@@ -65,7 +66,7 @@ pub(crate) fn find(layers: &[PathBuf], text: &str) -> Result<User, String> {
     Ok(user)
 }
 
-/// A file of `/etc` as the image has it. Nothing outside the layers is looked at, whatever links they have.
+/// Reads a file of `/etc` of the image. Links never lead out of the layers.
 fn list(layers: &[PathBuf], name: &str) -> String {
     let is_real = |layer: &&PathBuf| layer.join("etc").symlink_metadata().is_ok_and(|found| found.is_dir());
     let paths = layers.iter().filter(is_real).map(|layer| layer.join("etc").join(name));

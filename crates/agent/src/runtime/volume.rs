@@ -1,23 +1,23 @@
-//! The data of a job under paths of its own.
+//! The volumes of a job.
 //!
 //! ```text
 //!  g<generation>/
-//!    volumes/0.ext4          the file system of a fresh volume, as large as was asked for
-//!    volumes/0/              where it is mounted; a bucket or an export likewise
-//!    upper/mnt/own/          a fresh volume once more: what is below `upper` moves with the job
+//!    volumes/0.ext4          the file system of a fresh volume, of the requested size
+//!    volumes/0/              its mount point; also that of a bucket or an export
+//!    upper/mnt/own/          the same fresh volume: everything below `upper` moves with the job
 //! ```
 //!
-//! * A path of the host is bound into the job's root. CRIU takes such a mount for something outside and binds the same path of the host where the
-//!   job is restored, which has to have it, with what the job has open in it.
-//! * A [fresh] volume is a file system of the job's own, in a file of that size. What is in it goes with the files that the job has
-//!   changed, as a part of them, and into a file system of the same size where the job goes.
-//! * A [bucket] and an [export] are mounted by this host for the job, and are something outside for CRIU as well. They are mounted where
-//!   the job goes before it is frozen, and unmounted where it was once that is over.
+//! * A host path is bind-mounted into the job's root. For CRIU it is an external mount: the destination
+//!   binds the same path, which has to exist there with the files that the job has open.
+//! * A [fresh] volume is a file system of the job's own in a file. Its content moves with the job's changed
+//!   files, into a file system of the same size at the destination.
+//! * A [bucket] and an [export] are mounted by the host, and are external mounts for CRIU. The destination
+//!   mounts them before the freeze; the source unmounts them after the migration.
 //!
-//! What is mounted lives in the kernel, and the process that carries a bucket in a control group of its own: both outlive the agent. Each
-//! step is one that may be done again: what is there is left as it is.
+//! Mounts, and the process of a bucket in a control group of its own, outlive the agent. Each step may be
+//! repeated: existing mounts are kept.
 //!
-//! Nothing that the agent keeps for itself is bound into a job, whoever asks, and no path that leads elsewhere.
+//! The agent's own directories, and paths that resolve to them, are never mounted into a job.
 
 mod bucket;
 mod export;
@@ -35,23 +35,23 @@ use super::job_dir::JobDir;
 use super::user::User;
 use crate::error::{Error, Result};
 
-/// What this host can mount of other machines.
+/// The remote volume schemes that this host can mount.
 pub(crate) fn mountable() -> Vec<Scheme> {
     let can = [(Scheme::Nfs, export::is_possible()), (Scheme::S3, bucket::is_possible())];
     can.into_iter().filter(|(_, can)| *can).map(|(scheme, _)| scheme).collect()
 }
 
-/// Whether this host can give a job its data.
+/// Checks that this host can mount a job's volumes.
 ///
 /// # Errors
-/// It lacks a path or a program, or the path has to do with what is `hidden` from jobs.
+/// A path or a program is missing, or a path overlaps with one that is `hidden` from jobs.
 pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
     let mountable = mountable();
     for volume in volumes {
         let refused = |reason: String| refusal(volume, reason);
         match &volume.source {
             VolumeSource::HostPath(path) => {
-                // A link may lead anywhere, and whoever may write where it is may change it.
+                // A link may lead anywhere, and its owner may change it.
                 let real = path.canonicalize().map_err(|error| refused(format!("{}: {error}", path.display())))?;
                 let overlaps = |other: &PathBuf| {
                     let other = other.canonicalize().unwrap_or_else(|_| other.clone());
@@ -79,7 +79,7 @@ pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
-/// The mounts of the container's configuration, what is below another one behind it.
+/// The mounts of the container's configuration; a mount below another one follows it.
 pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
@@ -98,15 +98,13 @@ pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
     all.into_iter().map(mount).collect()
 }
 
-/// Whether some of a job's files go into its volumes, which have to be mounted before the files come.
+/// Returns whether some of a job's files are in its volumes, which then have to be mounted before files
+/// arrive.
 pub(crate) fn take_files(volumes: &[Volume]) -> bool {
     volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Fresh { .. }))
 }
 
-/// Makes the volumes of a job that is new on this host, whether it starts here or arrives, and mounts them. It runs as `user`.
-///
-/// # Errors
-/// One could not be made or mounted.
+/// Creates and mounts the volumes of a job that starts or arrives on this host. The job runs as `user`.
 pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::HostPath(_) = volume.source {
@@ -131,9 +129,6 @@ pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> R
 }
 
 /// Mounts those of a job's volumes that are not mounted.
-///
-/// # Errors
-/// One could not be mounted.
 pub(crate) async fn attach(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
@@ -171,11 +166,11 @@ async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User
     }
 }
 
-/// Unmounts all volumes of a job that is not executing here, and ends what carries them. What is in them stays where it is. Goes on past
-/// errors and gives back the first.
+/// Unmounts all volumes of a job that does not execute here, and ends their processes; keeps the content.
+/// Continues after errors and returns the first.
 ///
 /// # Errors
-/// Something is still in use; asked again, it goes on where it stopped.
+/// A volume is still in use; another call continues there.
 pub(crate) async fn detach(job_dir: &JobDir) -> Result<()> {
     let (upper, volumes) = (mount::unmount_below(&job_dir.upper()), mount::unmount_below(&job_dir.volumes()));
     upper?;
@@ -259,7 +254,7 @@ mod tests {
         let started = tokio::time::Instant::now();
         // The kernel lets go of a device a moment after its last mount; another process may have a copy of that as long as it lives.
         while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
-            assert!(started.elapsed() < crate::runtime::tool::LIMIT, "a loop device is left");
+            assert!(started.elapsed() < crate::runtime::tool::TOOL_TIMEOUT, "a loop device is left");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let large = [volume("[size=65536]:/a")];

@@ -1,11 +1,11 @@
-//! What lies in the directory of images, when each part of it was last needed, and its removal.
+//! The image cache: its parts, the time of their last use, and their removal.
 //!
-//! A part is a layer, an archive's layout, a blob or what a tag meant; its name is its path below the directory, like `layers/<digest>`.
-//! `used.json` has when each was last needed. Nothing is removed that the bundle of a job of this host names, whatever the job does (it runs, is
-//! parked, arrives, or has left and may come back), nor anything at all while an image is being made ready: whoever does that has a [`Lease`]
-//! until the bundle names what it needs.
+//! A part is a layer, an archive's layout, a blob or the digest of a tag. Its name is its path below the
+//! cache's directory, like `layers/<digest>`. `used.json` has the time at which each was last needed. A part
+//! that the bundle of a job on this host names is never removed, in any state of the job. Nothing is removed
+//! while an image is being prepared: that holds a [`Lease`] until the bundle names the parts.
 //!
-//! A part is moved aside before it is removed, so that whatever has its name is complete.
+//! A part is renamed before it is removed, so that everything with a part's name is complete.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -30,35 +30,35 @@ use super::parts;
 use crate::error::{Error, Result};
 
 const PLACES: [&str; 4] = ["layers", "archives", "blobs/sha256", "tags"];
-/// How often it is looked for what can go.
-const PERIOD: Duration = Duration::from_secs(60);
+/// The interval between two collections.
+const COLLECT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For as long as it is held nothing is removed.
+/// Nothing is removed while a lease is held.
 pub(crate) type Lease = Arc<OwnedRwLockReadGuard<()>>;
 
-/// The parts of images that are here.
+/// The parts of images on this host.
 #[derive(Debug)]
 pub(crate) struct Cache {
     directory: PathBuf,
-    /// When each was last known to be needed.
+    /// The time at which each part was last needed.
     used: Mutex<BTreeMap<String, Timestamp>>,
     leases: Arc<RwLock<()>>,
 }
 
 impl Cache {
-    /// The cache below `directory`. Where it can't be read when parts were last needed, that was now.
+    /// Opens the cache below `directory`. Without a readable `used.json` all parts count as needed now.
     pub(super) fn open(directory: PathBuf) -> Self {
         let known = fs::read(directory.join("used.json")).ok();
         let used = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         Self { directory, used: Mutex::new(used), leases: Arc::default() }
     }
 
-    /// Keeps everything as it is until it is dropped.
+    /// Prevents removal until the lease is dropped.
     pub(super) async fn lease(&self) -> Lease {
         Arc::new(self.leases.clone().read_owned().await)
     }
 
-    /// The part in which a path lies, if it is below this directory.
+    /// Returns the part that contains a path of the cache.
     pub(super) fn part_of(&self, path: &Path) -> Option<String> {
         let below = path.strip_prefix(&self.directory).ok()?;
         let place = PLACES.into_iter().find(|place| below.starts_with(place))?;
@@ -68,7 +68,7 @@ impl Cache {
         }
     }
 
-    /// Notes that parts are needed now.
+    /// Records that parts are needed now.
     pub(super) fn need(&self, parts: &BTreeSet<String>) {
         let now = SystemClock.now();
         let mut used = self.used.lock();
@@ -76,12 +76,12 @@ impl Cache {
         self.keep(&used);
     }
 
-    /// Removes now and then what can go, until asked to stop. `jobs` is where this agent keeps its jobs.
+    /// Removes unused parts at intervals, until `stop`. `jobs` is the agent's directory of jobs.
     pub(crate) async fn run(self: Arc<Self>, jobs: PathBuf, limits: Limits, stop: CancellationToken) {
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(PERIOD.min(limits.age)) => {}
+                () = tokio::time::sleep(COLLECT_INTERVAL.min(limits.age)) => {}
             }
             let (cache, jobs) = (self.clone(), jobs.clone());
             let swept = spawn_blocking(move || cache.sweep(&jobs, &limits, SystemClock.now())).await;
@@ -94,11 +94,11 @@ impl Cache {
     fn sweep(&self, jobs: &Path, limits: &Limits, now: Timestamp) -> Result<()> {
         let here = self.here();
         let disk = self.disk()?;
-        // Walking through layers takes long, and is needed only where it counts how large they are.
+        // Measuring layers takes long, and is needed only when the disk is too full.
         let is_measured = disk.excess(limits).is_some();
         let size = |name: &String| if is_measured { size(&self.directory.join(name)) } else { 0 };
         let sizes: Vec<u64> = here.iter().map(size).collect();
-        // While an image is being made ready it is not known what it needs.
+        // The parts of an image that is being prepared are not known yet.
         let Ok(alone) = self.leases.try_write() else { return Ok(()) };
         let needed = parts::needed_by_jobs(jobs)?;
         let mut unused = Vec::new();
@@ -128,7 +128,7 @@ impl Cache {
         Ok(())
     }
 
-    /// What is here and complete.
+    /// The complete parts.
     fn here(&self) -> BTreeSet<String> {
         let of = |place: &'static str| {
             let entries = fs::read_dir(self.directory.join(place)).into_iter().flatten().flatten();
@@ -156,7 +156,7 @@ impl Cache {
         }
     }
 
-    /// What can't be kept is taken for needed by the next agent.
+    /// Writes `used.json`; after a failure the next agent counts all parts as needed.
     fn keep(&self, used: &BTreeMap<String, Timestamp>) {
         let path = self.directory.join("used.json");
         let write = || -> io::Result<()> {
@@ -169,7 +169,7 @@ impl Cache {
     }
 }
 
-/// What a file or a directory takes of its disk.
+/// The disk space of a file or a directory, in bytes.
 fn size(path: &Path) -> u64 {
     let Ok(found) = fs::symlink_metadata(path) else { return 0 };
     let own = found.blocks() * 512;

@@ -1,28 +1,28 @@
-//! What is removed of the images that no job of this host needs, as a pure function.
+//! Which unused parts of images are removed, as a pure function.
 //!
-//! | what was last needed | is removed |
+//! | last needed | removed |
 //! |---|---|
 //! | longer ago than [`Limits::age`] | always |
-//! | more than [`AGE_LEAST`] ago | the longest unused first, from when the disk is [`Limits::high`] full until it is [`Limits::low`] full |
+//! | more than [`UNUSED_AGE_MIN`] ago | the longest unused first, from when the disk is [`Limits::high`] full until it is [`Limits::low`] full |
 //! | since | never |
 //!
-//! The two thresholds and the least age are those by which kubelets collect images.
+//! The two thresholds and the minimum age are those of the kubelet's image collection.
 
 use std::time::Duration;
 
 use mooring_types::Timestamp;
 
-/// What was needed so lately may be needed again at once: by a job that is tried anew, or comes back from where it was moved to.
-const AGE_LEAST: Duration = Duration::from_secs(120);
+/// A part that was needed this recently is kept: a job may be retried, or return from its destination.
+const UNUSED_AGE_MIN: Duration = Duration::from_secs(120);
 
-/// How much of the images is kept that no job needs.
+/// The limits of unused images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For how long.
+    /// The age from which unused parts are removed.
     pub age: Duration,
-    /// How full their disk may be, in percent.
+    /// The use of the disk at which removal starts, in percent.
     pub high: u8,
-    /// How full it is afterwards, in percent.
+    /// The use of the disk at which removal stops, in percent.
     pub low: u8,
 }
 
@@ -31,11 +31,11 @@ pub struct Limits {
 pub(super) struct Unused {
     pub(super) name: String,
     pub(super) bytes: u64,
-    /// When it was last known to be needed.
+    /// The time at which the part was last needed.
     pub(super) last: Timestamp,
 }
 
-/// The file system on which images lie.
+/// The file system of the image cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Disk {
     pub(super) bytes: u64,
@@ -43,7 +43,7 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// How many bytes have to go, if it is too full.
+    /// The bytes to remove when the disk is too full.
     pub(super) fn excess(self, limits: &Limits) -> Option<u64> {
         let used = self.bytes.saturating_sub(self.free);
         let share = |percent: u8| (self.bytes as f64 * f64::from(percent) / 100.0) as u64;
@@ -51,14 +51,14 @@ impl Disk {
     }
 }
 
-/// What is removed.
+/// Returns the parts to remove.
 pub(super) fn choose(mut unused: Vec<Unused>, disk: Disk, limits: &Limits, now: Timestamp) -> Vec<Unused> {
-    // A clock that was set back has measured nothing.
+    // A clock that was set back gives no age.
     let age = |part: &Unused| Duration::try_from(now.duration_since(part.last)).unwrap_or_default();
     unused.sort_by(|a, b| a.last.cmp(&b.last).then_with(|| a.name.cmp(&b.name)));
     let (mut left, mut chosen) = (disk.excess(limits).unwrap_or(0), Vec::new());
     for part in unused {
-        if age(&part) > limits.age || (left > 0 && age(&part) > AGE_LEAST) {
+        if age(&part) > limits.age || (left > 0 && age(&part) > UNUSED_AGE_MIN) {
             left = left.saturating_sub(part.bytes);
             chosen.push(part);
         }
@@ -93,7 +93,7 @@ mod tests {
             let chosen = choose(all.clone(), disk, &limits, at(NOW));
             let age = |part: &Unused| u64::try_from(NOW - part.last.as_second()).unwrap_or(0);
             let is_old = |part: &Unused| age(part) > limits.age.as_secs();
-            let may_go = |part: &Unused| is_old(part) || age(part) > AGE_LEAST.as_secs();
+            let may_go = |part: &Unused| is_old(part) || age(part) > UNUSED_AGE_MIN.as_secs();
             prop_assert!(chosen.iter().all(may_go));
             prop_assert!(all.iter().filter(|part| is_old(part)).all(|part| chosen.contains(part)));
             let (used, gone) = (1000 - free, chosen.iter().map(|part| part.bytes).sum::<u64>());

@@ -1,5 +1,6 @@
-//! Who one is for a registry, as other container tools keep it: `REGISTRY_AUTH_FILE`, or `config.json` below `DOCKER_CONFIG` or
-//! `~/.docker`. Read at every pull, so that a login counts at once. Helper programs are not run.
+//! Credentials for registries, from the files of other container tools: `REGISTRY_AUTH_FILE`, or
+//! `config.json` below `DOCKER_CONFIG` or `~/.docker`. They are read at every pull, so that a login has
+//! effect at once. Credential helpers are not run.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use oci_client::secrets::RegistryAuth;
 use serde::Deserialize;
 
-/// What docker.io is called in these files.
+/// The name of docker.io in these files.
 const DOCKER_HUB: &str = "https://index.docker.io/v1/";
 
 #[derive(Debug, Default, Deserialize)]
@@ -26,7 +27,7 @@ struct Entry {
     auth: String,
 }
 
-/// Who one is for a registry; nobody where nothing is said.
+/// Returns the credentials for a registry; anonymous access without an entry.
 pub(super) fn of(registry: &str) -> RegistryAuth {
     files()
         .into_iter()

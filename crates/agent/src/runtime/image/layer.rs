@@ -1,4 +1,4 @@
-//! Layers: unpacked once each, with whiteouts as overlay file systems know them.
+//! Layers: each unpacked once, with the whiteouts of overlay file systems.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ pub(super) fn directory(images: &Path, digest: &str) -> PathBuf {
     images.join("layers").join(digest)
 }
 
-/// Unpacks a tar of any usual compression to `target`, which is complete or not there.
+/// Unpacks a tar, compressed or not, to `target`, which is complete or does not exist.
 pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
     if target.exists() {
         return Ok(());
@@ -49,7 +49,7 @@ pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
     }
 }
 
-/// A directory that is gone when it was not moved to its place: the job that it was for may be cancelled at any moment.
+/// A directory that is removed on drop unless it was renamed: its job may be cancelled at any moment.
 struct Part(PathBuf);
 
 impl Drop for Part {

@@ -8,19 +8,19 @@ use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest,
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// What is said of an image.
+/// The description of an image.
 #[derive(Debug, Clone)]
 pub(super) struct Described {
     /// Lowest first.
     pub(super) layers: Vec<Descriptor>,
     pub(super) config: ImageConfiguration,
-    /// The files that say so.
+    /// The files of the description.
     pub(super) blobs: Vec<PathBuf>,
 }
 
 type Outcome<T> = Result<T, String>;
 
-/// The first image that the layout's index names.
+/// Reads the first image of the layout's index.
 pub(super) fn of_index(layout: &Path) -> Outcome<Described> {
     let index = ImageIndex::from_file(layout.join("index.json")).map_err(|error| error.to_string())?;
     let entry = index.manifests().first().ok_or("its index is empty")?.clone();
@@ -32,7 +32,7 @@ pub(super) fn of_index(layout: &Path) -> Outcome<Described> {
     of_manifest(layout, &manifest)
 }
 
-/// The image whose manifest, or whose index, has a digest.
+/// Reads the image whose manifest or index has a digest.
 pub(super) fn of_digest(directory: &Path, digest: &str) -> Outcome<Described> {
     let path = verified_as(directory, digest)?;
     let bytes = std::fs::read(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
@@ -53,7 +53,7 @@ fn of_manifest(directory: &Path, place: &Path) -> Outcome<Described> {
     Ok(Described { layers: manifest.layers().clone(), config, blobs: vec![place.to_owned(), config_place] })
 }
 
-/// What a registry answers when it is asked for an image.
+/// A registry's answer to a request for an image.
 #[derive(Debug)]
 pub(super) enum Manifest {
     Image(Box<ImageManifest>),
@@ -70,7 +70,7 @@ pub(super) fn read(bytes: &[u8]) -> Outcome<Manifest> {
     serde_json::from_value(text).map(|manifest| Manifest::Image(Box::new(manifest))).map_err(unreadable)
 }
 
-/// The image for this machine.
+/// Selects the image for this machine's architecture.
 pub(super) fn fitting(index: &ImageIndex) -> Outcome<&Descriptor> {
     let fits = |one: &&Descriptor| {
         one.platform().as_ref().is_none_or(|platform| {
@@ -88,13 +88,13 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Where a blob lies.
+/// The path of a blob.
 pub(super) fn place(directory: &Path, digest: &str) -> PathBuf {
     let (algorithm, hash) = digest.split_once(':').unwrap_or(("sha256", digest));
     directory.join("blobs").join(algorithm).join(hash)
 }
 
-/// The file of a blob, once its digest has been checked.
+/// Returns the file of a blob after checking its digest.
 pub(super) fn verified(directory: &Path, blob: &Descriptor) -> Outcome<PathBuf> {
     verified_as(directory, blob.digest().as_ref())
 }

@@ -1,23 +1,24 @@
-//! Root file systems: a directory of this machine, or the layers of an OCI image, unpacked once and shared by all jobs.
+//! Root file systems: a directory of this host, or the layers of an OCI image, unpacked once and shared by
+//! all jobs.
 //!
 //! ```text
 //!   images/layers/<digest>        a layer, unpacked
 //!         /blobs/sha256/<digest>  manifests and configurations that came from registries
-//!         /tags/<hash>            what a tag meant when it was last looked up
+//!         /tags/<hash>            the digest of a tag at its last look-up
 //!         /archives/<hash>        an archive's layout, unpacked
-//!         /used.json              when each of them was last needed
+//!         /used.json              the time at which each part was last needed
 //! ```
 //!
-//! * [`cache`]: what of all this no job needs any more, and its removal; [`collect`] says what goes.
-//! * [`layout`]: an image in a directory of blobs, where what a registry sent is as well.
+//! * [`cache`]: the parts and their removal; [`collect`] decides which are removed.
+//! * [`layout`]: an image in a directory of blobs, also for images from registries.
 //! * [`layer`]: unpacking, and whiteouts.
-//! * [`registry`]: getting blobs, each once, whoever wants it.
-//! * [`credentials`]: who one is for a registry.
-//! * [`refusal`]: why something can't be had, for users.
+//! * [`registry`]: pulls blobs, each once for all jobs.
+//! * [`credentials`]: the credentials for registries.
+//! * [`refusal`]: the reasons for which a pull failed, for users.
 //! * [`mod@parts`]: which parts of the cache a job needs.
 //!
-//! Whatever has its name is complete: everything is made beside its place and moved there, so that an agent that is killed leaves nothing
-//! but parts, which the next one removes.
+//! Everything with its final name is complete: it is built under another name and renamed. A killed agent
+//! leaves partial files only, which the next agent removes.
 
 mod cache;
 mod collect;
@@ -45,7 +46,7 @@ use self::registry::Registries;
 use super::user::{self, User};
 use crate::error::{Error, Result};
 
-/// An image ready to be a lower layer, and what it says of how to run it.
+/// An image that is ready to be a lower layer, and its run configuration.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Image {
     /// Topmost first.
@@ -54,15 +55,15 @@ pub(crate) struct Image {
     pub(crate) env: Vec<String>,
     pub(crate) working_dir: String,
     pub(crate) user: User,
-    /// What names it for good, where it has such a name.
+    /// The digest of the image, if it has one.
     pub(crate) digest: Option<String>,
-    /// What of the cache it needs.
+    /// The parts of the cache that the image needs.
     pub(crate) parts: BTreeSet<String>,
-    /// Has the cache keep that until a job's bundle names it.
+    /// Keeps the parts in the cache until a job's bundle names them.
     pub(crate) _lease: Option<Lease>,
 }
 
-/// Where unpacked images are kept.
+/// The images of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Images {
     directory: PathBuf,
@@ -71,8 +72,8 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Images below `directory`; `insecure` names the registries that are spoken to without TLS. What an agent that was killed left half
-    /// done is removed.
+    /// Opens the images below `directory` and removes partial files of a killed agent. `insecure` names the
+    /// registries that are used without TLS.
     pub(crate) fn new(directory: PathBuf, insecure: &[String]) -> Self {
         for part in parts(&directory) {
             if let Err(error) = mount::remove_tree(&part) {
@@ -88,23 +89,23 @@ impl Images {
         Self { directory, registries, cache }
     }
 
-    /// What is kept of images.
+    /// The image cache.
     pub(crate) fn cache(&self) -> Arc<Cache> {
         self.cache.clone()
     }
 
-    /// Makes an image ready.
+    /// Prepares an image.
     ///
     /// # Errors
-    /// It is not there, is broken, or can't be unpacked.
+    /// The image does not exist, is damaged or can't be unpacked.
     pub(crate) async fn ready(&self, name: &Name) -> Result<Image> {
         self.ready_with(name, |_| ()).await
     }
 
-    /// Makes an image ready, and tells now and then how far it has come.
+    /// Prepares an image and reports the progress at intervals.
     ///
     /// # Errors
-    /// It is not there, is broken, or can't be unpacked.
+    /// The image does not exist, is damaged or can't be unpacked.
     pub(crate) async fn ready_with(&self, name: &Name, told: impl Fn(String)) -> Result<Image> {
         let lease = self.cache.lease().await;
         let image = self.found(name, told).await?;
@@ -152,7 +153,7 @@ impl Images {
         self.unpacked(image).await
     }
 
-    /// An image all of whose layers are here.
+    /// Unpacks an image whose layers are all on this host.
     async fn unpacked(&self, image: layout::Described) -> Result<Image, String> {
         let layers: Vec<PathBuf> = image.layers.iter().rev().map(|layer| self.layer(layer)).collect();
         let run = image.config.config().clone().unwrap_or_default();
@@ -175,7 +176,7 @@ impl Images {
         layer::directory(&self.directory, layer.digest().digest())
     }
 
-    /// Unpacks an archive once for each state that it is in.
+    /// Unpacks an archive, again after each change of its file.
     async fn archive(&self, path: &Path) -> Result<PathBuf> {
         let found = fs::metadata(path).map_err(Error::system(format!("look at {}", path.display())))?;
         let stamp = found.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
@@ -187,7 +188,11 @@ impl Images {
     }
 }
 
-/// What was being made when an agent was killed.
+fn layer_place(directory: &Path, digest: &str) -> PathBuf {
+    directory.join("layers").join(digest)
+}
+
+/// The partial files of a killed agent.
 fn parts(directory: &Path) -> Vec<PathBuf> {
     let places = ["layers", "blobs/sha256", "archives", "tags"].map(|place| directory.join(place));
     let entries = places.into_iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());

@@ -8,17 +8,17 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 
 /// The file with the list, beside the bundle.
-const PARTS: &str = "image-parts.json";
+const PARTS_FILE: &str = "image-parts.json";
 
-/// Records which parts of the cache a generation of a job needs, for as long as its directory is there.
+/// Records the parts of the cache that a generation of a job needs, in its job directory.
 pub(crate) fn write_needed(directory: &Path, parts: &BTreeSet<String>) -> io::Result<()> {
-    fs::write(directory.join(PARTS), serde_json::to_vec_pretty(parts)?)
+    fs::write(directory.join(PARTS_FILE), serde_json::to_vec_pretty(parts)?)
 }
 
-/// The parts that the jobs of this host need, of every generation that is here.
+/// Reads the parts that all jobs of this host need, in every generation.
 ///
 /// # Errors
-/// A list can't be read, or a bundle has none, as those of older agents: then every part may be needed.
+/// A list can't be read, or a bundle of an older agent has none: then every part may be needed.
 pub(crate) fn needed_by_jobs(jobs: &Path) -> Result<BTreeSet<String>> {
     let below = |directory: &Path| -> Result<Vec<PathBuf>> {
         let failed = || format!("read {}", directory.display());
@@ -35,7 +35,7 @@ pub(crate) fn needed_by_jobs(jobs: &Path) -> Result<BTreeSet<String>> {
     let mut needed = BTreeSet::new();
     for job in below(jobs)? {
         for generation in below(&job)? {
-            let path = generation.join(PARTS);
+            let path = generation.join(PARTS_FILE);
             let failed = |error: io::Error| Error::system(format!("read {}", path.display()))(error);
             match fs::read(&path) {
                 Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! Why an image of a registry can't be had, told so that its user knows what to do.
+//! The reasons for which an image can't be pulled, with advice for the user.
 
 use std::error::Error;
 use std::io;
@@ -6,23 +6,23 @@ use std::io;
 use oci_client::Reference;
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
-/// Why an image of a registry can't be had.
+/// The reason for which an image can't be pulled.
 #[derive(Debug)]
 pub(super) enum Refusal {
-    /// The registry does not answer, or breaks off.
+    /// The registry does not answer, or closes the connection.
     Unreachable(String),
-    /// It wants to know who asks, or does not let them.
+    /// The registry requires credentials, or rejects them.
     Unauthorized,
-    /// It has no such thing.
+    /// The registry does not have the image.
     Unknown,
-    /// What it sent does not have this digest.
+    /// The registry's data does not have this digest.
     Damaged(String),
     /// Anything else.
     Other(String),
 }
 
 impl Refusal {
-    /// The reason, with what to do.
+    /// The reason and advice, as one text.
     pub(super) fn told(&self, image: &Reference, insecure: bool) -> String {
         let registry = image.registry();
         match self {
@@ -101,7 +101,7 @@ impl From<String> for Refusal {
     }
 }
 
-/// The cause of all causes: what is around it names addresses that the user knows already.
+/// The innermost cause: the outer ones repeat addresses that the user knows.
 fn innermost(error: &(dyn Error + 'static)) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

@@ -1,8 +1,8 @@
-//! Images of registries: what is missing here is pulled, verified by its digest on its way to the disk, and each blob once, however many
-//! jobs wait for it.
+//! Images of registries: missing blobs are pulled and verified by their digests while they are written. A
+//! blob is pulled once, even when several jobs wait for it.
 //!
-//! A tag is looked up at every start. Where its registry can't be reached, it means what it meant the last time; a digest needs no
-//! registry once all of it is here.
+//! A tag is looked up at every start. When its registry can't be reached, the digest of the last look-up is
+//! used. An image named by digest needs no registry once it is complete.
 
 use std::collections::HashMap;
 use std::fs;
@@ -29,22 +29,22 @@ use super::{credentials, layer, layout};
 
 const MANIFESTS: [&str; 4] =
     [OCI_IMAGE_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE];
-/// No manifest and no configuration is larger.
-const SMALL_MAX: u64 = 8 << 20;
+/// The largest accepted manifest or configuration.
+const MANIFEST_MAX_BYTES: u64 = 8 << 20;
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-/// How long nothing may come.
-const SILENCE: Duration = Duration::from_secs(30);
-/// How often a blob is asked for that breaks off.
-const ATTEMPTS: u32 = 3;
+/// The time after which a silent registry counts as unreachable.
+const REGISTRY_SILENCE_TIMEOUT: Duration = Duration::from_secs(30);
+/// The number of attempts to pull a blob.
+const BLOB_ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(1);
-/// How many layers are pulled at a time.
-const AT_ONCE: usize = 3;
-/// How often one is told how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(1);
+/// The number of layers that are pulled at once.
+const CONCURRENT_PULLS: usize = 3;
+/// The interval of progress reports.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 type Outcome<T> = Result<T, Refusal>;
 
-/// What registries have, as far as it is here.
+/// The pulls of this host.
 #[derive(Debug)]
 pub(super) struct Registries {
     directory: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct Registries {
     under_way: Mutex<HashMap<String, Arc<UnderWay>>>,
 }
 
-/// A blob that is being pulled: by whoever has the turn, while others wait for it.
+/// A blob that is being pulled by one job while others wait.
 #[derive(Debug, Default)]
 struct UnderWay {
     bytes: AtomicU64,
@@ -71,7 +71,7 @@ impl Registries {
         Self { directory, insecure, under_way: Mutex::default() }
     }
 
-    /// Has all of an image here, its layers unpacked. Gives back the digest that its name stands for.
+    /// Pulls an image and unpacks its layers. Returns the digest that its name stands for.
     pub(super) async fn pull(&self, image: &Reference, told: impl Fn(String)) -> Result<String, String> {
         let outcome = async {
             let source = self.source(image).await?;
@@ -88,7 +88,7 @@ impl Registries {
         let config = ClientConfig {
             protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
             connect_timeout: Some(CONNECT_LIMIT),
-            read_timeout: Some(SILENCE),
+            read_timeout: Some(REGISTRY_SILENCE_TIMEOUT),
             user_agent: concat!("float/", env!("CARGO_PKG_VERSION")),
             ..ClientConfig::default()
         };
@@ -97,18 +97,18 @@ impl Registries {
         Ok(Source { image, client })
     }
 
-    /// Whether a registry is one of those that are spoken to without TLS, named as `HOST` or `HOST:PORT`.
+    /// Returns whether a registry, named as `HOST` or `HOST:PORT`, is used without TLS.
     fn is_insecure(&self, registry: &str) -> bool {
         let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
         self.insecure.iter().any(|named| named == registry || named == host)
     }
 
-    /// Where it is kept what a tag meant.
+    /// The file with the digest of a tag's last look-up.
     pub(super) fn memory(&self, image: &Reference) -> PathBuf {
         self.directory.join("tags").join(&hash(image.to_string().as_bytes())[..32])
     }
 
-    /// The digest that an image's name stands for.
+    /// Looks up the digest that an image's name stands for.
     async fn resolve(&self, source: &Source<'_>) -> Outcome<String> {
         if let Some(digest) = source.image.digest() {
             return Ok(digest.to_owned());
@@ -130,7 +130,7 @@ impl Registries {
         }
     }
 
-    /// Has manifest and configuration here, and gives back the layers.
+    /// Pulls manifest and configuration, and returns the layers.
     async fn described(&self, source: &Source<'_>, digest: &str) -> Outcome<Vec<Descriptor>> {
         let mut manifest = self.manifest(source, digest).await?;
         if let layout::Manifest::Index(index) = &manifest {
@@ -142,7 +142,7 @@ impl Registries {
         };
         let config = manifest.config();
         if layout::verified(&self.directory, config).is_err() {
-            if config.size() > SMALL_MAX {
+            if config.size() > MANIFEST_MAX_BYTES {
                 return Err(Refusal::Other("its configuration is too large".into()));
             }
             let under_way = self.join(config);
@@ -170,7 +170,7 @@ impl Registries {
         Ok(layout::read(&bytes)?)
     }
 
-    /// Has all layers here and unpacked.
+    /// Pulls and unpacks all layers.
     async fn unpacked(&self, source: &Source<'_>, layers: Vec<Descriptor>, told: impl Fn(String)) -> Outcome<()> {
         let missing = |one: &Descriptor| !layer::directory(&self.directory, one.digest().digest()).exists();
         let missing: Vec<Descriptor> = layers.into_iter().filter(missing).collect();
@@ -180,9 +180,10 @@ impl Registries {
         let under_way: Vec<Arc<UnderWay>> = missing.iter().map(|layer| self.join(layer)).collect();
         let all: u64 = missing.iter().map(Descriptor::size).sum();
         let each = stream::iter(missing.iter().zip(&under_way).map(Ok));
-        let pulled = each.try_for_each_concurrent(AT_ONCE, |(layer, under_way)| self.layer(source, layer, under_way));
+        let pulled =
+            each.try_for_each_concurrent(CONCURRENT_PULLS, |(layer, under_way)| self.layer(source, layer, under_way));
         let mut pulled = std::pin::pin!(pulled);
-        let mut clock = tokio::time::interval(TELL_EVERY);
+        let mut clock = tokio::time::interval(PROGRESS_INTERVAL);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -206,7 +207,7 @@ impl Registries {
         layer::unpack_once(&part.0, &target).await.map_err(|error| Refusal::Other(error.chain()))
     }
 
-    /// The pull of a blob, which others may have begun.
+    /// Joins the pull of a blob, or starts it.
     fn join(&self, blob: &Descriptor) -> Arc<UnderWay> {
         let mut under_way = self.under_way.lock();
         under_way.retain(|_, one| Arc::strong_count(one) > 1);
@@ -217,18 +218,18 @@ impl Registries {
 impl Source<'_> {
     async fn manifest(&self, named: &Reference) -> Outcome<Vec<u8>> {
         let auth = oci_client::secrets::RegistryAuth::Anonymous;
-        // Who one is has been said before: this is not asked.
+        // The client has authenticated already: the second result is unused.
         let (bytes, _) = self.client.pull_manifest_raw(named, &auth, &MANIFESTS).await?;
         Ok(bytes.to_vec())
     }
 
-    /// Pulls a blob into a file beside `place`, complete and verified when it is given back.
+    /// Pulls a blob into a file beside `place`; the returned file is complete and verified.
     async fn blob(&self, blob: &Descriptor, place: &Path, bytes: &AtomicU64) -> Outcome<Part> {
         let mut attempt = 1;
         loop {
             bytes.store(0, Ordering::Relaxed);
             match self.try_blob(blob, place, bytes).await {
-                Err(Refusal::Unreachable(reason)) if attempt < ATTEMPTS => {
+                Err(Refusal::Unreachable(reason)) if attempt < BLOB_ATTEMPTS => {
                     tracing::info!("{} broke off: {reason}; it is asked for again", blob.digest());
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
@@ -266,7 +267,7 @@ impl Source<'_> {
     }
 }
 
-/// A file that is gone when it is not kept.
+/// A file that is removed on drop unless it was kept.
 #[derive(Debug)]
 struct Part(PathBuf);
 
@@ -285,7 +286,7 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // One that was kept is not there any more.
+        // A kept file has another name by then.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -300,7 +301,7 @@ fn hash(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// How far a pull is, as users read it; the name as they write it.
+/// The progress of a pull for users, with the image's name as they write it.
 fn progress(image: &Reference, here: u64, all: u64) -> String {
     let name = image.to_string();
     let name = name.split_once('@').map_or(name.as_str(), |(name, _)| name);

@@ -1,8 +1,8 @@
-//! A bucket as a file system: `s3fs`, a process for each.
+//! A bucket as a file system, served by an `s3fs` process.
 //!
-//! It runs in a session and a control group of its own, beside the job's: it goes on when the agent is restarted and while the job is
-//! frozen, and what it uses is not the job's. It ends when what it carries is unmounted. The keys are given in a file that only root can
-//! read, and which is there only until they have been read.
+//! The process runs in a session and a control group of its own beside the job's. It survives a restart of
+//! the agent, runs while the job is frozen, and its resources are not counted as the job's. It exits when
+//! the bucket is unmounted. The keys are in a file for root alone, which is removed once they were read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -23,17 +23,17 @@ use crate::runtime::tool::{has_program, last_lines};
 use crate::runtime::user::User;
 
 const PROGRAM: &str = "s3fs";
-/// How long it may take until the bucket is there.
-const MOUNT_LIMIT: Duration = Duration::from_secs(45);
-/// How long it may take to end by itself.
-const END_LIMIT: Duration = Duration::from_secs(10);
-/// How long a look at what is mounted may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// The time limit of mounting a bucket.
+const BUCKET_MOUNT_TIMEOUT: Duration = Duration::from_secs(45);
+/// The time that the process has to exit after the unmount.
+const BUCKET_EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time limit of a check of the mount.
+const MOUNT_CHECK_TIMEOUT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(10);
-/// What all buckets of one job may use.
+/// The cores for all buckets of one job.
 const CORES: u32 = 2;
 const MEMORY: u64 = 2_000_000_000;
-/// Where the program would look for keys that are not its volume's.
+/// The variables from which the program would take keys of another volume.
 const FOREIGN_KEYS: [&str; 6] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
@@ -43,26 +43,26 @@ const FOREIGN_KEYS: [&str; 6] = [
     "AWSSESSIONTOKEN",
 ];
 
-/// Whether this host has the program and what it takes.
+/// Returns whether this host has the program and FUSE.
 pub(super) fn is_possible() -> bool {
     has_program(PROGRAM) && Path::new("/dev/fuse").exists()
 }
 
-/// Whether something is mounted there that answers; what does not is unmounted.
+/// Returns whether the mount answers; unmounts one that does not.
 pub(super) async fn carries(directory: &Path) -> Result<bool> {
     if !mount::is_mounted(directory)? {
         return Ok(false);
     }
     let looked = directory.to_owned();
     let look = tokio::task::spawn_blocking(move || statfs(&looked).is_ok());
-    if matches!(tokio::time::timeout(LOOK_LIMIT, look).await, Ok(Ok(true))) {
+    if matches!(tokio::time::timeout(MOUNT_CHECK_TIMEOUT, look).await, Ok(Ok(true))) {
         return Ok(true);
     }
     mount::unmount_below(directory)?;
     Ok(false)
 }
 
-/// Mounts it; what is new in it is `user`'s.
+/// Mounts the bucket; new files belong to `user`.
 pub(super) async fn mount(
     bucket: &Bucket,
     mode: VolumeMode,
@@ -103,7 +103,7 @@ async fn start(
     process::new_session(command.as_std_mut());
     let mut child = command.spawn().map_err(Error::system(failed()))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
-    // One that has ended at once says why below.
+    // A process that has exited already is reported below.
     if process::start_time(pid).is_some() {
         cgroup.add(pid)?;
     }
@@ -116,7 +116,7 @@ async fn start(
         if mount::is_mounted(directory)? && carries(directory).await? {
             return Ok(());
         }
-        if started.elapsed() > MOUNT_LIMIT {
+        if started.elapsed() > BUCKET_MOUNT_TIMEOUT {
             drop(child.kill().await);
             mount::unmount_below(directory)?;
             return Err(Error::TimedOut(format!("mounting {} of {}", bucket.name, bucket.endpoint)));
@@ -125,10 +125,10 @@ async fn start(
     }
 }
 
-/// Ends what carries the buckets of a job once they are unmounted, and removes its group.
+/// Waits for the processes of a job's unmounted buckets, kills the rest and removes their control group.
 pub(super) async fn end(cgroup: &Cgroup) -> Result<()> {
     let started = Instant::now();
-    while !cgroup.pids().is_empty() && started.elapsed() < END_LIMIT {
+    while !cgroup.pids().is_empty() && started.elapsed() < BUCKET_EXIT_TIMEOUT {
         tokio::time::sleep(POLL).await;
     }
     cgroup.kill_all()?;
@@ -141,7 +141,7 @@ fn write_keys(file: &Path, access: &str, secret: &str) -> std::io::Result<()> {
     writeln!(file, "{access}:{secret}")
 }
 
-/// Its files are named as seen from where they are: a path may have what separates options.
+/// The arguments name files relative to their directory: an absolute path may have a separator of options.
 fn arguments(bucket: &Bucket, mode: VolumeMode, directory: &Path, user: &User) -> Vec<String> {
     let beside = |kind: &str| {
         let name = PathBuf::from(directory.file_name().unwrap_or_default()).with_extension(kind);

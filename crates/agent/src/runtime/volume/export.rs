@@ -1,4 +1,4 @@
-//! What an NFS server exports, mounted by the kernel's client through `mount.nfs`.
+//! An NFS export, mounted by the kernel's client through `mount.nfs`.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tokio::process::Command;
 use crate::error::Result;
 use crate::runtime::tool::{has_program, has_word, run};
 
-/// Whether this host has the program, and its kernel a client or a module with one.
+/// Returns whether this host has the program, and its kernel an NFS client or its module.
 pub(super) fn is_possible() -> bool {
     let in_kernel = || {
         has_word("/proc/filesystems", "nfs").unwrap_or(false) || has_word("/proc/filesystems", "nfs4").unwrap_or(false)
@@ -26,7 +26,7 @@ fn has_module() -> bool {
     })
 }
 
-/// Mounts it.
+/// Mounts the export.
 pub(super) async fn mount(export: &Export, mode: VolumeMode, directory: &Path) -> Result<()> {
     let mut mount = Command::new("mount");
     mount.args(arguments(export, mode)).arg(directory);
@@ -35,7 +35,7 @@ pub(super) async fn mount(export: &Export, mode: VolumeMode, directory: &Path) -
 
 fn arguments(export: &Export, mode: VolumeMode) -> Vec<String> {
     let mode = if mode == VolumeMode::ReadOnly { "ro" } else { "rw" };
-    // What is given comes last and counts, but for what a job must not have.
+    // The user's options come last and win, except those that a job must not have.
     let options = [mode, "vers=4"].map(str::to_owned).into_iter().chain(export.options.iter().cloned());
     let options: Vec<String> = options.chain(["nosuid", "nodev"].map(str::to_owned)).collect();
     let source = format!("{}:{}", export.server, export.path);

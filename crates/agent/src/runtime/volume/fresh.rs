@@ -1,7 +1,7 @@
-//! A file system of a job's own, in a file.
+//! A fresh volume: a file system of the job's own, in a file.
 //!
-//! All of the file is reserved when it is made: a job is told that its volume is full, and never that its host is. It has no journal: a
-//! machine that breaks down takes the job with it, and what is recovered comes from a capsule.
+//! All of the file is reserved at its creation: a job may find its volume full, but never its host. The file
+//! system has no journal: a machine that fails takes the job with it, and recovery uses a capsule.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -15,11 +15,11 @@ use crate::error::{Error, Result};
 use crate::runtime::tool::run;
 use crate::runtime::user::User;
 
-/// Bytes in a GB, as everywhere.
+/// The bytes of a GB.
 const GB: i64 = 1_000_000_000;
 const BLOCK: i64 = 4096;
 
-/// Makes an empty one, in place of one that is there. It is its user's.
+/// Creates an empty file system that belongs to `user`; replaces an earlier one.
 pub(super) async fn make(image: &Path, size_gb: u32, user: &User) -> Result<()> {
     let failed = || format!("make {}", image.display());
     let file = OpenOptions::new().write(true).create(true).truncate(true).open(image);
@@ -27,7 +27,7 @@ pub(super) async fn make(image: &Path, size_gb: u32, user: &User) -> Result<()> 
     let size = i64::from(size_gb) * GB / BLOCK * BLOCK;
     match fallocate(&file, FallocateFlags::empty(), 0, size) {
         Ok(()) => {}
-        // A file system that can't reserve has to do without.
+        // Some file systems can't reserve blocks.
         Err(Errno::EOPNOTSUPP) => file.set_len(size.unsigned_abs()).map_err(Error::system(failed()))?,
         Err(error) => {
             drop(fs::remove_file(image));
@@ -42,14 +42,14 @@ pub(super) async fn make(image: &Path, size_gb: u32, user: &User) -> Result<()> 
     run(mkfs).await
 }
 
-/// Mounts it. The device behind it goes with its last mount.
+/// Mounts the file system. Its loop device is removed with the last mount.
 pub(super) async fn mount(image: &Path, directory: &Path) -> Result<()> {
     let mut mount = Command::new("mount");
     mount.args(["-t", "ext4", "-o", "loop,nosuid,nodev"]).arg(image).arg(directory);
     run(mount).await
 }
 
-/// Removes what a new file system has in it.
+/// Removes the content of a new file system: `lost+found`.
 pub(super) fn clear(directory: &Path) -> io::Result<()> {
     match fs::remove_dir(directory.join("lost+found")) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
