@@ -55,13 +55,14 @@ test-programs:
 run-tests:
 	$(TESTS)
 
-lint: ## Check format, code, documentation, prose and dependencies; warnings are errors
+lint: ## Check format, code, documentation, prose, dependencies and scripts; warnings are errors
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked
 	scripts/check-prose --report >/dev/null
 	scripts/setup lint
 	scripts/check-dependencies
+	cd web && node_modules/.bin/biome ci --error-on-warnings .
 
 advisories: ## Look the dependencies up in the database of known vulnerabilities (needs github.com)
 	scripts/setup lint
@@ -99,6 +100,7 @@ fuzz: ## Feed random bytes to the parsers of untrusted input, FUZZ_SECONDS=60 fo
 
 fmt: ## Format the code
 	cargo fmt --all
+	[ ! -x web/node_modules/.bin/biome ] || (cd web && node_modules/.bin/biome check --write .)
 
 clean: ## Remove everything that was built
 	cargo clean

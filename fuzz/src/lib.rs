@@ -1,5 +1,6 @@
-//! The invariants that hold for any bytes from a stranger: one function for each place that reads
-//! them. `make fuzz` calls them, and so does the gateway's test `fuzz`.
+//! The invariants that hold for any bytes from a stranger: one function for each parser of them.
+//!
+//! They are called by `make fuzz` and by the gateway's test `fuzz`.
 
 use std::net::{IpAddr, Ipv4Addr};
 

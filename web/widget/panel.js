@@ -1,48 +1,63 @@
 /*
- * The panel of the widget: Job Details of the one job behind this address, and what may be asked of it.
+ * The widget's panel: the details of the job behind this address, and the actions on it.
  *
- *   the page's script ◄── ready, session, size, close ── this ── api: login, logout, job, job/<action> ──► gateway ──► OpCenter
- *                     ── session, state ───────────────►
+ *   script of the page ◄── ready, session, size, close ── this ── api ──► gateway ──► OpCenter
+ *                      ── session, state ───────────────►
  *
- * It runs in a frame without an origin, so that the page around it can neither read what is typed here nor what is shown; nothing can be
- * stored here either, so the page keeps the session, which is for this job alone. Messages are taken from the page that frames this
- * alone. What the job is doing and what is possible comes from `state`, at each change; the details are read again then, and every
- * ten seconds. Nothing that comes in is ever parsed as HTML.
+ * The calls of `api` are login, logout, job and job/<action>.
+ *
+ * The panel runs in a frame without an origin: the page around it can neither read what is typed
+ * here nor what is shown. Nothing can be stored here either, so the page stores the session, which
+ * is for this job only. The panel accepts messages only from the page that frames it. Status and
+ * possible actions come from `state`, at each change; the details are read again then, and every
+ * ten seconds. Nothing that comes in is parsed as HTML.
  */
 (() => {
     'use strict';
 
     const API = '/.mooring/api/';
-    const READ_AGAIN_AFTER = 10_000;
-    const ANSWERS_WITHIN = 30_000;
+    const REFRESH_INTERVAL = 10_000;
+    const CALL_TIMEOUT = 30_000;
 
-    /* What a status means for the eye; all others are on their way to something. */
-    const LOOKS = {
-        Executing: 'good', Capturing: 'good', Completed: 'rest', Suspended: 'rest', Cancelled: 'rest', Unknown: 'bad',
-        FailToComplete: 'bad', FailToExecute: 'bad', CheckpointFailed: 'bad', Timedout: 'bad', NoAvailableHost: 'bad',
+    /* The colour class of each status; all others are `busy`. */
+    const STATUS_CLASSES = {
+        Executing: 'good',
+        Capturing: 'good',
+        Completed: 'rest',
+        Suspended: 'rest',
+        Cancelled: 'rest',
+        Unknown: 'bad',
+        FailToComplete: 'bad',
+        FailToExecute: 'bad',
+        CheckpointFailed: 'bad',
+        Timedout: 'bad',
+        NoAvailableHost: 'bad',
     };
     const ACCEPTED = {
-        migrate: 'The move has been asked for.',
-        suspend: 'The job is being suspended.',
-        resume: 'The job is being resumed.',
-        cancel: 'The job is being cancelled.',
+        migrate: 'Migration requested.',
+        suspend: 'Suspend requested.',
+        resume: 'Resume requested.',
+        cancel: 'Cancel requested.',
     };
 
     const $ = id => document.getElementById(id);
     const buttons = [...document.querySelectorAll('[data-action]')];
 
-    /** As the page said; null until it did. */
+    /** The job's state as the page knows it; null before its first message. */
     let state = null;
-    /** `{token, username, expiresAt}`, null when nobody is logged in, undefined until the page said. */
+    /**
+     * `{token, username, expiresAt}`; null without a login, undefined before the page's first
+     * message.
+     */
     let session;
-    /** The job as OpCenter has it; null until it was read. */
+    /** The job's details from OpCenter; null before they are read. */
     let job = null;
-    /** `login`, `logout` or the action whose request is under way, or null. */
-    let asked = null;
+    /** `login`, `logout` or the action whose request is in progress, or null. */
+    let pending = null;
     /** `migrate` or `cancel` while its form is open, or null. */
     let form = null;
 
-    /** What could not be done, in the words of whoever refused. */
+    /** A failed call, with the message and hint of OpCenter or the gateway. */
     class Refused extends Error {
         constructor(message, hint) {
             super(message);
@@ -54,48 +69,60 @@
         const headers = {};
         if (session) headers.Authorization = `Bearer ${session.token}`;
         if (body) headers['Content-Type'] = 'application/json';
-        const options = {method, headers, body: body && JSON.stringify(body), credentials: 'omit', cache: 'no-store'};
+        const options = {
+            method,
+            headers,
+            body: body && JSON.stringify(body),
+            credentials: 'omit',
+            cache: 'no-store',
+        };
         let answer;
         try {
-            answer = await fetch(API + path, {...options, signal: AbortSignal.timeout(ANSWERS_WITHIN)});
+            answer = await fetch(API + path, {
+                ...options,
+                signal: AbortSignal.timeout(CALL_TIMEOUT),
+            });
         } catch {
             throw new Refused('the gateway does not answer', 'try again in a moment');
         }
         const content = await answer.json().catch(() => null);
         if (answer.ok) return content;
         if (answer.status === 401 && session) {
-            keepSession(null);
+            setSession(null);
             throw new Refused('your session has ended', 'log in again');
         }
-        throw new Refused(content?.message ?? `the gateway answers with status ${answer.status}`, content?.hint);
+        throw new Refused(
+            content?.message ?? `the gateway answered with status ${answer.status}`,
+            content?.hint,
+        );
     }
 
     const post = (mooring, content = {}) => parent.postMessage({...content, mooring}, '*');
 
-    function keepSession(now) {
-        session = now;
+    function setSession(newSession) {
+        session = newSession;
         job = null;
         form = null;
         post('session', session ?? {token: null});
         draw();
     }
 
-    /** Does what may be refused, and says so where it is. */
-    async function attempt(what, work) {
-        asked = what;
+    /** Runs a call and shows its error, if it fails. */
+    async function attempt(name, work) {
+        pending = name;
         $('error').replaceChildren();
         $('result').textContent = '';
         draw();
         try {
             await work();
         } catch (error) {
-            sayError(error);
+            showError(error);
         }
-        asked = null;
+        pending = null;
         draw();
     }
 
-    function sayError({message, hint}) {
+    function showError({message, hint}) {
         const lines = hint ? [message, `hint: ${hint}`] : [message];
         $('error').replaceChildren(...lines.map(line => element('p', ...withCode(line))));
     }
@@ -106,7 +133,7 @@
         await attempt('login', async () => {
             const {token, username, expiresAt} = await call('POST', 'login', credentials);
             $('login').reset();
-            keepSession({token, username, expiresAt});
+            setSession({token, username, expiresAt});
         });
         if (!session) return $('password').select();
         $('name').focus();
@@ -115,7 +142,7 @@
 
     async function logOut() {
         await attempt('logout', () => call('POST', 'logout'));
-        keepSession(null);
+        setSession(null);
         $('username').focus();
     }
 
@@ -138,7 +165,10 @@
         act('migrate', size);
     }
 
-    /** Reads the job, once more if something has changed meanwhile; what went wrong stays until it goes well. */
+    /**
+     * Reads the details, once more if they were asked for meanwhile. An error stays until a read
+     * succeeds.
+     */
     const readJob = (() => {
         let reading = false;
         let again = false;
@@ -157,7 +187,7 @@
                     failed = false;
                 } catch (error) {
                     failed = true;
-                    sayError(error);
+                    showError(error);
                 }
                 draw();
             }
@@ -165,10 +195,13 @@
         };
     })();
 
-    function open(which) {
-        form = form === which ? null : which;
+    function openForm(name) {
+        form = form === name ? null : name;
         draw();
-        if (form) $(form).querySelector(form === 'cancel' ? '[data-back]' : 'input').focus();
+        if (form)
+            $(form)
+                .querySelector(form === 'cancel' ? '[data-back]' : 'input')
+                .focus();
     }
 
     function closeForm() {
@@ -178,20 +211,20 @@
         opener?.focus();
     }
 
-    /** Draws all from what is known. */
+    /** Draws everything from the current values. */
     function draw() {
-        const known = state !== null && session !== undefined;
+        const isReady = state !== null && session !== undefined;
         const status = state?.status ?? '';
-        $('waiting').hidden = known;
+        $('waiting').hidden = isReady;
         $('name').textContent = $('login-job').textContent = state?.name ?? 'Job details';
         $('status').hidden = !status;
         $('status').textContent = status;
-        $('status').className = `tag ${LOOKS[status] ?? 'busy'}`;
-        $('login').hidden = !known || session !== null;
-        $('enter').disabled = asked === 'login';
-        $('enter').textContent = asked === 'login' ? 'Logging in…' : 'Log in';
-        $('details').hidden = !known || !session;
-        $('account').hidden = !known || !session;
+        $('status').className = `tag ${STATUS_CLASSES[status] ?? 'busy'}`;
+        $('login').hidden = !isReady || session !== null;
+        $('enter').disabled = pending === 'login';
+        $('enter').textContent = pending === 'login' ? 'Logging in…' : 'Log in';
+        $('details').hidden = !isReady || !session;
+        $('account').hidden = !isReady || !session;
         $('user').textContent = session?.username ?? '';
         drawFacts();
         drawActions();
@@ -201,12 +234,14 @@
         $('reason').hidden = !job?.statusReason;
         $('reason').textContent = job?.statusReason ?? '';
         const facts = job ? factsOf(job) : [['ID', [state?.id ?? '']]];
-        const shown = facts.map(([name, lines]) => [name, lines.filter(line => line)]).filter(([, lines]) => lines.length);
-        const drawn = shown.flatMap(([name, lines]) => [
+        const nonEmpty = facts
+            .map(([name, lines]) => [name, lines.filter(line => line)])
+            .filter(([, lines]) => lines.length);
+        const drawn = nonEmpty.flatMap(([name, lines]) => [
             element('dt', name),
             element('dd', ...lines.map(line => element('div', line))),
         ]);
-        /* What has not changed is left alone: somebody may be selecting it. */
+        /* An unchanged list is left alone, since its text may be selected. */
         const list = element('dl', ...drawn);
         list.id = 'facts';
         if (!list.isEqualNode($('facts'))) $('facts').replaceWith(list);
@@ -215,11 +250,11 @@
     function drawActions() {
         for (const button of buttons) {
             const action = button.dataset.action;
-            const isAsked = asked === action;
+            const isPending = pending === action;
             button.hidden = state?.external && action !== 'cancel';
-            button.disabled = asked !== null || !state?.possible.includes(action);
-            button.textContent = isAsked ? 'Asking…' : button.dataset.label;
-            button.toggleAttribute('aria-busy', isAsked);
+            button.disabled = pending !== null || !state?.possible.includes(action);
+            button.textContent = isPending ? 'Requesting…' : button.dataset.label;
+            button.toggleAttribute('aria-busy', isPending);
             if (button.ariaExpanded) button.ariaExpanded = String(form === action);
         }
         if (form && !state?.possible.includes(form)) form = null;
@@ -242,34 +277,39 @@
             ['Size', [job.cpu ? `${cores}, ${job.memGB} GB${used}` : '']],
             ['Image', [job.imageID]],
             ['Gateway', job.portMappings.map(mapping => mapping.replace('->', '→'))],
-            ['Last move', lastMove(job.migrations)],
+            ['Last migration', lastMigration(job.migrations)],
         ];
     }
 
-    function lastMove(migrations) {
+    function lastMigration(migrations) {
         const last = migrations.findLast(({kind}) => kind === 'migrate');
         if (!last) return [];
-        const outcome = last.outcome === 'succeeded' ? `frozen for ${last.pauseSeconds.toFixed(2)} s` : [last.outcome, last.failedPhase, last.failure].filter(Boolean).join(': ');
+        const outcome =
+            last.outcome === 'succeeded'
+                ? `paused for ${last.pauseSeconds.toFixed(2)} s`
+                : [last.outcome, last.failedPhase, last.failure].filter(Boolean).join(': ');
         return [`${last.from} → ${last.to}`, time(last.startTime), outcome];
     }
 
     function time(text) {
         const moment = new Date(text);
-        return Number.isNaN(moment.getTime()) ? text : moment.toLocaleString('en-GB', {dateStyle: 'medium', timeStyle: 'short'});
+        return Number.isNaN(moment.getTime())
+            ? text
+            : moment.toLocaleString('en-GB', {dateStyle: 'medium', timeStyle: 'short'});
     }
 
     function element(name, ...children) {
-        const made = document.createElement(name);
-        made.append(...children);
-        return made;
+        const created = document.createElement(name);
+        created.append(...children);
+        return created;
     }
 
-    /** A text whose literals stand in backticks. */
+    /** The nodes of a text with literals in backticks. */
     function withCode(text) {
         return text.split('`').map((part, index) => (index % 2 ? element('code', part) : part));
     }
 
-    function hear({source, data}) {
+    function onMessage({source, data}) {
         if (source !== parent || !data) return;
         const {mooring, ...content} = data;
         if (mooring === 'session' && session === undefined) {
@@ -284,19 +324,19 @@
         if (state && session) readJob();
     }
 
-    /** Once the user has come here, the first thing to do is to log in. */
+    /** Moves the focus to the login form when the panel gets the focus. */
     function focusLogin() {
         if (hasNoFocus() && !$('login').hidden) $('username').focus();
     }
 
-    /** Whether the user is here, and what had the focus is gone. */
+    /** True if the panel has the focus, and none of its elements does. */
     const hasNoFocus = () => document.hasFocus() && document.activeElement === document.body;
 
     function begin() {
         for (const button of buttons) {
             const action = button.dataset.action;
             button.dataset.label = button.textContent;
-            button.onclick = button.ariaExpanded ? () => open(action) : () => act(action);
+            button.onclick = button.ariaExpanded ? () => openForm(action) : () => act(action);
         }
         for (const back of document.querySelectorAll('[data-back]')) back.onclick = closeForm;
         $('login').onsubmit = logIn;
@@ -310,11 +350,14 @@
         window.onkeydown = ({key}) => {
             if (key === 'Escape') (form ? closeForm : () => post('close'))();
         };
-        window.onmessage = hear;
+        window.onmessage = onMessage;
         window.onfocus = focusLogin;
-        const sized = () => post('size', {height: document.documentElement.offsetHeight});
-        new ResizeObserver(sized).observe(document.documentElement);
-        setInterval(() => document.visibilityState === 'visible' && session && readJob(), READ_AGAIN_AFTER);
+        const postSize = () => post('size', {height: document.documentElement.offsetHeight});
+        new ResizeObserver(postSize).observe(document.documentElement);
+        setInterval(
+            () => document.visibilityState === 'visible' && session && readJob(),
+            REFRESH_INTERVAL,
+        );
         post('ready');
     }
 

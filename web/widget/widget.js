@@ -1,21 +1,26 @@
 /*
- * The widget in the page of a job: what the job is doing, an alert while the page can't respond, and the way to its panel.
+ * The widget in a page of a job: the job's status, an alert while the page does not respond, and
+ * the way to the panel.
  *
  *   gateway ── state: WebSocket ──► this script ──► pill, alert
  *                                        │ ▲
- *                  state, kept session   ▼ │  ready, session, size, close
+ *            state, stored session       ▼ │  ready, session, size, close
  *                                      panel: a frame without an origin, served by the gateway
  *
- * The page is somebody else's program, and both sides are kept out of each other's way:
- *  - All that is drawn is in one shadow tree below the root element, where pages don't clear up; it is put back if one does. No style of
- *    the page reaches it, and none of its own leaves it. It needs nothing that a Content Security Policy or Trusted Types forbid: styles
- *    by CSSOM, elements one by one, no text that is parsed.
- *  - The shadow tree is open. A closed one would hide the widget from people's tools (accessibility checkers, extensions, browsers that
- *    are driven) and protect nothing: what must be kept from the page, the password, is typed in the panel's frame, which the page can't read.
- *  - The page has the session for this one job (in `sessionStorage`, so that a reload keeps it); the gateway sees to it that it is
- *    good for nothing else.
- *  - Nothing here throws into the page, takes the focus unasked, or stands between the page and its user: what is below the alert can be
- *    clicked through it. Keys that are pressed in the widget are not passed on as shortcuts of the page.
+ * The page is an unknown program. The page and the widget must not disturb each other:
+ *
+ *  - The widget is one shadow tree below the root element, which pages rarely clear; if one does,
+ *    the widget adds itself again. No style crosses the border of the tree. The widget needs
+ *    nothing that a Content Security Policy or Trusted Types forbid: styles come from CSSOM,
+ *    elements are created one by one, and no text is parsed.
+ *  - The shadow tree is open. A closed one would hide the widget from accessibility checkers,
+ *    extensions and driven browsers, and protect nothing: the secret, the password, is typed in the
+ *    panel's frame, which the page can't read.
+ *  - The page has the session for this one job, in `sessionStorage`, for a reload to keep it. The
+ *    gateway makes sure that the session is good for nothing else.
+ *  - The widget never throws into the page, never takes the focus unasked, and lets clicks through
+ *    beside its elements. Keys that are pressed in the widget do not reach the shortcuts of the
+ *    page.
  */
 (() => {
     'use strict';
@@ -23,19 +28,19 @@
     const HOST = 'mooring-widget';
     const STATE_PATH = '/.mooring/state';
     const PANEL_PATH = '/.mooring/panel';
-    const PLACE_KEY = 'mooring.widget';
+    const POSITION_KEY = 'mooring.widget';
     const SESSION_KEY = 'mooring.session.';
-    /* Times in milliseconds, lengths in CSS pixels. */
-    const RETRY = {first: 500, longest: 10_000};
-    const LOST_AFTER = 3_000;
-    const ALERT_AT_LEAST = 1_000;
-    const BACK_FOR = 2_000;
-    const LOOK_AGAIN = 2_000;
-    const PUT_BACK_AT_MOST = 20;
-    const DRAG_FROM = 4;
+    /* Times are in milliseconds, lengths in CSS pixels. */
+    const RECONNECT_DELAY = {first: 500, longest: 10_000};
+    const LOST_DELAY = 3_000;
+    const ALERT_MIN_TIME = 1_000;
+    const NOTICE_TIME = 2_000;
+    const RELOAD_INTERVAL = 2_000;
+    const REATTACH_MAX = 20;
+    const DRAG_THRESHOLD = 4;
     const STEP = 16;
     const GAP = 6;
-    const PANEL_AT_LEAST = 280;
+    const PANEL_MIN_HEIGHT = 280;
     const BORDER = 1;
 
     const STYLE = `
@@ -88,46 +93,63 @@
             width: min(384px, 100%); pointer-events: auto; background: var(--surface); border: 1px solid var(--line);
             border-radius: 10px; box-shadow: 0 6px 24px #0004; color-scheme: light dark; }`;
 
-    /* What a status means for the eye; all others are on their way to something. */
-    const LOOKS = {
-        Executing: 'good', Capturing: 'good', Completed: 'rest', Suspended: 'rest', Cancelled: 'rest', Unknown: 'bad',
-        FailToComplete: 'bad', FailToExecute: 'bad', CheckpointFailed: 'bad', Timedout: 'bad', NoAvailableHost: 'bad',
+    /* The colour class of each status; all others are `busy`. */
+    const STATUS_CLASSES = {
+        Executing: 'good',
+        Capturing: 'good',
+        Completed: 'rest',
+        Suspended: 'rest',
+        Cancelled: 'rest',
+        Unknown: 'bad',
+        FailToComplete: 'bad',
+        FailToExecute: 'bad',
+        CheckpointFailed: 'bad',
+        Timedout: 'bad',
+        NoAvailableHost: 'bad',
     };
 
-    /** What the alert says of a job that is not responsive. */
+    /** The text of the alert for a job that is not responsive. */
     function alertText({name, status, external, possible, ended}) {
         if (ended) return `${ended} This screen does not respond any more.`;
-        const until = 'This screen does not respond until it executes again.';
-        /* Who is moved by somebody else, or comes back from an earlier state, may have lost what was on its way. */
+        const until = 'This screen does not respond until the job executes again.';
+        /* The scheduler of an external job may lose input during its migration. */
         const kept = external ? '' : ' What you type is kept.';
         const resume = possible.includes('resume') ? ' Resume it from the panel.' : '';
         switch (status) {
-            case 'Floating': return `${name} is moving to another host. ${until}${kept}`;
-            case 'Suspending': return `${name} is being suspended. ${until}${kept}`;
-            case 'Suspended': return `${name} is suspended. ${until}${resume}`;
-            case 'Resuming': return `${name} is being resumed. ${until}`;
-            case 'Unknown': return `The host of ${name} is unreachable. ${until}`;
-            case 'Cancelling': return `${name} is being cancelled. This screen does not respond any more.`;
+            case 'Floating':
+                return `${name} is migrating to another host. ${until}${kept}`;
+            case 'Suspending':
+                return `${name} is being suspended. ${until}${kept}`;
+            case 'Suspended':
+                return `${name} is suspended. ${until}${resume}`;
+            case 'Resuming':
+                return `${name} is being resumed. ${until}`;
+            case 'Unknown':
+                return `The host of ${name} is unreachable. ${until}`;
+            case 'Cancelling':
+                return `${name} is being cancelled. This screen does not respond any more.`;
         }
-        return `${name} does not execute yet (${status}). This screen responds once it does.`;
+        return `${name} is not executing yet (${status}). This screen will respond once it is.`;
     }
 
     function element(name, attributes = {}, ...children) {
-        const made = document.createElement(name);
-        for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-        made.append(...children);
-        return made;
+        const created = document.createElement(name);
+        for (const [key, value] of Object.entries(attributes)) created.setAttribute(key, value);
+        created.append(...children);
+        return created;
     }
 
-    /* A page may have no storage: then nothing is kept over a reload. */
-    function keep(storage, key, value) {
+    /* A page may have no storage: then nothing survives a reload. */
+    function store(storage, key, value) {
         try {
             if (value === null) window[storage].removeItem(key);
             else window[storage].setItem(key, JSON.stringify(value));
-        } catch { /* As said. */ }
+        } catch {
+            /* No storage. */
+        }
     }
 
-    function kept(storage, key) {
+    function load(storage, key) {
         try {
             return JSON.parse(window[storage].getItem(key));
         } catch {
@@ -135,7 +157,7 @@
         }
     }
 
-    function read(text) {
+    function parse(text) {
         try {
             return JSON.parse(text);
         } catch {
@@ -143,106 +165,112 @@
         }
     }
 
-    /* All listeners, since `document.open` takes them away from the whole document. One that is there is not added twice. */
-    const heard = [];
+    /* All listeners, to be added again: `document.open` removes those of the whole document. */
+    const listeners = [];
 
     function on(target, kind, listener) {
-        heard.push([target, kind, listener]);
+        listeners.push([target, kind, listener]);
         target.addEventListener(kind, listener);
     }
 
-    function hearAgain() {
-        for (const [target, kind, listener] of heard) target.addEventListener(kind, listener);
+    /* The browser ignores a listener that it has already. */
+    function addListenersAgain() {
+        for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
     }
 
     const within = (value, least, most) => Math.max(least, Math.min(most, value));
 
-    /** Follows the job's state: `told` gets each one, and null when there has been no connection for a while. */
-    function follow(told) {
+    /**
+     * Watches the job's state: `onState` gets each state, and null after `LOST_DELAY` without a
+     * connection.
+     */
+    function watchState(onState) {
         const address = `${location.protocol === 'https:' ? 'wss:' : 'ws:'}//${location.host}${STATE_PATH}`;
         let socket = null;
         let attempts = 0;
-        let retry = 0;
-        let lost = setTimeout(told, LOST_AFTER, null);
+        let timer = 0;
+        let lost = setTimeout(onState, LOST_DELAY, null);
 
         function open() {
             const opened = new WebSocket(address);
             opened.onmessage = ({data}) => {
-                const state = read(data);
+                const state = parse(data);
                 if (socket !== opened || !state) return;
                 attempts = 0;
                 clearTimeout(lost);
                 lost = 0;
-                told(state);
+                onState(state);
             };
             opened.onclose = () => {
-                if (socket === opened) again();
+                if (socket === opened) reconnect();
             };
             return opened;
         }
 
-        function again() {
+        function reconnect() {
             socket = null;
-            lost ||= setTimeout(told, LOST_AFTER, null);
-            const wait = Math.min(RETRY.longest, RETRY.first * 2 ** attempts++);
-            retry = setTimeout(connect, wait * (0.5 + Math.random() / 2));
+            lost ||= setTimeout(onState, LOST_DELAY, null);
+            const wait = Math.min(RECONNECT_DELAY.longest, RECONNECT_DELAY.first * 2 ** attempts++);
+            timer = setTimeout(connect, wait * (0.5 + Math.random() / 2));
         }
 
         function connect() {
-            clearTimeout(retry);
+            clearTimeout(timer);
             const before = socket;
             try {
                 socket = open();
             } catch {
-                /* Some browsers throw where a policy forbids it. */
-                again();
+                /* Some browsers throw if a policy forbids the connection. */
+                reconnect();
             }
             before?.close();
         }
 
         connect();
         return {
-            now: connect,
-            ifWaiting: () => socket ?? connect(),
+            connectNow: connect,
+            connectIfWaiting: () => socket ?? connect(),
         };
     }
 
-    /** The bar across the top: an alert while the job is not responsive, and for a moment that it executes again. */
+    /**
+     * The bar across the top: an alert while the job is not responsive, then a notice for a moment.
+     */
     function makeBar(openPanel) {
         const alert = element('div', {role: 'alert'});
-        const calm = element('div', {role: 'status'});
+        const notice = element('div', {role: 'status'});
         const open = element('button', {type: 'button', class: 'open', hidden: ''}, 'Open panel');
         const hide = element('button', {type: 'button', 'aria-label': 'Hide this message'}, 'Hide');
-        const root = element('div', {class: 'bar'}, alert, calm, open, hide);
-        let said = '';
+        const root = element('div', {class: 'bar'}, alert, notice, open, hide);
+        let shown = '';
         let since = 0;
         let next = 0;
 
         function show(kind, text) {
             root.className = `bar ${kind}`;
             alert.textContent = kind === 'alerts' ? text : '';
-            calm.textContent = kind === 'back' ? text : '';
+            notice.textContent = kind === 'back' ? text : '';
         }
 
         function raise(text, canResume) {
             clearTimeout(next);
             next = 0;
             open.hidden = !canResume;
-            /* Nothing new: it is shown, or was hidden by the user. */
-            if (text === said) return;
-            if (!said) since = performance.now();
-            said = text;
+            /* The same alert is shown, or was hidden by the user. */
+            if (text === shown) return;
+            if (!shown) since = performance.now();
+            shown = text;
             show('alerts', text);
         }
 
         function lower(text) {
-            if (!said || next) return;
+            if (!shown || next) return;
             const back = () => {
-                said = '';
+                shown = '';
                 show('back', text);
-                next = setTimeout(show, BACK_FOR, '', '');
+                next = setTimeout(show, NOTICE_TIME, '', '');
             };
-            next = setTimeout(back, Math.max(0, since + ALERT_AT_LEAST - performance.now()));
+            next = setTimeout(back, Math.max(0, since + ALERT_MIN_TIME - performance.now()));
         }
 
         on(open, 'click', openPanel);
@@ -250,22 +278,43 @@
         return {root, raise, lower};
     }
 
-    /** The pill: a dot, the job's name and status. It can be moved, and collapsed to the dot. */
-    function makePill(stage, toggle, moved) {
+    /** The pill: a dot, the job's name and status. It can be dragged, and collapsed to the dot. */
+    function makePill(stage, toggle, onMove) {
         const dot = element('span', {class: 'dot lost'});
         const name = element('span', {class: 'name'});
         const status = element('span', {class: 'status'}, 'connecting');
-        const main = element('button', {type: 'button', class: 'main', 'aria-expanded': 'false'}, dot, name, status);
-        const fold = element('button', {type: 'button', class: 'fold', 'aria-label': 'Collapse to a dot', title: 'Collapse'}, '\u2013');
-        const root = element('div', {class: 'pill', role: 'group', 'aria-label': 'Mooring'}, main, fold);
-        /* The share of the free room that is to the left of it and above: so it is always inside, however large the window. */
+        const main = element(
+            'button',
+            {type: 'button', class: 'main', 'aria-expanded': 'false'},
+            dot,
+            name,
+            status,
+        );
+        const fold = element(
+            'button',
+            {type: 'button', class: 'fold', 'aria-label': 'Collapse to a dot', title: 'Collapse'},
+            '\u2013',
+        );
+        const root = element(
+            'div',
+            {class: 'pill', role: 'group', 'aria-label': 'Mooring'},
+            main,
+            fold,
+        );
+        /*
+         * The share of the free room to its left and above it: so the pill is inside a window of
+         * any size.
+         */
         const place = {x: 1, y: 0, collapsed: false};
-        const before = kept('localStorage', PLACE_KEY);
+        const before = load('localStorage', POSITION_KEY);
         let grip = null;
         let dragged = false;
 
         function put(left, top) {
-            const room = {x: stage.clientWidth - root.offsetWidth, y: stage.clientHeight - root.offsetHeight};
+            const room = {
+                x: stage.clientWidth - root.offsetWidth,
+                y: stage.clientHeight - root.offsetHeight,
+            };
             if (room.x > 0) place.x = within(left / room.x, 0, 1);
             if (room.y > 0) place.y = within(top / room.y, 0, 1);
             draw();
@@ -275,32 +324,39 @@
             stage.style.setProperty('--x', place.x);
             stage.style.setProperty('--y', place.y);
             root.classList.toggle('collapsed', place.collapsed);
-            moved();
+            onMove();
         }
 
         function at() {
             const own = root.getBoundingClientRect();
             const around = stage.getBoundingClientRect();
-            return {left: own.left - around.left, top: own.top - around.top, bottom: own.bottom - around.top};
+            return {
+                left: own.left - around.left,
+                top: own.top - around.top,
+                bottom: own.bottom - around.top,
+            };
         }
 
         function collapse(collapsed) {
             place.collapsed = collapsed;
             draw();
             label();
-            keep('localStorage', PLACE_KEY, place);
+            store('localStorage', POSITION_KEY, place);
         }
 
         function label() {
             const what = place.collapsed ? 'Expand' : 'Job details';
-            main.setAttribute('aria-label', `${name.textContent} ${status.textContent}. ${what}; arrow keys move this`);
+            main.setAttribute(
+                'aria-label',
+                `${name.textContent} ${status.textContent}. ${what}; arrow keys move this`,
+            );
             main.title = `${name.textContent} ${status.textContent}`.trim();
         }
 
-        function show(look, named, said) {
-            dot.className = `dot ${look}`;
-            name.textContent = named;
-            status.textContent = said;
+        function show(statusClass, nameText, statusText) {
+            dot.className = `dot ${statusClass}`;
+            name.textContent = nameText;
+            status.textContent = statusText;
             label();
         }
 
@@ -314,26 +370,31 @@
         on(main, 'pointermove', ({clientX, clientY}) => {
             if (!grip) return;
             const [right, down] = [clientX - grip.x, clientY - grip.y];
-            dragged ||= Math.hypot(right, down) >= DRAG_FROM;
+            dragged ||= Math.hypot(right, down) >= DRAG_THRESHOLD;
             if (dragged) put(grip.left + right, grip.top + down);
         });
         on(main, 'lostpointercapture', () => {
             grip = null;
-            if (dragged) keep('localStorage', PLACE_KEY, place);
+            if (dragged) store('localStorage', POSITION_KEY, place);
         });
         on(main, 'click', event => {
-            /* The end of a drag by pointer is no click; the keyboard's have no `detail`. */
+            /* The end of a drag is no click; clicks by keyboard have a `detail` of 0. */
             if (dragged && event.detail) return;
             if (place.collapsed) collapse(false);
             else toggle();
         });
         on(main, 'keydown', event => {
-            const [right, down] = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]}[event.key] ?? [0, 0];
+            const [right, down] = {
+                ArrowLeft: [-1, 0],
+                ArrowRight: [1, 0],
+                ArrowUp: [0, -1],
+                ArrowDown: [0, 1],
+            }[event.key] ?? [0, 0];
             if (!right && !down) return;
             event.preventDefault();
             const {left, top} = at();
             put(left + right * STEP, top + down * STEP);
-            keep('localStorage', PLACE_KEY, place);
+            store('localStorage', POSITION_KEY, place);
         });
         on(fold, 'click', () => {
             collapse(true);
@@ -341,26 +402,41 @@
         });
 
         if (Number.isFinite(before?.x) && Number.isFinite(before.y)) {
-            Object.assign(place, {x: within(before.x, 0, 1), y: within(before.y, 0, 1), collapsed: before.collapsed === true});
+            Object.assign(place, {
+                x: within(before.x, 0, 1),
+                y: within(before.y, 0, 1),
+                collapsed: before.collapsed === true,
+            });
         }
         return {root, main, at, show, draw};
     }
 
-    /** The panel: there only while it is open. What it is told is repeated to each new one. */
+    /**
+     * The panel: a frame that exists while it is open. Each new frame gets the session and the
+     * state again.
+     */
     function makePanel(stage, pill) {
         let frame = null;
         let ready = false;
-        let wanted = PANEL_AT_LEAST;
+        let contentHeight = PANEL_MIN_HEIGHT;
         let state = null;
         let session = null;
 
         const sessionKey = () => SESSION_KEY + state.id;
-        /* A frame without an origin can't be named as the target; whoever else got there would have what the page has. */
-        const post = (mooring, content) => frame.contentWindow?.postMessage({...content, mooring}, '*');
+        /*
+         * A frame without an origin can't be named as the target. Another document there would get
+         * no more than the page has.
+         */
+        const post = (mooring, content) =>
+            frame.contentWindow?.postMessage({...content, mooring}, '*');
 
         function open() {
             if (frame) return;
-            frame = element('iframe', {sandbox: 'allow-scripts allow-forms', src: PANEL_PATH, title: 'Job details'});
+            frame = element('iframe', {
+                sandbox: 'allow-scripts allow-forms',
+                src: PANEL_PATH,
+                title: 'Job details',
+            });
             pill.root.after(frame);
             pill.main.setAttribute('aria-expanded', 'true');
             arrange();
@@ -376,35 +452,38 @@
             if (hadFocus) pill.main.focus();
         }
 
-        /* On the side of the pill that has more room, and never larger than the window. */
+        /* The panel is on the side of the pill with more room, and never larger than the window. */
         function arrange() {
             if (!frame) return;
             const height = stage.clientHeight;
             const {top, bottom} = pill.at();
             const below = top < height - bottom;
-            const room = Math.max(below ? height - bottom - GAP : top - GAP, Math.min(height, PANEL_AT_LEAST));
-            const tall = Math.min(wanted, room);
+            const room = Math.max(
+                below ? height - bottom - GAP : top - GAP,
+                Math.min(height, PANEL_MIN_HEIGHT),
+            );
+            const tall = Math.min(contentHeight, room);
             const start = below ? bottom + GAP : top - GAP - tall;
             frame.style.height = `${tall}px`;
             frame.style.top = `${within(start, 0, height - tall)}px`;
         }
 
-        function tell(now) {
+        function setState(newState) {
             const isFirst = state === null;
-            state = now;
-            if (isFirst) session = kept('sessionStorage', sessionKey());
+            state = newState;
+            if (isFirst) session = load('sessionStorage', sessionKey());
             if (isFirst) greet();
             else if (ready) post('state', state);
         }
 
-        /* Once the panel listens and it is known which job this is. */
+        /* Waits for both the panel and the first state, which names the job. */
         function greet() {
             if (!ready || !state) return;
             post('session', session ?? {token: null});
             post('state', state);
         }
 
-        function hear(event) {
+        function onMessage(event) {
             if (!frame || event.source !== frame.contentWindow) return;
             const {mooring, height, token, username, expiresAt} = event.data ?? {};
             if (mooring === 'ready') {
@@ -413,53 +492,65 @@
                 if (pill.root.contains(frame.getRootNode().activeElement)) frame.focus();
             } else if (mooring === 'session' && state) {
                 session = token ? {token, username, expiresAt} : null;
-                keep('sessionStorage', sessionKey(), session);
+                store('sessionStorage', sessionKey(), session);
             } else if (mooring === 'size' && Number.isFinite(height)) {
-                wanted = Math.max(0, height) + 2 * BORDER;
+                contentHeight = Math.max(0, height) + 2 * BORDER;
                 arrange();
             } else if (mooring === 'close') {
                 close();
             }
         }
 
-        return {open, close, arrange, tell, hear, toggle: () => (frame ? close() : open()), isOpen: () => frame !== null};
+        return {
+            open,
+            close,
+            arrange,
+            setState,
+            onMessage,
+            toggle: () => (frame ? close() : open()),
+            isOpen: () => frame !== null,
+        };
     }
 
     /**
-     * Loads the gateway's waiting page again until the job's own comes in its place: at once when the job begins to respond, and now and then
-     * meanwhile, but not under the hands of somebody who has the panel open.
+     * Reloads the gateway's waiting page until the job's own page comes in its place: at once when
+     * the job begins to respond, and at intervals before that, but not while the panel is open.
      */
     function waitForPage(panel) {
         if (!document.documentElement.hasAttribute('data-mooring-waiting')) return () => {};
         let responds = null;
-        setInterval(() => (responds || !panel.isOpen()) && location.reload(), LOOK_AGAIN);
+        setInterval(() => (responds || !panel.isOpen()) && location.reload(), RELOAD_INTERVAL);
         return state => {
-            /* A job that responds, but not at this port yet, is asked now and then. */
+            /* A job that responds, but not on this port yet, is asked at intervals. */
             if (state.responsive && responds === false) location.reload();
             responds = state.responsive;
         };
     }
 
-    /** Puts the widget into the page and keeps it there, unless the page insists. */
-    function stay(host) {
-        let left = PUT_BACK_AT_MOST;
+    /** Adds the widget to the page, again if the page removes it, up to a number of times. */
+    function attach(host) {
+        let left = REATTACH_MAX;
         let root = null;
         const observer = new MutationObserver(() => {
-            if (!document.documentElement || (host.isConnected && root === document.documentElement)) return;
-            if (left-- > 0) put();
+            if (
+                !document.documentElement ||
+                (host.isConnected && root === document.documentElement)
+            )
+                return;
+            if (left-- > 0) append();
             else observer.disconnect();
         });
 
-        function put() {
+        function append() {
             root = document.documentElement;
             root.append(host);
             observer.disconnect();
             observer.observe(document, {childList: true});
             observer.observe(root, {childList: true});
-            hearAgain();
+            addListenersAgain();
         }
 
-        put();
+        append();
     }
 
     function begin() {
@@ -470,43 +561,51 @@
         tree.adoptedStyleSheets = [sheet];
 
         const stage = element('div', {class: 'stage'});
-        const pill = makePill(stage, () => panel.toggle(), () => panel.arrange());
+        const pill = makePill(
+            stage,
+            () => panel.toggle(),
+            () => panel.arrange(),
+        );
         const panel = makePanel(stage, pill);
         const bar = makeBar(panel.open);
-        const waits = waitForPage(panel);
+        const onWaitingPage = waitForPage(panel);
         stage.append(pill.root);
         tree.append(bar.root, stage);
 
         let job = null;
         let last = null;
         let isReplaced = false;
-        function told(state) {
-            if (!state) return cutOff();
+        function onState(state) {
+            if (!state) return onConnectionLost();
             job ??= state.id;
-            if (state.id !== job) return replaced(state);
+            if (state.id !== job) return onReplaced(state);
             last = state;
-            pill.show(LOOKS[state.status] ?? 'busy', state.name, state.status);
-            panel.tell(state);
-            waits(state);
-            if (state.responsive) bar.lower(`${state.name} executes again.`);
+            pill.show(STATUS_CLASSES[state.status] ?? 'busy', state.name, state.status);
+            panel.setState(state);
+            onWaitingPage(state);
+            if (state.responsive) bar.lower(`${state.name} is executing again.`);
             else bar.raise(alertText(state), state.possible.includes('resume'));
         }
 
-        /* Where a job has ended, the gateway says so for a while only; nothing else comes of it afterwards. */
-        function cutOff() {
+        /* A gateway tells of an ended job only for a while. */
+        function onConnectionLost() {
             if (last?.ended || isReplaced) return;
-            if (last?.status !== 'Cancelling') return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
+            if (last?.status !== 'Cancelling')
+                return pill.show('lost', last?.name ?? '', 'no connection to the gateway');
             pill.show('rest', last.name, 'has ended');
             bar.raise(`${last.name} has ended. This screen does not respond any more.`, false);
         }
 
-        /* The job has ended or was disconnected, and the gateway has given its port to another one. */
-        function replaced({name}) {
+        /* The job has ended or was disconnected, and its port is assigned to another job. */
+        function onReplaced({name}) {
             isReplaced = true;
             panel.close();
             pill.show('bad', name, 'is another job');
             const before = last?.ended ? `${last.ended} ` : '';
-            bar.raise(`${before}This address leads to another job now, ${name}. Reload the page to go there.`, false);
+            bar.raise(
+                `${before}This address now leads to another job, ${name}. Reload the page to open it.`,
+                false,
+            );
         }
 
         const keys = event => {
@@ -515,11 +614,15 @@
         };
         for (const kind of ['keydown', 'keypress', 'keyup']) on(tree, kind, keys);
         new ResizeObserver(panel.arrange).observe(stage);
-        const line = follow(told);
-        on(window, 'message', panel.hear);
-        on(window, 'online', line.now);
-        on(document, 'visibilitychange', () => document.visibilityState === 'visible' && line.ifWaiting());
-        stay(host);
+        const line = watchState(onState);
+        on(window, 'message', panel.onMessage);
+        on(window, 'online', line.connectNow);
+        on(
+            document,
+            'visibilitychange',
+            () => document.visibilityState === 'visible' && line.connectIfWaiting(),
+        );
+        attach(host);
         pill.draw();
     }
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use mooring_types::filter::Filter;
+use mooring_types::gateway::Protocol;
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
@@ -23,6 +24,12 @@ pub(crate) fn job_id(text: &str) -> Result<JobId> {
 /// A gateway's id, or its name.
 pub(crate) fn gateway(text: &str) -> Result<Reference<GatewayId>> {
     reference(text, "`float gateway list` shows the gateways")
+}
+
+/// The parser of a protocol's name, which tells the help of each.
+pub(crate) fn protocol() -> impl TypedValueParser<Value = Protocol> {
+    let values = Protocol::ALL.map(|protocol| PossibleValue::new(protocol.name()).help(protocol.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Protocol>())
 }
 
 /// A security group's id, or its name.

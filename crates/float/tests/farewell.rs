@@ -120,7 +120,7 @@ async fn gives_way(browser: &Browser, world: &World, client: &Client, first: &Se
     let third = Session::launch_behind(client, &first.gateway, job("third")?).await?;
     ensure!(third.address == first.address, "{third:?}");
     widget.says("third is another job").await?;
-    let leads = "This address leads to another job now, third. Reload the page to go there.";
+    let leads = "This address now leads to another job, third. Reload the page to open it.";
     widget.alert_is(&format!("second was cancelled. {leads}")).await?;
 
     // A port that is disconnected says nothing.

@@ -23,7 +23,7 @@ const NUMBERS: usize = 100;
 /// Longer than it takes a waiting page to look whether its job answers.
 const WAITING_PAGE_LOOKS: Duration = Duration::from_secs(3);
 
-const UNTIL: &str = "This screen does not respond until it executes again.";
+const UNTIL: &str = "This screen does not respond until the job executes again.";
 
 const STRICT: Page = Page {
     path: "/strict",
@@ -89,14 +89,14 @@ async fn alerts_through_a_move(browser: &Browser, client: &Client, notebook: &No
     page.count().await?;
     page.shown(10).await?;
     client.job_migrate(&notebook.job, &MigrateRequest::default()).await?;
-    let moving = format!("lab is moving to another host. {UNTIL} What you type is kept.");
+    let moving = format!("lab is migrating to another host. {UNTIL} What you type is kept.");
     widget.alert_is(&moving).await?;
     widget.alert_is("").await?;
     widget.says("lab Executing").await?;
     let remembered = page.counted().await?;
     ensure!(remembered.dialogs.is_empty() && remembered.states == ["Idle", "Busy"], "{remembered:?}");
     let said = widget.said().await?;
-    ensure!(said.alerts == [moving] && said.notices == ["lab executes again."], "{said:?}");
+    ensure!(said.alerts == [moving] && said.notices == ["lab is executing again."], "{said:?}");
     Ok(())
 }
 
@@ -118,7 +118,7 @@ async fn does_what_the_panel_is_told(
             panel.log_in("admin", &world.password()?).await?;
             panel.shows("#facts", notebook.job.as_str()).await?;
             panel.shows("#facts", "host-").await?;
-            panel.shows("#facts", "frozen for").await?;
+            panel.shows("#facts", "paused for").await?;
             panel.is_disabled("[data-action=resume]").await?;
             panel.click("[data-action=suspend]").await
         })
@@ -216,7 +216,7 @@ async fn is_on_other_pages(browser: &Browser, world: &World, job: &JobView) -> R
     ensure!(browser.run::<String>("return document.title", &[]).await? == "ran", "the page's own script did not run");
     float(world, &format!("job update -j {} --status Floating", job.id))?;
     widget.says("pages Floating").await?;
-    widget.alert_is(&format!("pages is moving to another host. {UNTIL}")).await?;
+    widget.alert_is(&format!("pages is migrating to another host. {UNTIL}")).await?;
     float(world, &format!("job update -j {} --status Executing", job.id))?;
     widget.alert_is("").await?;
     widget.says("pages Executing").await?;

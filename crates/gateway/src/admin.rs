@@ -43,7 +43,7 @@ pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
     tokio::select! {
         served = axum::serve(listener, router) => {
             if let Err(error) = served {
-                tracing::error!(%error, "nothing is said about this process any more");
+                tracing::error!(%error, "the admin endpoint has failed");
             }
         }
         () = gateway.role().retired(), if chosen => {}
@@ -53,13 +53,13 @@ pub async fn serve(address: SocketAddr, state_dir: &Path, gateway: &Gateway) {
 
 /// Listens as soon as the address is free, and writes the address to its file.
 async fn listen(address: SocketAddr, state_dir: &Path) -> TcpListener {
-    let mut said = false;
+    let mut is_logged = false;
     loop {
         match open(address, state_dir).await {
             Ok(listener) => return listener,
             Err(error) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::warn!(%error, "can't answer at {address} yet");
+                if !std::mem::replace(&mut is_logged, true) {
+                    tracing::warn!(%error, "can't listen on {address} yet, retrying");
                 }
                 tokio::time::sleep(LISTEN_RETRY_DELAY).await;
             }
@@ -80,7 +80,7 @@ async fn ready(State(gateway): State<Gateway>) -> (StatusCode, &'static str) {
     if gateway.is_ready() {
         (StatusCode::OK, "")
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "this gateway does not know yet what it should serve\n")
+        (StatusCode::SERVICE_UNAVAILABLE, "this gateway has no slice yet\n")
     }
 }
 

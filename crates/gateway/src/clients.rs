@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_moved_counts_after_it_has_gone() {
+    fn bytes_of_left_clients_count() {
         let clients = Clients::default();
         let enter = |port: u16| clients.enter(([127, 0, 0, 1], port).into(), Timestamp::UNIX_EPOCH);
         let (first, second) = (enter(1), enter(2));

@@ -18,10 +18,9 @@
 //!   other client. Both connect through [`upstream`], with a [`gated`] stream. Between the two
 //!   connections [`relay`] moves bytes, and [`websocket`] follows frames.
 //! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk.
-//!   Serving depends on neither: a gateway that starts without OpCenter serves the cached slice.
+//!   Serving depends on neither. A gateway that starts without OpCenter serves the cached slice.
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
-//!   and connections stay in their process until they end. [`process_role`] says which of the two a
-//!   process is.
+//!   and connections stay in their process until they end. A process has a role, [`process_role`].
 //! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
 //! * [`memory`] returns memory to the kernel after a burst of clients.
 //! * [`metrics`] and [`access`] count and log; [`admin`] answers Prometheus.

@@ -25,7 +25,7 @@ pub async fn watch(client: &Client, id: &GatewayId, gateway: &Gateway, state_dir
         if let Err(error) = outcome
             && std::mem::take(&mut reachable)
         {
-            tracing::warn!(error = %chain(&error), "OpCenter is away: serving what is known");
+            tracing::warn!(error = %chain(&error), "OpCenter is unreachable, serving the newest slice");
         }
         tokio::time::sleep(RECONNECT_DELAY).await;
     }
@@ -47,7 +47,7 @@ async fn watch_once(
         if !gateway.role().is_retired()
             && let Err(error) = cache::save(state_dir, &slice)
         {
-            tracing::warn!(error = %chain(&error), "a restart will not know this slice");
+            tracing::warn!(error = %chain(&error), "can't cache the slice");
         }
     }
     Ok(())
@@ -59,7 +59,7 @@ pub async fn report(client: &Client, id: &GatewayId, gateway: &Gateway) {
         // A lost report is repaired by the next one: reports are whole.
         let sent = client.gateway_report(id, &gateway.observe()).await;
         if let Err(error) = &sent {
-            tracing::debug!(error = %chain(error), "the report did not arrive");
+            tracing::debug!(error = %chain(error), "can't send the report");
             tokio::time::sleep(RECONNECT_DELAY).await;
         }
         tokio::select! {

@@ -38,7 +38,7 @@ pub async fn trim_after_bursts(gateway: &Gateway) {
         if bursts.is_over(gateway.load()) {
             // Allocations wait meanwhile; the event loop does not.
             let _ = tokio::task::spawn_blocking(mooring_linux::memory::give_back).await;
-            tracing::debug!("memory is given back after a burst of clients");
+            tracing::debug!("returned memory to the kernel after a burst of clients");
         }
     }
 }
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_burst_is_over_once() {
+    fn burst_ends_once() {
         let mut bursts = Bursts::default();
         let looks =
             [(10, false), (2000, false), (1900, false), (1500, true), (1400, false), (1000, true), (1000, false)];

@@ -149,27 +149,27 @@ impl Metrics {
             forbidden: Family::default(),
             failing: Gauge::default(),
         };
-        registry.register("connections", "connections of clients", series.open.clone());
+        registry.register("connections", "open client connections", series.open.clone());
         // The encoder appends `_total` to the names of counters.
-        registry.register("connections", "connections of clients since the start", series.opened.clone());
+        registry.register("connections", "client connections since the start", series.opened.clone());
         registry.register("bytes_in", "bytes from clients to the job", series.bytes_in.clone());
         registry.register("bytes_out", "bytes from the job to clients", series.bytes_out.clone());
-        registry.register("requests", "HTTP requests that were answered", series.answered.clone());
-        registry.register("requests_held", "HTTP requests that wait for the job", series.held.clone());
-        let unavailable = "HTTP requests that were answered with 503";
+        registry.register("requests", "HTTP requests with a response", series.answered.clone());
+        registry.register("requests_held", "held HTTP requests", series.held.clone());
+        let unavailable = "HTTP requests answered with 503";
         registry.register("requests_refused", unavailable, series.unavailable.clone());
-        registry.register("pauses_seconds", "for how long nothing was sent to the job", series.pauses.clone());
-        let forbidden = "clients that no security group lets in";
+        registry.register("pauses_seconds", "how long the gate of the job was closed", series.pauses.clone());
+        let forbidden = "clients that no security group allows";
         registry.register("connections_refused", forbidden, series.forbidden.clone());
-        registry.register("listeners_failing", "ports that can't be listened at", series.failing.clone());
+        registry.register("listeners_failing", "ports that can't be listened on", series.failing.clone());
         Self(Arc::new(Inner { registry, jobs: Mutex::default(), live: Mutex::default(), series }))
     }
 
     /// Counts for these jobs from now on, and removes the series of all others.
     pub fn retain_jobs(&self, jobs: BTreeSet<JobId>) {
-        let mut known = lock(&self.0.jobs);
+        let mut counted = lock(&self.0.jobs);
         let series = &self.0.series;
-        for gone in known.difference(&jobs) {
+        for gone in counted.difference(&jobs) {
             let of_job = of(gone);
             for family in [&series.opened, &series.bytes_in, &series.bytes_out, &series.forbidden] {
                 family.remove(&of_job);
@@ -184,11 +184,11 @@ impl Metrics {
                 series.unavailable.remove(&Refused { job: Job(gone.clone()), reason });
             }
         }
-        for new in jobs.difference(&known) {
+        for new in jobs.difference(&counted) {
             // Prometheus sees the first change only of a series that it has seen at 0.
             series.open.get_or_create(&of(new)).set(0);
         }
-        *known = jobs;
+        *counted = jobs;
     }
 
     /// Counts a client connection; its bytes are read from its record.
@@ -272,8 +272,8 @@ impl Metrics {
 
     /// Counts for a job, if the job is connected.
     fn of(&self, job: &JobId, count: impl FnOnce(&Series, &OfJob)) {
-        let known = lock(&self.0.jobs);
-        if known.contains(job) {
+        let counted = lock(&self.0.jobs);
+        if counted.contains(job) {
             count(&self.0.series, &of(job));
         }
     }
@@ -370,12 +370,12 @@ mod tests {
             let (gateway, job) = (&self.gateway, &self.job);
             let line = format!("{name}{{gateway=\"{gateway}\",job=\"{job}\"{more}}} ");
             let text = self.metrics.text().unwrap();
-            text.lines().find_map(|known| known.strip_prefix(&line)).map(|value| value.parse().unwrap())
+            text.lines().find_map(|other| other.strip_prefix(&line)).map(|value| value.parse().unwrap())
         }
     }
 
     #[test]
-    fn bytes_are_counted_while_a_connection_is_open_and_once() {
+    fn bytes_are_counted_once() {
         let counting = Counting::new();
         let record = counting.record();
         let open = counting.metrics.connection_opened(&counting.job, record.clone());
@@ -392,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_counted_by_what_became_of_them() {
+    fn requests_are_counted_by_outcome() {
         let counting = Counting::new();
         let held = counting.metrics.request_held(&counting.job);
         assert_eq!(counting.value("mooring_requests_held", ""), Some(1.0));
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_job_that_is_disconnected_leaves_no_series() {
+    fn disconnected_job_leaves_no_series() {
         let counting = Counting::new();
         let Counting { metrics, job, .. } = &counting;
         let (open, held) = (metrics.connection_opened(job, counting.record()), metrics.request_held(job));

@@ -86,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_frame_may_be_put_between_frames_and_nowhere_else(
+        fn frame_borders_are_found(
             frames in prop::collection::vec(frame(), 1..4),
             cuts in prop::collection::vec(1_usize..2000, 1..40),
         ) {
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_follows_a_close_frame() {
+    fn no_frame_after_close() {
         let mut frames = Frames::default();
         frames.advance(&CLOSE_RESTARTING);
         assert!(!frames.is_between_frames());

@@ -1,4 +1,5 @@
-//! Many requests that wait at once, and what of them is left. It has a process of its own, whose memory is measured.
+//! Memory after a burst of held requests. The test has a process of its own, whose memory is
+//! measured.
 
 mod world;
 
@@ -8,11 +9,11 @@ use mooring_types::gateway::Protocol;
 use world::{GET, Wire, World, text};
 
 const REQUESTS: usize = 2000;
-/// What may stay of some hundred MB, in kB.
+/// The most that may remain of some hundred MB, in kB.
 const LEFT_MAX: u64 = 30_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_burst_of_held_requests_leaves_no_memory_behind() {
+async fn held_requests_leave_no_memory() {
     let mut world = World::new();
     let gateway = world.gateway.clone();
     let stop = world.lifecycle.soft().clone();
@@ -34,7 +35,7 @@ async fn a_burst_of_held_requests_leaves_no_memory_behind() {
         clients.push(client);
     }
     world.until(|world| world.gateway.load() >= 2 * REQUESTS).await;
-    // What nobody looks at in between is no burst.
+    // The peak has to be seen by a check.
     tokio::time::sleep(2 * memory::CHECK_INTERVAL).await;
     let held = resident();
     assert!(held > before + 2 * LEFT_MAX, "{before} kB before, {held} kB held: there is nothing to give back");
@@ -47,7 +48,7 @@ async fn a_burst_of_held_requests_leaves_no_memory_behind() {
     world.stop().await;
 }
 
-/// What of this process is in memory, in kB.
+/// The resident memory of this process, in kB.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the line");

@@ -1,4 +1,4 @@
-//! Many connections through many changes of the configuration.
+//! Many connections through many slices.
 
 mod world;
 
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use world::{PATIENCE, World, held, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_connections_live_through_a_thousand_changes() {
+async fn connections_survive_slices() {
     const CONNECTIONS: usize = 1000;
     const CHANGES: usize = 1000;
     let mut world = World::new();

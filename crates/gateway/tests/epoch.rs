@@ -1,4 +1,4 @@
-//! Connections that can't go on because the job is another one.
+//! Connections that end because the job was replaced.
 
 mod world;
 
@@ -22,7 +22,7 @@ use world::{GET, PATIENCE, QUIET, Wire, World, held, server, text};
 
 type Socket = tokio_tungstenite::WebSocketStream<tokio_tungstenite::MaybeTlsStream<TcpStream>>;
 
-/// A WebSocket, and the job's side of it as it is on the wire.
+/// A WebSocket, and the job's side of its TCP connection.
 async fn websocket(port: SocketAddr, listener: &TcpListener) -> (Socket, TcpStream) {
     let accept = async {
         let (stream, _) = listener.accept().await.expect("a connection");
@@ -30,7 +30,7 @@ async fn websocket(port: SocketAddr, listener: &TcpListener) -> (Socket, TcpStre
         let head = job.head().await;
         let key = head.lines().find_map(|line| line.strip_prefix("sec-websocket-key: ")).expect("a key");
         let accept = derive_accept_key(key.trim().as_bytes());
-        // The first frame comes with the answer.
+        // The first frame comes in one segment with the response.
         let answer = format!(
             "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
         );
@@ -53,7 +53,7 @@ fn recover(world: &mut World, target: SocketAddr, flow: Flow) {
 }
 
 #[tokio::test]
-async fn a_websocket_is_closed_with_1012_once_the_job_is_ready() {
+async fn replaced_job_closes_websocket_with_1012() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -61,7 +61,7 @@ async fn a_websocket_is_closed_with_1012_once_the_job_is_ready() {
     job.write_all(b"\x81\x02hi").await.unwrap();
     assert_eq!(timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap(), Message::text("hi"));
 
-    // The host is lost: its end of the connection may even say so.
+    // The host is lost: its end of the connection may even be reset.
     world.hold();
     socket2::SockRef::from(&job).set_linger(Some(std::time::Duration::ZERO)).unwrap();
     drop(job);
@@ -75,14 +75,14 @@ async fn a_websocket_is_closed_with_1012_once_the_job_is_ready() {
     assert_eq!(close.code, CloseCode::Restart);
     assert!(timeout(PATIENCE, client.next()).await.unwrap().is_none());
     world.until(|world| world.clients() == 0).await;
-    // It comes back, to the new job.
+    // The client reconnects, to the new job.
     let (again, _job) = websocket(port, &new).await;
     drop(again);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn within_a_frame_a_websocket_is_closed_without_a_word() {
+async fn replaced_job_within_frame_sends_no_close() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -96,7 +96,7 @@ async fn within_a_frame_a_websocket_is_closed_without_a_word() {
 }
 
 #[tokio::test]
-async fn bytes_are_reset_once_the_job_is_ready_and_new_ones_go_to_the_new_job() {
+async fn replaced_job_resets_tunnel() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -119,7 +119,7 @@ async fn bytes_are_reset_once_the_job_is_ready_and_new_ones_go_to_the_new_job() 
 }
 
 #[tokio::test]
-async fn requests_under_way_end_and_idle_connections_stay() {
+async fn replaced_job_aborts_requests() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Http, Flow::Open).await;
@@ -152,7 +152,7 @@ async fn requests_under_way_end_and_idle_connections_stay() {
     waiting.send(GET).await;
     world.open();
     assert_eq!((posted.rest().await, half.rest().await), (Vec::new(), Vec::new()));
-    // What changes nothing, and has no answer yet, is asked of the new one.
+    // A request with a safe method and without a response goes to the new job.
     assert_eq!(unanswered.receive().await.body, "new");
     assert_eq!(waiting.receive().await.body, "new");
     assert_eq!(idle.ask(GET).await.body, "new");
@@ -161,7 +161,7 @@ async fn requests_under_way_end_and_idle_connections_stay() {
 }
 
 #[tokio::test]
-async fn on_http_2_the_request_under_way_ends_and_the_connection_stays() {
+async fn replaced_job_resets_http2_stream() {
     let mut world = World::new();
     let (old, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -193,7 +193,7 @@ async fn on_http_2_the_request_under_way_ends_and_the_connection_stays() {
 }
 
 #[tokio::test]
-async fn a_job_that_breaks_a_connection_while_it_is_away_breaks_it_when_it_is_back() {
+async fn reset_by_absent_job_is_deferred() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;

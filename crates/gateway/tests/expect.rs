@@ -1,4 +1,4 @@
-//! What a job says before it answers: that it wants the body, and what else there is of interim answers.
+//! `Expect: 100-continue` and other interim responses.
 
 mod world;
 
@@ -19,7 +19,7 @@ use world::{GET, PATIENCE, QUIET, Wire, World, server};
 const POST: &str = "POST /up HTTP/1.1\r\nHost: example\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
 const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\nConnection: x-hop\r\nX-Hop: 1\r\n\r\n";
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine";
-/// For how long a job may say nothing, as the gateway has it.
+/// The gateway's time limit of a job's silence.
 const LIMIT: Duration = Duration::from_secs(1);
 
 async fn listening(flow: Flow) -> (World, TcpListener, SocketAddr) {
@@ -35,7 +35,7 @@ async fn accept(listener: &TcpListener) -> Wire {
     Wire(BufReader::new(stream))
 }
 
-/// A client that asked, and the job's side, which has the head and nothing more.
+/// A client that expects a 100, and the job's side, which has received the head only.
 async fn asked(listener: &TcpListener, port: SocketAddr) -> (Wire, Wire) {
     let mut client = Wire::connect(port).await;
     client.send(POST).await;
@@ -45,7 +45,7 @@ async fn asked(listener: &TcpListener, port: SocketAddr) -> (Wire, Wire) {
     (client, job)
 }
 
-/// Has the job say that it wants the body, and the client send it.
+/// Sends the 100 from the job, and the body from the client.
 async fn goes_on(client: &mut Wire, job: &mut Wire) {
     job.send("HTTP/1.1 100 Continue\r\n\r\n").await;
     assert_eq!(client.head().await, "HTTP/1.1 100 Continue\r\n\r\n");
@@ -62,13 +62,13 @@ async fn sends(client: &mut Wire, job: &mut Wire) {
 }
 
 #[tokio::test]
-async fn the_body_is_asked_for_when_the_job_wants_it() {
+async fn body_is_asked_for_by_job() {
     let (mut world, listener, port) = listening(Flow::Open).await;
     let (mut client, mut job) = asked(&listener, port).await;
     assert!(client.is_quiet().await, "the job has said nothing yet");
     goes_on(&mut client, &mut job).await;
 
-    // The connections are good for the next one. The job is away before it has said anything, for longer than it may be silent.
+    // Both connections are reusable. The gate is closed for longer than the job may be silent.
     client.send(POST).await;
     job.head().await;
     world.hold();
@@ -76,7 +76,7 @@ async fn the_body_is_asked_for_when_the_job_wants_it() {
     world.open();
     goes_on(&mut client, &mut job).await;
 
-    // Of what knows nothing of expectations, none are had: the body is asked for after a while.
+    // A silent job gets the body after the time limit.
     client.send(POST).await;
     job.head().await;
     let asked = Instant::now();
@@ -84,7 +84,7 @@ async fn the_body_is_asked_for_when_the_job_wants_it() {
     assert!(asked.elapsed() >= LIMIT - Duration::from_millis(100), "{:?}", asked.elapsed());
     sends(&mut client, &mut job).await;
 
-    // A client of HTTP/1.0 expects nothing, whatever it says.
+    // A client of HTTP/1.0 expects nothing.
     let mut old = Wire::connect(port).await;
     old.send(POST.replace("HTTP/1.1", "HTTP/1.0") + "hello").await;
     let mut job = accept(&listener).await;
@@ -97,7 +97,7 @@ async fn the_body_is_asked_for_when_the_job_wants_it() {
 }
 
 #[tokio::test]
-async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
+async fn refused_body_is_never_sent() {
     let (mut world, listener, port) = listening(Flow::Open).await;
     for (status, first, last) in [
         (413, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 8\r\n\r\ntoo ", "long"),
@@ -106,7 +106,8 @@ async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
         let (mut client, mut job) = asked(&listener, port).await;
         job.send(first).await;
         if !last.is_empty() {
-            // The answer's end is late: nobody asks for the body meanwhile, nor is anything cut off.
+            // The end of the response is late: the client is not asked for the body, and nothing is
+            // cut off.
             assert!(timeout(LIMIT + QUIET, job.0.read_u8()).await.is_err());
             job.send(last).await;
         }
@@ -117,7 +118,7 @@ async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
         assert_eq!(client.rest().await, b"");
     }
 
-    // While the job is away nobody is asked for anything, and it may refuse when it is back.
+    // While the gate is closed the client is not asked, and the job may refuse afterwards.
     world.hold();
     let mut client = Wire::connect(port).await;
     client.send(POST).await;
@@ -129,7 +130,7 @@ async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
     assert_eq!(client.receive().await.status(), 413);
     assert_eq!((job.rest().await, client.rest().await), (Vec::new(), Vec::new()));
 
-    // One that can't be asked in time has not said anything either.
+    // A job that is not reached in time has asked for nothing.
     world.hold();
     world.change(|connection| connection.hold_limits.hold_seconds = 1);
     let mut client = Wire::connect(port).await;
@@ -140,10 +141,10 @@ async fn a_job_that_refuses_never_gets_the_body_nor_is_it_asked_for() {
 }
 
 #[tokio::test]
-async fn interim_answers_reach_the_client_before_the_answer() {
+async fn interim_responses_are_forwarded() {
     let (world, listener, port) = listening(Flow::Open).await;
     let mut client = Wire::connect(port).await;
-    // Two requests at once: hints come with the answer that they belong to, each as soon as it is there.
+    // Pipelined requests: hints come at once, each with its own response.
     client.send([GET, GET].concat()).await;
     let mut job = accept(&listener).await;
     for _ in 0..2 {
@@ -157,7 +158,7 @@ async fn interim_answers_reach_the_client_before_the_answer() {
         job.send(FINE).await;
         assert_eq!(client.receive().await.body, "fine");
     }
-    // Hints that come along with the answer are before it as well.
+    // Hints that arrive together with the response are sent before it.
     for _ in 0..20 {
         client.send(GET).await;
         job.head().await;
@@ -166,14 +167,14 @@ async fn interim_answers_reach_the_client_before_the_answer() {
         assert!(heads.iter().all(|head| head.starts_with("HTTP/1.1 103 ")), "{heads:?}");
         assert_eq!(client.receive().await.body, "fine");
     }
-    // A job that has hints and wants the body.
+    // A job may send hints and ask for the body.
     client.send(POST).await;
     job.head().await;
     job.send(HINTS).await;
     assert!(client.head().await.starts_with("HTTP/1.1 103 "));
     goes_on(&mut client, &mut job).await;
 
-    // Those who don't know them, or can't be told, get the answer alone.
+    // Clients of HTTP/1.0 and HTTP/2 get the response alone.
     let mut old = Wire::connect(port).await;
     old.send(GET.replace("HTTP/1.1", "HTTP/1.0")).await;
     let mut job = accept(&listener).await;

@@ -1,4 +1,4 @@
-//! A job ends: its open page is told what became of it, its port says so to whoever comes, and goes to the next connection that gets it.
+//! The end of a job: its open page and its port tell of it, until the port is assigned again.
 
 mod world;
 
@@ -31,11 +31,11 @@ const PAGE: &str = "GET /lab HTTP/1.1\r\nHost: example\r\nAccept: text/html\r\n\
 const POST: &str = "POST /api/run HTTP/1.1\r\nHost: example\r\nContent-Length: 2\r\n\r\nhi";
 const UPGRADE: &str = "GET /ws HTTP/1.1\r\nHost: example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-/// Nothing that HTTP begins with.
+/// Bytes that no request of HTTP begins with.
 const BYTES: &str = "abc";
-/// Where the job never answers.
+/// A path that the job never answers.
 const NEVER: &str = "POST /never HTTP/1.1\r\nHost: example\r\nContent-Length: 2\r\n\r\nhi";
-/// An open page has heard of the end by then.
+/// The time within which an open page learns of the end.
 const SOON: Duration = Duration::from_secs(1);
 
 async fn answer(request: Request<Incoming>) -> Response<Body> {
@@ -62,7 +62,7 @@ async fn open_page(port: SocketAddr) -> Page {
     timeout(PATIENCE, page).await.expect("in time").expect("a page").0
 }
 
-async fn told(page: &mut Page) -> Value {
+async fn next_state(page: &mut Page) -> Value {
     let message = timeout(PATIENCE, page.next()).await.expect("in time").expect("a message").expect("a message");
     let Message::Text(text) = message else { panic!("{message:?}") };
     serde_json::from_str(&text).expect("JSON")
@@ -82,10 +82,10 @@ fn fail(world: &mut World) {
 }
 
 #[tokio::test]
-async fn a_page_is_told_and_whoever_comes_afterwards_too() {
+async fn farewell_for_page_and_new_clients() {
     let (mut world, job, port) = world().await;
     let mut page = open_page(port).await;
-    let first = told(&mut page).await;
+    let first = next_state(&mut page).await;
     assert_eq!((first["status"].as_str(), first.get("ended")), (Some("Executing"), None));
     let (mut wire, mut bytes) = (Wire::connect(port).await, Wire::connect(port).await);
     assert_eq!(wire.ask(GET).await.body, "answered");
@@ -95,20 +95,20 @@ async fn a_page_is_told_and_whoever_comes_afterwards_too() {
     let ended = Instant::now();
     fail(&mut world);
 
-    let last = told(&mut page).await;
+    let last = next_state(&mut page).await;
     assert!(ended.elapsed() < SOON, "{:?}", ended.elapsed());
     assert_eq!((&last["id"], last["status"].as_str()), (&first["id"], Some("FailToComplete")));
     assert_eq!(last["ended"], "job has failed: it ended with exit code 3.");
     assert_eq!((last["responsive"].as_bool(), last["possible"].as_array()), (Some(false), Some(&Vec::new())));
-    assert_eq!(told(&mut open_page(port).await).await, last);
-    // Over the connection that it had, and over another one.
+    assert_eq!(next_state(&mut open_page(port).await).await, last);
+    // Over the open connection, and over a new one.
     for wire in [&mut wire, &mut Wire::connect(port).await] {
         assert_gone(&wire.ask(PAGE).await, true);
         for request in [GET, POST, UPGRADE] {
             assert_gone(&wire.ask(request).await, false);
         }
     }
-    // Bytes that are not HTTP are for the job, and it is no more; nor is it awaited.
+    // Bytes other than HTTP are for the job: the connection is closed.
     assert!(bytes.rest().await.is_empty());
     let (mut late, mut silent) = (Wire::connect(port).await, Wire::connect(port).await);
     late.send(BYTES).await;
@@ -116,7 +116,7 @@ async fn a_page_is_told_and_whoever_comes_afterwards_too() {
     assert_eq!(job.requests(), asked);
     assert!(world.gateway.observe().connections.is_empty());
 
-    // Who may not connect is told nothing.
+    // A client that no rule allows is told nothing.
     world.slice.rules.clear();
     world.apply();
     assert!(Wire::connect(port).await.rest().await.is_empty());
@@ -132,7 +132,7 @@ async fn a_page_is_told_and_whoever_comes_afterwards_too() {
 }
 
 #[tokio::test]
-async fn an_open_websocket_ends_without_a_word_of_the_gateway_s_own() {
+async fn ended_job_closes_websocket_without_frame() {
     let mut world = World::new();
     let (job, address) = server().await;
     let port = world.connect(address, Protocol::Auto, Flow::Open).await;
@@ -149,13 +149,14 @@ async fn an_open_websocket_ends_without_a_word_of_the_gateway_s_own() {
     timeout(PATIENCE, wire.0.read_exact(&mut frame)).await.expect("in time").unwrap();
     assert_eq!(&frame, b"\x81\x02hi");
     fail(&mut world);
-    // 1000 or 1001 would be the end that a client does not come back from, 1012 one that it comes back from at once.
+    // No close code fits: clients do not reconnect after 1000 or 1001, and reconnect at once after
+    // 1012.
     assert!(wire.rest().await.is_empty());
     world.stop().await;
 }
 
 #[tokio::test]
-async fn what_waits_for_the_job_waits_no_longer() {
+async fn ended_job_releases_held_requests() {
     let (mut world, job, port) = world().await;
     let mut under_way = Wire::connect(port).await;
     under_way.send(NEVER).await;
@@ -168,7 +169,7 @@ async fn what_waits_for_the_job_waits_no_longer() {
         (Wire::connect(port).await, Wire::connect(port).await, Wire::connect(port).await);
     page.send(PAGE).await;
     call.send(POST).await;
-    // The two requests, and the one that was silent for so long that its job is to say the first word.
+    // Two held requests, and a silent client that waits for the job to speak first.
     world.until(|world| world.gateway.load() >= 6 && world.gateway.observe().connections[0].calling == 3).await;
     let ended = Instant::now();
     fail(&mut world);
@@ -182,10 +183,10 @@ async fn what_waits_for_the_job_waits_no_longer() {
 }
 
 #[tokio::test]
-async fn the_port_is_the_next_connection_s_at_once() {
+async fn port_passes_to_next_connection() {
     let (mut world, _, port) = world().await;
     let mut page = open_page(port).await;
-    let first = told(&mut page).await;
+    let first = next_state(&mut page).await;
     let directive = world.slice.connections[0].clone();
     let connect = |target| ConnectionDirective {
         connection: ConnectionId::random(&mut rand::rng()),
@@ -194,25 +195,25 @@ async fn the_port_is_the_next_connection_s_at_once() {
         ..directive.clone()
     };
     fail(&mut world);
-    assert_eq!(told(&mut page).await["status"], "FailToComplete");
+    assert_eq!(next_state(&mut page).await["status"], "FailToComplete");
     let mut before = Wire::connect(port).await;
     assert_gone(&before.ask(GET).await, false);
 
-    // Where both are named the connection is meant.
+    // A connection displaces a farewell on the same port.
     let next = world.job(async |_| text("the next one")).await;
     world.slice.connections.push(connect(next.address));
     world.apply();
     assert_eq!(world.gateway.observe().connections[0].problem, None);
     assert_eq!(Wire::connect(port).await.ask(GET).await.body, "the next one");
-    // Who was there is not led to another job.
+    // Clients of the old job are not led to the new one.
     let end = timeout(PATIENCE, page.next()).await.expect("in time");
     assert!(!matches!(end, Some(Ok(Message::Close(Some(_))))), "{end:?}");
     assert!(before.rest().await.is_empty());
-    let other = told(&mut open_page(port).await).await;
+    let other = next_state(&mut open_page(port).await).await;
     assert_eq!(other["status"], "Executing");
     assert_ne!(other["id"], first["id"]);
 
-    // As after a disconnect.
+    // The same holds after a disconnect.
     let third = world.job(async |_| text("the third")).await;
     world.slice.connections = vec![connect(third.address)];
     world.apply();
@@ -222,11 +223,11 @@ async fn the_port_is_the_next_connection_s_at_once() {
 }
 
 #[tokio::test]
-async fn it_outlives_the_process() {
+async fn farewell_survives_process() {
     let (mut world, _, port) = world().await;
     fail(&mut world);
 
-    // One that hands over.
+    // The process hands over.
     let (slice, handed) = world.gateway.hand_over();
     let sockets = handed.iter().map(|(socket, listener)| {
         let socket = (socket.address, listener.as_fd().try_clone_to_owned().unwrap().into());
@@ -246,7 +247,7 @@ async fn it_outlives_the_process() {
     drop(gateway);
     successor.stop().await;
 
-    // One that ends.
+    // The process ends.
     let directory = tempfile::tempdir().unwrap();
     cache::save(directory.path(), &world.slice).unwrap();
     world.stop().await;
@@ -254,6 +255,6 @@ async fn it_outlives_the_process() {
     let restarted = World::new();
     restarted.gateway.apply(cache::load(directory.path()).unwrap().expect("a slice"));
     assert_gone(&Wire::connect(port).await.ask(PAGE).await, true);
-    assert_eq!(told(&mut open_page(port).await).await["ended"], "job has failed: it ended with exit code 3.");
+    assert_eq!(next_state(&mut open_page(port).await).await["ended"], "job has failed: it ended with exit code 3.");
     restarted.stop().await;
 }

@@ -1,4 +1,4 @@
-//! The gateway with real sockets: what a client and a job see while bytes flow, wait and flow again.
+//! Bytes through the gateway with real sockets, while the gate opens and closes.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -18,7 +18,7 @@ mod world;
 use world::{PATIENCE, QUIET, World, held, server};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn bytes_are_exact_in_both_directions_through_many_holds() {
+async fn holds_lose_no_bytes() {
     const AMOUNT: usize = 8 << 20;
     let mut world = World::new();
     let (listener, target) = server().await;
@@ -66,7 +66,7 @@ async fn bytes_are_exact_in_both_directions_through_many_holds() {
 }
 
 #[tokio::test]
-async fn after_a_quiesce_nothing_is_sent_and_nothing_is_lost() {
+async fn quiesced_connection_sends_and_loses_nothing() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -104,7 +104,7 @@ async fn after_a_quiesce_nothing_is_sent_and_nothing_is_lost() {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_while_held_is_connected_afterwards() {
+async fn held_client_connects_when_open() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, held()).await;
@@ -121,13 +121,13 @@ async fn a_client_that_comes_while_held_is_connected_afterwards() {
 }
 
 #[tokio::test]
-async fn a_server_may_speak_first_and_start_late() {
+async fn server_speaks_first_and_starts_late() {
     let mut world = World::new();
     let (listener, target) = server().await;
     drop(listener);
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     let mut client = TcpStream::connect(port).await.unwrap();
-    // Nothing listens yet: the client is kept.
+    // Nothing listens yet: the client waits.
     assert!(timeout(QUIET, client.read_u8()).await.is_err());
     let listener = TcpListener::bind(target).await.unwrap();
     let (mut job, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
@@ -139,7 +139,7 @@ async fn a_server_may_speak_first_and_start_late() {
 }
 
 #[tokio::test]
-async fn half_a_close_is_passed_on_each_way() {
+async fn half_close_is_passed_on() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -159,7 +159,7 @@ async fn half_a_close_is_passed_on_each_way() {
 }
 
 #[tokio::test]
-async fn a_reset_is_passed_on_as_a_reset() {
+async fn reset_is_passed_on() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -178,7 +178,7 @@ async fn a_reset_is_passed_on_as_a_reset() {
 }
 
 #[tokio::test]
-async fn a_change_does_not_touch_what_it_does_not_concern() {
+async fn slice_keeps_other_connections() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -206,7 +206,7 @@ async fn a_change_does_not_touch_what_it_does_not_concern() {
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
+async fn port_in_use_is_reported_and_retried() {
     let mut world = World::new();
     let (_listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -235,7 +235,7 @@ async fn a_port_in_use_is_reported_and_taken_when_it_is_free() {
 }
 
 #[tokio::test]
-async fn a_gateway_that_starts_while_opcenter_is_away_serves_what_it_knew() {
+async fn start_without_opcenter_serves_cache() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;

@@ -1,4 +1,4 @@
-//! One process of a gateway takes over from another, as far as that is seen without OpCenter and without an agent.
+//! The hand-over between two processes, without OpCenter and without an agent.
 
 mod world;
 
@@ -17,7 +17,7 @@ use mooring_types::gateway::Protocol;
 use tokio::time::timeout;
 use world::{GET, Job, PATIENCE, Wire, World, text};
 
-/// A gateway with a job that greets, and a door for a successor.
+/// A gateway with a job that greets, listening for a successor.
 async fn serving(state: &Path) -> (World, Job, SocketAddr) {
     let mut world = World::new();
     let job = world.job(|_| async { text("hello") }).await;
@@ -42,7 +42,7 @@ async fn take(state: &Path) -> Takeover {
 }
 
 #[tokio::test]
-async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_to_its_end() {
+async fn handover_keeps_clients() {
     let state = tempfile::tempdir().unwrap();
     let (mut world, _job, port) = serving(state.path()).await;
     let (mut asking, mut idle) = (Wire::connect(port).await, Wire::connect(port).await);
@@ -66,7 +66,7 @@ async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_
     assert_eq!(successor.observe().connections[0].clients.len(), 1);
     assert_eq!(world.clients(), 2);
 
-    // A retired process obeys for the clients that it has, and opens no port.
+    // A retired process applies slices to its connections, and opens no port.
     world.hold();
     asking.send(GET).await;
     assert!(asking.is_quiet().await);
@@ -85,12 +85,12 @@ async fn a_client_that_comes_is_the_successors_and_one_that_was_there_is_served_
 }
 
 #[tokio::test]
-async fn a_successor_that_fails_leaves_everything_as_it_was() {
+async fn failed_successor_changes_nothing() {
     let state = tempfile::tempdir().unwrap();
     let (mut world, _job, port) = serving(state.path()).await;
     for _ in 0..2 {
         let taken = take(state.path()).await;
-        // What is connected meanwhile would be missing from what was handed over.
+        // A listener that is opened now would be missing from the hand-over.
         let late = world.job(|_| async { text("late") }).await;
         let late = world.connect(late.address, Protocol::Http, Flow::Open).await;
         assert!(tokio::net::TcpStream::connect(late).await.is_err());
@@ -105,7 +105,7 @@ async fn a_successor_that_fails_leaves_everything_as_it_was() {
 }
 
 #[tokio::test]
-async fn a_successor_that_nobody_answers_does_not_start() {
+async fn successor_without_answer_fails() {
     let state = tempfile::tempdir().unwrap();
     assert!(handover::take_over(state.path()).is_err());
     let world = World::new();
@@ -115,12 +115,12 @@ async fn a_successor_that_nobody_answers_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_process_says_how_it_is() {
+async fn admin_endpoint() {
     let state = tempfile::tempdir().unwrap();
     let mut world = World::new();
     let job = world.job(|_| async { text("hello") }).await;
     let port = world.connect(job.address, Protocol::Http, Flow::Open).await;
-    // The process that is observed has the port.
+    // The process under test gets the port.
     let slice = std::mem::take(&mut world.slice.connections);
     world.apply();
     world.slice.connections = slice;
@@ -167,7 +167,7 @@ fn config(world: &World, state: &Path) -> Config {
     }
 }
 
-/// Starts a process, and gives back where it answers about itself.
+/// Starts a process; returns its admin address.
 async fn start(world: &World, state: &Path) -> (Lifecycle, SocketAddr) {
     let address = state.join("admin-address");
     let _ = std::fs::remove_file(&address);

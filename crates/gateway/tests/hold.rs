@@ -1,4 +1,4 @@
-//! What a client sees while its job is away.
+//! Held requests and connections, while the job is away.
 
 mod world;
 
@@ -27,7 +27,7 @@ use world::{Body, GET, Job, PATIENCE, Wire, World, held, server, text};
 const PAGE: &str =
     "GET /lab HTTP/1.1\r\nHost: example\r\nAccept: text/html,*/*;q=0.8\r\nSec-Fetch-Mode: navigate\r\n\r\n";
 
-/// Answers with the length of what it got.
+/// Responds with the length of the request's body.
 async fn count(request: Request<Incoming>) -> Response<Body> {
     let body = request.into_body().collect().await.map(|body| body.to_bytes().len());
     text(format!("got {}", body.unwrap_or_default()))
@@ -41,7 +41,7 @@ async fn counting(flow: Flow) -> (World, Job, SocketAddr) {
 }
 
 #[tokio::test]
-async fn a_new_request_waits_and_goes_on_at_once() {
+async fn held_request_continues_at_once() {
     let (mut world, job, port) = counting(held()).await;
     let (mut fresh, mut with_body) = (Wire::connect(port).await, Wire::connect(port).await);
     fresh.send(GET).await;
@@ -54,7 +54,7 @@ async fn a_new_request_waits_and_goes_on_at_once() {
     assert_eq!(with_body.receive().await.body, "got 5");
     assert!(opened.elapsed() < Duration::from_millis(250), "nothing polls: {:?}", opened.elapsed());
 
-    // So does one on a connection that has had requests before.
+    // A request on a used connection is held, too.
     world.hold();
     fresh.send(GET).await;
     assert!(fresh.is_quiet().await);
@@ -66,7 +66,7 @@ async fn a_new_request_waits_and_goes_on_at_once() {
 }
 
 #[tokio::test]
-async fn a_request_that_has_waited_for_long_enough_is_told_to_come_later() {
+async fn held_request_times_out_with_503() {
     let (mut world, job, port) = counting(held()).await;
     world.change(|connection| connection.hold_limits.hold_seconds = 1);
     let mut client = Wire::connect(port).await;
@@ -76,18 +76,18 @@ async fn a_request_that_has_waited_for_long_enough_is_told_to_come_later() {
     assert_eq!((answer.status(), answer.header("retry-after")), (503, Some("5")));
     assert!(answer.body.contains("job") && answer.body.len() < 200, "{answer:?}");
     assert_eq!(job.requests(), 0);
-    // The connection is still good.
+    // The connection is still usable.
     world.open();
     assert_eq!(client.ask(GET).await.body, "got 0");
     world.stop().await;
 }
 
 #[tokio::test]
-async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
+async fn held_max_limits_requests() {
     let (mut world, job, port) = counting(held()).await;
     world.change(|connection| connection.hold_limits.held_max = 2);
     let post = "POST / HTTP/1.1\r\nHost: example\r\nContent-Length: 100000\r\n\r\nbegin";
-    // One whose body is not here yet, and one without.
+    // One request with an incomplete body, and one without a body.
     for (leaves, first) in [(0, post), (1, GET)] {
         let mut waiting = vec![Wire::connect(port).await, Wire::connect(port).await];
         waiting[0].send(if leaves == 0 { first } else { GET }).await;
@@ -97,7 +97,7 @@ async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
         let refused = third.ask(GET).await;
         assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")));
         drop(waiting.remove(leaves));
-        // Its place and its socket are free, though its job has been away the whole time.
+        // The place and the socket of the request are free while the job is still away.
         world.until(|world| world.clients() == 2).await;
         third.send(GET).await;
         assert!(third.is_quiet().await);
@@ -113,7 +113,7 @@ async fn so_many_requests_wait_and_one_that_leaves_makes_room() {
 }
 
 #[tokio::test]
-async fn a_request_of_http_2_that_is_given_up_makes_room() {
+async fn dropped_http2_request_frees_place() {
     let (mut world, job, port) = counting(held()).await;
     world.change(|connection| connection.hold_limits.held_max = 1);
     let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
@@ -121,7 +121,7 @@ async fn a_request_of_http_2_that_is_given_up_makes_room() {
     let connection = world.lifecycle.tasks().spawn("client", connection);
     let request = || Request::get("http://example/").body(Empty::<Bytes>::new()).unwrap();
     let mut other = Wire::connect(port).await;
-    // Once a request is given up, and once the whole connection goes.
+    // First a request is given up, then the whole connection.
     for goes_away in [false, true] {
         let mut waiting = Box::pin(sender.send_request(request()));
         assert!(timeout(world::QUIET, &mut waiting).await.is_err());
@@ -150,7 +150,7 @@ async fn a_request_of_http_2_that_is_given_up_makes_room() {
 }
 
 #[tokio::test]
-async fn polls_that_give_up_do_not_pile_up() {
+async fn abandoned_polls_leave_nothing() {
     let (world, job, port) = counting(held()).await;
     for _ in 0..200 {
         let mut polls = Vec::new();
@@ -166,7 +166,7 @@ async fn polls_that_give_up_do_not_pile_up() {
 }
 
 #[tokio::test]
-async fn a_browser_gets_a_page_that_continues_by_itself() {
+async fn page_load_gets_waiting_page() {
     let (mut world, job, port) = counting(held()).await;
     world.change(|connection| {
         connection.hold_limits.page_seconds = 1;
@@ -188,12 +188,12 @@ async fn a_browser_gets_a_page_that_continues_by_itself() {
         assert!(answer.body.contains(part), "{part} is missing in {}", answer.body);
     }
     assert!(!answer.body.contains("<script") && !answer.body.contains("src="), "{}", answer.body);
-    // What a script asks for waits on.
+    // A request by a script is held for longer.
     let mut script = Wire::connect(port).await;
     script.send("GET /api HTTP/1.1\r\nHost: example\r\nAccept: text/html\r\nSec-Fetch-Mode: cors\r\n\r\n").await;
     tokio::time::sleep(Duration::from_millis(1100)).await;
     assert!(script.is_quiet().await);
-    // The page loads itself again, and is held for a moment: the job is back meanwhile.
+    // The page reloads, and the job is back while the request is held.
     browser.send(PAGE).await;
     assert!(browser.is_quiet().await);
     world.open();
@@ -204,7 +204,7 @@ async fn a_browser_gets_a_page_that_continues_by_itself() {
 }
 
 #[tokio::test]
-async fn what_is_under_way_is_kept() {
+async fn transfers_continue_after_hold() {
     let mut world = World::new();
     let (pieces, taken) = mpsc::channel::<Bytes>(1);
     let taken = parking_lot::Mutex::new(Some(taken));
@@ -245,13 +245,13 @@ async fn what_is_under_way_is_kept() {
     world.stop().await;
 }
 
-/// A body of what `next` gives; `Err(true)` is its end, `Err(false)` is nothing yet.
+/// A body of the pieces of `next`; `Err(true)` is its end, `Err(false)` means no piece yet.
 fn async_pieces(mut next: impl FnMut() -> Result<Bytes, bool> + Send + Sync + 'static) -> Body {
     let stream = futures_util::stream::poll_fn(move |context| match next() {
         Ok(piece) => std::task::Poll::Ready(Some(Ok(Frame::data(piece)))),
         Err(true) => std::task::Poll::Ready(None),
         Err(false) => {
-            // The job of a test may look again and again.
+            // Polling is good enough for a test's job.
             context.waker().wake_by_ref();
             std::task::Poll::Pending
         }
@@ -260,7 +260,7 @@ fn async_pieces(mut next: impl FnMut() -> Result<Bytes, bool> + Send + Sync + 's
 }
 
 #[tokio::test]
-async fn a_port_that_refuses_is_waited_for() {
+async fn refusing_port_is_retried() {
     let mut world = World::new();
     let (listener, target) = server().await;
     drop(listener);
@@ -279,7 +279,7 @@ async fn a_port_that_refuses_is_waited_for() {
     world.stop().await;
 }
 
-/// Takes WebSockets and says everything back.
+/// Accepts WebSockets and echoes their messages.
 async fn echo(mut request: Request<Incoming>, tasks: mooring_ops::Tasks) -> Response<Body> {
     let key = derive_accept_key(request.headers()["sec-websocket-key"].as_bytes());
     let upgrade = hyper::upgrade::on(&mut request);
@@ -301,7 +301,7 @@ async fn echo(mut request: Request<Incoming>, tasks: mooring_ops::Tasks) -> Resp
 }
 
 #[tokio::test]
-async fn a_websocket_stays_open_and_nothing_is_lost() {
+async fn held_websocket_loses_nothing() {
     let mut world = World::new();
     let tasks = world.lifecycle.tasks().clone();
     let job = world.job(move |request| echo(request, tasks.clone())).await;
@@ -325,7 +325,7 @@ async fn a_websocket_stays_open_and_nothing_is_lost() {
         }
     }
     assert_eq!(job.accepted(), 1);
-    // A new one waits, and is connected when the job is back.
+    // A new WebSocket is held until the job is back.
     world.hold();
     let url = format!("ws://{port}/again");
     let mut opening = Box::pin(tokio_tungstenite::connect_async(url));

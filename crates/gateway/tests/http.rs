@@ -1,4 +1,4 @@
-//! HTTP through the gateway: what a job gets of a request, and a client of an answer.
+//! HTTP through the gateway: the request that the job gets, and the response that the client gets.
 
 mod world;
 
@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use world::{Body, GET, Job, PATIENCE, Wire, World, server, text};
 
-/// Says what it got: the request line, the headers and the length of the body with its trailers.
+/// Responds with the request line, the headers, the length of the body and the trailers.
 async fn mirror(request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let mut said = format!("{} {} {:?}\n", parts.method, parts.uri, parts.version);
@@ -49,7 +49,7 @@ async fn mirrored(protocol: Protocol) -> (World, Job, SocketAddr) {
 }
 
 #[tokio::test]
-async fn requests_of_a_client_share_a_connection_to_the_job() {
+async fn requests_share_connection() {
     let (world, job, port) = mirrored(Protocol::Auto).await;
     let mut client = Wire::connect(port).await;
     for round in 0..50 {
@@ -62,7 +62,7 @@ async fn requests_of_a_client_share_a_connection_to_the_job() {
 }
 
 #[tokio::test]
-async fn who_the_client_is_the_gateway_says_and_not_the_client() {
+async fn forwarded_headers_name_real_client() {
     let (world, _job, port) = mirrored(Protocol::Http).await;
     let mut client = Wire::connect(port).await;
     let answer = client
@@ -94,7 +94,7 @@ async fn who_the_client_is_the_gateway_says_and_not_the_client() {
 }
 
 #[tokio::test]
-async fn what_concerns_the_jobs_connection_alone_does_not_reach_the_client() {
+async fn hop_by_hop_headers_are_removed() {
     let mut world = World::new();
     let job = world
         .job(|_| async {
@@ -116,13 +116,13 @@ async fn what_concerns_the_jobs_connection_alone_does_not_reach_the_client() {
             assert_eq!(answer.header(name), None);
         }
     }
-    // The job closed each of its connections; the client kept its own.
+    // The job closed each of its connections; the client's stayed.
     assert_eq!(job.accepted(), 3);
     world.stop().await;
 }
 
 #[tokio::test]
-async fn a_request_that_finds_its_old_connection_closed_goes_over_a_new_one() {
+async fn closed_idle_connection_is_replaced() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Http, Flow::Open).await;
@@ -135,14 +135,14 @@ async fn a_request_that_finds_its_old_connection_closed_goes_over_a_new_one() {
         job.read_exact(&mut head).await.unwrap();
         job.write_all(answer).await.unwrap();
         assert_eq!(client.receive().await.body, "ok");
-        // Closed without a word, as servers do with idle connections.
+        // The job closes the idle connection without a notice, as servers do.
         drop(job);
     }
     world.stop().await;
 }
 
 #[tokio::test]
-async fn trailers_go_through_in_both_directions() {
+async fn trailers_are_forwarded() {
     let mut world = World::new();
     let job = world
         .job(|request| async {
@@ -170,7 +170,7 @@ async fn trailers_go_through_in_both_directions() {
 }
 
 #[tokio::test]
-async fn a_client_that_asks_first_is_told_to_continue() {
+async fn expect_100_continue() {
     let (world, _job, port) = mirrored(Protocol::Auto).await;
     let mut client = Wire::connect(port).await;
     client.send("PUT /x HTTP/1.1\r\nHost: example\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n").await;
@@ -181,7 +181,7 @@ async fn a_client_that_asks_first_is_told_to_continue() {
 }
 
 #[tokio::test]
-async fn http_2_from_the_first_byte_is_forwarded_as_http_1() {
+async fn http2_is_forwarded_as_http1() {
     let (world, job, port) = mirrored(Protocol::Auto).await;
     let io = TokioIo::new(TcpStream::connect(port).await.unwrap());
     let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
@@ -210,7 +210,7 @@ async fn http_2_from_the_first_byte_is_forwarded_as_http_1() {
 }
 
 #[tokio::test]
-async fn what_could_smuggle_a_request_is_refused_and_the_connection_closed() {
+async fn smuggling_is_refused() {
     let (world, job, port) = mirrored(Protocol::Http).await;
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: example\r\n\r\n";
     for (headers, status) in [
@@ -235,7 +235,7 @@ async fn what_could_smuggle_a_request_is_refused_and_the_connection_closed() {
 }
 
 #[tokio::test]
-async fn a_head_has_limits() {
+async fn request_head_limits() {
     let (world, job, port) = mirrored(Protocol::Auto).await;
     let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
     for (request, status) in [
@@ -248,7 +248,7 @@ async fn a_head_has_limits() {
         assert!(status.contains(&answer.status()), "{answer:?}");
         client.rest().await;
     }
-    // A long path that is within them goes through.
+    // A long path within the limits is forwarded.
     let mut client = Wire::connect(port).await;
     let answer = client.ask(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000))).await;
     assert_eq!((answer.status(), job.requests()), (200, 1));
@@ -256,9 +256,9 @@ async fn a_head_has_limits() {
 }
 
 #[tokio::test]
-async fn an_http_port_answers_garbage_with_400_and_serves_on() {
+async fn garbage_gets_400() {
     let (world, _job, port) = mirrored(Protocol::Http).await;
-    // As many as PROPTEST_CASES says; each is a connection.
+    // PROPTEST_CASES sets the number of connections.
     let mut runner = TestRunner::default();
     let noise = prop::collection::vec(any::<u8>(), 1..600);
     let almost = "(GET|POST|[A-Z]{1,9}) [/ -~]{0,30} HTTP/1.1\r\n([ -~]{0,20}:[ -~]{0,20}\r\n){0,5}\r\n[ -~]{0,40}";
@@ -283,7 +283,7 @@ async fn an_http_port_answers_garbage_with_400_and_serves_on() {
 }
 
 #[tokio::test]
-async fn auto_takes_for_bytes_what_is_no_http() {
+async fn auto_other_bytes_are_tunnelled() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -303,7 +303,7 @@ async fn auto_takes_for_bytes_what_is_no_http() {
 }
 
 #[tokio::test]
-async fn auto_takes_for_bytes_what_ends_before_it_is_http() {
+async fn auto_early_end_is_tunnelled() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -320,7 +320,7 @@ async fn auto_takes_for_bytes_what_ends_before_it_is_http() {
 }
 
 #[tokio::test]
-async fn auto_lets_a_server_speak_first() {
+async fn auto_server_speaks_first() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Auto, Flow::Open).await;
@@ -334,15 +334,15 @@ async fn auto_lets_a_server_speak_first() {
 }
 
 #[tokio::test]
-async fn auto_sees_http_on_a_connection_that_was_silent_at_first() {
+async fn auto_silent_client_speaks_http() {
     let (world, job, port) = mirrored(Protocol::Auto).await;
     let mut client = Wire::connect(port).await;
-    // As browsers do that connect before they need to; the job is asked meanwhile.
+    // A browser connects before it has a request; meanwhile the job is connected.
     world.until(|_| job.accepted() == 1).await;
     let answer = client.ask(GET).await;
     assert!(answer.body.contains("x-forwarded-for: 127.0.0.1"), "{answer:?}");
     assert_eq!(job.accepted(), 1);
-    // A request line that comes in pieces is one as well.
+    // A request line may come in pieces.
     let mut client = Wire::connect(port).await;
     client.send("GE").await;
     tokio::task::yield_now().await;

@@ -1,4 +1,4 @@
-//! Who is let in, and who is not any more.
+//! Inbound rules: clients that are allowed, and those that are not any more.
 
 mod world;
 
@@ -29,7 +29,7 @@ async fn is_reset(client: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn a_client_that_no_rule_allows_is_reset_and_its_job_never_hears_of_it() {
+async fn forbidden_client_is_reset() {
     for protocol in [Protocol::Tcp, Protocol::Http, Protocol::Auto] {
         let mut world = World::new();
         world.slice.rules = rules(&["tcp:*:127.0.0.2/32"]);
@@ -50,7 +50,7 @@ async fn a_client_that_no_rule_allows_is_reset_and_its_job_never_hears_of_it() {
 }
 
 #[tokio::test]
-async fn without_a_rule_nobody_is_let_in() {
+async fn no_rule_allows_nobody() {
     let mut world = World::new();
     world.slice.rules.clear();
     let (_listener, target) = server().await;
@@ -60,7 +60,7 @@ async fn without_a_rule_nobody_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_rule_that_goes_closes_what_it_alone_allowed() {
+async fn removed_rule_resets_its_clients() {
     let mut world = World::new();
     let (first, second, both) = ("tcp:*:127.0.0.1/32", "tcp:*:127.0.0.2/32", "tcp:*:127.0.0.2/31");
     world.slice.rules = rules(&[first, second, both]);
@@ -77,7 +77,7 @@ async fn a_rule_that_goes_closes_what_it_alone_allowed() {
         job.write_u8(8).await.unwrap();
         assert_eq!(timeout(PATIENCE, client.read_u8()).await.unwrap().unwrap(), 8);
     }
-    // Another rule still allows the second.
+    // Another rule still allows the second client.
     world.slice.rules = rules(&[first, both]);
     world.apply();
     for pair in &mut pairs {
@@ -91,7 +91,7 @@ async fn a_rule_that_goes_closes_what_it_alone_allowed() {
         assert!(timeout(PATIENCE, job.read_u8()).await.unwrap().is_err());
     }
     world.until(|world| world.clients() == 1).await;
-    // What is allowed again may come again, and the port never closed.
+    // A client that is allowed again may connect again; the port stayed open.
     world.slice.rules = rules(&[first, second]);
     world.apply();
     let client = connect_from("127.0.0.2", port).await;
@@ -101,7 +101,7 @@ async fn a_rule_that_goes_closes_what_it_alone_allowed() {
 }
 
 #[tokio::test]
-async fn who_is_shut_out_while_the_job_is_away_reaches_it_when_it_is_back() {
+async fn reset_of_forbidden_client_is_deferred() {
     let mut world = World::new();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
@@ -111,7 +111,7 @@ async fn who_is_shut_out_while_the_job_is_away_reaches_it_when_it_is_back() {
     world.slice.rules.clear();
     world.apply();
     assert!(is_reset(&mut client).await);
-    // Not a segment goes to a job that is away, not even the end.
+    // Nothing is sent while the gate is closed, not even a reset.
     assert!(timeout(Duration::from_millis(300), job.read_u8()).await.is_err());
     world.open();
     assert!(timeout(PATIENCE, job.read_u8()).await.unwrap().is_err());

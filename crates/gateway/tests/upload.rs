@@ -1,4 +1,5 @@
-//! An upload that is larger than what the gateway may hold of it. It has a process of its own, whose memory is measured.
+//! An upload that is larger than the gateway's memory limit for it. The test has a process of its
+//! own, whose memory is measured.
 
 mod world;
 
@@ -17,7 +18,7 @@ use tokio::time::timeout;
 use world::{PATIENCE, World, text};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_large_chunked_upload_streams_through_with_flat_memory() {
+async fn chunked_upload_has_flat_memory() {
     const CHUNK: usize = 1 << 20;
     const CHUNKS: usize = 200;
     let mut world = World::new();
@@ -48,7 +49,7 @@ async fn a_large_chunked_upload_streams_through_with_flat_memory() {
     world.stop().await;
 }
 
-/// What of this process is in memory, in bytes.
+/// The peak resident memory of this process, in bytes.
 fn resident() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("the line");

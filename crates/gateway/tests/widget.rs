@@ -1,4 +1,4 @@
-//! The widget: in the pages of jobs, in nothing else, and told of what becomes of the job.
+//! The widget in the pages of jobs, and its watch of the job.
 
 mod world;
 
@@ -23,7 +23,7 @@ use world::{Body, GET, Job, PATIENCE, Received, Wire, World, text};
 const NAVIGATION: &str = "Host: example\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n";
 const SCRIPT: &str = "<script src=\"/.mooring/widget.js\"";
 
-/// Answers with a page that says how it was asked for; with something else where the path says so.
+/// Responds with a page that names the request's `Accept-Encoding`; at `/data` with JSON.
 async fn page(request: Request<Incoming>) -> Response<Body> {
     let path = request.uri().path().to_owned();
     let coding = request.headers().get("accept-encoding").and_then(|value| value.to_str().ok()).unwrap_or("none");
@@ -49,7 +49,7 @@ async fn go_to(wire: &mut Wire, path: &str, more: &str) -> Received {
 }
 
 #[tokio::test]
-async fn a_page_gets_it_and_nothing_else_does() {
+async fn only_navigations_get_widget() {
     let (mut world, job, port) = world().await;
     let mut wire = Wire::connect(port).await;
     let got = go_to(&mut wire, "/lab", "").await;
@@ -65,7 +65,7 @@ async fn a_page_gets_it_and_nothing_else_does() {
     let got = wire.ask(GET).await;
     assert!(!got.body.contains(SCRIPT), "{}", got.body);
 
-    // Where it is not wanted, its paths are the job's.
+    // Without the widget its paths belong to the job.
     let before = job.requests();
     let file = wire.ask("GET /.mooring/widget.js HTTP/1.1\r\nHost: example\r\n\r\n").await;
     assert!(file.header("content-type").is_some_and(|kind| kind.starts_with("text/javascript")), "{}", file.head);
@@ -88,7 +88,7 @@ async fn watch(port: SocketAddr, origin: Option<&str>) -> Result<Socket, Error> 
     Ok(timeout(PATIENCE, tokio_tungstenite::connect_async(request)).await.expect("in time")?.0)
 }
 
-async fn told(socket: &mut Socket) -> Value {
+async fn next_state(socket: &mut Socket) -> Value {
     loop {
         let message = timeout(PATIENCE, socket.next()).await.expect("in time").expect("a message");
         if let Message::Text(text) = message.expect("a message") {
@@ -98,22 +98,22 @@ async fn told(socket: &mut Socket) -> Value {
 }
 
 #[tokio::test]
-async fn an_open_page_is_told_what_becomes_of_its_job() {
+async fn page_watches_job() {
     let (mut world, job, port) = world().await;
     let mut page = watch(port, Some(&format!("http://{port}"))).await.unwrap();
-    let first = told(&mut page).await;
+    let first = next_state(&mut page).await;
     assert_eq!(first["id"], world.slice.connections[0].job.as_str());
     let told_of = |state: &Value| (state["status"].clone(), state["responsive"].clone(), state["possible"].clone());
     assert_eq!(told_of(&first), (json!("Executing"), json!(true), json!(["migrate", "suspend", "cancel"])));
     world.hold();
-    let floating = told(&mut page).await;
+    let floating = next_state(&mut page).await;
     assert_eq!(told_of(&floating), (json!("Floating"), json!(false), json!(["cancel"])));
-    // A page that is opened meanwhile is told at once.
-    assert_eq!(told(&mut watch(port, None).await.unwrap()).await, floating);
+    // A page that is opened meanwhile gets the state at once.
+    assert_eq!(next_state(&mut watch(port, None).await.unwrap()).await, floating);
     world.change(|connection| connection.job_status = JobStatus::Suspended);
-    assert_eq!(told_of(&told(&mut page).await), (json!("Suspended"), json!(false), json!(["resume", "cancel"])));
+    assert_eq!(told_of(&next_state(&mut page).await), (json!("Suspended"), json!(false), json!(["resume", "cancel"])));
     world.open();
-    assert_eq!(told(&mut page).await, first);
+    assert_eq!(next_state(&mut page).await, first);
     assert_eq!((job.accepted(), job.requests()), (0, 0));
     for origin in ["http://elsewhere.example", "null"] {
         let refused = watch(port, Some(origin)).await.unwrap_err();
@@ -122,7 +122,7 @@ async fn an_open_page_is_told_what_becomes_of_its_job() {
     let client = &world.gateway.observe().connections[0].clients;
     assert!(client.iter().all(|client| client.bytes_in == 0 && client.bytes_out == 0), "{client:?}");
 
-    // Another process serves from now on.
+    // Another process serves.
     world.gateway.retire();
     let end = timeout(PATIENCE, page.next()).await.expect("in time").expect("a close").expect("a close");
     assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1012), "{end:?}");
@@ -130,7 +130,7 @@ async fn an_open_page_is_told_what_becomes_of_its_job() {
 }
 
 #[tokio::test]
-async fn without_opcenter_the_panel_is_told_so() {
+async fn panel_without_opcenter_gets_503() {
     let (world, job, port) = world().await;
     let mut wire = Wire::connect(port).await;
     let body = "{\"username\":\"a\",\"password\":\"b\"}";

@@ -1,7 +1,7 @@
 //! Farewells: the remains of an ended job's connections, by which their ports tell the outcome.
 //!
-//! They begin in the transaction that ends the job, for every connection that may speak HTTP. A new
-//! connection replaces the farewell at its port, so the port counts as free.
+//! They begin in the transaction that ends the job, for every connection whose
+//! protocol has one. A new connection replaces the farewell at its port, so the port counts as free.
 
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
@@ -10,7 +10,7 @@ use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::connection::port;
-use crate::{ConnectionRow, Result, Tx, json, parsed, to_json};
+use crate::{ConnectionRow, Result, Tx, json, parsed};
 
 /// The remains of a connection, with the outcome of its job.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,16 +52,20 @@ impl Tx {
         Ok(())
     }
 
-    /// Replaces an ending job's connections that may speak HTTP by farewells.
+    /// Leaves a farewell at each connection of an ended job whose protocol has one.
     pub(crate) async fn farewell_begin(&mut self, job: &JobId) -> Result<()> {
-        sqlx::query(
-            "INSERT INTO farewell (connection_id, gateway_id, job_id, gateway_port, protocol, widget)
-             SELECT id, gateway_id, job_id, gateway_port, protocol, widget FROM connection WHERE job_id = ? AND protocol <> ?",
-        )
-        .bind(job.as_str())
-        .bind(to_json(&Protocol::Tcp)?)
-        .execute(&mut *self.inner)
-        .await?;
+        for connection in self.connection_list_of_job(job).await? {
+            if !connection.protocol.leaves_farewell() {
+                continue;
+            }
+            sqlx::query(
+                "INSERT INTO farewell (connection_id, gateway_id, job_id, gateway_port, protocol, widget)
+                 SELECT id, gateway_id, job_id, gateway_port, protocol, widget FROM connection WHERE id = ?",
+            )
+            .bind(connection.id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        }
         Ok(())
     }
 

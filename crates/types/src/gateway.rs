@@ -1,5 +1,8 @@
 //! Gateways and their connections.
 
+use std::fmt;
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
 
 use crate::host::Resources;
@@ -34,17 +37,92 @@ pub enum Exposure {
     Private,
 }
 
-/// How the bytes of a connected port are treated.
+/// The protocol that clients speak on a connected port.
+///
+/// All that differs between protocols is asked here, or decided by the gateway's session.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Protocol {
     /// Decided by the first bytes of each client connection.
     #[default]
     Auto,
-    /// HTTP.
     Http,
-    /// Bytes.
+    /// Any bytes.
     Tcp,
+}
+
+/// The traffic of a client that does not use its job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chatter {
+    /// An open page polls.
+    Pages,
+    /// The client sends keep-alives.
+    KeepAlives,
+}
+
+/// A text that names no protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown protocol `{0}`")]
+pub struct UnknownProtocol(String);
+
+impl Protocol {
+    pub const ALL: [Self; 3] = [Self::Auto, Self::Http, Self::Tcp];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// A phrase for the help.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Auto => "detected from the first bytes of each client",
+            Self::Http => "HTTP",
+            Self::Tcp => "any TCP protocol",
+        }
+    }
+
+    /// Returns whether a client may speak HTTP.
+    #[must_use]
+    pub fn speaks_http(self) -> bool {
+        match self {
+            Self::Auto | Self::Http => true,
+            Self::Tcp => false,
+        }
+    }
+
+    #[must_use]
+    pub fn chatter(self) -> Chatter {
+        match self {
+            Self::Auto | Self::Http => Chatter::Pages,
+            Self::Tcp => Chatter::KeepAlives,
+        }
+    }
+
+    /// Returns whether the port tells of the job's end: only HTTP has a response for that.
+    #[must_use]
+    pub fn leaves_farewell(self) -> bool {
+        self.speaks_http()
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = UnknownProtocol;
+
+    fn from_str(text: &str) -> Result<Self, UnknownProtocol> {
+        Self::ALL.into_iter().find(|protocol| protocol.name() == text).ok_or_else(|| UnknownProtocol(text.to_owned()))
+    }
 }
 
 /// For how long, and for how many, a connection waits for its job.
@@ -88,4 +166,18 @@ pub enum GatewayStatus {
     Running,
     /// Its host or its process is not heard from.
     Unreachable,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn protocol_names_are_those_of_serde() {
+        for protocol in Protocol::ALL {
+            assert_eq!(protocol.to_string().parse(), Ok(protocol));
+            assert_eq!(serde_json::to_value(protocol).unwrap(), protocol.name());
+        }
+        assert!("udp".parse::<Protocol>().is_err());
+    }
 }

@@ -121,7 +121,7 @@ pub struct ConnectionView {
     /// The state, as `state`; after a failure also `problem`.
     #[serde(flatten)]
     pub state: ConnectionState,
-    /// The protocol of the target port.
+    /// The protocol that clients speak.
     #[schema(value_type = String)]
     pub protocol: Protocol,
     /// How long and how many requests wait for the job.
@@ -160,7 +160,7 @@ pub struct ConnectRequest {
     /// The published ports; all when empty.
     #[serde(default)]
     pub target_ports: Vec<u16>,
-    /// The protocol of the ports: `auto`, `http` or `tcp`.
+    /// The protocol that clients speak; `float gateway connect --help` lists all.
     #[serde(default)]
     #[schema(value_type = String)]
     pub protocol: Protocol,

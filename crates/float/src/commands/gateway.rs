@@ -1,7 +1,6 @@
 //! `float gateway`.
 
 use anyhow::Result;
-use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
@@ -146,8 +145,8 @@ struct ConnectArgs {
     /// published port to connect; repeatable [default: all published ports]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Vec<String>,
-    /// protocol of the target ports
-    #[arg(long, value_parser = protocol(), default_value = "auto")]
+    /// protocol that clients speak
+    #[arg(long, value_parser = parse::protocol(), default_value_t)]
     protocol: Protocol,
     /// longest wait of a new request for the job [default: 600]
     #[arg(long = "holdLimit", value_name = "SECONDS")]
@@ -213,14 +212,6 @@ pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printe
         }
         GatewayCommand::Destroy(args) => destroy(&args, client, printer).await,
     }
-}
-
-fn protocol() -> impl TypedValueParser<Value = Protocol> {
-    one_of([
-        PossibleValue::new("auto").help("detected from the first bytes of each client"),
-        PossibleValue::new("http").help("HTTP"),
-        PossibleValue::new("tcp").help("any TCP protocol"),
-    ])
 }
 
 impl CreateArgs {

@@ -77,10 +77,10 @@ impl Expectation {
     }
 
     fn change(&self, from: BodyState, to: BodyState) -> bool {
-        self.0.send_if_modified(|word| {
-            let changes = *word == from;
+        self.0.send_if_modified(|state| {
+            let changes = *state == from;
             if changes {
-                *word = to;
+                *state = to;
             }
             changes
         })
@@ -89,7 +89,7 @@ impl Expectation {
     /// Waits until the job wants the body or the response has ended; returns whether it wants the
     /// body.
     async fn decided(self, gate: Arc<Gate>) -> bool {
-        let mut word = self.0.subscribe();
+        let mut state = self.0.subscribe();
         let silence = async {
             loop {
                 gate.opened().await;
@@ -100,12 +100,13 @@ impl Expectation {
         };
         tokio::select! {
             biased;
-            _ = word.wait_for(|word| *word != BodyState::Waiting) => {}
+            _ = state.wait_for(|state| *state != BodyState::Waiting) => {}
             () = silence => self.want(),
         }
-        word.wait_for(|word| matches!(word, BodyState::Wanted | BodyState::Over))
+        state
+            .wait_for(|state| matches!(state, BodyState::Wanted | BodyState::Over))
             .await
-            .is_ok_and(|word| *word == BodyState::Wanted)
+            .is_ok_and(|state| *state == BodyState::Wanted)
     }
 }
 

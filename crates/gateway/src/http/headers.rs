@@ -21,7 +21,7 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 
 /// Names under which servers look for the client's address or scheme, in addition to
 /// `x-forwarded-*`.
-const TOLD_BY_PROXIES: [&str; 6] =
+const PROXY_HEADERS: [&str; 6] =
     ["forwarded", "x-real-ip", "x-scheme", "x-original-forwarded-for", "x-client-ip", "true-client-ip"];
 
 /// The two ends of a client connection.
@@ -40,10 +40,10 @@ pub enum Refusal {
     #[error("the request's transfer coding is not `chunked`")]
     TransferCoding,
     /// The request asks for a tunnel to another host.
-    #[error("the method `CONNECT` has no meaning here")]
+    #[error("the method `CONNECT` is not supported")]
     Method,
     /// The request names no host, or two.
-    #[error("the request needs one `Host`")]
+    #[error("the request needs exactly one `Host`")]
     Host,
 }
 
@@ -61,8 +61,8 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
     let upgrade = upgrade(headers);
     let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     let mut forwarded = end_to_end(headers);
-    let told: Vec<HeaderName> = forwarded.keys().filter(|name| is_told_by_proxies(name)).cloned().collect();
-    for name in told {
+    let spoofed: Vec<HeaderName> = forwarded.keys().filter(|name| is_proxy_header(name)).cloned().collect();
+    for name in spoofed {
         forwarded.remove(name);
     }
     if let Some(protocol) = upgrade {
@@ -72,7 +72,7 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
         forwarded.insert(header::CONNECTION, HeaderValue::from_static("te"));
         forwarded.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    tell(&mut forwarded, &host, origin);
+    add_client_headers(&mut forwarded, &host, origin);
     forwarded.insert(header::HOST, host);
     Ok(forwarded)
 }
@@ -110,11 +110,11 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn is_told_by_proxies(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-forwarded") || TOLD_BY_PROXIES.contains(&name.as_str())
+fn is_proxy_header(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-forwarded") || PROXY_HEADERS.contains(&name.as_str())
 }
 
-fn tell(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
+fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
     let client = origin.client.ip().to_canonical();
     let node = match client {
         IpAddr::V4(address) => address.to_string(),
@@ -130,14 +130,14 @@ fn tell(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
     if let Some(host) = host.to_str().ok().filter(is_plain) {
         element.push_str(&format!(";host={host}"));
     }
-    let told = [
+    let added = [
         ("x-forwarded-for", client.to_string()),
         ("x-real-ip", client.to_string()),
         ("x-forwarded-proto", "http".to_owned()),
         ("x-forwarded-port", origin.port.get().to_string()),
         ("forwarded", element),
     ];
-    for (name, value) in told {
+    for (name, value) in added {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
         }
@@ -164,7 +164,7 @@ mod tests {
     }
 
     fn headers() -> impl Strategy<Value = HeaderMap> {
-        let known = prop::sample::select(vec![
+        let special = prop::sample::select(vec![
             "connection",
             "keep-alive",
             "te",
@@ -186,7 +186,7 @@ mod tests {
             "x-hop",
         ])
         .prop_map(str::to_owned);
-        let name = prop_oneof![4 => known, 1 => "[a-z][a-z0-9-]{0,12}"];
+        let name = prop_oneof![4 => special, 1 => "[a-z][a-z0-9-]{0,12}"];
         let value = prop_oneof![
             "[ -~]{0,30}",
             "(close|upgrade|x-hop|keep-alive|chunked|trailers|websocket|h2c|host|cookie|[0-9]{1,3})(, ?(Upgrade|x-hop|chunked))?",
@@ -205,7 +205,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_a_client_sends_its_job_learns_the_truth(sent in headers(), host in prop::option::of(Just("lab.example"))) {
+        fn job_learns_real_client(sent in headers(), host in prop::option::of(Just("lab.example"))) {
             let named = host.map(HeaderValue::from_static);
             let Ok(got) = forward_headers(&sent, named.as_ref(), origin()) else { return Ok(()) };
             for (name, truth) in [
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn whatever_a_client_sends_its_connection_stays_its_own(sent in headers()) {
+        fn hop_by_hop_headers_stay(sent in headers()) {
             let host = HeaderValue::from_static("lab.example");
             let Ok(got) = forward_headers(&sent, Some(&host), origin()) else { return Ok(()) };
             for name in ["keep-alive", "proxy-connection", "transfer-encoding", "http2-settings"] {
@@ -245,7 +245,7 @@ mod tests {
         }
 
         #[test]
-        fn two_lengths_are_never_forwarded(sent in headers()) {
+        fn conflicting_lengths_are_refused(sent in headers()) {
             let lengths = sent.get_all("content-length").iter().count();
             if lengths > 1 || lengths == 1 && sent.contains_key("transfer-encoding") {
                 let host = HeaderValue::from_static("lab.example");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upgrade_is_asked_for_anew_and_never_to_http_2() {
+    fn upgrade_is_forwarded_but_not_h2c() {
         let host = HeaderValue::from_static("lab.example");
         let sent = |protocol: &'static str| {
             let lines = [("connection", "keep-alive, Upgrade"), ("upgrade", protocol), ("keep-alive", "5")];

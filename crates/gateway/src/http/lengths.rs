@@ -183,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_first_conflict_is_found_wherever_the_bytes_are_cut(
+        fn first_conflict_is_found(
             requests in requests(),
             cuts in prop::collection::vec(1_usize..60, 1..20),
         ) {
@@ -200,7 +200,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_is_followed_without_harm(bytes: Vec<u8>) {
+        fn any_bytes_are_followed(bytes: Vec<u8>) {
             Lengths::default().advance(&bytes);
         }
     }

@@ -188,11 +188,11 @@ impl Proxy {
     /// Handles the job's interim responses to a request.
     fn listen(&self, head: &mut Request<()>, number: u64, expectation: Option<&Expectation>) {
         let (interim, expectation) = (self.interim.clone(), expectation.cloned());
-        hyper::ext::on_informational(head, move |said| match (said.status(), &expectation) {
+        hyper::ext::on_informational(head, move |response| match (response.status(), &expectation) {
             (StatusCode::CONTINUE, Some(expectation)) => expectation.want(),
             // The client did not ask for it.
             (StatusCode::CONTINUE, None) => {}
-            (status, _) => interim.send(number, status, said.headers()),
+            (status, _) => interim.send(number, status, response.headers()),
         });
     }
 

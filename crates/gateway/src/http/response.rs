@@ -77,8 +77,8 @@ pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
     };
     let (name, status) = (escape(route.job_name.as_str()), route.job_status);
     let text = format!(
-        "<p role=\"status\">This job is <strong>{status}</strong> and can't answer at the moment. What was open in it is kept.</p>\n\
-         <p>This page continues by itself as soon as the job answers.</p>"
+        "<p role=\"status\">This job is <strong>{status}</strong> and can't answer at the moment. Its open documents and connections are kept.</p>\n\
+         <p>This page reloads when the job answers.</p>"
     );
     let page = Page {
         mark: "data-mooring-waiting",
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_load_is_told_from_what_scripts_ask_for() {
+    fn page_load_is_recognized() {
         let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
         for (lines, is_page) in [
             (vec![html], true),
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_navigation_is_told_from_frames_and_from_what_scripts_ask_for() {
+    fn navigation_is_recognized() {
         let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
         for (lines, expected) in [
             (vec![html], true),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_page_does_not_call_for_its_job() {
+    fn open_page_is_no_caller() {
         for (lines, calls) in [
             (vec![], true),
             (vec![("sec-fetch-mode", "navigate")], true),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_can_not_become_a_part_of_the_page() {
+    fn job_name_is_escaped() {
         let name = escape("<script>&\"'");
         let page = Page { mark: "data-mooring-waiting", head: "", title: &name, name: &name, text: "" }.html();
         assert!(page.contains("<h1>&lt;script&gt;&amp;&quot;&#39;</h1>") && !page.contains("<script"));

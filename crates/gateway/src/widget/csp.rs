@@ -56,7 +56,7 @@ impl<'a> Policy<'a> {
 
     /// The index of a directive; the first of several with one name counts.
     fn find(&self, name: &str) -> Option<usize> {
-        self.0.iter().position(|(known, _)| known.eq_ignore_ascii_case(name))
+        self.0.iter().position(|(other, _)| other.eq_ignore_ascii_case(name))
     }
 
     /// Adds a source to the directive that decides: the first of `names` that exists.
@@ -89,8 +89,8 @@ fn own_origin<'b>(sources: &[&str]) -> Option<&'b str> {
     (!has(sources, "'self'")).then_some("'self'")
 }
 
-fn has(sources: &[&str], wanted: &str) -> bool {
-    sources.iter().any(|source| source.eq_ignore_ascii_case(wanted))
+fn has(sources: &[&str], source: &str) -> bool {
+    sources.iter().any(|other| other.eq_ignore_ascii_case(source))
 }
 
 #[cfg(test)]
@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_gets_the_least_that_allows_the_widget() {
+    fn policy_allows_widget() {
         for (policy, allowed) in [
             ("frame-ancestors 'self'; report-uri /x", "frame-ancestors 'self'; report-uri /x"),
             (
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sandbox_that_shuts_the_widget_out_is_seen() {
+    fn sandbox_excludes_widget() {
         for (policy, out) in [
             ("sandbox", true),
             ("sandbox allow-forms", true),
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_is_taken_away_and_twice_is_as_once(
+        fn allowing_is_additive_and_idempotent(
             directives in prop::collection::vec(
                 ("(default-src|script-src|script-src-elem|connect-src|frame-src|child-src|img-src|sandbox)",
                  prop::collection::vec("('self'|'none'|'unsafe-inline'|'nonce-a'|https:|\\*)", 0..4)),
@@ -165,7 +165,7 @@ mod tests {
         }
 
         #[test]
-        fn noise_is_read_without_harm(text in ".*") {
+        fn any_policy_is_read(text in ".*") {
             let _ = (allow_widget(&text, "N"), shuts_out(&text));
         }
     }

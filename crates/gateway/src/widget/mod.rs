@@ -65,10 +65,10 @@ pub(crate) async fn answer(
         Some(call) => opcenter.answer(job, call, request).await,
         None => match asset::find(&path) {
             Some(_) if *request.method() != Method::GET => {
-                plain(StatusCode::METHOD_NOT_ALLOWED, "the widget's files are there to GET")
+                plain(StatusCode::METHOD_NOT_ALLOWED, "the widget's files allow only `GET`")
             }
             Some(asset) => asset.answer(),
-            None => plain(StatusCode::NOT_FOUND, "the widget has nothing at this path"),
+            None => plain(StatusCode::NOT_FOUND, "the widget has no file at this path"),
         },
     };
     (answer, None)

@@ -72,10 +72,10 @@ impl OpCenterLink {
     }
 
     async fn call(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
-        let away = || ErrorBody::new(ErrorCode::Unavailable, "OpCenter is not known to this gateway");
-        let link = self.0.as_deref().ok_or_else(away)?;
-        let _place = link.calls.try_acquire().map_err(|_| {
-            ErrorBody::new(ErrorCode::Unavailable, "too many ask at the moment").hint("try again in a moment")
+        let no_link = || ErrorBody::new(ErrorCode::Unavailable, "this gateway has no link to OpCenter");
+        let link = self.0.as_deref().ok_or_else(no_link)?;
+        let _permit = link.calls.try_acquire().map_err(|_| {
+            ErrorBody::new(ErrorCode::Unavailable, "too many requests at the moment").hint("try again in a moment")
         })?;
         let (parts, body) = request.into_parts();
         let session = || Ok::<_, ErrorBody>(link.opcenter.clone().with_token(bearer(&parts.headers)?));
@@ -90,13 +90,13 @@ impl OpCenterLink {
             }
             (&Method::GET, "job") => respond(StatusCode::OK, session()?.job_get(job).await),
             (&Method::POST, "job/migrate") => {
-                let (session, wanted): (_, MigrateRequest) = (session()?, read(body).await?);
-                respond(StatusCode::ACCEPTED, session.job_migrate(job, &wanted).await)
+                let (session, migration): (_, MigrateRequest) = (session()?, read(body).await?);
+                respond(StatusCode::ACCEPTED, session.job_migrate(job, &migration).await)
             }
             (&Method::POST, "job/suspend") => respond(StatusCode::ACCEPTED, session()?.job_suspend(job).await),
             (&Method::POST, "job/resume") => respond(StatusCode::ACCEPTED, session()?.job_resume(job).await),
             (&Method::POST, "job/cancel") => respond(StatusCode::OK, session()?.job_cancel(job).await),
-            _ => Err(ErrorBody::new(ErrorCode::NotFound, "the widget has no such call")),
+            _ => Err(ErrorBody::new(ErrorCode::NotFound, "the panel has no such call")),
         }
     }
 }
@@ -116,16 +116,16 @@ fn bearer(headers: &HeaderMap) -> Result<&str, ErrorBody> {
     let token = header.and_then(|header| header.strip_prefix("Bearer ")).map(str::trim);
     token
         .filter(|token| !token.is_empty())
-        .ok_or_else(|| ErrorBody::new(ErrorCode::Unauthenticated, "no session").hint("log in"))
+        .ok_or_else(|| ErrorBody::new(ErrorCode::Unauthenticated, "not logged in").hint("log in"))
 }
 
 async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, ErrorBody> {
-    let wrong = |reason: String| ErrorBody::new(ErrorCode::InvalidArgument, reason);
+    let invalid = |reason: String| ErrorBody::new(ErrorCode::InvalidArgument, reason);
     let read = timeout(BODY_TIMEOUT, Limited::new(body, BODY_BYTES).collect()).await;
-    let body = read.map_err(|_| wrong("the request did not come".into()))?;
-    let body = body.map_err(|error| wrong(format!("the request can't be read: {error}")))?.to_bytes();
+    let body = read.map_err(|_| invalid("the body of the request did not arrive in time".into()))?;
+    let body = body.map_err(|error| invalid(format!("the request can't be read: {error}")))?.to_bytes();
     let body: &[u8] = if body.is_empty() { b"{}" } else { &body };
-    serde_json::from_slice(body).map_err(|error| wrong(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| invalid(error.to_string()))
 }
 
 fn respond<T: Serialize>(status: StatusCode, outcome: Result<T, ClientError>) -> Answer {
@@ -145,7 +145,7 @@ fn error_body(error: ClientError) -> ErrorBody {
     match error {
         ClientError::Refused(body) => body,
         other => {
-            tracing::debug!(error = %chain(&other), "OpCenter did not answer a panel");
+            tracing::debug!(error = %chain(&other), "OpCenter did not answer the call of a panel");
             ErrorBody::new(ErrorCode::Unavailable, "OpCenter does not answer")
                 .hint("the job and its connections go on without it; try again in a moment")
         }

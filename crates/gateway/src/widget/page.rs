@@ -234,7 +234,7 @@ impl<B> PageBody<B> {
             }
         };
         outcome.map_err(|error| {
-            tracing::warn!(%error, "the widget could not be put into a page, which is broken off");
+            tracing::warn!(%error, "can't add the widget to a page, the response is aborted");
             Aborted::Page
         })
     }
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_script_is_the_first_thing_in_the_head_or_as_early_as_there_is_a_place() {
+    fn script_is_first_in_head() {
         for (page, expected) in [
             ("<!doctype html><html><head><base href=/x><title>a</title></head><body>b", "<head>*<base"),
             ("<HTML><HEAD lang=en>\n<title>", "<HEAD lang=en>*\n<title>"),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_of_the_document_allows_the_widget_too() {
+    fn meta_policy_allows_widget() {
         let page = b"<head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\"><meta name=a content=b>";
         let (got, _) = rewritten(page, &[7]);
         let got = String::from_utf8(got).unwrap();
@@ -325,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn only_pages_get_it() {
+    fn only_pages_are_rewritten() {
         let html = ("content-type", "text/html; charset=utf-8");
         for (status, lines, gets) in [
             (200, vec![html], true),
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_of_the_bytes_is_not_said_of_others() {
+    fn headers_about_bytes_are_changed() {
         let mut got = headers(&[
             ("content-type", "text/html"),
             ("content-length", "7"),
@@ -377,7 +377,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_page_stays_what_it_is_but_for_the_script(
+        fn page_is_unchanged_but_for_script(
             parts in prop::collection::vec(
                 prop_oneof![
                     "(<!doctype html>|<html>|<head>|</head>|<body>|<p>|<meta charset=utf-8>|<!--|-->|<script>|</script>|<svg>|<textarea>)",

@@ -98,13 +98,13 @@ pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, 
     let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_websocket && is_current);
     let Some(accepted) = key.and_then(|key| HeaderValue::try_from(derive_accept_key(key.as_bytes())).ok()) else {
-        let mut refused = plain(StatusCode::UPGRADE_REQUIRED, "the state of a job comes over a WebSocket");
+        let mut refused = plain(StatusCode::UPGRADE_REQUIRED, "the state of a job is sent over a WebSocket");
         refused.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return (refused, None);
     };
     if !is_of_page(headers) {
-        return (plain(StatusCode::FORBIDDEN, "the state of a job is for its own pages"), None);
+        return (plain(StatusCode::FORBIDDEN, "only pages of the job may watch its state"), None);
     }
     let mut answer = Response::new(Full::default());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -132,20 +132,20 @@ impl Watcher {
         let config =
             WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES)).max_frame_size(Some(MESSAGE_BYTES));
         let mut page = WebSocketStream::from_raw_socket(TokioIo::new(page), Role::Server, Some(config)).await;
-        let mut told = State::new(job, &routes.now());
-        send(&mut page, told.message()?).await?;
+        let mut sent = State::new(job, &routes.now());
+        send(&mut page, sent.message()?).await?;
         let mut routes = routes.clone();
         let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
             tokio::select! {
                 () = routes.changed() => {
                     let state = State::new(job, &routes.now());
-                    if state != told {
+                    if state != sent {
                         send(&mut page, state.message()?).await?;
-                        told = state;
+                        sent = state;
                     }
                 }
-                said = page.next() => match said {
+                message = page.next() => match message {
                     None | Some(Ok(Message::Close(_))) => return Ok(()),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(error),
@@ -172,8 +172,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pages_of_the_same_address_are_told() {
-        for (origin, host, told) in [
+    fn only_same_origin_may_watch() {
+        for (origin, host, expected) in [
             (None, "lab:10000", true),
             (Some("http://lab:10000"), "lab:10000", true),
             (Some("http://LAB:10000"), "lab:10000", true),
@@ -188,7 +188,7 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             }
-            assert_eq!(is_of_page(&headers), told, "{origin:?} at {host}");
+            assert_eq!(is_of_page(&headers), expected, "{origin:?} at {host}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! A gateway that serves slices, and a job that speaks HTTP, for the tests of its data plane.
+//! A gateway with hand-made slices, and a job that speaks HTTP, for tests of the data plane.
 
 #![expect(dead_code, reason = "each test file uses a part of it")]
 
@@ -28,9 +28,9 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
-/// Longer than anything takes that happens at all.
+/// A time limit that only a failure reaches.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-/// For how long nothing has to happen.
+/// The time for which nothing may happen.
 pub(crate) const QUIET: Duration = Duration::from_millis(300);
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
@@ -59,7 +59,7 @@ impl World {
         Self { lifecycle, gateway, slice }
     }
 
-    /// Connects a job that listens at `target`; gives back where clients connect.
+    /// Connects a job that listens on `target`; returns the gateway's address for it.
     pub(crate) async fn connect(&mut self, target: SocketAddr, protocol: Protocol, flow: Flow) -> SocketAddr {
         let free = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
         self.slice.connections.push(ConnectionDirective {
@@ -97,7 +97,7 @@ impl World {
         });
     }
 
-    /// Has the job of the first connection end, and its port say so.
+    /// Ends the job of the first connection and leaves a farewell.
     pub(crate) fn end(&mut self, job_status: JobStatus, status_reason: &str, exit_code: Option<i32>) {
         let connection = self.slice.connections.remove(0);
         self.slice.farewells.push(FarewellDirective {
@@ -115,7 +115,7 @@ impl World {
         self.apply();
     }
 
-    /// Changes whether the bytes of a connection flow.
+    /// Sets the flow of a connection.
     pub(crate) fn flow(&mut self, index: usize, flow: Flow) {
         self.slice.connections[index].flow = flow;
         self.apply();
@@ -126,16 +126,16 @@ impl World {
         self.gateway.apply(self.slice.clone());
     }
 
-    /// How many clients the first connection has.
+    /// The number of clients of the first connection.
     pub(crate) fn clients(&self) -> usize {
         self.gateway.observe().connections[0].clients.len()
     }
 
-    /// Waits until what is observed is as it should be.
+    /// Waits until a condition holds for the observed state.
     pub(crate) async fn until(&self, is_so: impl Fn(&Self) -> bool) {
         let wait = async {
             while !is_so(self) {
-                // What is no event is looked at again soon.
+                // Some conditions change without an event.
                 let _ = timeout(Duration::from_millis(5), self.gateway.observed()).await;
             }
         };
@@ -197,21 +197,21 @@ pub(crate) struct Job {
 }
 
 impl Job {
-    /// How many connections it has taken.
+    /// The number of connections that the job has accepted.
     pub(crate) fn accepted(&self) -> usize {
         self.accepted.load(Ordering::Relaxed)
     }
 
-    /// How many requests it has got.
+    /// The number of requests that the job has received.
     pub(crate) fn requests(&self) -> usize {
         self.requests.load(Ordering::Relaxed)
     }
 }
 
-/// A client of HTTP/1.1 that shows what is on the wire.
+/// A client of HTTP/1.1 that shows the bytes of its connection.
 pub(crate) struct Wire(pub(crate) BufReader<TcpStream>);
 
-/// An answer as it came.
+/// A response.
 #[derive(Debug)]
 pub(crate) struct Received {
     pub(crate) head: String,
@@ -238,7 +238,7 @@ impl Wire {
         self.0.write_all(bytes.as_ref()).await.expect("the client is connected");
     }
 
-    /// The head of the next answer, without its last empty line.
+    /// The head of the next response, with its last empty line.
     pub(crate) async fn head(&mut self) -> String {
         let mut head = String::new();
         loop {
@@ -252,7 +252,7 @@ impl Wire {
         }
     }
 
-    /// The next answer, whose length is told by `Content-Length`.
+    /// The next response, with a `Content-Length`.
     pub(crate) async fn receive(&mut self) -> Received {
         let mut received = Received { head: self.head().await, body: String::new() };
         let length = received.header("content-length").map_or(0, |length| length.parse().expect("a length"));
@@ -262,7 +262,7 @@ impl Wire {
         received
     }
 
-    /// The next answer, which comes in chunks.
+    /// The next response, with chunked coding.
     pub(crate) async fn receive_chunks(&mut self) -> Received {
         let mut received = Received { head: self.head().await, body: String::new() };
         loop {
@@ -283,12 +283,12 @@ impl Wire {
         self.receive().await
     }
 
-    /// Whether nothing comes for a while, not even the end.
+    /// Returns whether nothing arrives for a while, not even the end.
     pub(crate) async fn is_quiet(&mut self) -> bool {
         timeout(QUIET, self.0.read_u8()).await.is_err()
     }
 
-    /// What comes until the connection ends in whatever way.
+    /// Returns the bytes until the connection ends or is reset.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         let _ = timeout(PATIENCE, self.0.read_to_end(&mut rest)).await.expect("an end in time");

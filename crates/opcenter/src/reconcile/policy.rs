@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mooring_api::watch::UsageSample;
 use mooring_store::{ConnectionRow, JobRow, MigrationRow, StoreError};
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::Chatter;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
@@ -93,9 +93,9 @@ impl Round<'_> {
                 return Use::Unknown;
             }
             let (bytes_in, bytes_out) = self.observed.moved(gateway, id);
-            match protocol {
-                Protocol::Tcp => traffic.tcp_in += bytes_in,
-                Protocol::Auto | Protocol::Http => traffic.http_in += bytes_in,
+            match protocol.chatter() {
+                Chatter::KeepAlives => traffic.tcp_in += bytes_in,
+                Chatter::Pages => traffic.http_in += bytes_in,
             }
             traffic.out += bytes_out;
         }
