@@ -164,7 +164,7 @@ impl Link {
                     notice: self.cloud.borrow().notice,
                 };
                 // The next report says everything that a lost one did.
-                if let Err(error) = joined.client.host_report(joined.id.as_str(), &report).await {
+                if let Err(error) = joined.client.host_report(&joined.id, &report).await {
                     tracing::debug!(error = %chain(&error), "a report did not reach OpCenter");
                     tokio::time::sleep(RECONNECT_DELAY).await;
                 }

@@ -42,6 +42,7 @@ const FILES: &[File] = &files![
     17 "capsule base" "0017_capsule_base.sql",
     18 "one language" "0018_one_language.sql",
     19 "host key" "0019_host_key.sql",
+    20 "event data" "0020_event_data.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

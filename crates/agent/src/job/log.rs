@@ -138,8 +138,7 @@ impl Pump {
             }
             // An empty request asks for OpCenter's offset.
             let start = offset.unwrap_or(0);
-            let (host, job) = (membership.id.as_str(), self.job.as_str());
-            match membership.client.host_job_log(host, job, name, start, bytes).await {
+            match membership.client.host_job_log(&membership.id, &self.job, name, start, bytes).await {
                 Ok(next) => {
                     self.offsets.insert(name.clone(), next);
                     self.count.send_modify(|count| *count += 1);

@@ -7,7 +7,7 @@ use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyReque
 use mooring_types::gateway::{Protocol, Widget};
 
 use crate::confirm::confirm;
-use crate::parse::{self, one_of};
+use crate::parse;
 use crate::printer::Printer;
 
 /// The arguments of `float gateway`.
