@@ -188,10 +188,6 @@ impl Images {
     }
 }
 
-fn layer_place(directory: &Path, digest: &str) -> PathBuf {
-    directory.join("layers").join(digest)
-}
-
 /// The partial files of a killed agent.
 fn parts(directory: &Path) -> Vec<PathBuf> {
     let places = ["layers", "blobs/sha256", "archives", "tags"].map(|place| directory.join(place));
