@@ -23,8 +23,8 @@ use mooring_types::{GatewayId, JobId, ManualClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// The longest step of [`Lab::advance`]: half of the time after which a host counts as unreachable.
-const ADVANCE_STEP: Duration = Duration::from_secs(5);
+/// The longest step of [`Lab::advance`], shorter than the silence after which a host is unreachable.
+const ADVANCE_STEP: Duration = Duration::from_secs(8);
 
 /// An OpCenter that serves; `None` after a panic.
 type Serving = JoinHandle<Option<Result<(), mooring_opcenter::Error>>>;
