@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`id`] | the ids of all objects, one list |
 //! | [`name`] | names that people choose |
-//! | [`reference`] | objects by id or name |
+//! | [`mod@reference`] | objects by id or name |
 //! | [`port`] | ports, port ranges and the pool a gateway assigns from |
 //! | [`address`] | the overlay addresses that belong to jobs and hosts |
 //! | [`endpoint`] | where a job listens that somebody else runs |
