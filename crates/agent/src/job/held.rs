@@ -315,3 +315,6 @@ impl Journal {
         self.phases.push(PhaseTime { name, seconds: time.as_secs_f64() });
     }
 }
+
+#[cfg(test)]
+mod tests;
