@@ -556,7 +556,7 @@ fn impossible_jobs_say_why_and_hurt_nobody() {
         &line,
         WRONG_STATUS,
         "a job that is Floating can't be migrated",
-        "wait for the move under way to end: `float show` tells",
+        "wait until the present migration has ended: see `float show`",
     );
     let floating = state(world).unwrap();
     let ran = world.float(&words(&line)).unwrap();

@@ -1,8 +1,8 @@
-//! Overlay addresses: one for each job, which moves with it, and one for each host.
+//! Overlay addresses: one for each job, which migrates with it, and one for each host.
 //!
-//! The overlay (100.64.0.0/10 by default, the shared address space of RFC 6598) is split in two:
-//! the last /16 of it is for hosts, everything below for jobs. Addresses are given lowest first,
-//! and a freed one is given again.
+//! The overlay is 100.64.0.0/10 by default, the shared address space of RFC 6598. Its last /16 is
+//! for hosts, the rest for jobs. The lowest free address is assigned first, and freed addresses are
+//! reused.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Overlay(Ipv4Net);
 
-/// Why a range cannot serve as an overlay.
+/// A range that is too small for an overlay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("overlay {0} is too small: it needs a prefix of /15 or shorter")]
 pub struct OverlayTooSmall(Ipv4Net);
@@ -27,28 +27,25 @@ impl Default for Overlay {
 }
 
 impl Overlay {
-    /// Takes a range as the overlay.
-    ///
-    /// # Errors
-    /// The range has fewer than two /16.
+    /// Makes an overlay of a range, which needs at least two /16.
     pub fn new(range: Ipv4Net) -> Result<Self, OverlayTooSmall> {
         if range.prefix_len() <= 15 { Ok(Self(range.trunc())) } else { Err(OverlayTooSmall(range)) }
     }
 
-    /// The whole range.
+    /// Returns the whole range.
     #[must_use]
     pub fn range(self) -> Ipv4Net {
         self.0
     }
 
-    /// The lowest address that no job has; `None` when all are taken.
+    /// Returns the lowest free address for a job, or `None` when all are taken.
     #[must_use]
     pub fn free_job_address(self, used: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         let first = self.0.network().to_bits() + 2;
         lowest_free(first, self.hosts_start(), used)
     }
 
-    /// The lowest address that no host has; `None` when all are taken.
+    /// Returns the lowest free address for a host, or `None` when all are taken.
     #[must_use]
     pub fn free_host_address(self, used: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
         lowest_free(self.hosts_start() + 1, self.0.broadcast().to_bits(), used)

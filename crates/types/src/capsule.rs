@@ -1,8 +1,7 @@
 //! The names of capsules.
 //!
-//! A capsule is what is kept of a job that does not run: its memory, its files, its facts. Where it
-//! is kept, its name is its only address, so a name is given once: it says whose capsule it is, of
-//! which generation, and the how manieth of that generation.
+//! A capsule has only its name in the capsule store. So a name is used once: it consists of the
+//! job, its generation and the number of the capsule within that generation.
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,12 +16,12 @@ pub const CAPSULE_NAME_LENGTH_MAX: usize = 100;
 /// The name of a capsule: 1 to 100 characters of `[A-Za-z0-9_-]`, starting with a letter or a
 /// digit.
 ///
-/// It has no dot and no slash, so that it can become a part of a file's name.
+/// It has no dot and no slash, so that it can be part of a file name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CapsuleName(String);
 
-/// A text that is not the name of a capsule.
+/// A text that is no name of a capsule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid capsule name `{text}`: it has 1 to 100 letters, digits, `_` or `-` and starts with a letter or digit")]
 pub struct InvalidCapsuleName {
@@ -30,13 +29,12 @@ pub struct InvalidCapsuleName {
 }
 
 impl CapsuleName {
-    /// The name of a job's capsule: the `number`th that was begun of this generation.
+    /// Returns the name of capsule `number` of this generation of a job.
     #[must_use]
     pub fn of_job(job: &JobId, generation: Generation, number: u64) -> Self {
         Self(format!("{job}-g{generation}-{number}"))
     }
 
-    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,8 +1,8 @@
 //! Time as a parameter: code that needs the time takes a [`Clock`].
 //!
-//! A clock has two faces: [`Clock::now`] for what is written down and shown, which may be set back,
-//! and [`Clock::monotonic`] for how long something took. [`SystemClock`] is the machine's own,
-//! [`ManualClock`] stands until a test advances it.
+//! [`Clock::now`] is the time that is stored and shown, which may be set back. [`Clock::monotonic`]
+//! measures durations. [`SystemClock`] is the machine's clock. [`ManualClock`] stops until a test
+//! advances it.
 
 use std::fmt::{self, Debug};
 use std::future::{self, Future};

@@ -1,8 +1,8 @@
 //! Durations as users write and read them: `90s`, `1h30m`, `10m0s`, `2d`.
 //!
-//! A duration is one or more numbers, each followed by its unit, the largest first: `w`, `d`, `h`,
-//! `m`, `s`, `ms`. What is printed is what the users' scripts know, hours at most and never without
-//! seconds: `3600 s` is `1h0m0s`. The resolution is one millisecond.
+//! A duration is one or more numbers with units, the largest first: `w`, `d`, `h`, `m`, `s`, `ms`.
+//! The printed form is the one that users' scripts know, with hours at most and always with
+//! seconds: 3600 s is `1h0m0s`. The resolution is one millisecond.
 
 use std::time::Duration;
 
@@ -17,10 +17,7 @@ pub struct InvalidDuration {
     text: String,
 }
 
-/// Reads a duration.
-///
-/// # Errors
-/// It is not written like `2h30m`, or is too long to be counted.
+/// Parses a duration.
 pub fn parse_duration(text: &str) -> Result<Duration, InvalidDuration> {
     read(text).map(Duration::from_millis).ok_or_else(|| InvalidDuration { text: text.chars().take(80).collect() })
 }
@@ -43,7 +40,7 @@ fn read(text: &str) -> Option<u64> {
     Some(total)
 }
 
-/// Writes a duration as `3m5s`; what is less than a millisecond is cut off.
+/// Formats a duration like `3m5s`, without fractions of a millisecond.
 #[must_use]
 pub fn format_duration(duration: Duration) -> String {
     let (seconds, millis) = (duration.as_secs(), duration.subsec_millis());
@@ -62,18 +59,10 @@ pub mod text {
 
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    /// Writes it.
-    ///
-    /// # Errors
-    /// The serializer fails.
     pub fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&super::format_duration(*duration))
     }
 
-    /// Reads it.
-    ///
-    /// # Errors
-    /// It is no duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         super::parse_duration(&String::deserialize(deserializer)?).map_err(de::Error::custom)
     }
@@ -85,18 +74,10 @@ pub mod optional_text {
 
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-    /// Writes it.
-    ///
-    /// # Errors
-    /// The serializer fails.
     pub fn serialize<S: Serializer>(duration: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
         duration.map(super::format_duration).serialize(serializer)
     }
 
-    /// Reads it.
-    ///
-    /// # Errors
-    /// It is no duration.
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
         let text = Option::<String>::deserialize(deserializer)?;
         text.map(|text| super::parse_duration(&text)).transpose().map_err(de::Error::custom)

@@ -1,4 +1,4 @@
-//! Where a job listens that somebody else runs: a host, by name or address, and a port.
+//! The endpoints of external jobs: a host, by name or address, and a port.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::port::{Port, parse_port};
 
-/// The longest name of a host (RFC 1035).
+/// The longest host name (RFC 1035).
 const HOST_MAX: usize = 253;
 
-/// A host and a port, written `host:port`; an IPv6 address stands in brackets.
+/// A host and a port, written `host:port`, with brackets around an IPv6 address.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Endpoint {
@@ -27,13 +27,13 @@ pub struct InvalidEndpoint {
 }
 
 impl Endpoint {
-    /// The host's name or address, without brackets.
+    /// Returns the name or address of the host, without brackets.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// Returns the port.
     #[must_use]
     pub fn port(&self) -> Port {
         self.port
@@ -57,14 +57,14 @@ impl FromStr for Endpoint {
     }
 }
 
-/// One target port of a job that somebody else runs, and where it really is:
-/// `<targetPort>=<host>:<port>`, or `<host>:<port>` where both ports are the same.
+/// A target port of an external job and its endpoint: `<targetPort>=<host>:<port>`, or
+/// `<host>:<port>` where both ports are the same.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ExternalEndpoint {
-    /// The port that a gateway targets.
+    /// The target port.
     pub target: Port,
-    /// Where it is.
+    /// The endpoint behind the target port.
     pub endpoint: Endpoint,
 }
 
@@ -101,7 +101,7 @@ impl From<ExternalEndpoint> for String {
     }
 }
 
-/// Whether a text is an IPv4 address or a name of letters, digits, hyphens and dots.
+/// Says whether a text is an IPv4 address or a name of letters, digits, hyphens and dots.
 fn is_host(text: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -110,7 +110,7 @@ fn is_host(text: &str) -> bool {
             && !label.ends_with('-')
     };
     let is_name = text.len() <= HOST_MAX && text.split('.').all(is_label);
-    // What looks like an address has to be one.
+    // A text that looks like an address has to be a valid one.
     let numbers = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     is_name && (!numbers || text.parse::<IpAddr>().is_ok())
 }

@@ -8,32 +8,32 @@ use serde::{Deserialize, Serialize};
 use crate::host::Resources;
 use crate::{Name, PortRange, SecurityGroupId};
 
-/// What a gateway should be.
+/// The desired state of a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewaySpec {
-    /// The name that its users chose.
+    /// The name, chosen by its user.
     pub name: Name,
-    /// The least it is given of a host.
+    /// The least resources of its host.
     pub resources: Resources,
-    /// The ports it assigns from.
+    /// The gateway ports that it may assign.
     pub port_range: PortRange,
-    /// Which address of its host it listens on.
+    /// The address of its host on which it listens.
     #[serde(default)]
     pub exposure: Exposure,
-    /// Who may connect: whom any of these lets in; nobody where there is none.
+    /// The security groups that admit clients. Without a group, nobody may connect.
     #[serde(default)]
     pub security_groups: Vec<SecurityGroupId>,
 }
 
-/// Which address of its host a gateway listens on.
+/// The address of its host on which a gateway listens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Exposure {
-    /// The one by which clients from outside reach it.
+    /// The address by which outside clients reach the host.
     #[default]
     Public,
-    /// The one by which other hosts reach it.
+    /// The address by which other hosts reach the host.
     Private,
 }
 
@@ -129,42 +129,42 @@ impl FromStr for Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldLimits {
-    /// How long a new request waits before it is answered with 503, in seconds.
+    /// The longest wait of a new request before it is answered with 503, in seconds.
     pub hold_seconds: u32,
-    /// How long a browser's page load waits before it gets the waiting page, in seconds.
+    /// The longest wait of a browser's page load before it gets the waiting page, in seconds.
     pub page_seconds: u32,
-    /// How many new requests may wait at a time, for all connections of the job together.
+    /// The most new requests that wait at once, of all connections of the job together.
     pub held_max: u32,
 }
 
 impl Default for HoldLimits {
-    /// Ten minutes, as long as a large job takes to move; five seconds, as long as people wait
-    /// without a sign; and 10,000 requests.
+    /// Ten minutes, in which a large job migrates; five seconds, which people wait without a sign;
+    /// and 10,000 requests.
     fn default() -> Self {
         Self { hold_seconds: 600, page_seconds: 5, held_max: 10_000 }
     }
 }
 
-/// Whether the gateway puts its widget into the pages of a connection.
+/// The widget in the pages of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Widget {
-    /// It does.
+    /// The gateway adds the widget.
     #[default]
     Shown,
-    /// Pages stay as the job sends them.
+    /// Pages stay unchanged.
     Hidden,
 }
 
-/// Whether a gateway serves.
+/// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum GatewayStatus {
-    /// Its process has not reported yet.
+    /// Its process has sent no report yet.
     Starting,
-    /// It serves.
+    /// Its process serves.
     Running,
-    /// Its host or its process is not heard from.
+    /// The reports of its host or its process have stopped.
     Unreachable,
 }
 

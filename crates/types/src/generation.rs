@@ -1,23 +1,23 @@
-//! The generation number of a job: which of its lives is the current one.
+//! The generation of a job, which fences stale hosts.
 //!
-//! A job's first start is generation 1 and every move takes the next number. Whoever acts for a job
-//! says for which generation; what was said for an older one is ignored, so a host that comes back
-//! late can do no harm.
+//! A job starts with generation 1, and each commit of a migration counts it up. Orders and reports
+//! name their generation. Those of an older generation are ignored, so that a host that returns
+//! late does no harm.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How often a job has been placed, the first time counting as 1.
+/// The number of times that a job was placed on a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Generation(pub u64);
 
 impl Generation {
-    /// The generation of a job that was never moved.
+    /// The generation of a job that has never migrated.
     pub const FIRST: Self = Self(1);
 
-    /// The generation after this one.
+    /// Returns the next generation.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0 + 1)

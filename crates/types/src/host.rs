@@ -1,4 +1,4 @@
-//! Machines: what a host offers, and whether it may take jobs.
+//! Hosts: their resources, and whether they take jobs.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,53 +7,50 @@ use serde::{Deserialize, Serialize};
 
 use crate::mounts::Scheme;
 
-/// What a machine has, as its agent measured it.
+/// The facts about a machine, as its agent measured them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HostFacts {
-    /// Processor cores.
     pub cores: u32,
-    /// Memory in GB.
     pub mem_gb: f64,
     /// The kernel's release.
     pub kernel: String,
-    /// CRIU's version; empty where there is none.
+    /// The version of CRIU; empty where it is missing.
     pub criu: String,
-    /// runc's version; empty where there is none.
+    /// The version of runc; empty where it is missing.
     pub runc: String,
-    /// What it can mount of other machines.
+    /// The remote file systems that it can mount.
     #[serde(default)]
     pub mounts: Vec<Scheme>,
-    /// Whether jobs that may move can run here.
+    /// Whether it can run jobs that migrate.
     pub readiness: Readiness,
-    /// How it is paid for; absent while its cloud was not heard yet.
+    /// How it is paid for; absent until its cloud has answered.
     #[serde(default)]
     pub purchase: Option<Purchase>,
 }
 
 impl HostFacts {
-    /// These, with what is not known of the machine as it was known before: how it is paid for does
-    /// not change in its life.
+    /// Returns these facts, with the purchase of `before` where it is unknown: it never changes.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
         self.purchase = self.purchase.or(before.purchase);
         self
     }
 
-    /// How it is paid for: what its cloud does not say it takes away stays.
+    /// Returns how it is paid for. Without an answer of its cloud it counts as on demand.
     #[must_use]
     pub fn purchase(&self) -> Purchase {
         self.purchase.unwrap_or_default()
     }
 }
 
-/// How a machine is paid for, which decides whether its cloud may take it away.
+/// How a machine is paid for, which decides whether its cloud may reclaim it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Purchase {
-    /// At the price of what is left over: it can be reclaimed.
+    /// Spare capacity: the cloud may reclaim it.
     Spot,
-    /// For as long as it is wanted.
+    /// Kept until it is released.
     #[default]
     OnDemand,
 }
@@ -71,58 +68,53 @@ impl fmt::Display for Purchase {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum Readiness {
-    /// It takes jobs.
     Ready,
-    /// It takes none.
     NotReady {
-        /// Why, as a user reads it.
+        /// The reason, as a user reads it.
         reason: String,
     },
 }
 
-/// What a host offers itself for.
+/// The role of a host in the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum HostRole {
-    /// Runs jobs.
     Jobs,
-    /// Runs gateways.
     Gateways,
-    /// Runs both.
     Both,
 }
 
 impl HostRole {
-    /// Whether jobs are placed on such a host.
+    /// Says whether jobs are placed on such a host.
     #[must_use]
     pub fn takes_jobs(self) -> bool {
         matches!(self, Self::Jobs | Self::Both)
     }
 
-    /// Whether gateways are placed on such a host.
+    /// Says whether gateways are placed on such a host.
     #[must_use]
     pub fn takes_gateways(self) -> bool {
         matches!(self, Self::Gateways | Self::Both)
     }
 }
 
-/// Processor and memory, asked for or offered.
+/// Processor and memory, requested or offered.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
-    /// Processor cores.
+    /// The number of cores.
     pub cpu: u32,
-    /// Memory in GB.
+    /// The memory in GB.
     pub mem_gb: f64,
 }
 
 impl Resources {
-    /// The cores that a job may ask for.
+    /// The range of cores that a job may request.
     pub const CPU_RANGE: RangeInclusive<u32> = 1..=4096;
-    /// The memory that a job may ask for, in GB.
+    /// The range of memory that a job may request, in GB.
     pub const MEM_GB_RANGE: RangeInclusive<f64> = 0.1..=65_536.0;
 
-    /// Whether `asked` fits into what is left of `self` after `used`.
+    /// Says whether `asked` fits into `self` beside `used`.
     #[must_use]
     pub fn fits(self, used: Self, asked: Self) -> bool {
         used.cpu + asked.cpu <= self.cpu && used.mem_gb + asked.mem_gb <= self.mem_gb

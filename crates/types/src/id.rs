@@ -1,8 +1,8 @@
-//! Every kind of id, in one list.
+//! The ids of all objects, in one list.
 //!
-//! An id is 21 characters of `[0-9a-z]` (the shape that users' scripts know), behind the prefix of
-//! its kind. Job ids have no prefix. 21 characters of a 36-letter alphabet are 108 bits: drawn at
-//! random they do not collide.
+//! An id is the prefix of its kind and 21 random characters of `[0-9a-z]`, the form that users'
+//! scripts know. Job ids have no prefix. 21 such characters are 108 bits, so that ids never
+//! collide.
 
 use std::fmt;
 use std::str::FromStr;
@@ -15,11 +15,11 @@ pub const ID_LENGTH: usize = 21;
 
 const ALPHABET: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// A text that is not an id of the kind asked for.
+/// A text that is no id of the expected kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {kind} ID")]
 pub struct InvalidId {
-    /// The kind that was asked for, as a user would say it.
+    /// The expected kind, in the words of users.
     pub kind: &'static str,
 }
 
@@ -42,15 +42,14 @@ macro_rules! ids {
         pub struct $name(String);
 
         impl $name {
-            /// What every id of this kind starts with.
+            /// The prefix of this kind.
             pub const PREFIX: &'static str = $prefix;
 
-            /// Draws a new id.
+            /// Draws a random id.
             pub fn random(rng: &mut impl Rng) -> Self {
                 Self(draw($prefix, rng))
             }
 
-            /// The id as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -94,7 +93,7 @@ ids! {
     HostId, "h-", "host";
     /// A job.
     JobId, "", "job";
-    /// One attempt to move a job.
+    /// One attempt to migrate a job.
     MigrationId, "m-", "migration";
     /// A security group.
     SecurityGroupId, "sg-", "security group";

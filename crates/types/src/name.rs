@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest name, in characters: that of a DNS label, so that a name can become one.
+/// The longest name, in characters: as long as a DNS label, so that a name can be one.
 pub const NAME_LENGTH_MAX: usize = 63;
 
 /// A name: 1 to 63 characters of `[A-Za-z0-9._-]`, starting with a letter or a digit.
@@ -13,7 +13,7 @@ pub const NAME_LENGTH_MAX: usize = 63;
 #[serde(try_from = "String", into = "String")]
 pub struct Name(String);
 
-/// A text that is not a name.
+/// A text that is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid name `{text}`: a name has 1 to 63 letters, digits, `.`, `_` or `-` and starts with a letter or digit")]
 pub struct InvalidName {
@@ -21,7 +21,6 @@ pub struct InvalidName {
 }
 
 impl Name {
-    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,9 +1,9 @@
-//! The known word that somebody may have meant.
+//! The known word that is most similar to a misspelt one.
 
-/// How alike two words have to be, from 0 to 1, for one to be taken for a slip of the other.
+/// The least similarity of a suggestion, from 0 to 1.
 const ALIKE: f64 = 0.8;
 
-/// The one of `known` that is most like `word`, if any is like it.
+/// Returns the one of `known` that is most similar to `word`, if any is similar enough.
 #[must_use]
 pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();

@@ -1,43 +1,44 @@
-//! Which host a job goes to: of those that its VM policy admits the ready one with the most room,
-//! spot hosts first where it wants them first, ties broken by name so that the choice can be
-//! foretold.
+//! Placement: the choice of a host for a job.
+//!
+//! The choice is the ready host with the most free room, of those that the job's VM policy admits.
+//! Spot hosts come first where the policy prefers them. Ties are broken by name, so that the choice
+//! is predictable.
 
 use crate::HostId;
 use crate::host::{Purchase, Resources};
 use crate::mounts::{Scheme, Schemes};
 use crate::policy::Wanted;
 
-/// What is asked of a host.
+/// The requirements of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
-    /// How much.
     pub resources: Resources,
-    /// What kind of host it may be, and which comes first; any where nothing is said.
+    /// The kind of host that is allowed, and the one that is preferred; any where absent.
     pub wanted: Option<Wanted>,
-    /// What has to be mounted of other machines.
+    /// The remote file systems to mount.
     pub mounts: Schemes,
 }
 
 impl Asked {
-    /// So much, of whatever host.
+    /// Requires resources of any kind of host.
     #[must_use]
     pub fn of_any(resources: Resources) -> Self {
         Self { resources, wanted: None, mounts: Schemes::default() }
     }
 
-    /// So much, of such a host.
+    /// Requires resources of a kind of host.
     #[must_use]
     pub fn of(wanted: Wanted, resources: Resources) -> Self {
         Self { wanted: Some(wanted), ..Self::of_any(resources) }
     }
 
-    /// The same, of a host that can mount these.
+    /// Adds the remote file systems that the host has to mount.
     #[must_use]
     pub fn with(self, mounts: Schemes) -> Self {
         Self { mounts, ..self }
     }
 
-    /// What of it a host can't mount.
+    /// Returns a required file system that the host can't mount.
     fn lacks(&self, host: &Candidate) -> Option<Scheme> {
         self.mounts.iter().find(|scheme| !host.mounts.contains(scheme))
     }
@@ -50,106 +51,63 @@ impl Asked {
         self.wanted.map_or(0, |wanted| wanted.rank(host.purchase))
     }
 
-    /// The one kind of host that it may be, as a word before `host`.
+    /// Returns the only kind of host that is allowed, as a word before `host`.
     fn kind(&self) -> String {
         let alone = self.wanted.and_then(Wanted::alone);
         alone.map_or_else(String::new, |purchase| format!("{purchase} "))
     }
 }
 
-/// A host as placement sees it.
+/// A host that placement considers.
 #[derive(Debug, Clone)]
 pub struct Candidate {
-    /// The host.
     pub id: HostId,
-    /// Its name, for ties and messages.
+    /// The name, for ties and messages.
     pub name: String,
-    /// All that it has.
+    /// The resources of the host.
     pub capacity: Resources,
-    /// What its jobs already take.
+    /// The resources that its jobs use.
     pub used: Resources,
-    /// How it is paid for.
     pub purchase: Purchase,
-    /// Why it takes no jobs, if it takes none.
+    /// Why it takes no jobs, if so.
     pub refusal: Option<String>,
-    /// What it can mount of other machines.
+    /// The remote file systems that it can mount.
     pub mounts: Vec<Scheme>,
 }
 
-/// Why no host was chosen.
+/// The reason for which no host was chosen.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NoHost {
-    /// There are no hosts at all.
     #[error("no host has joined")]
     None,
-    /// No host by that name.
     #[error("no host is named `{0}`")]
     Unknown(String),
-    /// The host takes no jobs.
     #[error("host `{name}` is not ready: {reason}")]
-    NotReady {
-        /// The host.
-        name: String,
-        /// Why.
-        reason: String,
-    },
-    /// The host has too little left.
+    NotReady { name: String, reason: String },
     #[error("host `{name}` lacks room: {cpu} of {cpu_all} cores and {mem} of {mem_all} GB are free")]
-    NoRoom {
-        /// The host.
-        name: String,
-        /// Free cores.
-        cpu: u32,
-        /// All cores.
-        cpu_all: u32,
-        /// Free memory in GB.
-        mem: String,
-        /// All memory in GB.
-        mem_all: String,
-    },
-    /// The host can't mount one of the job's volumes.
+    NoRoom { name: String, cpu: u32, cpu_all: u32, mem: String, mem_all: String },
     #[error("host `{name}` can't mount {}: it lacks {}", lacks.needs().0, lacks.needs().1)]
-    CantMount {
-        /// The host.
-        name: String,
-        /// What.
-        lacks: Scheme,
-    },
-    /// None can.
+    CantMount { name: String, lacks: Scheme },
     #[error("no host can mount {}: that takes {}", .0.needs().0, .0.needs().1)]
     CantMountAnywhere(Scheme),
-    /// A host of that name takes gateways alone.
     #[error("host `{0}` takes no jobs, it is for gateways alone")]
     TakesNoJobs(String),
-    /// The job is there already.
     #[error("the job already executes on host `{0}`")]
     AlreadyThere(String),
-    /// The job's VM policy does not take such a host.
     #[error("host `{name}` is {purchase}, and the job's VM policy is `{wanted}`")]
-    Forbidden {
-        /// The host.
-        name: String,
-        /// How it is paid for.
-        purchase: Purchase,
-        /// What the job wants.
-        wanted: Wanted,
-    },
-    /// There are hosts, but none that the job's VM policy takes.
+    Forbidden { name: String, purchase: Purchase, wanted: Wanted },
+    /// There are hosts, but none that the VM policy admits.
     #[error("no {purchase} host has joined, and the job's VM policy takes no other")]
-    NoneOfKind {
-        /// What it takes.
-        purchase: Purchase,
-    },
-    /// Nowhere is enough left.
+    NoneOfKind { purchase: Purchase },
     #[error("no ready {kind}host has the room that is asked for")]
     NoRoomAnywhere {
-        /// The one kind of host that it may be, with a blank; empty for any.
+        /// The only kind of host that is allowed, with a trailing blank; empty for any.
         kind: String,
     },
 }
 
 impl NoHost {
-    /// Whether there is no host yet that could be asked at all.
+    /// Says whether no suitable host has joined yet.
     #[must_use]
     pub fn is_for_lack_of_hosts(&self) -> bool {
         matches!(self, Self::None | Self::NoneOfKind { .. } | Self::Forbidden { .. })
@@ -157,11 +115,7 @@ impl NoHost {
 }
 
 impl Candidate {
-    /// Whether the host can take what is asked for.
-    ///
-    /// # Errors
-    /// The VM policy does not take it, it is not ready, can't mount the job's volumes, or lacks
-    /// room.
+    /// Checks that the host admits and has room for the job.
     pub fn admits(&self, asked: Asked) -> Result<(), NoHost> {
         if let Some(wanted) = asked.wanted.filter(|_| !asked.permits(self)) {
             return Err(NoHost::Forbidden { name: self.name.clone(), purchase: self.purchase, wanted });
@@ -184,7 +138,7 @@ impl Candidate {
         })
     }
 
-    /// Whether the host could take what is asked for if nothing else were on it.
+    /// Says whether the host would have room if it were empty.
     #[must_use]
     pub fn could_ever_admit(&self, asked: Asked) -> bool {
         asked.permits(self)
@@ -193,10 +147,7 @@ impl Candidate {
     }
 }
 
-/// Chooses a host, never `away_from`.
-///
-/// # Errors
-/// No host takes it.
+/// Chooses a host other than `away_from`.
 pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostId>) -> Result<&'a Candidate, NoHost> {
     if hosts.is_empty() {
         return Err(NoHost::None);
@@ -220,11 +171,7 @@ pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostI
     best.ok_or_else(|| NoHost::NoRoomAnywhere { kind: asked.kind() })
 }
 
-/// Takes the host of that name, or says why not.
-///
-/// # Errors
-/// There is none, it takes no jobs, the VM policy does not take it, it lacks room, or is the one
-/// the job is on.
+/// Chooses the host of that name, or says why it is unsuitable.
 pub fn choose_named<'a>(
     hosts: &'a [Candidate],
     name: &str,

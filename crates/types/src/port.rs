@@ -1,4 +1,4 @@
-//! Ports, port ranges, and the pool from which a gateway assigns.
+//! Ports, port ranges, and the pool of a gateway.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,23 +7,20 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The lowest port that a gateway's range may hold.
+/// The lowest gateway port.
 pub const GATEWAY_PORT_MIN: u16 = 1000;
 
 /// A TCP port, never 0.
 pub type Port = NonZeroU16;
 
-/// A text that is not a port.
+/// A text that is no port.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid port `{text}`: a port is a number from 1 to 65535")]
 pub struct InvalidPort {
     text: String,
 }
 
-/// Reads a port.
-///
-/// # Errors
-/// The text is not a number from 1 to 65535.
+/// Parses a port.
 pub fn parse_port(text: &str) -> Result<Port, InvalidPort> {
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let port = if digits { text.parse().ok() } else { None };
@@ -38,43 +35,25 @@ pub struct PortRange {
     max: u16,
 }
 
-/// Why a text is not a port range.
+/// A text that is no port range.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPortRange {
     /// It does not have the form `min:max`.
     #[error(
         "invalid port range `{text}`: write it as `<min>:<max>`, like 10000:10500; gateway ports lie within {GATEWAY_PORT_MIN} and 65535"
     )]
-    Form {
-        /// What was given.
-        text: String,
-    },
-    /// Its first port is above its last.
+    Form { text: String },
     #[error("invalid port range {min}:{max}: its first port is above its last")]
-    Reversed {
-        /// The first port.
-        min: u16,
-        /// The last port.
-        max: u16,
-    },
-    /// It reaches below 1000.
+    Reversed { min: u16, max: u16 },
     #[error("invalid port range {min}:{max}: gateway ports lie within {GATEWAY_PORT_MIN} and 65535")]
-    Below {
-        /// The first port.
-        min: u16,
-        /// The last port.
-        max: u16,
-    },
+    Below { min: u16, max: u16 },
 }
 
 impl PortRange {
-    /// The range that a gateway has when none is asked for.
+    /// The default range of a gateway.
     pub const DEFAULT: Self = Self { min: 10_000, max: 10_500 };
 
     /// Makes a range.
-    ///
-    /// # Errors
-    /// The range is reversed or leaves 1000 to 65535.
     pub fn new(min: u16, max: u16) -> Result<Self, InvalidPortRange> {
         if min > max {
             Err(InvalidPortRange::Reversed { min, max })
@@ -85,26 +64,25 @@ impl PortRange {
         }
     }
 
-    /// Whether a port lies in the range.
+    /// Says whether a port lies in the range.
     #[must_use]
     pub fn contains(self, port: Port) -> bool {
         (self.min..=self.max).contains(&port.get())
     }
 
-    /// Whether two ranges share a port.
+    /// Says whether two ranges share a port.
     #[must_use]
     pub fn overlaps(self, other: Self) -> bool {
         self.min <= other.max && other.min <= self.max
     }
 
-    /// How many ports the range has.
+    /// Returns the number of ports in the range.
     #[must_use]
     pub fn size(self) -> usize {
         usize::from(self.max - self.min) + 1
     }
 
-    /// The lowest ports of the range that are not in `used`, `count` of them; `None` when fewer are
-    /// free.
+    /// Returns the `count` lowest ports that are not in `used`, or `None` when fewer are free.
     #[must_use]
     pub fn lowest_free(self, used: &BTreeSet<Port>, count: usize) -> Option<Vec<Port>> {
         let free: Vec<Port> =

@@ -1,14 +1,13 @@
 //! References to secrets: `{secret:NAME}` within the value of an environment variable.
 //!
-//! A job's spec has the reference for its whole life. What it stands for is put in its place in
-//! what a host is told, and nowhere else.
+//! A job's spec keeps the reference. Only the slice of the job's host has the secret in its place.
 
 use crate::Name;
 
 const BEGIN: &str = "{secret:";
 const END: char = '}';
 
-/// A reference that can't be read.
+/// A malformed reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a reference to a secret is not well formed: write {{secret:NAME}} with a name of letters, digits, `.`, `_` or `-`"
@@ -21,10 +20,7 @@ enum Part<'a> {
     Secret(Name),
 }
 
-/// The secrets that a value refers to.
-///
-/// # Errors
-/// A reference has no end or no proper name.
+/// Returns the names of the secrets that a value refers to.
 pub fn references(value: &str) -> Result<Vec<Name>, InvalidReference> {
     let secret = |part| match part {
         Part::Secret(name) => Some(name),
@@ -33,8 +29,8 @@ pub fn references(value: &str) -> Result<Vec<Name>, InvalidReference> {
     Ok(parts(value)?.into_iter().filter_map(secret).collect())
 }
 
-/// The value with each reference replaced by what it stands for; nothing where one of them stands
-/// for nothing.
+/// Returns the value with each reference replaced by its secret, or `None` where a secret does not
+/// exist.
 #[must_use]
 pub fn resolve(value: &str, stands_for: impl Fn(&Name) -> Option<String>) -> Option<String> {
     let resolve = |part: &Part<'_>| match part {
@@ -78,7 +74,7 @@ mod tests {
             ("plain {value}", Some("plain {value}")),
             ("{secret:a}", Some("1")),
             ("x{secret:a}y{secret:a}", Some("x1y1")),
-            // What a secret holds is not read again.
+            // A reference inside a secret is not resolved.
             ("{secret:b.c}", Some("{secret:a}")),
             ("{secret:a}{secret:none}", None),
         ] {

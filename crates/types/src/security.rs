@@ -1,7 +1,7 @@
-//! Security groups: named sets of inbound rules. What no rule allows is refused.
+//! Security groups: named sets of inbound rules. A connection that no rule allows is refused.
 //!
-//! A rule is written `tcp:<ports>:<source>`, like `tcp:10000-10500:172.31.0.0/16`; `*` for the
-//! ports is all of them, and a source without a prefix length is one address.
+//! A rule is written `tcp:<ports>:<source>`, like `tcp:10000-10500:172.31.0.0/16`. The ports `*`
+//! are all ports. A source without a prefix length is one address.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -13,32 +13,31 @@ use serde::{Deserialize, Serialize};
 use crate::Name;
 use crate::port::{Port, parse_port};
 
-/// The longest text that is looked at.
+/// The longest rule that is parsed, in bytes.
 const LENGTH_MAX: usize = 100;
 
-/// The name of the group that a gateway or a job has when none is named for it. It is there from
-/// the first start on and stays.
+/// The group of gateways and jobs that name none. It always exists.
 pub const DEFAULT_GROUP: &str = "default";
 
 /// The longest description, in characters.
 const DESCRIPTION_MAX: usize = 200;
 
-/// How many rules a group may have: every connection is held against all of them.
+/// The most rules of a group: each new connection is checked against all of them.
 pub const RULES_MAX: usize = 256;
 
 /// A set of inbound rules under a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SecurityGroupSpec {
-    /// The name that its users chose.
+    /// The name, chosen by its user.
     pub name: Name,
-    /// What it is for, for people.
+    /// The purpose of the group, for people.
     pub description: String,
-    /// What is allowed.
+    /// The rules.
     pub rules: Vec<InboundRule>,
 }
 
-/// What one rule allows: TCP to these ports from these addresses.
+/// A rule that allows TCP connections to these ports from these addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InboundRule {
@@ -47,38 +46,21 @@ pub struct InboundRule {
     source: IpNet,
 }
 
-/// Why a group can't be as it should.
+/// An invalid change of a group.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidGroup {
-    /// A description that is no line of text.
     #[error("invalid description: it is one line of at most {DESCRIPTION_MAX} characters")]
     Description,
-    /// Too many rules.
     #[error("a security group has at most {RULES_MAX} rules")]
     TooManyRules,
-    /// A rule that is to be added is there.
     #[error("security group `{group}` has rule `{rule}` already")]
-    HasRule {
-        /// The group.
-        group: Name,
-        /// The rule.
-        rule: InboundRule,
-    },
-    /// A rule that is to be removed is not there.
+    HasRule { group: Name, rule: InboundRule },
     #[error("security group `{group}` has no rule `{rule}`")]
-    LacksRule {
-        /// The group.
-        group: Name,
-        /// The rule.
-        rule: InboundRule,
-    },
+    LacksRule { group: Name, rule: InboundRule },
 }
 
 impl SecurityGroupSpec {
-    /// A group without rules.
-    ///
-    /// # Errors
-    /// The description is not one short line.
+    /// Makes a group without rules.
     pub fn new(name: Name, description: &str) -> Result<Self, InvalidGroup> {
         let description = description.trim().to_owned();
         if description.chars().count() > DESCRIPTION_MAX || description.chars().any(char::is_control) {
@@ -87,10 +69,7 @@ impl SecurityGroupSpec {
         Ok(Self { name, description, rules: Vec::new() })
     }
 
-    /// The group with these rules less and those more; every one of them makes a difference.
-    ///
-    /// # Errors
-    /// One that is to go is not there, one that is to come is, or there would be too many.
+    /// Returns the group with some rules removed and others added. Each has to make a difference.
     pub fn changed(mut self, remove: &[InboundRule], add: &[InboundRule]) -> Result<Self, InvalidGroup> {
         for rule in remove {
             let found = self.rules.iter().position(|known| known == rule);
@@ -110,28 +89,21 @@ impl SecurityGroupSpec {
     }
 }
 
-/// Why a text is not a rule.
+/// A text that is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRule {
-    /// It does not have the form `tcp:<ports>:<source>`.
     #[error("invalid rule `{0}`: write it as `tcp:<ports>:<source>`, like tcp:10000-10500:172.31.0.0/16")]
     Form(String),
-    /// Another protocol than TCP.
     #[error("invalid rule: protocol `{0}` is not `tcp`")]
     Protocol(String),
-    /// Its ports make no sense.
     #[error("invalid rule: `{0}` is no port from 1 to 65535, no range like 10000-10500 and not `*`")]
     Ports(String),
-    /// Its source makes no sense.
     #[error("invalid rule: `{0}` is no address and no block of addresses like 172.31.0.0/16 or fd00::/8")]
     Source(String),
 }
 
 impl InboundRule {
-    /// A rule for the ports `first` to `last`, both included, from `source`.
-    ///
-    /// # Errors
-    /// The first port is above the last.
+    /// Makes a rule for the ports `first` to `last` inclusive, from `source`.
     pub fn new(first: Port, last: Port, source: IpNet) -> Result<Self, InvalidRule> {
         if first > last {
             return Err(InvalidRule::Ports(format!("{first}-{last}")));
@@ -139,27 +111,27 @@ impl InboundRule {
         Ok(Self { first, last, source: source.trunc() })
     }
 
-    /// Its first and its last port.
+    /// Returns the first and the last port.
     #[must_use]
     pub fn ports(&self) -> (Port, Port) {
         (self.first, self.last)
     }
 
-    /// Whom it lets in.
+    /// Returns the allowed source addresses.
     #[must_use]
     pub fn source(&self) -> IpNet {
         self.source
     }
 
-    /// Whether it lets `from` connect to `port`.
+    /// Says whether `from` may connect to `port`.
     #[must_use]
     pub fn allows(&self, port: Port, from: IpAddr) -> bool {
-        // A client of an IPv6 socket that came over IPv4.
+        // An IPv6 socket shows an IPv4 client as a mapped address.
         (self.first..=self.last).contains(&port) && self.source.contains(&from.to_canonical())
     }
 }
 
-/// Whether any of the rules lets `from` connect to `port`.
+/// Says whether any of the rules lets `from` connect to `port`.
 #[must_use]
 pub fn allows(rules: &[InboundRule], port: Port, from: IpAddr) -> bool {
     rules.iter().any(|rule| rule.allows(port, from))
@@ -175,7 +147,7 @@ impl FromStr for InboundRule {
             return Err(form());
         }
         let (protocol, rest) = text.split_once(':').ok_or_else(form)?;
-        // The source may hold colons itself.
+        // The source may contain colons itself.
         let (ports, source) = rest.split_once(':').ok_or_else(form)?;
         if !protocol.eq_ignore_ascii_case("tcp") {
             return Err(InvalidRule::Protocol(told(protocol)));

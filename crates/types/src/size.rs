@@ -1,14 +1,14 @@
-//! How much a job asks for: `2`, or `2:4` for at least 2 and at most 4.
+//! The size that a job requests: `2`, or `2:4` for at least 2 and at most 4.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A least size and, where there is one, a most.
+/// A least size, and optionally a largest one.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Size<T> {
-    /// What it is given first.
+    /// The initial size.
     pub min: T,
-    /// What it may be given by a move; no less than the least.
+    /// The largest size that a migration may give; not below `min`.
     pub max: Option<T>,
 }
 
@@ -23,7 +23,7 @@ impl<T: FromStr + PartialOrd + Default> FromStr for Size<T> {
     type Err = InvalidSize;
 
     fn from_str(text: &str) -> Result<Self, InvalidSize> {
-        // What is no number, like NaN, is larger than nothing; infinity is no size.
+        // NaN and infinity are excluded by the digits.
         let read = |part: &str| {
             let digits = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
             part.parse::<T>().ok().filter(|number| digits && *number > T::default())

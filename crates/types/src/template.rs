@@ -1,31 +1,29 @@
-//! The names of templates: `name:tag` for everybody's, `private::name:tag` for one's own.
+//! The names of templates: `name:tag` for public ones, `private::name:tag` for one's own.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::Name;
 
-/// The tag that means the newest.
+/// The tag of the newest version.
 pub const LATEST: &str = "latest";
 const PRIVATE: &str = "private::";
 
-/// Whose a template is.
+/// The owner of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Scope {
-    /// Everybody's, made by admins.
+    /// A public template, made by an admin.
     Public,
-    /// One user's.
+    /// A private template of one user.
     Private,
 }
 
-/// What a user calls a template.
+/// The name of a template, as users write it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TemplateName {
-    /// Whose.
     pub scope: Scope,
-    /// Its name.
     pub name: Name,
-    /// Its tag; the newest where there is none.
+    /// The tag; the newest where absent.
     pub tag: Option<Name>,
 }
 

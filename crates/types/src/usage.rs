@@ -1,58 +1,58 @@
-//! What a job uses, as its host measures it.
+//! The resource usage of a job, as its host measures it.
 
 use serde::{Deserialize, Serialize};
 
-/// Use of its memory in percent from which on a job lacks some.
+/// The memory usage in percent above which a job lacks memory.
 pub const NEARLY_ALL: f64 = 95.0;
-/// Use of its memory in percent from which on a job that runs into its limit lacks some. Below,
-/// what gave way were files that can be read again.
+/// The memory usage in percent above which a job that reaches its limit lacks memory. Below it, the
+/// kernel has only reclaimed page cache.
 pub const MOST: f64 = 80.0;
 
-/// What a job uses: amounts of a moment, and rates of the time before it.
+/// The usage of a job: present amounts, and rates over the interval before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Usage {
-    /// How long that time was, in seconds.
+    /// The length of the interval in seconds.
     pub seconds: f64,
-    /// Cores that were at work, on average.
+    /// The average number of busy cores.
     pub cpu_used: f64,
-    /// Cores that it may use.
+    /// The limit in cores.
     pub cpu: f64,
-    /// Bytes of memory in use, without files that can be read again.
+    /// Used memory in bytes, without reclaimable page cache.
     pub mem_used: u64,
-    /// Bytes of memory that it may use.
+    /// The memory limit in bytes.
     pub mem: u64,
-    /// Bytes of files that are kept in memory for it.
+    /// Page cache in bytes.
     pub page_cache: u64,
-    /// Bytes of it that lie in the swap area.
+    /// Swapped memory in bytes.
     pub swap: u64,
-    /// How often it ran into its limit of memory in that time.
+    /// The number of times that the memory limit was reached in the interval.
     pub limit_hits: u64,
-    /// Processes and threads.
+    /// The number of processes and threads.
     pub processes: u32,
-    /// Bytes that it received in that time.
+    /// Bytes received in the interval.
     pub received: u64,
-    /// Bytes that it sent in that time.
+    /// Bytes sent in the interval.
     pub sent: u64,
-    /// Bytes of files that it has changed; absent where there are too many to be counted.
+    /// The size of the changed files in bytes; absent where there are too many to count.
     pub disk: Option<u64>,
 }
 
 impl Usage {
-    /// Cores at work, in percent of those that it may use.
+    /// Returns the processor usage in percent of the limit.
     #[must_use]
     pub fn cpu_ratio(&self) -> f64 {
         if self.cpu > 0.0 { self.cpu_used / self.cpu * 100.0 } else { 0.0 }
     }
 
-    /// Memory in use, in percent of what it may use.
+    /// Returns the memory usage in percent of the limit.
     #[must_use]
     pub fn mem_ratio(&self) -> f64 {
         if self.mem > 0 { self.mem_used as f64 / self.mem as f64 * 100.0 } else { 0.0 }
     }
 
-    /// Why it lacks memory, if it does: the kernel is about to end it, or to have it wait for a
-    /// disk.
+    /// Returns why the job lacks memory, if it does: the kernel is about to kill a process, or to
+    /// swap.
     #[must_use]
     pub fn lacks_memory(&self) -> Option<&'static str> {
         match self.mem_ratio() {

@@ -1,13 +1,13 @@
-//! What a user may do.
+//! The roles of users and their rights.
 //!
-//! | | admin | user |
+//! | object | admin | user |
 //! |---|---|---|
-//! | own jobs, secrets and private templates | everything | everything |
-//! | jobs of the members of a group that one is in | everything | see that they are there and how they are |
-//! | other jobs | everything | nothing, not even that they are there |
-//! | gateways, security groups | everything | use all, change those that one has created |
-//! | public templates | everything | use all |
-//! | users, groups | everything | see oneself and the groups that one is in, change one's own password |
+//! | own jobs, secrets and private templates | all rights | all rights |
+//! | jobs of members of a common group | all rights | see them and their status |
+//! | other jobs | all rights | none, not even to see them |
+//! | gateways, security groups | all rights | use all, change own ones |
+//! | public templates | all rights | use all |
+//! | users, groups | all rights | see oneself and own groups, change own password |
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,9 +18,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// May see and do everything.
+    /// All rights.
     Admin,
-    /// May do as with what is one's own.
+    /// Rights on own objects.
     #[default]
     User,
 }

@@ -1,4 +1,4 @@
-//! Which jobs are meant: `status=Executing or (user=alice and update<=12w)`.
+//! Filters that select jobs: `status=Executing or (user=alice and update<=12w)`.
 //!
 //! ```text
 //!  filter     = all { "or" all }
@@ -10,14 +10,18 @@
 //!
 //! | key | value | operators |
 //! |---|---|---|
-//! | `id`, `name`, `user`, `image`, `host`, `tag:KEY` | text, in double quotes where it has blanks or operators in it | `=`, `!=`, `~`: contains, in any case |
+//! | `id`, `name`, `user`, `image`, `host`, `tag:KEY` | text | `=`, `!=`, `~` |
 //! | `status`, `category` | one of the names, in any case | `=`, `!=` |
-//! | `submit`, `update` | an age like `12w`: `update<=12w` is what changed within the last 12 weeks | all but `~` |
-//! | | a point in time like `2026-08-01` or `2026-08-01T12:00:00Z`: `submit>=2026-08-01` is what came since | all but `~` |
-//! | `duration` | how long it has run, like `2h` | all but `~` |
+//! | `submit`, `update` | an age like `12w`, or a point in time | all but `~` |
+//! | `duration` | the time for which the job has run, like `2h` | all but `~` |
 //!
-//! Reading ([`parse`]) and judging ([`Filter::holds`]) are apart, and neither knows where jobs come
-//! from: a job is shown to a filter as a [`Subject`].
+//! - `~` means "contains", in any case. Text with blanks or operators needs double quotes.
+//! - `update<=12w` selects jobs that changed within the last 12 weeks.
+//! - A point in time is `2026-08-01` or `2026-08-01T12:00:00Z`: `submit>=2026-08-01` selects jobs
+//!   that were submitted since.
+//!
+//! A text is parsed once ([`parse`]) and then tested on jobs ([`Filter::holds`]), each seen as a
+//! [`Subject`].
 
 mod parse;
 
@@ -32,90 +36,51 @@ use crate::Timestamp;
 use crate::duration::format_duration;
 use crate::job::{Category, JobStatus};
 
-/// A filter that was understood.
+/// A parsed filter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Filter {
-    /// One of them holds.
+    /// At least one holds.
     Any(Vec<Filter>),
-    /// All of them hold.
+    /// All hold.
     All(Vec<Filter>),
-    /// A text is so.
-    Text {
-        /// Which.
-        key: TextKey,
-        /// How it compares.
-        is: TextTest,
-        /// To what.
-        value: String,
-    },
-    /// The status is, or is not, that one.
-    Status {
-        /// Whether it is.
-        is: Equality,
-        /// Which.
-        value: JobStatus,
-    },
-    /// The status's group is, or is not, that one.
-    Category {
-        /// Whether it is.
-        is: Equality,
-        /// Which.
-        value: Category,
-    },
-    /// Something was so long ago.
-    Age {
-        /// What.
-        key: TimeKey,
-        /// How it compares.
-        is: Order,
-        /// How long.
-        value: Duration,
-    },
-    /// Something was at that time.
-    Time {
-        /// What.
-        key: TimeKey,
-        /// How it compares.
-        is: Order,
-        /// When.
-        value: Timestamp,
-    },
-    /// It has run for so long.
-    Ran {
-        /// How it compares.
-        is: Order,
-        /// How long.
-        value: Duration,
-    },
+    /// A comparison with text.
+    Text { key: TextKey, is: TextTest, value: String },
+    /// A comparison with a status.
+    Status { is: Equality, value: JobStatus },
+    /// A comparison with a category.
+    Category { is: Equality, value: Category },
+    /// A comparison with an age.
+    Age { key: TimeKey, is: Order, value: Duration },
+    /// A comparison with a point in time.
+    Time { key: TimeKey, is: Order, value: Timestamp },
+    /// A comparison with the running time.
+    Ran { is: Order, value: Duration },
 }
 
-/// A key with text.
+/// A key whose value is text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TextKey {
-    /// The job's id.
     Id,
-    /// Its name.
     Name,
-    /// Who submitted it.
+    /// The user who submitted the job.
     User,
-    /// Its image.
     Image,
-    /// The name of its host.
+    /// The name of the host.
     Host,
-    /// The value of its tag of that key.
+    /// The value of the tag with this key.
     Tag(String),
 }
 
-/// A key with a point in time.
+/// A key whose value is a point in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeKey {
-    /// When it was submitted.
+    /// The submission.
     Submit,
-    /// When its record last changed.
+    /// The last change of the job's record.
     Update,
 }
 
-/// Whether two are the same.
+/// An operator of equality.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Equality {
     /// `=`
@@ -124,7 +89,7 @@ pub enum Equality {
     Other,
 }
 
-/// How text compares.
+/// An operator of text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TextTest {
     /// `=`
@@ -135,7 +100,7 @@ pub enum TextTest {
     Contains,
 }
 
-/// How what has an order compares.
+/// An operator of ordered values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// `=`
@@ -152,33 +117,28 @@ pub enum Order {
     AtLeast,
 }
 
-/// A job as a filter sees it.
+/// The facts about a job that filters test.
 #[derive(Debug, Clone, Copy)]
 pub struct Subject<'a> {
-    /// Its id.
     pub id: &'a str,
-    /// Its name.
     pub name: &'a str,
-    /// Who submitted it.
+    /// The user who submitted the job.
     pub user: &'a str,
-    /// Its image.
     pub image: &'a str,
-    /// The name of its host; empty where there is none.
+    /// The name of the host; empty where there is none.
     pub host: &'a str,
-    /// Its tags.
     pub tags: &'a BTreeMap<String, String>,
-    /// Its status.
     pub status: JobStatus,
-    /// When it was submitted.
+    /// The time of submission.
     pub submit: Timestamp,
-    /// When its record last changed.
+    /// The last change of the job's record.
     pub update: Timestamp,
-    /// How long it has run.
+    /// The time for which the job has run.
     pub duration: Duration,
 }
 
 impl Filter {
-    /// Whether a job is meant, at that time.
+    /// Says whether the filter selects a job at this time.
     #[must_use]
     pub fn holds(&self, job: &Subject<'_>, now: Timestamp) -> bool {
         match self {
@@ -188,7 +148,7 @@ impl Filter {
             Self::Status { is, value } => is.holds(job.status == *value),
             Self::Category { is, value } => is.holds(job.status.category() == *value),
             Self::Age { key, is, value } => {
-                // What is to come is as old as what is now.
+                // A time in the future has age zero.
                 let age = Duration::try_from(now.duration_since(job.time(*key))).unwrap_or_default();
                 is.holds(age.cmp(value))
             }
@@ -225,7 +185,7 @@ impl Equality {
 }
 
 impl TextTest {
-    /// A text that is not there is other than every text.
+    /// A missing text differs from every text.
     fn holds(self, text: Option<&str>, value: &str) -> bool {
         match self {
             Self::Same => text == Some(value),

@@ -1,4 +1,4 @@
-//! Reading filters: by hand, left to right, with the place of what is wrong.
+//! The parser of filters, a recursive descent that reports the position of errors.
 
 use std::str::FromStr;
 
@@ -8,9 +8,9 @@ use crate::duration::parse_duration;
 use crate::job::{Category, JobStatus};
 use crate::policy::CustomTag;
 
-/// No filter is longer.
+/// The longest filter, in bytes.
 const LENGTH_MAX: usize = 4096;
-/// Nor are its parentheses deeper.
+/// The deepest nesting of parentheses.
 const DEPTH_MAX: usize = 32;
 const KEYS: [&str; 11] =
     ["status", "user", "name", "id", "image", "host", "category", "tag:KEY", "submit", "update", "duration"];
@@ -42,7 +42,7 @@ impl std::fmt::Display for Place {
 }
 
 impl InvalidFilter {
-    /// What to write instead.
+    /// Returns what to write instead.
     #[must_use]
     pub fn hint(&self) -> &str {
         &self.hint
@@ -72,7 +72,7 @@ impl FromStr for Filter {
 
 const FORM: &str = "write `status=Executing or (user=alice and update<=12w)`";
 
-/// How an operator is written. The longer ones come first.
+/// The operators as text, longer ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Operator {
     Order(Order),
@@ -191,7 +191,7 @@ impl<'a> Reader<'a> {
         there
     }
 
-    /// Takes a word of the language, in any case, if it comes next.
+    /// Consumes a keyword, in any case, if it comes next.
     fn word(&mut self, word: &str) -> bool {
         let before = self.at;
         self.skip_blanks();
@@ -202,8 +202,8 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// Takes what is of that kind; what is not ASCII stays in one piece, since none of its bytes
-    /// is.
+    /// Consumes bytes of a kind. Characters beyond ASCII are never split, since all their bytes
+    /// differ from ASCII.
     fn take(&mut self, is_part: impl Fn(u8) -> bool) -> &'a str {
         let rest = self.rest();
         let taken = &rest[..rest.bytes().position(|byte| !is_part(byte)).unwrap_or(rest.len())];
@@ -227,17 +227,17 @@ impl<'a> Reader<'a> {
 
 const OPERATORS_HINT: &str = "the operators are =, !=, <, <=, >, >= and ~ for `contains`";
 
-/// Whether a byte may be part of a value without quotes.
+/// Says whether a byte may be part of an unquoted value.
 pub(super) fn is_bare(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"()\"=!<>~".contains(&byte)
 }
 
-/// Whether it is `and` or `or`.
+/// Says whether a word is `and` or `or`.
 pub(super) fn is_word_of_ours(text: &str) -> bool {
     text.eq_ignore_ascii_case("and") || text.eq_ignore_ascii_case("or")
 }
 
-/// The name of a category.
+/// Parses the name of a category.
 pub(super) fn category_name(category: Category) -> &'static str {
     match category {
         Category::Pending => "pending",
@@ -254,7 +254,7 @@ fn single_or(mut parts: Vec<Filter>, join: fn(Vec<Filter>) -> Filter) -> Filter 
     }
 }
 
-/// A comparison as it is written.
+/// A comparison before its value is parsed.
 struct Written<'a> {
     key: &'a str,
     sign: &'static str,

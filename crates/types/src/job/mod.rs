@@ -1,6 +1,5 @@
-//! What a job is: what a user asked for ([`JobSpec`]), where its files come from ([`Image`]), and
-//! the statuses that it goes through ([`JobStatus`]). What is to happen to it by itself is its
-//! [policy](crate::policy::JobPolicy).
+//! Jobs: the request of a user ([`JobSpec`]), the source of its files ([`Image`]) and the status
+//! ([`JobStatus`]). Automatic actions are part of its [policy](crate::policy::JobPolicy).
 
 mod image;
 mod output;
@@ -25,34 +24,33 @@ use crate::host::Resources;
 use crate::port::{InvalidPort, parse_port};
 use crate::{Name, Port};
 
-/// What a user asked to have run.
+/// The program that a user wants to run, and its environment.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JobSpec {
-    /// The name that its users see.
+    /// The name, chosen by its user.
     pub name: Name,
-    /// Where its root file system comes from.
+    /// The source of the root file system.
     pub image: Image,
-    /// The command and its arguments; empty for the image's own.
+    /// The command with its arguments; the image's own where empty.
     pub command: Vec<String>,
     /// Environment variables.
     pub env: BTreeMap<String, String>,
     /// The working directory inside the container.
     pub working_dir: PathBuf,
-    /// Its share of a host.
+    /// The resources that it gets of a host.
     pub resources: Resources,
-    /// The ports it publishes.
+    /// The published ports.
     pub publish: Vec<Publish>,
-    /// What follows `http://address:port` in an access URL, with path and token; `/` where nothing
-    /// is known.
+    /// The part of an access URL after `http://address:port`, with path and token; `/` by default.
     pub access_path: String,
-    /// What its job script holds; where there is one it is run in place of the command.
+    /// The content of the job script, which runs in place of the command.
     #[serde(default)]
     pub script: Option<String>,
-    /// Whether it runs as root, whatever user its image names.
+    /// Whether it runs as root instead of the image's user.
     #[serde(default)]
     pub with_root: bool,
-    /// The data that it finds under paths of its own.
+    /// The data volumes.
     #[serde(default)]
     pub volumes: Vec<Volume>,
 }
@@ -78,7 +76,7 @@ impl JobSpec {
 }
 
 impl fmt::Debug for JobSpec {
-    /// Neither arguments nor values of the environment: they may be secrets.
+    /// Omits arguments and values of environment variables, which may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("JobSpec")
             .field("name", &self.name)
@@ -91,14 +89,13 @@ impl fmt::Debug for JobSpec {
     }
 }
 
-/// A port of the container that others may reach, written `host:container` or as one number for
-/// both.
+/// A published port, written `host:container`, or as one number for both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Publish {
-    /// The port of the host that carries the job, by which gateways know it as well.
+    /// The port of the job's host, which is also the target port of gateways.
     pub host: Port,
-    /// The port that the job listens on.
+    /// The port on which the job listens.
     pub container: Port,
 }
 

@@ -1,34 +1,33 @@
-//! The files that are kept of a job: what it wrote on its two streams, and the results that it
-//! left.
+//! The output files of a job: its two streams and its results.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How many bytes are kept of each file; a mark says where one was cut.
+/// The longest output file in bytes. A longer one is cut, with a mark.
 pub const OUTPUT_MAX: u64 = 64 << 20;
-/// How many results are kept of a job.
+/// The most results of a job.
 pub const RESULTS_MAX: usize = 64;
-/// How long a result's name may be.
+/// The longest name of a result, in bytes.
 const NAME_MAX: usize = 128;
 const RESULTS: &str = "results/";
 
-/// A file that is kept of a job.
+/// An output file of a job.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum OutputFile {
-    /// `stdout.autosave`: what it wrote on its standard output.
+    /// `stdout.autosave`: its standard output.
     Stdout,
-    /// `stderr.autosave`: what it wrote on its standard error.
+    /// `stderr.autosave`: its standard error.
     Stderr,
-    /// `results/<name>`: a file that it left where it was told to leave its results.
+    /// `results/<name>`: a file from its results directory.
     Result(String),
 }
 
-/// A text that names no file of a job.
+/// A text that names no output file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no file of a job is called `{0}`")]
+#[error("no output file is named `{0}`")]
 pub struct UnknownOutput(String);
 
 impl FromStr for OutputFile {

@@ -1,7 +1,7 @@
-//! What a remote volume's text says, for whoever mounts it.
+//! Remote volumes, parsed for the mount.
 //!
-//! Everything here ends up among the arguments and options of a mount helper, which splits them at
-//! commas: so what could be taken for more than it is, is refused.
+//! All parts end up among the arguments and options of a mount helper, which splits options at
+//! commas. So a part that could be taken for several is refused.
 
 use super::{Volume, VolumeSource};
 use crate::mounts::Scheme;
@@ -9,27 +9,26 @@ use crate::mounts::Scheme;
 const AWS: &str = "https://s3.amazonaws.com";
 const REGION: &str = "us-east-1";
 
-/// A bucket of an S3 service, or what is below a prefix of it.
+/// A bucket of an S3 service, or the part of it below a prefix.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bucket {
-    /// Its name.
     pub name: String,
-    /// Without slashes at its ends; empty for all of the bucket.
+    /// The prefix without slashes at its ends; empty for the whole bucket.
     pub prefix: String,
-    /// Where the service is: `https://…`, or `http://…`.
+    /// The address of the service: `https://…` or `http://…`.
     pub endpoint: String,
-    /// Whether the service is Amazon's own, which finds buckets by names of hosts.
+    /// Whether the service is Amazon's, which has one host name per bucket.
     pub is_aws: bool,
-    /// The region that requests are signed for.
+    /// The region for which requests are signed.
     pub region: String,
-    /// The access key and its secret; nothing for a bucket that everybody may read.
+    /// The access key and its secret; absent for a public bucket.
     pub keys: Option<(String, String)>,
 }
 
-/// What an NFS server exports.
+/// An export of an NFS server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// The server's name or address.
+    /// The name or address of the server.
     pub server: String,
     /// An absolute path.
     pub path: String,
@@ -38,10 +37,7 @@ pub struct Export {
 }
 
 impl Bucket {
-    /// The bucket of a volume `s3://…`.
-    ///
-    /// # Errors
-    /// It is none, as a user reads it.
+    /// Parses the bucket of a volume `s3://…`. An error is for users.
     pub fn of(volume: &Volume) -> Result<Self, &'static str> {
         let location = location(volume, Scheme::S3)?;
         let (name, prefix) = location.split_once('/').unwrap_or((location, ""));
@@ -77,7 +73,7 @@ impl Bucket {
         let broken = |key: &str| key.contains(|char: char| char.is_control());
         let is_split = |key: &str| key.contains(':') && !key.contains("{secret:");
         if keys.as_ref().is_some_and(|(access, secret)| broken(access) || is_split(access) || broken(secret)) {
-            return Err("its keys are no keys");
+            return Err("its keys contain control characters or `:`");
         }
         let is_aws = endpoint == AWS;
         Ok(Self { name: name.to_owned(), prefix, endpoint, is_aws, region, keys })
@@ -85,17 +81,14 @@ impl Bucket {
 }
 
 impl std::fmt::Debug for Bucket {
-    /// Without its keys.
+    /// Omits the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Bucket({}/{} at {})", self.name, self.prefix, self.endpoint)
     }
 }
 
 impl Export {
-    /// The export of a volume `nfs://…`.
-    ///
-    /// # Errors
-    /// It is none, as a user reads it.
+    /// Parses the export of a volume `nfs://…`. An error is for users.
     pub fn of(volume: &Volume) -> Result<Self, &'static str> {
         let location = location(volume, Scheme::Nfs)?;
         let (server, path) = location.split_once('/').ok_or("write it as `nfs://server/export`")?;
@@ -112,7 +105,7 @@ impl Export {
         let given = volume.options.get("opts").map_or("", String::as_str).trim();
         let given = given.strip_prefix("-o").unwrap_or(given).trim();
         let plain = |option: &str| option.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.=:".contains(&byte));
-        // What is mounted is a job's: it grants nothing on the host.
+        // The data belongs to a job: it must not grant anything on the host.
         let grants = |option: &str| ["suid", "dev", "remount", "bind", "loop"].contains(&option);
         let options: Vec<String> = given.split(',').filter(|option| !option.is_empty()).map(str::to_owned).collect();
         if options.iter().any(|option| !plain(option) || grants(option)) {
@@ -122,15 +115,15 @@ impl Export {
     }
 }
 
-fn location(volume: &Volume, wanted: Scheme) -> Result<&str, &'static str> {
+fn location(volume: &Volume, expected: Scheme) -> Result<&str, &'static str> {
     match &volume.source {
-        VolumeSource::Remote { scheme, location } if *scheme == wanted => Ok(location),
+        VolumeSource::Remote { scheme, location } if *scheme == expected => Ok(location),
         _ => Err("it is of another kind"),
     }
 }
 
 fn is_word(text: &str) -> bool {
-    // A colon is allowed before a port; elsewhere it would end the name of what is mounted.
+    // A colon is allowed before a port. Elsewhere it would end the name of the source.
     let host = text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()).map_or(text, |(host, _)| host);
     !host.contains(|char: char| char.is_whitespace() || char.is_control() || ",:\"'\\".contains(char))
 }

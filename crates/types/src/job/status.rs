@@ -1,88 +1,92 @@
-//! The 19 statuses of a job, and who may do what when.
+//! The 19 statuses of a job, the changes between them, and the actions that each allows.
 //!
 //! ```text
-//!  Submitted ─► Initializing ─► Starting ─► Executing ◄──────────────► Floating     (a move; back to Executing either way)
-//!      │                            │           │  ▲
-//!      ▼                            ▼           │  └─ Resuming ◄─ Suspended ◄─ Suspending
-//!  NoAvailableHost           FailToExecute      ├─► Completed · FailToComplete · Timedout · CheckpointFailed
-//!                                               └─► Cancelling ─► Cancelled      (from every status that is not final)
+//! Submitted ─► Initializing ─► Starting ─► Executing ◄─► Floating (between hosts)
+//!     │                            │          │  ▲
+//!     ▼                            ▼          │  └─ Resuming ◄─ Suspended ◄─ Suspending
+//! NoAvailableHost          FailToExecute      ├─► Completed · FailToComplete · Timedout
+//!                                             └─► Cancelling ─► Cancelled
 //! ```
 //!
-//! A final status is never left. [`JobStatus::may_become`] is the whole diagram; the store refuses
-//! every other change.
+//! Every status that is not final may become Cancelling. A final status never changes.
+//! [`JobStatus::may_become`] is the whole diagram, and the store refuses every other change.
+//!
+//! The list is a part of the compatible interface that users' scripts know. `CheckpointFailed` and
+//! `WaitingForLicense` are on it and never occur: a job whose checkpoint fails continues, and
+//! Mooring has no licences.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The status of a job, by the names that users' scripts know.
+/// The status of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum JobStatus {
-    /// Accepted, no host yet.
+    /// Accepted, without a host.
     Submitted,
-    /// A host is being prepared.
+    /// Assigned to a host, which prepares for it.
     Initializing,
-    /// The container is being made and started.
+    /// The host makes and starts the container.
     Starting,
-    /// Its process runs.
+    /// Its processes execute.
     Executing,
-    /// It is being moved to another host.
+    /// It migrates to another host.
     Floating,
-    /// It is being checkpointed to be suspended.
+    /// It migrates into the capsule store.
     Suspending,
-    /// Its state is in the capsule store and no host runs it.
+    /// It is in the capsule store, on no host.
     Suspended,
-    /// It is being restored from the capsule store.
+    /// It migrates out of the capsule store.
     Resuming,
-    /// A capsule is being taken while it runs.
+    /// A snapshot is made.
     Capturing,
     /// It ended with exit code 0.
     Completed,
-    /// It is being cancelled.
+    /// Its processes are being ended.
     Cancelling,
     /// A user ended it.
     Cancelled,
-    /// It ran, and ended with another exit code than 0 or was lost.
+    /// It ended with another exit code than 0, or was lost.
     FailToComplete,
     /// It could not be started.
     FailToExecute,
-    /// A checkpoint failed and the job could not go on.
+    /// Never occurs: a job whose checkpoint fails continues.
     CheckpointFailed,
     /// It ran longer than its time limit.
     Timedout,
-    /// No host could be had for it.
+    /// No host had room for it.
     NoAvailableHost,
-    /// A licence is missing; kept for compatibility, never given.
+    /// Never occurs: there are no licences.
     WaitingForLicense,
-    /// Its host is not heard from.
+    /// Its host is unreachable.
     Unknown,
 }
 
-/// The groups in which statuses are shown.
+/// The category of a status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Category {
-    /// It has yet to run.
+    /// The job has not started.
     Pending,
-    /// It runs, or will again without anyone's asking for it anew.
+    /// The job executes, or may execute again.
     Running,
-    /// It ended well.
+    /// The job has ended successfully.
     Success,
-    /// It ended otherwise.
+    /// The job has ended in another way.
     Failed,
 }
 
-/// What a user can ask of a job.
+/// An action that a user requests for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {
-    /// Move it to another host.
+    /// Migrate it to another host.
     Migrate,
-    /// Checkpoint it to the capsule store and free its host.
+    /// Migrate it into the capsule store.
     Suspend,
-    /// Have it execute again from the capsule store.
+    /// Migrate it out of the capsule store.
     Resume,
-    /// Take a capsule of it while it goes on.
+    /// Make a snapshot.
     Snapshot,
     /// End it.
     Cancel,
@@ -90,29 +94,27 @@ pub enum Action {
     Connect,
 }
 
-/// A request that the job's status does not allow.
+/// An action that the status of a job does not allow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("a job that is {status} can't {action}")]
 pub struct Refused {
-    /// The status.
     pub status: JobStatus,
-    /// What was asked for.
     pub action: Action,
 }
 
 impl Refused {
-    /// What can be done instead.
+    /// Returns what the user can do instead.
     #[must_use]
     pub fn possible(&self) -> &'static str {
         match (self.action, self.status) {
             (_, status) if status.is_final() => "the job has ended; submit it again",
-            (Action::Migrate, JobStatus::Floating) => "wait for the move under way to end: `float show` tells",
+            (Action::Migrate, JobStatus::Floating) => "wait until the present migration has ended: see `float show`",
             (Action::Migrate | Action::Snapshot, JobStatus::Suspended) => "resume it first: `float resume`",
-            (Action::Suspend, JobStatus::Suspended) => "nothing is left to do: `float resume` has it go on",
-            (Action::Resume, JobStatus::Executing) => "nothing is left to do: it executes",
-            (Action::Resume, JobStatus::Suspending) => "wait until it is Suspended: `float show` tells",
-            (Action::Resume, JobStatus::Resuming) => "it is on its way: `float show` tells",
-            _ => "wait until it is Executing: `float show` tells",
+            (Action::Suspend, JobStatus::Suspended) => "it is suspended already; `float resume` continues it",
+            (Action::Resume, JobStatus::Executing) => "it executes already",
+            (Action::Resume, JobStatus::Suspending) => "wait until it is Suspended: see `float show`",
+            (Action::Resume, JobStatus::Resuming) => "it is being resumed: see `float show`",
+            _ => "wait until it is Executing: see `float show`",
         }
     }
 }
@@ -123,7 +125,7 @@ impl fmt::Display for Action {
             Self::Migrate => "be migrated",
             Self::Suspend => "be suspended",
             Self::Resume => "be resumed",
-            Self::Snapshot => "have a capsule taken",
+            Self::Snapshot => "have a snapshot made",
             Self::Cancel => "be cancelled",
             Self::Connect => "be connected to a gateway",
         })
@@ -131,7 +133,6 @@ impl fmt::Display for Action {
 }
 
 impl JobStatus {
-    /// All statuses.
     pub const ALL: [Self; 19] = [
         Self::Submitted,
         Self::Initializing,
@@ -154,7 +155,7 @@ impl JobStatus {
         Self::Unknown,
     ];
 
-    /// The group it is shown in.
+    /// Returns the category of the status.
     #[must_use]
     pub fn category(self) -> Category {
         match self {
@@ -178,13 +179,13 @@ impl JobStatus {
         }
     }
 
-    /// Whether the job has ended and stays so.
+    /// Says whether the status is final.
     #[must_use]
     pub fn is_final(self) -> bool {
         matches!(self.category(), Category::Success | Category::Failed)
     }
 
-    /// Whether a job may go from this status to `next`.
+    /// Says whether a job may change from this status to `next`.
     #[must_use]
     pub fn may_become(self, next: Self) -> bool {
         use JobStatus as S;
@@ -211,7 +212,7 @@ impl JobStatus {
         }
     }
 
-    /// Whether whoever runs a job elsewhere may declare it to be so.
+    /// Says whether the system that runs an external job may report this status.
     #[must_use]
     pub fn may_be_declared(self) -> bool {
         use JobStatus as S;
@@ -229,10 +230,7 @@ impl JobStatus {
         )
     }
 
-    /// Whether a user may ask for `action`.
-    ///
-    /// # Errors
-    /// The status does not allow it.
+    /// Checks that the status allows an action.
     pub fn allows(self, action: Action) -> Result<(), Refused> {
         let allowed = match action {
             Action::Migrate | Action::Suspend | Action::Snapshot => self == Self::Executing,

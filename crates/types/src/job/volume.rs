@@ -1,7 +1,7 @@
-//! Data that a job finds under a path of its own. [`text`] has the written form.
+//! Data volumes: data that a job finds at a path. Module `text` has their written form.
 //!
-//! Every form is parsed. [`Volume::unsupported`] says which no host can mount, and
-//! [`Scheme::needs`] what a host needs for one.
+//! All forms are parsed. [`Volume::unsupported`] names those that no host can mount, and
+//! [`Scheme::needs`] the requirements on a host.
 
 mod text;
 
@@ -18,56 +18,50 @@ use crate::mounts::Scheme;
 
 /// The largest fresh volume, in GB.
 const SIZE_GB_MAX: u32 = 65_536;
-/// Options whose values are never shown.
+/// The options with secret values.
 const SECRET_OPTIONS: [&str; 4] = ["accessKey", "secret", "secretKey", "token"];
 
-/// Data under a path of the job.
+/// A data volume.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Volume {
-    /// Where it comes from.
+    /// The source of the data.
     pub source: VolumeSource,
-    /// Where the job finds it: an absolute path other than `/`.
+    /// The path inside the job: absolute and not `/`.
     pub mount: PathBuf,
-    /// What the job may do with it.
+    /// The job's access.
     pub mode: VolumeMode,
-    /// What else was said, for whoever mounts it.
+    /// Further options, for the mount.
     pub options: BTreeMap<String, String>,
 }
 
-/// Where a volume comes from.
+/// The source of a volume.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
     /// A path of the host.
     HostPath(PathBuf),
-    /// A fresh one.
-    Fresh {
-        /// Its size in GB.
-        size_gb: u32,
-    },
-    /// A volume that exists already.
+    /// A new, empty volume.
+    Fresh { size_gb: u32 },
+    /// An existing volume, by its id.
     Existing(String),
     /// An address, `nfs://…`, `s3://…` or `jfs://…`.
     Remote {
-        /// Its kind.
         scheme: Scheme,
-        /// What follows `://`.
+        /// The part after `://`.
         location: String,
     },
 }
 
-/// What a job may do with a volume.
+/// The access of a job to a volume.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum VolumeMode {
-    /// Read and write.
     #[default]
     ReadWrite,
-    /// Read.
     ReadOnly,
 }
 
 impl Volume {
-    /// Why no host can mount it, if none can.
+    /// Returns why no host can mount the volume, if so.
     #[must_use]
     pub fn unsupported(&self) -> Option<&'static str> {
         match &self.source {
@@ -79,7 +73,7 @@ impl Volume {
         }
     }
 
-    /// What kind of remote file system it is, if it is one.
+    /// Returns the kind of a remote file system.
     #[must_use]
     pub fn scheme(&self) -> Option<Scheme> {
         match self.source {
@@ -88,7 +82,7 @@ impl Volume {
         }
     }
 
-    /// It as it was written, without what is secret in it.
+    /// Returns the volume with its secret options masked.
     #[must_use]
     pub fn redacted(&self) -> Self {
         let mut shown = self.clone();
@@ -102,7 +96,7 @@ impl Volume {
 }
 
 impl fmt::Debug for Volume {
-    /// Without what is secret in it.
+    /// Masks secret options.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Volume({})", self.redacted())
     }

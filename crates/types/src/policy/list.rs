@@ -1,60 +1,36 @@
-//! The form of a policy on the command line: `[key=value,key=value]`, the brackets optional.
+//! The written form of policies: `[key=value,key=value]`, with optional brackets.
 
 use std::collections::BTreeSet;
 
 /// A text that is no policy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPolicy {
-    /// A part of it is no `key=value`.
-    #[error("invalid {policy} policy: `{part}` is no key=value")]
-    Form {
-        /// Which policy.
-        policy: &'static str,
-        /// The part.
-        part: String,
-    },
-    /// A key that it doesn't have.
+    #[error("invalid {policy} policy: `{part}` is not key=value")]
+    Form { policy: &'static str, part: String },
     #[error("invalid {policy} policy: it has no key `{key}`")]
     Key {
-        /// Which policy.
         policy: &'static str,
-        /// The key.
         key: String,
-        /// The keys that it has.
+        /// All keys of the policy.
         known: &'static [&'static str],
     },
-    /// A key is given twice.
     #[error("invalid {policy} policy: `{key}` is given twice")]
-    Twice {
-        /// Which policy.
-        policy: &'static str,
-        /// The key.
-        key: String,
-    },
-    /// A value that the key can't have.
+    Twice { policy: &'static str, key: String },
     #[error("invalid {policy} policy: `{key}={value}`: {expected}")]
     Value {
-        /// Which policy.
         policy: &'static str,
-        /// The key.
         key: String,
-        /// The value.
         value: String,
-        /// What it can have.
+        /// The allowed values.
         expected: String,
     },
-    /// Values that don't go together.
+    /// Two values contradict each other.
     #[error("invalid {policy} policy: {contradiction}")]
-    Contradiction {
-        /// Which policy.
-        policy: &'static str,
-        /// Why not.
-        contradiction: String,
-    },
+    Contradiction { policy: &'static str, contradiction: String },
 }
 
 impl InvalidPolicy {
-    /// What to do instead.
+    /// Returns what to write instead.
     #[must_use]
     pub fn hint(&self) -> String {
         match self {
@@ -70,7 +46,7 @@ impl InvalidPolicy {
     }
 }
 
-/// A `key=value` of the list that names its policy.
+/// A `key=value` of a policy.
 pub(super) struct Entry<'a> {
     pub(super) policy: &'static str,
     pub(super) key: &'a str,
@@ -78,13 +54,13 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
-    /// That the value can't be.
+    /// Makes the error of an invalid value.
     pub(super) fn refused(&self, expected: impl Into<String>) -> InvalidPolicy {
         let (key, value) = (self.key.to_owned(), self.value.chars().take(80).collect());
         InvalidPolicy::Value { policy: self.policy, key, value, expected: expected.into() }
     }
 
-    /// Reads `true` or `false`.
+    /// Parses `true` or `false`.
     pub(super) fn truth(&self) -> Result<bool, InvalidPolicy> {
         match self.value {
             "true" => Ok(true),
@@ -93,12 +69,12 @@ impl Entry<'_> {
         }
     }
 
-    /// Reads a duration.
+    /// Parses a duration.
     pub(super) fn duration(&self) -> Result<std::time::Duration, InvalidPolicy> {
         crate::duration::parse_duration(self.value).map_err(|_| self.refused("a duration like 30s or 10m"))
     }
 
-    /// Reads a number within bounds.
+    /// Parses a number within bounds.
     pub(super) fn number<T>(&self, least: T, most: T) -> Result<T, InvalidPolicy>
     where
         T: std::str::FromStr + PartialOrd + std::fmt::Display,
@@ -108,7 +84,7 @@ impl Entry<'_> {
     }
 }
 
-/// Takes a list apart. Every key is known and comes once.
+/// Splits a list, whose keys have to be known and unique.
 pub(super) fn entries<'a>(
     policy: &'static str,
     text: &'a str,

@@ -1,10 +1,9 @@
-//! When a job moves by itself because of what it uses:
-//! `[cpu.upperBoundRatio=80,mem.disable=true,evadeOOM=false]`.
+//! Automatic migration by usage: `[cpu.upperBoundRatio=80,mem.disable=true,evadeOOM=false]`.
 //!
-//! CPU and memory are watched apart. Use above the upper bound for its duration asks for a host of
-//! `step` percent more, use below the lower one for a host of `step` percent less, within the
-//! limits. A job whose policy was never given does not move by itself; one whose policy is given
-//! does, unless it says `disable=true`.
+//! CPU and memory are watched separately. Usage above the upper bound, for its duration, requests
+//! `step` percent more. Usage below the lower bound requests `step` percent less, within the
+//! limits. A job without a policy does not migrate automatically. A job with a policy does, unless
+//! it says `disable=true`.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -42,55 +41,55 @@ const KEYS: [&str; 20] = [
 ];
 const STEP_MAX: u32 = 1000;
 
-/// When a job moves by itself.
+/// The policy of automatic migration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigratePolicy {
-    /// Whether it never moves because of what it uses; [`Self::evade_oom`] is apart from it.
+    /// Whether usage never causes a migration. [`Self::evade_oom`] is independent of it.
     pub disable: bool,
-    /// What is done about cores; limits in cores.
+    /// The bounds of processor usage; limits in cores.
     pub cpu: Bounds<u32>,
-    /// What is done about memory; limits in GB.
+    /// The bounds of memory usage; limits in GB.
     pub mem: Bounds<f64>,
-    /// How the next size is found.
+    /// The choice of the next size.
     pub step: Step,
-    /// Whether it moves to more memory as soon as it lacks some.
+    /// Whether the job migrates to more memory as soon as it lacks some.
     #[serde(rename = "evadeOOM")]
     pub evade_oom: bool,
 }
 
-/// How the next size of a job that moves by itself is found.
+/// The choice of the next size.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Step {
-    /// By the steps of the bounds.
+    /// The steps of the bounds.
     #[default]
     Manual,
-    /// By what it uses; the steps of the bounds are ignored.
+    /// The present usage, ignoring the steps of the bounds.
     Auto,
 }
 
-/// What is done about one resource.
+/// The bounds of one resource.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Bounds<T> {
-    /// Whether nothing is done about it.
+    /// Whether this resource is ignored.
     pub disable: bool,
-    /// Use in percent above which more is wanted.
+    /// The usage in percent above which the job needs more.
     pub upper_bound_ratio: u32,
-    /// Use in percent below which less is enough.
+    /// The usage in percent below which the job needs less.
     pub lower_bound_ratio: u32,
-    /// For how long it has to be above.
+    /// How long usage has to be above the upper bound.
     #[serde(with = "duration::text")]
     pub upper_bound_duration: Duration,
-    /// For how long it has to be below.
+    /// How long usage has to be below the lower bound.
     #[serde(with = "duration::text")]
     pub lower_bound_duration: Duration,
     /// The change of size in percent.
     pub step: u32,
-    /// The most to ask for.
+    /// The largest size.
     pub limit: Option<T>,
-    /// The least to ask for.
+    /// The smallest size.
     pub lower_limit: Option<T>,
 }
 
@@ -115,7 +114,7 @@ impl<T> Default for Bounds<T> {
     }
 }
 
-/// The policy of a job that was given none.
+/// The policy of a job without one.
 impl Default for MigratePolicy {
     fn default() -> Self {
         Self { disable: true, evade_oom: false, ..Self::GIVEN }
@@ -123,17 +122,17 @@ impl Default for MigratePolicy {
 }
 
 impl MigratePolicy {
-    /// What a policy that is given starts from.
+    /// The defaults of a written policy.
     pub const GIVEN: Self =
         Self { disable: false, cpu: Bounds::initial(), mem: Bounds::initial(), step: Step::Manual, evade_oom: true };
 
-    /// Whether the job may move because of its use of cores.
+    /// Says whether processor usage may cause a migration.
     #[must_use]
     pub fn watches_cpu(&self) -> bool {
         !self.disable && !self.cpu.disable
     }
 
-    /// Whether the job may move because of its use of memory, lack of it aside.
+    /// Says whether memory usage may cause a migration, apart from lack of memory.
     #[must_use]
     pub fn watches_mem(&self) -> bool {
         !self.disable && !self.mem.disable
@@ -199,7 +198,7 @@ impl<T: FromStr + PartialOrd + fmt::Display + Copy> Bounds<T> {
         }
     }
 
-    /// Adds what is not as a policy starts out.
+    /// Adds the values that differ from the defaults.
     fn write(&self, name: &str, parts: &mut Vec<String>) {
         let initial = Self::initial();
         if self.disable {
@@ -235,7 +234,7 @@ fn contradiction(contradiction: String) -> InvalidPolicy {
 }
 
 impl fmt::Display for MigratePolicy {
-    /// Writes `disable` and what is not as a policy starts out.
+    /// Writes `disable` and the values that differ from the defaults.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut parts = vec![format!("disable={}", self.disable)];
         self.cpu.write("cpu", &mut parts);

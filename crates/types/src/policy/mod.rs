@@ -1,15 +1,16 @@
-//! What is to happen to a job in its life without anybody's asking: [`JobPolicy`], stored beside
-//! its [spec](crate::job::JobSpec) and changed with `float modify` while it runs. Whoever acts on a
-//! part of it reads it anew each time.
+//! The policy of a job: the actions that happen without a request.
 //!
-//! | part | says |
+//! A [`JobPolicy`] is stored beside the [spec](crate::job::JobSpec). `float modify` changes it
+//! while the job executes: so each part is read again whenever it is applied.
+//!
+//! | part | decides |
 //! |---|---|
-//! | [`VmPolicy`] | what kind of host, and how often a job is tried that finds none |
-//! | [`MigratePolicy`] | when it moves to a larger or smaller host by itself |
-//! | [`IdlePolicy`] | when it is suspended because nobody uses it |
-//! | [`CustomTag`] | what its users call it |
+//! | [`VmPolicy`] | the kind of host, and retries while no host has room |
+//! | [`MigratePolicy`] | when the job migrates to a larger or smaller host |
+//! | [`IdlePolicy`] | when an unused job is suspended |
+//! | [`CustomTag`] | the user's labels |
 //!
-//! Every key has a default, so that a policy that was stored before the key existed can be read.
+//! Every key has a default, so that a policy stored before the key existed can be read.
 
 mod list;
 mod migrate;
@@ -28,100 +29,100 @@ pub use vm::{VmPolicy, Wanted};
 
 use crate::duration;
 
-/// What is to happen to a job by itself.
+/// The policy of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobPolicy {
-    /// Whether a client's connection resumes the job while it is suspended.
+    /// Whether a client connection resumes the suspended job.
     pub resume_on_connect: bool,
-    /// When it is suspended because nobody uses it; never if absent.
+    /// When an unused job is suspended; never where absent.
     pub idle: Option<IdlePolicy>,
-    /// How often a capsule of the running job is taken, to recover it from; never if absent.
+    /// The time between snapshots, for recovery; no snapshots where absent.
     #[serde(with = "duration::optional_text")]
     pub snapshot_interval: Option<Duration>,
-    /// What capsules of the running job hold.
+    /// The content of snapshots.
     pub dump_mode: DumpMode,
-    /// How long it may execute, times in which it is suspended or held not counted; without end if
-    /// absent.
+    /// The longest time that the job may execute, without suspension; unlimited where absent.
     #[serde(with = "duration::optional_text")]
     pub time_limit: Option<Duration>,
-    /// What kind of host it wants, and how often it is tried.
+    /// The kind of host, and retries.
     pub vm_policy: VmPolicy,
-    /// When it moves by itself.
+    /// Automatic migration by usage.
     pub migrate_policy: MigratePolicy,
-    /// Its tags, by key; see [`CustomTag`].
+    /// The tags by key; see [`CustomTag`].
     pub custom_tags: BTreeMap<String, String>,
-    /// Whether it may be submitted anew as it was.
+    /// Whether `float rerun` may submit the job again.
     pub rerun: Rerun,
-    /// Whether it may be moved at all.
+    /// Whether the job may migrate between hosts.
     pub moves: Moves,
-    /// How it reaches the outside.
+    /// The way of the job's own connections to the outside.
     pub egress: Egress,
-    /// The most cores it may be given by a move.
+    /// The most cores that a migration may give.
     pub cpu_max: Option<u32>,
-    /// The most memory in GB it may be given by a move.
+    /// The most memory that a migration may give, in GB.
     #[serde(rename = "memGBMax")]
     pub mem_gb_max: Option<f64>,
 }
 
 impl JobPolicy {
-    /// Whether a job that has executed for so long has used up its time.
+    /// Says whether a job that has executed for this time has reached its limit.
     #[must_use]
     pub fn is_over_time(&self, executed: Duration) -> bool {
         self.time_limit.is_some_and(|limit| executed >= limit)
     }
 }
 
-/// When a job is suspended because nobody uses it.
+/// The policy of suspending an unused job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdlePolicy {
-    /// After how long without client traffic and without CPU work, both at once.
+    /// The time without client traffic and processor usage, both at once.
     #[serde(with = "duration::text")]
     pub after: Duration,
 }
 
-/// What capsules of a running job hold.
+/// The content of snapshots.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum DumpMode {
-    /// The memory that has changed since the first; none is of use without that.
+    /// The memory that has changed since the first snapshot, which is the base of the others.
     #[default]
     Incremental,
-    /// All of it; each is of use alone.
+    /// All memory, without a base.
     Full,
 }
 
-/// Whether a job may be submitted anew as it was.
+/// Whether a job may be submitted again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rerun {
-    /// `float rerun` does it.
+    /// `float rerun` is allowed.
     #[default]
     Allowed,
-    /// `float rerun` refuses.
+    /// `float rerun` is refused.
     Disabled,
 }
 
-/// Whether a job may be moved to another host while it executes.
+/// Whether a job may migrate between hosts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Moves {
-    /// By hand, by policy, and when its host is drained.
+    /// On request, by policy, and when its host is drained.
     #[default]
     Allowed,
-    /// Never, also not by hand.
+    /// Never, not even on request.
     Disabled,
 }
 
-/// How a job's own connections reach the outside.
+/// The way of a job's own connections to the outside.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Egress {
-    /// Through the host that carries it, with that host's address: they end with a move.
+    /// By the job's host, with the address of the host. A migration ends such connections.
     #[default]
     Host,
-    /// Through a gateway's host, with one address for the job's life: they survive a move.
+    /// By the host of a gateway, with an address that never changes. Such connections survive a
+    /// migration.
     Gateway,
 }
 

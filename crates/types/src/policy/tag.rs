@@ -1,4 +1,4 @@
-//! Tags that users give to their jobs, `key:value`.
+//! Tags of jobs, `key:value`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,9 +9,7 @@ const LENGTH_MAX: usize = 63;
 /// A tag: key and value have 1 to 63 characters of `[A-Za-z0-9-]` each.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomTag {
-    /// What is said.
     pub key: String,
-    /// What is said about it.
     pub value: String,
 }
 
@@ -23,7 +21,7 @@ pub struct InvalidTag {
 }
 
 impl CustomTag {
-    /// Whether a text may be the key or the value of a tag.
+    /// Says whether a text may be the key or the value of a tag.
     #[must_use]
     pub fn is_part(text: &str) -> bool {
         (1..=LENGTH_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

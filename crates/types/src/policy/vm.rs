@@ -1,4 +1,4 @@
-//! What kind of host a job wants, and how often it is tried:
+//! The kind of host for a job, and retries while no host has room:
 //! `[spotFirst=true,retryLimit=3,retryInterval=600s]`.
 
 use std::fmt;
@@ -15,27 +15,27 @@ const POLICY: &str = "VM";
 const KEYS: [&str; 5] = ["spotOnly", "spotFirst", "onDemand", "retryLimit", "retryInterval"];
 const RETRY_LIMIT_MAX: u32 = 1000;
 
-/// What kind of host a job wants, by how it is [paid for](Purchase).
+/// The kind of host for a job, by how it is [paid for](Purchase).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Wanted {
-    /// One that can be reclaimed, nothing else.
+    /// Only spot hosts.
     SpotOnly,
-    /// One that can be reclaimed, another where there is none.
+    /// Spot hosts, and other hosts where none has room.
     #[default]
     SpotFirst,
-    /// One that is not reclaimed.
+    /// Only on-demand hosts.
     OnDemand,
 }
 
 impl Wanted {
-    /// Whether a job may be on such a host.
+    /// Says whether the job may be on such a host.
     #[must_use]
     pub fn admits(self, purchase: Purchase) -> bool {
         self.alone().is_none_or(|alone| alone == purchase)
     }
 
-    /// Which of two kinds of host comes first, the smaller one.
+    /// Returns the rank of a kind of host; the lower one is preferred.
     #[must_use]
     pub fn rank(self, purchase: Purchase) -> u8 {
         match (self, purchase) {
@@ -44,7 +44,7 @@ impl Wanted {
         }
     }
 
-    /// The one kind that it takes, if it takes one alone.
+    /// Returns the only kind that is allowed, if it is only one.
     #[must_use]
     pub fn alone(self) -> Option<Purchase> {
         match self {
@@ -65,15 +65,15 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// What kind of host a job wants, and how often it is tried.
+/// The kind of host for a job, and retries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VmPolicy {
-    /// What kind of host.
+    /// The kind of host.
     pub policy: Wanted,
-    /// How often a host is looked for after the first time.
+    /// The number of retries after the first attempt to find a host.
     pub retry_limit: u32,
-    /// The time between two looks.
+    /// The time between two attempts.
     #[serde(with = "duration::text")]
     pub retry_interval: Duration,
 }
@@ -85,13 +85,13 @@ impl Default for VmPolicy {
 }
 
 impl VmPolicy {
-    /// For how long a job waits for a host before it is told that there is none.
+    /// Returns how long a job waits for a host before it is NoAvailableHost.
     #[must_use]
     pub fn wait_limit(&self) -> Duration {
         self.retry_interval.saturating_mul(self.retry_limit)
     }
 
-    /// Whether a job that has waited for so long is told that there is no host for it.
+    /// Says whether a job that has waited for this time is NoAvailableHost.
     #[must_use]
     pub fn gives_up(&self, waited: Duration) -> bool {
         waited >= self.wait_limit()
@@ -164,7 +164,7 @@ mod tests {
     #[test]
     fn what_is_no_vm_policy_is_refused_with_what_it_may_be() {
         for (bad, sentence, hint) in [
-            ("[spot]", "invalid VM policy: `spot` is no key=value", "write [key=value,key=value]"),
+            ("[spot]", "invalid VM policy: `spot` is not key=value", "write [key=value,key=value]"),
             ("[spotonly=true]", "invalid VM policy: it has no key `spotonly`", "did you mean `spotOnly`?"),
             ("[onDemand=yes]", "invalid VM policy: `onDemand=yes`: `true` or `false`", "give `true` or `false`"),
             ("[retryLimit=-1]", "invalid VM policy: `retryLimit=-1`: a number from 0 to 1000", "give a number"),

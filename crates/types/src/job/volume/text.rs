@@ -29,7 +29,7 @@ impl FromStr for Volume {
     type Err = InvalidVolume;
 
     fn from_str(text: &str) -> Result<Self, InvalidVolume> {
-        // What is in brackets may be secret, an error shows what follows them alone.
+        // Options may be secret: an error shows only the part after the brackets.
         let (options, rest) = match text.strip_prefix('[') {
             Some(inner) => match closing(inner) {
                 Some(end) => (&inner[..end], &inner[end + 1..]),
@@ -45,7 +45,7 @@ fn refused(text: &str, problem: &'static str) -> InvalidVolume {
     InvalidVolume { text: text.chars().take(200).collect(), problem }
 }
 
-/// Where the bracket closes; those in quotes don't count.
+/// Returns the position of the closing bracket outside of quotes.
 fn closing(inner: &str) -> Option<usize> {
     let mut quoted = false;
     inner.char_indices().find_map(|(index, char)| match char {
@@ -97,12 +97,12 @@ fn read(options: &str, rest: &str) -> Result<Volume, &'static str> {
 fn read_source(source: &str) -> Result<VolumeSource, &'static str> {
     if let Some((scheme, location)) = source.split_once("://") {
         let found = Scheme::ALL.into_iter().find(|candidate| candidate.name() == scheme);
-        let scheme = found.ok_or("it is none of nfs://, s3:// and jfs://")?;
+        let scheme = found.ok_or("its address starts with nfs://, s3:// or jfs://")?;
         let plain = !location.is_empty() && !location.contains(char::is_whitespace);
         return if plain {
             Ok(VolumeSource::Remote { scheme, location: location.to_owned() })
         } else {
-            Err("it has no place after `://`")
+            Err("its address has nothing after `://`")
         };
     }
     let path = PathBuf::from(source);
@@ -116,7 +116,7 @@ fn read_source(source: &str) -> Result<VolumeSource, &'static str> {
     }
 }
 
-/// Whether it is an absolute path that can be written back and goes nowhere else.
+/// Says whether a path is absolute, without `..`, and survives the written form.
 fn is_plain(path: &Path) -> bool {
     path.is_absolute()
         && path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_scripts_write_is_read() {
+    fn written_forms_are_parsed() {
         let volume = read("/data/set:/data:ro");
         assert_eq!(volume.source, VolumeSource::HostPath("/data/set".into()));
         assert_eq!((volume.mount, volume.mode), (PathBuf::from("/data"), VolumeMode::ReadOnly));
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_volume_is_refused_without_its_secrets() {
+    fn malformed_volume_is_refused_without_its_secrets() {
         for bad in [
             "",
             "/data",
@@ -244,7 +244,7 @@ mod tests {
             assert!(bad.parse::<Volume>().is_err(), "{bad}");
         }
         let error = "[secret=SK]ftp://x:/m".parse::<Volume>().unwrap_err().to_string();
-        assert_eq!(error, "invalid volume `ftp://x:/m`: it is none of nfs://, s3:// and jfs://");
+        assert_eq!(error, "invalid volume `ftp://x:/m`: its address starts with nfs://, s3:// or jfs://");
     }
 
     fn volume() -> impl Strategy<Value = Volume> {
@@ -275,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_volume_reads_back(volume in volume()) {
+        fn volume_reads_back(volume in volume()) {
             prop_assert_eq!(volume.to_string().parse::<Volume>(), Ok(volume));
         }
 
