@@ -59,7 +59,7 @@ lint: ## Check format, code, documentation, prose, dependencies and scripts; war
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' cargo doc --workspace --no-deps --document-private-items --locked
-	scripts/check-prose --report >/dev/null
+	scripts/check-prose
 	scripts/setup lint
 	scripts/check-dependencies
 	cd web && node_modules/.bin/biome ci --error-on-warnings .

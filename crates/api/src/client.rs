@@ -1,5 +1,5 @@
-//! The typed client. Every call sends the token; an error body becomes [`ClientError::Refused`]. The client never retries:
-//! its caller decides with [`crate::ErrorCode`] whether a retry is safe.
+//! The typed client. Every call sends the token; an error body becomes [`ClientError::Refused`].
+//! The client never retries: its caller decides with [`crate::ErrorCode`] whether a retry is safe.
 
 mod account;
 mod secret;
@@ -27,9 +27,9 @@ use crate::view::{
 };
 use crate::watch::{AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
-/// How long a TCP connect may take.
+/// The time limit of a TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a call may take; watches have no limit.
+/// The time limit of a call; watches have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 pub use self::watch::{Slices, Watch};
@@ -82,8 +82,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Makes a client for an address like `http://127.0.0.1:8443`; the default scheme is `http://`. Fails if the TLS roots of
-    /// this machine are unreadable.
+    /// Makes a client for an address like `http://127.0.0.1:8443`; the default scheme is `http://`.
+    /// Fails if the TLS roots of this machine are unreadable.
     pub fn new(address: &str) -> Answer<Self> {
         let address = address.trim_end_matches('/');
         let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
@@ -366,8 +366,8 @@ impl Client {
         self.slices(&fill(paths::HOST_SLICES, &[host.as_str()])).await
     }
 
-    /// Sends a piece of a job's output file. The answer is the next offset that OpCenter expects, or
-    /// [`crate::watch::OUTPUT_ENOUGH`].
+    /// Sends a piece of a job's output file. The answer is the next offset that OpCenter expects,
+    /// or [`crate::watch::OUTPUT_ENOUGH`].
     pub async fn host_job_log(
         &self,
         host: &HostId,

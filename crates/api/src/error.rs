@@ -1,4 +1,5 @@
-//! The error codes. A code has a number, a class for users and an HTTP status, and says whether a retry can help.
+//! The error codes. A code has a number, a class for users and an HTTP status, and says whether a
+//! retry can help.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -90,13 +91,13 @@ impl ErrorCode {
         }
     }
 
-    /// Whether the same request may succeed later without an intervention.
+    /// Returns `true` if the same request may succeed later without an intervention.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(self, Self::Internal | Self::Unavailable)
     }
 
-    /// Whether certainly nothing was changed.
+    /// Returns `true` if certainly nothing was changed.
     #[must_use]
     pub fn has_no_side_effects(self) -> bool {
         !matches!(self, Self::Internal)

@@ -1,6 +1,7 @@
 //! The paths of the API. A path with `{…}` is a template in the syntax of axum and OpenAPI.
 
-/// `POST`: log in with a JSON body; `GET`: with HTTP Basic. The token comes in the body and in the header `Authorization`.
+/// `POST`: log in with a JSON body; `GET`: with HTTP Basic. The token comes in the body and in the
+/// header `Authorization`.
 pub const LOGIN: &str = "/api/v1/login";
 /// `POST`: end the session.
 pub const LOGOUT: &str = "/api/v1/logout";
@@ -58,7 +59,8 @@ pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
 pub const SECURITY_GROUP: &str = "/api/v1/securityGroups/{id}";
 /// `GET`: list users; `POST`: add a user.
 pub const USERS: &str = "/api/v1/users";
-/// `GET`: a user, by name; `PATCH`: change the user; `DELETE`: delete the user, with `?cancelJobs=true` also the jobs.
+/// `GET`: a user, by name; `PATCH`: change the user; `DELETE`: delete the user, with
+/// `?cancelJobs=true` also the jobs.
 pub const USER: &str = "/api/v1/users/{id}";
 /// `GET`: list groups; `POST`: add a group.
 pub const GROUPS: &str = "/api/v1/groups";
@@ -78,7 +80,8 @@ pub const HOSTS: &str = "/api/v1/hosts";
 pub const HOST_SLICES: &str = "/api/v1/hosts/{id}/slices";
 /// `POST` (by an agent): a report.
 pub const HOST_REPORT: &str = "/api/v1/hosts/{id}/report";
-/// `PUT` (by an agent): a piece of a job's `?file=` at `?offset=`. The answer is the next expected offset.
+/// `PUT` (by an agent): a piece of a job's `?file=` at `?offset=`. The answer is the next expected
+/// offset.
 pub const HOST_JOB_LOG: &str = "/api/v1/hosts/{id}/jobs/{job}/log";
 /// `GET`: server-sent events, its view now and after each change, by id or name.
 pub const HOST_WATCH: &str = "/api/v1/hosts/{id}/watch";

@@ -6,13 +6,14 @@
 //!  JSON of the API ─────────┘                                  └─► `inputArgs` (the flags again)
 //! ```
 //!
-//! A row of the table below has a field's doc, name, type, JSON key, flag and example. The clap flags with their help, the
-//! keys of a job file, `inputArgs`, the OpenAPI schema and the tests of all of them follow from the rows, so a new flag
-//! can't be missing in one of them.
+//! A row of the table below declares a field. The flags with their help, the keys of a job file,
+//! `inputArgs` and the OpenAPI schema follow from the rows, and so do their tests. A new flag can't
+//! be missing in one of them.
 //!
-//! Users may write a value in several ways, and all readers accept all of them: a list or its only item, a text or a
-//! number, a map or `KEY=VALUE` items. What is written is always the same: texts, lists of texts, numbers. An empty text
-//! stands for an absent value. Values that are absent are not written.
+//! Users may write a value in several ways, and all readers accept all of them. For example a list
+//! or its only item, a text or a number, a map or `KEY=VALUE` items. What is written is always the
+//! same: texts, lists of texts, numbers. An empty text stands for an absent value. Values that are
+//! absent are not written.
 
 mod field;
 mod json;
@@ -33,7 +34,8 @@ pub use values::{Environment, Tags};
 use values::FieldValue;
 pub(crate) use values::text;
 
-/// Declares the submission: for each field its doc, name, type, JSON key, flag as the help shows it, and an example.
+/// Declares the submission: for each field its doc, name, type, JSON key, flag as the help shows
+/// it, and an example.
 ///
 /// The doc is a sentence for the API; the help shows it as a lower-case fragment.
 macro_rules! submission {
@@ -72,20 +74,20 @@ macro_rules! submission {
 
 submission! {
     Job {
-        /// The image of the root file system: `name:tag` or `host:port/name:tag` from a registry, `dir:/path`, `oci:/path`
-        /// (an image layout) or `oci-archive:/path.tar`.
+        /// The image of the root file system: `name:tag` or `host:port/name:tag` from a registry,
+        /// `dir:/path`, `oci:/path` (an image layout) or `oci-archive:/path.tar`.
         image: Option<Image> = "image", "-i --image <IMAGE>", "dir:/";
         /// The template: `name`, `name:tag` or `private::name:tag`. Other options override it.
         template: Option<TemplateName> = "template", "--template <TEMPLATE>", "private::lab:2";
         /// The job name: 1 to 63 letters, digits, `.`, `_` or `-` [default: generated].
         name: Option<Name> = "name", "-n --name <NAME>", "web";
-        /// Cores, `min` or `min:max`: the job starts with `min`, a migration may give it up to `max` [default: from the
-        /// template, else 1].
+        /// Cores, `min` or `min:max`: the job starts with `min`, a migration may give it up to
+        /// `max` [default: from the template, else 1].
         cpu: Option<u32> = "cpu", "-c --cpu <CORES>", 2;
         /// The most cores that a migration may give the job.
         cpu_max: Option<u32> = "cpuMax", "", 4;
-        /// Memory in GB, `min` or `min:max`: the job starts with `min`, a migration may give it up to `max` [default: from
-        /// the template, else 2].
+        /// Memory in GB, `min` or `min:max`: the job starts with `min`, a migration may give it up
+        /// to `max` [default: from the template, else 2].
         mem_gb: Option<f64> = "memGB", "-m --mem <GB>", 0.5;
         /// The most memory in GB that a migration may give the job.
         mem_gb_max: Option<f64> = "memGBMax", "", 8.0;
@@ -93,15 +95,16 @@ submission! {
         env: Environment = "env", "-e --env <KEY=VALUE>", ["MODE=test"];
         /// A port to publish, `published:container` or one number for both; repeatable.
         publish: Vec<Publish> = "publish", "--publish <PORT[:PORT]>", ["8080:80"];
-        /// A security group for connections to the published ports on the host, by id or name; repeatable [default:
-        /// default].
+        /// A security group for connections to the published ports on the host, by id or name;
+        /// repeatable [default: default].
         security_groups: Vec<Reference<SecurityGroupId>> = "securityGroups", "--securityGroup <GROUP>", ["campus"];
         /// The gateway to connect to, by id or name.
         gateway: Option<Reference<GatewayId>> = "gateway", "--gateway <GATEWAY>", "lab";
         /// A published port to connect; repeatable [default: all published ports].
         target_ports: Vec<Port> = "targetPorts", "--targetPort <PORT>", [8080];
-        /// A volume: `/path:/mount` or `/path:/mount:ro` of the host (needed on every host of the job), `[size=10]:/mount`
-        /// for a new one of 10 GB, `[accessKey=KEY,secret=SECRET]s3://bucket/prefix:/mount`, `nfs://server/export:/mount`;
+        /// A volume: `/path:/mount` or `/path:/mount:ro` of the host (needed on every host of the
+        /// job), `[size=10]:/mount` for a new one of 10 GB,
+        /// `[accessKey=KEY,secret=SECRET]s3://bucket/prefix:/mount`, `nfs://server/export:/mount`;
         /// repeatable.
         data_volumes: Vec<Volume> = "dataVolumes", "--dataVolume <SOURCE:MOUNT>", ["/data:/data:ro"];
         /// The host to start on, by name [default: chosen by OpCenter].
@@ -118,21 +121,25 @@ submission! {
     Automatic {
         /// The kind of host, and how long the job waits for one [default: see below].
         vm_policy: Option<VmPolicy> = "vmPolicy", "--vmPolicy <POLICY>", "[onDemand=true,retryLimit=3,retryInterval=10m0s]";
-        /// When the job migrates to another size because of its CPU and memory usage [default: never].
+        /// When the job migrates to another size because of its CPU and memory usage [default:
+        /// never].
         migrate_policy: Option<MigratePolicy> = "migratePolicy", "-M --migratePolicy <POLICY>", "[disable=false,cpu.upperBoundRatio=80]";
-        /// Cancel the job after this execution time, for example 3600s or 2h30m; waiting, migrations and suspension don't
-        /// count [default: none].
+        /// Cancel the job after this execution time, for example 3600s or 2h30m; waiting,
+        /// migrations and suspension don't count [default: none].
         time_limit: Option<Duration> = "timeLimit", "--timeLimit <TIME>", "2h30m0s";
-        /// Suspend the job after this time without client traffic and without noticeable CPU usage [default: never].
+        /// Suspend the job after this time without client traffic and without noticeable CPU usage
+        /// [default: never].
         idle: Option<Duration> = "idle", "--idle <TIME>", "30m0s";
         /// Resume the job when a client connects while it is suspended.
         resume_on_connect: bool = "resumeOnConnect", "--resumeOnConnect", true;
-        /// The interval of snapshots, from which the job is recovered when its host is lost [default: none].
+        /// The interval of snapshots, from which the job is recovered when its host is lost
+        /// [default: none].
         snapshot_interval: Option<Duration> = "snapshotInterval", "--snapshotInterval <TIME>", "10m0s";
-        /// The content of snapshots: changes since an earlier one, or everything [default: incremental].
+        /// The content of snapshots: changes since an earlier one, or everything [default:
+        /// incremental].
         dump_mode: Option<DumpMode> = "dumpMode", "--dumpMode <incremental|full>", "full";
-        /// The path to outside networks: through the `host`, or through the host of a `gateway`, where connections survive
-        /// migrations [default: host].
+        /// The path to outside networks: through the `host`, or through the host of a `gateway`,
+        /// where connections survive migrations [default: host].
         egress: Option<Egress> = "egress", "--egress <host|gateway>", "gateway";
         /// A tag; key and value have 1 to 63 letters, digits or `-`; repeatable.
         custom_tags: Tags = "customTags", "--customTag <KEY:VALUE>", {"project": "course-7"};
@@ -167,8 +174,8 @@ impl Submission {
         Ok(submission)
     }
 
-    /// This submission with the values of another one on top. Variables and tags are joined by name. A command or script
-    /// replaces both, and a size replaces the whole range.
+    /// This submission with the values of another one on top. Variables and tags are joined by
+    /// name. A command or script replaces both, and a size replaces the whole range.
     #[must_use]
     pub fn overridden_by(mut self, other: Self) -> Self {
         if !other.command.is_empty() || other.script.is_some() {
@@ -184,7 +191,8 @@ impl Submission {
         self
     }
 
-    /// The arguments of `float submit` for the same job, quoted for a shell. A job script is expected on stdin.
+    /// The arguments of `float submit` for the same job, quoted for a shell. A job script is
+    /// expected on stdin.
     #[must_use]
     pub fn arguments(&self) -> String {
         let mut words = Vec::new();

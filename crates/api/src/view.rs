@@ -1,4 +1,5 @@
-//! The requests and answers of users. The order of the keys is part of the contract: `id` comes first.
+//! The requests and answers of users. The order of the keys is part of the contract: `id` comes
+//! first.
 
 mod account;
 mod event;
@@ -83,7 +84,7 @@ pub struct JobModifyRequest {
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub idle: Option<Duration>,
-    /// Whether a client's connection resumes the job while it is suspended.
+    /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: Option<bool>,
     /// The interval of snapshots; `0s` for none.
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
@@ -98,7 +99,8 @@ pub struct JobView {
     #[schema(value_type = String)]
     pub id: JobId,
     pub name: String,
-    /// The address and size of the host that executes the job, like `198.18.0.2 (2Core4GB/Spot)`; empty without one.
+    /// The address and size of the host that executes the job, like `198.18.0.2 (2Core4GB/Spot)`;
+    /// empty without one.
     pub working_host: String,
     /// The name of that host; empty without one.
     pub host_name: String,
@@ -107,7 +109,8 @@ pub struct JobView {
     /// The image.
     #[serde(rename = "imageID")]
     pub image: String,
-    /// The digest of the image as it was pulled; empty before, and for images that are not from a registry.
+    /// The digest of the image as it was pulled; empty before, and for images that are not from a
+    /// registry.
     pub image_digest: String,
     #[schema(value_type = String)]
     pub status: JobStatus,
@@ -131,7 +134,8 @@ pub struct JobView {
     /// The last change of this record.
     #[schema(value_type = String)]
     pub last_update: Timestamp,
-    /// The time from the first execution to the end or to now, like `3m5s`; `0s` before the first execution.
+    /// The time from the first execution to the end or to now, like `3m5s`; `0s` before the first
+    /// execution.
     pub duration: String,
     /// The time from the submission to the first execution.
     pub queue_time: String,
@@ -156,7 +160,7 @@ pub struct JobView {
     /// The time without use before a suspend; empty for never.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub idle: String,
-    /// Whether a client's connection resumes the job while it is suspended.
+    /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: bool,
     /// The interval of snapshots; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -243,7 +247,8 @@ pub struct MigrationView {
     pub bytes_moved: u64,
 }
 
-/// A measurement of a job's resource usage: amounts at that time, and rates since the measurement before it.
+/// A measurement of a job's resource usage: amounts at that time, and rates since the measurement
+/// before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MetricView {
@@ -330,7 +335,7 @@ pub struct LogPiece {
     pub text: String,
     /// The offset of the next piece.
     pub next: u64,
-    /// Whether the job has ended and there is no more output.
+    /// `true` if the job has ended and there is no more output.
     pub ended: bool,
 }
 

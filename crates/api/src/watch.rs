@@ -1,9 +1,11 @@
-//! Slices: the desired state, pushed to agents and gateways. Reports: their observed state, sent to OpCenter.
+//! Slices: the desired state, pushed to agents and gateways. Reports: their observed state, sent to
+//! OpCenter.
 //!
-//! An agent or a gateway holds one stream of slices. OpCenter sends a line of JSON for each new slice: the first at once,
-//! another after each change, and an empty line every [`KEEPALIVE`], so that a dead peer is noticed. A slice is whole: the
-//! receiver compares it with its own state and acts on the differences. A report is whole as well. It is sent at each
-//! change and every [`HEARTBEAT`]. A lost slice or report does no harm, since the next one has everything.
+//! An agent or a gateway holds one stream of slices. OpCenter sends a line of JSON for each new
+//! slice: the first at once, another after each change. An empty line every [`KEEPALIVE`] shows
+//! that the peer lives. A slice is whole: the receiver compares it with its own state and acts on
+//! the differences. A report is whole as well. It is sent at each change and every [`HEARTBEAT`]. A
+//! lost slice or report does no harm, since the next one has everything.
 //!
 //! # The orders of an agent
 //!
@@ -18,13 +20,13 @@
 //! | `Retire` | source: removes everything of the job, including its capsule | `Gone` |
 //! | `Stop` | ends the job and removes it | `Gone` |
 //!
-//! The capsule store may be the [`Destination`] or the [`Origin`] of a migration. A source reports `Stored` when the
-//! complete capsule is in the store. A destination that reads from the store goes from `Prepared` to `Restored` without
-//! another order. The source of a stored capsule may still be told to roll back: a capsule counts only once OpCenter has
-//! recorded it.
+//! The capsule store may be the [`Destination`] or the [`Origin`] of a migration. A source reports
+//! `Stored` when the complete capsule is in the store. A destination that reads from the store goes
+//! from `Prepared` to `Restored` without another order. The source of a stored capsule may still be
+//! told to roll back: a capsule counts only once OpCenter has recorded it.
 //!
-//! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent. An observation has
-//! the generation and the migration that it belongs to.
+//! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent.
+//! An observation has the generation and the migration that it belongs to.
 
 mod gateway;
 
@@ -66,12 +68,12 @@ pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 pub struct JoinRequest {
     /// The cluster's join token.
     pub join_token: String,
-    /// The key that the host drew at its first start, in hex. A join under the name of a known host is
-    /// refused without that host's key.
+    /// The key that the host drew at its first start, in hex. A join under the name of a known host
+    /// is refused without that host's key.
     #[serde(default)]
     pub host_key: String,
     pub name: Name,
-    /// Whether the host takes jobs, gateways or both.
+    /// The role: jobs, gateways or both.
     pub role: HostRole,
     /// The address for other hosts.
     pub address: Ipv4Addr,
@@ -195,7 +197,8 @@ pub struct JobRoute {
 #[serde(rename_all = "camelCase")]
 pub struct JobDirective {
     pub job: JobId,
-    /// The generation on this host: the new one for `MigrateIn` and `Abort`, the old one on the source.
+    /// The generation on this host: the new one for `MigrateIn` and `Abort`, the old one on the
+    /// source.
     pub generation: Generation,
     /// The overlay address.
     pub address: Ipv4Addr,
@@ -210,7 +213,8 @@ pub struct JobDirective {
 pub enum JobOrder {
     /// Execute the job.
     Run {
-        /// Whether the job was observed to execute. Such a job is lost if it is missing, and not started again.
+        /// `true` if the job was observed to execute. Such a job is lost if it is missing, and not
+        /// started again.
         begun: bool,
     },
     /// Receive the job.
@@ -238,7 +242,7 @@ pub enum JobOrder {
     Rollback {
         /// The migration.
         migration: MigrationId,
-        /// Whether the job's connections continue.
+        /// The fate of the job's connections.
         connections: Connections,
     },
     /// Remove a job that has migrated away.
@@ -264,7 +268,7 @@ pub enum Origin {
     /// The capsule store.
     Store {
         capsule: CapsuleName,
-        /// Whether the job's connections continue.
+        /// The fate of the job's connections.
         connections: Connections,
     },
 }
@@ -296,7 +300,7 @@ pub enum Destination {
     Store {
         /// The name of the new capsule.
         capsule: CapsuleName,
-        /// What the job does after the checkpoint.
+        /// The continuation after the checkpoint.
         then: AfterCheckpoint,
         /// The base of an incremental capsule: unchanged memory is not stored again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -304,7 +308,7 @@ pub enum Destination {
     },
 }
 
-/// What a job does after its checkpoint.
+/// The continuation of a job after its checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum AfterCheckpoint {
@@ -333,7 +337,8 @@ pub struct GatewayPlacement {
     pub token: String,
     /// The resources of the gateway.
     pub resources: Resources,
-    /// Grows with every requested restart: a process with an older number hands over to a new process.
+    /// Grows with every requested restart: a process with an older number hands over to a new
+    /// process.
     #[serde(default)]
     pub restart: u64,
 }

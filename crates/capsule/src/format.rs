@@ -23,7 +23,7 @@ const NONCE_BYTES: usize = 12;
 /// The bit of a head that marks the last piece.
 const LAST: u8 = 0x80;
 
-/// How the bytes of a piece are stored.
+/// The compression of a piece.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Coding {
     /// As they are.

@@ -24,7 +24,7 @@
 //!
 //! ```text
 //! ┌────────┬────────┬────────┬───────────┬──────────────────────────────────────┐
-//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the seal key    │  header: 80 bytes
+//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the seal key    │  header: 80 B
 //! │ 8      │ 4      │ 8      │ 12        │ 32 + tag 16                          │
 //! ├────────┴────────┴─┬──────┴──────┬────┴─────┬────────────────────────┬───────┤
 //! │ coding, last mark │ plain bytes │ + tag    │ sealed bytes           │ tag   │  piece 0

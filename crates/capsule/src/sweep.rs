@@ -148,7 +148,7 @@ fn sweep_files(root: &File, before: Timestamp) -> io::Result<(u64, u64)> {
     Ok((files, bytes))
 }
 
-/// Whether a file is what the library writes a stream or a manifest to before it has its name.
+/// Returns `true` for a temporary file of the library: a stream or manifest without its final name.
 fn is_part(name: &str) -> bool {
     name.rsplit_once('#')
         .is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))

@@ -75,7 +75,7 @@ impl Staged {
         }))
     }
 
-    /// Has the kernel start to write a part to the disk, so that the final sync has little left to
+    /// Starts writing a part to the disk, so that the final sync has little left to
     /// do. The advice also asks to drop the pages from memory, which has no effect this early.
     fn start_writeback(self, start: u64, length: u64) {
         let range = (offset(start), offset(length));

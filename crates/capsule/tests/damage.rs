@@ -1,4 +1,4 @@
-//! Whatever is done to a capsule, its reader gives the bytes that were written or an error, and
+//! The reader of a damaged capsule gives the bytes that were written or an error, and
 //! never others.
 
 #[path = "support/deferring.rs"]
@@ -71,7 +71,7 @@ fn stream(directory: &Path) -> PathBuf {
     found.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "stream")).expect("a stream")
 }
 
-/// Where the pieces of a stream are, by what the format says.
+/// Returns the ranges of a stream's pieces, by the format.
 fn pieces(stream: &[u8]) -> Vec<std::ops::Range<usize>> {
     let mut pieces = Vec::new();
     let mut at = 80;

@@ -255,8 +255,8 @@ async fn a_server_that_falls_silent_holds_the_writer_back_and_is_an_error_in_tim
     Ok(())
 }
 
-/// What [`CapsuleStore::confirm`] rests on: the server checks what arrives against the hash that
-/// was signed.
+/// The foundation of [`CapsuleStore::confirm`]: the server checks what arrives against the hash
+/// that was signed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bit_that_flips_on_the_way_is_refused_by_the_server() -> Result<()> {
     let world = World::new().await?;

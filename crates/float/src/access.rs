@@ -21,7 +21,7 @@ use crate::session::{Session, SessionFile};
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
 /// The environment variable with the password.
 const PASSWORD_VARIABLE: &str = "MOORING_PASSWORD";
-/// How long the logout of an inline session may take.
+/// The time limit of the logout of an inline session.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// An authenticated client; an inline session ends with the command.
@@ -54,7 +54,8 @@ impl Access {
         &self.client
     }
 
-    /// Ends the session of an inline login. If that fails, the session ends when it has been idle for long enough.
+    /// Ends the session of an inline login. If that fails, the session ends when it has been idle
+    /// for long enough.
     pub(crate) async fn close(self) {
         if self.inline {
             let _ = tokio::time::timeout(LOGOUT_TIMEOUT, self.client.logout()).await;

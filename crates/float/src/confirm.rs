@@ -6,9 +6,11 @@ use anyhow::{Context, Result};
 
 use crate::error::Local;
 
-/// Asks on stderr and reads one line of stdin. Any answer but `yes` or `y` stops the command. Scripts pipe `yes`.
+/// Asks on stderr and reads one line of stdin. Any answer but `yes` or `y` stops the command.
+/// Scripts pipe `yes`.
 pub(crate) fn confirm(question: &str) -> Result<()> {
-    // A missing stderr is ignored. On a terminal the user's Enter ends the line; a pipe needs a line end here.
+    // A missing stderr is ignored. On a terminal the user's Enter ends the line; a pipe needs a
+    // line end here.
     let end = if io::stdin().is_terminal() { " " } else { "\n" };
     let _ = write!(io::stderr().lock(), "{question} [yes/no]{end}");
     read_yes(&mut io::stdin().lock())

@@ -5,8 +5,9 @@
 //!  hint: `float list` shows the jobs
 //! ```
 //!
-//! A refusal has a class and a code, both from OpCenter and from this program's own checks. Other errors are local:
-//! `Error: <attempt>: <cause>`. Exit codes: 0 success, 1 failure, 2 invalid command line (from clap).
+//! A refusal has a class and a code, both from OpCenter and from this program's own checks. Other
+//! errors are local: `Error: <attempt>: <cause>`. Exit codes: 0 success, 1 failure, 2 invalid
+//! command line (from clap).
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,5 @@
-//! Files named on the command line. The error text is one that scripts match: `open abc.sh: no such file or directory`.
+//! Files named on the command line. The error text is one that scripts match:
+//! `open abc.sh: no such file or directory`.
 
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;

@@ -8,7 +8,8 @@ use crate::printer::Format;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// address of OpCenter, `host:port` or a URL [default: from the last login, else 127.0.0.1:8443]
+    /// address of OpCenter, `host:port` or a URL [default: from the last login, else
+    /// 127.0.0.1:8443]
     #[arg(short, long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
     /// log in as this user for this command only

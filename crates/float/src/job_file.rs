@@ -1,7 +1,8 @@
 //! Job files: the options of `float submit` in YAML or JSON.
 //!
-//! A key is the long name of a flag, or the API's. `job` is the path of a job script, relative to the job file. Unknown keys
-//! are refused: with a typing error the job would lose, say, its time limit.
+//! A key is the long name of a flag, or the API's. `job` is the path of a job script, relative to
+//! the job file. Unknown keys are refused: with a typing error the job would lose, say, its time
+//! limit.
 
 use std::path::Path;
 

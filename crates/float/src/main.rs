@@ -1,15 +1,18 @@
-//! The `float` program: the command line, the daemons (`float server`) and everything on one machine (`float up`).
+//! The `float` program: the command line, the daemons (`float server`) and everything on one
+//! machine (`float up`).
 //!
 //! ```text
-//!  main ──► cli (arguments) ──► access (address, session, token) ──► commands ──► mooring_api::Client
+//!  main ──► cli (arguments) ──► access (address, token) ──► commands ──► mooring_api::Client
 //!                                                                        │
 //!                                              printer (stdout) ◄── table, json, yaml
 //! ```
 //!
-//! * [`cli`] has the commands and [`global`] the global options. [`access`] finds the OpCenter and the session; [`session`]
-//!   is the file that `login` writes.
-//! * [`commands`] has a module for each noun. A command reads its arguments, calls OpCenter and prints the answer.
-//! * Data goes to stdout through [`printer`], everything else to stderr. [`error`] has the error messages and exit codes.
+//! * [`cli`] has the commands and [`global`] the global options. [`access`] finds the OpCenter and
+//!   the session; [`session`] is the file that `login` writes.
+//! * [`commands`] has a module for each noun. A command reads its arguments, calls OpCenter and
+//!   prints the answer.
+//! * Data goes to stdout through [`printer`], everything else to stderr. [`error`] has the error
+//!   messages and exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -54,7 +57,8 @@ fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     let printer = Printer::new(global.format);
     match command {
-        // CRIU waits for the answer while the job is frozen: no runtime, no log, nothing that takes time.
+        // CRIU waits for the answer while the job is frozen: no runtime, no log, nothing that takes
+        // time.
         Command::CriuHook { socket, container, action } => {
             mooring_agent::ask_agent(&socket, &container, &action).context("the agent refused the CRIU hook")
         }

@@ -1,4 +1,5 @@
-//! Parsers for arguments that become part of a URL path or a number on the wire. OpCenter parses the rest.
+//! Parsers for arguments that become part of a URL path or a number on the wire. OpCenter parses
+//! the rest.
 
 use std::collections::BTreeMap;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! Output to stdout: a value in the requested format, or plain text.
 //!
-//! YAML and JSON have every key, in the order of the API's types; tables have selected columns. An empty list is `[]` in
-//! JSON and a sentence like `No jobs` in the other formats.
+//! YAML and JSON have every key, in the order of the API's types; tables have selected columns. An
+//! empty list is `[]` in JSON and a sentence like `No jobs` in the other formats.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -31,7 +31,7 @@ pub(crate) struct Printer {
 pub(crate) struct PrintError(io::Error);
 
 impl PrintError {
-    /// Whether the reader of stdout has closed the pipe, like `head`.
+    /// Returns `true` if the reader of stdout has closed the pipe, like `head`.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         self.0.kind() == io::ErrorKind::BrokenPipe
     }
@@ -79,8 +79,8 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
-    /// Confirms that a request was accepted. Scripts search stdout for the text, so YAML output gets it as a comment;
-    /// formats without comments get it on stderr.
+    /// Confirms that a request was accepted. Scripts search stdout for the text, so YAML output
+    /// gets it as a comment; formats without comments get it on stderr.
     pub(crate) fn accepted(&self, text: &str) -> Result<()> {
         match self.format {
             Format::Yaml => self.line(&format!("# {text}")),
@@ -91,7 +91,7 @@ impl Printer {
         }
     }
 
-    /// Whether stderr is a terminal.
+    /// Returns `true` if stderr is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         io::stderr().is_terminal()
     }

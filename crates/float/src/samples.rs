@@ -204,7 +204,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
     vec![ready, lost]
 }
 
-/// What a job used before and after a move.
+/// The use of a job before and after a migration.
 pub(crate) fn metrics() -> Vec<MetricView> {
     let before = MetricView {
         time: "2026-08-01T12:19:40.5Z".parse().unwrap(),

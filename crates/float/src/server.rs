@@ -22,8 +22,8 @@ use crate::store::StoreArgs;
 
 /// The directory of JupyterLab as installed by `scripts/setup`.
 pub(crate) const JUPYTER_DIR: &str = "/opt/mooring/jupyter";
-/// The number of concurrent migrations off a drained host. They share the network, so each job is frozen longer: with
-/// two at once clients wait half as long again as with one (`bench drain`).
+/// The number of concurrent migrations off a drained host. They share the network, so each job is
+/// frozen longer: with two at once clients wait half as long again as with one (`bench drain`).
 pub(crate) const DRAIN_CONCURRENCY: &str = "1";
 /// The interval between two measurements of resource usage.
 pub(crate) const METRICS_INTERVAL: &str = "20s";
@@ -69,8 +69,8 @@ struct OpCenter {
     /// image with JupyterLab for the template `jupyter`, instead of the virtual environment
     #[arg(long, value_name = "IMAGE")]
     jupyter_image: Option<String>,
-    /// directory of the hosts that jobs of all users may mount with `--dataVolume`, with its subdirectories; jobs of
-    /// admins may mount any directory; repeatable
+    /// directory of the hosts that jobs of all users may mount with `--dataVolume`, with its
+    /// subdirectories; jobs of admins may mount any directory; repeatable
     #[arg(long = "volume-path", value_name = "DIR")]
     volume_paths: Vec<PathBuf>,
     /// number of concurrent migrations off a drained or reclaimed host
@@ -211,7 +211,8 @@ struct Gateway {
     /// take over the ports from the running process of this gateway
     #[arg(long)]
     take_over: bool,
-    /// address of /healthz, /readyz and /metrics; the file `admin-address` in the state directory has the chosen port
+    /// address of /healthz, /readyz and /metrics; the file `admin-address` in the state directory
+    /// has the chosen port
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
     admin: SocketAddr,
 }
@@ -319,7 +320,8 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
     })
 }
 
-/// Runs a daemon and waits for signals; when either ends, the other is stopped. Returns whether no task panicked.
+/// Runs a daemon and waits for signals; when either ends, the other is stopped. Returns whether no
+/// task panicked.
 async fn serve<E>(lifecycle: &Lifecycle, daemon: impl Future<Output = Result<(), E>>) -> anyhow::Result<bool>
 where
     E: std::error::Error + Send + Sync + 'static,

@@ -1,5 +1,5 @@
-//! `~/.float/session.yaml`: the address and the token of the last login. Only its owner can read it; it is replaced
-//! atomically.
+//! `~/.float/session.yaml`: the address and the token of the last login. Only its owner can read
+//! it; it is replaced atomically.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{self, Write};

@@ -5,8 +5,8 @@ use mooring_api::watch::StoreAccess;
 /// The options for the capsule store.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StoreArgs {
-    /// capsule store: dir:/path, shared by all hosts, or s3://bucket/prefix with AWS_ACCESS_KEY_ID and
-    /// AWS_SECRET_ACCESS_KEY in the environment
+    /// capsule store: dir:/path, shared by all hosts, or s3://bucket/prefix with AWS_ACCESS_KEY_ID
+    /// and AWS_SECRET_ACCESS_KEY in the environment
     #[arg(long, value_name = "LOCATION")]
     pub(crate) capsule_store: Option<String>,
     /// URL of an S3-compatible server [default: Amazon S3]

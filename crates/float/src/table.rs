@@ -1,4 +1,5 @@
-//! Tables: ASCII, headers in capitals, `|` between columns. Scripts count words, so no cell is empty.
+//! Tables: ASCII, headers in capitals, `|` between columns. Scripts count words, so no cell is
+//! empty.
 
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
@@ -252,7 +253,8 @@ fn text(value: &Value) -> Result<String> {
     })
 }
 
-/// Fills empty cells, which would shift the words that scripts count, and removes control characters.
+/// Fills empty cells, which would shift the words that scripts count, and removes control
+/// characters.
 fn filled(cell: &str) -> String {
     if cell.is_empty() {
         return "-".into();

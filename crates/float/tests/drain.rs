@@ -107,7 +107,7 @@ fn drain_goes_on_after_opcenter_was_killed() {
         // It dies when it takes note of the first job's arrival, while a second one is on its way
         // and a third waits.
         let opcenter = world.daemons(&["server", "opcenter"]).pop().context("OpCenter")?;
-        world.failpoint_set("move-commit", &format!("kill {}", opcenter.pid))?;
+        world.failpoint_set("migration-commit", &format!("kill {}", opcenter.pid))?;
         let ran = world.float(&["hosts", "drain", "host-1", "-F", "json"])?;
         ensure!(ran.code == Some(0), "{ran:?}");
         wait_for("OpCenter to die", WITHIN, async || Ok(world.failpoints_left().is_empty().then_some(()))).await?;

@@ -23,7 +23,7 @@ use crate::{Error, Result};
 /// use.
 ///
 /// The kernel takes the paths as one text in which `:` separates layers, `,` separates options and
-/// `\` escapes: a path with one of them is refused, since it would name other directories.
+/// `\` escapes. A path with one of them is refused, since it would name other directories.
 pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
     let attempt = || format!("mount an overlay at {}", target.display());
     let mut options = Vec::from(b"lowerdir=");

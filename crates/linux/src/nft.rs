@@ -2,8 +2,8 @@
 //! nftables table per host.
 //!
 //! While a job's sockets do not exist, the kernel would answer packets for them with a reset. So
-//! packets to a *held* address are dropped in three chains: before routing (packets of others), on
-//! output (packets of this host), and on forward (packets whose destination was translated).
+//! packets to a *held* address are dropped in three chains. They are prerouting (packets of
+//! others), output (packets of this host), and forward (packets whose destination was translated).
 //! Packets from a *muted* address are dropped as well. A *quiet* address may send all packets but
 //! those that end a connection.
 

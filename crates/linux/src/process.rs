@@ -30,7 +30,7 @@ impl ProcessId {
         start_time(pid).map(|started| Self { pid, started })
     }
 
-    /// Whether the process still lives.
+    /// Returns `true` while the process lives.
     #[must_use]
     pub fn lives(&self) -> bool {
         start_time(self.pid) == Some(self.started)

@@ -68,7 +68,7 @@ impl Stage {
         Self { outside, host, listener }
     }
 
-    /// Has port 8000 of the host lead to the job for these sources, and nothing else.
+    /// Publishes port 8000 of the host for these sources alone.
     fn publish(&self, sources: &[&str]) {
         let sources = sources.iter().map(|source| (*source).to_owned()).collect();
         let forward = Forward { host_port: 8000, job: JOB, job_port: 7, sources };
@@ -111,7 +111,7 @@ impl Drop for Stage {
     }
 }
 
-/// Whether what one end writes arrives at the other within `limit`.
+/// Returns `true` if bytes of one end arrive at the other within `limit`.
 fn arrives(from: &mut TcpStream, to: &mut TcpStream, limit: Duration) -> bool {
     from.write_all(b"ping").expect("a connection that is open");
     to.set_read_timeout(Some(limit)).expect("a limit");

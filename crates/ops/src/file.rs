@@ -1,6 +1,6 @@
 //! Files that are replaced as a whole.
 //!
-//! A new file is written beside the old one and renamed over it: a reader finds the old bytes or
+//! A new file is written beside the old one and renamed over it. A reader finds the old bytes or
 //! the new ones, never a part of either. [`Durability`] says which crashes a finished replacement
 //! survives.
 
@@ -11,7 +11,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a finished replacement survives.
+/// The crashes that a finished replacement survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// The end of every process. After a loss of power the file may be old, new or empty.
@@ -20,7 +20,7 @@ pub enum Durability {
     Synced,
 }
 
-/// Who may read a new file. The umask may take more away.
+/// The readers of a new file. The umask may take more away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Its owner alone (0600).

@@ -5,8 +5,8 @@
 //! the grace period asks for the hard one. Every task belongs to a [`Tasks`], which names it,
 //! awaits it at shutdown, and asks for a soft stop when one ends by a panic.
 //!
-//! [`mod@file`] replaces files as a whole, [`accept`] accepts connections with a back-off, [`log`]
-//! writes the log, and [`failpoint`] lets tests break a process at a named place.
+//! [`mod@file`] replaces files as a whole, [`accept`] accepts connections with a back-off and
+//! [`log`] writes the log. [`failpoint`] lets tests break a process at a named place.
 
 #![forbid(unsafe_code)]
 

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Tasks;
 
-/// How long a soft stop may take before it becomes a hard one.
+/// The duration of a soft stop before it becomes a hard one.
 pub const GRACE: Duration = Duration::from_secs(20);
 
 /// When to stop, and what still runs.

@@ -24,7 +24,7 @@ impl Tasks {
         Self { tracker: TaskTracker::new(), stop, panicked: Arc::default() }
     }
 
-    /// Runs a task under a name. It has to end by itself when the process is asked to stop.
+    /// Runs a task under a name. The task has to end when the process is asked to stop.
     pub fn spawn<F>(&self, name: &'static str, task: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future + Send + 'static,
@@ -50,7 +50,7 @@ impl Tasks {
         self.tracker.wait().await;
     }
 
-    /// Whether a task has panicked.
+    /// Returns `true` if a task has panicked.
     #[must_use]
     pub fn panicked(&self) -> bool {
         self.panicked.load(Ordering::Relaxed)

@@ -42,7 +42,7 @@ const RULES: &[(&str, &[&str])] = &[
     ("bench", &["types", "ops", "api", "testkit"]),
 ];
 
-/// What tests and examples of any crate may use besides.
+/// The further crates that tests and examples of any crate may use.
 const FOR_TESTS: &[&str] = &["testkit", "sim"];
 
 /// A dependency of one crate of the workspace on another.

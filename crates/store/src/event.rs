@@ -1,7 +1,7 @@
 //! The event log of each job: append-only, which the schema itself enforces.
 //!
-//! A row has the event's stable kind and data for programs, and its sentence for people and for later versions. A kind that
-//! this version does not know is read as a note with that sentence.
+//! A row has the event's stable kind and data for programs, and its sentence for people and for
+//! later versions. A kind that this version does not know is read as a note with that sentence.
 
 use mooring_types::{Event, JobId, Timestamp};
 use sqlx::Row;

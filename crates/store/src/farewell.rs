@@ -1,7 +1,7 @@
 //! Farewells: the remains of an ended job's connections, by which their ports tell the outcome.
 //!
-//! They begin in the transaction that ends the job, for every connection whose
-//! protocol has one. A new connection replaces the farewell at its port, so the port counts as free.
+//! They begin in the transaction that ends the job, for every connection whose protocol has one. A
+//! new connection replaces the farewell at its port, so the port counts as free.
 
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;

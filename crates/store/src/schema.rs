@@ -1,6 +1,6 @@
 //! The schema: the files of `migrations/`, each applied once, in the order of their versions.
 //!
-//! The files are listed here instead of being found by `sqlx::migrate!`: that macro has SQLite and
+//! The files are listed here instead of being found by `sqlx::migrate!`. That macro has SQLite and
 //! half of sqlx compiled a second time, for the compiler's use.
 
 use std::borrow::Cow;

@@ -85,7 +85,7 @@ impl ManualClock {
         Self { state: Arc::new(Mutex::new(manual)) }
     }
 
-    /// Sets the clock forward and wakes whoever waits for it.
+    /// Sets the clock forward and wakes all waiters.
     pub fn advance(&self, by: Duration) {
         let wakers = {
             let mut manual = self.lock();

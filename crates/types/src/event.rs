@@ -1,10 +1,11 @@
 //! The events of a job: what happened to it, as data.
 //!
-//! An event has a stable kind and data for scripts, and a sentence ([`Display`](fmt::Display)) for people. A new event is a
-//! variant here with its sentence and a sample in the tests, and a line where it happens.
+//! An event has a stable kind and data for scripts, and a sentence ([`Display`](fmt::Display)) for
+//! people. A new event is a variant here with its sentence and a sample in the tests, and a line
+//! where it happens.
 //!
-//! In JSON an event is `{"kind": …, "data": …}`; `data` is absent where there is none. Kinds and keys never change once
-//! they were released: they are in databases and in users' scripts.
+//! In JSON an event is `{"kind": …, "data": …}`; `data` is absent where there is none. Kinds and
+//! keys never change once they were released: they are in databases and in users' scripts.
 
 use std::fmt;
 
@@ -47,7 +48,7 @@ pub enum Event {
     MigrationStarted {
         /// The migration.
         migration: MigrationId,
-        /// Its kind.
+        /// The kind of the migration.
         migration_kind: MigrationKind,
         /// The reason.
         reason: String,
@@ -65,7 +66,7 @@ pub enum Event {
     MigrationFailed {
         /// The migration.
         migration: MigrationId,
-        /// Its kind.
+        /// The kind of the migration.
         migration_kind: MigrationKind,
         /// The phase that failed.
         phase: Phase,
@@ -142,12 +143,13 @@ pub struct CapsuleSize {
     pub bytes: u64,
     /// Bytes in the store.
     pub stored_bytes: u64,
-    /// Whether it has only what changed since an earlier snapshot.
+    /// `true` if the snapshot has only the changes since an earlier one.
     pub is_incremental: bool,
 }
 
 impl Event {
-    /// The event of a stored or received kind with its data. Unknown kinds become a note with the sentence.
+    /// The event of a stored or received kind with its data. Unknown kinds become a note with the
+    /// sentence.
     #[must_use]
     pub fn read(kind: &str, data: Option<serde_json::Value>, sentence: &str) -> Self {
         let mut tagged = serde_json::Map::from_iter([("kind".to_owned(), kind.into())]);

@@ -22,9 +22,9 @@ pub struct HostFacts {
     /// The remote file systems that it can mount.
     #[serde(default)]
     pub mounts: Vec<Scheme>,
-    /// Whether it can run jobs that migrate.
+    /// The readiness for jobs that migrate.
     pub readiness: Readiness,
-    /// How it is paid for; absent until its cloud has answered.
+    /// The purchase option; absent until its cloud has answered.
     #[serde(default)]
     pub purchase: Option<Purchase>,
 }
@@ -44,7 +44,7 @@ impl HostFacts {
     }
 }
 
-/// How a machine is paid for, which decides whether its cloud may reclaim it.
+/// The purchase option of a machine, which decides whether its cloud may reclaim it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Purchase {
@@ -64,7 +64,7 @@ impl fmt::Display for Purchase {
     }
 }
 
-/// Whether a host takes jobs.
+/// The readiness of a host for jobs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase")]
 pub enum Readiness {

@@ -2,7 +2,7 @@
 //!
 //! Everything here is pure: no IO, no async, no clock and no randomness of its own (both are passed
 //! in as [`Clock`] and [`rand::Rng`]). What users and other processes send is parsed into these
-//! types once, at the edge; from there on a value of such a type is known to be valid.
+//! types once, at the edge. From there on a value of such a type is known to be valid.
 //!
 //! | module | noun |
 //! |---|---|
@@ -29,7 +29,7 @@
 //! | [`filter`] | which jobs are meant |
 //! | [`size`] | how much a job asks for |
 //! | [`usage`] | what a job uses |
-//! | [`policy`] | what is to happen to a job by itself |
+//! | [`policy`] | the automatic behaviour of a job |
 
 #![forbid(unsafe_code)]
 

@@ -1,23 +1,22 @@
-//! The move of a job, phase by phase.
+//! The migration of a job, phase by phase.
 //!
 //! `Plan → Prepare → PreCopy → Quiesce → Freeze → Transfer → Restore → Verify → Commit → Retire`
 //!
-//! A move has two ends, and either may be the capsule store instead of a host: a suspend is a move
-//! into the store, a resume one out of it, and a capsule of a running job is a suspend after which
-//! the job goes on where it was. [`MigrationKind`] says which.
+//! Each end of a migration is a host or the capsule store. A suspend is a migration into the store,
+//! and a resume is one out of it. A snapshot is a suspend after which the job continues on its
+//! host. [`MigrationKind`] names the ends.
 //!
-//! Until the end of [`Phase::Verify`] the job belongs to its source, and whatever goes wrong ends
-//! with the source executing it. The destination then puts on record that the job is here, before
-//! the job takes its first step there, and from that record on it belongs to the destination.
-//! [`Phase::Commit`] is OpCenter's taking note of that. Before OpCenter tells a source to go on, it
-//! makes sure that the destination has nothing left, so there is never a moment in which two hosts
-//! may execute the job.
+//! Until the end of [`Phase::Verify`] the job belongs to its source: after a failure the source
+//! executes it. The destination then records that it has the job, before the job takes its first
+//! step there. From that record on the job belongs to the destination; [`Phase::Commit`] is
+//! OpCenter's record of that. OpCenter lets a source continue only when the destination has nothing
+//! left of the job. So there is never a moment in which two hosts may execute it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Which ends a move has.
+/// The ends of a migration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MigrationKind {
@@ -29,8 +28,8 @@ pub enum MigrationKind {
     Snapshot,
     /// From the capsule store to a host, with every connection that the job had.
     Resume,
-    /// From the capsule store to a host after the one that ran it was lost: what the job did since
-    /// then is undone, so that its connections can't go on.
+    /// From the capsule store to a host, after the job's host was lost. The job's work since the
+    /// snapshot is lost, and its connections can't continue.
     Recover,
 }
 
@@ -50,13 +49,13 @@ impl MigrationKind {
         }
     }
 
-    /// Whether the job comes out of the capsule store.
+    /// Returns `true` for a migration out of the capsule store.
     #[must_use]
     pub fn is_out_of_store(self) -> bool {
         matches!(self, Self::Resume | Self::Recover)
     }
 
-    /// Whether a capsule is made.
+    /// Returns `true` for a migration that makes a capsule.
     #[must_use]
     pub fn is_into_store(self) -> bool {
         matches!(self, Self::Suspend | Self::Snapshot)
@@ -93,23 +92,23 @@ pub struct UnknownMigrationKind(String);
 pub enum Phase {
     /// The destination is chosen, the job becomes Floating.
     Plan,
-    /// The destination makes ready: image, root file system, namespaces.
+    /// The destination prepares image, root file system and namespaces.
     Prepare,
-    /// Changed files go ahead while the job still executes.
+    /// The source sends changed files while the job executes.
     PreCopy,
     /// Gateways stop writing to the job and wait until the kernel has nothing unacknowledged.
     Quiesce,
-    /// The checkpoint; the job stands still from here on.
+    /// The source freezes and checkpoints the job.
     Freeze,
     /// The capsule streams from source to destination.
     Transfer,
     /// The destination restores the job.
     Restore,
-    /// The destination shows that the job lives.
+    /// The destination checks that the restored job is alive.
     Verify,
-    /// The generation is committed: the destination owns the job, gateways go on.
+    /// OpCenter commits the generation: the destination owns the job, gateways open their gates.
     Commit,
-    /// The source lets go of what it still holds.
+    /// The source removes what it still has of the job.
     Retire,
 }
 
@@ -131,7 +130,7 @@ impl Phase {
     /// The name of the phase's failpoint.
     #[must_use]
     pub fn failpoint(self) -> String {
-        format!("move-{self}").to_lowercase()
+        format!("migration-{self}").to_lowercase()
     }
 }
 
@@ -167,13 +166,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the migration has succeeded.
+    /// Returns `true` after a success.
     #[must_use]
     pub fn is_success(&self) -> bool {
         *self == Self::Succeeded
     }
 
-    /// Whether the migration has ended.
+    /// Returns `true` once the migration has ended.
     #[must_use]
     pub fn is_final(&self) -> bool {
         matches!(self, Self::Succeeded | Self::Failed { .. })
@@ -191,12 +190,12 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// How long a phase took.
+/// The duration of a phase.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PhaseTime {
     /// The phase.
     pub name: Phase,
-    /// Its duration in seconds.
+    /// The duration in seconds.
     pub seconds: f64,
 }
 

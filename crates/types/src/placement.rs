@@ -69,7 +69,7 @@ pub struct Candidate {
     /// The resources that its jobs use.
     pub used: Resources,
     pub purchase: Purchase,
-    /// Why it takes no jobs, if so.
+    /// The reason why it takes no jobs, if there is one.
     pub refusal: Option<String>,
     /// The remote file systems that it can mount.
     pub mounts: Vec<Scheme>,

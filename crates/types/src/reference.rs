@@ -18,7 +18,7 @@ pub enum Reference<Id> {
 }
 
 impl<Id: PartialEq> Reference<Id> {
-    /// Whether the object of that id and name is meant.
+    /// Returns `true` if the reference means the object of that id and name.
     pub fn is_to(&self, id: &Id, name: &Name) -> bool {
         match self {
             Self::Id(own) => own == id,

@@ -1,12 +1,13 @@
-//! The files that a job has changed: pre-copied while it executes, and sent again where they differ after
-//! the freeze.
+//! The files that a job has changed: pre-copied while it executes, and sent again where they differ
+//! after the freeze.
 //!
-//! A file counts as unchanged when its inode, size and change time are equal. A write through an older
-//! shared mapping does not change them: files that are mapped shared and writable are always sent again.
+//! A file counts as unchanged when its inode, size and change time are equal. A write through an
+//! older shared mapping does not change them: files that are mapped shared and writable are always
+//! sent again.
 //!
-//! The job executes during the pre-copy, and may create and remove files that the listing does not have.
-//! The names of the listing follow the files, and the destination removes all others. A file that still
-//! exists at the freeze is new by the listing, and is sent again.
+//! The job executes during the pre-copy, and may create and remove files that the listing does not
+//! have. The names of the listing follow the files, and the destination removes all others. A file
+//! that still exists at the freeze is new by the listing, and is sent again.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -227,7 +228,8 @@ impl FileReceiver {
         stdin.write_all(bytes).await.map_err(Error::system("write to `tar`"))
     }
 
-    /// Keeps these files, in addition to those of earlier calls, and no others once the tar has ended.
+    /// Keeps these files, in addition to those of earlier calls, and no others once the tar has
+    /// ended.
     pub(crate) fn keep_only(&mut self, names: &PathList) {
         self.kept.get_or_insert_default().extend(names.paths().map(Path::to_owned));
     }
@@ -320,7 +322,7 @@ mod tests {
 
     use super::*;
 
-    /// Has `to` take in what was sent.
+    /// Unpacks sent bytes into `to`.
     async fn unpack(wire: &[u8], to: &Path) {
         let (mut rest, mut receiver) = (wire, FileReceiver::new(to));
         while !rest.is_empty() {

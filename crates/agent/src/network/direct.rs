@@ -1,5 +1,5 @@
-//! Plain routes over the network of the hosts, which have to be on one subnet. A host on another subnet is an
-//! error, and the other hosts are reached nevertheless.
+//! Plain routes over the network of the hosts, which have to be on one subnet. A host on another
+//! subnet is an error, and the other hosts are reached nevertheless.
 
 use std::net::Ipv4Addr;
 

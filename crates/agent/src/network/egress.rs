@@ -1,13 +1,13 @@
 //! Egress: jobs whose own connections leave through another host.
 //!
 //! ```text
-//!  job ─► this host ─ rule "from job" ─► table ─► the overlay ─► egress host ─ masquerade ─► outside
+//!  job ─► this host ─ rule "from job" ─► table ─► overlay ─► egress host ─ masquerade ─► outside
 //! ```
 //!
-//! Packets of such a job to the outside go to its egress host first, from every host that carries the job,
-//! and get that host's address there. The kernel of the egress host tracks the connection; neither it nor the
-//! peer notices a migration. The host that carries the job must not translate the address: the job is in
-//! the nftables set of jobs that leave elsewhere.
+//! Packets of such a job to the outside go to its egress host first and get that host's address
+//! there. The kernel of the egress host tracks the connection; neither it nor the peer notices a
+//! migration. The host that carries the job must not translate the address: the job is in the
+//! nftables set of jobs that leave elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -22,7 +22,8 @@ use super::table::{PROTOCOL, Reach};
 /// The priority of the agent's rules: before the machine's own, the rule for the overlay first.
 const RULE_PRIORITY: u32 = 7700;
 const OUTSIDE: u32 = 7701;
-/// The first number of the egress hosts' tables; the last two bytes of a host's overlay address are added.
+/// The first number of the egress hosts' tables; the last two bytes of a host's overlay address are
+/// added.
 const TABLE_BASE: u32 = 77_000_000;
 
 /// The jobs that leave through other hosts, and these hosts.

@@ -1,4 +1,5 @@
-//! The host's WireGuard key: created once, in the agent's state directory, readable by its owner only.
+//! The host's WireGuard key: created once, in the agent's state directory, readable by its owner
+//! only.
 
 use std::fs;
 use std::io;

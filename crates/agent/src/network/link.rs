@@ -26,7 +26,7 @@ struct Info {
 }
 
 impl Link {
-    /// What kind of device it is, in iproute2's words.
+    /// Returns the kind of the device, in iproute2's words.
     pub(super) fn kind(&self) -> &str {
         &self.linkinfo.info_kind
     }
@@ -73,8 +73,9 @@ pub(super) async fn addresses(device: &str) -> Result<Vec<Ipv4Addr>, NetworkErro
     Ok(lines.into_iter().flat_map(|line| line.addr_info).filter_map(|address| address.local).collect())
 }
 
-/// Makes a device accept packets of jobs from any direction, and neither send nor accept ICMP redirects.
-/// During a migration packets pass hosts off the shortest route, and a redirect would outlive it.
+/// Makes a device accept packets of jobs from any direction, and neither send nor accept ICMP
+/// redirects. During a migration packets pass hosts off the shortest route, and a redirect would
+/// outlive it.
 pub(super) fn open_to_jobs(device: &str) -> Result<(), NetworkError> {
     let setting = |name: &str| format!("net/ipv4/conf/{device}/{name}");
     let strict =

@@ -1,27 +1,29 @@
 //! The network of a host: keeps the table of *which host carries which job's address* in force.
 //!
 //! ```text
-//!                      own overlay address/32 on {prefix}ov, the source of what this host sends to jobs
+//!                  own overlay address/32 on {prefix}ov, the source of this host's packets to jobs
 //! peer's overlay/32 ─┐
-//! job/32 (remote)  ──┴─► {prefix}vx (vxlan) │ {prefix}wg (wireguard) │ the underlay's device (direct)      proto 77: ours
-//! job/32 (local)   ────► {prefix}j…  the job's veth                                                        not marked
+//! job/32 (remote)  ──┴─► {prefix}vx │ {prefix}wg │ the underlay (direct)  proto 77
+//! job/32 (local)   ────► {prefix}j…  the job's veth                                 not marked
 //! ```
 //!
-//! Two sources say where a job's address leads. The *table* comes with every slice ([`HostNetwork::apply`]).
-//! The agent itself says which addresses this host *carries* ([`HostNetwork::carried_here`],
-//! [`HostNetwork::carried_elsewhere`]), and that has precedence: during a migration, table and interfaces
-//! agree only at the end. A line of the table that names this host has no effect. A carried address keeps
-//! its route until it is carried elsewhere; then its line of the table is put in force at once.
+//! Two sources say where a job's address leads. The *table* comes with every slice
+//! ([`HostNetwork::apply`]). The agent itself says which addresses this host *carries*
+//! ([`HostNetwork::carried_here`], [`HostNetwork::carried_elsewhere`]), which has precedence:
+//! table and interfaces agree only at the end of a migration. A line of the table that names
+//! this host has no effect. A carried address keeps its route until it is carried elsewhere; then
+//! its line of the table is put in force at once.
 //!
-//! Every route is a /32 of metric 0 in the main table, so that `ip route replace` replaces a local route by a
-//! remote one, or the reverse, in one step. `apply` removes only routes of protocol 77. A change is one batch
-//! of the changed lines. The applied table is remembered; it is read from the kernel at the start and after
-//! an error.
+//! Every route is a /32 of metric 0 in the main table. So `ip route replace` replaces a local
+//! route by a remote one, or the reverse, in one step. `apply` removes only routes of protocol 77.
+//! A change is one batch of the changed lines. The applied table is remembered; it is read from the
+//! kernel at the start and after an error.
 //!
-//! Jobs answer to the overlay address of the host that spoke to them, so the overlay addresses of hosts are routed as well.
+//! Jobs answer to the overlay address of the host that spoke to them, so the overlay addresses of
+//! hosts are routed as well.
 //!
-//! Everything is in the network namespace of the calling thread; one namespace has one host. It stays when
-//! the process ends, and the next process finds it; [`HostNetwork::close`] removes it.
+//! Everything is in the network namespace of the calling thread; one namespace has one host. It
+//! stays when the process ends, and the next process finds it; [`HostNetwork::close`] removes it.
 
 mod direct;
 mod egress;
@@ -58,7 +60,8 @@ use wireguard::Wireguard;
 /// The configuration of a host's network before the first slice.
 #[derive(Debug, Clone)]
 pub struct NetworkConfig {
-    /// The prefix of device names: 1 to 8 lower-case letters and digits, unique among the hosts of a machine.
+    /// The prefix of device names: 1 to 8 lower-case letters and digits, unique among the hosts of
+    /// a machine.
     pub device_prefix: String,
     /// The address by which other hosts reach this host.
     pub underlay: Ipv4Addr,
@@ -107,10 +110,11 @@ enum Driver {
 }
 
 impl HostNetwork {
-    /// Reads or creates the WireGuard key. The machine is not changed before the first [`HostNetwork::apply`].
+    /// Reads or creates the WireGuard key. The machine is not changed before the first
+    /// [`HostNetwork::apply`].
     ///
-    /// The network's tasks belong to `tasks` and end with `stop`, or when this value is dropped. `stop` should
-    /// come after the last job has stopped.
+    /// The network's tasks belong to `tasks` and end with `stop`, or when this value is dropped.
+    /// `stop` should come after the last job has stopped.
     ///
     /// # Errors
     /// The prefix is unusable, or the key can't be kept.
@@ -145,7 +149,8 @@ impl HostNetwork {
         &self.key.public
     }
 
-    /// The nftables table in which packets towards jobs are held; it is there from the first [`HostNetwork::apply`] on.
+    /// The nftables table in which packets towards jobs are held; it is there from the first
+    /// [`HostNetwork::apply`] on.
     #[must_use]
     pub fn nft_table(&self) -> &str {
         &self.nft_table
@@ -157,8 +162,8 @@ impl HostNetwork {
         self.device("j")
     }
 
-    /// The MTU of jobs' interfaces: equal on all hosts of a backend. Before the first [`HostNetwork::apply`] it
-    /// is the smallest of all backends.
+    /// The MTU of jobs' interfaces: equal on all hosts of a backend. Before the first
+    /// [`HostNetwork::apply`] it is the smallest of all backends.
     #[must_use]
     pub fn mtu(&self) -> u32 {
         match self.fabric.as_ref().map(|fabric| fabric.backend) {
@@ -168,8 +173,9 @@ impl HostNetwork {
         }
     }
 
-    /// Puts devices, peers and routes in force. `own` is this host's id. Does nothing without a change, and
-    /// runs `ip` once when only routes changed. Continues after an error; the next call tries everything again.
+    /// Puts devices, peers and routes in force. `own` is this host's id. Does nothing without a
+    /// change, and runs `ip` once when only routes changed. Continues after an error; the next call
+    /// tries everything again.
     ///
     /// # Errors
     /// The slice does not list this host, or the machine refused something.
@@ -198,9 +204,9 @@ impl HostNetwork {
         Ok(())
     }
 
-    /// Routes `address` to `interface`, with precedence over the table, until [`HostNetwork::carried_elsewhere`].
-    /// Unlike `JobNet::route_here` it also sets the source address, which keeps this host's own connections to
-    /// the job alive when the job migrates; after a call of that function it adds the address.
+    /// Routes `address` to `interface`, with precedence over the table, until
+    /// [`HostNetwork::carried_elsewhere`]. Unlike `JobNet::route_here` it also sets the source
+    /// address, which keeps this host's own connections to the job alive when the job migrates.
     ///
     /// # Errors
     /// The interface is not there.
@@ -240,8 +246,8 @@ impl HostNetwork {
         }
     }
 
-    /// Removes devices, routes and the nftables table. Continues after errors and returns the first. Jobs'
-    /// interfaces, with their routes, stay.
+    /// Removes devices, routes and the nftables table. Continues after errors and returns the
+    /// first. Jobs' interfaces, with their routes, stay.
     ///
     /// # Errors
     /// Something could not be removed.

@@ -5,14 +5,15 @@
 //!             allowed sources alone     from the host's overlay address
 //! ```
 //!
-//! The desired ports of a slice are put in force as one batch of packet rules after each change, and
-//! checked again every [`LISTENER_CHECK_INTERVAL`]. Packets to a job get this host's overlay address as
-//! their source. Answers return to this host even after a migration, so that established connections
-//! survive. New ones are refused here from then on: the port belongs to the job's new host.
+//! The desired ports of a slice are put in force as one batch of packet rules after each change,
+//! and checked again every [`LISTENER_CHECK_INTERVAL`]. Packets to a job get this host's overlay
+//! address as their source. Answers return to this host even after a migration, so that established
+//! connections survive. New ones are refused here from then on: the port belongs to the job's new
+//! host.
 //!
-//! A port on which a program of the host listens stays with that program. Of two jobs with the same port,
-//! the one that has it keeps it; else the first in the slice gets it. The other one is reported as a
-//! problem of the host.
+//! A port on which a program of the host listens stays with that program. Of two jobs with the same
+//! port, the one that has it keeps it; else the first in the slice gets it. The other one is
+//! reported as a problem of the host.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -43,7 +44,8 @@ pub(crate) struct Wanted {
     pub(crate) ports: Vec<PublishedPort>,
 }
 
-/// Keeps the packet rules of published ports. It has a task of its own, so that no migration waits for it.
+/// Keeps the packet rules of published ports. It has a task of its own, so that no migration waits
+/// for it.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     /// The host's table of packet rules.

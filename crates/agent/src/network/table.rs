@@ -20,13 +20,13 @@ pub(super) struct Hop {
     pub(super) via: Option<Ipv4Addr>,
     /// The output device.
     pub(super) device: String,
-    /// Whether `via` is on the device although no address of the device says so.
+    /// `true` if `via` is on the device although no address of the device says so.
     pub(super) onlink: bool,
     /// The source address of this host's own packets.
     pub(super) source: Ipv4Addr,
 }
 
-/// How packets get to other hosts.
+/// The way of packets to other hosts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reach {
     /// Through a device on which all overlay addresses of hosts are.
@@ -51,8 +51,8 @@ impl Reach {
     }
 }
 
-/// Returns the desired table of the host `own` with overlay address `source`. A job on an unknown host has
-/// no route.
+/// Returns the desired table of the host `own` with overlay address `source`. A job on an unknown
+/// host has no route.
 pub(super) fn wanted(own: &HostId, source: Ipv4Addr, network: &Network, reach: &Reach) -> Table {
     let peers: BTreeMap<&HostId, &Peer> =
         network.peers.iter().filter(|peer| peer.host != *own).map(|peer| (&peer.host, peer)).collect();
@@ -64,14 +64,15 @@ pub(super) fn wanted(own: &HostId, source: Ipv4Addr, network: &Network, reach: &
     hosts.chain(jobs).collect()
 }
 
-/// The commands that turn `from` into `to`. Addresses in `local` lead to an interface on this host and are left alone.
+/// The commands that turn `from` into `to`. Addresses in `local` lead to an interface on this host
+/// and are left alone.
 pub(super) fn changes(from: &Table, to: &Table, local: &BTreeMap<Ipv4Addr, String>) -> Vec<String> {
     let set = to.iter().filter(|(address, hop)| from.get(address) != Some(hop));
     let gone = from.keys().filter(|address| !to.contains_key(address));
     let set = set.filter(|(address, _)| !local.contains_key(address)).map(|(address, hop)| set_line(*address, hop));
     let gone = gone.filter(|address| !local.contains_key(address)).map(|address| remove_line(*address));
-    // New routes come before removals. Routes to hosts sort behind those to jobs that lead over them, but
-    // `onlink` makes the order irrelevant.
+    // New routes come before removals. Routes to hosts sort behind those to jobs that lead over
+    // them, but `onlink` makes the order irrelevant.
     set.chain(gone).collect()
 }
 
@@ -126,7 +127,8 @@ struct RouteLine {
     flags: Vec<String>,
 }
 
-/// Parses the output of `ip -j route show`. Jobs' interfaces have names that start with `job_interfaces`.
+/// Parses the output of `ip -j route show`. Jobs' interfaces have names that start with
+/// `job_interfaces`.
 pub(super) fn read(json: &str, job_interfaces: &str) -> Result<Found, serde_json::Error> {
     let mut found = Found::default();
     let lines: Vec<RouteLine> = if json.trim().is_empty() { Vec::new() } else { serde_json::from_str(json)? };

@@ -1,4 +1,5 @@
-//! WireGuard inside this process, for machines whose kernel has none: boringtun between a TUN device and one UDP socket.
+//! WireGuard inside this process, for machines whose kernel has none: boringtun between a TUN
+//! device and one UDP socket.
 //!
 //! ```text
 //! TUN --read--> whose address is it? --encapsulate--> UDP      outgoing
@@ -6,12 +7,13 @@
 //!                     every 250 ms: handshakes, keep-alives    timers
 //! ```
 //!
-//! Three tasks share the list of peers. An address belongs to one peer, like WireGuard's allowed addresses:
-//! packets to the address are encrypted for that peer, and accepted from that peer only. The list is replaced
-//! as a whole; a peer that stays keeps its session. A peer's endpoint follows its authenticated packets, so
-//! that a host behind NAT is reached.
+//! Three tasks share the list of peers. An address belongs to one peer, like WireGuard's allowed
+//! addresses: packets to the address are encrypted for that peer, and accepted from that peer only.
+//! The list is replaced as a whole; a peer that stays keeps its session. A peer's endpoint follows
+//! its authenticated packets, so that a host behind NAT is reached.
 //!
-//! The handshake with a new peer starts at once: after a restart both ends have a session within a round trip.
+//! The handshake with a new peer starts at once: after a restart both ends have a session within a
+//! round trip.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -64,7 +66,8 @@ struct Shared {
     public: PublicKey,
     /// Asks senders for a proof of their address when there are too many handshakes.
     limiter: RateLimiter,
-    /// Given to sessions, so that they never answer on their own: an answer means an authentic packet.
+    /// Given to sessions, so that they never answer on their own: an answer means an authentic
+    /// packet.
     unlimited: Arc<RateLimiter>,
     socket: UdpSocket,
     device: Tun,
@@ -324,8 +327,8 @@ async fn timers(shared: Arc<Shared>) {
         for peer in shared.book().by_key.values() {
             let due = locked(&peer.tunnel).update_timers(&mut buffer);
             let due = match due {
-                // The peer did not answer for 90 s. The handshake is repeated, since the peer may not be able to
-                // reach this host.
+                // The peer did not answer for 90 s. The handshake is repeated, since the peer may
+                // not be able to reach this host.
                 TunnResult::Err(WireGuardError::ConnectionExpired) => {
                     locked(&peer.tunnel).format_handshake_initiation(&mut buffer, true)
                 }

@@ -1,5 +1,5 @@
-//! The kernel's VXLAN: one device, and a permanent neighbour and forwarding entry for each other host.
-//! Nothing is learned, flooded or resolved.
+//! The kernel's VXLAN: one device, and a permanent neighbour and forwarding entry for each other
+//! host. Nothing is learned, flooded or resolved.
 //!
 //! ```text
 //! route    job/32 via peer's overlay address      (the agent's table)

@@ -1,9 +1,9 @@
-//! WireGuard: the kernel's, where it exists and `wg` can configure it, else [`Tunnel`] in this process. In
-//! both cases it is one device, and each other host is a peer with its overlay address and its jobs'
-//! addresses.
+//! WireGuard: the kernel's, where it exists and `wg` can configure it, else [`Tunnel`] in this
+//! process. In both cases it is one device, and each other host is a peer with its overlay address
+//! and its jobs' addresses.
 //!
-//! A TUN device and its routes stay while the agent is down; packets of that time are lost, and their senders
-//! repeat them.
+//! A TUN device and its routes stay while the agent is down; packets of that time are lost, and
+//! their senders repeat them.
 
 use std::net::{Ipv4Addr, SocketAddr};
 

@@ -1,7 +1,8 @@
 //! The OCI bundle: the configuration of runc and CRIU for one container.
 //!
-//! Everything that CRIU checks is equal on all hosts. Each tmpfs costs several milliseconds of the pause
-//! for a `tar`: there are only those that programs need, and hidden paths are masked file by file.
+//! Everything that CRIU checks is equal on all hosts. Each tmpfs costs several milliseconds of the
+//! pause for a `tar`, so there are only those that programs need. Hidden paths are masked file by
+//! file.
 
 use std::fs;
 use std::io;
@@ -80,8 +81,8 @@ pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &Host
     write().map_err(failed)
 }
 
-/// Writes the files of a new job into its upper layer: name resolution, and whiteouts over the paths
-/// that are hidden from jobs.
+/// Writes the files of a new job into its upper layer: name resolution, and whiteouts over the
+/// paths that are hidden from jobs.
 pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
     let upper = job_dir.upper();
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
@@ -167,8 +168,9 @@ fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) 
     }))
 }
 
-/// The seccomp profile. CRIU can't checkpoint an `io_uring`, so the profile answers its system calls as a
-/// kernel without it. Programs with a fallback use it (Node from version 22 opens one per event loop).
+/// The seccomp profile. CRIU can't checkpoint an `io_uring`, so the profile answers its system
+/// calls as a kernel without it. Programs with a fallback use it (Node from version 22 opens one
+/// per event loop).
 fn seccomp() -> Value {
     let rings = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
     json!({
@@ -177,8 +179,9 @@ fn seccomp() -> Value {
     })
 }
 
-/// The limit of open files: enough for thousands of sockets, independent of the agent's own limit, where
-/// the machine allows it. The soft limit is bounded, since some programs close all numbers up to it.
+/// The limit of open files: enough for thousands of sockets, independent of the agent's own limit,
+/// where the machine allows it. The soft limit is bounded, since some programs close all numbers up
+/// to it.
 fn descriptors() -> Value {
     const SOFT: u64 = 65_536;
     const HARD: u64 = 1_048_576;
@@ -220,8 +223,8 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
     last
 }
 
-/// CRIU's configuration. The agent's own packet rule replaces CRIU's network lock: it is in force from
-/// before the freeze until the restored job executes.
+/// CRIU's configuration. The agent's own packet rule replaces CRIU's network lock: it is in force
+/// from before the freeze until the restored job executes.
 fn criu_config(job_dir: &JobDir) -> String {
     format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", job_dir.criu_hook().display())
 }

@@ -2,17 +2,17 @@
 //!
 //! ```text
 //!  images-ID/            a tmpfs
-//!    core-1.img, tcp-stream-7a.img, …       thousands of small files for a job with thousands of sockets
-//!    pages-1.img ─► memory-ID/pages-1.img   as large as the job
+//!    core-1.img, tcp-stream-7a.img, …  thousands of small files if a job has thousands of sockets
+//!    pages-1.img ─► memory-ID/pages-1.img  as large as the job
 //! ```
 //!
-//! CRIU creates a file per socket and process. A new file costs half a millisecond on a journaling file
-//! system, and a hundredth of that on a tmpfs: the difference is part of the pause, on both hosts. Pages
-//! are few files and can be larger than the machine's memory. They stay on disk: CRIU opens their names,
-//! which are links to files there.
+//! CRIU creates a file per socket and process. A new file costs half a millisecond on a journaling
+//! file system, and a hundredth of that on a tmpfs. The difference is part of the pause, on both
+//! hosts. Pages are few files and can be larger than the machine's memory. They stay on disk: CRIU
+//! opens their names, which are links to files there.
 //!
-//! The tmpfs outlives the agent but not the machine, like the job itself. [`Checkpoint::put_on_disk`] keeps
-//! a checkpoint for longer.
+//! The tmpfs outlives the agent but not the machine, like the job itself.
+//! [`Checkpoint::put_on_disk`] keeps a checkpoint for longer.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -23,11 +23,11 @@ use mooring_linux::mount;
 
 use crate::error::{Error, Result, StreamError};
 
-/// The mount options of the tmpfs. The kernel's default limit, half of the machine's memory, has room
-/// for full socket queues.
+/// The mount options of the tmpfs. The kernel's default limit, half of the machine's memory, has
+/// room for full socket queues.
 const TMPFS_OPTIONS: &str = "mode=700";
-/// The links in addition to one per process. CRIU numbers the files with memory from 1: one per process
-/// and one per shared memory segment.
+/// The links in addition to one per process. CRIU numbers the files with memory from 1: one per
+/// process and one per shared memory segment.
 const SPARE_LINKS: usize = 64;
 
 /// The two directories of one checkpoint.
@@ -61,7 +61,7 @@ impl Checkpoint {
         fs::create_dir_all(&self.images).map_err(Error::system(format!("make {}", self.images.display())))
     }
 
-    /// Creates the links for a dump of that many processes.
+    /// Creates the links for a checkpoint of `processes` processes.
     pub(crate) fn expect_memory(&self, processes: usize) -> Result<()> {
         let numbers = 1..=u32::try_from(processes + SPARE_LINKS).unwrap_or(u32::MAX);
         numbers.map(memory_name).try_for_each(|name| self.link(&name))
@@ -121,8 +121,8 @@ impl Checkpoint {
         fs::rename(&copy, &self.images).map_err(Error::system(format!("keep {}", self.images.display())))
     }
 
-    /// Renames the checkpoint, so that a new one can be created while this one is removed. On a tmpfs it
-    /// keeps its name.
+    /// Renames the checkpoint, so that a new one can be created while this one is removed. On a
+    /// tmpfs it keeps its name.
     pub(crate) fn set_aside(self) -> Self {
         let used = |path: &Path| path.with_file_name(format!("used-{:016x}", rand::random::<u64>()));
         let aside = Self { images: used(&self.images), memory: used(&self.memory) };
@@ -147,8 +147,8 @@ impl Checkpoint {
 
     fn link(&self, name: &str) -> Result<()> {
         let path = self.images.join(name);
-        // A relative link: a restored process reads its memory through a descriptor of the directory, when
-        // its root is the container's.
+        // A relative link: a restored process reads its memory through a descriptor of the
+        // directory, when its root is the container's.
         let directory = self.memory.file_name().map_or_else(PathBuf::new, |name| Path::new("..").join(name));
         symlink(directory.join(name), &path).map_err(Error::system(format!("link {}", path.display())))
     }

@@ -1,7 +1,8 @@
 //! A job's container: started, checkpointed, restored, stopped and removed through runc.
 //!
-//! A checkpoint is never interrupted: it runs in a session of its own and leaves its exit code beside its
-//! images, where a restarted agent finds it. All other commands may be killed and are cleaned up later.
+//! A checkpoint is never interrupted. It runs in a session of its own and leaves its exit code
+//! beside its images, where a restarted agent finds it. All other commands may be killed and are
+//! cleaned up later.
 
 use std::fs;
 use std::io;
@@ -63,8 +64,8 @@ impl Runtime {
         Self::mount_layers(job_dir, &image.layers)
     }
 
-    /// Mounts the root file system of a job that is restored from `images`, unless it is mounted. Its open
-    /// files keep their inode numbers.
+    /// Mounts the root file system of a job that is restored from `images`, unless it is mounted.
+    /// Its open files keep their inode numbers.
     pub(crate) async fn mount_root_again(job_dir: &JobDir, image: &Image, images: &Path) -> Result<()> {
         if mount::is_mounted(&job_dir.root())? {
             return Ok(());
@@ -88,7 +89,8 @@ impl Runtime {
         Ok(mount::overlay(layers, &job_dir.upper(), &job_dir.work(), &job_dir.root())?)
     }
 
-    /// Starts the container, whose root and network exist. Returns `None` when the job has exited already.
+    /// Starts the container, whose root and network exist. Returns `None` when the job has exited
+    /// already.
     ///
     /// # Errors
     /// runc failed.
@@ -101,11 +103,12 @@ impl Runtime {
         Ok(self.init(job_dir))
     }
 
-    /// Checkpoints the container into `images`, where [`inode_list::record`] has left the inode list.
+    /// Checkpoints the container into `images`, where [`inode_list::record`] has left the inode
+    /// list.
     ///
     /// # Errors
-    /// The checkpoint failed. The job continues, unless CRIU ended some of its processes: the caller checks
-    /// the first one.
+    /// The checkpoint failed. The job continues, unless CRIU ended some of its processes: the
+    /// caller checks the first one.
     pub(crate) async fn checkpoint(&self, job_dir: &JobDir, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
         let pids = job_dir.cgroup().pids();
@@ -125,16 +128,16 @@ impl Runtime {
         finish(command, "runc checkpoint", CRIU_TIMEOUT, &log).await
     }
 
-    /// Waits for a checkpoint into `images` that still runs, and returns whether it succeeded; `None` when
-    /// it was interrupted.
+    /// Waits for a checkpoint into `images` that still runs, and returns whether it succeeded;
+    /// `None` when it was interrupted.
     pub(crate) async fn checkpoint_outcome(&self, images: &Path) -> Option<bool> {
         self.settled(images).await;
         let status = fs::read_to_string(images.join(EXIT_CODE_FILE)).ok()?;
         Some(status.trim() == "0")
     }
 
-    /// Restores the container from `images`; its root and network exist. With `is_gated`, CRIU asks the agent
-    /// before it reads memory.
+    /// Restores the container from `images`; its root and network exist. With `is_gated`, CRIU asks
+    /// the agent before it reads memory.
     ///
     /// # Errors
     /// The restore failed; no process of the job exists.
@@ -252,8 +255,8 @@ fn errors(log: &Path) -> String {
         lines.drain(2..lines.len() - 1);
     }
     let told = lines.join(" / ");
-    // CRIU needs CAP_SYS_RESOURCE to read the limits of processes of other users. Root in a container or
-    // a small VM may lack it.
+    // CRIU needs CAP_SYS_RESOURCE to read the limits of processes of other users. Root in a
+    // container or a small VM may lack it.
     if told.contains("Can't get rlimit") {
         return format!(
             "the agent lacks CAP_SYS_RESOURCE, so only jobs that run as root (`--withRoot`) can be moved from this host: {told}"

@@ -1,11 +1,11 @@
 //! The inode list: a job's open files keep their inode numbers across a migration.
 //!
-//! A copied file has another inode number on another host. Programs notice: before each transaction SQLite
-//! compares the number of its open database with that of the file at its path, and refuses to write when
-//! they differ. No file system creates a file with a given number. But an overlay shows a copied-up file
-//! under the number of its origin in a lower layer (`ovl_getattr` in Linux's `fs/overlayfs/inode.c`). So
-//! each open file is marked as a copy of an empty file that has the number. A file system is built for
-//! these empty files:
+//! A copied file has another inode number on another host. Programs notice. Before each transaction
+//! SQLite compares the number of its open database with that of its path. It refuses to write when
+//! they differ. No file system creates a file with a given number. But an overlay
+//! shows a copied-up file under the number of its origin in a lower layer (`ovl_getattr` in Linux's
+//! `fs/overlayfs/inode.c`). So each open file is marked as a copy of an empty file that has the
+//! number. A file system is built for these empty files:
 //!
 //! ```text
 //!  g<generation>/
@@ -17,9 +17,9 @@
 //!                           `trusted.overlay.origin`
 //! ```
 //!
-//! The inode file system takes some 40 ms and is built while memory arrives ([`prepare`]). Not kept are the
-//! numbers of files that are not open, have several names or are in a volume, and device numbers, which
-//! belong to a mount. When a step fails, the job is restored with other numbers.
+//! The inode file system takes some 40 ms and is built while memory arrives ([`prepare`]). Files
+//! that are not open, have several names or are in a volume get new inode numbers. Device numbers
+//! belong to a mount and change. When a step fails, the job is restored with other numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -39,10 +39,11 @@ use crate::error::{Error, Result};
 pub(crate) const INODE_LIST: &str = "inodes.img";
 /// The empty directory that is the last lower layer of the root.
 const EMPTY_LAYER: &str = "none";
-/// The most inodes of an ext4 block group with one inode per 4 KiB block, and the size of that group
-/// in bytes.
+/// The most inodes of an ext4 block group with one inode per 4 KiB block, and the size of that
+/// group in bytes.
 const EXT4_GROUP: (u64, u64) = (32_768, 128 << 20);
-/// The highest number that is kept; a file system with higher ones needs too many group descriptors.
+/// The highest number that is kept; a file system with higher ones needs too many group
+/// descriptors.
 const INODE_NUMBER_MAX: u64 = 1 << 28;
 /// The lowest number that is kept; ext4 reserves those below.
 const INODE_NUMBER_MIN: u64 = 16;
@@ -81,8 +82,9 @@ pub(crate) async fn prepare(job_dir: &JobDir, images: &Path) -> Result<()> {
     if numbers.is_empty() { Ok(()) } else { mount_new(job_dir, &numbers).await }
 }
 
-/// Marks the files in the upper layer as copies of the empty files with the recorded numbers. Returns
-/// the lower layer that the overlay needs for that, if any. The overlay must not be mounted yet.
+/// Marks the files in the upper layer as copies of the empty files with the recorded numbers.
+/// Returns the lower layer that the overlay needs for that, if any. The overlay must not be mounted
+/// yet.
 ///
 /// # Errors
 /// The inode file system can't be built or mounted.
@@ -186,8 +188,10 @@ fn script(numbers: &InodeNumbers) -> String {
 }
 
 /// The handle of the empty file with a number, in the overlay's format (`struct ovl_fb` in Linux's
-/// `fs/overlayfs/overlayfs.h`): version, magic, length, flags of a little-endian machine, the type of
-/// ext4's handle (`FILEID_INO32_GEN`), the file system's UUID, inode number and generation.
+/// `fs/overlayfs/overlayfs.h`).
+///
+/// The parts are version, magic, length, flags of a little-endian machine, the type
+/// of ext4's handle (`FILEID_INO32_GEN`), the file system's UUID, inode number and generation.
 fn origin(uuid: &[u8; 16], number: u64) -> Vec<u8> {
     let flags = u8::from(cfg!(target_endian = "big"));
     let number = u32::try_from(number).unwrap_or_default();

@@ -1,13 +1,13 @@
 //! The paths of the files that a job watches with inotify.
 //!
-//! The kernel reports a watch by inode number and handle. CRIU needs a path, since inode numbers differ at
-//! the destination. An overlay's handle can't be opened, but it contains the handle of the file in its
-//! layer, which can. The path found that way is given to CRIU in the format of CRIU's own path cache. CRIU
-//! reads its cache before it searches a few directories, and checks each path. Kernels before 6.6 report
-//! no handle: a job with watches does not migrate there.
+//! The kernel reports a watch by inode number and handle. CRIU needs a path, since inode numbers
+//! differ at the destination. An overlay's handle can't be opened, but it contains the handle of
+//! the file in its layer, which can. The path found that way is given to CRIU in the format of
+//! CRIU's own path cache. CRIU reads its cache before it searches a few directories, and checks
+//! each path. Kernels before 6.6 report no handle: a job with watches does not migrate there.
 //!
-//! The job executes meanwhile. A watch that it adds before its freeze fails the checkpoint, and the job
-//! continues.
+//! The job executes meanwhile. A watch that it adds before its freeze fails the checkpoint, and the
+//! job continues.
 //!
 //! ```text
 //!   overlay's handle: 3 bytes of padding, version, magic, length (without padding), flags, type,
@@ -26,8 +26,8 @@ use mooring_linux::file_handle;
 const IRMAP_CACHE: &str = "irmap-cache";
 /// The magic numbers of CRIU's service images, and of this image.
 const IRMAP_MAGIC: [u32; 2] = [0x5510_5940, 0x5700_4059];
-/// The type of an overlay's handle, the lengths before it and before the layer's handle, and the flag
-/// of a file in the upper layer.
+/// The type of an overlay's handle, the lengths before it and before the layer's handle, and the
+/// flag of a file in the upper layer.
 const OVERLAY: i32 = 0xf8;
 const PADDING: usize = 3;
 const HEAD: usize = 24;
@@ -107,8 +107,8 @@ fn watches(pid: i32) -> Vec<Watch> {
     told.flat_map(|told| told.lines().filter_map(read).collect::<Vec<_>>()).collect()
 }
 
-/// Parses a line like
-/// `inotify wd:1 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20 fhandle-type:f8 f_handle:00…`.
+/// Parses a line like `inotify wd:1 ino:20454d sdev:2d mask:fc6 ignored_mask:0 fhandle-bytes:20
+/// fhandle-type:f8 f_handle:00…`.
 fn read(line: &str) -> Option<Watch> {
     let fields = line.strip_prefix("inotify ")?;
     let field = |name: &str| fields.split(' ').find_map(|field| field.strip_prefix(name)?.strip_prefix(':'));

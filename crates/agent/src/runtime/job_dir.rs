@@ -21,8 +21,8 @@ pub(crate) struct JobDir {
 }
 
 impl JobDir {
-    /// Names the directory of a generation below `jobs`, the agent's directory of jobs. `prefix` begins the
-    /// names of the agent's interfaces.
+    /// Names the directory of a generation below `jobs`, the agent's directory of jobs. `prefix`
+    /// begins the names of the agent's interfaces.
     pub(crate) fn new(
         jobs: &Path,
         cgroup_parent: &str,

@@ -1,4 +1,5 @@
-//! The directory `/.mooring` inside a container: a part of the job's root file system that moves with it.
+//! The directory `/.mooring` inside a container: a part of the job's root file system that moves
+//! with it.
 //!
 //! | file | content |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | `script` | the submitted script |
 //! | `results/` | files that are kept after the job's end |
 //!
-//! The job can replace these files, by a link to a file of the host for example: the agent reads below the
-//! job's root only.
+//! The job can replace these files, by a link to a file of the host for example: the agent reads
+//! below the job's root only.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -49,8 +50,9 @@ pub(crate) fn user(spec: &JobSpec, image: &Image) -> User {
     if spec.with_root { User::default() } else { image.user.clone() }
 }
 
-/// The command of the container's first process; `None` when the job has no command. The process is a
-/// shell: it opens the output files inside the container, starts the command and keeps its exit code.
+/// The command of the container's first process; `None` when the job has no command. The process is
+/// a shell: it opens the output files inside the container, starts the command and keeps its exit
+/// code.
 pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
     let path = |name: &dyn std::fmt::Display| format!("/{DIRECTORY}/{name}");
     let command: Vec<String> = match &spec.script {

@@ -1,5 +1,5 @@
-//! The user of a container: `user[:group]` of the image's configuration, as names or numbers, looked up in
-//! the image's own `/etc/passwd` and `/etc/group`.
+//! The user of a container: `user[:group]` of the image's configuration, as names or numbers,
+//! looked up in the image's own `/etc/passwd` and `/etc/group`.
 
 use std::fs;
 use std::path::PathBuf;

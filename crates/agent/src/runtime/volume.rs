@@ -7,15 +7,15 @@
 //!    upper/mnt/own/          the same fresh volume: everything below `upper` moves with the job
 //! ```
 //!
-//! * A host path is bind-mounted into the job's root. For CRIU it is an external mount: the destination
-//!   binds the same path, which has to exist there with the files that the job has open.
-//! * A [fresh] volume is a file system of the job's own in a file. Its content moves with the job's changed
-//!   files, into a file system of the same size at the destination.
-//! * A [bucket] and an [export] are mounted by the host, and are external mounts for CRIU. The destination
-//!   mounts them before the freeze; the source unmounts them after the migration.
+//! * A host path is bind-mounted into the job's root. For CRIU it is an external mount: the
+//!   destination binds the same path. The path has to exist there with the job's open files.
+//! * A [fresh] volume is a file system of the job's own in a file. Its content moves with the job's
+//!   changed files, into a file system of the same size at the destination.
+//! * A [bucket] and an [export] are mounted by the host, and are external mounts for CRIU. The
+//!   destination mounts them before the freeze; the source unmounts them after the migration.
 //!
-//! Mounts, and the process of a bucket in a control group of its own, outlive the agent. Each step may be
-//! repeated: existing mounts are kept.
+//! Mounts, and the process of a bucket in a control group of its own, outlive the agent. Each step
+//! may be repeated: existing mounts are kept.
 //!
 //! The agent's own directories, and paths that resolve to them, are never mounted into a job.
 
@@ -98,13 +98,14 @@ pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
     all.into_iter().map(mount).collect()
 }
 
-/// Returns whether some of a job's files are in its volumes, which then have to be mounted before files
-/// arrive.
+/// Returns whether some of a job's files are in its volumes, which then have to be mounted before
+/// files arrive.
 pub(crate) fn take_files(volumes: &[Volume]) -> bool {
     volumes.iter().any(|volume| matches!(volume.source, VolumeSource::Fresh { .. }))
 }
 
-/// Creates and mounts the volumes of a job that starts or arrives on this host. The job runs as `user`.
+/// Creates and mounts the volumes of a job that starts or arrives on this host. The job runs as
+/// `user`.
 pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::HostPath(_) = volume.source {
@@ -166,8 +167,8 @@ async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User
     }
 }
 
-/// Unmounts all volumes of a job that does not execute here, and ends their processes; keeps the content.
-/// Continues after errors and returns the first.
+/// Unmounts all volumes of a job that does not execute here, and ends their processes; keeps the
+/// content. Continues after errors and returns the first.
 ///
 /// # Errors
 /// A volume is still in use; another call continues there.
@@ -252,7 +253,8 @@ mod tests {
         let left = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
         let of_ours = |file: String| file.contains(job_dir.directory().to_str().unwrap_or_default());
         let started = tokio::time::Instant::now();
-        // The kernel lets go of a device a moment after its last mount; another process may have a copy of that as long as it lives.
+        // The kernel lets go of a device a moment after its last mount; another process may have a
+        // copy of that as long as it lives.
         while fs::read_dir("/sys/block").expect("devices").flatten().map(left).any(of_ours) {
             assert!(started.elapsed() < crate::runtime::tool::TOOL_TIMEOUT, "a loop device is left");
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -19,7 +19,7 @@ use crate::paths::{self, fill};
 use crate::view::{GatewayView, HostView, JobView};
 use crate::watch::{KEEPALIVE, WATCH_CHANGED, WATCH_ENDED};
 
-/// How long a stream may be silent before its peer counts as dead.
+/// The silence of a stream after which its peer counts as dead.
 const SILENCE_LIMIT: Duration = KEEPALIVE.saturating_mul(3);
 
 /// A stream of slices; it ends with the connection.

@@ -1,4 +1,5 @@
-//! The rows of the table: what is known of a field of the submission, and what can be wrong with a value.
+//! The rows of the table: what is known of a field of the submission, and what can be wrong with a
+//! value.
 
 use mooring_types::nearest;
 use mooring_types::size::Size;
@@ -14,7 +15,7 @@ pub struct Field {
     pub key: &'static str,
     /// The section of the help.
     pub section: Section,
-    /// Whether a flag may be repeated.
+    /// `true` if a flag may be repeated.
     pub is_list: bool,
     /// The flag as the help shows it, like `-i --image <IMAGE>`; empty for none.
     pub(super) usage: &'static str,
@@ -32,9 +33,9 @@ pub struct Field {
 /// The sections of the help of `float submit`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
-    /// What to run, and where.
+    /// The program to run, and its host.
     Job,
-    /// What happens automatically.
+    /// Automatic behaviour.
     Automatic,
 }
 

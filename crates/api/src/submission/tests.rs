@@ -22,7 +22,7 @@ fn every_field_round_trips_through_json() {
     assert_eq!(serde_json::to_value(Submission::default()).unwrap(), json!({}));
 }
 
-/// What the words of [`Submission::arguments`] mean to `float submit`: flags, then the command.
+/// Parses the words of [`Submission::arguments`] like `float submit`: flags, then the command.
 fn parse_arguments(text: &str) -> Submission {
     let words = shlex::split(text).unwrap();
     let mut words = words.iter();

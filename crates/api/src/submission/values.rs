@@ -195,7 +195,7 @@ impl FieldValue for Tags {
 
 /// A type that has a text, which is its form in JSON unless [`Text::write`] is another.
 pub(crate) trait Text: Sized {
-    /// Whether a map of keys may stand for the text.
+    /// `true` if a map of keys may stand for the text.
     const IS_POLICY: bool = false;
     const EXPECTED: &'static str = "one text";
 
@@ -212,7 +212,8 @@ pub(crate) trait Text: Sized {
     }
 }
 
-/// Implements [`Text`] for types with `FromStr` and `Display`, with a hint for a text that can't be parsed.
+/// Implements [`Text`] for types with `FromStr` and `Display`, with a hint for a text that can't be
+/// parsed.
 macro_rules! texts {
     ($($type:ty, $hint:literal;)*) => {$(
         impl Text for $type {

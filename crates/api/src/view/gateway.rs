@@ -24,7 +24,7 @@ pub struct GatewayCreateRequest {
     /// The security groups, by id or name; `default` when empty.
     #[schema(value_type = Vec<String>)]
     pub security_groups: Vec<Reference<SecurityGroupId>>,
-    /// Whether the gateway listens only on the private address of its host.
+    /// `true` if the gateway listens only on the private address of its host.
     #[serde(rename = "noPublicIP")]
     pub no_public_ip: bool,
 }
@@ -61,7 +61,7 @@ pub struct GatewayView {
     pub status: GatewayStatus,
     /// The address for clients.
     pub address: String,
-    /// Whether that is the private address of its host.
+    /// `true` if that is the private address of its host.
     #[serde(rename = "noPublicIP")]
     pub no_public_ip: bool,
     /// The ports to assign, `<min>:<max>`.
@@ -124,10 +124,10 @@ pub struct ConnectionView {
     /// The protocol that clients speak.
     #[schema(value_type = String)]
     pub protocol: Protocol,
-    /// How long and how many requests wait for the job.
+    /// The limits of requests that wait for the job.
     #[schema(value_type = Object)]
     pub hold_limits: HoldLimits,
-    /// Whether HTML pages get the widget: `shown` or `hidden`.
+    /// The widget in HTML pages: `shown` or `hidden`.
     #[schema(value_type = String)]
     pub widget: Widget,
     /// The client connections.
@@ -173,7 +173,7 @@ pub struct ConnectRequest {
     /// The most waiting requests; 10000 when absent.
     #[serde(default)]
     pub held_max: Option<u32>,
-    /// Whether HTML pages get the widget: `shown` or `hidden`.
+    /// The widget in HTML pages: `shown` or `hidden`.
     #[serde(default)]
     #[schema(value_type = String)]
     pub widget: Widget,

@@ -27,7 +27,7 @@ pub enum HostStatus {
 }
 
 impl HostStatus {
-    /// Whether the host has started and can take jobs, unless it is drained.
+    /// Returns `true` if the host has started and can take jobs, unless it is drained.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self, Self::Ready | Self::Draining | Self::Drained)
@@ -58,7 +58,7 @@ pub struct HostView {
     /// The status, as `status`; with `reason` for a host that is not ready.
     #[serde(flatten)]
     pub status: HostStatus,
-    /// Whether the host takes jobs, gateways or both.
+    /// The role: jobs, gateways or both.
     #[schema(value_type = String)]
     pub role: HostRole,
     /// The purchase option: `spot` or `onDemand`.

@@ -19,7 +19,8 @@ pub struct TemplateCreateRequest {
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub from_job: Option<JobId>,
-    /// The values of the template, instead of a job. `{token}` becomes a new random token for each job.
+    /// The values of the template, instead of a job. `{token}` becomes a new random token for each
+    /// job.
     pub job: Option<Submission>,
     /// The path and query of its jobs' access URLs; the job's own or `/` when empty.
     pub access_path: String,

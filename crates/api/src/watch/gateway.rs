@@ -44,24 +44,25 @@ pub struct ConnectionDirective {
     pub gateway_port: Port,
     /// The address of the job.
     pub target: Target,
-    /// Grows when open connections of the job can't continue: the job was recovered without them, or an
-    /// external job moved. The gateway ends them in the way of their protocol once `flow` is open.
+    /// Grows when open connections of the job can't continue: the job was recovered without them,
+    /// or an external job moved. The gateway ends them in the way of their protocol once `flow` is
+    /// open.
     #[serde(default)]
     pub epoch: u64,
     /// The protocol of the target port.
     pub protocol: Protocol,
-    /// How long and how many requests wait.
+    /// The limits of requests that wait.
     #[serde(default)]
     pub hold_limits: HoldLimits,
-    /// Whether HTML pages get the widget.
+    /// The widget in HTML pages.
     #[serde(default)]
     pub widget: Widget,
-    /// Whether bytes pass or are held.
+    /// The gate: bytes pass or are held.
     pub flow: Flow,
 }
 
-/// A port that tells the outcome of an ended job for a while. The port is free: a connection with the same port has
-/// precedence.
+/// A port that tells the outcome of an ended job for a while. The port is free: a connection with
+/// the same port has precedence.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FarewellDirective {
@@ -83,7 +84,7 @@ pub struct FarewellDirective {
     pub gateway_port: Port,
     /// The protocol of the former connection.
     pub protocol: Protocol,
-    /// Whether HTML pages got the widget.
+    /// The widget in HTML pages.
     #[serde(default)]
     pub widget: Widget,
 }
@@ -98,7 +99,7 @@ pub enum Target {
     Endpoints(Vec<Endpoint>),
 }
 
-/// Whether bytes pass to a job.
+/// The gate of a job: bytes pass or are held.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "flow", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Flow {
@@ -106,7 +107,8 @@ pub enum Flow {
     Open,
     /// Bytes are held: the job is pending, suspended or floating.
     Held {
-        /// The migration to quiesce for; [`GatewayReport::quiesced`] reports when nothing is unacknowledged.
+        /// The migration to quiesce for; [`GatewayReport::quiesced`] reports when nothing is
+        /// unacknowledged.
         quiesce: Option<MigrationId>,
     },
 }
@@ -115,14 +117,14 @@ pub enum Flow {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct GatewayReport {
-    /// The random number of the reporting process. During a restart there are several processes, each with
-    /// its own clients. 0 from versions without the number.
+    /// The random number of the reporting process. During a restart there are several processes,
+    /// each with its own clients. 0 from versions without the number.
     #[serde(default)]
     pub incarnation: u64,
     /// The number of the process before this one, if it died and left no connections.
     #[serde(default)]
     pub replaces: Option<u64>,
-    /// Whether this is the last report of the process.
+    /// `true` in the last report of the process.
     #[serde(default)]
     pub finished: bool,
     /// The number of the latest applied slice.
@@ -154,10 +156,12 @@ pub struct ConnectionObservation {
     pub problem: Option<String>,
     /// The client connections.
     pub clients: Vec<ClientObservation>,
-    /// The number of waiting clients that should resume a suspended job. Automatic reloads of a page don't count.
+    /// The number of waiting clients that should resume a suspended job. Automatic reloads of a
+    /// page don't count.
     #[serde(default)]
     pub calling: u32,
-    /// The bytes from all clients to the job since the start of the process, including closed connections.
+    /// The bytes from all clients to the job since the start of the process, including closed
+    /// connections.
     #[serde(default)]
     pub bytes_in: u64,
     /// The bytes from the job to all clients.

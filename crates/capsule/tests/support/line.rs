@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// What a line does with what is sent through it.
+/// The treatment of bytes that are sent through a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Passes,
@@ -40,7 +40,7 @@ impl Line {
         format!("http://{}", self.address)
     }
 
-    /// Returns once the client has sent so many bytes.
+    /// Returns once the client has sent `bytes` bytes.
     pub(crate) async fn has_carried(&mut self, bytes: usize) -> Result<()> {
         self.carried.wait_for(|carried| *carried >= bytes).await?;
         Ok(())

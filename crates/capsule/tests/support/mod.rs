@@ -1,4 +1,4 @@
-//! What the tests of the capsule store share: names, facts, bytes like those of a job.
+//! Helpers of the capsule store's tests: names, facts, bytes like those of a job.
 
 use mooring_capsule::Facts;
 use mooring_types::{CapsuleName, Generation, JobId};

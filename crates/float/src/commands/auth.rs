@@ -64,7 +64,8 @@ async fn info(global: &Global, printer: &Printer) -> Result<()> {
     })
 }
 
-/// Ends the session at OpCenter and deletes the session file. The file is deleted even when OpCenter is unreachable.
+/// Ends the session at OpCenter and deletes the session file. The file is deleted even when
+/// OpCenter is unreachable.
 pub(crate) async fn logout(global: &Global, printer: &Printer) -> Result<()> {
     let file = SessionFile::of_user()?;
     let told = match Access::open(global).await {

@@ -14,7 +14,8 @@ use crate::printer::Printer;
 
 /// The poll interval of `drain --wait`.
 const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// How long `--wait` continues after the drain's time limit: the last jobs may still be on the way into the capsule store.
+/// The wait of `--wait` beyond the drain's time limit: the last jobs may still be on the way
+/// into the capsule store.
 const DRAIN_GRACE: Duration = Duration::from_secs(60);
 
 /// The arguments of `float hosts`.

@@ -62,7 +62,7 @@ pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printe
     send(client, printer, &id, "Migrate", args.wait.into(), start).await
 }
 
-/// How long a command waits for the migration that it started.
+/// The wait of a command for the migration that it started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wait {
     /// Until OpCenter accepts the request.

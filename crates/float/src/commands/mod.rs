@@ -1,7 +1,7 @@
 //! The commands, a module for each noun.
 //!
-//! A command gets an authenticated client and a [`Printer`]. It parses all arguments before it sends a request. Records
-//! that it prints are OpCenter's answers.
+//! A command gets an authenticated client and a [`Printer`]. It parses all arguments before it
+//! sends a request. Records that it prints are OpCenter's answers.
 
 pub(crate) mod auth;
 pub(crate) mod external;

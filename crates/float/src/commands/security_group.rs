@@ -72,7 +72,8 @@ struct CreateArgs {
     /// description
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
-    /// rule `tcp:<ports>:<source>`: a port, a range like 10000-10500 or `*`, and an address or CIDR block; repeatable
+    /// rule `tcp:<ports>:<source>`: a port, a range like 10000-10500 or `*`, and an address or CIDR
+    /// block; repeatable
     #[arg(long, value_name = "RULE")]
     rule: Vec<String>,
 }

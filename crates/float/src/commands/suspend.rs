@@ -1,4 +1,5 @@
-//! `float suspend`, `float resume` and `float snapshot`: migrations into and out of the capsule store.
+//! `float suspend`, `float resume` and `float snapshot`: migrations into and out of the capsule
+//! store.
 
 use anyhow::Result;
 use clap::Args;

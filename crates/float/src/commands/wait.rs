@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use mooring_api::ClientError;
 
-/// How long OpCenter may be unreachable while a command waits; migrations and drains continue meanwhile.
+/// The longest outage of OpCenter that a waiting command tolerates; migrations and drains continue
+/// meanwhile.
 const OPCENTER_OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Repeats a read until OpCenter answers. Errors that a retry can't help are returned at once.

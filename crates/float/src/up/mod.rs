@@ -7,9 +7,9 @@
 //!            └─ float server agent  host-2 …            198.18.0.3
 //! ```
 //!
-//! Virtual hosts are attached to a private bridge; each has an address and a clock offset of its own. A daemon that dies is
-//! restarted. A stop parks all jobs and the next start restores them: jobs are checkpointed into the state directory, and
-//! connections are in the database.
+//! Virtual hosts are attached to a private bridge; each has an address and a clock offset of its
+//! own. A daemon that dies is restarted. A stop parks all jobs and the next start restores them:
+//! jobs are checkpointed into the state directory, and connections are in the database.
 
 mod network;
 mod supervise;
@@ -41,7 +41,7 @@ use crate::server::{Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_IN
 use crate::store::StoreArgs;
 use crate::table::wire_name;
 
-/// How long OpCenter and all hosts may take to start.
+/// The time limit for the start of OpCenter and all hosts.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// The interval between two looks at what starts.
 const START_POLL_INTERVAL: Duration = Duration::from_millis(50);
@@ -89,7 +89,8 @@ pub(crate) struct Args {
     /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
-    /// purchase option of a host, for example host-1=spot; repeatable [default: from the cloud of --spot, else onDemand]
+    /// purchase option of a host, for example host-1=spot; repeatable [default: from the cloud of
+    /// --spot, else onDemand]
     #[arg(long, value_name = "HOST=spot|onDemand", value_parser = purchase)]
     purchase: Vec<(String, Purchase)>,
     /// number of concurrent migrations off a drained or reclaimed host
@@ -131,7 +132,8 @@ pub(crate) async fn run(up: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The locks of a running `float up`: on the virtual hosts' names and addresses, and on the state directory.
+/// The locks of a running `float up`: on the virtual hosts' names and addresses, and on the state
+/// directory.
 struct Locks {
     _machine: UnixListener,
     _directory: Flock<File>,
@@ -212,7 +214,8 @@ async fn check(mut up: Args) -> anyhow::Result<(Args, Locks)> {
     mooring_ops::file::private_dir(&up.dir)
         .with_context(|| format!("can't create state directory {}", up.dir.display()))?;
     up.dir = fs::canonicalize(&up.dir).with_context(|| format!("can't find state directory {}", up.dir.display()))?;
-    // An abstract socket belongs to the network namespace, as the bridge does, and ends with the process.
+    // An abstract socket belongs to the network namespace, as the bridge does, and ends with the
+    // process.
     let alone = UnixListener::bind_addr(&UnixAddress::from_abstract_name("mooring-up")?)
         .context("another `float up` runs on this machine; stop it first")?;
     let path = up.dir.join("lock");

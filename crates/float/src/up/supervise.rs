@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 /// The delay before a dead daemon is restarted.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
-/// How long a daemon may take to stop; an agent checkpoints its jobs.
+/// The time limit for the stop of a daemon; an agent checkpoints its jobs.
 const STOP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A daemon with its arguments.
@@ -98,8 +98,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Stops all daemons but the first at once, then the first, to which the others report. Returns the names of those
-    /// that failed.
+    /// Stops all daemons but the first at once, then the first, to which the others report. Returns
+    /// the names of those that failed.
     pub(crate) async fn stop(mut self) -> Vec<String> {
         let mut failed = Vec::new();
         let rest = self.running.split_off(self.running.len().min(1));

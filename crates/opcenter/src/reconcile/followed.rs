@@ -1,7 +1,7 @@
 //! The memory of the reconciler between passes.
 //!
-//! All of it may be lost: idle times are saved from time to time, and the rest follows from the next
-//! measurement.
+//! All of it may be lost: idle times are saved from time to time, and the rest follows from the
+//! next measurement.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -23,7 +23,8 @@ use mooring_types::{GatewayId, JobId, ManualClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// The longest step of [`Lab::advance`], shorter than the silence after which a host is unreachable.
+/// The longest step of [`Lab::advance`], shorter than the silence after which a host is
+/// unreachable.
 const ADVANCE_STEP: Duration = Duration::from_secs(8);
 
 /// An OpCenter that serves; `None` after a panic.

@@ -262,7 +262,7 @@ struct Written<'a> {
     value: &'a str,
 }
 
-/// What is wrong with a part of it.
+/// The fault of a part of the filter.
 struct Fault {
     part: Part,
     problem: String,

@@ -47,7 +47,7 @@ pub struct JobSpec {
     /// The content of the job script, which runs in place of the command.
     #[serde(default)]
     pub script: Option<String>,
-    /// Whether it runs as root instead of the image's user.
+    /// `true` if the job runs as root instead of the image's user.
     #[serde(default)]
     pub with_root: bool,
     /// The data volumes.

@@ -17,7 +17,7 @@ pub struct Bucket {
     pub prefix: String,
     /// The address of the service: `https://…` or `http://…`.
     pub endpoint: String,
-    /// Whether the service is Amazon's, which has one host name per bucket.
+    /// `true` if the service is Amazon's, which has one host name per bucket.
     pub is_aws: bool,
     /// The region for which requests are signed.
     pub region: String,

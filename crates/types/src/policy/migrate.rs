@@ -45,7 +45,7 @@ const STEP_MAX: u32 = 1000;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MigratePolicy {
-    /// Whether usage never causes a migration. [`Self::evade_oom`] is independent of it.
+    /// `true` if usage never causes a migration. [`Self::evade_oom`] is independent of it.
     pub disable: bool,
     /// The bounds of processor usage; limits in cores.
     pub cpu: Bounds<u32>,
@@ -53,7 +53,7 @@ pub struct MigratePolicy {
     pub mem: Bounds<f64>,
     /// The choice of the next size.
     pub step: Step,
-    /// Whether the job migrates to more memory as soon as it lacks some.
+    /// `true` if the job migrates to more memory as soon as it lacks some.
     #[serde(rename = "evadeOOM")]
     pub evade_oom: bool,
 }
@@ -73,16 +73,16 @@ pub enum Step {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Bounds<T> {
-    /// Whether this resource is ignored.
+    /// `true` if this resource is ignored.
     pub disable: bool,
     /// The usage in percent above which the job needs more.
     pub upper_bound_ratio: u32,
     /// The usage in percent below which the job needs less.
     pub lower_bound_ratio: u32,
-    /// How long usage has to be above the upper bound.
+    /// The time of usage above the upper bound before a migration.
     #[serde(with = "duration::text")]
     pub upper_bound_duration: Duration,
-    /// How long usage has to be below the lower bound.
+    /// The time of usage below the lower bound before a migration.
     #[serde(with = "duration::text")]
     pub lower_bound_duration: Duration,
     /// The change of size in percent.

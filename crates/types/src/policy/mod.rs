@@ -33,7 +33,7 @@ use crate::duration;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct JobPolicy {
-    /// Whether a client connection resumes the suspended job.
+    /// `true` if a client connection resumes the suspended job.
     pub resume_on_connect: bool,
     /// When an unused job is suspended; never where absent.
     pub idle: Option<IdlePolicy>,
@@ -51,9 +51,9 @@ pub struct JobPolicy {
     pub migrate_policy: MigratePolicy,
     /// The tags by key; see [`CustomTag`].
     pub custom_tags: BTreeMap<String, String>,
-    /// Whether `float rerun` may submit the job again.
+    /// The permission for `float rerun` to submit the job again.
     pub rerun: Rerun,
-    /// Whether the job may migrate between hosts.
+    /// The permission to migrate between hosts.
     pub moves: Moves,
     /// The way of the job's own connections to the outside.
     pub egress: Egress,
@@ -92,7 +92,7 @@ pub enum DumpMode {
     Full,
 }
 
-/// Whether a job may be submitted again.
+/// The permission to submit a job again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Rerun {
@@ -103,7 +103,7 @@ pub enum Rerun {
     Disabled,
 }
 
-/// Whether a job may migrate between hosts.
+/// The permission of a job to migrate between hosts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Moves {

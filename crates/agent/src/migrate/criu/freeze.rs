@@ -1,8 +1,8 @@
 //! Freezes a job at a moment that CRIU can restore.
 //!
-//! CRIU records each terminal's foreground process group and can't restore one that has exited. Between
-//! two shell commands that is briefly the case, and a checkpoint of that moment would lose the job. The
-//! job is thawed for a millisecond instead, and frozen again.
+//! CRIU records each terminal's foreground process group and can't restore one that has exited.
+//! Between two shell commands that is briefly the case, and a checkpoint of that moment would lose
+//! the job. The job is thawed for a millisecond instead, and frozen again.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ const THAW_INTERVAL: Duration = Duration::from_millis(1);
 /// Freezes a job at a moment that can be restored.
 ///
 /// # Errors
-/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The job
-/// may be frozen after an error.
+/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The
+/// job may be frozen after an error.
 pub(crate) fn freeze(cgroup: &Cgroup) -> Result<()> {
     let began = Instant::now();
     loop {

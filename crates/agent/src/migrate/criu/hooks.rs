@@ -1,12 +1,13 @@
 //! CRIU's hooks, answered by the agent.
 //!
-//! CRIU runs a script at each step; the script asks the agent over a socket and waits for the answer.
+//! CRIU runs a script at each step; the script asks the agent over a socket and waits for the
+//! answer.
 //!
-//! * Before a dump the agent freezes the job (CRIU's own polling takes up to 100 ms) and drops all its
-//!   packets.
+//! * Before a dump the agent freezes the job (CRIU's own polling takes up to 100 ms) and drops all
+//!   its packets.
 //! * A restore that started before all memory had arrived waits for it before it reads any.
-//! * Before CRIU resumes a restored job the agent freezes it. The job executes only once the restore has
-//!   succeeded and the record says that this host has the job.
+//! * Before CRIU resumes a restored job the agent freezes it. The job executes only once the
+//!   restore has succeeded and the record says that this host has the job.
 //!
 //! Without an agent the hook fails: CRIU gives up the dump or restore, and a dumped job continues.
 
@@ -66,7 +67,8 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's error.
+    /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's
+    /// error.
     pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         outcome.map_err(|error| self.refusal.lock().take().unwrap_or(error))
     }
@@ -78,7 +80,8 @@ impl Hooks {
         Self { filter, subjects: Arc::default() }
     }
 
-    /// Answers the hooks of a container from now on. Its restore reads no memory before the gate opens.
+    /// Answers the hooks of a container from now on. Its restore reads no memory before the gate
+    /// opens.
     pub(crate) fn register(
         &self,
         container: &str,
@@ -139,8 +142,9 @@ impl Hooks {
         match action {
             "pre-dump" => {
                 freeze_with(subject.cgroup, freeze::freeze).await?;
-                // Packets from the job are dropped as well: its kernel's timers send after the freeze. A
-                // packet sent after CRIU has read the send queue would be known to the peer alone.
+                // Packets from the job are dropped as well: its kernel's timers send after the
+                // freeze. A packet sent after CRIU has read the send queue would be known to the
+                // peer alone.
                 Ok(self.filter.isolate(subject.address).await?)
             }
             BEFORE_MEMORY => match &subject.gate {

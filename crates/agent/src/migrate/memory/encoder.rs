@@ -8,8 +8,8 @@
 //!  later snapshots                 CRIU's images  ─► tag known: PageMap │ unknown: Part
 //! ```
 //!
-//! The pages of later snapshots are in the first one. `PageMap` frames follow all pages, since readers
-//! receive memory last.
+//! The pages of later snapshots are in the first one. `PageMap` frames follow all pages, since
+//! readers receive memory last.
 
 use bytes::Bytes;
 use mooring_capsule::{Base, Manifest};
@@ -69,7 +69,8 @@ impl MemoryEncoder {
         Self { known: SentPages::Earlier(index), ..Self::default() }
     }
 
-    /// Creates an encoder for a snapshot: incremental to a base, or without one a base for later ones.
+    /// Creates an encoder for a snapshot: incremental to a base, or without one a base for later
+    /// ones.
     pub(crate) fn upon(base_snapshot: Option<BaseSnapshot>) -> Self {
         match base_snapshot {
             Some(BaseSnapshot { base, dependents, index }) => {

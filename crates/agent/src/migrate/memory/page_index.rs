@@ -1,10 +1,10 @@
 //! An index of stored pages by their tags. Pages with equal tags are equal.
 //!
-//! No kernel support for dirty pages is needed. A tag is the 128-bit AES-GCM tag of a page as associated
-//! data, under a random key that is dropped with the index. Two different pages have the same tag with a
-//! probability of at most 2^-119 for any content (McGrew and Viega, "The Security and Performance of the
-//! Galois/Counter Mode", lemma 2: a page is 256 blocks). Tags are computed faster than memory is
-//! compressed.
+//! No kernel support for dirty pages is needed. A tag is the 128-bit AES-GCM tag of a page as
+//! associated data, under a random key that is dropped with the index. Two different pages have the
+//! same tag with a probability of at most 2^-119 for any content. See McGrew and Viega, "The
+//! Security and Performance of the Galois/Counter Mode", lemma 2: a page is 256 blocks. Tags are
+//! computed faster than memory is compressed.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -46,8 +46,8 @@ impl PageIndex {
         Self { key: LessSafeKey::new(key), numbers: HashMap::new() }
     }
 
-    /// Reads the memory of executing processes and sends each distinct page once, until the receiver is
-    /// dropped. Skips a process that ends meanwhile or can't be read.
+    /// Reads the memory of executing processes and sends each distinct page once, until the
+    /// receiver is dropped. Skips a process that ends meanwhile or can't be read.
     pub(crate) fn read_processes(pids: &[i32], give: &mpsc::Sender<Bytes>) -> Self {
         let mut index = Self::new();
         let mut piece = Vec::with_capacity(FRAME_DATA_BYTES);
@@ -197,7 +197,8 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(index.numbers.len() * PAGE, gone.len());
-        // The bytes of `a` begin in the middle of a page, so that its pages hold two values each; none of them has gone twice.
+        // The bytes of `a` begin in the middle of a page, so that its pages hold two values each;
+        // none of them has gone twice.
         let seen: std::collections::HashSet<&[u8]> = gone.chunks(PAGE).collect();
         assert_eq!(seen.len(), index.numbers.len());
         let of_a = seen.iter().filter(|page| page[0] != 0 && page[4095] == page[0] % 200 + 1).count();

@@ -1,7 +1,7 @@
 //! A bounded FIFO of blocking jobs, run on one background thread.
 //!
-//! `push` waits only while the queue is full, and reports an earlier failure. One blocking task per job
-//! took longer than the writes themselves on a busy machine.
+//! `push` waits only while the queue is full, and reports an earlier failure. One blocking task per
+//! job took longer than the writes themselves on a busy machine.
 
 use std::io;
 

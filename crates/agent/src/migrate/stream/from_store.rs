@@ -1,7 +1,7 @@
 //! A capsule that is read from the store.
 //!
-//! Memory is the largest part and comes last, so that the restore runs while memory arrives. Everything
-//! that is read was authenticated first.
+//! Memory is the largest part and comes last, so that the restore runs while memory arrives.
+//! Everything that is read was authenticated first.
 
 use std::pin::{Pin, pin};
 
@@ -48,7 +48,8 @@ impl<'a> Unpacking<'a> {
     /// Unpacks while `other` runs, and returns its result.
     ///
     /// # Errors
-    /// `other` fails; or, converted by `lost`, the capsule can't be read, is damaged or can't be written.
+    /// `other` fails; or, converted by `lost`, the capsule can't be read, is damaged or can't be
+    /// written.
     pub(crate) async fn alongside<T, E>(
         &mut self,
         other: impl Future<Output = Result<T, E>>,
@@ -233,7 +234,7 @@ mod tests {
         CapsuleStore::open(&Location::Dir(world.join("capsules")), SealKey::random()).unwrap()
     }
 
-    /// What of the process has a page each, by its range's first page.
+    /// The memory of a process, one page of each of its ranges.
     fn memory_of(child: &Child) -> Vec<u8> {
         let pid = i32::try_from(child.id()).unwrap();
         let mut memory = Vec::new();
@@ -303,7 +304,8 @@ mod tests {
         outgoing.pre_copy_memory(vec![i32::try_from(child.id()).unwrap()]).await.unwrap();
         let ahead = outgoing.bytes();
 
-        // What CRIU writes: pages that have gone, in another order and some of them twice, with others between them.
+        // What CRIU writes: pages that have gone, in another order and some of them twice, with
+        // others between them.
         let memory = memory_of(&child);
         child.kill().unwrap();
         child.wait().unwrap();
@@ -335,7 +337,8 @@ mod tests {
         let mut base_snapshot = None;
         let mut sizes = Vec::new();
         for (number, written) in [0, 10, 20, 900, 5].into_iter().enumerate() {
-            // The job writes some pages, and gets two more at the start, so that none is where it was.
+            // The job writes some pages, and gets two more at the start, so that none is where it
+            // was.
             memory[100 * PAGE..(100 + written) * PAGE].copy_from_slice(&noise(written));
             memory = [noise(2), memory].concat();
             let (one, two) = memory.split_at(300 * PAGE);
@@ -357,7 +360,8 @@ mod tests {
         let full = |size: &(Option<String>, u64)| size.0.is_none() && size.1 > 1000;
         assert!(full(&sizes[0]), "{sizes:?}");
         assert!(sizes[1..3].iter().all(|size| size.0 == on_first && size.1 < 60), "{sizes:?}");
-        // So much was written that it was of no use to build on the first any more: the next one stands alone.
+        // So much was written that it was of no use to build on the first any more: the next one
+        // stands alone.
         assert!(sizes[3].0 == on_first && sizes[3].1 > 900, "{sizes:?}");
         assert!(full(&sizes[4]), "{sizes:?}");
 

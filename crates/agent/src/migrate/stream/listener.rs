@@ -1,4 +1,5 @@
-//! The destination's end of a migration between hosts: admits expected sources and receives capsules.
+//! The destination's end of a migration between hosts: admits expected sources and receives
+//! capsules.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -142,8 +143,8 @@ impl SourceConnection {
         self.0.flush().await.map_err(Error::system("answer the source"))
     }
 
-    /// Receives the capsule until it is complete or the connection is lost. Awaits `frozen` when the
-    /// first part of the frozen job arrives.
+    /// Receives the capsule until it is complete or the connection is lost. Awaits `frozen` when
+    /// the first part of the frozen job arrives.
     pub(crate) async fn receive(
         mut self,
         job_dir: &JobDir,
@@ -176,7 +177,8 @@ impl SourceConnection {
             };
             let answered = self.answer(&answer).await;
             match (step, frozen.is_none()) {
-                // The capsule is complete and sealed, even when the confirmation does not reach the source.
+                // The capsule is complete and sealed, even when the confirmation does not reach the
+                // source.
                 (Ok(Received::Sealed), _) => return Reception::Complete,
                 (Ok(Received::More | Received::PreCopied), _) if answered.is_ok() => {}
                 (step, frozen) => {

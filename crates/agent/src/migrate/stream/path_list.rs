@@ -22,7 +22,8 @@ impl PathList {
         &self.0
     }
 
-    /// Splits paths, in their order, into lists of one frame each: at least one list, which may be empty.
+    /// Splits paths, in their order, into lists of one frame each: at least one list, which may be
+    /// empty.
     pub(crate) fn pieces<'a>(paths: impl IntoIterator<Item = &'a Path>) -> Vec<Self> {
         let (mut pieces, mut piece) = (Vec::new(), Vec::new());
         for path in paths {

@@ -1,9 +1,9 @@
 //! The receiving end of a capsule: files go below the job's root, images into its checkpoint.
 //!
-//! A background thread writes memory, so that one core decrypts and unpacks while another writes. Each
-//! tar of files is unpacked by a `tar` process; only the next tar waits for it. The seal lists all images
-//! with their sizes. In a capsule from the store, memory follows the seal: a restore can start before
-//! memory is complete.
+//! A background thread writes memory, so that one core decrypts and unpacks while another writes.
+//! Each tar of files is unpacked by a `tar` process; only the next tar waits for it. The seal lists
+//! all images with their sizes. In a capsule from the store, memory follows the seal: a restore can
+//! start before memory is complete.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -28,7 +28,8 @@ use crate::runtime::job_dir::JobDir;
 /// A capsule that is being received.
 #[derive(Debug)]
 pub(crate) struct CapsuleReceiver<'a> {
-    /// `None` once [`CapsuleReceiver::prerequisites`] was called; only memory is accepted after that.
+    /// `None` once [`CapsuleReceiver::prerequisites`] was called; only memory is accepted after
+    /// that.
     prerequisites: Option<Prerequisites>,
     checkpoint: &'a Checkpoint,
     images: HashMap<String, Image>,
@@ -61,10 +62,11 @@ struct Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     More,
-    /// All pre-copied files have arrived; [`CapsuleReceiver::wait_for_files`] waits until they are unpacked.
+    /// All pre-copied files have arrived; [`CapsuleReceiver::wait_for_files`] waits until they are
+    /// unpacked.
     PreCopied,
-    /// The seal has arrived. [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`] check
-    /// what it lists.
+    /// The seal has arrived. [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`]
+    /// check what it lists.
     Sealed,
 }
 
@@ -200,7 +202,8 @@ impl<'a> CapsuleReceiver<'a> {
         images.map(|(image, size)| size.saturating_sub(self.size(image))).sum()
     }
 
-    /// Returns the future that completes everything but memory. It runs beside the receipt of memory.
+    /// Returns the future that completes everything but memory. It runs beside the receipt of
+    /// memory.
     ///
     /// # Errors
     /// An image other than memory is incomplete.
@@ -275,10 +278,10 @@ impl Prerequisites {
         let mut numbers = self.numbers.unwrap_or_default();
         while let Some(ended) = numbers.join_next().await {
             if let Err(error) =
-                ended.map_err(io::Error::other).map_err(Error::system("keep the numbers of files")).flatten()
+                ended.map_err(io::Error::other).map_err(Error::system("build the inode file system")).flatten()
             {
                 // The mount of the root builds it again.
-                tracing::debug!(error = %chain(&error), "no numbers are kept yet");
+                tracing::debug!(error = %chain(&error), "the inode file system is not built yet");
             }
         }
         Ok(())

@@ -53,7 +53,7 @@ pub(crate) struct CapsuleSender {
     /// The bytes sent of each image.
     images: BTreeMap<String, u64>,
     bytes: u64,
-    /// Whether the memory section of the stream is open.
+    /// `true` while the memory section of the stream is open.
     memory_started: bool,
 }
 
@@ -120,8 +120,8 @@ impl CapsuleSender {
         self.memory = MemoryEncoder::upon(base_snapshot);
     }
 
-    /// Pre-copies memory into the capsule while the job executes. Pages that are unchanged at the freeze
-    /// are not sent again.
+    /// Pre-copies memory into the capsule while the job executes. Pages that are unchanged at the
+    /// freeze are not sent again.
     ///
     /// # Errors
     /// The store can't receive it.
@@ -148,8 +148,9 @@ impl CapsuleSender {
         self.begin_checkpoint(checkpoint).await?;
         let mut known = 0;
         while !*dumped.borrow() {
-            // CRIU appends to these images only; all others are sent when they are complete. CRIU numbers
-            // them from 1. Each is opened by name: listing the directory would block CRIU's file creation.
+            // CRIU appends to these images only; all others are sent when they are complete. CRIU
+            // numbers them from 1. Each is opened by name: listing the directory would block CRIU's
+            // file creation.
             while checkpoint.images().join(memory_name(known + 1)).exists() {
                 known += 1;
             }
@@ -186,8 +187,8 @@ impl CapsuleSender {
         self.flush().await
     }
 
-    /// Starts sending the checkpoint. To a host the inode list goes first, since preparing it takes 40 ms;
-    /// in a capsule it follows memory, which readers receive last.
+    /// Starts sending the checkpoint. To a host the inode list goes first, since preparing it takes
+    /// 40 ms; in a capsule it follows memory, which readers receive last.
     async fn begin_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<()> {
         if !self.sink.defers_memory() {
             self.send_inode_list(checkpoint).await?;

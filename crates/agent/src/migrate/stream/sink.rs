@@ -38,7 +38,7 @@ impl Sink {
         }
     }
 
-    /// Whether readers receive memory last, independent of the order of writing.
+    /// Returns `true` if readers receive memory last, independent of the order of writing.
     pub(crate) fn defers_memory(&self) -> bool {
         matches!(self, Self::Capsule { .. })
     }

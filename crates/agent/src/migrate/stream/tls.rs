@@ -1,7 +1,8 @@
 //! The identity of this host towards other hosts: a private key and a self-signed certificate.
 //!
-//! A certificate is known by its SHA-256. OpCenter gives each end of a migration the fingerprint of the
-//! other end, and a token to both. Without a known certificate no connection passes the handshake.
+//! A certificate is known by its SHA-256. OpCenter gives each end of a migration the fingerprint of
+//! the other end, and a token to both. Without a known certificate no connection passes the
+//! handshake.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -50,8 +51,8 @@ impl Identity {
         fingerprint(&self.certificate)
     }
 
-    /// The key that proves a join under this host's name, in hex: derived from the private key, which
-    /// stays here.
+    /// The key that proves a join under this host's name, in hex: derived from the private key,
+    /// which stays here.
     pub(crate) fn join_key(&self) -> String {
         hex::encode(Sha256::new().chain_update(b"mooring join\0").chain_update(self.key.secret_der()).finalize())
     }
@@ -77,8 +78,8 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
-    /// Returns the configuration for connections from any host with a certificate. The hello names the
-    /// migration, and with it the certificate that is expected.
+    /// Returns the configuration for connections from any host with a certificate. The hello names
+    /// the migration, and with it the certificate that is expected.
     ///
     /// # Errors
     /// The key does not fit the certificate.

@@ -1,9 +1,10 @@
 //! The image cache: its parts, the time of their last use, and their removal.
 //!
-//! A part is a layer, an archive's layout, a blob or the digest of a tag. Its name is its path below the
-//! cache's directory, like `layers/<digest>`. `used.json` has the time at which each was last needed. A part
-//! that the bundle of a job on this host names is never removed, in any state of the job. Nothing is removed
-//! while an image is being prepared: that holds a [`Lease`] until the bundle names the parts.
+//! A part is a layer, an archive's layout, a blob or the digest of a tag. Its name is its path
+//! below the cache's directory, like `layers/<digest>`. `used.json` has the time at which each was
+//! last needed. A part that the bundle of a job on this host names is never removed, in any state
+//! of the job. Nothing is removed while an image is being prepared: that holds a [`Lease`] until
+//! the bundle names the parts.
 //!
 //! A part is renamed before it is removed, so that everything with a part's name is complete.
 
@@ -46,7 +47,8 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    /// Opens the cache below `directory`. Without a readable `used.json` all parts count as needed now.
+    /// Opens the cache below `directory`. Without a readable `used.json` all parts count as needed
+    /// now.
     pub(super) fn open(directory: PathBuf) -> Self {
         let known = fs::read(directory.join("used.json")).ok();
         let used = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use mooring_types::Timestamp;
 
-/// A part that was needed this recently is kept: a job may be retried, or return from its destination.
+/// A part that was needed this recently is kept: a job may be retried, or return from its
+/// destination.
 const UNUSED_AGE_MIN: Duration = Duration::from_secs(120);
 
 /// The limits of unused images.

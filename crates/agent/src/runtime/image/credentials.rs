@@ -1,6 +1,6 @@
 //! Credentials for registries, from the files of other container tools: `REGISTRY_AUTH_FILE`, or
-//! `config.json` below `DOCKER_CONFIG` or `~/.docker`. They are read at every pull, so that a login has
-//! effect at once. Credential helpers are not run.
+//! `config.json` below `DOCKER_CONFIG` or `~/.docker`. They are read at every pull, so that a login
+//! has effect at once. Credential helpers are not run.
 
 use std::collections::HashMap;
 use std::path::PathBuf;

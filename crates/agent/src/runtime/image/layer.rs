@@ -49,7 +49,8 @@ pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
     }
 }
 
-/// A directory that is removed on drop unless it was renamed: its job may be cancelled at any moment.
+/// A directory that is removed on drop unless it was renamed: its job may be cancelled at any
+/// moment.
 struct Part(PathBuf);
 
 impl Drop for Part {
@@ -60,7 +61,8 @@ impl Drop for Part {
     }
 }
 
-/// Turns the whiteouts of OCI layers (`.wh.name`, `.wh..wh..opq`) into those of overlay file systems.
+/// Turns the whiteouts of OCI layers (`.wh.name`, `.wh..wh..opq`) into those of overlay file
+/// systems.
 fn whiteouts(directory: &Path) -> Result<()> {
     let attempt = || format!("read {}", directory.display());
     for entry in fs::read_dir(directory).map_err(Error::system(attempt()))? {

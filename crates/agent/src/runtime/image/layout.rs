@@ -1,4 +1,5 @@
-//! Images described by blobs in a directory: `blobs/<algorithm>/<digest>`, as in an OCI image layout.
+//! Images described by blobs in a directory: `blobs/<algorithm>/<digest>`, as in an OCI image
+//! layout.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,5 +1,5 @@
-//! Root file systems: a directory of this host, or the layers of an OCI image, unpacked once and shared by
-//! all jobs.
+//! Root file systems: a directory of this host, or the layers of an OCI image, unpacked once and
+//! shared by all jobs.
 //!
 //! ```text
 //!   images/layers/<digest>        a layer, unpacked
@@ -15,10 +15,10 @@
 //! * [`registry`]: pulls blobs, each once for all jobs.
 //! * [`credentials`]: the credentials for registries.
 //! * [`refusal`]: the reasons for which a pull failed, for users.
-//! * [`mod@parts`]: which parts of the cache a job needs.
+//! * [`mod@parts`]: the parts of the cache that a job needs.
 //!
-//! Everything with its final name is complete: it is built under another name and renamed. A killed agent
-//! leaves partial files only, which the next agent removes.
+//! Everything with its final name is complete: it is built under another name and renamed. A killed
+//! agent leaves partial files only, which the next agent removes.
 
 mod cache;
 mod collect;
@@ -72,8 +72,8 @@ pub(crate) struct Images {
 }
 
 impl Images {
-    /// Opens the images below `directory` and removes partial files of a killed agent. `insecure` names the
-    /// registries that are used without TLS.
+    /// Opens the images below `directory` and removes partial files of a killed agent. `insecure`
+    /// names the registries that are used without TLS.
     pub(crate) fn new(directory: PathBuf, insecure: &[String]) -> Self {
         for part in parts(&directory) {
             if let Err(error) = mount::remove_tree(&part) {

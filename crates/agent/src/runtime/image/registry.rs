@@ -1,8 +1,8 @@
-//! Images of registries: missing blobs are pulled and verified by their digests while they are written. A
-//! blob is pulled once, even when several jobs wait for it.
+//! Images of registries: missing blobs are pulled and verified by their digests while they are
+//! written. A blob is pulled once, even when several jobs wait for it.
 //!
-//! A tag is looked up at every start. When its registry can't be reached, the digest of the last look-up is
-//! used. An image named by digest needs no registry once it is complete.
+//! A tag is looked up at every start. When its registry can't be reached, the digest of the last
+//! look-up is used. An image named by digest needs no registry once it is complete.
 
 use std::collections::HashMap;
 use std::fs;

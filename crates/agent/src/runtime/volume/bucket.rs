@@ -1,8 +1,9 @@
 //! A bucket as a file system, served by an `s3fs` process.
 //!
-//! The process runs in a session and a control group of its own beside the job's. It survives a restart of
-//! the agent, runs while the job is frozen, and its resources are not counted as the job's. It exits when
-//! the bucket is unmounted. The keys are in a file for root alone, which is removed once they were read.
+//! The process runs in a session and a control group of its own beside the job's. It survives a
+//! restart of the agent, runs while the job is frozen, and its resources are not counted as the
+//! job's. It exits when the bucket is unmounted. The keys are in a file for root alone, which is
+//! removed once they were read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -125,7 +126,8 @@ async fn start(
     }
 }
 
-/// Waits for the processes of a job's unmounted buckets, kills the rest and removes their control group.
+/// Waits for the processes of a job's unmounted buckets, kills the rest and removes their control
+/// group.
 pub(super) async fn end(cgroup: &Cgroup) -> Result<()> {
     let started = Instant::now();
     while !cgroup.pids().is_empty() && started.elapsed() < BUCKET_EXIT_TIMEOUT {
@@ -141,7 +143,8 @@ fn write_keys(file: &Path, access: &str, secret: &str) -> std::io::Result<()> {
     writeln!(file, "{access}:{secret}")
 }
 
-/// The arguments name files relative to their directory: an absolute path may have a separator of options.
+/// The arguments name files relative to their directory: an absolute path may have a separator of
+/// options.
 fn arguments(bucket: &Bucket, mode: VolumeMode, directory: &Path, user: &User) -> Vec<String> {
     let beside = |kind: &str| {
         let name = PathBuf::from(directory.file_name().unwrap_or_default()).with_extension(kind);

@@ -1,7 +1,8 @@
 //! A fresh volume: a file system of the job's own, in a file.
 //!
-//! All of the file is reserved at its creation: a job may find its volume full, but never its host. The file
-//! system has no journal: a machine that fails takes the job with it, and recovery uses a capsule.
+//! All of the file is reserved at its creation: a job may find its volume full, but never its host.
+//! The file system has no journal: a machine that fails takes the job with it, and recovery uses a
+//! capsule.
 
 use std::fs::{self, OpenOptions};
 use std::io;

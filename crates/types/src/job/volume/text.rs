@@ -3,7 +3,7 @@
 //! | written | source |
 //! |---|---|
 //! | `/data/set:/data:ro` | a directory that every host which may run the job has |
-//! | `[size=10]:/scratch` | a fresh volume of that many GB, which lives and migrates with the job |
+//! | `[size=10]:/scratch` | a fresh volume of 10 GB, which lives and migrates with the job |
 //! | `vol-1234:/data` | a volume by its id |
 //! | `nfs://10.0.0.4/export:/mnt` | an NFS export |
 //! | `[mode=rw,endpoint=https://…]s3://bucket/prefix:/mnt` | an S3 bucket |
