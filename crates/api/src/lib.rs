@@ -20,6 +20,6 @@ pub mod tls;
 pub mod view;
 pub mod watch;
 
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, Watch};
 pub use error::{ErrorBody, ErrorCode};
 pub use submission::Submission;

@@ -73,6 +73,10 @@ struct OpCenter {
     /// subdirectories; jobs of admins may mount any directory; repeatable
     #[arg(long = "volume-path", value_name = "DIR")]
     volume_paths: Vec<PathBuf>,
+    /// directory of the hosts below which jobs of all users may have their image (`dir:`, `oci:`,
+    /// `oci-archive:`); jobs of admins may use any path; repeatable
+    #[arg(long = "image-path", value_name = "DIR")]
+    image_paths: Vec<PathBuf>,
     /// number of concurrent migrations off a drained or reclaimed host
     #[arg(long, value_name = "N", default_value = DRAIN_CONCURRENCY)]
     drain_at_once: NonZeroUsize,
@@ -261,6 +265,7 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 jupyter: arguments.jupyter,
                 jupyter_image: arguments.jupyter_image,
                 volume_paths: arguments.volume_paths,
+                image_paths: arguments.image_paths,
                 drain_at_once: arguments.drain_at_once,
             };
             serve(&lifecycle, mooring_opcenter::run(config, Arc::new(SystemClock), lifecycle.clone())).await?

@@ -26,6 +26,9 @@ pub struct Config {
     pub jupyter_image: Option<String>,
     /// The directories of hosts that every user's jobs may mount; an admin's jobs may mount any.
     pub volume_paths: Vec<PathBuf>,
+    /// The directories of hosts below which every user's jobs may have their image; an admin's jobs
+    /// may use any.
+    pub image_paths: Vec<PathBuf>,
     /// The number of jobs that leave a drained host at once.
     pub drain_at_once: NonZeroUsize,
 }

@@ -200,6 +200,7 @@ mod tests {
             jupyter: "/venv".into(),
             jupyter_image: None,
             volume_paths: Vec::new(),
+            image_paths: Vec::new(),
             drain_at_once: NonZeroUsize::MIN,
         }
     }

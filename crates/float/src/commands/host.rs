@@ -6,14 +6,13 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{DrainRequest, HostStatus, HostView};
+use mooring_types::Reference;
 use mooring_types::duration::{format_duration, parse_duration};
 
-use super::wait::read_past_outage;
+use super::wait::Follow;
 use crate::parse;
 use crate::printer::Printer;
 
-/// The poll interval of `drain --wait`.
-const DRAIN_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The wait of `--wait` beyond the drain's time limit: the last jobs may still be on the way
 /// into the capsule store.
 const DRAIN_GRACE: Duration = Duration::from_secs(60);
@@ -117,7 +116,9 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
 
 /// Waits until a host is drained.
 async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, printer: &Printer) -> Result<HostView> {
-    let (began, mut shown) = (Instant::now(), None);
+    let id = Reference::from(host.id.clone());
+    let mut follow = Follow::new(async || client.host_watch(&id).await);
+    let (deadline, mut shown) = (within.map(|within| Instant::now() + within + DRAIN_GRACE), None);
     loop {
         match host.status {
             HostStatus::Drained => return Ok(host),
@@ -128,19 +129,13 @@ async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, pri
             shown = Some(host.jobs);
             printer.note(&format!("{} jobs left on host {}", host.jobs, host.name));
         }
-        if within.is_some_and(|within| began.elapsed() > within + DRAIN_GRACE) {
-            bail!("{} jobs left on host {} ({})", host.jobs, host.name, host.status);
-        }
-        tokio::time::sleep(DRAIN_POLL_INTERVAL).await;
-        host = reread(client, &host).await?;
-    }
-}
-
-/// Reads the host again.
-async fn reread(client: &Client, host: &HostView) -> Result<HostView> {
-    let hosts = read_past_outage(DRAIN_POLL_INTERVAL, async || client.host_list().await).await?;
-    match hosts.into_iter().find(|other| other.id == host.id) {
-        Some(host) => Ok(host),
-        None => bail!("host {} is gone", host.name),
+        let next = match deadline {
+            Some(deadline) => tokio::time::timeout_at(deadline.into(), follow.next()).await,
+            None => Ok(follow.next().await),
+        };
+        host = match next {
+            Ok(view) => view?,
+            Err(_) => bail!("{} jobs left on host {} ({})", host.jobs, host.name, host.status),
+        };
     }
 }

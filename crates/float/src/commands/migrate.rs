@@ -11,13 +11,10 @@ use mooring_api::{Client, ClientError};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::{JobId, MigrationId};
 
-use super::wait::read_past_outage;
+use super::wait::Follow;
 use crate::error::Local;
 use crate::parse;
 use crate::printer::Printer;
-
-/// The poll interval of `--wait`; a migration takes seconds.
-const MIGRATION_POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The arguments of `float migrate`.
 #[derive(Debug, Args)]
@@ -110,6 +107,7 @@ async fn watch(
     earlier: &BTreeSet<MigrationId>,
     progress: &mut Progress<'_>,
 ) -> Result<(JobView, Result<()>)> {
+    let mut follow = Follow::new(async || client.job_watch(id).await);
     let mut job = first;
     loop {
         if let Some(migration) = job.migrations.iter().find(|migration| !earlier.contains(&migration.id)) {
@@ -120,8 +118,7 @@ async fn watch(
         } else if job.status.is_final() {
             bail!("the job is {} and did not migrate", job.status);
         }
-        tokio::time::sleep(MIGRATION_POLL_INTERVAL).await;
-        job = read_past_outage(MIGRATION_POLL_INTERVAL, async || client.job_get(id).await).await?;
+        job = follow.next().await?;
     }
 }
 

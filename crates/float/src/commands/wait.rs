@@ -1,29 +1,61 @@
-//! Polling for `--wait`, across restarts of OpCenter.
+//! Following an object for `--wait`: OpCenter pushes its views, also across OpCenter's restarts.
 
 use std::time::{Duration, Instant};
 
-use mooring_api::ClientError;
+use futures_util::StreamExt;
+use mooring_api::{ClientError, Watch};
 
 /// The longest outage of OpCenter that a waiting command tolerates; migrations and drains continue
 /// meanwhile.
 const OPCENTER_OUTAGE_LIMIT: Duration = Duration::from_secs(60);
+/// The pause before a lost watch is opened again.
+const REOPEN_DELAY: Duration = Duration::from_millis(200);
 
-/// Repeats a read until OpCenter answers. Errors that a retry can't help are returned at once.
-pub(super) async fn read_past_outage<T>(
-    poll_interval: Duration,
-    read: impl AsyncFn() -> Result<T, ClientError>,
-) -> Result<T, ClientError> {
-    let began = Instant::now();
-    loop {
-        match read().await {
-            Err(error) if may_pass(&error) && began.elapsed() < OPCENTER_OUTAGE_LIMIT => {
-                tokio::time::sleep(poll_interval).await;
+/// The views of one object, in the order of their changes.
+pub(super) struct Follow<T, Open> {
+    open: Open,
+    watch: Option<Watch<T>>,
+}
+
+impl<T, Open: AsyncFn() -> Result<Watch<T>, ClientError>> Follow<T, Open> {
+    /// Follows the object whose watch `open` opens.
+    pub(super) fn new(open: Open) -> Self {
+        Self { open, watch: None }
+    }
+
+    /// Waits for the next view. The first one has the present state.
+    ///
+    /// # Errors
+    /// The watch has ended for good, or OpCenter is unreachable for longer than
+    /// [`OPCENTER_OUTAGE_LIMIT`].
+    pub(super) async fn next(&mut self) -> Result<T, ClientError> {
+        let mut lost: Option<Instant> = None;
+        loop {
+            let error = match self.pull().await {
+                Ok(Some(view)) => return Ok(view),
+                Ok(None) => None,
+                Err(error) if may_pass(&error) => Some(error),
+                Err(error) => return Err(error),
+            };
+            self.watch = None;
+            let since = *lost.get_or_insert_with(Instant::now);
+            if let Some(error) = error.filter(|_| since.elapsed() >= OPCENTER_OUTAGE_LIMIT) {
+                return Err(error);
             }
-            answer => return answer,
+            tokio::time::sleep(REOPEN_DELAY).await;
         }
+    }
+
+    async fn pull(&mut self) -> Result<Option<T>, ClientError> {
+        let watch = match &mut self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert((self.open)().await?),
+        };
+        watch.next().await.transpose()
     }
 }
 
 fn may_pass(error: &ClientError) -> bool {
-    matches!(error, ClientError::Unreachable { .. }) || error.code().is_some_and(|code| code.is_retryable())
+    matches!(error, ClientError::Unreachable { .. } | ClientError::Silent { .. })
+        || error.code().is_some_and(|code| code.is_retryable())
 }

@@ -86,6 +86,10 @@ pub(crate) struct Args {
     /// virtual environment with JupyterLab for the template `jupyter`
     #[arg(long, value_name = "DIR", default_value = JUPYTER_DIR)]
     jupyter: PathBuf,
+    /// directory of this machine below which jobs of all users may have their image; jobs of admins
+    /// may use any path; repeatable
+    #[arg(long = "image-path", value_name = "DIR")]
+    image_paths: Vec<PathBuf>,
     /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
@@ -256,6 +260,9 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     }
     daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
     daemon.option("--drain-at-once", &up.drain_at_once.to_string());
+    for path in &up.image_paths {
+        daemon.path("--image-path", path);
+    }
     let store = &up.store;
     match &store.capsule_store {
         Some(location) => daemon.option("--capsule-store", location),

@@ -29,6 +29,7 @@ pub(crate) async fn submit(context: &Context, user: &User, submission: Submissio
     let policy = policy::policy(&submission, spec.resources)?;
     let mut tx = context.store.begin().await?;
     secret::check(context, &mut tx, user, &spec).await?;
+    permissions::may_use(user.role, &context.config.image_paths, &spec.image)?;
     permissions::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
     if let Some(host) = &submission.host {
         check_host(&mut tx, host, policy.vm_policy.policy).await?;
@@ -83,6 +84,7 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
         None => None,
     };
     secret::check(context, &mut tx, user, &old.spec).await?;
+    permissions::may_use(user.role, &context.config.image_paths, &old.spec.image)?;
     permissions::may_mount(user.role, &context.config.volume_paths, &old.spec.volumes)?;
     let mut security_groups = Vec::new();
     for group in tx.security_group_list().await? {

@@ -22,14 +22,34 @@ pub(super) fn may_mount(role: Role, allowed: &[PathBuf], volumes: &[Volume]) -> 
     });
     match refused {
         Some(path) if role != Role::Admin => {
-            let all: Vec<String> = allowed.iter().map(|path| path.display().to_string()).collect();
-            let hint =
-                if all.is_empty() { "an admin can".to_owned() } else { format!("you can below {}", all.join(", ")) };
+            let hint = match allowed {
+                [] => "an admin can".to_owned(),
+                allowed => format!("you can below {}", listed(allowed)),
+            };
             Err(ApiError::new(ErrorCode::PermissionDenied, format!("you can't mount `{}` of a host", path.display()))
                 .hint(hint))
         }
         _ => Ok(()),
     }
+}
+
+/// Checks that a user's job may use an image from a path of the host. The job reads everything
+/// below the path as root.
+pub(super) fn may_use(role: Role, allowed: &[PathBuf], image: &Image) -> ApiResult<()> {
+    match image.host_path() {
+        Some(path) if role != Role::Admin && !allowed.iter().any(|allowed| path.starts_with(allowed)) => {
+            let message = format!("the image `{image}` of a host takes the role `admin`");
+            Err(ApiError::new(ErrorCode::PermissionDenied, message).hint(match allowed {
+                [] => "use an image of a registry, or ask an admin".to_owned(),
+                allowed => format!("use an image of a registry, or one below {}", listed(allowed)),
+            }))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Checks that a host may connect to the server of a volume in a user's name.
@@ -78,6 +98,24 @@ mod tests {
 
     fn message(error: &ApiError) -> String {
         error.0.message.clone()
+    }
+
+    #[test]
+    fn host_images_take_an_admin_or_an_allowed_directory() {
+        let allowed = [PathBuf::from("/srv/images")];
+        for (text, everybody) in [
+            ("dir:/srv/images/debian", true),
+            ("oci-archive:/srv/images/debian.tar", true),
+            ("docker.io/library/debian:13", true),
+            ("dir:/", false),
+            ("dir:/srv/images-of-others", false),
+            ("oci:/var/lib/mooring", false),
+            ("oci-archive:/root/image.tar", false),
+        ] {
+            let image: Image = text.parse().unwrap();
+            may_use(Role::Admin, &[], &image).unwrap();
+            assert_eq!(may_use(Role::User, &allowed, &image).is_ok(), everybody, "{text}");
+        }
     }
 
     #[test]

@@ -304,6 +304,7 @@ fn config(directory: &Path, plan: &Plan) -> Config {
         jupyter: "/opt/jupyter".into(),
         jupyter_image: None,
         volume_paths: Vec::new(),
+        image_paths: Vec::new(),
         drain_at_once: NonZeroUsize::new(plan.drain_at_once).unwrap(),
     }
 }

@@ -64,6 +64,17 @@ async fn submissions_are_checked() {
 }
 
 #[tokio::test]
+async fn host_images_take_an_admin() {
+    let lab = Lab::start().await;
+    let alice = lab.user("alice").await;
+    for image in ["dir:/", "oci:/srv/images", "oci-archive:/srv/image.tar"] {
+        let request = Submission { image: Some(image.parse().unwrap()), ..Submission::default() };
+        refused(alice.job_submit(&request).await, PermissionDenied, image);
+        lab.admin.job_submit(&request).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn jobs_of_others_are_invisible() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;

@@ -1,7 +1,7 @@
 //! The source of a job's root file system.
 
 use std::fmt;
-use std::path::{Component, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use oci_spec::distribution::Reference;
@@ -69,6 +69,15 @@ impl Image {
                 })
             }
             other => other.clone(),
+        }
+    }
+
+    /// The path of an image on its host; `None` for images from elsewhere.
+    #[must_use]
+    pub fn host_path(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) | Self::Layout(path) | Self::Archive(path) => Some(path),
+            Self::Registry(_) | Self::External => None,
         }
     }
 

@@ -331,6 +331,7 @@ mod tests {
             jupyter: "/venv".into(),
             jupyter_image: None,
             volume_paths: Vec::new(),
+            image_paths: Vec::new(),
         };
         let (job, path) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
         assert_eq!((image(&job).as_str(), job.command[3].as_str(), path.as_str()), ("dir:/", "/venv", "/lab?token=t0"));
