@@ -252,19 +252,19 @@ fn ports_are_connected_together_or_later(world: &World, web: &JobId) -> Result<(
     let settings = "--targetPort 8000 --protocol tcp --holdLimit 60 --pagePatience 0 --heldMax 7";
     let first = done(world, &format!("gateway connect -g lab -j {web} {settings}"))?;
     ensure!(first[0]["gatewayPort"] == 10000 && first[0]["protocol"] == "tcp", "{first}");
-    ensure!(first[0]["hold_limits"] == json!({"holdSeconds": 60, "pageSeconds": 0, "heldMax": 7}), "{first}");
+    ensure!(first[0]["holdLimits"] == json!({"holdSeconds": 60, "pageSeconds": 0, "heldMax": 7}), "{first}");
     let connect = |rest: &str| format!("gateway connect -g lab -j {web} {rest}");
     for (rest, code, told) in [
         ("--targetPort 8001 --targetPort 8000", 1006, "port 8000 of the job is connected to gateway `lab` already"),
         ("--targetPort 8001 --holdLimit 0", 1003, "a hold limit in seconds of 0"),
-        ("--targetPort 8001 --pagePatience 604801", 1003, "a page hold_limits in seconds of 604801"),
+        ("--targetPort 8001 --pagePatience 604801", 1003, "a page wait in seconds of 604801"),
         ("--targetPort 8001 --heldMax 1000001", 1003, "a number of held requests of 1000001"),
     ] {
         refused(world, &connect(rest), code, told)?;
     }
     let later = done(world, &connect("--targetPort 8001"))?;
     ensure!(later[0]["gatewayPort"] == 10001 && later[0]["protocol"] == "auto", "{later}");
-    ensure!(later[0]["hold_limits"] == json!({"holdSeconds": 600, "pageSeconds": 5, "heldMax": 10000}), "{later}");
+    ensure!(later[0]["holdLimits"] == json!({"holdSeconds": 600, "pageSeconds": 5, "heldMax": 10000}), "{later}");
     // Another gateway at the same time, all that it publishes at once.
     let both = done(world, &format!("gateway connect -g inner -j {web}"))?;
     ensure!(both[0]["gatewayPort"] == 10000 && both[1]["gatewayPort"] == 10001, "{both}");

@@ -303,7 +303,7 @@ fn process_that_does_not_hand_over_is_replaced() {
         ensure!(processes(world) == [next], "{:?}", processes(world));
         let logs = fs::read_dir(world.directory().join("log"))?.flatten();
         let said = logs.filter_map(|log| fs::read_to_string(log.path()).ok()).any(|log| {
-            let words = ["is not handed over", served.session.gateway.as_str()];
+            let words = ["could not be handed over", served.session.gateway.as_str()];
             log.lines().any(|line| words.iter().all(|word| line.contains(word)))
         });
         ensure!(said, "the agent does not say so");

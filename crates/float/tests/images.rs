@@ -76,7 +76,7 @@ async fn submit(client: &Client, image: &str, command: &[&str], host: &str) -> R
     let request = Submission {
         image: Some(image.parse()?),
         command: command.iter().map(|&word| word.to_owned()).collect(),
-        host: Some(host.parse()?),
+        host: (!host.is_empty()).then(|| host.parse()).transpose()?,
         ..Submission::default()
     };
     Ok(client.job_submit(&request).await?.id)

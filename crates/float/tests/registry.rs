@@ -75,7 +75,7 @@ async fn submit(client: &Client, image: &str, host: &str, command: &[&str]) -> R
     let with_root = !command.is_empty();
     let request = Submission {
         image: Some(image.parse()?),
-        host: Some(host.parse()?),
+        host: (!host.is_empty()).then(|| host.parse()).transpose()?,
         command,
         with_root,
         ..Submission::default()

@@ -54,9 +54,15 @@ impl Cgroup {
 
     /// Freezes the group. Returns once all its processes are frozen, or fails after five seconds.
     pub fn freeze(&self) -> Result<()> {
+        self.freeze_within(FREEZE_LIMIT)
+    }
+
+    /// Freezes the group. Returns once all its processes are frozen, or fails after `limit`; the group
+    /// may be partly frozen then.
+    pub fn freeze_within(&self, limit: Duration) -> Result<()> {
         match self.version {
-            Version::V1 => self.set_and_await("freezer", "freezer.state", "FROZEN", "freezer.state", "FROZEN"),
-            Version::V2 => self.set_and_await("", "cgroup.freeze", "1", "cgroup.events", "frozen 1"),
+            Version::V1 => self.set_and_await("freezer", "freezer.state", "FROZEN", "freezer.state", "FROZEN", limit),
+            Version::V2 => self.set_and_await("", "cgroup.freeze", "1", "cgroup.events", "frozen 1", limit),
         }
     }
 
@@ -74,8 +80,10 @@ impl Cgroup {
     /// Thaws the group.
     pub fn thaw(&self) -> Result<()> {
         match self.version {
-            Version::V1 => self.set_and_await("freezer", "freezer.state", "THAWED", "freezer.state", "THAWED"),
-            Version::V2 => self.set_and_await("", "cgroup.freeze", "0", "cgroup.events", "frozen 0"),
+            Version::V1 => {
+                self.set_and_await("freezer", "freezer.state", "THAWED", "freezer.state", "THAWED", FREEZE_LIMIT)
+            }
+            Version::V2 => self.set_and_await("", "cgroup.freeze", "0", "cgroup.events", "frozen 0", FREEZE_LIMIT),
         }
     }
 
@@ -193,7 +201,15 @@ impl Cgroup {
         Path::new(ROOT).join(controller).join(&self.path)
     }
 
-    fn set_and_await(&self, controller: &str, file: &str, value: &str, watched: &str, wanted: &str) -> Result<()> {
+    fn set_and_await(
+        &self,
+        controller: &str,
+        file: &str,
+        value: &str,
+        watched: &str,
+        wanted: &str,
+        limit: Duration,
+    ) -> Result<()> {
         let (file, watched) = (self.directory(controller).join(file), self.directory(controller).join(watched));
         fs::write(&file, value).map_err(Error::system(format!("write {value} to {}", file.display())))?;
         let started = Instant::now();
@@ -202,7 +218,7 @@ impl Cgroup {
             if text.lines().any(|line| line.trim() == wanted) {
                 return Ok(());
             }
-            if started.elapsed() > FREEZE_LIMIT {
+            if started.elapsed() > limit {
                 let reason = format!("{} stays {}", watched.display(), text.trim());
                 return Err(Error::Refused { attempt: format!("wait any longer for {wanted}"), reason });
             }

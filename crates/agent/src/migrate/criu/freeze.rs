@@ -14,24 +14,30 @@ use crate::error::Result;
 
 /// The longest wait for a shell to take its terminal back; a shell that runs needs microseconds.
 const FOREGROUND_GAP_MAX: Duration = Duration::from_secs(1);
+/// The time limit of one attempt: a process that waits for its vfork child may keep a group from
+/// freezing until the group is thawed.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
+/// The time limit of all attempts.
+const FREEZE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time for which the job is thawed between two attempts.
 const THAW_INTERVAL: Duration = Duration::from_millis(1);
 
 /// Freezes a job at a moment that can be restored.
 ///
 /// # Errors
-/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The
-/// job may be frozen after an error.
+/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The job
+/// may be frozen after an error.
 pub(crate) fn freeze(cgroup: &Cgroup) -> Result<()> {
     let began = Instant::now();
     loop {
-        cgroup.freeze()?;
-        if terminal::are_in_use(&cgroup.pids()) {
-            return Ok(());
-        }
-        if began.elapsed() > FOREGROUND_GAP_MAX {
-            let reason = "the processes in the foreground of one of its terminals are gone".to_owned();
-            return Err(LinuxError::Refused { attempt: "freeze the job".to_owned(), reason }.into());
+        match cgroup.freeze_within(ATTEMPT_TIMEOUT) {
+            Ok(()) if terminal::are_in_use(&cgroup.pids()) => return Ok(()),
+            Ok(()) if began.elapsed() > FOREGROUND_GAP_MAX => {
+                let reason = "the processes in the foreground of one of its terminals are gone".to_owned();
+                return Err(LinuxError::Refused { attempt: "freeze the job".to_owned(), reason }.into());
+            }
+            Err(error) if began.elapsed() > FREEZE_TIMEOUT => return Err(error.into()),
+            Ok(()) | Err(_) => {}
         }
         cgroup.thaw()?;
         thread::sleep(THAW_INTERVAL);
