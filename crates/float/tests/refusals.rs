@@ -185,7 +185,7 @@ impl<'a> Stage<'a> {
                 format!("submit -i dir:/ --publish http {command}"),
                 INVALID,
                 "invalid port `http`: a port is a number from 1 to 65535",
-                "",
+                "write 8080:80, or one number for both",
             ),
         ]
     }

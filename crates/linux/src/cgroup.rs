@@ -57,8 +57,8 @@ impl Cgroup {
         self.freeze_within(FREEZE_LIMIT)
     }
 
-    /// Freezes the group. Returns once all its processes are frozen, or fails after `limit`; the group
-    /// may be partly frozen then.
+    /// Freezes the group. Returns once all its processes are frozen, or fails after `limit`; the
+    /// group may be partly frozen then.
     pub fn freeze_within(&self, limit: Duration) -> Result<()> {
         match self.version {
             Version::V1 => self.set_and_await("freezer", "freezer.state", "FROZEN", "freezer.state", "FROZEN", limit),

@@ -25,8 +25,8 @@ const THAW_INTERVAL: Duration = Duration::from_millis(1);
 /// Freezes a job at a moment that can be restored.
 ///
 /// # Errors
-/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The job
-/// may be frozen after an error.
+/// The job does not freeze, or one of its terminals keeps a foreground group that has exited. The
+/// job may be frozen after an error.
 pub(crate) fn freeze(cgroup: &Cgroup) -> Result<()> {
     let began = Instant::now();
     loop {
