@@ -38,6 +38,24 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Returns the request with which the machine's agent joins. `number` tells addresses apart.
+    pub fn join_request(&self, join_token: &str, number: u8) -> Result<JoinRequest> {
+        let name: Name = self.name.parse().with_context(|| format!("host name `{}`", self.name))?;
+        Ok(JoinRequest {
+            join_token: join_token.to_owned(),
+            host_key: format!("key of {name}"),
+            name,
+            role: self.role,
+            address: Ipv4Addr::new(192, 0, 2, number),
+            public_address: Ipv4Addr::new(198, 51, 100, number).into(),
+            migration_port: 7443,
+            certificate: format!("{number:064x}"),
+            wireguard_key: String::new(),
+            facts: self.facts(),
+            jobs: Vec::new(),
+        })
+    }
+
     /// Returns an on-demand machine for jobs with 4 cores and 16 GB.
     #[must_use]
     pub fn named(name: &str) -> Self {
@@ -99,20 +117,7 @@ pub struct SimAgent {
 impl SimAgent {
     /// Joins OpCenter at the address of `client`.
     pub async fn join(client: &Client, join_token: &str, machine: Machine, number: u8, wire: Wire) -> Result<Self> {
-        let name: Name = machine.name.parse().with_context(|| format!("host name `{}`", machine.name))?;
-        let request = JoinRequest {
-            join_token: join_token.to_owned(),
-            host_key: format!("key of {name}"),
-            name,
-            role: machine.role,
-            address: Ipv4Addr::new(192, 0, 2, number),
-            public_address: Ipv4Addr::new(198, 51, 100, number).into(),
-            migration_port: 7443,
-            certificate: format!("{number:064x}"),
-            wireguard_key: String::new(),
-            facts: machine.facts(),
-            jobs: Vec::new(),
-        };
+        let request = machine.join_request(join_token, number)?;
         let answer = client.host_join(&request).await.with_context(|| format!("join as {}", machine.name))?;
         Ok(Self {
             machine,

@@ -106,6 +106,11 @@ impl Lab {
 
     // Hosts and gateways
 
+    /// The token with which hosts join.
+    pub(crate) fn join_token(&self) -> String {
+        std::fs::read_to_string(self.config.state_dir.join("join-token")).unwrap().trim().to_owned()
+    }
+
     pub(crate) fn host(&mut self, name: &str) -> &mut SimAgent {
         self.cluster.host(name)
     }

@@ -8,6 +8,8 @@ mod capsules;
 #[cfg(test)]
 mod drain;
 #[cfg(test)]
+mod join;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod migration;
@@ -21,3 +23,5 @@ mod reconcile;
 mod recovery;
 #[cfg(test)]
 mod usecases;
+#[cfg(test)]
+mod watch;

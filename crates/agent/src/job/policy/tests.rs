@@ -3,7 +3,6 @@
 use std::net::Ipv4Addr;
 
 use mooring_types::JobId;
-use mooring_types::host::Resources;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::Phase;
 use proptest::prelude::*;
@@ -16,19 +15,7 @@ pub(in crate::job) fn directive(generation: u64, order: JobOrder) -> JobDirectiv
         job: JobId::random(&mut rand::rng()),
         generation: Generation(generation),
         address: Ipv4Addr::LOCALHOST,
-        spec: JobSpec {
-            name: "job".parse().expect("a name"),
-            image: "dir:/".parse().expect("an image"),
-            command: Vec::new(),
-            env: Default::default(),
-            working_dir: "/".into(),
-            resources: Resources { cpu: 1, mem_gb: 1.0 },
-            publish: Vec::new(),
-            access_path: "/".into(),
-            script: None,
-            with_root: false,
-            volumes: Vec::new(),
-        },
+        spec: JobSpec::minimal("job".parse().expect("a name"), "dir:/".parse().expect("an image")),
         order,
     }
 }
