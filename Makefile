@@ -13,7 +13,7 @@ endif
 endif
 
 # Evaluated where it is used: cargo-nextest may be installed by then. PATH is that of the recipes.
-TESTS = $(if $(shell PATH='$(PATH)' command -v cargo-nextest),cargo nextest run --no-fail-fast,cargo test --no-fail-fast) --workspace --locked
+TESTS = $(if $(shell PATH='$(PATH)' command -v cargo-nextest),cargo nextest run,cargo test) --workspace --locked
 # One command: several would build the crates that they share with different features, each anew.
 MEASURED := cargo build --release --locked --no-default-features -p float -p bench -p mooring-testkit --bins
 NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo 'make $@ needs root: it makes network namespaces and runs containers' >&2; exit 1; }
@@ -53,7 +53,7 @@ test-programs:
 	$(TESTS) --no-run
 
 run-tests:
-	$(TESTS)
+	$(TESTS) --no-fail-fast
 
 lint: ## Check format, code, documentation, prose, dependencies and scripts; warnings are errors
 	cargo fmt --all --check

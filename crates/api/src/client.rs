@@ -347,8 +347,8 @@ impl Client {
     }
 
     /// Lets a host that lost its state directory join again under its name.
-    pub async fn host_rejoin(&self, host: &str) -> Answer<HostView> {
-        self.json(Method::POST, &fill(paths::HOST_REJOIN, &[host]), None::<&()>).await
+    pub async fn host_rejoin(&self, host: &Reference<HostId>) -> Answer<HostView> {
+        self.json(Method::POST, &fill(paths::HOST_REJOIN, &[&host.to_string()]), None::<&()>).await
     }
 
     /// Joins as a host.

@@ -98,7 +98,7 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
         None => printer.list(&client.host_list().await?),
         Some(Action::Drain(args)) => drain(args, client, printer).await,
         Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&parse::host(&args.host)?).await?),
-        Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&args.host).await?),
+        Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&parse::host(&args.host)?).await?),
     }
 }
 
