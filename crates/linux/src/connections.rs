@@ -6,30 +6,84 @@
 //! acknowledgement. The processes have to be frozen meanwhile: a socket in repair mode takes no
 //! bytes from its program.
 //!
+//! Bytes that could not be sent while packets were dropped would wait for the same second. Switching
+//! off the delay of small packets (`TCP_NODELAY`) sends them at once, also on a connection whose
+//! program has ended its direction, which the kernel does not probe.
+//!
+//! Such a connection to another process of the same job needs one thing more. The window probe of
+//! its reader announces the reader's window in a segment that the sender discards. The reader
+//! considers it announced then. So the sender is told by its socket options.
+//!
 //! A connection whose peer is gone or unreachable would hang until a time-out. It is reset instead:
 //! the program sees a reset at once, as if the peer had sent it.
 
 #![expect(unsafe_code, reason = "descriptors of other processes and TCP options are had by system calls")]
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::io;
 use std::mem;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use nix::sys::socket::{SockaddrStorage, getpeername};
+use nix::sys::socket::{SockaddrStorage, getpeername, getsockname};
 
 /// The states in which a connection may have bytes to send (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
+const FIN_WAIT1: u8 = 4;
 const CLOSE_WAIT: u8 = 8;
+const LAST_ACK: u8 = 9;
+const CLOSING: u8 = 11;
 const REPAIR_ON: libc::c_int = 1;
 const REPAIR_OFF: libc::c_int = 0;
+const REPAIR_OFF_WITHOUT_PROBE: libc::c_int = -1;
+const RECEIVE_QUEUE: libc::c_int = 1;
 
-/// Sends a window probe on every connection of these processes. Returns the number of probes. A
-/// connection that fails to send one recovers later, by retransmission.
-pub fn probe_peers(pids: &[i32]) -> usize {
-    each_of(pids, probe)
+/// A value of socket options.
+///
+/// # Safety
+/// Any bits are a value of the type.
+unsafe trait Integers: Default {}
+
+// SAFETY: an integer.
+unsafe impl Integers for libc::c_int {}
+// SAFETY: a C struct of integers.
+unsafe impl Integers for Window {}
+
+/// The windows of a connection (`tcp_repair_window` of linux/tcp.h).
+#[derive(Debug, Clone, Copy, Default)]
+#[repr(C)]
+struct Window {
+    sent_update: u32,
+    sent: u32,
+    largest: u32,
+    received: u32,
+    announced_at: u32,
+}
+
+/// Sends a window probe on every connection of these processes, and the bytes that wait to be sent.
+/// Returns the number of connections. One where this fails recovers later, by retransmission.
+pub fn wake(pids: &[i32]) -> usize {
+    let ended = RefCell::new(HashMap::new());
+    let woken = each_of(pids, |socket| {
+        probe(socket)?;
+        push(socket)?;
+        if state(socket)? == FIN_WAIT1
+            && let Some((from, to)) = ends(socket)
+        {
+            ended.borrow_mut().insert((to, from), socket.try_clone()?);
+        }
+        Ok(true)
+    });
+    let ended = ended.into_inner();
+    if !ended.is_empty() {
+        each_of(pids, |socket| {
+            let sender = ends(socket).and_then(|ends| ended.get(&ends));
+            sender.map_or(Ok(false), |sender| announce_window(socket, sender))
+        });
+    }
+    woken
 }
 
 /// Resets every connection of these processes to a peer that is `lost`. Returns the number of
@@ -41,7 +95,7 @@ pub fn reset(pids: &[i32], lost: impl Fn(IpAddr) -> bool) -> usize {
     })
 }
 
-/// Applies `action` to each established connection. Returns the number of successes.
+/// Applies `act` to each connection that may have bytes to send. Returns the number of successes.
 fn each_of(pids: &[i32], act: impl Fn(&OwnedFd) -> io::Result<bool>) -> usize {
     let mut seen = BTreeSet::new();
     pids.iter().map(|pid| each_of_process(*pid, &mut seen, &act).unwrap_or(0)).sum()
@@ -69,23 +123,67 @@ fn each_of_process(
 fn on_connection(process: &OwnedFd, number: RawFd, act: &impl Fn(&OwnedFd) -> io::Result<bool>) -> io::Result<bool> {
     let socket = pidfd_getfd(process, number)?;
     let is_connection = option(&socket, libc::SOL_SOCKET, libc::SO_PROTOCOL)? == libc::IPPROTO_TCP
-        && matches!(state(&socket)?, ESTABLISHED | CLOSE_WAIT);
+        && matches!(state(&socket)?, ESTABLISHED | FIN_WAIT1 | CLOSE_WAIT | LAST_ACK | CLOSING);
     if is_connection { act(&socket) } else { Ok(false) }
 }
 
-fn probe(socket: &OwnedFd) -> io::Result<bool> {
+fn probe(socket: &OwnedFd) -> io::Result<()> {
     // Repair mode changes this option, and leaves it off.
     let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
     set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF)?;
-    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)
+}
+
+/// Sends what waits to be sent.
+fn push(socket: &OwnedFd) -> io::Result<()> {
+    let undelayed = option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, undelayed)
+}
+
+/// Tells a sender the window of its reader, and has it send.
+fn announce_window(reader: &OwnedFd, sender: &OwnedFd) -> io::Result<bool> {
+    let window = in_repair_mode(reader, || {
+        set_option(reader, libc::IPPROTO_TCP, libc::TCP_REPAIR_QUEUE, RECEIVE_QUEUE)?;
+        let next = option(reader, libc::IPPROTO_TCP, libc::TCP_QUEUE_SEQ)?.cast_unsigned();
+        let Window { announced_at, received, .. } = get(reader, libc::IPPROTO_TCP, libc::TCP_REPAIR_WINDOW)?;
+        // Sequence numbers wrap around.
+        Ok(announced_at.wrapping_add(received).wrapping_sub(next))
+    })?;
+    in_repair_mode(sender, || {
+        let known: Window = get(sender, libc::IPPROTO_TCP, libc::TCP_REPAIR_WINDOW)?;
+        let told = Window { sent: known.sent.max(window), ..known };
+        set(sender, libc::IPPROTO_TCP, libc::TCP_REPAIR_WINDOW, &told)
+    })?;
+    push(sender)?;
     Ok(true)
 }
 
+/// Runs `work` while a socket is in repair mode, without a probe at the end.
+fn in_repair_mode<T>(socket: &OwnedFd, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let reuse = option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR)?;
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_ON)?;
+    let outcome = work();
+    set_option(socket, libc::IPPROTO_TCP, libc::TCP_REPAIR, REPAIR_OFF_WITHOUT_PROBE)?;
+    set_option(socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse)?;
+    outcome
+}
+
 fn peer(socket: &OwnedFd) -> Option<IpAddr> {
-    let address: SockaddrStorage = getpeername(socket.as_raw_fd()).ok()?;
-    let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
-    v4.or_else(|| address.as_sockaddr_in6().map(|address| address.ip().to_canonical()))
+    ends(socket).map(|(_, peer)| peer.ip())
+}
+
+/// The addresses of a connection: its own, and that of its peer.
+fn ends(socket: &OwnedFd) -> Option<(SocketAddr, SocketAddr)> {
+    let [own, peer]: [SockaddrStorage; 2] =
+        [getsockname(socket.as_raw_fd()).ok()?, getpeername(socket.as_raw_fd()).ok()?];
+    Some((address(&own)?, address(&peer)?))
+}
+
+fn address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    let v4 = address.as_sockaddr_in().map(|v4| SocketAddr::from((v4.ip(), v4.port())));
+    v4.or_else(|| address.as_sockaddr_in6().map(|v6| SocketAddr::from((v6.ip().to_canonical(), v6.port()))))
 }
 
 /// Ends a connection at once by connecting to nothing: the peer gets a reset, the program the error
@@ -112,17 +210,26 @@ fn state(socket: &OwnedFd) -> io::Result<u8> {
 }
 
 fn option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
-    let mut value: libc::c_int = 0;
-    let mut size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the kernel writes at most one int, and both places live for the call.
+    get(socket, level, name)
+}
+
+fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    set(socket, level, name, &value)
+}
+
+fn get<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+    let mut value = T::default();
+    let mut size = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `size` bytes of integers, and both places live for the
+    // call.
     let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
 }
 
-fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
-    let size = size_of::<libc::c_int>() as libc::socklen_t;
-    // SAFETY: the option takes one int, which is passed with its size and lives for the call.
-    let answer = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+fn set<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+    let size = size_of::<T>() as libc::socklen_t;
+    // SAFETY: the option takes integers, which are passed with their size and live for the call.
+    let answer = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), size) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
@@ -154,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_of_another_process_are_probed_and_go_on() {
+    fn connections_of_another_process_are_woken_and_go_on() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (mut server, _) = listener.accept().unwrap();
@@ -165,13 +272,13 @@ mod tests {
         server.write_all(b"before").unwrap();
         let mut echo = [0; 6];
         server.read_exact(&mut echo).unwrap();
-        assert_eq!(probe_peers(&[pid]), 1);
+        assert_eq!(wake(&[pid]), 1);
         server.write_all(b"after!").unwrap();
         server.read_exact(&mut echo).unwrap();
         assert_eq!(&echo, b"after!");
         server.shutdown(std::net::Shutdown::Write).unwrap();
         assert!(cat.wait().unwrap().success());
-        assert_eq!(probe_peers(&[pid]), 0);
+        assert_eq!(wake(&[pid]), 0);
     }
 
     #[test]

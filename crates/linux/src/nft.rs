@@ -6,11 +6,20 @@
 //! others), output (packets of this host), and forward (packets whose destination was translated).
 //! Packets from a *muted* address are dropped as well. A *quiet* address may send all packets but
 //! those that end a connection.
+//!
+//! Packets between two sockets of a job never leave its namespace, which has a table for them:
+//! [`close_loopback`].
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
-use crate::{Result, ip};
+use crate::{Result, ip, netns};
+
+/// The table in the namespace of a job whose loopback is closed.
+const LOOPBACK_TABLE: &str = "mooring_loopback";
+/// CRIU's mark of the packets by which it brings a restored socket into its state (`SOCCR_MARK`).
+const CRIU_MARK: &str = "0xc114";
 
 /// Makes the table, unless it exists. `overlay` is in CIDR notation.
 pub async fn install(table: &str, overlay: &str) -> Result<()> {
@@ -96,6 +105,32 @@ pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
         .iter()
         .flat_map(|set| ["add", "delete"].map(|verb| format!("{verb} element inet {table} {set} {{ {address} }}")));
     apply(lines.collect::<Vec<_>>().join("\n")).await
+}
+
+/// Drops what leaves by the loopback of a namespace from now on: all packets between two sockets of
+/// a job.
+///
+/// A restored socket sends at once what it had not sent before the freeze. While the other socket
+/// does not exist, the kernel would answer with a reset. During a checkpoint, a packet between two
+/// sockets would change one that has been read already. CRIU's own packets pass.
+pub async fn close_loopback(namespace: &Path) -> Result<()> {
+    let script = format!(
+        "add table inet {LOOPBACK_TABLE}
+add chain inet {LOOPBACK_TABLE} sending {{ type filter hook output priority -300; policy accept; }}
+flush chain inet {LOOPBACK_TABLE} sending
+add rule inet {LOOPBACK_TABLE} sending oif lo meta mark != {CRIU_MARK} drop"
+    );
+    ip::run(Some(namespace), "nft", &["-f", "-"], &[script]).await
+}
+
+/// Lets packets pass on the loopback of a namespace again. Without such a namespace it does
+/// nothing.
+pub async fn open_loopback(namespace: &Path) -> Result<()> {
+    if !netns::exists(namespace) {
+        return Ok(());
+    }
+    let script = format!("add table inet {LOOPBACK_TABLE}\ndelete table inet {LOOPBACK_TABLE}");
+    ip::run(Some(namespace), "nft", &["-f", "-"], &[script]).await
 }
 
 /// A published port: a port of this host that leads to a job.

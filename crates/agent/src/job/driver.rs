@@ -261,7 +261,7 @@ async fn make_and_run(job: &mut HeldJob, directives: &Directives, job_dir: &JobD
     furnish::make_bundle(job, &image).await?;
     Runtime::mount_root(job_dir, &image)?;
     host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?;
-    host.filter.release(job_dir.address()).await?;
+    host.filter.release(job_dir).await?;
     host.runtime.run(job_dir).await
 }
 
@@ -286,7 +286,7 @@ async fn remove(job: &mut HeldJob, removal: Removal) -> Result<()> {
     job.journal.log.follow(None);
     host.network.lock().await.carried_elsewhere(job_dir.address()).await?;
     host.runtime.remove(&job_dir).await?;
-    host.filter.release(job_dir.address()).await?;
+    host.filter.release(&job_dir).await?;
     tracing::info!(job = %id, "nothing of job {id} is left on this host");
     job.enter(LocalState::Gone)
 }
@@ -299,7 +299,7 @@ async fn release_packets(job: &HeldJob, job_dir: &JobDir) -> Result<()> {
     if matches!(job.state, LocalState::Frozen { .. }) {
         let host = job.host();
         host.network.lock().await.carried_elsewhere(job_dir.address()).await?;
-        host.filter.release(job_dir.address()).await?;
+        host.filter.release(job_dir).await?;
     }
     Ok(())
 }

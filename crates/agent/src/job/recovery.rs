@@ -127,7 +127,7 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
         if let Err(error) = job_dir.cgroup().thaw() {
             tracing::warn!(error = %chain(&error), "a job may still be frozen");
         }
-        if let Err(error) = host.filter.release(job_dir.address()).await {
+        if let Err(error) = host.filter.release(job_dir).await {
             tracing::warn!(error = %chain(&error), "packets for a job may still be dropped");
         }
         let outbound = Outbound::Failed { migration, phase: Phase::Freeze, reason: source_restarted() };

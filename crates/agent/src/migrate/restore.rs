@@ -90,7 +90,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended).await {
         job_dir.cgroup().thaw()?;
-        job.host().filter.release(job_dir.address()).await?;
+        job.host().filter.release(&job_dir).await?;
         return Err(error);
     }
     job.enter(LocalState::Parked)
@@ -101,7 +101,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
 /// # Errors
 /// CRIU failed, or a hook refused, which is the error then.
 pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
-    let registered = host.hooks.register(job_dir.container(), job_dir.cgroup(), job_dir.address(), None);
+    let registered = host.hooks.register(job_dir, None);
     let outcome = host.runtime.checkpoint(job_dir, checkpoint.images(), afterwards).await;
     registered.end(outcome)
 }
@@ -124,12 +124,12 @@ pub(crate) async fn restore(
         Runtime::mount_root_again(job_dir, image, checkpoint.images()).await
     };
     let routed = async {
-        host.filter.suppress_resets(job_dir.address()).await?;
+        host.filter.suppress_resets(job_dir).await?;
         Ok(host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?)
     };
     tokio::try_join!(mounted, routed)?;
     let is_gated = gate.is_some();
-    let registered = host.hooks.register(job_dir.container(), job_dir.cgroup(), job_dir.address(), gate);
+    let registered = host.hooks.register(job_dir, gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
     registered.end(outcome)
 }
@@ -148,7 +148,7 @@ pub(crate) async fn let_run_at_last(job: &HeldJob, job_dir: &JobDir, peers: Peer
 /// # Errors
 /// The packet filter or the control group refuses.
 pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Result<()> {
-    host.filter.release(job_dir.address()).await?;
+    host.filter.release(job_dir).await?;
     let cgroup = job_dir.cgroup();
     if cgroup.is_frozen() {
         let network = host.network.lock().await;
@@ -162,8 +162,8 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
             Peers::OutsideLost => connections::reset(&cgroup.pids(), is_outside),
             Peers::AllLost => connections::reset(&cgroup.pids(), |_| true),
         };
-        let probed = connections::probe_peers(&cgroup.pids());
-        tracing::debug!(ended, probed, "ended {ended} connections of a restored job and probed {probed} peers");
+        let woken = connections::wake(&cgroup.pids());
+        tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
     Ok(cgroup.thaw()?)
 }

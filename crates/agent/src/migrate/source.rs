@@ -317,7 +317,7 @@ async fn checkpoint_failed(
     let (id, job_dir, reason) = (job.id(), job.job_dir(), error.chain());
     tracing::warn!(job = %id, "job {id} could not be checkpointed: {reason}");
     job_dir.cgroup().thaw()?;
-    job.host().filter.release(job_dir.address()).await?;
+    job.host().filter.release(&job_dir).await?;
     if process.lives() {
         let outbound = Outbound::Failed { migration: migration.clone(), phase: Phase::Freeze, reason };
         let base = job.state.take_base();

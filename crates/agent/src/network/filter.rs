@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use mooring_linux::{Result, nft};
 
+use crate::runtime::job_dir::JobDir;
+
 /// The packet rules of this host, in one nftables table.
 #[derive(Debug, Clone)]
 pub(crate) struct PacketFilter {
@@ -26,18 +28,25 @@ impl PacketFilter {
         nft::hold(&self.table, address).await
     }
 
-    /// Drops packets to an address from now on, and packets from it that end a connection.
-    pub(crate) async fn suppress_resets(&self, address: Ipv4Addr) -> Result<()> {
-        nft::quieten(&self.table, address).await
+    /// Drops packets between sockets of a job from now on, all packets to it, and packets from it
+    /// that end a connection. The job's namespace exists.
+    pub(crate) async fn suppress_resets(&self, job: &JobDir) -> Result<()> {
+        let namespace = job.namespace();
+        let within = nft::close_loopback(&namespace);
+        tokio::try_join!(nft::quieten(&self.table, job.address()), within).map(|_| ())
     }
 
-    /// Drops packets to and from an address from now on.
-    pub(crate) async fn isolate(&self, address: Ipv4Addr) -> Result<()> {
-        nft::isolate(&self.table, address).await
+    /// Drops all packets to, from and within a job from now on. The job's namespace exists.
+    pub(crate) async fn isolate(&self, job: &JobDir) -> Result<()> {
+        let namespace = job.namespace();
+        let within = nft::close_loopback(&namespace);
+        tokio::try_join!(nft::isolate(&self.table, job.address()), within).map(|_| ())
     }
 
-    /// Lets packets to and from an address pass.
-    pub(crate) async fn release(&self, address: Ipv4Addr) -> Result<()> {
-        nft::release(&self.table, address).await
+    /// Lets packets to, from and within a job pass.
+    pub(crate) async fn release(&self, job: &JobDir) -> Result<()> {
+        let namespace = job.namespace();
+        let within = nft::open_loopback(&namespace);
+        tokio::try_join!(nft::release(&self.table, job.address()), within).map(|_| ())
     }
 }

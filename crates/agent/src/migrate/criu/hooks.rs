@@ -13,7 +13,6 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -32,6 +31,7 @@ use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::BEFORE_MEMORY;
+use crate::runtime::job_dir::JobDir;
 
 /// The control group, beside those of jobs, for the processes that restore jobs.
 const RESTORERS: &str = "restorers";
@@ -42,8 +42,7 @@ const MEMORY_HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 /// The job that the hooks of one container act on.
 #[derive(Debug, Clone)]
 struct HookTarget {
-    cgroup: Cgroup,
-    address: Ipv4Addr,
+    job_dir: JobDir,
     gate: Option<MemoryGate>,
     refusal: Refusal,
 }
@@ -82,15 +81,10 @@ impl Hooks {
 
     /// Answers the hooks of a container from now on. Its restore reads no memory before the gate
     /// opens.
-    pub(crate) fn register(
-        &self,
-        container: &str,
-        cgroup: Cgroup,
-        address: Ipv4Addr,
-        gate: Option<MemoryGate>,
-    ) -> Registration {
-        let refusal = Refusal::default();
-        self.subjects().insert(container.to_owned(), HookTarget { cgroup, address, gate, refusal: refusal.clone() });
+    pub(crate) fn register(&self, job_dir: &JobDir, gate: Option<MemoryGate>) -> Registration {
+        let (container, refusal) = (job_dir.container(), Refusal::default());
+        let target = HookTarget { job_dir: job_dir.clone(), gate, refusal: refusal.clone() };
+        self.subjects().insert(container.to_owned(), target);
         Registration { hooks: self.clone(), container: container.to_owned(), refusal }
     }
 
@@ -139,13 +133,14 @@ impl Hooks {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
+        let cgroup = subject.job_dir.cgroup();
         match action {
             "pre-dump" => {
-                freeze_with(subject.cgroup, freeze::freeze).await?;
-                // Packets from the job are dropped as well: its kernel's timers send after the
-                // freeze. A packet sent after CRIU has read the send queue would be known to the
-                // peer alone.
-                Ok(self.filter.isolate(subject.address).await?)
+                freeze_with(cgroup, freeze::freeze).await?;
+                // Packets from and within the job are dropped as well: its kernel's timers send
+                // after the freeze. A packet sent after CRIU has read the send queue would be known
+                // to the peer alone.
+                Ok(self.filter.isolate(&subject.job_dir).await?)
             }
             BEFORE_MEMORY => match &subject.gate {
                 Some(gate) => gate.pass().await,
@@ -155,11 +150,11 @@ impl Hooks {
                 if subject.gate.is_some_and(|gate| gate.waited().is_none()) {
                     return Err(CriuError::RestoredWithoutMemory.into());
                 }
-                let restorers = subject.cgroup.sibling(RESTORERS);
-                subject.cgroup.send_outsiders_to(&restorers)?;
-                freeze(subject.cgroup.clone()).await?;
+                let restorers = cgroup.sibling(RESTORERS);
+                cgroup.send_outsiders_to(&restorers)?;
+                freeze(cgroup.clone()).await?;
                 // A restorer that was forked in between is frozen too until it has left the group.
-                Ok(subject.cgroup.send_outsiders_to(&restorers)?)
+                Ok(cgroup.send_outsiders_to(&restorers)?)
             }
             _ => Err(unknown()),
         }
