@@ -1,4 +1,4 @@
-//! The connections of a job to itself migrate with it, whatever has not been sent on them yet.
+//! The connections of a job to itself migrate with it, and so do the bytes not sent on them yet.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use mooring_types::migration::Outcome;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const MOVES: usize = 5;
-/// What a reader may stand still for beside the pause. A retransmission comes after a second.
+/// The longest wait of a reader in addition to the pause. A retransmission comes after a second.
 const STALL_MAX_SECONDS: f64 = 0.9;
 /// The lines of the job after a move that are looked at: 0.1 s each.
 const LINES: usize = 12;
@@ -100,14 +100,14 @@ fn connections_within_a_job_keep_what_was_not_sent() {
             let waits = flowed(&client, &job, &mut lines).await?;
             println!("pause {:.3} s, longest waits {waits:?}", migration.pause_seconds);
             let limit = migration.pause_seconds + STALL_MAX_SECONDS;
-            ensure!(waits.iter().all(|wait| *wait < limit), "a reader stood still: {waits:?}, {migration:?}");
+            ensure!(waits.iter().all(|wait| *wait < limit), "a reader waited: {waits:?}, {migration:?}");
         }
         Ok(())
     });
     outcome.unwrap();
 }
 
-/// What a reader says of itself.
+/// A reader, as it reports itself.
 #[derive(Debug)]
 struct Reading {
     read: usize,

@@ -6,9 +6,9 @@
 //! acknowledgement. The processes have to be frozen meanwhile: a socket in repair mode takes no
 //! bytes from its program.
 //!
-//! Bytes that could not be sent while packets were dropped would wait for the same second. Switching
-//! off the delay of small packets (`TCP_NODELAY`) sends them at once, also on a connection whose
-//! program has ended its direction, which the kernel does not probe.
+//! Bytes that could not be sent while packets were dropped would wait for the same second.
+//! Switching off the delay of small packets (`TCP_NODELAY`) sends them at once. The kernel does not
+//! probe a connection whose program has ended its direction, but it sends such bytes.
 //!
 //! Such a connection to another process of the same job needs one thing more. The window probe of
 //! its reader announces the reader's window in a segment that the sender discards. The reader
