@@ -2,16 +2,18 @@
 //!
 //! The process may write meanwhile, so that pages are from different moments. A caller that needs
 //! to know whether a page has changed since has to compare it later.
+//!
+//! Memory is read through `/proc/PID/mem`. The alternative, `process_vm_readv`, pins what it reads.
+//! The kernel copies a pinned page that forked processes share (`gup_must_unshare` in Linux's
+//! `mm/internal.h`): a job would grow with each read.
 
 #![expect(unsafe_code, reason = "the kernel is asked by ioctl which pages there are")]
 
 use std::fs::{self, File};
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
-
-use nix::sys::uio::{RemoteIoVec, process_vm_readv};
-use nix::unistd::Pid;
+use std::os::unix::fs::FileExt;
 
 /// The unit of memory: a page, or a part of one on machines with larger pages.
 pub const PAGE: usize = 4096;
@@ -110,15 +112,38 @@ fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io:
     Ok(())
 }
 
-/// Reads memory of a process from an address on. Returns the number of bytes before the first that
-/// is not mapped.
-///
-/// # Errors
-/// Not even the first byte could be read.
-pub fn read(pid: i32, address: u64, into: &mut [u8]) -> io::Result<usize> {
-    let base = usize::try_from(address).map_err(io::Error::other)?;
-    let from = RemoteIoVec { base, len: into.len() };
-    Ok(process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(into)], &[from])?)
+/// The memory of a process, open for reading. It is that of the program which the process executed
+/// at the time of opening.
+#[derive(Debug)]
+pub struct Memory(File);
+
+impl Memory {
+    /// Opens the memory of a process.
+    ///
+    /// # Errors
+    /// The process has ended or may not be read.
+    pub fn open(pid: i32) -> io::Result<Self> {
+        Ok(Self(File::open(format!("/proc/{pid}/mem"))?))
+    }
+
+    /// Reads memory from an address on. Returns the number of bytes before the first that is not
+    /// mapped.
+    ///
+    /// # Errors
+    /// Not even the first byte could be read.
+    pub fn read(&self, address: u64, into: &mut [u8]) -> io::Result<usize> {
+        let mut read = 0;
+        while read < into.len() {
+            match self.0.read_at(&mut into[read..], address + read as u64) {
+                Ok(0) => break,
+                Ok(count) => read += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if read == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(read)
+    }
 }
 
 #[cfg(test)]
@@ -147,10 +172,50 @@ mod tests {
         let code = own as *const () as u64;
         assert!(!ranges.iter().any(|range| range.contains(&code)));
 
+        let memory = Memory::open(pid).unwrap();
         let mut page = [0; PAGE];
-        assert_eq!(read(pid, touched, &mut page).unwrap(), PAGE);
+        assert_eq!(memory.read(touched, &mut page).unwrap(), PAGE);
         assert_eq!(page, [7; PAGE]);
-        assert!(read(pid, 0, &mut page).is_err());
+        assert!(memory.read(0, &mut page).is_err());
+    }
+
+    #[test]
+    fn memory_that_a_fork_shares_is_still_shared_once_it_was_read() {
+        const SIZE: usize = 32 << 20;
+        const PROGRAM: &str = "import mmap, os, time\n\
+            block = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)\n\
+            block.madvise(mmap.MADV_NOHUGEPAGE)\n\
+            for at in range(0, 32 << 20, 4096): block[at] = 7\n\
+            child = os.fork()\n\
+            if child: print(child, flush=True)\n\
+            time.sleep(60)";
+        let mut parent = std::process::Command::new("python3")
+            .args(["-c", PROGRAM])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        io::BufRead::read_line(&mut io::BufReader::new(parent.stdout.as_mut().unwrap()), &mut line).unwrap();
+        let pids = [i32::try_from(parent.id()).unwrap(), line.trim().parse().unwrap()];
+        let of_their_own = |pid: i32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+            let field = text.lines().find_map(|line| line.strip_prefix("Private_Dirty:")).unwrap();
+            field.split_whitespace().next().unwrap().parse::<usize>().unwrap() * 1024
+        };
+        for pid in pids {
+            let memory = Memory::open(pid).unwrap();
+            let ranges = own(pid).unwrap();
+            let read: usize = ranges
+                .into_iter()
+                .map(|range| memory.read(range.start, &mut vec![0; (range.end - range.start) as usize]).unwrap())
+                .sum();
+            assert!(read >= SIZE, "{read}");
+        }
+        let own_memory: Vec<usize> = pids.map(of_their_own).into();
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[1]), nix::sys::signal::Signal::SIGKILL).unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        assert!(own_memory.iter().all(|bytes| *bytes < SIZE / 2), "{own_memory:?}");
     }
 
     #[test]

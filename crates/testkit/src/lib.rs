@@ -11,6 +11,7 @@
 //! | [`load`] | thousands of WebSockets and a steady rate of requests, and what they saw |
 //! | [`echo`] | the program at the other end of a load |
 //! | [`job`] | waiting for the status of a job |
+//! | [`self_check`] | a job that says itself whether all is as it was |
 //! | [`session`] | a job behind a gateway of its own |
 //! | [`streaming`] | a streamer job behind a gateway, moved while bytes flow |
 //! | [`lab_page`] | JupyterLab in a browser, with a cell that counts |
@@ -61,6 +62,7 @@ pub mod pages;
 pub mod registry;
 #[cfg(feature = "s3")]
 pub mod s3;
+pub mod self_check;
 pub mod sequence;
 pub mod session;
 #[cfg(feature = "browser")]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use bytes::Bytes;
-use mooring_linux::pages::{self, PAGE};
+use mooring_linux::pages::{self, Memory, PAGE};
 use tokio::sync::mpsc;
 
 use crate::migrate::stream::FRAME_DATA_BYTES;
@@ -53,18 +53,21 @@ impl PageIndex {
         let mut piece = Vec::with_capacity(FRAME_DATA_BYTES);
         let until = Instant::now() + MEMORY_PRE_COPY_LIMIT;
         for &pid in pids {
-            let ranges = pages::own(pid).unwrap_or_else(|error| {
-                tracing::debug!(%error, "no memory of process {pid} goes ahead");
-                Vec::new()
-            });
+            let (memory, ranges) = match Memory::open(pid).and_then(|memory| Ok((memory, pages::own(pid)?))) {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::debug!(%error, "no memory of process {pid} goes ahead");
+                    continue;
+                }
+            };
             let mut pieces = ranges.into_iter().flat_map(|range| {
                 range
                     .clone()
                     .step_by(FRAME_DATA_BYTES)
                     .map(move |start| start..range.end.min(start + FRAME_DATA_BYTES as u64))
             });
-            let taken =
-                pieces.all(|range| index.read_range(pid, range, &mut piece, give).is_ok() && Instant::now() < until);
+            let taken = pieces
+                .all(|range| index.read_range(&memory, range, &mut piece, give).is_ok() && Instant::now() < until);
             if !taken {
                 break;
             }
@@ -78,7 +81,7 @@ impl PageIndex {
 
     fn read_range(
         &mut self,
-        pid: i32,
+        memory: &Memory,
         range: Range<u64>,
         piece: &mut Vec<u8>,
         give: &mpsc::Sender<Bytes>,
@@ -87,7 +90,7 @@ impl PageIndex {
         let buffer = &mut buffer[..usize::try_from(range.end - range.start)
             .map_or(FRAME_DATA_BYTES, |length| length.min(FRAME_DATA_BYTES))];
         // A range that was unmapped since is sent after the freeze, if it is mapped again.
-        let length = pages::read(pid, range.start, buffer).unwrap_or(0);
+        let length = memory.read(range.start, buffer).unwrap_or(0);
         for page in buffer[..length].chunks_exact(PAGE) {
             if let Numbered::New(_) = self.number_of(page) {
                 piece.extend_from_slice(page);

@@ -208,7 +208,7 @@ mod tests {
     use std::process::{Child, Command, Stdio};
 
     use mooring_capsule::{Facts, Location, SealKey};
-    use mooring_linux::pages::{self, PAGE};
+    use mooring_linux::pages::{self, Memory, PAGE};
     use mooring_types::{Generation, JobId, MigrationId, Timestamp};
 
     use super::*;
@@ -240,7 +240,7 @@ mod tests {
         let mut memory = Vec::new();
         for range in pages::own(pid).unwrap() {
             let mut bytes = vec![0; usize::try_from(range.end - range.start).unwrap()];
-            let length = pages::read(pid, range.start, &mut bytes).unwrap_or(0);
+            let length = Memory::open(pid).unwrap().read(range.start, &mut bytes).unwrap_or(0);
             memory.extend_from_slice(&bytes[..length]);
         }
         memory
