@@ -6,8 +6,8 @@
 
 #![expect(unsafe_code, reason = "extended attributes are set by a system call")]
 
-use std::ffi::CString;
-use std::fs::{self, File};
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File, Metadata};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -22,34 +22,77 @@ use crate::{Error, Result};
 /// Mounts an overlay at `target`: `lower` read-only under `upper`, with `work` for the kernel's own
 /// use.
 ///
-/// The kernel takes the paths as one text in which `:` separates layers, `,` separates options and
-/// `\` escapes. A path with one of them is refused, since it would name other directories.
+/// The kernel takes the paths as one text of less than a page in which `:` separates layers, `,`
+/// separates options and `\` escapes.
 pub fn overlay(lower: &[PathBuf], upper: &Path, work: &Path, target: &Path) -> Result<()> {
-    let attempt = || format!("mount an overlay at {}", target.display());
-    let mut options = Vec::from(b"lowerdir=");
-    for (index, layer) in lower.iter().enumerate() {
-        if index > 0 {
-            options.push(b':');
-        }
-        options.extend_from_slice(one_path(layer).map_err(|reason| Error::Refused { attempt: attempt(), reason })?);
-    }
-    for (name, path) in [(&b",upperdir="[..], upper), (b",workdir=", work)] {
-        options.extend_from_slice(name);
-        options.extend_from_slice(one_path(path).map_err(|reason| Error::Refused { attempt: attempt(), reason })?);
-    }
+    let layers: Vec<Vec<u8>> = lower.iter().map(|layer| escape(layer)).collect();
+    let [upper, work] = [upper, work].map(escape);
+    let options = [&b"lowerdir="[..], &layers.join(&b':'), b",upperdir=", &upper, b",workdir=", &work].concat();
     mount(Some("overlay"), target, Some("overlay"), MsFlags::empty(), Some(options.as_slice()))
-        .map_err(Error::errno(attempt()))
+        .map_err(Error::errno(format!("mount an overlay at {}", target.display())))
 }
 
-/// Returns the bytes of a path that is one path also among the options of an overlay, or why it is
-/// not.
-fn one_path(path: &Path) -> std::result::Result<&[u8], String> {
-    let bytes = path.as_os_str().as_bytes();
-    let is_special = |byte: &u8| matches!(byte, b':' | b',' | b'\\') || byte.is_ascii_control();
-    match bytes.iter().find(|byte| is_special(byte)) {
-        Some(byte) => Err(format!("the path {path:?} contains `{}`, which separates layers", byte.escape_ascii())),
-        None => Ok(bytes),
+/// The layers of a mounted overlay.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Layers {
+    pub upper: PathBuf,
+    pub lower: Vec<PathBuf>,
+}
+
+impl Layers {
+    /// Finds the layers of the overlay at `target`. Returns `None` where no overlay is mounted.
+    pub fn of(target: &Path) -> Result<Option<Self>> {
+        Ok(Self::find(target, &mountinfo()?))
     }
+
+    fn find(target: &Path, mountinfo: &[u8]) -> Option<Self> {
+        let options = mountinfo.split(|byte| *byte == b'\n').find_map(|line| {
+            let fields: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
+            let dash = fields.iter().position(|field| *field == b"-")?;
+            let is_there =
+                fields.get(dash + 1) == Some(&&b"overlay"[..]) && to_path(&unescape(fields.get(4)?)) == target;
+            fields.last().copied().filter(|_| is_there)
+        })?;
+        let (mut upper, mut lower) = (None, Vec::new());
+        for option in options.split(|byte| *byte == b',') {
+            let (name, value) = option.split_at(option.iter().position(|byte| *byte == b'=').unwrap_or(option.len()));
+            let value = unescape(value.get(1..).unwrap_or_default());
+            match name {
+                b"upperdir" => upper = split_layers(&value).pop(),
+                b"lowerdir" => lower = split_layers(&value),
+                b"lowerdir+" => lower.push(to_path(&value)),
+                _ => {}
+            }
+        }
+        Some(Self { upper: upper?, lower })
+    }
+}
+
+/// Splits the layers of an overlay, and undoes [`escape`].
+fn split_layers(text: &[u8]) -> Vec<PathBuf> {
+    let (mut layers, mut layer) = (Vec::new(), Vec::new());
+    let mut bytes = text.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b':' => layers.push(to_path(&std::mem::take(&mut layer))),
+            b'\\' => layer.extend(bytes.next()),
+            _ => layer.push(byte),
+        }
+    }
+    layers.push(to_path(&layer));
+    layers
+}
+
+/// Escapes a path for the options of an overlay.
+fn escape(path: &Path) -> Vec<u8> {
+    let mut escaped = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b':' | b',' | b'\\') {
+            escaped.push(b'\\');
+        }
+        escaped.push(*byte);
+    }
+    escaped
 }
 
 /// Mounts a tmpfs at `target`, unless something is mounted there. `options` are those of tmpfs,
@@ -121,6 +164,15 @@ pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
     Ok(File::from(openat2(File::open(root)?, below, how)?))
 }
 
+/// Returns the attributes of the file `below` of `root`, or of a link itself. No link is followed
+/// below `root`, where a job may have made any.
+pub fn look_below(root: &Path, below: &Path) -> std::io::Result<Metadata> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
+    File::from(openat2(File::open(root)?, below, how)?).metadata()
+}
+
 /// Says whether something is mounted exactly at `path`.
 pub fn is_mounted(path: &Path) -> Result<bool> {
     Ok(mounts()?.iter().any(|mounted| mounted == path))
@@ -167,22 +219,30 @@ fn remove_on_device(path: &Path, device: u64) -> Result<()> {
 
 /// Returns the mount points of this process, in mount order.
 fn mounts() -> Result<Vec<PathBuf>> {
-    let file = "/proc/self/mountinfo";
-    let text = fs::read_to_string(file).map_err(Error::system(format!("read {file}")))?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).map(|field| PathBuf::from(unescape(field))).collect())
+    let fields = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
+    Ok(mountinfo()?.split(|byte| *byte == b'\n').filter_map(fields).map(|path| to_path(&path)).collect())
 }
 
-/// Undoes the octal escapes of mountinfo (space, tab, newline, backslash).
-fn unescape(field: &str) -> String {
-    let mut text = String::with_capacity(field.len());
+fn mountinfo() -> Result<Vec<u8>> {
+    let file = "/proc/self/mountinfo";
+    fs::read(file).map_err(Error::system(format!("read {file}")))
+}
+
+fn to_path(bytes: &[u8]) -> PathBuf {
+    OsStr::from_bytes(bytes).into()
+}
+
+/// Undoes the octal escapes of mountinfo (space, tab, newline, backslash, comma).
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
-    while let Some(at) = rest.find('\\') {
-        text.push_str(&rest[..at]);
-        let code = rest.get(at + 1..at + 4).and_then(|octal| u8::from_str_radix(octal, 8).ok());
-        text.push(code.map_or('\\', char::from));
-        rest = &rest[at + if code.is_some() { 4 } else { 1 }..];
+    while let Some((byte, after)) = rest.split_first() {
+        let octal = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        let code = octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *byte == b'\\');
+        bytes.push(code.unwrap_or(*byte));
+        rest = if code.is_some() { &after[3..] } else { after };
     }
-    text + rest
+    bytes
 }
 
 #[cfg(test)]
@@ -247,33 +307,58 @@ mod tests {
     }
 
     #[test]
-    fn overlay_refuses_paths_that_would_be_several() {
+    fn layers_are_mounted_and_found_whatever_they_are_called() {
         let world = tempfile::tempdir().unwrap();
-        let [lower, upper, work, target] = ["lower", "upper", "work", "target"].map(|name| world.path().join(name));
-        for directory in [&lower, &upper, &work, &target] {
-            fs::create_dir(directory).unwrap();
+        let names = [
+            &b"a:b"[..],
+            b"c,d",
+            br"e\f",
+            b"g h",
+            b"i\nj",
+            b"caf\xe9",
+            b":",
+            br"\072",
+            b"k=l",
+            b" - overlay ",
+            b"\t,\\:",
+        ];
+        let directory = |name: &[u8]| {
+            let path = world.path().join(OsStr::from_bytes(name));
+            fs::create_dir_all(&path).unwrap();
+            path
+        };
+        for (number, name) in names.iter().enumerate() {
+            let lower = vec![directory(name), directory(names[(number + 1) % names.len()]), directory(b"plain")];
+            let [upper, work, target] =
+                [&b"upper"[..], b"work", b"target"].map(|kind| directory(&[kind, name, b"x"].concat()));
+            fs::write(lower[0].join("file"), name).unwrap();
+            overlay(&lower, &upper, &work, &target).unwrap();
+            assert!(is_mounted(&target).unwrap());
+            assert_eq!(fs::read(target.join("file")).unwrap(), *name);
+            fs::write(target.join("new"), name).unwrap();
+            assert_eq!(fs::read(upper.join("new")).unwrap(), *name);
+            assert_eq!(Layers::of(&target).unwrap(), Some(Layers { upper, lower }));
+            unmount_below(&target).unwrap();
+            assert_eq!(Layers::of(&target).unwrap(), None);
         }
-        for name in ["lower:/etc", "a,b", r"a\b", "a\nb", ":"] {
-            let special = world.path().join(name);
-            fs::create_dir_all(&special).unwrap();
-            for layers in [vec![special.clone()], vec![lower.clone(), special.clone()]] {
-                let refused = overlay(&layers, &upper, &work, &target);
-                assert!(matches!(refused, Err(Error::Refused { .. })), "{name:?}");
-            }
-            assert!(matches!(
-                overlay(std::slice::from_ref(&lower), &special, &work, &target),
-                Err(Error::Refused { .. })
-            ));
-            assert!(matches!(
-                overlay(std::slice::from_ref(&lower), &upper, &special, &target),
-                Err(Error::Refused { .. })
-            ));
+    }
+
+    #[test]
+    fn an_overlay_is_found_by_where_it_is_mounted() {
+        let mounts = b"30 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n\
+            44 30 0:45 / /a rw - overlay overlay rw,lowerdir=/x,upperdir=/y,workdir=/z\n\
+            45 30 0:46 / /b rw master:3 - overlay overlay rw,lowerdir+=/1:,lowerdir+=/2,upperdir=/u,workdir=/w\n";
+        let layers = Layers::find(Path::new("/b"), mounts).unwrap();
+        assert_eq!((layers.lower, layers.upper), (vec!["/1:".into(), "/2".into()], "/u".into()));
+        assert!(Layers::find(Path::new("/"), mounts).is_none());
+        for damaged in [&b""[..], b"-", b"1 2 3 4 / - overlay", b"1 2 3 4 / - overlay o lowerdir"] {
+            assert_eq!(Layers::find(Path::new("/"), damaged), None);
         }
-        assert!(!is_mounted(&target).unwrap());
     }
 
     #[test]
     fn escapes_are_undone() {
-        assert_eq!(unescape(r"/a\040b\134c"), r"/a b\c");
+        assert_eq!(unescape(br"/a\040b\134c"), br"/a b\c");
+        assert_eq!(unescape(b"\\9\\04\xe9\\"), b"\\9\\04\xe9\\");
     }
 }

@@ -2,8 +2,8 @@
 //! after the freeze.
 //!
 //! A file counts as unchanged when its inode, size and change time are equal. A write through an
-//! older shared mapping does not change them: files that are mapped shared and writable are always
-//! sent again.
+//! older shared mapping does not change them: [mapped](super::mapped) files are always sent again.
+//! All names of a file are sent together, so that they stay one file.
 //!
 //! The job executes during the pre-copy, and may create and remove files that the listing does not
 //! have. The names of the listing follow the files, and the destination removes all others. A file
@@ -21,6 +21,7 @@ use mooring_linux::mount;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
+use super::mapped::MappedFile;
 use super::stream::FRAME_DATA_BYTES;
 use super::stream::frame::{self, Frame};
 use super::stream::path_list::PathList;
@@ -36,6 +37,16 @@ struct Stamp {
     size: u64,
     changed: (i64, i64),
     kind: u32,
+    device: u64,
+    /// The number of its names.
+    names: u64,
+}
+
+impl Stamp {
+    /// The identity of the file, under any of its names.
+    fn file(&self) -> (u64, u64) {
+        (self.device, self.inode)
+    }
 }
 
 /// All files below a directory at one moment.
@@ -69,7 +80,9 @@ impl Listing {
                 inode: found.ino(),
                 size: found.len(),
                 changed: (found.ctime(), found.ctime_nsec()),
-                kind: found.mode() & 0o170_000,
+                kind: found.mode() & nix::libc::S_IFMT,
+                device: found.dev(),
+                names: found.nlink(),
             };
             self.0.insert(path.clone(), stamp);
             if found.is_dir() {
@@ -99,25 +112,32 @@ impl Listing {
         difference
     }
 
-    pub(crate) fn contains(&self, path: &Path) -> bool {
-        self.0.contains_key(path)
+    /// The names of mapped files in this listing of `upper`; the job sees these files below `root`.
+    pub(crate) fn names_of(&self, mapped: &[MappedFile], upper: &Path, root: &Path) -> BTreeSet<PathBuf> {
+        let mut found = BTreeSet::new();
+        for file in mapped {
+            let is_at = |path: &Path| self.0.contains_key(path) && file.is_at([upper, root], path);
+            match file.hint().filter(|path| is_at(path)) {
+                Some(path) => drop(found.insert(path.to_owned())),
+                // It has lost that name, and has another one, or is none of these files.
+                None => found.extend(self.of_size(file.size()).filter(|path| is_at(path)).map(Path::to_owned)),
+            }
+        }
+        let files: HashSet<_> = found.iter().filter_map(|path| self.0.get(path)).map(Stamp::file).collect();
+        let others = self.0.iter().filter(|(_, stamp)| stamp.names > 1 && files.contains(&stamp.file()));
+        found.extend(others.map(|(path, _)| path.clone()));
+        found
+    }
+
+    /// The paths of the regular files with this size.
+    fn of_size(&self, size: u64) -> impl Iterator<Item = &Path> {
+        let has_size = move |stamp: &Stamp| stamp.kind == nix::libc::S_IFREG && stamp.size == size;
+        self.0.iter().filter(move |(_, stamp)| has_size(stamp)).map(|(path, _)| path.as_path())
     }
 
     fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.keys().map(PathBuf::as_path)
     }
-}
-
-/// The files that the processes mapped shared and writable, by path below their root.
-pub(crate) fn mapped(pids: &[i32]) -> BTreeSet<PathBuf> {
-    let maps = pids.iter().filter_map(|pid| fs::read_to_string(format!("/proc/{pid}/maps")).ok());
-    let shared = |line: &str| {
-        let mut fields = line.split_ascii_whitespace();
-        let permissions = fields.nth(1)?;
-        let path = fields.nth(3)?.strip_prefix('/')?;
-        (permissions.contains('w') && permissions.ends_with('s')).then(|| PathBuf::from(path))
-    };
-    maps.flat_map(|text| text.lines().filter_map(shared).collect::<Vec<_>>()).collect()
 }
 
 /// Sends all files below `root`, then the names in `listing`.

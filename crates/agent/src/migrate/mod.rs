@@ -5,7 +5,7 @@
 //! * [`stream`]: the frames of a capsule, on a TLS connection between hosts or in the capsule
 //!   store.
 //! * [`memory`]: which of a job's memory pages are sent, and where in the images they belong.
-//! * [`files`]: the files that a job has changed.
+//! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //!
 //! One connection carries a migration. While the job executes, its files are sent. Once it is
@@ -20,6 +20,7 @@ pub(crate) mod criu;
 pub(crate) mod destination;
 pub(crate) mod failure;
 pub(crate) mod files;
+pub(crate) mod mapped;
 pub(crate) mod memory;
 pub(crate) mod restore;
 pub(crate) mod source;

@@ -15,8 +15,6 @@
 //! job, and only OpCenter lets this host roll back. A capsule in the store is restored by nobody
 //! until OpCenter knows it to be complete. So a suspend may be rolled back at any time.
 
-use std::path::PathBuf;
-
 use mooring_api::watch::{AfterCheckpoint, Destination};
 use mooring_capsule::{Facts, Manifest};
 use mooring_linux::process::ProcessId;
@@ -27,7 +25,7 @@ use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::files;
+use super::mapped::{self, MappedFile};
 use super::restore::{self, Peers};
 use super::stream::frame::Hello;
 use super::stream::sender::{CapsuleSender, StoredCapsule};
@@ -97,7 +95,7 @@ struct Frozen {
     sender: CapsuleSender,
     checkpoint: Checkpoint,
     /// The files that the job had mapped for writing: they are sent again.
-    mapped: Vec<PathBuf>,
+    mapped: Vec<MappedFile>,
     /// The outcome of sending memory during the checkpoint.
     memory_sent: Result<()>,
 }
@@ -184,10 +182,10 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
 
 /// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of
 /// their open files. Returns the files that they have mapped for writing.
-fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>> {
+fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<MappedFile>> {
     let pids = job_dir.cgroup().pids();
     checkpoint.expect_memory(pids.len())?;
-    let mapped = files::mapped(&pids).into_iter().collect();
+    let mapped = mapped::find(&pids);
     inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
     Ok(mapped)
 }

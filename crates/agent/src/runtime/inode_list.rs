@@ -22,9 +22,11 @@
 //! belong to a mount and change. When a step fails, the job is restored with other numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt::Write;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -71,9 +73,29 @@ pub(crate) fn record(pids: &[i32], root: &Path, images: &Path) -> Result<()> {
         }
     }
     let path = images.join(INODE_LIST);
-    let failed = |error: io::Error| Error::system(format!("write {}", path.display()))(error);
-    let text = serde_json::to_vec(&numbers).map_err(|error| failed(error.into()))?;
-    fs::write(&path, text).map_err(failed)
+    fs::write(&path, encode(&numbers)).map_err(Error::system(format!("write {}", path.display())))
+}
+
+/// Encodes the list: a number, a blank, the bytes of the path and NUL for each file.
+fn encode(numbers: &InodeNumbers) -> Vec<u8> {
+    let entry = |(path, number): (&PathBuf, &u64)| {
+        [number.to_string().as_bytes(), b" ", path.as_os_str().as_bytes(), b"\0"].concat()
+    };
+    numbers.iter().flat_map(entry).collect()
+}
+
+/// Decodes a list. Older capsules have it in JSON, where all paths are UTF-8.
+fn decode(list: &[u8]) -> io::Result<InodeNumbers> {
+    if list.starts_with(b"{") {
+        return Ok(serde_json::from_slice(list)?);
+    }
+    let entry = |entry: &[u8]| {
+        let (number, path) = entry.split_at_checked(entry.iter().position(|byte| *byte == b' ')?)?;
+        let number = std::str::from_utf8(number).ok()?.parse().ok()?;
+        Some((PathBuf::from(OsStr::from_bytes(&path[1..])), number))
+    };
+    let entries = list.split(|byte| *byte == 0).filter(|bytes| !bytes.is_empty());
+    entries.map(entry).collect::<Option<_>>().ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// Builds and mounts the inode file system for the list beside `images`, before the files arrive.
@@ -124,7 +146,7 @@ fn recorded(images: &Path) -> Result<InodeNumbers> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(InodeNumbers::new()),
         other => other.map_err(failed)?,
     };
-    let mut numbers: InodeNumbers = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+    let mut numbers = decode(&text).map_err(failed)?;
     numbers.retain(|_, number| (INODE_NUMBER_MIN..INODE_NUMBER_MAX).contains(number));
     Ok(numbers)
 }
@@ -230,7 +252,7 @@ mod tests {
         let asked =
             [("a/open", 16_000_123), ("twice", 77_777), ("link/passwd", 88_888), ("gone", 99_999), ("other", 3)];
         let asked: InodeNumbers = asked.into_iter().map(|(path, number)| (path.into(), number)).collect();
-        fs::write(jobs.join("images").join(INODE_LIST), serde_json::to_vec(&asked).unwrap()).unwrap();
+        fs::write(jobs.join("images").join(INODE_LIST), encode(&asked)).unwrap();
         for again in 0..3 {
             if again == 1 {
                 // As when the list comes before the files do.
@@ -250,5 +272,22 @@ mod tests {
         }
         fs::remove_file(jobs.join("images").join(INODE_LIST)).unwrap();
         assert_eq!(apply(&job_dir, &jobs.join("images")).await.unwrap(), None);
+    }
+
+    #[test]
+    fn paths_are_bytes_and_older_lists_are_read() {
+        let names = [&b"plain"[..], b"a b", b" ", b"caf\xe9/\xff", b"1 2\n", b"{"];
+        let numbers: InodeNumbers =
+            names.iter().zip(20..).map(|(name, n)| (OsStr::from_bytes(name).into(), n)).collect();
+        assert_eq!(decode(&encode(&numbers)).unwrap(), numbers);
+        assert_eq!(decode(b"").unwrap(), InodeNumbers::new());
+        assert_eq!(decode(b"{}").unwrap(), InodeNumbers::new());
+        assert_eq!(
+            decode(br#"{"var/a b":77,"var/c":78}"#).unwrap(),
+            [("var/a b".into(), 77), ("var/c".into(), 78)].into()
+        );
+        for damaged in [&b"7\0"[..], b"seven x\0", b"7 x\0y\0"] {
+            assert!(decode(damaged).is_err(), "{damaged:?}");
+        }
     }
 }

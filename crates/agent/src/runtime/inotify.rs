@@ -21,6 +21,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mooring_linux::file_handle;
+use mooring_linux::mount::{self, Layers};
 
 /// The name of CRIU's path cache in its working directory.
 const IRMAP_CACHE: &str = "irmap-cache";
@@ -42,24 +43,16 @@ struct Watch {
     handle: Vec<u8>,
 }
 
-/// An overlay and its layers.
-#[derive(Debug)]
-struct Overlay {
-    root: PathBuf,
-    upper: PathBuf,
-    lower: Vec<PathBuf>,
-}
-
 /// Writes CRIU's path cache for all watches of these processes in the overlay at `root`.
 pub(crate) fn write(pids: &[i32], root: &Path, images: &Path) -> io::Result<()> {
-    let Some(overlay) = Overlay::find(root, &fs::read_to_string("/proc/self/mountinfo")?) else { return Ok(()) };
+    let Some(layers) = Layers::of(root).map_err(io::Error::other)? else { return Ok(()) };
     let mut watches: Vec<Watch> = pids.iter().flat_map(|pid| watches(*pid)).collect();
     watches.sort_by_key(|watch| (watch.device, watch.inode));
     watches.dedup_by_key(|watch| (watch.device, watch.inode));
     let mut cache: Vec<u8> = IRMAP_MAGIC.iter().flat_map(|magic| magic.to_le_bytes()).collect();
     let mut found = 0;
     for watch in &watches {
-        if let Some(path) = overlay.path(watch) {
+        if let Some(path) = path(watch, root, &layers) {
             let entry = entry(watch, &path);
             cache.extend(u32::try_from(entry.len()).unwrap_or_default().to_le_bytes());
             cache.extend(entry);
@@ -69,33 +62,20 @@ pub(crate) fn write(pids: &[i32], root: &Path, images: &Path) -> io::Result<()> 
     if found > 0 { fs::write(images.join(IRMAP_CACHE), cache) } else { Ok(()) }
 }
 
-impl Overlay {
-    /// Finds the overlay mounted at `root` in the text of `/proc/self/mountinfo`.
-    fn find(root: &Path, mounts: &str) -> Option<Self> {
-        let mut overlays = mounts.lines().filter_map(|line| line.split_once(" - overlay "));
-        let (_, options) =
-            overlays.find(|(mount, _)| mount.split(' ').nth(4).is_some_and(|at| Path::new(at) == root))?;
-        let options = options.rsplit(' ').next()?;
-        let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name)?.strip_prefix('='));
-        let lower = option("lowerdir")?.split(':').map(PathBuf::from).collect();
-        Some(Self { root: root.to_owned(), upper: option("upperdir")?.into(), lower })
-    }
-
-    /// Returns the path of a watch in the container.
-    fn path(&self, watch: &Watch) -> Option<PathBuf> {
-        let &[_, _, _, _, _, length, flags, kind, ..] = watch.handle.as_slice() else { return None };
-        let handle = watch.handle.get(HEAD..PADDING + usize::from(length)).filter(|_| watch.kind == OVERLAY)?;
-        let candidates: Vec<&Path> = match flags & IN_UPPER {
-            0 => self.lower.iter().map(PathBuf::as_path).collect(),
-            _ => vec![&self.upper],
-        };
-        candidates.into_iter().find_map(|layer| {
-            let path = file_handle::path(layer, i32::from(kind), handle)?;
-            let inside = path.strip_prefix(layer).ok()?;
-            let seen = fs::symlink_metadata(self.root.join(inside)).ok()?;
-            (seen.ino() == watch.inode).then(|| Path::new("/").join(inside))
-        })
-    }
+/// Returns the path in the container of what is watched in the overlay at `root`.
+fn path(watch: &Watch, root: &Path, layers: &Layers) -> Option<PathBuf> {
+    let &[_, _, _, _, _, length, flags, kind, ..] = watch.handle.as_slice() else { return None };
+    let handle = watch.handle.get(HEAD..PADDING + usize::from(length)).filter(|_| watch.kind == OVERLAY)?;
+    let candidates = match flags & IN_UPPER {
+        0 => layers.lower.as_slice(),
+        _ => std::slice::from_ref(&layers.upper),
+    };
+    candidates.iter().find_map(|layer| {
+        let path = file_handle::path(layer, i32::from(kind), handle)?;
+        let inside = path.strip_prefix(layer).ok()?;
+        let seen = mount::look_below(root, inside).ok()?;
+        (seen.ino() == watch.inode).then(|| Path::new("/").join(inside))
+    })
 }
 
 fn watches(pid: i32) -> Vec<Watch> {
@@ -154,16 +134,6 @@ mod tests {
         for none in ["pos:\t0", "inotify wd:1", "inotify wd:1 ino:1 sdev:1 fhandle-type:1 f_handle:0g"] {
             assert_eq!(read(none), None, "{none}");
         }
-    }
-
-    #[test]
-    fn an_overlay_is_found_by_where_it_is_mounted() {
-        let mounts = "30 1 254:0 / / rw shared:1 - ext4 /dev/vda rw\n\
-                      44 30 0:45 / /a rw - overlay overlay rw,lowerdir=/x,upperdir=/y,workdir=/z\n\
-                      45 30 0:46 / /b rw - overlay overlay rw,lowerdir=/1:/2,upperdir=/u,workdir=/w\n";
-        let overlay = Overlay::find(Path::new("/b"), mounts).unwrap();
-        assert_eq!((overlay.lower, overlay.upper), (vec!["/1".into(), "/2".into()], "/u".into()));
-        assert!(Overlay::find(Path::new("/"), mounts).is_none());
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
@@ -22,6 +21,7 @@ use super::sink::{OUTPUT_BUFFER_BYTES, Sink};
 use super::tls::Identity;
 use crate::error::{Error, Result, StreamError};
 use crate::migrate::files::{self, Listing};
+use crate::migrate::mapped::{self, MappedFile};
 use crate::migrate::memory::encoder::{BaseSnapshot, MemoryEncoder};
 use crate::migrate::memory::page_index::PageIndex;
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
@@ -49,6 +49,8 @@ pub(crate) struct CapsuleSender {
     sink: Sink,
     /// The pre-copied files.
     files: Listing,
+    /// The files that were mapped for writing when they were pre-copied.
+    mapped: Vec<MappedFile>,
     memory: MemoryEncoder,
     /// The bytes sent of each image.
     images: BTreeMap<String, u64>,
@@ -93,6 +95,7 @@ impl CapsuleSender {
         Self {
             sink,
             files: Listing::default(),
+            mapped: Vec::new(),
             memory: MemoryEncoder::default(),
             images: BTreeMap::new(),
             bytes: 0,
@@ -111,6 +114,8 @@ impl CapsuleSender {
     /// A file can't be read, or the destination can't receive it.
     pub(crate) async fn pre_copy_files(&mut self, job_dir: &JobDir) -> Result<()> {
         self.files = Listing::read(&job_dir.upper())?;
+        // A mapping that is made later changes the file's time with its first write.
+        self.mapped = mapped::find(&job_dir.cgroup().pids());
         self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
         self.await_answer().await
     }
@@ -210,14 +215,17 @@ impl CapsuleSender {
         self.sink.begin_memory().await.map_err(Error::system(self.sink.attempt()))
     }
 
-    /// Sends the files that changed since the pre-copy. The job is frozen.
+    /// Sends the files that changed since the pre-copy, and those that were or are mapped for
+    /// writing. The job is frozen.
     ///
     /// # Errors
     /// A file can't be read, or the destination can't receive it.
-    pub(crate) async fn send_changed_files(&mut self, job_dir: &JobDir, mapped: &[PathBuf]) -> Result<()> {
+    pub(crate) async fn send_changed_files(&mut self, job_dir: &JobDir, mapped: &[MappedFile]) -> Result<()> {
         let now = Listing::read(&job_dir.upper())?;
         let mut difference = now.since(&self.files);
-        difference.changed.extend(mapped.iter().filter(|path| now.contains(path)).cloned());
+        for mapped in [mapped, &self.mapped] {
+            difference.changed.extend(now.names_of(mapped, &job_dir.upper(), &job_dir.root()));
+        }
         self.bytes += files::send_difference(&mut self.sink, &job_dir.upper(), &difference).await?;
         self.flush().await
     }
