@@ -9,18 +9,22 @@
 //! |---|---|
 //! | a side ends a direction | the end of that direction |
 //! | a side breaks | a reset; if the job's side breaks while the job is away, then when it is back |
-//! | the job is replaced, and ready | a WebSocket: a close frame with code 1012; else a reset |
+//! | the job is replaced, and ready | a WebSocket: what the job still sends, then a close frame with code 1012; else a reset |
 //! | the job has ended | the end; a WebSocket gets no close frame, since the job has sent none |
 //!
 //! Bytes are moved by splice(2). Bytes from a job on a WebSocket are read instead, in order to
 //! follow its frames.
 
 use std::io;
+use std::net::Shutdown;
 use std::os::fd::AsFd;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::FusedFuture;
 use mooring_linux::splice::Pipe;
 use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
@@ -37,6 +41,9 @@ use crate::websocket::{CLOSE_RESTARTING, Frames};
 const IDLE_PIPES_MAX: usize = 64;
 /// Time limit of sending a close frame to a client.
 const CLOSE_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The time that a replaced job has to end its side of a WebSocket. It may be gone for good.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
 
 static IDLE_PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 
@@ -84,10 +91,17 @@ pub async fn relay(
 ) -> io::Result<()> {
     let Connected { stream: job, epoch } = job;
     let frames = (content == Content::WebSocket).then(Mutex::default);
-    let end = tokio::select! {
-        biased;
-        end = upstream.end(epoch) => End::Job(end),
-        end = both_directions(client, &job, upstream, epoch, &early, frames.as_ref()) => end,
+    let end = {
+        let mut to_client = pin!(to_client(&job, client, &early.from_job, frames.as_ref()).fuse());
+        let end = tokio::select! {
+            biased;
+            end = upstream.end(epoch) => End::Job(end),
+            end = both_directions(client, &job, upstream, epoch, &early.from_client, to_client.as_mut()) => end,
+        };
+        if frames.is_some() && matches!(end, End::Job(ConnectionEnd::JobReplaced)) {
+            drain(job.socket(), to_client).await;
+        }
+        end
     };
     match end {
         End::BothDirections | End::Job(ConnectionEnd::JobEnded) => Ok(()),
@@ -120,12 +134,14 @@ async fn both_directions(
     job: &GatedStream,
     upstream: &Upstream,
     epoch: u64,
-    early: &Early,
-    frames: Option<&Mutex<Frames>>,
+    early: &[u8],
+    to_client: impl Future<Output = Result<(), Broken>>,
 ) -> End {
-    let outcome =
-        tokio::try_join!(to_job(client, job, &early.from_client), to_client(job, client, &early.from_job, frames));
-    match outcome {
+    let to_client = async {
+        to_client.await?;
+        SockRef::from(client).shutdown(Shutdown::Write).map_err(Broken::Client)
+    };
+    match tokio::try_join!(to_job(client, job, early), to_client) {
         Ok(_) => End::BothDirections,
         Err(Broken::Client(error)) => End::Broken(error),
         Err(Broken::Job(error)) => tokio::select! {
@@ -135,6 +151,18 @@ async fn both_directions(
             () = socket::until_reset(client) => End::Broken(error),
         },
     }
+}
+
+/// Ends the direction to a replaced job, and passes on what the job sends until it ends its own.
+///
+/// A server keeps the output of a closed connection for the next one, as JupyterLab's does. Without
+/// this, what it sent before it noticed the end would reach nobody.
+async fn drain(job: &TcpStream, to_client: impl FusedFuture<Output = Result<(), Broken>>) {
+    if to_client.is_terminated() || SockRef::from(job).shutdown(Shutdown::Write).is_err() {
+        return;
+    }
+    // The client is told of the end in any case.
+    let _ = timeout(DRAIN_TIMEOUT, to_client).await;
 }
 
 async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(), Broken> {
@@ -167,7 +195,7 @@ async fn to_client(
             Some(_) => read(job.socket()).await,
         };
         match received.map_err(Broken::Job)? {
-            Received::End => break,
+            Received::End => return Ok(()),
             Received::Piped(mut pipe) => {
                 while pipe.holds() > 0 {
                     let send = || pipe.splice_out(client.as_fd());
@@ -179,7 +207,6 @@ async fn to_client(
             Received::Read(bytes) => send(client, &bytes, count, frames).await.map_err(Broken::Client)?,
         }
     }
-    SockRef::from(client).shutdown(std::net::Shutdown::Write).map_err(Broken::Client)
 }
 
 async fn send(

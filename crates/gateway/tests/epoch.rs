@@ -82,6 +82,26 @@ async fn replaced_job_closes_websocket_with_1012() {
 }
 
 #[tokio::test]
+async fn replaced_job_is_read_until_it_notices() {
+    let mut world = World::new();
+    let (old, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let (mut client, mut job) = websocket(port, &old).await;
+    let (_new, target) = server().await;
+    recover(&mut world, target, Flow::Open);
+    // The server sends until it reads the end of its connection.
+    assert!(timeout(PATIENCE, job.read_u8()).await.unwrap().is_err());
+    job.write_all(b"\x81\x04late").await.unwrap();
+    drop(job);
+    assert_eq!(timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap(), Message::text("late"));
+    let Message::Close(Some(close)) = timeout(PATIENCE, client.next()).await.unwrap().unwrap().unwrap() else {
+        panic!("no close frame")
+    };
+    assert_eq!(close.code, CloseCode::Restart);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn replaced_job_within_frame_sends_no_close() {
     let mut world = World::new();
     let (old, target) = server().await;

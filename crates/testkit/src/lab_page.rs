@@ -97,11 +97,18 @@ impl<'a> LabPage<'a> {
 
     /// Waits until `count` numbers are shown.
     pub async fn shown(&self, count: usize) -> Result<Vec<String>> {
-        wait_for(&format!("number {count}"), LIMIT, async || {
+        let wanted = format!("number {count}");
+        let shown = wait_for(&wanted, LIMIT, async || {
             let numbers = self.numbers().await?;
             Ok((numbers.len() >= count).then_some(numbers))
-        })
-        .await
+        });
+        match shown.await {
+            Ok(numbers) => Ok(numbers),
+            Err(error) => {
+                let (numbers, states) = (self.numbers().await?, self.remembered().await?.states);
+                Err(error.context(format!("the kernel was {states:?} and the page shows {numbers:?}")))
+            }
+        }
     }
 
     /// The numbers that are shown now.
