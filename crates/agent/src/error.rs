@@ -6,6 +6,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use mooring_api::ClientError;
 use mooring_types::{GatewayId, MigrationId};
@@ -153,6 +154,9 @@ pub enum CriuError {
     EndedAtRestore,
     #[error("the job's first process {pid} is gone after its restore")]
     ProcessGone { pid: i32 },
+    /// A restored process waits for something, like a lock that another process has.
+    #[error("the restore made no progress for {} s", limit.as_secs())]
+    RestoreStalled { limit: Duration },
 }
 
 impl Error {
@@ -224,6 +228,7 @@ mod tests {
                 CriuError::FreezeAborted => 40,
                 CriuError::EndedAtRestore => 41,
                 CriuError::ProcessGone { .. } => 42,
+                CriuError::RestoreStalled { .. } => 43,
             },
         }
     }
@@ -300,6 +305,7 @@ mod tests {
             (CriuError::FreezeAborted, "this host"),
             (CriuError::EndedAtRestore, "the job"),
             (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
+            (CriuError::RestoreStalled { limit: Duration::from_secs(1) }, "the restore"),
         ]
     }
 
@@ -307,7 +313,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..43).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..44).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

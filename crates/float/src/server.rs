@@ -125,7 +125,7 @@ struct Agent {
     #[arg(long, value_name = "GB")]
     mem: Option<f64>,
     /// directory with bin/runc and bin/criu [default: /opt/mooring, else PATH]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "MOORING_PREFIX")]
     tools: Option<PathBuf>,
     /// clock offset of new jobs to this machine, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0, allow_negative_numbers = true)]

@@ -110,7 +110,7 @@ async fn fault(
             format!("kill {}", found[0].pid)
         }
     };
-    let broken = asking.seen().broken;
+    let (broken, pids) = (asking.seen().broken, witness.pids());
     world.failpoint_set(&phase.failpoint(), &action)?;
     let asked = client
         .job_migrate(&witness.session.job, &MigrateRequest { host: destination.into(), ..MigrateRequest::default() })
@@ -136,6 +136,8 @@ async fn fault(
     }
     ensure!(victim == Victim::Gateway || seen.broken == broken, "the connection broke");
     ensure!(witness.processes() == 1, "{} processes execute the job", witness.processes());
+    // A rollback is a thaw: it makes no processes.
+    ensure!(succeeded == (witness.pids() != pids), "the job was {pids:?} and is {:?}", witness.pids());
     Ok(())
 }
 

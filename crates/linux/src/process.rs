@@ -47,12 +47,28 @@ impl ProcessId {
 /// does not exist or is a zombie.
 #[must_use]
 pub fn start_time(pid: i32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may contain anything, so fields are counted from its end. The state
-    // is field 3, the start time field 22.
-    let mut fields = stat[stat.rfind(')')? + 1..].split_whitespace();
+    let fields = stat_fields(pid)?;
+    let mut fields = fields.split_whitespace();
+    // The state is field 3, the start time field 22.
     let state = fields.next()?;
     if matches!(state, "Z" | "X") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+/// Returns the processor time that a process has used, in clock ticks.
+#[must_use]
+pub fn processor_ticks(pid: i32) -> Option<u64> {
+    let fields = stat_fields(pid)?;
+    // User time is field 14, system time field 15.
+    let mut times = fields.split_whitespace().skip(11).map(str::parse::<u64>);
+    Some(times.next()?.ok()? + times.next()?.ok()?)
+}
+
+/// Returns the fields of `/proc/PID/stat` from the third on. The name in parentheses before them
+/// may contain any byte.
+fn stat_fields(pid: i32) -> Option<String> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    String::from_utf8(stat.get(end + 1..)?.to_vec()).ok()
 }
 
 /// Sends a signal to the process with this start time. Returns whether it still existed.

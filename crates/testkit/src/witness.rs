@@ -116,15 +116,21 @@ impl Witness {
     /// Returns the number of this machine's processes that execute this job.
     #[must_use]
     pub fn processes(&self) -> usize {
+        self.pids().len()
+    }
+
+    /// Returns the process ids on this machine of the processes that execute this job.
+    #[must_use]
+    pub fn pids(&self) -> Vec<u32> {
         let mark = self.mark.as_bytes();
-        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-        let lines = entries.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
         // The job's first process, a shell, has the mark among its arguments as well.
-        let is_witness = |line: &Vec<u8>| {
+        let is_witness = |line: Vec<u8>| {
             let mut words = line.split(|byte| *byte == 0);
             words.next().is_some_and(|program| program.ends_with(b"witness")) && words.any(|word| word == mark)
         };
-        lines.filter(is_witness).count()
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid: &u32| std::fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(is_witness)).collect()
     }
 }
 

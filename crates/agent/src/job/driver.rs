@@ -195,6 +195,8 @@ impl Driver {
         let parked = match &self.job.state {
             LocalState::Frozen { migration, .. } => {
                 job_dir.checkpoint(migration).put_on_disk()?;
+                // The checkpoint takes the place of the frozen processes.
+                job_dir.cgroup().kill_all()?;
                 true
             }
             LocalState::Parked => true,
@@ -294,10 +296,12 @@ async fn remove(job: &mut HeldJob, removal: Removal) -> Result<()> {
 /// Lets packets pass to a frozen job that now executes elsewhere.
 ///
 /// Gateways on this host and clients of its published ports reach the job by way of this host, and
-/// would wait until everything is removed. No socket of the job is left here to answer them.
+/// would wait until everything is removed. The frozen processes still have their sockets. Without
+/// an interface these tell nobody that they end.
 async fn release_packets(job: &HeldJob, job_dir: &JobDir) -> Result<()> {
     if matches!(job.state, LocalState::Frozen { .. }) {
         let host = job.host();
+        job_dir.net(0).teardown().await?;
         host.network.lock().await.carried_elsewhere(job_dir.address()).await?;
         host.filter.release(job_dir).await?;
     }

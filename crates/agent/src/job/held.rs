@@ -130,6 +130,29 @@ impl HeldJob {
         Ok(())
     }
 
+    /// Enters a state that the job has reached already. It holds also when the record can't be
+    /// written.
+    ///
+    /// # Errors
+    /// The record can't be written.
+    pub(crate) fn enter_reached(&mut self, state: LocalState) -> Result<()> {
+        let written = self.journal.write(state.recorded());
+        self.state = state;
+        self.publish();
+        written
+    }
+
+    /// Gives up a migration of the executing job, also when the record can't be written.
+    ///
+    /// # Errors
+    /// The record can't be written, or the job does not execute.
+    pub(crate) fn fail_outbound(&mut self, failed: Outbound) -> Result<()> {
+        let LocalState::Running(running) = &mut self.state else { return Err(self.wrong_state("migrate")) };
+        running.outbound = failed;
+        self.publish();
+        self.save()
+    }
+
     /// Writes the state once more, as it is.
     ///
     /// # Errors

@@ -78,6 +78,10 @@ pub(crate) enum RecordedState {
         migration: MigrationId,
     },
     Frozen {
+        /// The first process, where the checkpoint left the processes frozen; those of an earlier
+        /// agent's checkpoint have ended.
+        #[serde(rename = "init", default)]
+        process: Option<ProcessId>,
         migration: MigrationId,
         release: Release,
     },
@@ -179,12 +183,14 @@ impl RecordedState {
             Self::Exited { code } => JobState::Exited { code },
             Self::FailedToStart { reason } => JobState::FailedToStart { reason },
             Self::Lost { reason } => JobState::Lost { reason },
-            Self::Frozen { migration, release: Release::Withheld | Release::Given } => JobState::Frozen { migration },
-            Self::Frozen { migration, release: Release::Refused { phase, reason } } => {
+            Self::Frozen { migration, release: Release::Withheld | Release::Given, .. } => {
+                JobState::Frozen { migration }
+            }
+            Self::Frozen { migration, release: Release::Refused { phase, reason }, .. } => {
                 JobState::MigrateOutFailed { migration, phase, reason }
             }
-            Self::Frozen { migration, release: Release::Confirmed } => JobState::Sent { migration },
-            Self::Frozen { migration, release: Release::Stored { stored_bytes } } => {
+            Self::Frozen { migration, release: Release::Confirmed, .. } => JobState::Sent { migration },
+            Self::Frozen { migration, release: Release::Stored { stored_bytes }, .. } => {
                 JobState::Stored { migration, stored_bytes, base: None }
             }
             Self::Receiving { migration } => JobState::Prepared { migration },
@@ -303,7 +309,7 @@ mod tests {
         );
         assert_eq!(
             read(json!({ "is": "frozen", "migration": migration, "release": "given" })),
-            RecordedState::Frozen { migration: migration.clone(), release: Release::Given }
+            RecordedState::Frozen { process: None, migration: migration.clone(), release: Release::Given }
         );
         assert_eq!(
             read(json!({ "is": "arriving", "migration": migration })),

@@ -33,6 +33,7 @@ pub(crate) async fn recover(host: &Arc<Host>, record: Record) -> HeldJob {
     }
     match job.state {
         LocalState::Running(_) => reach(&job, &job_dir, Peers::Kept).await,
+        LocalState::Frozen { process: Some(process), .. } if process.lives() => keep_frozen(&job, &job_dir).await,
         // The job may have been restored and not been let go.
         LocalState::Restored { .. } => reach(&job, &job_dir, Peers::OutsideLost).await,
         LocalState::Absent
@@ -65,6 +66,20 @@ async fn reach(job: &HeldJob, job_dir: &JobDir, peers: Peers) {
     }
 }
 
+/// Keeps a job frozen and out of reach of packets that may execute on another host.
+async fn keep_frozen(job: &HeldJob, job_dir: &JobDir) {
+    let id = job.id();
+    if let Err(error) = job.host().filter.isolate(job_dir).await {
+        tracing::error!(job = %id, error = %chain(&error), "packets of the frozen job {id} may pass");
+    }
+    let cgroup = job_dir.cgroup();
+    if !cgroup.is_frozen()
+        && let Err(error) = cgroup.freeze()
+    {
+        tracing::error!(job = %id, error = %chain(&error), "job {id} may execute here and elsewhere");
+    }
+}
+
 async fn find(host: &Host, job_dir: &JobDir, recorded: RecordedState) -> LocalState {
     let running = || host.runtime.init(job_dir).map(executing);
     match recorded {
@@ -83,7 +98,9 @@ async fn find(host: &Host, job_dir: &JobDir, recorded: RecordedState) -> LocalSt
         RecordedState::Restored { process, .. } if !process.lives() => end_of(job_dir),
         RecordedState::Restored { migration, process } => LocalState::Restored { migration, process },
         RecordedState::Freezing { process, migration } => find_freezing(host, job_dir, process, migration).await,
-        RecordedState::Frozen { migration, release } => find_frozen(host, job_dir, migration, release).await,
+        RecordedState::Frozen { process, migration, release } => {
+            find_frozen(host, job_dir, process, migration, release).await
+        }
         RecordedState::Receiving { migration } => {
             if let Err(error) = job_dir.cgroup().kill_all() {
                 tracing::warn!(error = %chain(&error), "processes of a migration that broke off still run");
@@ -139,7 +156,23 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
     }
 }
 
-async fn find_frozen(host: &Host, job_dir: &JobDir, migration: MigrationId, release: Release) -> LocalState {
+async fn find_frozen(
+    host: &Host,
+    job_dir: &JobDir,
+    process: Option<ProcessId>,
+    migration: MigrationId,
+    release: Release,
+) -> LocalState {
+    if let Some(process) = process.filter(ProcessId::lives) {
+        let outbound = match release {
+            Release::Given | Release::Confirmed | Release::Stored { .. } => {
+                return LocalState::Frozen { process: Some(process), migration, release, base: None };
+            }
+            Release::Withheld => Outbound::Failed { migration, phase: Phase::Transfer, reason: source_restarted() },
+            Release::Refused { phase, reason } => Outbound::Failed { migration, phase, reason },
+        };
+        return LocalState::Running(Running { process, outbound, base: None });
+    }
     // A restore of the own checkpoint may have been under way.
     host.runtime.settled(job_dir.checkpoint(&migration).images()).await;
     if let Some(process) = host.runtime.init(job_dir) {
@@ -155,7 +188,7 @@ async fn find_frozen(host: &Host, job_dir: &JobDir, migration: MigrationId, rele
 }
 
 fn frozen(migration: MigrationId, release: Release) -> LocalState {
-    LocalState::Frozen { migration, release, base: None }
+    LocalState::Frozen { process: None, migration, release, base: None }
 }
 
 fn refused() -> Release {

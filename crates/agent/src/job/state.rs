@@ -36,6 +36,8 @@ pub(crate) enum LocalState {
         base: Option<BaseSnapshot>,
     },
     Frozen {
+        /// The first process, where the processes are still here.
+        process: Option<ProcessId>,
         migration: MigrationId,
         release: Release,
         base: Option<BaseSnapshot>,
@@ -124,8 +126,8 @@ impl LocalState {
             Self::Freezing { process, migration, base: _ } => {
                 RecordedState::Freezing { process: *process, migration: migration.clone() }
             }
-            Self::Frozen { migration, release, base: _ } => {
-                RecordedState::Frozen { migration: migration.clone(), release: release.clone() }
+            Self::Frozen { process, migration, release, base: _ } => {
+                RecordedState::Frozen { process: *process, migration: migration.clone(), release: release.clone() }
             }
             Self::Receiving { migration, inbound: _ } => RecordedState::Receiving { migration: migration.clone() },
             Self::ReceiveFailed { migration, phase, reason } => {
@@ -136,6 +138,25 @@ impl LocalState {
             }
             Self::Parked => RecordedState::Parked,
             Self::Gone => RecordedState::Gone,
+        }
+    }
+
+    /// The first process of a job that is being frozen or is frozen, where it lives.
+    pub(crate) fn frozen_process(&self) -> Option<ProcessId> {
+        match self {
+            Self::Freezing { process, .. } => Some(*process).filter(ProcessId::lives),
+            Self::Frozen { process, .. } => *process,
+            Self::Absent
+            | Self::Starting
+            | Self::Running(_)
+            | Self::Exited { .. }
+            | Self::FailedToStart { .. }
+            | Self::Lost { .. }
+            | Self::Receiving { .. }
+            | Self::ReceiveFailed { .. }
+            | Self::Restored { .. }
+            | Self::Parked
+            | Self::Gone => None,
         }
     }
 

@@ -94,7 +94,7 @@ async fn restore_from_store(
         () = directives.superseded(&migration) => return Ok(()),
     };
     match unpacking {
-        Ok(unpacking) => finish(job, migration, &checkpoint, peers, Some(unpacking)).await,
+        Ok(unpacking) => finish(job, directives, migration, &checkpoint, peers, Some(unpacking)).await,
         Err(failure) => receive_failed(job, migration, failure),
     }
 }
@@ -166,7 +166,7 @@ pub(crate) async fn receive(job: &mut HeldJob, directives: &Directives, connecti
         () = directives.superseded(&migration) => return Ok(()),
     };
     match reception {
-        Reception::Complete => finish(job, migration, &checkpoint, Peers::OutsideLost, None).await,
+        Reception::Complete => finish(job, directives, migration, &checkpoint, Peers::OutsideLost, None).await,
         Reception::LostBeforeFreeze(error) => {
             let id = job.id();
             tracing::info!(job = %id, error = %chain(&error), "lost the source of job {id} before the freeze; it may connect again");
@@ -179,6 +179,7 @@ pub(crate) async fn receive(job: &mut HeldJob, directives: &Directives, connecti
 /// Restores and verifies the job, and records that it is here; `memory` may still be read.
 async fn finish(
     job: &mut HeldJob,
+    directives: &Directives,
     migration: MigrationId,
     checkpoint: &Checkpoint,
     peers: Peers,
@@ -187,7 +188,12 @@ async fn finish(
     // No other connection of the source is taken from here on.
     job.state = receiving(&migration, Inbound::Restoring);
     let job_dir = job.job_dir();
-    match restore_and_verify(job, &job_dir, checkpoint, memory).await {
+    let restored = tokio::select! {
+        restored = restore_and_verify(job, &job_dir, checkpoint, memory) => restored,
+        // The order that came instead removes what is here. Nothing of it has executed.
+        () = directives.superseded(&migration) => return Ok(job_dir.cgroup().kill_all()?),
+    };
+    match restored {
         Ok(process) => {
             // The point of no return: with this record the job is this host's, and it has not taken
             // a step before.

@@ -6,6 +6,7 @@
 //!   store.
 //! * [`memory`]: which of a job's memory pages are sent, and where in the images they belong.
 //! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
+//! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //!
 //! One connection carries a migration. While the job executes, its files are sent. Once it is
@@ -14,7 +15,7 @@
 //! restored. Out of the store, memory follows the seal.
 //!
 //! The source records that it sends the seal before it does. Until then it may roll back on its
-//! own.
+//! own. Its processes stay frozen until OpCenter knows that the job is elsewhere.
 
 pub(crate) mod criu;
 pub(crate) mod destination;
@@ -23,5 +24,6 @@ pub(crate) mod files;
 pub(crate) mod mapped;
 pub(crate) mod memory;
 pub(crate) mod restore;
+mod shared_locks;
 pub(crate) mod source;
 pub(crate) mod stream;

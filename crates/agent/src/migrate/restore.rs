@@ -1,4 +1,4 @@
-//! Checkpoint and restore as both ends of a migration use them, and the restore on a job's own
+//! Checkpoint and restore as both ends of a migration use them, and the rollback on a job's own
 //! host.
 //!
 //! A restored job is frozen and no packet reaches it until [`let_run`]. Before that, its host
@@ -15,11 +15,11 @@ use mooring_ops::log::chain;
 use mooring_types::job::JobSpec;
 
 use super::criu::memory_gate::MemoryGate;
-use crate::error::Result;
+use crate::error::{CriuError, Result};
 use crate::host::Host;
 use crate::job::held::HeldJob;
 use crate::job::policy::OwnCheckpoint;
-use crate::job::state::{LocalState, Running};
+use crate::job::state::{LocalState, Outbound, Running};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
 use crate::runtime::image::Image;
@@ -42,7 +42,8 @@ pub(crate) enum Peers {
     AllLost,
 }
 
-/// Restores the job on its own host, from a checkpoint that the host has kept.
+/// Rolls back on the job's own host: thaws its processes, or restores them from a checkpoint that
+/// the host has kept.
 ///
 /// # Errors
 /// The image or the network could not be made ready, or the record can't be written. A restore that
@@ -57,6 +58,14 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
         OwnCheckpoint::Migration(migration) => job_dir.checkpoint(&migration),
         OwnCheckpoint::Parked => job_dir.parked(),
     };
+    if let LocalState::Frozen { process: Some(process), .. } = job.state
+        && process.lives()
+    {
+        thaw(job, process, Outbound::None, peers).await?;
+        tracing::info!(job = %id, "job {id} was thawed and goes on");
+        clean_up(&host, checkpoint);
+        return Ok(());
+    }
     let image = host.images.ready(&job.journal.spec.image).await?;
     let mtu = host.network.lock().await.mtu();
     job_dir.net(mtu).setup().await?;
@@ -76,6 +85,21 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
             job.enter(LocalState::Lost { reason })
         }
     }
+}
+
+/// Lets a frozen job execute again whose processes are still here. The record follows: a host that
+/// can't write it lets the job run as well.
+///
+/// # Errors
+/// The record can't be written.
+pub(crate) async fn thaw(job: &mut HeldJob, process: ProcessId, outbound: Outbound, peers: Peers) -> Result<()> {
+    let (id, job_dir) = (job.id(), job.job_dir());
+    while let Err(error) = reach(job.host(), &job_dir, peers).await {
+        tracing::error!(job = %id, error = %chain(&error), "job {id} is still frozen, retrying");
+        tokio::time::sleep(LET_RUN_RETRY_DELAY).await;
+    }
+    let base = job.state.take_base();
+    job.enter_reached(LocalState::Running(Running { process, outbound, base }))
 }
 
 /// Checkpoints the job to this host's own disk.
@@ -103,7 +127,11 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
 pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
     let registered = host.hooks.register(job_dir, None);
     let outcome = host.runtime.checkpoint(job_dir, checkpoint.images(), afterwards).await;
-    registered.end(outcome)
+    registered.end(outcome)?;
+    match afterwards {
+        Afterwards::Frozen if !job_dir.cgroup().is_frozen() => Err(CriuError::ThawedEarly.into()),
+        Afterwards::Frozen | Afterwards::Ended => Ok(()),
+    }
 }
 
 /// Restores the job with CRIU, frozen and out of reach of packets. With a gate, the restore waits
@@ -141,6 +169,15 @@ pub(crate) async fn let_run_at_last(job: &HeldJob, job_dir: &JobDir, peers: Peer
         tracing::error!(job = %id, error = %chain(&error), "job {id} is still frozen, retrying");
         tokio::time::sleep(LET_RUN_RETRY_DELAY).await;
     }
+}
+
+/// Routes the job's address to this host, lets packets reach the job and thaws it.
+///
+/// # Errors
+/// The network, the packet filter or the control group refuses.
+pub(crate) async fn reach(host: &Host, job_dir: &JobDir, peers: Peers) -> Result<()> {
+    host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?;
+    let_run(host, job_dir, peers).await
 }
 
 /// Lets packets reach the job and thaws it. A job that runs already is left alone.

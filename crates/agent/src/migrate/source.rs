@@ -1,12 +1,15 @@
 //! The source of a migration: to another host, into the capsule store, and snapshots.
 //!
 //! ```text
-//!                executing            frozen                                  then
-//!  to a host     pre-copy files       checkpoint │ images, changed files      seal
-//!  suspend       pre-copy files and   checkpoint │ images, changed files      seal
+//!                executing            frozen
+//!  to a host     pre-copy files       checkpoint │ images, changed files │ seal
+//!  suspend       pre-copy files and   checkpoint │ images, changed files │ seal │ read back
 //!                memory
-//!  snapshot      pre-copy files       checkpoint │ changed files              thaw │ images │ seal
+//!  snapshot      pre-copy files       checkpoint │ changed files │ thaw: images │ seal
 //! ```
+//!
+//! The checkpoint leaves the processes frozen and out of reach of packets. They are ended when
+//! OpCenter knows that the job is elsewhere; until then a rollback is a thaw.
 //!
 //! To a host, and in a suspend, memory is sent while CRIU still writes it. Into the store, the seal
 //! completes the capsule.
@@ -27,9 +30,11 @@ use tokio::time::Instant;
 
 use super::mapped::{self, MappedFile};
 use super::restore::{self, Peers};
+use super::shared_locks;
 use super::stream::frame::Hello;
+use super::stream::from_store;
 use super::stream::sender::{CapsuleSender, StoredCapsule};
-use crate::error::{CriuError, Error, Result};
+use crate::error::{Error, Result};
 use crate::job::directives::Directives;
 use crate::job::held::HeldJob;
 use crate::job::record::Release;
@@ -92,6 +97,8 @@ async fn send_ahead(job: &HeldJob, migration: &MigrationId, to: Destination) -> 
 
 /// A job that is checkpointed and frozen on this host, and the connection to its destination.
 struct Frozen {
+    /// The first process.
+    process: ProcessId,
     sender: CapsuleSender,
     checkpoint: Checkpoint,
     /// The files that the job had mapped for writing: they are sent again.
@@ -103,12 +110,15 @@ struct Frozen {
 /// Freezes the job, checkpoints it, and sends the checkpoint to the other host.
 ///
 /// # Errors
-/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
-/// checkpoint or a transfer that fails is recorded.
+/// The record can't be written. Everything else that fails is recorded.
 pub(crate) async fn move_to_host(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
     let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
     let started = Instant::now();
-    let Some(mut sender) = send_checkpoint(job, directives, &migration, frozen).await? else { return Ok(()) };
+    let process = frozen.process;
+    let mut sender = match send_checkpoint(job, directives, &migration, frozen).await {
+        Ok(sender) => sender,
+        Err(error) => return roll_back(job, process, migration, &error).await,
+    };
     // From here on the destination may execute the job: only OpCenter lets this host go on.
     enter_frozen(job, &migration, Release::Given)?;
     match sender.seal().await {
@@ -124,48 +134,57 @@ pub(crate) async fn move_to_host(job: &mut HeldJob, directives: &Directives, mig
     }
 }
 
-/// Freezes the job, checkpoints it, and stores the checkpoint.
+/// Freezes the job, checkpoints it, stores the checkpoint, and reads it back.
 ///
 /// # Errors
-/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
-/// checkpoint or a transfer that fails is recorded.
+/// The record can't be written. Everything else that fails is recorded.
 pub(crate) async fn suspend(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
     let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
     let started = Instant::now();
-    let Some(sender) = send_checkpoint(job, directives, &migration, frozen).await? else { return Ok(()) };
-    let bytes = sender.bytes();
-    let stored = tokio::select! {
-        stored = store(job, sender) => stored,
-        () = directives.superseded(&migration) => Err(Error::Superseded),
-    };
-    let release = match stored {
-        Ok(stored) => {
-            job.journal.measure(Phase::Transfer, started, bytes);
-            Release::Stored { stored_bytes: stored.manifest.stored_bytes }
+    let process = frozen.process;
+    let stored = async {
+        let sender = send_checkpoint(job, directives, &migration, frozen).await?;
+        let bytes = sender.bytes();
+        let stored = async {
+            let stored = store(job, sender).await?;
+            from_store::read_back(&job.host().capsules.store()?, &stored.manifest.name).await?;
+            Ok((stored.manifest.stored_bytes, bytes))
+        };
+        tokio::select! {
+            stored = stored => stored,
+            () = directives.superseded(&migration) => Err(Error::Superseded),
         }
-        Err(error) => Release::Refused { phase: Phase::Transfer, reason: error.chain() },
     };
-    enter_frozen(job, &migration, release)
+    match stored.await {
+        Ok((stored_bytes, bytes)) => {
+            job.journal.measure(Phase::Transfer, started, bytes);
+            enter_frozen(job, &migration, Release::Stored { stored_bytes })
+        }
+        Err(error) => roll_back(job, process, migration, &error).await,
+    }
 }
 
 /// Freezes and checkpoints the job, and sends its memory meanwhile. `None` when the checkpoint
 /// failed, which is recorded.
 async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Frozen>> {
-    if let Err(error) = failpoint::check(&Phase::Freeze.failpoint()).await {
-        job.set_outbound(failed(migration.clone(), Phase::Freeze, &error.into()))?;
-        return Ok(None);
-    }
     let job_dir = job.job_dir();
     let checkpoint = job_dir.checkpoint(migration);
-    checkpoint.make()?;
     let started = Instant::now();
-    let mapped = prepare_checkpoint(&job_dir, &checkpoint)?;
-    // A failure before this line is retried; from here on it is one of the checkpoint.
-    let (process, mut sender) = job.begin_freeze(migration)?;
+    let prepared = async {
+        failpoint::check(&Phase::Freeze.failpoint()).await?;
+        checkpoint.make()?;
+        let mapped = prepare_checkpoint(&job_dir, &checkpoint)?;
+        job.begin_freeze(migration).map(|(process, sender)| (process, sender, mapped))
+    };
+    let (process, mut sender, mapped) = match prepared.await {
+        Ok(prepared) => prepared,
+        Err(error) => return job.fail_outbound(failed(migration.clone(), Phase::Freeze, &error)).map(|()| None),
+    };
+    let afterwards = shared_locks::afterwards(&job_dir, &job.journal.spec.volumes);
     let (done, dumped) = watch::channel(false);
     let (dump, memory_sent) = tokio::join!(
         async {
-            let dump = restore::dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended).await;
+            let dump = restore::dump(job.host(), &job_dir, &checkpoint, afterwards).await;
             done.send_replace(true);
             dump
         },
@@ -177,7 +196,7 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
     }
     job.journal.measure(Phase::Freeze, started, sender.bytes());
     enter_frozen(job, migration, Release::Withheld)?;
-    Ok(Some(Frozen { sender, checkpoint, mapped, memory_sent }))
+    Ok(Some(Frozen { process, sender, checkpoint, mapped, memory_sent }))
 }
 
 /// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of
@@ -190,15 +209,17 @@ fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<M
     Ok(mapped)
 }
 
-/// Sends the rest of a frozen job's checkpoint and its changed files. `None` when that failed,
-/// which is recorded.
+/// Sends the rest of a frozen job's checkpoint and its changed files.
+///
+/// # Errors
+/// The destination can't receive it, or another order came.
 async fn send_checkpoint(
-    job: &mut HeldJob,
+    job: &HeldJob,
     directives: &Directives,
     migration: &MigrationId,
     frozen: Frozen,
-) -> Result<Option<CapsuleSender>> {
-    let Frozen { mut sender, checkpoint, mapped, memory_sent } = frozen;
+) -> Result<CapsuleSender> {
+    let Frozen { process: _, mut sender, checkpoint, mapped, memory_sent } = frozen;
     let (host, job_dir) = (job.host(), job.job_dir());
     let routed = async { Ok(host.network.lock().await.carried_elsewhere(job_dir.address()).await?) };
     let sent = async {
@@ -207,24 +228,17 @@ async fn send_checkpoint(
         sender.send_images(&checkpoint).await?;
         sender.send_changed_files(&job_dir, &mapped).await
     };
-    let sent = tokio::select! {
-        sent = async { tokio::try_join!(sent, routed) } => sent,
-        () = directives.superseded(migration) => Err(Error::Superseded),
+    tokio::select! {
+        sent = async { tokio::try_join!(sent, routed) } => sent?,
+        () = directives.superseded(migration) => return Err(Error::Superseded),
     };
-    match sent {
-        Ok(_) => Ok(Some(sender)),
-        Err(error) => {
-            enter_frozen(job, migration, Release::Refused { phase: Phase::Transfer, reason: error.chain() })?;
-            Ok(None)
-        }
-    }
+    Ok(sender)
 }
 
 /// Checkpoints the job, lets it execute again, and stores the checkpoint.
 ///
 /// # Errors
-/// The record can't be written, or the checkpoint can't be prepared: the job executes then. A
-/// checkpoint or a transfer that fails is recorded.
+/// The record can't be written. Everything else that fails is recorded.
 pub(crate) async fn snapshot(
     job: &mut HeldJob,
     directives: &Directives,
@@ -233,8 +247,10 @@ pub(crate) async fn snapshot(
 ) -> Result<()> {
     let job_dir = job.job_dir();
     let checkpoint = job_dir.checkpoint(&migration);
-    checkpoint.make()?;
-    let (process, mut sender) = job.begin_freeze(&migration)?;
+    let (process, mut sender) = match checkpoint.make().and_then(|()| job.begin_freeze(&migration)) {
+        Ok(begun) => begun,
+        Err(error) => return job.fail_outbound(failed(migration, Phase::Freeze, &error)),
+    };
     let started = Instant::now();
     if let Err(error) = checkpoint_and_stay(job, &job_dir, &checkpoint, &mut sender).await {
         restore::clean_up(job.host(), checkpoint);
@@ -273,9 +289,6 @@ async fn checkpoint_and_stay(
     failpoint::check(&Phase::Freeze.failpoint()).await?;
     let mapped = prepare_checkpoint(job_dir, checkpoint)?;
     restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen).await?;
-    if !job_dir.cgroup().is_frozen() {
-        return Err(CriuError::ThawedEarly.into());
-    }
     sender.send_changed_files(job_dir, &mapped).await
 }
 
@@ -314,13 +327,12 @@ async fn checkpoint_failed(
 ) -> Result<()> {
     let (id, job_dir, reason) = (job.id(), job.job_dir(), error.chain());
     tracing::warn!(job = %id, "job {id} could not be checkpointed: {reason}");
-    job_dir.cgroup().thaw()?;
-    job.host().filter.release(&job_dir).await?;
     if process.lives() {
         let outbound = Outbound::Failed { migration: migration.clone(), phase: Phase::Freeze, reason };
-        let base = job.state.take_base();
-        return job.enter(LocalState::Running(Running { process, outbound, base }));
+        return restore::thaw(job, process, outbound, Peers::Kept).await;
     }
+    job_dir.cgroup().thaw()?;
+    job.host().filter.release(&job_dir).await?;
     // The job may have ended at that very moment, and left nothing to checkpoint.
     if let Some(code) = own::exit_code(&job_dir) {
         job.send_output().await;
@@ -333,7 +345,19 @@ fn failed(migration: MigrationId, phase: Phase, error: &Error) -> Outbound {
     Outbound::Failed { migration, phase, reason: error.chain() }
 }
 
+/// Rolls back a migration whose capsule nobody can restore. Processes that ended with the
+/// checkpoint wait for OpCenter's order.
+async fn roll_back(job: &mut HeldJob, process: ProcessId, migration: MigrationId, error: &Error) -> Result<()> {
+    let (id, phase, reason) = (job.id(), Phase::Transfer, error.chain());
+    tracing::warn!(job = %id, "the migration of job {id} is rolled back: {reason}");
+    if process.lives() {
+        let outbound = Outbound::Failed { migration, phase, reason };
+        return restore::thaw(job, process, outbound, Peers::Kept).await;
+    }
+    enter_frozen(job, &migration, Release::Refused { phase, reason })
+}
+
 fn enter_frozen(job: &mut HeldJob, migration: &MigrationId, release: Release) -> Result<()> {
-    let base = job.state.take_base();
-    job.enter(LocalState::Frozen { migration: migration.clone(), release, base })
+    let (process, base) = (job.state.frozen_process(), job.state.take_base());
+    job.enter(LocalState::Frozen { process, migration: migration.clone(), release, base })
 }

@@ -31,6 +31,10 @@ const TERM_GRACE_PERIOD: Duration = Duration::from_secs(5);
 const RUNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time limit of a checkpoint or a restore.
 const CRIU_TIMEOUT: Duration = Duration::from_secs(600);
+/// The time after which a restore without progress is ended. It may wait for something that never
+/// comes, like a lock that another process has.
+const RESTORE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+const STALL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 const POLL: Duration = Duration::from_millis(20);
 /// The file with a checkpoint's exit code, in its image directory.
 const EXIT_CODE_FILE: &str = "status";
@@ -151,7 +155,7 @@ impl Runtime {
             return Err(Error::system(format!("remove {}", gate.display()))(error));
         }
         let mut command = self.runc(&images.join("runc.log"));
-        command.args(["restore", "--detach"]).args(CRIU_FLAGS);
+        command.args(["restore", "--detach"]).args(CRIU_FLAGS).kill_on_drop(true);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);
         command
             .arg("--bundle")
@@ -159,7 +163,10 @@ impl Runtime {
             .arg("--pid-file")
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
-        finish(command, "runc restore", CRIU_TIMEOUT, &log).await?;
+        tokio::select! {
+            finished = finish(command, "runc restore", CRIU_TIMEOUT, &log) => finished?,
+            () = stalled(job_dir, images) => return Err(CriuError::RestoreStalled { limit: RESTORE_STALL_TIMEOUT }.into()),
+        }
         self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
     }
 
@@ -223,6 +230,26 @@ impl Runtime {
         let mut command = self.tools.command("runc");
         command.arg("--root").arg(&self.root).arg("--log").arg(log);
         command
+    }
+}
+
+/// Waits until a restore has made no progress for [`RESTORE_STALL_TIMEOUT`]. It progresses while
+/// CRIU or a restored process uses the processor, CRIU logs, or images still arrive.
+async fn stalled(job_dir: &JobDir, images: &Path) {
+    let progress = || {
+        let pids = job_dir.cgroup().pids();
+        let ticks: u64 = pids.iter().filter_map(|pid| process::processor_ticks(*pid)).sum();
+        let sizes = fs::read_dir(images).into_iter().flatten().flatten();
+        let bytes: u64 = sizes.filter_map(|entry| fs::metadata(entry.path()).ok()).map(|found| found.len()).sum();
+        (pids, ticks, bytes)
+    };
+    let (mut last, mut since) = (progress(), Instant::now());
+    while since.elapsed() < RESTORE_STALL_TIMEOUT {
+        tokio::time::sleep(STALL_POLL_INTERVAL).await;
+        let now = progress();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
     }
 }
 

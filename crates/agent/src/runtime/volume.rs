@@ -23,7 +23,9 @@ mod bucket;
 mod export;
 mod fresh;
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use mooring_linux::mount;
@@ -96,6 +98,16 @@ pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
         json!({ "destination": volume.mount, "type": "bind", "source": source, "options": options })
     };
     all.into_iter().map(mount).collect()
+}
+
+/// The devices of those mounted volumes that other hosts may have mounted as well.
+pub(crate) fn shared_devices(job_dir: &JobDir, volumes: &[Volume]) -> BTreeSet<u64> {
+    let device = |(index, volume): (usize, &Volume)| match &volume.source {
+        VolumeSource::HostPath(path) => fs::metadata(path).ok(),
+        VolumeSource::Remote { .. } => fs::metadata(mounted_at(job_dir, index)).ok(),
+        VolumeSource::Fresh { .. } | VolumeSource::Existing(_) => None,
+    };
+    volumes.iter().enumerate().filter_map(device).map(|found| found.dev()).collect()
 }
 
 /// Returns whether some of a job's files are in its volumes, which then have to be mounted before
@@ -236,7 +248,7 @@ mod tests {
         let (own, seen) = (job_dir.volumes().join("0/file"), job_dir.upper().join("a/file"));
         fs::write(&own, vec![1; 64 << 20]).expect("room");
         assert_eq!(fs::metadata(&seen).expect("seen with what moves").len(), 64 << 20);
-        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(job_dir.upper().join("a/b")).expect("the inner"));
+        let owner = fs::metadata(job_dir.upper().join("a/b")).expect("the inner").uid();
         assert_eq!(owner, 1000);
         let (most, rest) = (job_dir.upper().join("a/b/most"), job_dir.upper().join("a/b/rest"));
         let most = fs::File::create(most).expect("a file");

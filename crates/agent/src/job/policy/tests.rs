@@ -26,7 +26,7 @@ pub(in crate::job) fn every_state(migration: &MigrationId) -> Vec<RecordedState>
     let reason = String::new;
     let m = || migration.clone();
     let running = |outbound| RecordedState::Running { process: PROCESS, outbound };
-    let frozen = |release| RecordedState::Frozen { migration: m(), release };
+    let frozen = |release| RecordedState::Frozen { process: None, migration: m(), release };
     vec![
         RecordedState::Absent,
         RecordedState::Starting,

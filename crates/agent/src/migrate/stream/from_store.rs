@@ -90,6 +90,16 @@ impl<'a> Unpacking<'a> {
     }
 }
 
+/// Reads a capsule to its end, and checks every piece of it.
+///
+/// # Errors
+/// The capsule can't be read, or is damaged.
+pub(crate) async fn read_back(store: &CapsuleStore, name: &CapsuleName) -> Result<()> {
+    let mut frames = FrameReader::open(store, name).await?;
+    while frames.next_if_any().await?.is_some() {}
+    Ok(())
+}
+
 /// Unpacks a capsule: everything but memory first, then memory, while files and inode numbers are
 /// prepared.
 async fn unpack(mut frames: FrameReader, mut receiver: CapsuleReceiver<'_>, here: watch::Sender<bool>) -> Result<()> {

@@ -1,0 +1,218 @@
+//! Migrations whose restore fails at every host: the job goes on at its source as it was.
+
+use std::fs::{self, TryLockError};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use mooring_api::view::{HostView, JobView, MigrateRequest};
+use mooring_api::{Client, Submission};
+use mooring_testkit::job::executing;
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::witness::{self, Asking, Witness};
+use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
+use mooring_types::host::HostRole;
+use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
+
+/// Time limit of a migration.
+const OVER_WITHIN: Duration = Duration::from_secs(60);
+/// Time limit of a cancel. On a quiet machine it takes a tenth of that.
+const CANCELLED_WITHIN: Duration = Duration::from_secs(5);
+/// A restore that never comes to an end, in the words of a shell.
+const HANG: &str = "touch \"${0%/*/*}/hangs\"; exec sleep 9999";
+
+/// A directory of tools in which each restore of CRIU runs the command in `instead`, while that is
+/// there.
+struct Tools {
+    directory: tempfile::TempDir,
+}
+
+impl Tools {
+    fn new() -> Result<Self> {
+        let directory = tempfile::tempdir_in("/var/tmp")?;
+        // Gateways look for nothing here; jobs may.
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
+        let tools = Self { directory };
+        fs::create_dir(tools.bin())?;
+        symlink(found("runc")?, tools.bin().join("runc"))?;
+        let (criu, instead) = (tools.bin().join("criu"), tools.instead());
+        let script = format!(
+            "#!/bin/sh
+if [ -e {instead} ] && tr '\\0' '\\n' </proc/$PPID/cmdline | grep -qx restore; then . {instead}; fi
+exec {criu} \"$@\"\n",
+            instead = instead.display(),
+            criu = found("criu")?.display()
+        );
+        fs::write(&criu, script)?;
+        fs::set_permissions(&criu, fs::Permissions::from_mode(0o755))?;
+        Ok(tools)
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.directory.path().join("bin")
+    }
+
+    fn instead(&self) -> PathBuf {
+        self.directory.path().join("instead")
+    }
+
+    fn break_restores(&self, command: &str) -> Result<()> {
+        Ok(fs::write(self.instead(), command)?)
+    }
+
+    fn mend(&self) -> Result<()> {
+        Ok(fs::remove_file(self.instead())?)
+    }
+
+    /// Returns whether a restore hangs.
+    fn hung(&self) -> Result<bool> {
+        Ok(self.directory.path().join("hangs").try_exists()?)
+    }
+
+    fn world(&self) -> Result<World> {
+        let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
+        plan.environment.push(("MOORING_PREFIX".to_owned(), self.directory.path().to_owned()));
+        World::start(plan)
+    }
+}
+
+fn found(tool: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let installed = Path::new("/opt/mooring/bin").to_owned();
+    std::iter::once(installed)
+        .chain(std::env::split_paths(&path))
+        .map(|directory| directory.join(tool))
+        .find(|path| path.exists())
+        .with_context(|| format!("{tool} is not installed"))
+}
+
+#[test]
+fn restores_that_fail_everywhere_lose_no_job() {
+    let tools = Tools::new().unwrap();
+    let world = tools.world().unwrap();
+    let program = witness::program().and_then(|program| world.bring(&program)).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "witness", &program).await?;
+        let asking = Asking::start(witness.session.address);
+        let (job, pids) = (&witness.session.job, witness.pids());
+
+        for broken in ["exit 1", "exit 1", HANG] {
+            tools.break_restores(broken)?;
+            let host = client.job_get(job).await?.host_name;
+            let after = migrate(&client, job).await?;
+            let failed = after.migrations.last().context("a migration")?;
+            ensure!(matches!(failed.outcome, Outcome::Failed { .. }), "{failed:?}");
+            ensure!(after.host_name == host && after.status == JobStatus::Executing, "{after:?}");
+            ensure!(witness.pids() == pids, "{pids:?} became {:?}", witness.pids());
+            asking.answered(20, OVER_WITHIN).await?;
+        }
+        ensure!(asking.seen().broken == 0, "a connection broke: {:?}", asking.seen());
+
+        // The capsule of a job that can't be resumed is kept, and resumes once it can be.
+        client.job_suspend(job).await?;
+        becomes(&client, job, JobStatus::Suspended).await?;
+        client.job_resume(job).await?;
+        let over = |view: &JobView| view.migrations.last().is_some_and(|last| last.outcome.is_final());
+        let failed = until(&client, job, |view| view.status == JobStatus::Suspended && over(view)).await?;
+        ensure!(failed.migrations.last().is_some_and(|last| last.outcome != Outcome::Succeeded), "{failed:?}");
+        tools.mend()?;
+        client.job_resume(job).await?;
+        becomes(&client, job, JobStatus::Executing).await?;
+        asking.answered(20, OVER_WITHIN).await?;
+        let after = migrate(&client, job).await?;
+        ensure!(after.migrations.last().is_some_and(|last| last.outcome == Outcome::Succeeded), "{after:?}");
+        let seen = asking.finish().await;
+        ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn stuck_restore_is_ended_by_a_cancel() {
+    let tools = Tools::new().unwrap();
+    let world = tools.world().unwrap();
+    let program = witness::program().and_then(|program| world.bring(&program)).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "witness", &program).await?;
+        let job = &witness.session.job;
+        tools.break_restores(HANG)?;
+        client.job_migrate(job, &MigrateRequest::default()).await?;
+        wait_for("the restore", OVER_WITHIN, async || Ok(tools.hung()?.then_some(()))).await?;
+        let asked = Instant::now();
+        client.job_cancel(job).await?;
+        until(&client, job, |view| view.status == JobStatus::Cancelled).await?;
+        ensure!(asked.elapsed() < CANCELLED_WITHIN, "the cancel took {:?}", asked.elapsed());
+        wait_for("nothing of the job", OVER_WITHIN, async || Ok((witness.processes() == 0).then_some(()))).await?;
+        let hosts = client.host_list().await?;
+        let freed = |host: &HostView| host.role == HostRole::Gateways || (host.jobs == 0 && host.cores_used == 0);
+        ensure!(hosts.iter().all(freed), "{hosts:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// The frozen source keeps the lock while the destination would take it: no test of a job's own
+/// files shows that.
+#[test]
+fn lock_on_a_shared_volume_migrates() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let shared = world.files().join("shared");
+    fs::create_dir(&shared).unwrap();
+    let lock = fs::File::create(shared.join("lock")).unwrap();
+    let is_locked = || matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+    let request = Submission {
+        name: Some("locker".parse().unwrap()),
+        image: Some("dir:/".parse().unwrap()),
+        command: ["sh", "-c", "exec 9>>/mnt/shared/lock && flock 9 && exec sleep 9999"].map(str::to_owned).to_vec(),
+        data_volumes: vec![format!("{}:/mnt/shared", shared.display()).parse().unwrap()],
+        ..Submission::default()
+    };
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let job = client.job_submit(&request).await?.id;
+        executing(&client, &job, OVER_WITHIN).await?;
+        wait_for("the lock", OVER_WITHIN, async || {
+            let locked = is_locked();
+            if !locked {
+                lock.unlock()?;
+            }
+            Ok(locked.then_some(()))
+        })
+        .await?;
+        for _ in 0..2 {
+            let after = migrate(&client, &job).await?;
+            ensure!(after.migrations.last().is_some_and(|last| last.outcome == Outcome::Succeeded), "{after:?}");
+            ensure!(is_locked(), "the lock was lost");
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Migrates the job and waits until its record says how that ended.
+async fn migrate(client: &Client, job: &JobId) -> Result<JobView> {
+    let before = client.job_get(job).await?.migrations.len();
+    client.job_migrate(job, &MigrateRequest::default()).await?;
+    until(client, job, |view| {
+        view.migrations.len() > before && view.migrations.iter().all(|migration| migration.outcome.is_final())
+    })
+    .await
+}
+
+async fn becomes(client: &Client, job: &JobId, status: JobStatus) -> Result<()> {
+    until(client, job, |view| view.status == status).await.map(drop)
+}
+
+async fn until(client: &Client, job: &JobId, condition: impl Fn(&JobView) -> bool) -> Result<JobView> {
+    wait_for("the job's next state", OVER_WITHIN, async || {
+        let view = client.job_get(job).await?;
+        Ok(condition(&view).then_some(view))
+    })
+    .await
+}
