@@ -72,6 +72,12 @@ pub enum Error {
     /// A checkpoint or a restore.
     #[error(transparent)]
     Criu(#[from] CriuError),
+    /// A job that can't be checkpointed, as the look before the freeze has found.
+    #[error("{reason}")]
+    Unmovable {
+        /// The findings, which name their processes.
+        reason: String,
+    },
     /// Another order came while this one was carried out, or the agent was stopped.
     #[error("another order took its place")]
     Superseded,
@@ -198,7 +204,8 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 43,
+            Error::Injected(_) => 44,
+            Error::Unmovable { .. } => 43,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
                 StreamError::NoFrame => 18,
@@ -268,7 +275,8 @@ mod tests {
         ];
         let stream = stream_examples().into_iter().map(|(error, subject)| (error.into(), subject));
         let criu = criu_examples().into_iter().map(|(error, subject)| (error.into(), subject));
-        other.into_iter().chain(stream).chain(criu).collect()
+        let unmovable = Error::Unmovable { reason: "process 12 (python3) is traced by strace (11): detach it".into() };
+        other.into_iter().chain(stream).chain(criu).chain([(unmovable, "process 12")]).collect()
     }
 
     fn stream_examples() -> Vec<(StreamError, &'static str)> {

@@ -12,6 +12,7 @@
 //!   jobs outlive the agent.
 //! * `runtime` makes containers; `migrate` moves jobs between hosts and the capsule store.
 //! * `gateways` runs the gateways placed on this host.
+//! * `look` finds what hinders a migration while the job executes.
 //! * `usage` measures the jobs; `spot` watches for the notice that the cloud reclaims the machine.
 //! * `link` joins, watches and reports.
 //!
@@ -28,6 +29,7 @@ mod gateways;
 mod host;
 mod job;
 mod link;
+mod look;
 mod migrate;
 pub mod network;
 mod runtime;

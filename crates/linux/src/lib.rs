@@ -21,6 +21,7 @@
 //! | [`connections`] | TCP connections of restored processes |
 //! | [`file_handle`] | files by the kernel's file handles |
 //! | [`process`] | processes by id and start time |
+//! | [`process_tree`] | the processes of a job, and what they hold |
 //! | [`terminal`] | the foreground of terminals |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
@@ -45,6 +46,7 @@ pub mod nft;
 pub mod pages;
 pub mod private_run;
 pub mod process;
+pub mod process_tree;
 pub mod splice;
 pub mod tcp;
 pub mod terminal;

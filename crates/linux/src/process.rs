@@ -99,6 +99,17 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Says whether this process may read and set the limits of processes of other users.
+#[must_use]
+pub fn has_sys_resource() -> bool {
+    const SYS_RESOURCE: u32 = 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .is_some_and(|bits| bits >> SYS_RESOURCE & 1 == 1)
+}
+
 /// Gives `command` an open file or directory under a fixed descriptor number. The number is at
 /// least 10, out of the way of descriptors that the command opens.
 pub fn give(command: &mut Command, file: fs::File, number: RawFd) {

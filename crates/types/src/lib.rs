@@ -27,6 +27,7 @@
 //! | [`duration`] | durations as users write and read them |
 //! | [`event`] | the events of a job |
 //! | [`filter`] | which jobs are meant |
+//! | [`finding`] | what hinders a migration of a running job |
 //! | [`size`] | how much a job asks for |
 //! | [`usage`] | what a job uses |
 //! | [`policy`] | the automatic behaviour of a job |
@@ -40,6 +41,7 @@ pub mod duration;
 pub mod endpoint;
 pub mod event;
 pub mod filter;
+pub mod finding;
 pub mod gateway;
 pub mod generation;
 pub mod host;

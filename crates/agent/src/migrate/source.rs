@@ -39,6 +39,7 @@ use crate::job::directives::Directives;
 use crate::job::held::HeldJob;
 use crate::job::record::Release;
 use crate::job::state::{LocalState, Outbound, Running};
+use crate::look;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
 use crate::runtime::inode_list;
@@ -73,6 +74,7 @@ pub(crate) async fn pre_copy(
 
 async fn send_ahead(job: &HeldJob, migration: &MigrationId, to: Destination) -> Result<CapsuleSender> {
     failpoint::check(&Phase::PreCopy.failpoint()).await?;
+    look::before_freeze(job).await?;
     let (host, job_dir) = (job.host(), job.job_dir());
     match to {
         Destination::Host { address, certificate, token } => {
@@ -171,7 +173,7 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
     let checkpoint = job_dir.checkpoint(migration);
     let started = Instant::now();
     let prepared = async {
-        failpoint::check(&Phase::Freeze.failpoint()).await?;
+        ready_to_freeze(job).await?;
         checkpoint.make()?;
         let mapped = prepare_checkpoint(&job_dir, &checkpoint)?;
         job.begin_freeze(migration).map(|(process, sender)| (process, sender, mapped))
@@ -197,6 +199,12 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
     job.journal.measure(Phase::Freeze, started, sender.bytes());
     enter_frozen(job, migration, Release::Withheld)?;
     Ok(Some(Frozen { process, sender, checkpoint, mapped, memory_sent }))
+}
+
+/// Looks once more whether the job can be checkpointed: it may have changed during the pre-copy.
+async fn ready_to_freeze(job: &HeldJob) -> Result<()> {
+    failpoint::check(&Phase::Freeze.failpoint()).await?;
+    look::before_freeze(job).await
 }
 
 /// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of
@@ -286,7 +294,7 @@ async fn checkpoint_and_stay(
     checkpoint: &Checkpoint,
     sender: &mut CapsuleSender,
 ) -> Result<()> {
-    failpoint::check(&Phase::Freeze.failpoint()).await?;
+    ready_to_freeze(job).await?;
     let mapped = prepare_checkpoint(job_dir, checkpoint)?;
     restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen).await?;
     sender.send_changed_files(job_dir, &mapped).await

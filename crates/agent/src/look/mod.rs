@@ -1,0 +1,101 @@
+//! The look at a job before it is frozen.
+//!
+//! ```text
+//!   /proc ──► scan ──► Seen ──► findings::of ──► mended    the agent takes care of it
+//!                      pure data   one table     waits     looked at again, for half a second
+//!                                                refuses   the migration fails, the job goes on
+//! ```
+//!
+//! A checkpoint that must fail costs the job's clients a pause. So the agent looks at the job's
+//! processes while they execute, at the begin of a migration. Nothing is sent then, and gateways
+//! hold no byte. It looks again just before the freeze, since a job may have changed. What both
+//! miss fails in CRIU.
+//!
+//! * [`scan`]: reads the job's processes, and the few facts about the host that matter.
+//! * [`findings`]: the table of all kinds of findings, a pure function of what was seen.
+//!
+//! A reason is told to users. It names the program and its process id as the job sees it, the
+//! thing, and what a person can do.
+
+mod findings;
+mod scan;
+mod seen;
+
+use std::time::Duration;
+
+use mooring_types::finding::{Effect, Finding};
+use tokio::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::host::Host;
+use crate::job::held::HeldJob;
+use crate::runtime::job_dir::JobDir;
+
+/// The longest wait for findings that pass.
+const WAIT_MAX: Duration = Duration::from_millis(500);
+const WAIT_INTERVAL: Duration = Duration::from_millis(20);
+/// The number of findings that a reason names.
+const NAMED_MAX: usize = 2;
+
+/// Looks whether a job that executes can be checkpointed. Waits a moment for what passes.
+///
+/// # Errors
+/// It can't: the error is the reason, for users.
+pub(crate) async fn before_freeze(job: &HeldJob) -> Result<()> {
+    let began = Instant::now();
+    loop {
+        let findings = at(job.host(), &job.job_dir()).await;
+        let waits = findings.iter().any(|finding| finding.effect == Effect::Waits);
+        let refused = findings.iter().any(|finding| finding.effect == Effect::Refuses);
+        if !refused && waits && began.elapsed() < WAIT_MAX {
+            tokio::time::sleep(WAIT_INTERVAL).await;
+            continue;
+        }
+        return match refusal(&findings) {
+            None => Ok(()),
+            Some(reason) => Err(Error::Unmovable { reason }),
+        };
+    }
+}
+
+/// Looks at a job that executes. A job without processes has no findings.
+pub(crate) async fn at(host: &Host, job_dir: &JobDir) -> Vec<Finding> {
+    let (name, job_dir) = (host.config.name.to_string(), job_dir.clone());
+    let looked = tokio::task::spawn_blocking(move || findings::of(&scan::scan(name, &job_dir))).await;
+    looked.unwrap_or_default()
+}
+
+/// Returns the reason against a migration, if there is any.
+fn refusal(findings: &[Finding]) -> Option<String> {
+    let against: Vec<&str> = findings
+        .iter()
+        .filter(|finding| matches!(finding.effect, Effect::Refuses | Effect::Waits))
+        .map(|finding| finding.text.as_str())
+        .collect();
+    let named = against.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join("; ");
+    match against.len() {
+        0 => None,
+        count if count <= NAMED_MAX => Some(named),
+        count => Some(format!("{named}; and {} more, which `float check` lists", count - NAMED_MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mooring_types::finding::FindingKind;
+
+    use super::*;
+
+    fn finding(effect: Effect, text: &str) -> Finding {
+        Finding { kind: FindingKind::Traced, effect, pid: None, program: String::new(), text: text.into() }
+    }
+
+    #[test]
+    fn a_refusal_names_two_findings() {
+        assert_eq!(refusal(&[finding(Effect::Mended, "a")]), None);
+        let mut all = vec![finding(Effect::Mended, "a"), finding(Effect::Refuses, "b"), finding(Effect::Waits, "c")];
+        assert_eq!(refusal(&all).as_deref(), Some("b; c"));
+        all.push(finding(Effect::Refuses, "d"));
+        assert_eq!(refusal(&all).as_deref(), Some("b; c; and 1 more, which `float check` lists"));
+    }
+}
