@@ -1,8 +1,9 @@
 //! The usage of the jobs of this host.
 //!
 //! Each job's control group and interface are read every second. Every interval a reading becomes a
-//! sample of the next report. A job that begins to lack memory is sampled at once: it may be killed
-//! before the interval is over. Counters restart with each generation of a job and with each
+//! sample of the next report. The first sample of a job comes earlier: a drain has to know the size
+//! of a job that was just started. A job that begins to lack memory is sampled at once: it may be
+//! killed before the interval is over. Counters restart with each generation of a job and with each
 //! control group, so a first reading is only compared with.
 
 use std::collections::HashMap;
@@ -24,6 +25,8 @@ use crate::runtime::job_dir::JobDir;
 
 /// The interval of readings, at most the interval of samples.
 const READ_INTERVAL: Duration = Duration::from_secs(1);
+/// The interval before the first sample of a job, at most the interval of samples.
+const FIRST_INTERVAL: Duration = Duration::from_secs(3);
 /// The number of files of a job from which on their size is not counted.
 const COUNTED_FILES_MAX: usize = 10_000;
 
@@ -41,6 +44,8 @@ struct LastSample {
     generation: Generation,
     reading: Reading,
     lacked_memory: bool,
+    /// True when the reading was only taken to be compared with.
+    is_first: bool,
 }
 
 /// One reading of a job's counters.
@@ -79,10 +84,11 @@ impl Sampler {
             let last = self.samples.get(&job).filter(|last| last.generation == generation);
             let usage = last.and_then(|last| now.since(&last.reading));
             let (Some(last), Some(mut usage)) = (last, usage) else {
-                self.samples.insert(job, LastSample { generation, reading: now, lacked_memory: false });
+                self.samples.insert(job, LastSample { generation, reading: now, lacked_memory: false, is_first: true });
                 continue;
             };
             let lacks_memory = usage.lacks_memory().is_some();
+            let interval = if last.is_first { FIRST_INTERVAL.min(interval) } else { interval };
             let is_due = now.at.duration_since(last.reading.at) >= interval;
             if !is_due && (last.lacked_memory || !lacks_memory) {
                 continue;
@@ -90,7 +96,8 @@ impl Sampler {
             usage.disk = disk(job_dir.upper()).await;
             let sample = UsageSample { time: SystemClock.now(), usage };
             self.jobs.measured(&job, generation, sample);
-            self.samples.insert(job, LastSample { generation, reading: now, lacked_memory: lacks_memory });
+            self.samples
+                .insert(job, LastSample { generation, reading: now, lacked_memory: lacks_memory, is_first: false });
             self.host.observed.notify_one();
         }
     }

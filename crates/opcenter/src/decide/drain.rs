@@ -24,7 +24,10 @@
 //! seems too long never begins: interrupted at its end, it leaves a job with two hosts of which one
 //! is gone.
 //!
-//! Migrations, suspends and snapshots under way count as jobs that leave.
+//! Migrations, suspends and snapshots under way count as jobs that leave. One that takes
+//! [`OVERDUE_FACTOR`] times as long as estimated counts no more: it may be stuck, and the others
+//! have to leave in time. Where one after the other would take longer than the time left, more of
+//! them leave at once.
 
 use std::time::Duration;
 
@@ -40,6 +43,8 @@ pub(crate) const ATTEMPTS_MAX: usize = 3;
 pub(crate) const RECLAIM_MARGIN: Duration = Duration::from_secs(10);
 /// The time that leaving takes regardless of the size: quiesce, two starts of CRIU, retire.
 const FIXED_COST: Duration = Duration::from_secs(4);
+/// A job that leaves for this many times its estimated time may be stuck.
+const OVERDUE_FACTOR: u32 = 3;
 /// The assumed bytes per second without a measurement: a modest disk or a gigabit network.
 const RATE_DEFAULT: f64 = 100e6;
 /// The transfer of fewer bytes takes the fixed cost only, and says nothing about the rate.
@@ -54,7 +59,7 @@ pub(crate) struct Situation {
     pub(crate) left: Option<Duration>,
     /// The number of jobs that may leave at once.
     pub(crate) at_once: usize,
-    /// The number of jobs that leave now.
+    /// The number of jobs that leave now and are not overdue.
     pub(crate) under_way: usize,
     pub(crate) has_store: bool,
     /// Bytes per second between hosts.
@@ -92,7 +97,7 @@ pub(crate) enum Departure {
 
 /// Returns the jobs that leave now. Adds their size to the candidates' use.
 pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(JobId, Departure)> {
-    let mut free = situation.at_once.saturating_sub(situation.under_way);
+    let mut free = situation.at_once().saturating_sub(situation.under_way);
     let mut jobs: Vec<&Leaver> = situation.jobs.iter().collect();
     jobs.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.job.as_str().cmp(b.job.as_str())));
     let (mut begun, mut late) = (Vec::new(), Vec::new());
@@ -158,8 +163,28 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
 impl Situation {
     /// Returns whether a transfer of `bytes` ends in the time left.
     fn is_enough(&self, bytes: u64, rate: f64) -> bool {
-        self.left.is_none_or(|left| FIXED_COST.as_secs_f64() + bytes as f64 / rate <= left.as_secs_f64())
+        self.left.is_none_or(|left| needed(bytes, rate) <= left)
     }
+
+    /// The number of jobs that have to leave at once: more than usual where all of them would not
+    /// have left by the deadline.
+    fn at_once(&self) -> usize {
+        let Some(left) = self.left else { return self.at_once };
+        let needed: Duration = self.jobs.iter().map(|leaver| needed(leaver.bytes, self.host_rate)).sum();
+        let lanes = needed.as_secs_f64() / left.as_secs_f64().max(1.0);
+        // A job that is too large for the time left takes a lane of its own, not more than that.
+        self.at_once.max((lanes.ceil() as usize).min(self.jobs.len() + self.under_way))
+    }
+}
+
+/// Returns the time that a job of this size needs to leave.
+fn needed(bytes: u64, rate: f64) -> Duration {
+    FIXED_COST + Duration::try_from_secs_f64(bytes as f64 / rate).unwrap_or(Duration::MAX / 2)
+}
+
+/// Returns whether a job that has been leaving for `elapsed` may be stuck.
+pub(crate) fn is_overdue(bytes: u64, rate: f64, elapsed: Duration) -> bool {
+    elapsed > needed(bytes, rate).saturating_mul(OVERDUE_FACTOR)
 }
 
 /// Returns the bytes per second of earlier migrations.
@@ -254,7 +279,8 @@ mod tests {
         fn largest_leave_first_within_the_limit(made in made()) {
             let Made { situation, mut candidates } = made;
             let begun = next(&situation, &mut candidates);
-            prop_assert!(begun.is_empty() || begun.len() + situation.under_way <= situation.at_once);
+            prop_assert!(begun.is_empty() || begun.len() + situation.under_way <= situation.at_once());
+            prop_assert!(situation.left.is_some() || situation.at_once() == situation.at_once);
             let of = |job: &JobId| situation.jobs.iter().find(|leaver| leaver.job == *job).unwrap();
             let in_time: Vec<u64> = begun
                 .iter()

@@ -51,12 +51,6 @@ impl Round<'_> {
         host: &HostRow,
         drain: &Drain,
     ) -> Result<Option<Situation>, StoreError> {
-        // A source that only retires needs little of its host.
-        let leaving = |row: &&MigrationRow| row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
-        let (under_way, at_once) = (state.migrations.values().filter(leaving).count(), self.config.drain_at_once.get());
-        if under_way >= at_once {
-            return Ok(None);
-        }
         let mut jobs = Vec::new();
         for job in state.jobs.values().filter(|job| job.host.as_ref() == Some(&host.id)) {
             if !state.migrations.contains_key(&job.id) && self.may_leave(job, host) {
@@ -66,25 +60,33 @@ impl Round<'_> {
         if jobs.is_empty() {
             return Ok(None);
         }
-        let left = drain.deadline.map(|deadline| elapsed(self.now, deadline));
-        let (migrations, suspends) = match left {
-            Some(_) => (
-                self.tx.migration_list_latest(MigrationKind::Migrate, RATE_SAMPLES).await?,
-                self.tx.migration_list_latest(MigrationKind::Suspend, RATE_SAMPLES).await?,
-            ),
-            None => (Vec::new(), Vec::new()),
+        let migrations = self.tx.migration_list_latest(MigrationKind::Migrate, RATE_SAMPLES).await?;
+        let suspends = self.tx.migration_list_latest(MigrationKind::Suspend, RATE_SAMPLES).await?;
+        let (host_rate, store_rate) = (drain::rate(&migrations), drain::rate(&suspends));
+        let leaves = |row: &&MigrationRow| {
+            // A source that only retires needs little of its host.
+            let leaves = row.from.as_ref() == Some(&host.id) && row.stage != Stage::Retiring;
+            let rate = if row.kind.is_into_store() { store_rate } else { host_rate };
+            let bytes = state.jobs.get(&row.job).map_or(0, |job| self.bytes(job, host));
+            leaves && !drain::is_overdue(bytes, rate, elapsed(row.start_time, self.now))
         };
         Ok(Some(Situation {
             host: host.id.clone(),
             extent: drain.extent,
-            left,
-            at_once,
-            under_way,
+            left: drain.deadline.map(|deadline| elapsed(self.now, deadline)),
+            at_once: self.config.drain_at_once.get(),
+            under_way: state.migrations.values().filter(leaves).count(),
             has_store: self.config.has_store(),
-            host_rate: drain::rate(&migrations),
-            store_rate: drain::rate(&suspends),
+            host_rate,
+            store_rate,
             jobs,
         }))
+    }
+
+    /// The size of a job's state: the memory that it uses, or its limit until that was measured.
+    fn bytes(&self, job: &JobRow, host: &HostRow) -> u64 {
+        let sample = self.observed.job(&host.id, &job.id, job.generation).and_then(|report| report.usage);
+        sample.map_or((job.spec.resources.mem_gb * 1e9) as u64, |sample| sample.usage.mem_used)
     }
 
     /// Returns whether a job executes and its host confirms it. A job that starts or ends is waited
@@ -98,11 +100,9 @@ impl Round<'_> {
         let mut tried = self.tx.migration_list_of_job(&job.id).await?;
         tried.retain(|row| row.from.as_ref() == Some(&host.id) && row.start_time >= drain.since);
         tried.retain(|row| matches!(row.outcome, Outcome::Failed { .. }));
-        let sample = self.observed.job(&host.id, &job.id, job.generation).and_then(|report| report.usage);
-        let limit = (job.spec.resources.mem_gb * 1e9) as u64;
         Ok(Leaver {
             job: job.id.clone(),
-            bytes: sample.map_or(limit, |sample| sample.usage.mem_used),
+            bytes: self.bytes(job, host),
             asked: job.asked(),
             may_move: job.policy.moves == Moves::Allowed,
             rests: tried.last().is_some_and(|row| elapsed(row.stage_time, self.now) < RETRY_DELAY),

@@ -57,6 +57,33 @@ async fn jobs_leave_at_once() {
     assert_eq!(migrations_at_once(2).await, 2);
 }
 
+/// Drains a host with three jobs whose migrations are held, and counts those under way after some
+/// time.
+async fn leaving_after(request: DrainRequest, waited: u64) -> usize {
+    let machines = ["host-1", "host-2", "host-3"].map(Machine::named);
+    let mut lab = Lab::with(machines.into(), Plan::default()).await;
+    let jobs = [lab.job().await, lab.job().await, lab.job().await];
+    lab.host("host-1").hold(Step::Freeze);
+    lab.admin.host_drain(&"host-1".parse().unwrap(), &request).await.unwrap();
+    lab.settle().await;
+    lab.advance(seconds(waited)).await;
+    count(&statuses(&lab, &jobs).await, JobStatus::Floating)
+}
+
+#[tokio::test]
+async fn stuck_job_holds_up_no_other() {
+    assert_eq!(leaving_after(DrainRequest::default(), 30).await, 1);
+    // Three times as long as 2 GB take at 100 MB/s.
+    assert_eq!(leaving_after(DrainRequest::default(), 100).await, 2);
+}
+
+#[tokio::test]
+async fn short_deadline_lets_more_jobs_leave_at_once() {
+    let within = |within: &str| DrainRequest { within: within.into() };
+    assert_eq!(leaving_after(within("10m"), 1).await, 1);
+    assert_eq!(leaving_after(within("30s"), 1).await, 3);
+}
+
 #[tokio::test]
 async fn drained_host_takes_no_jobs() {
     let mut lab = alone(1).await;
