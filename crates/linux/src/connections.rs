@@ -233,12 +233,12 @@ fn set<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, val
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<OwnedFd> {
     // SAFETY: the call takes two integers.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })
 }
 
-fn pidfd_getfd(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
+pub(crate) fn pidfd_getfd(process: &OwnedFd, number: RawFd) -> io::Result<OwnedFd> {
     // SAFETY: the call takes three integers, of which the first is an open descriptor.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })
 }

@@ -23,6 +23,7 @@
 //! | [`process`] | processes by id and start time |
 //! | [`process_tree`] | the processes of a job, and what they hold |
 //! | [`terminal`] | the foreground of terminals |
+//! | [`terminal_queue`] | the bytes that wait in terminals |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
@@ -50,6 +51,7 @@ pub mod process_tree;
 pub mod splice;
 pub mod tcp;
 pub mod terminal;
+pub mod terminal_queue;
 pub mod tun;
 pub mod usage;
 pub mod wireguard;

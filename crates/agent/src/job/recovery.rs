@@ -16,6 +16,7 @@ use super::record::{Record, RecordedOutbound, RecordedState, Release};
 use super::state::{LocalState, Outbound, Running, end_of};
 use crate::host::Host;
 use crate::migrate::restore::{self, Peers};
+use crate::migrate::terminals;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::own;
 
@@ -141,6 +142,7 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
     let complete = host.runtime.checkpoint_outcome(job_dir.checkpoint(&migration).images()).await;
     if process.lives() {
         // The job may still be frozen for a checkpoint that was not completed.
+        terminals::put_back(job_dir).await;
         if let Err(error) = job_dir.cgroup().thaw() {
             tracing::warn!(error = %chain(&error), "a job may still be frozen");
         }

@@ -8,6 +8,7 @@
 //! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
+//! * [`terminals`]: what waits in a job's terminals.
 //!
 //! One connection carries a migration. While the job executes, its files are sent. Once it is
 //! frozen, CRIU's images follow (memory while CRIU still writes it), and the files that have
@@ -27,3 +28,4 @@ pub(crate) mod restore;
 mod shared_locks;
 pub(crate) mod source;
 pub(crate) mod stream;
+pub(crate) mod terminals;

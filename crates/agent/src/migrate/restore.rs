@@ -15,6 +15,7 @@ use mooring_ops::log::chain;
 use mooring_types::job::JobSpec;
 
 use super::criu::memory_gate::MemoryGate;
+use super::terminals;
 use crate::error::{CriuError, Result};
 use crate::host::Host;
 use crate::job::held::HeldJob;
@@ -113,6 +114,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     checkpoint.make_on_disk()?;
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended).await {
+        terminals::put_back(&job_dir).await;
         job_dir.cgroup().thaw()?;
         job.host().filter.release(&job_dir).await?;
         return Err(error);
@@ -125,7 +127,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
 /// # Errors
 /// CRIU failed, or a hook refused, which is the error then.
 pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
-    let registered = host.hooks.register(job_dir, None);
+    let registered = host.hooks.register(job_dir, checkpoint.images(), None);
     let outcome = host.runtime.checkpoint(job_dir, checkpoint.images(), afterwards).await;
     registered.end(outcome)?;
     match afterwards {
@@ -157,7 +159,7 @@ pub(crate) async fn restore(
     };
     tokio::try_join!(mounted, routed)?;
     let is_gated = gate.is_some();
-    let registered = host.hooks.register(job_dir, gate);
+    let registered = host.hooks.register(job_dir, checkpoint.images(), gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
     registered.end(outcome)
 }
@@ -202,6 +204,7 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
         let woken = connections::wake(&cgroup.pids());
         tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
+    terminals::put_back(job_dir).await;
     Ok(cgroup.thaw()?)
 }
 

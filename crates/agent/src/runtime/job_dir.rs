@@ -129,6 +129,11 @@ impl JobDir {
         self.directory.join("pid")
     }
 
+    /// The record of what was taken out of the job's terminals.
+    pub(crate) fn terminals(&self) -> PathBuf {
+        self.directory.join("terminals")
+    }
+
     pub(crate) fn criu_config(&self) -> PathBuf {
         self.directory.join("criu.conf")
     }

@@ -3,22 +3,21 @@
 //! CRIU runs a script at each step; the script asks the agent over a socket and waits for the
 //! answer.
 //!
-//! * Before a dump the agent freezes the job (CRIU's own polling takes up to 100 ms) and drops all
-//!   its packets.
+//! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It drops all
+//!   packets of the job and empties its terminals.
 //! * A restore that started before all memory had arrived waits for it before it reads any.
-//! * Before CRIU resumes a restored job the agent freezes it. The job executes only once the
-//!   restore has succeeded and the record says that this host has the job.
+//! * Before CRIU resumes a restored job the agent freezes it and fills its terminals. The job
+//!   executes only once the restore has succeeded and the record says that this host has the job.
 //!
 //! Without an agent the hook fails: CRIU gives up the dump or restore, and a dumped job continues.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as BlockingStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_linux::cgroup::Cgroup;
 use mooring_ops::Tasks;
 use mooring_ops::accept;
 use mooring_ops::log::chain;
@@ -29,6 +28,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::freeze;
 use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
+use crate::migrate::terminals;
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::BEFORE_MEMORY;
 use crate::runtime::job_dir::JobDir;
@@ -43,6 +43,7 @@ const MEMORY_HOOK_TIMEOUT: Duration = Duration::from_secs(120);
 #[derive(Debug, Clone)]
 struct HookTarget {
     job_dir: JobDir,
+    images: PathBuf,
     gate: Option<MemoryGate>,
     refusal: Refusal,
 }
@@ -79,13 +80,14 @@ impl Hooks {
         Self { filter, subjects: Arc::default() }
     }
 
-    /// Answers the hooks of a container from now on. Its restore reads no memory before the gate
-    /// opens.
-    pub(crate) fn register(&self, job_dir: &JobDir, gate: Option<MemoryGate>) -> Registration {
-        let (container, refusal) = (job_dir.container(), Refusal::default());
-        let target = HookTarget { job_dir: job_dir.clone(), gate, refusal: refusal.clone() };
-        self.subjects().insert(container.to_owned(), target);
-        Registration { hooks: self.clone(), container: container.to_owned(), refusal }
+    /// Answers the hooks of a job's container from now on, for its checkpoint in `images`. Its
+    /// restore reads no memory before the gate opens.
+    pub(crate) fn register(&self, job_dir: &JobDir, images: &Path, gate: Option<MemoryGate>) -> Registration {
+        let (refusal, container) = (Refusal::default(), job_dir.container().to_owned());
+        let (job_dir, images) = (job_dir.clone(), images.to_owned());
+        let target = HookTarget { job_dir, images, gate, refusal: refusal.clone() };
+        self.subjects().insert(container.clone(), target);
+        Registration { hooks: self.clone(), container, refusal }
     }
 
     /// Opens the socket at `path`.
@@ -132,29 +134,32 @@ impl Hooks {
     async fn handle(&self, line: &str) -> Result<()> {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
-        let subject = self.subjects().get(container).cloned().ok_or_else(unknown)?;
-        let cgroup = subject.job_dir.cgroup();
+        let HookTarget { job_dir, images, gate, .. } = self.subjects().get(container).cloned().ok_or_else(unknown)?;
+        let cgroup = job_dir.cgroup();
         match action {
             "pre-dump" => {
-                freeze_with(cgroup, freeze::freeze).await?;
+                blocking(move || freeze::freeze(&cgroup)).await?;
                 // Packets from and within the job are dropped as well: its kernel's timers send
                 // after the freeze. A packet sent after CRIU has read the send queue would be known
                 // to the peer alone.
-                Ok(self.filter.isolate(&subject.job_dir).await?)
+                self.filter.isolate(&job_dir).await?;
+                blocking(move || terminals::take(&job_dir, &images)).await
             }
-            BEFORE_MEMORY => match &subject.gate {
+            BEFORE_MEMORY => match &gate {
                 Some(gate) => gate.pass().await,
                 None => Ok(()),
             },
             "pre-resume" => {
-                if subject.gate.is_some_and(|gate| gate.waited().is_none()) {
+                if gate.is_some_and(|gate| gate.waited().is_none()) {
                     return Err(CriuError::RestoredWithoutMemory.into());
                 }
                 let restorers = cgroup.sibling(RESTORERS);
                 cgroup.send_outsiders_to(&restorers)?;
-                freeze(cgroup.clone()).await?;
+                let frozen = cgroup.clone();
+                blocking(move || Ok(frozen.freeze()?)).await?;
                 // A restorer that was forked in between is frozen too until it has left the group.
-                Ok(cgroup.send_outsiders_to(&restorers)?)
+                cgroup.send_outsiders_to(&restorers)?;
+                blocking(move || terminals::restore(&job_dir, &images)).await
             }
             _ => Err(unknown()),
         }
@@ -165,13 +170,8 @@ impl Hooks {
     }
 }
 
-async fn freeze(cgroup: Cgroup) -> Result<()> {
-    freeze_with(cgroup, |cgroup| Ok(cgroup.freeze()?)).await
-}
-
-async fn freeze_with(cgroup: Cgroup, freeze: fn(&Cgroup) -> Result<()>) -> Result<()> {
-    let frozen = tokio::task::spawn_blocking(move || freeze(&cgroup));
-    frozen.await.map_err(|_| CriuError::FreezeAborted)?
+async fn blocking(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<()> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| CriuError::FreezeAborted)?
 }
 
 impl Drop for Registration {
