@@ -26,6 +26,7 @@ use super::stream::FRAME_DATA_BYTES;
 use super::stream::frame::{self, Frame};
 use super::stream::path_list::PathList;
 use crate::error::{Error, Result, StreamError};
+use crate::runtime::removed_names::Link;
 
 /// tar's exit code when a file changed while it was read: no failure, since the file is sent again.
 const CHANGED_WHILE_READ: i32 = 1;
@@ -127,6 +128,17 @@ impl Listing {
         let others = self.0.iter().filter(|(_, stamp)| stamp.names > 1 && files.contains(&stamp.file()));
         found.extend(others.map(|(path, _)| path.clone()));
         found
+    }
+
+    /// The links that have to be made to be sent, each with a name that its file has here.
+    pub(crate) fn remap_links(&self, links: Vec<Link>) -> Vec<(Link, PathBuf)> {
+        let missing = links.into_iter().filter(|link| !self.0.contains_key(&link.path));
+        let with_name = |link: Link| {
+            let leads_there = |stamp: &Stamp| stamp.file() == (link.device, link.inode);
+            let (path, _) = self.0.iter().find(|(_, stamp)| leads_there(stamp))?;
+            Some((link, path.clone()))
+        };
+        missing.filter_map(with_name).collect()
     }
 
     /// The paths of the regular files with this size.

@@ -27,6 +27,7 @@ use crate::runtime::image::Image;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::own;
+use crate::runtime::removed_names;
 use crate::runtime::volume;
 
 /// The pause before a job that could not be let run is tried again.
@@ -129,6 +130,9 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
 pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
     let registered = host.hooks.register(job_dir, checkpoint.images(), None);
     let outcome = host.runtime.checkpoint(job_dir, checkpoint.images(), afterwards).await;
+    if outcome.is_err() {
+        removed_names::sweep(job_dir);
+    }
     registered.end(outcome)?;
     match afterwards {
         Afterwards::Frozen if !job_dir.cgroup().is_frozen() => Err(CriuError::ThawedEarly.into()),
@@ -187,6 +191,7 @@ pub(crate) async fn reach(host: &Host, job_dir: &JobDir, peers: Peers) -> Result
 /// # Errors
 /// The packet filter or the control group refuses.
 pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Result<()> {
+    removed_names::clear(job_dir)?;
     host.filter.release(job_dir).await?;
     let cgroup = job_dir.cgroup();
     if cgroup.is_frozen() {

@@ -45,6 +45,7 @@ use crate::runtime::container::Afterwards;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::own;
+use crate::runtime::removed_names;
 
 /// Sends the job's files, and its memory where that shortens the pause, while the job executes.
 ///
@@ -212,6 +213,9 @@ async fn ready_to_freeze(job: &HeldJob) -> Result<()> {
 fn prepare_checkpoint(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<MappedFile>> {
     let pids = job_dir.cgroup().pids();
     checkpoint.expect_memory(pids.len())?;
+    if let Some(count) = removed_names::large_without_name(&pids) {
+        checkpoint.expect_removed_files(count)?;
+    }
     let mapped = mapped::find(&pids);
     inode_list::record(&pids, &job_dir.root(), checkpoint.images())?;
     Ok(mapped)

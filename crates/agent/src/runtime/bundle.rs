@@ -61,6 +61,13 @@ const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
 /// CRIU's name of the hook before it reads memory.
 pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
 
+/// CRIU's name of the hook after a dump, before it removes what it has made for the dump.
+pub(crate) const AFTER_DUMP: &str = "post-dump";
+
+/// The largest open file without a name that is checkpointed, in bytes on disk. It is copied while
+/// the job is frozen.
+const REMOVED_FILE_MAX: u64 = 16 << 30;
+
 /// Writes the bundle and its helper files.
 ///
 /// # Errors
@@ -226,14 +233,18 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
 /// CRIU's configuration. The agent's own packet rule replaces CRIU's network lock: it is in force
 /// from before the freeze until the restored job executes.
 fn criu_config(job_dir: &JobDir) -> String {
-    format!("network-lock skip\nghost-limit 268435456\naction-script {}\n", job_dir.criu_hook().display())
+    format!(
+        "network-lock skip\nlink-remap\nghost-limit {REMOVED_FILE_MAX}\naction-script {}\n",
+        job_dir.criu_hook().display()
+    )
 }
 
 /// The script that CRIU calls at every step. Most steps need nothing, and a shell exits fastest.
 fn hook_script(job_dir: &JobDir, host: &HostPart<'_>) -> String {
     format!(
-        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
+        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n{AFTER_DUMP}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
         job_dir.criu_gate().display(),
+        job_dir.criu_links().display(),
         host.float.display(),
         host.hook_socket.display(),
         job_dir.container(),

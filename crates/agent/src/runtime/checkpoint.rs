@@ -1,4 +1,5 @@
-//! The files of a checkpoint during a migration: CRIU's images in memory, the job's memory on disk.
+//! The files of a checkpoint during a migration: CRIU's images in memory, the job's memory and
+//! removed files on disk.
 //!
 //! ```text
 //!  images-ID/            a tmpfs
@@ -8,8 +9,9 @@
 //!
 //! CRIU creates a file per socket and process. A new file costs half a millisecond on a journaling
 //! file system, and a hundredth of that on a tmpfs. The difference is part of the pause, on both
-//! hosts. Pages are few files and can be larger than the machine's memory. They stay on disk: CRIU
-//! opens their names, which are links to files there.
+//! hosts. Pages are few files and can be larger than the machine's memory, and so are the images of
+//! removed files (`ghost-file-N.img`). They stay on disk: CRIU opens their names, which are links
+//! to files there.
 //!
 //! The tmpfs outlives the agent but not the machine, like the job itself.
 //! [`Checkpoint::put_on_disk`] keeps a checkpoint for longer.
@@ -26,9 +28,14 @@ use crate::error::{Error, Result, StreamError};
 /// The mount options of the tmpfs. The kernel's default limit, half of the machine's memory, has
 /// room for full socket queues.
 const TMPFS_OPTIONS: &str = "mode=700";
+/// The beginning of the names of CRIU's images of removed files.
+const REMOVED_FILE: &str = "ghost-file-";
 /// The links in addition to one per process. CRIU numbers the files with memory from 1: one per
 /// process and one per shared memory segment.
 const SPARE_LINKS: usize = 64;
+
+/// The links in addition to one per removed file.
+const SPARE_REMOVED: usize = 16;
 
 /// The two directories of one checkpoint.
 #[derive(Debug, Clone)]
@@ -67,6 +74,13 @@ impl Checkpoint {
         numbers.map(memory_name).try_for_each(|name| self.link(&name))
     }
 
+    /// Creates the links for a checkpoint of `count` files that have no name any more.
+    pub(crate) fn expect_removed_files(&self, count: usize) -> Result<()> {
+        // CRIU numbers them from 1.
+        let numbers = 1..=count + SPARE_REMOVED;
+        numbers.map(|number| format!("{REMOVED_FILE}{number:x}.img")).try_for_each(|name| self.link(&name))
+    }
+
     /// Creates an empty image in its directory.
     ///
     /// # Errors
@@ -76,7 +90,7 @@ impl Checkpoint {
         if name.contains('/') || name.starts_with('.') {
             return Err(StreamError::ImageName { name: name.to_owned() }.into());
         }
-        if is_memory(name) && fs::symlink_metadata(&path).is_err() {
+        if (is_memory(name) || name.starts_with(REMOVED_FILE)) && fs::symlink_metadata(&path).is_err() {
             self.link(name)?;
         }
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);

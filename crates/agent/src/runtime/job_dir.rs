@@ -142,6 +142,11 @@ impl JobDir {
         self.directory.join("criu-hook")
     }
 
+    /// The links that CRIU has made for open files. Its existence makes CRIU ask after a dump.
+    pub(crate) fn criu_links(&self) -> PathBuf {
+        self.directory.join("criu-links")
+    }
+
     /// The file whose existence makes CRIU ask before it reads memory.
     pub(crate) fn criu_gate(&self) -> PathBuf {
         self.directory.join("criu-gate")

@@ -7,6 +7,7 @@
 //! * [`container`]: starts, checkpoints, restores, stops and removes a container.
 //! * [`inotify`]: the paths of the files that a job watches.
 //! * [`inode_list`]: the inode numbers that a job's open files keep.
+//! * [`removed_names`]: CRIU's links to open files whose name was removed.
 //! * [`volume`]: the volumes of a job.
 //! * [`tool`]: system programs that create and mount file systems.
 //! * [`user`]: the user that a container runs as.
@@ -20,6 +21,7 @@ pub(crate) mod inode_list;
 mod inotify;
 pub(crate) mod job_dir;
 pub(crate) mod own;
+pub(crate) mod removed_names;
 mod tool;
 pub(crate) mod user;
 pub(crate) mod volume;

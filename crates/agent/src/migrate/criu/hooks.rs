@@ -5,6 +5,7 @@
 //!
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It drops all
 //!   packets of the job and empties its terminals.
+//! * After a dump the agent notes the links that CRIU has made for files without their names.
 //! * A restore that started before all memory had arrived waits for it before it reads any.
 //! * Before CRIU resumes a restored job the agent freezes it and fills its terminals. The job
 //!   executes only once the restore has succeeded and the record says that this host has the job.
@@ -30,8 +31,9 @@ use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
 use crate::migrate::terminals;
 use crate::network::filter::PacketFilter;
-use crate::runtime::bundle::BEFORE_MEMORY;
+use crate::runtime::bundle::{AFTER_DUMP, BEFORE_MEMORY};
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::removed_names;
 
 /// The control group, beside those of jobs, for the processes that restore jobs.
 const RESTORERS: &str = "restorers";
@@ -139,12 +141,14 @@ impl Hooks {
         match action {
             "pre-dump" => {
                 blocking(move || freeze::freeze(&cgroup)).await?;
+                removed_names::expect(&job_dir)?;
                 // Packets from and within the job are dropped as well: its kernel's timers send
                 // after the freeze. A packet sent after CRIU has read the send queue would be known
                 // to the peer alone.
                 self.filter.isolate(&job_dir).await?;
                 blocking(move || terminals::take(&job_dir, &images)).await
             }
+            AFTER_DUMP => removed_names::note(&job_dir),
             BEFORE_MEMORY => match &gate {
                 Some(gate) => gate.pass().await,
                 None => Ok(()),

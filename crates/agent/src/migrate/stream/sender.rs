@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
@@ -27,6 +28,7 @@ use crate::migrate::memory::page_index::PageIndex;
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::removed_names::{self, Links};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
@@ -226,6 +228,9 @@ impl CapsuleSender {
         for mapped in [mapped, &self.mapped] {
             difference.changed.extend(now.names_of(mapped, &job_dir.upper(), &job_dir.root()));
         }
+        let links = now.remap_links(removed_names::noted(job_dir));
+        let links = Links::make(&job_dir.upper(), links)?;
+        difference.changed.extend(links.paths().map(Path::to_owned));
         self.bytes += files::send_difference(&mut self.sink, &job_dir.upper(), &difference).await?;
         self.flush().await
     }
