@@ -12,6 +12,7 @@ use mooring_api::ClientError;
 use mooring_types::{GatewayId, MigrationId};
 
 use crate::network::NetworkError;
+use crate::tool_text::ToolText;
 
 /// A result of this crate.
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
@@ -35,13 +36,12 @@ pub enum Error {
     #[error("a request to OpCenter failed")]
     OpCenter(#[from] ClientError),
     /// A tool that ran and failed.
-    #[error("`{tool}` failed ({status}): {output}")]
+    #[error("{failure}: {text}")]
     Tool {
-        /// The tool with its subcommand.
-        tool: String,
-        status: ExitStatus,
-        /// The last lines of its log or of its stderr.
-        output: String,
+        /// The sentence on the failure.
+        failure: String,
+        /// The text of the tool.
+        text: ToolText,
     },
     /// An image that can't be used.
     #[error("can't use image {image}: {reason}")]
@@ -171,6 +171,16 @@ impl Error {
         move |source| Self::System { attempt, source }
     }
 
+    /// The failure of a tool, with the text in its log or stderr.
+    pub(crate) fn tool(tool: &str, status: ExitStatus, text: &str) -> Self {
+        Self::Tool { failure: format!("`{tool}` failed ({status})"), text: ToolText::new(tool, text) }
+    }
+
+    /// The failure of a checkpoint or a restore, with the text in the log of the tool.
+    pub(crate) fn job_tool(tool: &str, failure: &str, text: &str) -> Self {
+        Self::Tool { failure: failure.to_owned(), text: ToolText::new(tool, text) }
+    }
+
     /// Returns the error with its causes as one line, for a job's record.
     pub(crate) fn chain(&self) -> String {
         mooring_ops::log::chain(self).to_string()
@@ -204,8 +214,8 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 44,
-            Error::Unmovable { .. } => 43,
+            Error::Injected(_) => 45,
+            Error::Unmovable { .. } => 44,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
                 StreamError::NoFrame => 18,
@@ -250,10 +260,7 @@ mod tests {
             (Error::Linux(refused), "refusing to freeze the job"),
             (Error::Network(NetworkError::Prefix("%".into())), "can't apply the overlay network"),
             (Error::OpCenter(silent), "a request to OpCenter"),
-            (
-                Error::Tool { tool: "tar".into(), status: ExitStatus::from_raw(256), output: "no room".into() },
-                "`tar` failed",
-            ),
+            (Error::tool("tar", ExitStatus::from_raw(256), "no room"), "`tar` failed"),
             (Error::Image { image: "dir:/x".into(), reason: "it is missing".into() }, "can't use image dir:/x"),
             (Error::Volume { volume: "/a:/b".into(), reason: "it is missing".into() }, "can't mount volume /a:/b"),
             (Error::VolumeSource { reason: "it has no bucket".into() }, "the volume's source"),
@@ -321,7 +328,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..44).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..45).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

@@ -34,6 +34,7 @@ mod migrate;
 pub mod network;
 mod runtime;
 mod spot;
+mod tool_text;
 mod tools;
 mod usage;
 
@@ -42,6 +43,7 @@ pub use error::{CriuError, Error, StreamError};
 pub use gateways::TOKEN_VARIABLE;
 pub use migrate::criu::hooks::ask as ask_agent;
 pub use runtime::image::Limits as ImageLimits;
+pub use tool_text::ToolText;
 
 use std::path::Path;
 use std::sync::Arc;

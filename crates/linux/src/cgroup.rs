@@ -166,8 +166,11 @@ impl Cgroup {
             // A frozen process of version 1 dies when it is thawed.
             let _ = self.thaw();
             if started.elapsed() > FREEZE_LIMIT {
-                let reason = format!("processes {pids:?} do not die");
-                return Err(Error::Refused { attempt: format!("wait any longer for cgroup {}", self.path), reason });
+                let reason = format!("{} processes do not die", pids.len());
+                return Err(Error::Refused {
+                    attempt: "wait any longer for the end of the job's processes".into(),
+                    reason,
+                });
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -219,8 +222,9 @@ impl Cgroup {
                 return Ok(());
             }
             if started.elapsed() > limit {
-                let reason = format!("{} stays {}", watched.display(), text.trim());
-                return Err(Error::Refused { attempt: format!("wait any longer for {wanted}"), reason });
+                let goal = if matches!(wanted, "FROZEN" | "frozen 1") { "frozen" } else { "thawed" };
+                let reason = "some of its processes do not follow".to_owned();
+                return Err(Error::Refused { attempt: format!("wait any longer until the job is {goal}"), reason });
             }
             // The kernel sends no event for version 1. The wait is a fraction of a millisecond.
             thread::sleep(Duration::from_micros(100));

@@ -220,7 +220,7 @@ async fn send(to: &mut (impl AsyncWrite + Unpin), root: &Path, only: Option<&BTr
         tokio::try_join!(feed, forward).map_err(lost)?;
         let status = child.wait().await.map_err(Error::system("wait for `tar`"))?;
         if !status.success() && status.code() != Some(CHANGED_WHILE_READ) {
-            return Err(Error::Tool { tool: "tar".into(), status, output: stderr_of(&mut child).await });
+            return Err(Error::tool("tar", status, &stderr_of(&mut child).await));
         }
     }
     Ok(sent)
@@ -282,7 +282,7 @@ impl FileReceiver {
         let Some(mut tar) = self.ending.take() else { return Ok(()) };
         let status = tar.wait().await.map_err(Error::system("wait for `tar`"))?;
         if !status.success() {
-            return Err(Error::Tool { tool: "tar".into(), status, output: stderr_of(&mut tar).await });
+            return Err(Error::tool("tar", status, &stderr_of(&mut tar).await));
         }
         let Some(kept) = self.kept.take() else { return Ok(()) };
         let root = self.root.clone();

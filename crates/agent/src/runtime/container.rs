@@ -35,6 +35,9 @@ const CRIU_TIMEOUT: Duration = Duration::from_secs(600);
 /// comes, like a lock that another process has.
 const RESTORE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 const STALL_POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// The tool of a checkpoint, and that of a restore.
+const CHECKPOINTS: &str = "runc checkpoint";
+const RESTORES: &str = "runc restore";
 const POLL: Duration = Duration::from_millis(20);
 /// The file with a checkpoint's exit code, in its image directory.
 const EXIT_CODE_FILE: &str = "status";
@@ -129,7 +132,7 @@ impl Runtime {
         command.arg(job_dir.container());
         self.tools.prepare(&mut command);
         process::new_session(command.as_std_mut());
-        finish(command, "runc checkpoint", CRIU_TIMEOUT, &log).await
+        finish(command, CHECKPOINTS, CRIU_TIMEOUT, &log).await
     }
 
     /// Waits for a checkpoint into `images` that still runs, and returns whether it succeeded;
@@ -164,7 +167,7 @@ impl Runtime {
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
         tokio::select! {
-            finished = finish(command, "runc restore", CRIU_TIMEOUT, &log) => finished?,
+            finished = finish(command, RESTORES, CRIU_TIMEOUT, &log) => finished?,
             () = stalled(job_dir, images) => return Err(CriuError::RestoreStalled { limit: RESTORE_STALL_TIMEOUT }.into()),
         }
         self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
@@ -264,7 +267,15 @@ async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -
             return Err(Error::TimedOut(format!("`{tool}`")));
         }
     };
-    if status.success() { Ok(()) } else { Err(Error::Tool { tool: tool.to_owned(), status, output: errors(log) }) }
+    if status.success() {
+        return Ok(());
+    }
+    let text = errors(log);
+    Err(match tool {
+        CHECKPOINTS => Error::job_tool(tool, "the job could not be checkpointed", &text),
+        RESTORES => Error::job_tool(tool, "the job could not be restored", &text),
+        _ => Error::tool(tool, status, &text),
+    })
 }
 
 /// Extracts the errors of CRIU's log, or of runc's log beside it.
@@ -281,15 +292,7 @@ fn errors(log: &Path) -> String {
     if lines.len() > 3 {
         lines.drain(2..lines.len() - 1);
     }
-    let told = lines.join(" / ");
-    // CRIU needs CAP_SYS_RESOURCE to read the limits of processes of other users. Root in a
-    // container or a small VM may lack it.
-    if told.contains("Can't get rlimit") {
-        return format!(
-            "the agent lacks CAP_SYS_RESOURCE, so only jobs that run as root (`--withRoot`) can be moved from this host: {told}"
-        );
-    }
-    told
+    lines.join("\n")
 }
 
 /// Returns whether a process has `path` in its arguments.

@@ -49,13 +49,13 @@ pub(super) async fn run_with(mut command: Command, input: &str) -> Result<()> {
         return Ok(());
     }
     let said = last_lines(&String::from_utf8_lossy(&output.stderr));
-    Err(Error::Tool { tool, status: output.status, output: said })
+    Err(Error::tool(&tool, output.status, &said))
 }
 
 /// The last lines of a tool's output.
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    lines[lines.len().saturating_sub(ERROR_LINES_MAX)..].join(" / ")
+    lines[lines.len().saturating_sub(ERROR_LINES_MAX)..].join("\n")
 }
 
 /// Returns whether a program is in a system directory.

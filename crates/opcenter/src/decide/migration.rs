@@ -146,6 +146,12 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
     if facts.owner_is_back {
         return Some(Step::Undo { phase: phase_of(row.stage), reason: "the lost host is back with the job".into() });
     }
+    // The source first: of its failure the destination only sees a closed stream.
+    if let Some(JobState::MigrateOutFailed { migration, phase, reason }) = facts.source.map(|report| &report.state)
+        && *migration == row.id
+    {
+        return Some(Step::Undo { phase: *phase, reason: reason.clone() });
+    }
     match facts.destination.map(|report| &report.state) {
         Some(JobState::MigrateInFailed { migration, phase, reason }) if *migration == row.id => {
             return Some(Step::Undo { phase: *phase, reason: reason.clone() });
@@ -156,9 +162,6 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
         _ => {}
     }
     match facts.source.map(|report| &report.state) {
-        Some(JobState::MigrateOutFailed { migration, phase, reason }) if *migration == row.id => {
-            return Some(Step::Undo { phase: *phase, reason: reason.clone() });
-        }
         Some(JobState::Exited { .. }) => {
             return Some(Step::Undo { phase: phase_of(row.stage), reason: "the job ended".into() });
         }

@@ -34,12 +34,8 @@ pub(super) async fn unpack_once(archive: &Path, target: &Path) -> Result<()> {
         .await
         .map_err(Error::system("run `tar`"))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::Tool {
-            tool: format!("tar -xf {}", archive.display()),
-            status: output.status,
-            output: said,
-        });
+        let tool = format!("tar -xf {}", archive.display());
+        return Err(Error::tool(&tool, output.status, &String::from_utf8_lossy(&output.stderr)));
     }
     whiteouts(&beside.0)?;
     match fs::rename(&beside.0, target) {

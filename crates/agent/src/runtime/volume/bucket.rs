@@ -112,7 +112,7 @@ async fn start(
     loop {
         if let Some(status) = child.try_wait().map_err(Error::system(format!("wait for `{PROGRAM}`")))? {
             let said = last_lines(&fs::read_to_string(log).unwrap_or_default());
-            return Err(Error::Tool { tool: PROGRAM.into(), status, output: said });
+            return Err(Error::tool(PROGRAM, status, &said));
         }
         if mount::is_mounted(directory)? && carries(directory).await? {
             return Ok(());
