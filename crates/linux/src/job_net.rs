@@ -30,6 +30,7 @@ impl JobNet {
     pub async fn setup(&self) -> Result<()> {
         let Self { namespace, host_interface, address, mtu } = self;
         netns::create(namespace)?;
+        netns::run_in(namespace, without_mptcp)??;
         if !ip::link_exists(Some(namespace), "eth0").await {
             ip::link_delete(None, host_interface).await?;
             // The peer is made in this namespace and moved by the namespace's file, which `ip`
@@ -74,6 +75,15 @@ impl JobNet {
     fn job_mac(&self) -> String {
         let [a, b, c, d] = self.address.octets();
         format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    }
+}
+
+/// Turns MPTCP off in this thread's network namespace: its sockets can't be checkpointed. Programs
+/// use TCP instead, as on a kernel without MPTCP.
+fn without_mptcp() -> Result<()> {
+    match sysctl("net/mptcp/enabled", "0") {
+        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        set => set,
     }
 }
 

@@ -26,6 +26,7 @@ use crate::runtime::container::{Afterwards, Runtime};
 use crate::runtime::image::Image;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::name_servers;
 use crate::runtime::own;
 use crate::runtime::removed_names;
 use crate::runtime::volume;
@@ -165,7 +166,9 @@ pub(crate) async fn restore(
     let is_gated = gate.is_some();
     let registered = host.hooks.register(job_dir, checkpoint.images(), gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
-    registered.end(outcome)
+    let process = registered.end(outcome)?;
+    name_servers::renew(job_dir);
+    Ok(process)
 }
 
 /// Lets the job run, and retries until it does: it is on record as executing here.

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use super::image::{Image, parts};
 use super::job_dir::JobDir;
+use super::name_servers;
 use super::own;
 use super::volume;
 use crate::error::{Error, Result};
@@ -96,7 +97,7 @@ pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &
     let write = || {
         own::make(job_dir, spec, &own::user(spec, image))?;
         fs::create_dir_all(upper.join("etc"))?;
-        fs::write(upper.join("etc/resolv.conf"), resolvers())?;
+        name_servers::give(&upper)?;
         let name = &spec.name;
         fs::write(
             upper.join("etc/hosts"),
@@ -110,14 +111,6 @@ pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &
         mooring_linux::mount::whiteout(&upper.join(path.strip_prefix("/").unwrap_or(path)))?;
     }
     Ok(())
-}
-
-/// The name servers of this machine, without loopback addresses.
-fn resolvers() -> String {
-    let files = ["/run/systemd/resolve/resolv.conf", "/etc/resolv.conf"];
-    let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();
-    let local = |line: &str| line.starts_with("nameserver") && (line.contains(" 127.") || line.contains(" ::1"));
-    text.lines().filter(|line| !local(line)).flat_map(|line| [line, "\n"]).collect()
 }
 
 fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {

@@ -6,6 +6,7 @@
 //! | `stdout.autosave`, `stderr.autosave` | the job's output; a descriptor of the host would fail a second checkpoint |
 //! | `rc` | the exit code, once the job has ended |
 //! | `script` | the submitted script |
+//! | `resolv.conf` | the name servers that the job was given |
 //! | `results/` | files that are kept after the job's end |
 //!
 //! The job can replace these files, by a link to a file of the host for example: the agent reads
