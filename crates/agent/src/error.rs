@@ -160,6 +160,10 @@ pub enum CriuError {
     EndedAtRestore,
     #[error("the job's first process {pid} is gone after its restore")]
     ProcessGone { pid: i32 },
+    #[error("this host's attempt to take the job's locks again broke off")]
+    LocksAborted,
+    #[error("process {pid} of the job lost its lock on its descriptor {descriptor}: {reason}")]
+    LockLost { pid: i32, descriptor: i32, reason: String },
     /// A restored process waits for something, like a lock that another process has.
     #[error("the restore made no progress for {} s", limit.as_secs())]
     RestoreStalled { limit: Duration },
@@ -214,8 +218,8 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 45,
-            Error::Unmovable { .. } => 44,
+            Error::Injected(_) => 47,
+            Error::Unmovable { .. } => 46,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
                 StreamError::NoFrame => 18,
@@ -245,7 +249,9 @@ mod tests {
                 CriuError::FreezeAborted => 40,
                 CriuError::EndedAtRestore => 41,
                 CriuError::ProcessGone { .. } => 42,
-                CriuError::RestoreStalled { .. } => 43,
+                CriuError::LocksAborted => 43,
+                CriuError::LockLost { .. } => 44,
+                CriuError::RestoreStalled { .. } => 45,
             },
         }
     }
@@ -320,6 +326,8 @@ mod tests {
             (CriuError::FreezeAborted, "this host"),
             (CriuError::EndedAtRestore, "the job"),
             (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
+            (CriuError::LocksAborted, "this host"),
+            (CriuError::LockLost { pid: 7, descriptor: 3, reason: "it is gone".into() }, "process 7 of the job"),
             (CriuError::RestoreStalled { limit: Duration::from_secs(1) }, "the restore"),
         ]
     }
@@ -328,7 +336,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..45).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..47).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

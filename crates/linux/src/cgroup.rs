@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 use crate::{Error, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
+/// The group, beside those of jobs, for threads of frozen jobs that are traced.
+const TRACED: &str = "traced";
 const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The version of the kernel's interface.
@@ -148,6 +150,30 @@ impl Cgroup {
             }
         }
         Ok(())
+    }
+
+    /// Lets one thread of the frozen group reach a stop of ptrace.
+    pub(crate) fn let_thread_stop(&self, thread: i32) -> Result<()> {
+        match self.version {
+            Version::V1 => self.sibling(TRACED).add_thread(thread),
+            Version::V2 => Ok(()),
+        }
+    }
+
+    /// Takes a thread back that [`Cgroup::let_thread_stop`] has let go. It is frozen with the
+    /// group.
+    pub(crate) fn take_thread_back(&self, thread: i32) -> Result<()> {
+        match self.version {
+            Version::V1 => self.add_thread(thread),
+            Version::V2 => Ok(()),
+        }
+    }
+
+    fn add_thread(&self, thread: i32) -> Result<()> {
+        let directory = self.directory(self.freezer());
+        fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
+        let file = directory.join("tasks");
+        fs::write(&file, thread.to_string()).map_err(Error::system(format!("write {thread} to {}", file.display())))
     }
 
     /// Kills every process of the group, also frozen ones. Returns once none is left, or fails

@@ -11,10 +11,12 @@
 //! | [`nft`] | held packets of a job, and address translation at the border of the overlay |
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | control groups of both versions |
+//! | [`injection`] | system calls that another, frozen process makes |
 //! | [`memory`] | unused memory of this process |
 //! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
 //! | [`private_run`] | a `/run` in memory for a program |
 //! | [`pages`] | the memory of another process |
+//! | [`record_locks`] | `fcntl` locks of other processes |
 //! | [`splice`] | bytes from socket to socket |
 //! | [`tcp`] | unacknowledged bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
@@ -38,6 +40,7 @@ pub mod connections;
 mod error;
 pub mod fds;
 pub mod file_handle;
+pub mod injection;
 pub mod ip;
 pub mod job_net;
 pub mod memory;
@@ -48,6 +51,7 @@ pub mod pages;
 pub mod private_run;
 pub mod process;
 pub mod process_tree;
+pub mod record_locks;
 pub mod splice;
 pub mod tcp;
 pub mod terminal;

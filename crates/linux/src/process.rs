@@ -63,6 +63,16 @@ pub fn processor_ticks(pid: i32) -> Option<u64> {
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
+/// Returns the id of a process in the innermost pid namespace that it is in.
+#[must_use]
+pub fn innermost_pid(pid: i32) -> Option<i32> {
+    // The name of the process may contain any byte but a line feed.
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    ids.split_ascii_whitespace().last()?.parse().ok()
+}
+
 /// Returns the fields of `/proc/PID/stat` from the third on. The name in parentheses before them
 /// may contain any byte.
 fn stat_fields(pid: i32) -> Option<String> {

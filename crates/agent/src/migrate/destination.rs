@@ -216,13 +216,14 @@ async fn restore_and_verify(
     checkpoint: &Checkpoint,
     memory: Option<Unpacking<'_>>,
 ) -> Result<ProcessId, Failure> {
+    let source = if memory.is_some() { Source::Store } else { Source::Host };
     let started = Instant::now();
     let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
     // The time that the restore waited for memory belongs to the transfer.
     job.journal.measure(Phase::Restore, started + waited, checkpoint.size());
     job.journal.measure_more(Phase::Transfer, waited);
     let started = Instant::now();
-    let verified = verify(job_dir, process).await.in_phase(Phase::Verify);
+    let verified = verify(job, job_dir, checkpoint, process, source).await.in_phase(Phase::Verify);
     job.journal.measure(Phase::Verify, started, 0);
     verified.map(|()| process)
 }
@@ -275,13 +276,36 @@ async fn read_memory(mut memory: Unpacking<'_>, opener: Opener) -> Result<()> {
     Ok(())
 }
 
-/// Checks that the first process of a restored job lives, frozen, in the job's control group.
-async fn verify(job_dir: &JobDir, process: ProcessId) -> Result<()> {
+/// The origin of a job that is restored here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Another host, which goes on with the job if this one can't.
+    Host,
+    /// The capsule store.
+    Store,
+}
+
+/// Checks that the first process of a restored job lives, frozen, in the job's control group, and
+/// that the job has its locks.
+async fn verify(
+    job: &HeldJob,
+    job_dir: &JobDir,
+    checkpoint: &Checkpoint,
+    process: ProcessId,
+    source: Source,
+) -> Result<()> {
     failpoint::check(&Phase::Verify.failpoint()).await?;
-    if process.lives() && job_dir.cgroup().pids().contains(&process.pid) {
-        return Ok(());
+    if !process.lives() || !job_dir.cgroup().pids().contains(&process.pid) {
+        return Err(CriuError::ProcessGone { pid: process.pid }.into());
     }
-    Err(CriuError::ProcessGone { pid: process.pid }.into())
+    match restore::take_locks_again(job_dir, checkpoint).await {
+        // Nobody else has the job: it goes on without the lock.
+        Err(error) if source == Source::Store => {
+            tracing::error!(job = %job.id(), error = %chain(&error), "job {} goes on without a lock", job.id());
+            Ok(())
+        }
+        taken => taken,
+    }
 }
 
 /// Makes a job that was received this host's own: the migration is over.

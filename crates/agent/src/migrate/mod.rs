@@ -6,6 +6,7 @@
 //!   store.
 //! * [`memory`]: which of a job's memory pages are sent, and where in the images they belong.
 //! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
+//! * [`record_locks`]: the `fcntl` locks that a restored job takes again.
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
@@ -24,6 +25,7 @@ pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod mapped;
 pub(crate) mod memory;
+pub(crate) mod record_locks;
 pub(crate) mod restore;
 mod shared_locks;
 pub(crate) mod source;

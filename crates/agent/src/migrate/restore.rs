@@ -15,6 +15,7 @@ use mooring_ops::log::chain;
 use mooring_types::job::JobSpec;
 
 use super::criu::memory_gate::MemoryGate;
+use super::record_locks;
 use super::terminals;
 use crate::error::{CriuError, Result};
 use crate::host::Host;
@@ -74,6 +75,9 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
     job_dir.net(mtu).setup().await?;
     match restore(&host, &job_dir, &job.journal.spec, &image, &checkpoint, None).await {
         Ok(process) => {
+            if let Err(error) = take_locks_again(&job_dir, &checkpoint).await {
+                tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without a lock");
+            }
             job.journal.forget_measures();
             let base = job.state.take_base();
             job.enter(LocalState::Running(Running::new(process, base)))?;
@@ -129,15 +133,20 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
 /// # Errors
 /// CRIU failed, or a hook refused, which is the error then.
 pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
-    let registered = host.hooks.register(job_dir, checkpoint.images(), None);
-    let outcome = host.runtime.checkpoint(job_dir, checkpoint.images(), afterwards).await;
+    let (cgroup, images) = (job_dir.cgroup(), checkpoint.images());
+    if afterwards == Afterwards::Ended {
+        record_locks::write(&cgroup.pids(), images)?;
+    }
+    let registered = host.hooks.register(job_dir, images, None);
+    let outcome = host.runtime.checkpoint(job_dir, images, afterwards).await;
     if outcome.is_err() {
         removed_names::sweep(job_dir);
     }
     registered.end(outcome)?;
     match afterwards {
-        Afterwards::Frozen if !job_dir.cgroup().is_frozen() => Err(CriuError::ThawedEarly.into()),
-        Afterwards::Frozen | Afterwards::Ended => Ok(()),
+        Afterwards::Frozen if !cgroup.is_frozen() => Err(CriuError::ThawedEarly.into()),
+        Afterwards::Frozen => record_locks::write(&cgroup.pids(), images),
+        Afterwards::Ended => Ok(()),
     }
 }
 
@@ -169,6 +178,16 @@ pub(crate) async fn restore(
     let process = registered.end(outcome)?;
     name_servers::renew(job_dir);
     Ok(process)
+}
+
+/// Takes the record locks of a restored, frozen job again that the restore has lost.
+///
+/// # Errors
+/// A lock can't be taken again.
+pub(crate) async fn take_locks_again(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<()> {
+    let (cgroup, images) = (job_dir.cgroup(), checkpoint.images().to_owned());
+    let taken = tokio::task::spawn_blocking(move || record_locks::take_again(&cgroup, &images));
+    taken.await.map_err(|_| CriuError::LocksAborted)?
 }
 
 /// Lets the job run, and retries until it does: it is on record as executing here.
