@@ -36,6 +36,8 @@ pub(crate) struct Sampler {
     host: Arc<Host>,
     jobs: Jobs,
     samples: HashMap<JobId, LastSample>,
+    /// The number of kills for lack of memory.
+    kills: u64,
 }
 
 /// The last sample of a job.
@@ -59,7 +61,7 @@ struct Reading {
 
 impl Sampler {
     pub(crate) fn new(host: Arc<Host>, jobs: Jobs) -> Self {
-        Self { host, jobs, samples: HashMap::new() }
+        Self { host, jobs, samples: HashMap::new(), kills: 0 }
     }
 
     /// Measures until asked to stop.
@@ -74,6 +76,11 @@ impl Sampler {
     }
 
     async fn read(&mut self, interval: Duration) {
+        let kills = self.jobs.note_processes();
+        if kills != self.kills {
+            self.kills = kills;
+            self.host.observed.notify_one();
+        }
         let executing = self.jobs.executing();
         self.samples.retain(|job, _| executing.iter().any(|(id, _, _)| id == job));
         for (job, generation, job_dir) in executing {

@@ -412,6 +412,23 @@ pub struct JobObservation {
     /// The latest measurement while the job executes here.
     #[serde(default)]
     pub usage: Option<UsageSample>,
+    /// The kills for lack of memory in this generation; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub out_of_memory: Option<OutOfMemory>,
+}
+
+/// Processes of a job that the kernel has killed for lack of memory.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OutOfMemory {
+    /// The number of kills.
+    pub kills: u64,
+    /// The id of the last one as the job saw it; absent while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<i32>,
+    /// The name of the last one's program; empty while unknown.
+    #[serde(default)]
+    pub program: String,
 }
 
 /// A measurement of a job's usage. Every report repeats it until the next measurement.

@@ -12,6 +12,7 @@
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | control groups of both versions |
 //! | [`injection`] | system calls that another, frozen process makes |
+//! | [`kernel_log`] | processes that the kernel has killed for lack of memory |
 //! | [`memory`] | unused memory of this process |
 //! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
 //! | [`private_run`] | a `/run` in memory for a program |
@@ -43,6 +44,7 @@ pub mod file_handle;
 pub mod injection;
 pub mod ip;
 pub mod job_net;
+pub mod kernel_log;
 pub mod memory;
 pub mod mount;
 pub mod netns;

@@ -87,6 +87,17 @@ impl Cgroup {
         })
     }
 
+    /// Returns how many processes of the group the kernel has killed for lack of memory, since the
+    /// group was made. Returns 0 where the group does not exist.
+    #[must_use]
+    pub fn memory_kills(&self) -> u64 {
+        let (controller, file) = match self.version() {
+            Version::V1 => ("memory", "memory.oom_control"),
+            Version::V2 => ("", "memory.events"),
+        };
+        value(&keyed(&self.read(controller, file).unwrap_or_default()), "oom_kill")
+    }
+
     fn read(&self, controller: &str, file: &str) -> Result<String> {
         let path = self.directory(controller).join(file);
         fs::read_to_string(&path).map_err(Error::system(format!("read {}", path.display())))

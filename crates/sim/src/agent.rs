@@ -273,6 +273,7 @@ impl SimAgent {
             return Ok(());
         }
         let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
+            out_of_memory: None,
             job: job.clone(),
             generation: local.generation,
             state: local.state.clone(),

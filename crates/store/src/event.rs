@@ -38,11 +38,25 @@ impl Tx {
             .bind(job.as_str())
             .fetch_all(&mut *self.inner)
             .await?;
-        let read = |row: &sqlx::sqlite::SqliteRow| {
-            let (kind, message): (String, String) = (row.try_get("kind")?, row.try_get("message")?);
-            let data = row.try_get::<Option<String>, _>("data")?.and_then(|data| serde_json::from_str(&data).ok());
-            Ok(EventRow { time: parsed(row, "time")?, event: Event::read(&kind, data, &message) })
-        };
         rows.iter().map(read).collect()
     }
+
+    /// Reads the latest event of a kind, by its stable name.
+    pub async fn event_latest(&mut self, job: &JobId, kind: &str) -> Result<Option<EventRow>> {
+        let row = sqlx::query(
+            "SELECT time, kind, message, data FROM event WHERE job_id = ? AND kind = ?
+             ORDER BY sequence DESC LIMIT 1",
+        )
+        .bind(job.as_str())
+        .bind(kind)
+        .fetch_optional(&mut *self.inner)
+        .await?;
+        row.as_ref().map(read).transpose()
+    }
+}
+
+fn read(row: &sqlx::sqlite::SqliteRow) -> Result<EventRow> {
+    let (kind, message): (String, String) = (row.try_get("kind")?, row.try_get("message")?);
+    let data = row.try_get::<Option<String>, _>("data")?.and_then(|data| serde_json::from_str(&data).ok());
+    Ok(EventRow { time: parsed(row, "time")?, event: Event::read(&kind, data, &message) })
 }

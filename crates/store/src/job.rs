@@ -246,6 +246,17 @@ impl Tx {
         self.job_status_write(job, to, reason, now).await
     }
 
+    /// Sets the reason that a job's status shows, without a change of the status.
+    pub async fn job_status_reason_set(&mut self, id: &JobId, reason: &str, now: Timestamp) -> Result<()> {
+        sqlx::query("UPDATE job SET status_reason = ?, last_update = ? WHERE id = ?")
+            .bind(reason)
+            .bind(now.to_string())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Marks a suspended job to be resumed as soon as a host fits.
     pub async fn job_await_host(&mut self, id: &JobId) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 1 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::job::JobStatus;
 use crate::migration::{MigrationKind, Phase};
-use crate::{JobId, MigrationId};
+use crate::{Generation, JobId, MigrationId};
 
 /// An event of a job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,6 +123,23 @@ pub enum Event {
         /// The reason why no host has it.
         refusal: String,
     },
+    /// The kernel has killed processes of the job for lack of memory.
+    OutOfMemory {
+        /// The id of the last one as the job saw it; absent where it is unknown.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pid: Option<i32>,
+        /// The name of the last one's program; empty where it is unknown.
+        program: String,
+        /// The job's limit of memory in GB.
+        #[serde(rename = "limitGB")]
+        limit_gb: f64,
+        /// The number of processes since the last event of this kind.
+        kills: u64,
+        /// The number of processes in this generation of the job.
+        total: u64,
+        /// The generation of the job.
+        generation: Generation,
+    },
     /// The job was to be resumed automatically, and stays suspended until a user resumes it.
     StaysSuspended {
         /// The reason.
@@ -197,6 +214,16 @@ impl fmt::Display for Event {
             Self::ResizePostponed { reason, cpu, mem_gb, refusal } => {
                 write!(f, "{reason}: needs {cpu} cores and {mem_gb} GB, but {refusal}; the job stays on its host")
             }
+            Self::OutOfMemory { pid, program, limit_gb, kills, .. } => {
+                f.write_str("out of memory: the kernel ended ")?;
+                match (pid, program.as_str()) {
+                    (Some(pid), program) => write!(f, "process {pid} ({program})")?,
+                    (None, "") => f.write_str("a process")?,
+                    (None, program) => f.write_str(program)?,
+                }
+                write!(f, " at the job's limit of {limit_gb} GB")?;
+                if *kills > 1 { write!(f, ", and {} more before", kills - 1) } else { Ok(()) }
+            }
             Self::StaysSuspended { reason } => write!(f, "stays suspended: {reason}"),
             Self::Note { text } => f.write_str(text),
         }
@@ -250,6 +277,14 @@ mod tests {
                 cpu: 4,
                 mem_gb: 8.0,
                 refusal: text("no host has it"),
+            },
+            Event::OutOfMemory {
+                pid: Some(7),
+                program: text("python3"),
+                limit_gb: 0.5,
+                kills: 2,
+                total: 3,
+                generation: Generation(1),
             },
             Event::StaysSuspended { reason: text("no host") },
             Event::Note { text: text("a note") },

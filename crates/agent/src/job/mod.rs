@@ -9,13 +9,15 @@
 //! * [`directives`]: the watch of a job's directive; [`furnish`]: image, bundle and network of a
 //!   job.
 //! * [`recovery`]: the state of a job after the agent was killed or stopped.
-//! * [`log`]: a job's output on its way to OpCenter.
+//! * [`log`]: a job's output on its way to OpCenter; [`out_of_memory`]: the processes that the
+//!   kernel has killed.
 
 pub(crate) mod directives;
 mod driver;
 pub(crate) mod furnish;
 pub(crate) mod held;
 pub(crate) mod log;
+mod out_of_memory;
 pub(crate) mod policy;
 pub(crate) mod record;
 mod recovery;
@@ -37,6 +39,7 @@ use tokio::task::JoinHandle;
 use self::directives::Directives;
 use self::driver::Driver;
 use self::held::{HeldJob, Observation};
+use self::out_of_memory::KillLog;
 use self::record::Record;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -58,6 +61,7 @@ struct Driven {
 pub(crate) struct Jobs {
     host: Arc<Host>,
     driven: Arc<Mutex<HashMap<JobId, Driven>>>,
+    kills: Arc<Mutex<KillLog>>,
 }
 
 impl Jobs {
@@ -66,7 +70,8 @@ impl Jobs {
     /// # Errors
     /// The directory of jobs can't be read.
     pub(crate) async fn open(host: Arc<Host>) -> Result<Self> {
-        let jobs = Self { host, driven: Arc::default() };
+        let kills = Arc::new(Mutex::new(KillLog::open()));
+        let jobs = Self { host, driven: Arc::default(), kills };
         let directory = jobs.host.jobs();
         let failed = || format!("read {}", directory.display());
         fs::create_dir_all(&directory).map_err(Error::system(failed()))?;
@@ -120,9 +125,21 @@ impl Jobs {
             let measured =
                 driven.usage.filter(|(generation, _)| *generation == observed.generation && executes(&observed.state));
             observed.usage = measured.map(|(_, sample)| sample);
+            let job_dir = self.host.job_dir(&observed.job, observed.generation, driven.address);
+            observed.out_of_memory = self.kills.lock().of(&job_dir);
             Some(observed)
         };
         self.driven().values().filter_map(read).collect()
+    }
+
+    /// Notes the processes of all jobs, and returns the number of their kills for lack of memory.
+    pub(crate) fn note_processes(&self) -> u64 {
+        let job_dir = |(job, driven): (&JobId, &Driven)| {
+            Some(self.host.job_dir(job, driven.observed()?.generation, driven.address))
+        };
+        let jobs: Vec<JobDir> = self.driven().iter().filter_map(job_dir).collect();
+        self.kills.lock().note(&jobs);
+        jobs.iter().map(|job_dir| job_dir.cgroup().memory_kills()).sum()
     }
 
     /// The jobs that execute here, each with its directory.

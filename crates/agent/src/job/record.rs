@@ -213,6 +213,7 @@ impl Record {
             progress: String::new(),
             image_digest: self.spec.image.digest().unwrap_or_default().to_owned(),
             usage: None,
+            out_of_memory: None,
         })
     }
 

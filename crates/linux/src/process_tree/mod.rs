@@ -19,7 +19,7 @@ mod queue;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use descriptor::{Descriptor, DescriptorKind};
-pub use process::{Namespace, Process, State, Thread, name};
+pub use process::{Namespace, Process, State, Thread, name, own_pid};
 pub use queue::Queue;
 
 /// The processes of a job at one moment.

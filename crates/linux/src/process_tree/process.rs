@@ -123,6 +123,12 @@ impl Process {
     }
 }
 
+/// Returns the id of a process in its own namespace. Returns `None` where it does not exist.
+#[must_use]
+pub fn own_pid(pid: i32) -> Option<i32> {
+    Status::read(&format!("/proc/{pid}/status"))?.own_pid
+}
+
 /// Returns the name of a process's program. Returns `None` where it does not exist.
 #[must_use]
 pub fn name(pid: i32) -> Option<Vec<u8>> {

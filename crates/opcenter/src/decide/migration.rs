@@ -326,6 +326,7 @@ mod tests {
                 bytes_moved: 0,
                 image_digest: String::new(),
                 usage: None,
+                out_of_memory: None,
                 progress: String::new(),
             };
             // The store observes nothing.

@@ -19,6 +19,9 @@ use crate::state::db_state::DbState;
 const RESTORE_RETRY_DELAY: Duration = Duration::from_secs(2);
 const RESTORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
+/// The exit code of a process that was ended by SIGKILL.
+const KILLED: i32 = 137;
+
 impl Round<'_> {
     pub(super) async fn place(
         &mut self,
@@ -104,10 +107,12 @@ impl Round<'_> {
             }
             JobState::Exited { code } => {
                 self.tx.job_exit_code_set(&job.id, code).await?;
-                match code {
-                    0 => self.status(job, JobStatus::Completed, "").await,
-                    _ => self.status(job, JobStatus::FailToComplete, &format!("it ended with exit code {code}")).await,
+                if code == 0 {
+                    return self.status(job, JobStatus::Completed, "").await;
                 }
+                let killed = self.ended_out_of_memory(job).await?.filter(|_| code == KILLED);
+                let reason = killed.unwrap_or_else(|| format!("it ended with exit code {code}"));
+                self.status(job, JobStatus::FailToComplete, &reason).await
             }
             JobState::FailedToStart { reason } | JobState::Lost { reason }
                 if job.status.may_become(JobStatus::FailToExecute) =>
@@ -115,7 +120,8 @@ impl Round<'_> {
                 self.status(job, JobStatus::FailToExecute, &reason).await
             }
             JobState::FailedToStart { reason } | JobState::Lost { reason } => {
-                self.status(job, JobStatus::FailToComplete, &reason).await
+                let killed = self.ended_out_of_memory(job).await?;
+                self.status(job, JobStatus::FailToComplete, &killed.unwrap_or(reason)).await
             }
             _ => Ok(()),
         }

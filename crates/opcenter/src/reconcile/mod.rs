@@ -16,6 +16,7 @@ mod followed;
 pub(crate) mod janitor;
 mod job_status;
 mod migration;
+mod out_of_memory;
 mod policy;
 mod publish;
 pub(crate) mod usage;
@@ -105,6 +106,7 @@ impl Round<'_> {
             return Ok(());
         }
         for job in state.jobs.values() {
+            self.tell_out_of_memory(job).await?;
             match (job.status, state.migrations.get(&job.id)) {
                 // Another system owns an external job; only its cancellation is decided here.
                 (status, _) if state.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}
