@@ -11,7 +11,7 @@ const MAPPED: &str = r#"
 import mmap, os, time
 NAMES = [b"Q3 report", b"two  blanks", b" edge ", b"tab\there", b"two\nlines", b"\"quotes'", b"back\\slash",
          b"\\012", b"end (deleted)", b"caf\xe9", b"\xff\xfe", b"n" * 255, b"plain"]
-HOME = b"/var/tmp/do nn\xe9es"
+HOME = os.fsencode(ABOVE) + b"/do nn\xe9es"
 os.makedirs(HOME)
 os.chdir(HOME)
 
@@ -111,11 +111,15 @@ fn names_are_bytes() {
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let small = || Submission { mem_gb: Some(0.2), ..Submission::default() };
-        let mapped = SelfCheck::launch(&client, MAPPED, small()).await?;
-        mapped.migrates().await?;
-        mapped.migrates().await?;
-        mapped.suspends_and_resumes().await?;
-        mapped.cancel().await?;
+        for above in ["/var/tmp", "/mnt/own"] {
+            let program = format!("ABOVE = {above:?}\n{MAPPED}");
+            let submission = Submission { data_volumes: vec!["[size=1]:/mnt/own".parse()?], ..small() };
+            let mapped = SelfCheck::launch(&client, &program, submission).await?;
+            mapped.migrates().await?;
+            mapped.migrates().await?;
+            mapped.suspends_and_resumes().await?;
+            mapped.cancel().await?;
+        }
 
         let open = SelfCheck::launch(&client, OPEN, small()).await?;
         open.migrates().await?;

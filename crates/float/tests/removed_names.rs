@@ -10,7 +10,7 @@ use mooring_testkit::world::{Plan, World};
 const LINKED: &str = r#"
 import mmap, os, time
 from _multiprocessing import SemLock
-HOME = "/var/tmp/b\u00f6x (deleted)"
+HOME = f"{ABOVE}/b\u00f6x (deleted)"
 for directory in ("tmp", "new", "gone"):
     os.makedirs(f"{HOME}/{directory}")
 kept, go, done = (SemLock(1, value, 10, f"/mooring-{value}", False) for value in (3, 0, 1))
@@ -101,12 +101,17 @@ fn open_files_outlive_their_names() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let job = SelfCheck::launch(&client, LINKED, Submission::default()).await?;
-        job.migrates().await?;
-        job.takes_snapshot().await?;
-        job.suspends_and_resumes().await?;
-        job.migrates().await?;
-        job.cancel().await?;
+        for above in ["/var/tmp", "/mnt/own"] {
+            let program = format!("ABOVE = {above:?}\n{LINKED}");
+            let data_volumes = vec!["[size=1]:/mnt/own".parse()?];
+            let job =
+                SelfCheck::launch(&client, &program, Submission { data_volumes, ..Submission::default() }).await?;
+            job.migrates().await?;
+            job.takes_snapshot().await?;
+            job.suspends_and_resumes().await?;
+            job.migrates().await?;
+            job.cancel().await?;
+        }
         let job = SelfCheck::launch(&client, DELETED, Submission::default()).await?;
         job.migrates().await?;
         job.suspends_and_resumes().await?;
