@@ -112,6 +112,20 @@ fn scan(pagemap: &File, mapping: Range<u64>, found: &mut Vec<Range<u64>>) -> io:
     Ok(())
 }
 
+/// Returns how many bytes fewer processes have together than each of them has: memory that they
+/// share since a fork. Skips a process that has ended.
+#[must_use]
+pub fn shared(pids: &[i32]) -> u64 {
+    let of_one = |pid: &i32| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let kilobytes = |name: &str| -> Option<u64> {
+            text.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
+        };
+        Some(kilobytes("Anonymous:")?.saturating_sub(kilobytes("Pss_Anon:")?) * 1024)
+    };
+    pids.iter().filter_map(of_one).sum()
+}
+
 /// The memory of a process, open for reading. It is that of the program which the process executed
 /// at the time of opening.
 #[derive(Debug)]
@@ -212,6 +226,7 @@ mod tests {
             assert!(read >= SIZE, "{read}");
         }
         let own_memory: Vec<usize> = pids.map(of_their_own).into();
+        assert!(shared(&pids) >= SIZE as u64 * 9 / 10, "{}", shared(&pids));
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(pids[1]), nix::sys::signal::Signal::SIGKILL).unwrap();
         parent.kill().unwrap();
         parent.wait().unwrap();

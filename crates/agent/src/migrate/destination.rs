@@ -220,7 +220,12 @@ async fn restore_and_verify(
     let started = Instant::now();
     let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
     // The time that the restore waited for memory belongs to the transfer.
-    job.journal.measure(Phase::Restore, started + waited, checkpoint.size());
+    // Another host knows how much it has sent: images may be larger.
+    let bytes = match source {
+        Source::Store => checkpoint.size(),
+        Source::Host => 0,
+    };
+    job.journal.measure(Phase::Restore, started + waited, bytes);
     job.journal.measure_more(Phase::Transfer, waited);
     let started = Instant::now();
     let verified = verify(job, job_dir, checkpoint, process, source).await.in_phase(Phase::Verify);

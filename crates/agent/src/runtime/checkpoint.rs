@@ -93,7 +93,7 @@ impl Checkpoint {
         if (is_memory(name) || name.starts_with(REMOVED_FILE)) && fs::symlink_metadata(&path).is_err() {
             self.link(name)?;
         }
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path);
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(&path);
         file.map_err(Error::system(format!("write {}", path.display())))
     }
 

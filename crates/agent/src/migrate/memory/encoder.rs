@@ -17,6 +17,7 @@ use mooring_linux::pages::PAGE;
 use mooring_types::CapsuleName;
 
 use super::page_index::{PageIndex, Segment};
+use super::repeats::Repeats;
 use crate::migrate::stream::frame::{Frame, PAGE_RUNS_PER_FRAME, PageRun};
 use crate::runtime::checkpoint::memory_name;
 
@@ -44,6 +45,8 @@ enum SentPages {
     Nothing,
     /// The pages that were sent earlier.
     Earlier(PageIndex),
+    /// The pages sent to another host so far.
+    Placed(Repeats),
     /// The pages sent so far. Each new page gets a number, for snapshots that build on this one.
     Numbered(PageIndex),
 }
@@ -67,6 +70,11 @@ impl MemoryEncoder {
     /// Creates an encoder that leaves out the pages in `index`.
     pub(crate) fn after(index: PageIndex) -> Self {
         Self { known: SentPages::Earlier(index), ..Self::default() }
+    }
+
+    /// Creates an encoder that sends equal pages to another host once.
+    pub(crate) fn once() -> Self {
+        Self { known: SentPages::Placed(Repeats::new()), ..Self::default() }
     }
 
     /// Creates an encoder for a snapshot: incremental to a base, or without one a base for later
@@ -94,6 +102,7 @@ impl MemoryEncoder {
             SentPages::Nothing => return vec![Frame::Chunk { image: memory_name(image), bytes }],
             _ if !offset.is_multiple_of(page) => vec![Segment::New(0..bytes.len())],
             SentPages::Earlier(index) => index.segments(&bytes),
+            SentPages::Placed(repeats) => return repeats.frames(image, offset, &bytes),
             SentPages::Numbered(index) => {
                 let (segments, new) = index.add(&bytes);
                 if !new.is_empty() {

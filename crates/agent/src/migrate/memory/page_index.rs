@@ -112,6 +112,14 @@ impl PageIndex {
         }
     }
 
+    /// Returns the number of a page that was numbered before; gives one to a new page.
+    pub(crate) fn known(&mut self, page: &[u8]) -> Option<u64> {
+        match self.number_of(page) {
+            Numbered::Known(number) => Some(number),
+            Numbered::New(_) => None,
+        }
+    }
+
     fn tag(&self, page: &[u8]) -> Tag {
         // One nonce for all pages: tags are never disclosed, and equal pages need equal tags.
         let nonce = Nonce::assume_unique_for_key([0; 12]);

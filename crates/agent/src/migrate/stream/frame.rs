@@ -5,7 +5,7 @@
 //!    Hello ─────────────────────────────►  (checks token and certificate)
 //!    Files* Kept* FilesEnd ─────────────►
 //!          ◄──────────────────────────── Answer          files are pre-copied
-//!    Chunk* Removed* Files* FilesEnd Seal ►               the job is frozen
+//!    Chunk* Part* Repeats* Removed* Files* FilesEnd Seal ►  the job is frozen
 //!          ◄──────────────────────────── Answer          the capsule is complete
 //! ```
 //!
@@ -57,6 +57,8 @@ pub(crate) enum Frame {
     PageMap(Vec<PageRun>),
     /// Bytes of an image at an offset.
     Part { image: String, offset: u64, bytes: Bytes },
+    /// Memory pages that are equal to pages received before.
+    Repeats(Vec<Repeat>),
     /// Bytes of a tar with files.
     Files(Bytes),
     /// The files of the tar to keep: a file that no `Kept` frame names is removed after unpacking.
@@ -128,6 +130,39 @@ impl PageRun {
     }
 }
 
+/// Consecutive pages of an image that are equal to those of another place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Repeat {
+    /// The number of the image with memory.
+    pub(crate) image: u32,
+    /// The index of the first page in the image.
+    pub(crate) at: u64,
+    /// The number of the image that has the pages.
+    pub(crate) from_image: u32,
+    /// The index of the first page there.
+    pub(crate) from: u64,
+    /// The number of pages: 1 to [`PAGE_RUN_MAX_PAGES`].
+    pub(crate) pages: u32,
+}
+
+impl Repeat {
+    const BYTES: usize = 28;
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let to = PageRun { image: self.image, pages: self.pages, at: self.at, number: self.from };
+        let mut bytes = [0; Self::BYTES];
+        bytes[..PageRun::BYTES].copy_from_slice(&to.to_bytes());
+        bytes[PageRun::BYTES..].copy_from_slice(&self.from_image.to_be_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (to, mut from_image) = bytes.split_at_checked(PageRun::BYTES)?;
+        let PageRun { image, pages, at, number } = PageRun::from_bytes(to)?;
+        Some(Self { image, at, from_image: from_image.try_get_u32().ok()?, from: number, pages })
+    }
+}
+
 /// The list that makes a capsule complete: the size of every image file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Seal {
@@ -147,6 +182,7 @@ const REMOVED: u8 = 9;
 const PAGES: u8 = 10;
 const PAGE_MAP: u8 = 11;
 const PART: u8 = 12;
+const REPEATS: u8 = 13;
 
 /// Writes a frame; the caller flushes.
 ///
@@ -158,6 +194,7 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
         Frame::Chunk { image, bytes } => (CHUNK, encode_image_name(image)?, bytes),
         Frame::Pages(bytes) => (PAGES, Vec::new(), bytes),
         Frame::PageMap(runs) => (PAGE_MAP, runs.iter().flat_map(|run| run.to_bytes()).collect(), &[]),
+        Frame::Repeats(runs) => (REPEATS, runs.iter().flat_map(|run| run.to_bytes()).collect(), &[]),
         Frame::Part { image, offset, bytes } => {
             (PART, [encode_image_name(image)?, offset.to_be_bytes().to_vec()].concat(), bytes)
         }
@@ -237,6 +274,9 @@ fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
         PAGE_MAP if payload.len().is_multiple_of(PageRun::BYTES) => {
             Frame::PageMap(payload.chunks_exact(PageRun::BYTES).map(PageRun::from_bytes).collect::<Option<_>>()?)
         }
+        REPEATS if payload.len().is_multiple_of(Repeat::BYTES) => {
+            Frame::Repeats(payload.chunks_exact(Repeat::BYTES).map(Repeat::from_bytes).collect::<Option<_>>()?)
+        }
         PART => {
             Frame::Part { image: decode_image_name(&mut payload)?, offset: payload.try_get_u64().ok()?, bytes: payload }
         }
@@ -266,6 +306,16 @@ mod tests {
             ("[a-z0-9-]{1,30}\\.img", bytes()).prop_map(|(image, bytes)| Frame::Chunk { image, bytes }),
             (0..3_usize, any::<u8>()).prop_map(|(pages, byte)| Frame::Pages(vec![byte; pages * PAGE].into())),
             prop::collection::vec(runs(), 0..9).prop_map(Frame::PageMap),
+            prop::collection::vec((runs(), any::<u32>()), 0..9).prop_map(|runs| {
+                let repeat = |(PageRun { image, pages, at, number }, from_image)| Repeat {
+                    image,
+                    at,
+                    from_image,
+                    from: number,
+                    pages,
+                };
+                Frame::Repeats(runs.into_iter().map(repeat).collect())
+            }),
             ("pages-[0-9]{1,5}\\.img", any::<u64>(), bytes()).prop_map(|(image, offset, bytes)| Frame::Part {
                 image,
                 offset,

@@ -16,7 +16,7 @@ use mooring_linux::pages::PAGE;
 use mooring_ops::log::chain;
 use tokio::task::JoinSet;
 
-use super::frame::{Frame, PageRun, Seal};
+use super::frame::{Frame, PageRun, Repeat, Seal};
 use crate::error::{Error, Result, StreamError};
 use crate::migrate::files::FileReceiver;
 use crate::migrate::memory::page_map::{self, PageMap, PageWrite};
@@ -103,6 +103,7 @@ impl<'a> CapsuleReceiver<'a> {
                 runs.into_iter().for_each(|run| self.page_map.add(run));
                 Ok(Received::More)
             }
+            Frame::Repeats(runs) => self.repeat(runs).await.map(|()| Received::More),
             Frame::Files(bytes) => self.files()?.unpack(&bytes).await.map(|()| Received::More),
             Frame::FilesEnd => {
                 self.files()?.finish();
@@ -143,6 +144,23 @@ impl<'a> CapsuleReceiver<'a> {
     async fn write_at(&mut self, name: &str, offset: u64, bytes: Bytes) -> Result<()> {
         let file = self.image_file(name, bytes.len() as u64)?;
         self.enqueue(move || file.write_all_at(&bytes, offset)).await
+    }
+
+    /// Copies pages that were received before.
+    async fn repeat(&mut self, runs: Vec<Repeat>) -> Result<()> {
+        for run in runs {
+            let from = self.images.get(&memory_name(run.from_image)).map(|image| image.file.clone());
+            let from = from.ok_or(StreamError::OutOfOrder)?;
+            let mut bytes = vec![0; run.pages as usize * PAGE];
+            let to = self.image_file(&memory_name(run.image), bytes.len() as u64)?;
+            let [source, target] = [run.from, run.at].map(|page| page * PAGE as u64);
+            self.enqueue(move || {
+                from.read_exact_at(&mut bytes, source)?;
+                to.write_all_at(&bytes, target)
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Writes the pages of a frame of the base capsule.

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
+use mooring_linux::pages;
 use mooring_types::CapsuleName;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, BufStream};
@@ -34,6 +35,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 /// The interval at which the images that CRIU writes are checked for new bytes.
 const IMAGE_POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// The memory that processes share from which on each page is sent to another host once. Finding
+/// equal pages takes time while the job is frozen.
+const SHARED_MIN_BYTES: u64 = 32 << 20;
 /// The number of page batches that are read ahead of the sink.
 const QUEUED_PAGE_BATCHES: usize = 4;
 
@@ -117,7 +121,11 @@ impl CapsuleSender {
     pub(crate) async fn pre_copy_files(&mut self, job_dir: &JobDir) -> Result<()> {
         self.files = Listing::read(&job_dir.upper())?;
         // A mapping that is made later changes the file's time with its first write.
-        self.mapped = mapped::find(&job_dir.cgroup().pids());
+        let pids = job_dir.cgroup().pids();
+        self.mapped = mapped::find(&pids);
+        if !self.sink.defers_memory() && pages::shared(&pids) > SHARED_MIN_BYTES {
+            self.memory = MemoryEncoder::once();
+        }
         self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
         self.await_answer().await
     }
