@@ -232,6 +232,7 @@ fn start_background(
         tasks.spawn("gateways", Gateways::open(host.clone(), placements).run()),
         tasks.spawn("published ports", publisher.run(stop.clone())),
         tasks.spawn("usage", sampler.run(stop.clone())),
+        tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
     ];
     if let Some(endpoint) = host.config.metadata.clone() {

@@ -21,9 +21,9 @@ use crate::paths::{self, fill};
 use crate::tls;
 use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
-    ExternalUpdateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView, JobModifyRequest,
-    JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
-    SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, VersionView,
+    ExternalUpdateRequest, FindingView, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView,
+    JobModifyRequest, JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest,
+    SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
 
@@ -201,6 +201,11 @@ impl Client {
         self.json(Method::POST, &fill(paths::JOB_SNAPSHOT, &[id.as_str()]), None::<&()>).await
     }
 
+    /// Lists what matters to a migration of a job.
+    pub async fn job_findings(&self, id: &JobId) -> Answer<Vec<FindingView>> {
+        self.json(Method::GET, &fill(paths::JOB_FINDINGS, &[id.as_str()]), None::<&()>).await
+    }
+
     /// Lists a job's events, oldest first.
     pub async fn job_events(&self, id: &JobId) -> Answer<Vec<EventView>> {
         self.json(Method::GET, &fill(paths::JOB_EVENTS, &[id.as_str()]), None::<&()>).await
@@ -334,6 +339,11 @@ impl Client {
     /// Lists the hosts.
     pub async fn host_list(&self) -> Answer<Vec<HostView>> {
         self.json(Method::GET, paths::HOSTS, None::<&()>).await
+    }
+
+    /// Lists what matters to the migrations of the jobs on a host.
+    pub async fn host_findings(&self, host: &Reference<HostId>) -> Answer<Vec<FindingView>> {
+        self.json(Method::GET, &fill(paths::HOST_FINDINGS, &[&host.to_string()]), None::<&()>).await
     }
 
     /// Starts a drain of a host.

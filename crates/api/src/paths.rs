@@ -29,6 +29,8 @@ pub const JOB_SNAPSHOT: &str = "/api/v1/jobs/{id}/snapshot";
 pub const JOB_SESSION: &str = "/api/v1/jobs/{id}/session";
 /// `GET`: the job's events, oldest first.
 pub const JOB_EVENTS: &str = "/api/v1/jobs/{id}/events";
+/// `GET`: what matters to a migration of the job, as its host's agent sees it.
+pub const JOB_FINDINGS: &str = "/api/v1/jobs/{id}/findings";
 /// `GET`: the measurements of the job's usage within `?last=`, oldest first.
 pub const JOB_METRICS: &str = "/api/v1/jobs/{id}/metrics";
 /// `GET`: a piece of the job's output, or of `?file=`, from `?offset=`.
@@ -53,6 +55,8 @@ pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 pub const GATEWAY_SLICES: &str = "/api/v1/gateways/{id}/slices";
 /// `POST` (by a gateway): a report.
 pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
+/// `GET`: the findings of all jobs on the host.
+pub const HOST_FINDINGS: &str = "/api/v1/hosts/{id}/findings";
 /// `GET`: list security groups; `POST`: create a security group.
 pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
 /// `GET`: a security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.

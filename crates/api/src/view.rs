@@ -3,6 +3,7 @@
 
 mod account;
 mod event;
+mod finding;
 mod gateway;
 mod host;
 mod outcome;
@@ -13,6 +14,7 @@ mod template;
 
 pub use account::{GroupAddRequest, GroupUpdateRequest, GroupView, UserAddRequest, UserUpdateRequest, UserView};
 pub use event::EventView;
+pub use finding::FindingView;
 pub use gateway::{
     ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
 };

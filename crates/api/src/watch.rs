@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use mooring_types::address::Overlay;
 use mooring_types::capsule::CapsuleName;
+use mooring_types::finding::Finding;
 use mooring_types::host::{HostFacts, HostRole, Resources};
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -415,6 +416,9 @@ pub struct JobObservation {
     /// The kills for lack of memory in this generation; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_memory: Option<OutOfMemory>,
+    /// The findings of the last look at the job, while it executes here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
 }
 
 /// Processes of a job that the kernel has killed for lack of memory.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    auth, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, submit, suspend,
+    auth, check, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, submit, suspend,
     template, user,
 };
 use crate::global::Global;
@@ -48,6 +48,8 @@ Example:
     List(job::ListArgs),
     /// show a job with its ports, URLs and migrations
     Show(job::ShowArgs),
+    /// show what hinders a migration of a running job
+    Check(check::CheckArgs),
     /// migrate a job to another host; connections through gateways stay open
     Migrate(migrate::MigrateArgs),
     /// suspend a job into the capsule store and free its host; the job keeps its gateway ports

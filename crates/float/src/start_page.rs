@@ -15,7 +15,7 @@ First steps:
 
 Commands:
   jobs          submit, list, show, modify, rerun, cancel
-  migration     migrate, suspend, resume, snapshot
+  migration     check, migrate, suspend, resume, snapshot
   monitoring    log, metrics, top, df, hosts, status
   network       gateway, securityGroup, job
   sharing       template, secret, user, group

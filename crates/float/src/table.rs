@@ -4,8 +4,8 @@
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
 use mooring_api::view::{
-    ConnectionView, EventView, GatewayView, GroupView, HostView, JobView, MetricView, SecretView, SecurityGroupView,
-    TemplateView, UserView,
+    ConnectionView, EventView, FindingView, GatewayView, GroupView, HostView, JobView, MetricView, SecretView,
+    SecurityGroupView, TemplateView, UserView,
 };
 use mooring_types::Timestamp;
 use serde::Serialize;
@@ -156,6 +156,22 @@ impl Tabular for EventView {
 
     fn row(&self) -> Vec<String> {
         vec![self.time.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(), self.event.to_parts().0, self.event.to_string()]
+    }
+}
+
+impl Tabular for FindingView {
+    const NONE: &'static str = "No findings";
+    const COLUMNS: &'static [&'static str] = &["JOB", "NAME", "EFFECT", "PID", "PROGRAM", "TEXT"];
+
+    fn row(&self) -> Vec<String> {
+        vec![
+            self.job_id.to_string(),
+            self.job_name.clone(),
+            self.effect.to_string(),
+            self.pid.map_or_else(String::new, |pid| pid.to_string()),
+            self.program.clone(),
+            self.text.clone(),
+        ]
     }
 }
 

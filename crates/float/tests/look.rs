@@ -291,6 +291,17 @@ fn drain_goes_on_past_a_job_that_can_not_move() {
         let client = world.client().await?;
         let traced = submit(&client, "traced", CASES[0].script).await?;
         let healthy = submit(&client, "healthy", "print('ready', flush=True)\n").await?;
+        let said = "is traced by tracer (";
+        wait_for("the finding", LIMIT, async || {
+            let found = client.job_findings(&traced).await?;
+            Ok(found.iter().any(|finding| finding.pid.is_some() && finding.text.contains(said)).then_some(()))
+        })
+        .await?;
+        let ran = world.float(&["check", "-j", traced.as_str(), "-F", "table"])?;
+        ensure!(ran.code == Some(0) && ran.stdout.contains(said) && ran.stdout.contains("refuses"), "{ran:?}");
+        let ran = world.float(&["hosts", "drain", "host-1", "--dry-run", "-F", "json"])?;
+        ensure!(ran.stdout.contains(said) && !ran.stdout.contains("healthy"), "{ran:?}");
+        ensure!(client.job_findings(&healthy).await?.is_empty());
         let ran = world.float(&["hosts", "drain", "host-1"])?;
         ensure!(ran.code == Some(0), "{ran:?}");
         wait_for("the healthy job to leave", LIMIT, async || {

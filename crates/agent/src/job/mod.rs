@@ -31,6 +31,7 @@ use std::sync::Arc;
 
 use mooring_api::watch::{JobDirective, JobObservation, JobState, UsageSample};
 use mooring_ops::log::chain;
+use mooring_types::finding::Finding;
 use mooring_types::{Generation, JobId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -53,6 +54,8 @@ struct Driven {
     observation: Observation,
     /// The last sample of the job's usage.
     usage: Option<(Generation, UsageSample)>,
+    /// The findings of the last look at the job.
+    findings: Option<(Generation, Vec<Finding>)>,
     task: JoinHandle<Option<Result<()>>>,
 }
 
@@ -125,6 +128,9 @@ impl Jobs {
             let measured =
                 driven.usage.filter(|(generation, _)| *generation == observed.generation && executes(&observed.state));
             observed.usage = measured.map(|(_, sample)| sample);
+            let looked = driven.findings.as_ref().filter(|(generation, _)| *generation == observed.generation);
+            let looked = looked.filter(|_| executes(&observed.state));
+            observed.findings = looked.map(|(_, findings)| findings.clone()).unwrap_or_default();
             let job_dir = self.host.job_dir(&observed.job, observed.generation, driven.address);
             observed.out_of_memory = self.kills.lock().of(&job_dir);
             Some(observed)
@@ -156,6 +162,16 @@ impl Jobs {
         if let Some(driven) = self.driven().get_mut(job) {
             driven.usage = Some((generation, sample));
         }
+    }
+
+    /// Takes the findings of a look at a job. Says whether they are others than before.
+    pub(crate) fn looked_at(&self, job: &JobId, generation: Generation, findings: Vec<Finding>) -> bool {
+        let mut jobs = self.driven();
+        let Some(driven) = jobs.get_mut(job) else { return false };
+        let found = Some((generation, findings));
+        let changed = driven.findings != found;
+        driven.findings = found;
+        changed
     }
 
     /// Waits until every driver has ended, after the agent was asked to stop.
@@ -190,7 +206,7 @@ impl Jobs {
             jobs.revisit(&id);
             outcome
         });
-        Driven { address, directive: sender, observation, usage: None, task }
+        Driven { address, directive: sender, observation, usage: None, findings: None, task }
     }
 
     /// Starts a new driver for an order that came while the driver of a gone job was ending.

@@ -214,6 +214,7 @@ impl Record {
             image_digest: self.spec.image.digest().unwrap_or_default().to_owned(),
             usage: None,
             out_of_memory: None,
+            findings: Vec::new(),
         })
     }
 

@@ -11,6 +11,9 @@
 //! hold no byte. It looks again just before the freeze, since a job may have changed. What both
 //! miss fails in CRIU.
 //!
+//! Each few seconds it looks at all jobs that execute, and reports the findings. `float check`
+//! prints them.
+//!
 //! * [`scan`]: reads the job's processes, and the few facts about the host that matter.
 //! * [`findings`]: the table of all kinds of findings, a pure function of what was seen.
 //!
@@ -21,19 +24,24 @@ mod findings;
 mod scan;
 mod seen;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_types::finding::{Effect, Finding};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
+use crate::job::Jobs;
 use crate::job::held::HeldJob;
 use crate::runtime::job_dir::JobDir;
 
 /// The longest wait for findings that pass.
 const WAIT_MAX: Duration = Duration::from_millis(500);
 const WAIT_INTERVAL: Duration = Duration::from_millis(20);
+/// The interval of looks at jobs that execute.
+const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// The number of findings that a reason names.
 const NAMED_MAX: usize = 2;
 
@@ -63,6 +71,21 @@ pub(crate) async fn at(host: &Host, job_dir: &JobDir) -> Vec<Finding> {
     let (name, job_dir) = (host.config.name.to_string(), job_dir.clone());
     let looked = tokio::task::spawn_blocking(move || findings::of(&scan::scan(name, &job_dir))).await;
     looked.unwrap_or_default()
+}
+
+/// Looks at the jobs that execute, at intervals, for those who ask before a migration.
+pub(crate) async fn run(host: Arc<Host>, jobs: Jobs, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LOOK_INTERVAL) => {}
+        }
+        for (job, generation, job_dir) in jobs.executing() {
+            if jobs.looked_at(&job, generation, at(&host, &job_dir).await) {
+                host.observed.notify_one();
+            }
+        }
+    }
 }
 
 /// Returns the reason against a migration, if there is any.

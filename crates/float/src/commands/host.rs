@@ -44,7 +44,8 @@ enum Action {
 /// The arguments of `float hosts drain`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
+  float hosts drain host-1 --dry-run -F table
   float hosts drain host-1 --within 2m --wait
 
 Jobs migrate to other hosts, the largest first; clients stay connected. A job is suspended when no host has room
@@ -59,6 +60,9 @@ struct DrainArgs {
     /// wait until no job is left on the host
     #[arg(long)]
     wait: bool,
+    /// only print what would hinder its jobs to leave
+    #[arg(long, conflicts_with_all = ["within", "wait"])]
+    dry_run: bool,
 }
 
 /// The arguments of `float hosts undrain`.
@@ -103,6 +107,9 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
 }
 
 async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()> {
+    if args.dry_run {
+        return printer.list(&client.host_findings(&parse::host(&args.host)?).await?);
+    }
     let within = args.within.map(format_duration).unwrap_or_default();
     let answer = client.host_drain(&parse::host(&args.host)?, &DrainRequest { within }).await?;
     printer.accepted("Drain request has been submitted")?;

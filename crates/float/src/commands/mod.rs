@@ -4,6 +4,7 @@
 //! sends a request. Records that it prints are OpCenter's answers.
 
 pub(crate) mod auth;
+pub(crate) mod check;
 pub(crate) mod external;
 pub(crate) mod gateway;
 pub(crate) mod group;
@@ -52,6 +53,7 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         Command::Submit(args) => submit::submit(*args, client, printer).await,
         Command::List(args) => job::list(&args, client, printer).await,
         Command::Show(args) => job::show(&args, client, printer).await,
+        Command::Check(args) => check::check(&args, client, printer).await,
         Command::Modify(args) => job::modify(args, client, printer).await,
         Command::Rerun(args) => submit::rerun(args, client, printer).await,
         Command::Migrate(args) => migrate::migrate(args, client, printer).await,

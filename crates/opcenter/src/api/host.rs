@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use mooring_api::view::{DrainAnswer, DrainRequest, HostView};
+use mooring_api::view::{DrainAnswer, DrainRequest, FindingView, HostView};
 use mooring_api::{ErrorBody, paths};
 
 use super::{Body, Named};
@@ -31,6 +31,17 @@ pub(super) async fn drain(
     let id = host::drain(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
     Ok(Json(Views::read(&context, &mut tx).await?.drained(&id)?))
+}
+
+/// List what matters to the migrations of the jobs on a host, as a drain would meet it.
+#[utoipa::path(get, path = paths::HOST_FINDINGS, params(("id" = String, Path)),
+    responses((status = 200, body = [FindingView]), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn check(
+    State(context): State<Context>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<Vec<FindingView>>> {
+    Ok(Json(host::check(&context, &user, &id).await?))
 }
 
 /// Let a host that lost its state directory join again under its name.

@@ -3,7 +3,9 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use mooring_api::view::{EventView, JobModifyRequest, JobView, LogFileView, LogPiece, MetricView, MigrateRequest};
+use mooring_api::view::{
+    EventView, FindingView, JobModifyRequest, JobView, LogFileView, LogPiece, MetricView, MigrateRequest,
+};
 use mooring_api::{ErrorBody, Submission, paths};
 use mooring_types::Clock;
 use mooring_types::duration::parse_duration;
@@ -17,6 +19,7 @@ use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::usecase::{find_job, job, migration, modify, parse, see_job};
+use crate::view::finding::findings;
 use crate::view::job::{as_seen_by, event, job as job_view, job_of, jobs};
 use crate::view::usage;
 
@@ -161,6 +164,20 @@ pub(super) async fn events(
     let mut tx = context.store.begin().await?;
     let job = see_job(&mut tx, &user, &id).await?;
     Ok(Json(tx.event_list(&job.id).await?.into_iter().map(event).collect()))
+}
+
+/// List what matters to a migration of a running job, as its host's agent saw it last. Examples are
+/// a debugger, a namespace and a socket that can't be moved.
+#[utoipa::path(get, path = paths::JOB_FINDINGS, params(("id" = String, Path)),
+    responses((status = 200, body = [FindingView]), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn check(
+    State(context): State<Context>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<Json<Vec<FindingView>>> {
+    let mut tx = context.store.begin().await?;
+    let job = see_job(&mut tx, &user, &id).await?;
+    Ok(Json(findings(&context.observed(), &job)))
 }
 
 /// The length of a history.

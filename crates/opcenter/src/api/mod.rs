@@ -73,6 +73,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(job::resume))
         .routes(routes!(job::snapshot))
         .routes(routes!(job::events))
+        .routes(routes!(job::check))
         .routes(routes!(job::metrics))
         .routes(routes!(job::log))
         .routes(routes!(job::logs))
@@ -96,6 +97,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(host::list))
         .routes(routes!(host::drain, host::undrain))
         .routes(routes!(host::rejoin))
+        .routes(routes!(host::check))
         .routes(routes!(watch::host))
         .routes(routes!(version))
 }

@@ -327,6 +327,7 @@ mod tests {
                 image_digest: String::new(),
                 usage: None,
                 out_of_memory: None,
+            findings: Vec::new(),
                 progress: String::new(),
             };
             // The store observes nothing.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mooring_api::ErrorCode;
-use mooring_api::view::DrainRequest;
+use mooring_api::view::{DrainRequest, FindingView};
 use mooring_api::watch::{HostReport, JoinAnswer, JoinRequest};
 use mooring_store::{Drain, Extent, HostKey, HostRow, Joined, Tx};
 use mooring_types::duration::parse_duration;
@@ -15,6 +15,7 @@ use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::token::{hash_token, new_token};
 use crate::usecase::usage;
+use crate::view::finding::findings_on;
 
 /// The staleness of the recorded last report of a host.
 const LAST_SEEN_STALENESS: std::time::Duration = std::time::Duration::from_secs(30);
@@ -107,6 +108,15 @@ pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResul
     tx.commit().await?;
     tracing::info!(host = %host.id, user = user.name, "host {} may join again with a new key", host.name);
     Ok(host.id)
+}
+
+/// Returns what matters to the migrations of the jobs on a host.
+pub(crate) async fn check(context: &Context, user: &User, id: &str) -> ApiResult<Vec<FindingView>> {
+    user.refuse_unless_admin("looking at all jobs of a host")?;
+    let mut tx = context.store.begin().await?;
+    let host = find(&mut tx, id).await?;
+    let jobs = tx.job_list_live().await?;
+    Ok(findings_on(&context.observed(), &host.id, &jobs))
 }
 
 /// Takes a report. Only changes that have to outlive a restart are written to the database.

@@ -1,5 +1,6 @@
 //! The views for users and Prometheus, made from desired and observed state.
 
+pub(crate) mod finding;
 mod gateway;
 mod host;
 pub(crate) mod job;

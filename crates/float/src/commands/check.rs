@@ -1,0 +1,28 @@
+//! `float check`.
+
+use anyhow::Result;
+use clap::Args;
+use mooring_api::Client;
+
+use crate::parse;
+use crate::printer::Printer;
+
+/// The arguments of `float check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  float check -j uqaj8l6a407u88v0106ol -F table
+
+The host of the job looks at its processes every few seconds. `refuses`: a migration would fail, and the job would go
+on. `waits`: a migration waits half a second for it to pass. `mended`: it moves with the job.")]
+pub(crate) struct CheckArgs {
+    /// job id
+    #[arg(short, long, value_name = "ID")]
+    job: String,
+}
+
+/// Prints what matters to a migration of a job.
+pub(crate) async fn check(args: &CheckArgs, client: &Client, printer: &Printer) -> Result<()> {
+    let job = parse::job_id(&args.job)?;
+    printer.list(&client.job_findings(&job).await?)
+}
