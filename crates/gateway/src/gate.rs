@@ -11,6 +11,8 @@
 //! attempts are far apart while the gate is closed. With the kernel's own limit of two minutes a
 //! connection with unacknowledged bytes lasts a quarter of an hour. One without lasts for ever.
 //!
+//! Meanwhile the gate reads what the job has written: see [`Gate::read_ahead`].
+//!
 //! The gate also counts the held requests of all connections of the job: see [`Gate::hold`].
 
 use std::collections::HashMap;
@@ -25,6 +27,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::read_ahead::ReadAhead;
+
 /// Time limit of [`Gate::settle`].
 pub const SETTLE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,10 @@ const RETRANSMISSION_OPEN: Duration = Duration::from_secs(1);
 const RETRANSMISSION_CLOSED: Duration = Duration::from_secs(120);
 /// The time between two reads of the send queues in [`Gate::settle`].
 const SETTLE_INTERVAL: Duration = Duration::from_millis(1);
+/// Time limit of [`Gate::read_ahead`]: the job is frozen by then, and sends no more.
+const READ_AHEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The time between two rounds of [`Gate::read_ahead`].
+const READ_AHEAD_INTERVAL: Duration = Duration::from_millis(2);
 
 /// The gate of one job.
 #[derive(Debug)]
@@ -52,10 +60,17 @@ pub struct Gate {
 #[derive(Debug, Default)]
 struct Sockets {
     next_key: u64,
-    open: HashMap<u64, OwnedFd>,
+    open: HashMap<u64, OpenSocket>,
     /// Sockets without an owner that stay open while the gate is closed, since closing them sends.
     retired: Vec<u64>,
     connecting: usize,
+}
+
+/// A socket that the gate watches, and its bytes that were read ahead.
+#[derive(Debug)]
+struct OpenSocket {
+    socket: OwnedFd,
+    read_ahead: Arc<ReadAhead>,
 }
 
 /// A connection to the job that the gate watches until it is dropped.
@@ -66,6 +81,7 @@ struct Sockets {
 pub struct WatchedSocket {
     gate: Arc<Gate>,
     key: u64,
+    pub(crate) read_ahead: Arc<ReadAhead>,
 }
 
 /// A connection attempt that [`Gate::settle`] waits for; it ends by drop.
@@ -176,8 +192,9 @@ impl Gate {
         let mut sockets = self.sockets();
         let key = sockets.next_key;
         sockets.next_key += 1;
-        sockets.open.insert(key, socket);
-        Ok(WatchedSocket { gate: self.clone(), key })
+        let read_ahead = Arc::<ReadAhead>::default();
+        sockets.open.insert(key, OpenSocket { socket, read_ahead: read_ahead.clone() });
+        Ok(WatchedSocket { gate: self.clone(), key, read_ahead })
     }
 
     /// Takes a place for a held request, unless `max` requests are held.
@@ -207,14 +224,26 @@ impl Gate {
         }
     }
 
+    /// Reads ahead on all connections until the gate opens, at most for [`READ_AHEAD_TIMEOUT`].
+    pub async fn read_ahead(&self) {
+        let deadline = Instant::now() + READ_AHEAD_TIMEOUT;
+        while !self.is_open() && Instant::now() < deadline {
+            for OpenSocket { socket, read_ahead } in self.sockets().open.values() {
+                read_ahead.fill(socket);
+            }
+            // One event for all sockets would cost a registration of each.
+            tokio::time::sleep(READ_AHEAD_INTERVAL).await;
+        }
+    }
+
     fn outstanding(&self) -> (u64, bool) {
         let sockets = self.sockets();
-        let unacknowledged = |socket: &OwnedFd| tcp::unacknowledged(socket.as_fd()).map_or(0, u64::from);
+        let unacknowledged = |open: &OpenSocket| tcp::unacknowledged(open.socket.as_fd()).map_or(0, u64::from);
         (sockets.open.values().map(unacknowledged).sum(), sockets.connecting > 0)
     }
 
     fn limit_retransmission(&self, limit: Duration) {
-        self.sockets().open.values().for_each(|socket| limit_retransmission(socket, limit));
+        self.sockets().open.values().for_each(|open| limit_retransmission(&open.socket, limit));
     }
 
     fn sockets(&self) -> MutexGuard<'_, Sockets> {

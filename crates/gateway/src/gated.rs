@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
@@ -19,12 +20,13 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::clients::ClientRecord;
 use crate::gate::{Gate, WatchedSocket};
+use crate::read_ahead::ReadAhead;
 
 /// A connection to a job.
 pub struct GatedStream {
-    // Dropped before `_watched`, which decides when the socket is closed.
+    // Dropped before `watched`, which decides when the socket is closed.
     stream: TcpStream,
-    _watched: WatchedSocket,
+    watched: WatchedSocket,
     gate: Arc<Gate>,
     record: Arc<ClientRecord>,
     opening: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
@@ -47,7 +49,7 @@ impl GatedStream {
         let watched = gate.watch(&socket)?;
         socket.set_nodelay(true)?;
         let stream = socket.connect(address).await?;
-        Ok(Self { stream, _watched: watched, gate: gate.clone(), record: record.clone(), opening: None })
+        Ok(Self { stream, watched, gate: gate.clone(), record: record.clone(), opening: None })
     }
 
     /// The socket, for calls that do not send.
@@ -59,6 +61,26 @@ impl GatedStream {
     #[must_use]
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// The bytes that were read ahead; who reads from the socket takes them first.
+    pub(crate) fn read_ahead(&self) -> &ReadAhead {
+        &self.watched.read_ahead
+    }
+
+    /// Waits until bytes of the job, an end or an error can be read.
+    pub async fn arrived(&self) {
+        loop {
+            let waited = self.read_ahead().readable(&self.stream).await;
+            if waited.is_err() || !self.read_ahead().lock().is_empty() {
+                return;
+            }
+            let peek = || SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
+            match self.stream.try_io(Interest::READABLE, peek) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                _ => return,
+            }
+        }
     }
 
     /// The counters of the client.
@@ -156,9 +178,20 @@ impl AsyncRead for GatedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let Self { stream, watched, record, .. } = &mut *self;
         let before = buffer.filled().len();
-        let outcome = ready!(Pin::new(&mut self.stream).poll_read(context, buffer));
-        self.record.bytes_out.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
+        let mut waiting = watched.read_ahead.lock();
+        let outcome = match waiting.take(buffer.remaining()) {
+            Some(bytes) => {
+                buffer.put_slice(&bytes);
+                Ok(())
+            }
+            None => {
+                let polled = Pin::new(stream).poll_read(context, buffer);
+                ready!(waiting.or_wake(context, polled))
+            }
+        };
+        record.bytes_out.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
         Poll::Ready(outcome)
     }
 }

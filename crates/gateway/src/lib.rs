@@ -45,6 +45,7 @@ mod listener;
 pub mod memory;
 pub mod metrics;
 pub mod process_role;
+mod read_ahead;
 pub mod relay;
 pub mod route;
 pub mod session;

@@ -33,6 +33,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::gated::GatedStream;
+use crate::read_ahead::ReadAhead;
 use crate::socket;
 use crate::upstream::{Connected, ConnectionEnd, Upstream};
 use crate::websocket::{CLOSE_RESTARTING, Frames};
@@ -169,7 +170,7 @@ async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(
     job.send(early).await.map_err(Broken::Job)?;
     loop {
         job.gate().opened().await;
-        match receive(client).await.map_err(Broken::Client)? {
+        match receive(client, None).await.map_err(Broken::Client)? {
             Received::End => return job.send_end().await.map_err(Broken::Job),
             Received::Piped(mut pipe) => {
                 job.send_from(&mut pipe).await.map_err(Broken::Job)?;
@@ -191,8 +192,8 @@ async fn to_client(
     send(client, early, &AtomicU64::new(0), frames).await.map_err(Broken::Client)?;
     loop {
         let received = match frames {
-            None => receive(job.socket()).await,
-            Some(_) => read(job.socket()).await,
+            None => receive(job.socket(), Some(job.read_ahead())).await,
+            Some(_) => read(job.socket(), Some(job.read_ahead())).await,
         };
         match received.map_err(Broken::Job)? {
             Received::End => return Ok(()),
@@ -236,16 +237,28 @@ async fn send(
 enum Received {
     End,
     Piped(Pipe),
-    Read(Vec<u8>),
+    Read(Bytes),
 }
 
-/// Receives bytes into a pipe, or into memory where splice(2) is impossible.
-async fn receive(from: &TcpStream) -> io::Result<Received> {
+/// Receives bytes into a pipe, or into memory where splice(2) is impossible. Bytes that were read
+/// ahead come first.
+async fn receive(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Received> {
     loop {
-        from.readable().await?;
+        if let Some(bytes) = read_ahead(ahead) {
+            return Ok(bytes);
+        }
+        readable(from, ahead).await?;
         // A pipe can be unavailable: the process may be out of descriptors.
-        let Ok(mut pipe) = acquire() else { return read(from).await };
-        match from.try_io(Interest::READABLE, || pipe.splice_in(from.as_fd())) {
+        let Ok(mut pipe) = acquire() else { return read(from, ahead).await };
+        let spliced = {
+            let waiting = ahead.map(ReadAhead::lock);
+            if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
+                release(pipe);
+                continue;
+            }
+            from.try_io(Interest::READABLE, || pipe.splice_in(from.as_fd()))
+        };
+        match spliced {
             Ok(0) => {
                 release(pipe);
                 return Ok(Received::End);
@@ -255,7 +268,7 @@ async fn receive(from: &TcpStream) -> io::Result<Received> {
                 release(pipe);
                 match error.kind() {
                     io::ErrorKind::WouldBlock => {}
-                    io::ErrorKind::InvalidInput => return read(from).await,
+                    io::ErrorKind::InvalidInput => return read(from, ahead).await,
                     _ => return Err(error),
                 }
             }
@@ -263,9 +276,33 @@ async fn receive(from: &TcpStream) -> io::Result<Received> {
     }
 }
 
-async fn read(from: &TcpStream) -> io::Result<Received> {
-    let bytes = socket::read(from).await?;
-    Ok(if bytes.is_empty() { Received::End } else { Received::Read(bytes) })
+async fn read(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Received> {
+    loop {
+        if let Some(bytes) = read_ahead(ahead) {
+            return Ok(bytes);
+        }
+        readable(from, ahead).await?;
+        let waiting = ahead.map(ReadAhead::lock);
+        if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
+            continue;
+        }
+        if let Some(bytes) = socket::try_read(from)? {
+            return Ok(if bytes.is_empty() { Received::End } else { Received::Read(bytes.into()) });
+        }
+    }
+}
+
+/// Waits until there is something to receive.
+async fn readable(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<()> {
+    match ahead {
+        Some(ahead) => ahead.readable(from).await,
+        None => from.readable().await,
+    }
+}
+
+/// Takes bytes that were read ahead.
+fn read_ahead(ahead: Option<&ReadAhead>) -> Option<Received> {
+    ahead?.lock().take(usize::MAX).map(Received::Read)
 }
 
 fn acquire() -> io::Result<Pipe> {

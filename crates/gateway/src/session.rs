@@ -72,11 +72,10 @@ impl Session {
             bytes = first_bytes(client) => return Ok(Self::of(bytes?, None)),
             connected = upstream.connect() => connected?,
         };
-        let mut byte = [0];
         tokio::select! {
             biased;
             // Bytes, an end and an error alike are for the client to see.
-            _ = connected.stream.socket().peek(&mut byte) => {}
+            () = connected.stream.arrived() => {}
             _ = upstream.end(connected.epoch) => {}
             bytes = first_bytes(client) => return Ok(Self::of(bytes?, Some(connected))),
         }

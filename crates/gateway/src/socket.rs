@@ -43,12 +43,22 @@ pub async fn until_end_of_input(client: &TcpStream) {
 pub async fn read(socket: &TcpStream) -> io::Result<Vec<u8>> {
     loop {
         socket.readable().await?;
-        let mut bytes = Vec::with_capacity(READ_BUFFER_BYTES);
-        match socket.try_read_buf(&mut bytes) {
-            Ok(_) => return Ok(bytes),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+        if let Some(bytes) = try_read(socket)? {
+            return Ok(bytes);
         }
+    }
+}
+
+/// Reads the bytes that have arrived; empty at the end, `None` if there are none yet.
+///
+/// # Errors
+/// The connection is broken.
+pub fn try_read(socket: &TcpStream) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::with_capacity(READ_BUFFER_BYTES);
+    match socket.try_read_buf(&mut bytes) {
+        Ok(_) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -252,7 +252,8 @@ impl Gateway {
 
     /// Waits until no byte is unacknowledged, and reports that.
     fn quiesce(&self, job: JobId, gate: Arc<Gate>, migration: MigrationId) {
-        let gateway = self.clone();
+        let (gateway, read) = (self.clone(), gate.clone());
+        self.shared.tasks.spawn("read ahead", async move { read.read_ahead().await });
         self.shared.tasks.spawn("quiesce", async move {
             if let Err(error) = failpoint::check(&Phase::Quiesce.failpoint()).await {
                 tracing::warn!(%job, %error, "job {job} is not reported as quiesced");

@@ -271,3 +271,38 @@ async fn start_without_opcenter_serves_cache() {
     lifecycle.stop();
     timeout(PATIENCE, running).await.unwrap().unwrap().unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn quiescing_gateway_takes_all_that_a_job_has_written_also_for_a_slow_client() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
+    let mut client = TcpStream::connect(port).await.unwrap();
+    let (job, _) = listener.accept().await.unwrap();
+    let mut bytes = vec![0; 1 << 16];
+    rand::rngs::StdRng::seed_from_u64(3).fill_bytes(&mut bytes);
+    let mut written = Vec::new();
+    // The client reads nothing, until all buffers are full.
+    while timeout(QUIET, job.writable()).await.is_ok() {
+        match job.try_write(&bytes) {
+            Ok(count) => written.extend_from_slice(&bytes[..count]),
+            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock),
+        }
+    }
+    let left = || mooring_linux::tcp::unacknowledged(std::os::fd::AsFd::as_fd(&job)).unwrap();
+    assert!(left() > 0);
+    socket2::SockRef::from(&job).shutdown(std::net::Shutdown::Write).unwrap();
+    world.flow(0, Flow::Held { quiesce: Some(MigrationId::random(&mut rand::rng())) });
+    timeout(PATIENCE, async {
+        while left() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("nothing is left in the job's socket");
+    let mut read = Vec::new();
+    timeout(PATIENCE, client.read_to_end(&mut read)).await.unwrap().unwrap();
+    assert!(read == written, "{} of {} bytes", read.len(), written.len());
+    world.flow(0, Flow::Open);
+    world.stop().await;
+}

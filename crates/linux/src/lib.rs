@@ -19,7 +19,8 @@
 //! | [`pages`] | the memory of another process |
 //! | [`record_locks`] | `fcntl` locks of other processes |
 //! | [`splice`] | bytes from socket to socket |
-//! | [`tcp`] | unacknowledged bytes of a TCP socket |
+//! | [`tcp_table`] | the TCP sockets of a namespace, also those without a process |
+//! | [`tcp`] | unacknowledged and unread bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
 //! | [`connections`] | TCP connections of restored processes |
 //! | [`file_handle`] | files by the kernel's file handles |
@@ -56,6 +57,7 @@ pub mod process_tree;
 pub mod record_locks;
 pub mod splice;
 pub mod tcp;
+pub mod tcp_table;
 pub mod terminal;
 pub mod terminal_queue;
 pub mod tun;

@@ -1,4 +1,4 @@
-//! The unacknowledged bytes of a TCP socket.
+//! The unacknowledged and the unread bytes of a TCP socket.
 
 #![expect(unsafe_code, reason = "the kernel answers through ioctl and setsockopt")]
 
@@ -17,6 +17,17 @@ pub fn unacknowledged(socket: BorrowedFd<'_>) -> io::Result<u32> {
     let mut bytes: libc::c_int = 0;
     // SAFETY: SIOCOUTQ (the same as TIOCOUTQ) writes one int, which lives for the call.
     let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut bytes) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(bytes).unwrap_or(0)) }
+}
+
+/// Returns the number of bytes that have arrived and are not read yet.
+///
+/// # Errors
+/// The descriptor is not a socket.
+pub fn unread(socket: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives for the call.
+    let answer = unsafe { libc::ioctl(socket.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(u32::try_from(bytes).unwrap_or(0)) }
 }
 
@@ -51,6 +62,7 @@ mod tests {
         // Bytes beyond both buffers wait in the send queue.
         let written = std::iter::from_fn(|| client.write(&[7; 65536]).ok()).sum::<usize>();
         assert!(unacknowledged(client.as_fd()).unwrap() > 0);
+        assert!(unread(server.as_fd()).unwrap() > 0);
         let mut taken = vec![0; written];
         server.read_exact(&mut taken).unwrap();
         while unacknowledged(client.as_fd()).unwrap() > 0 {

@@ -24,6 +24,8 @@ mod findings;
 mod scan;
 mod seen;
 
+pub(crate) use seen::readable;
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -36,7 +36,7 @@ impl Seen {
 }
 
 /// Returns bytes of a job as text on one line: names are any bytes.
-pub(super) fn readable(bytes: &[u8]) -> String {
+pub(crate) fn readable(bytes: &[u8]) -> String {
     const LENGTH_MAX: usize = 100;
     let text = String::from_utf8_lossy(bytes);
     text.chars().take(LENGTH_MAX).map(|letter| if letter.is_control() { '?' } else { letter }).collect()

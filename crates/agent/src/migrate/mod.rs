@@ -8,6 +8,7 @@
 //! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
 //! * [`record_locks`]: the `fcntl` locks that a restored job takes again.
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
+//! * [`connections`]: the connections that no checkpoint has.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
 //!
@@ -19,6 +20,7 @@
 //! The source records that it sends the seal before it does. Until then it may roll back on its
 //! own. Its processes stay frozen until OpCenter knows that the job is elsewhere.
 
+pub(crate) mod connections;
 pub(crate) mod criu;
 pub(crate) mod destination;
 pub(crate) mod failure;

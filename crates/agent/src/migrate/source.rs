@@ -28,6 +28,7 @@ use mooring_types::{CapsuleName, Clock, MigrationId, SystemClock};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::connections;
 use super::mapped::{self, MappedFile};
 use super::restore::{self, Peers};
 use super::shared_locks;
@@ -205,7 +206,8 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
 /// Looks once more whether the job can be checkpointed: it may have changed during the pre-copy.
 async fn ready_to_freeze(job: &HeldJob) -> Result<()> {
     failpoint::check(&Phase::Freeze.failpoint()).await?;
-    look::before_freeze(job).await
+    look::before_freeze(job).await?;
+    connections::settle(&job.job_dir()).await
 }
 
 /// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of

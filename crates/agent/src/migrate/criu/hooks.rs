@@ -137,10 +137,10 @@ impl Hooks {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let HookTarget { job_dir, images, gate, .. } = self.subjects().get(container).cloned().ok_or_else(unknown)?;
-        let cgroup = job_dir.cgroup();
         match action {
             "pre-dump" => {
-                blocking(move || freeze::freeze(&cgroup)).await?;
+                let job = job_dir.clone();
+                blocking(move || freeze::freeze(&job)).await?;
                 removed_names::expect(&job_dir)?;
                 // Packets from and within the job are dropped as well: its kernel's timers send
                 // after the freeze. A packet sent after CRIU has read the send queue would be known
@@ -157,6 +157,7 @@ impl Hooks {
                 if gate.is_some_and(|gate| gate.waited().is_none()) {
                     return Err(CriuError::RestoredWithoutMemory.into());
                 }
+                let cgroup = job_dir.cgroup();
                 let restorers = cgroup.sibling(RESTORERS);
                 cgroup.send_outsiders_to(&restorers)?;
                 let frozen = cgroup.clone();
