@@ -13,8 +13,8 @@ use crate::printer::Printer;
 Example:
   float check -j uqaj8l6a407u88v0106ol -F table
 
-The host of the job looks at its processes every few seconds. `refuses`: a migration would fail, and the job would go
-on. `waits`: a migration waits half a second for it to pass. `mended`: it moves with the job.")]
+The host of the job looks at its processes every few seconds. `refuses`: a migration fails before
+the job is frozen. `waits`: it does so unless this passes. `mended`: it moves with the job.")]
 pub(crate) struct CheckArgs {
     /// job id
     #[arg(short, long, value_name = "ID")]
