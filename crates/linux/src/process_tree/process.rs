@@ -1,7 +1,8 @@
 //! A process of a job: the lines of `/proc/PID/status`, and its namespaces.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::fs::{self, File};
+
+use nix::fcntl::readlinkat;
 
 use super::descriptor::Descriptor;
 
@@ -149,7 +150,13 @@ fn threads(pid: i32) -> Vec<Thread> {
 }
 
 fn namespaces(directory: &str) -> [u64; Namespace::ALL.len()] {
-    Namespace::ALL.map(|kind| fs::metadata(format!("{directory}/{}", kind.file())).map_or(0, |metadata| metadata.ino()))
+    let Ok(directory) = File::open(directory) else { return [0; Namespace::ALL.len()] };
+    // user:[4026531837]
+    let inode = |kind: Namespace| {
+        let link = readlinkat(&directory, kind.file()).ok()?;
+        link.to_str()?.split_once('[')?.1.strip_suffix(']')?.parse().ok()
+    };
+    Namespace::ALL.map(|kind| inode(kind).unwrap_or(0))
 }
 
 /// The lines of a `status` file that are of interest.
