@@ -28,6 +28,7 @@
 //! | [`process_tree`] | the processes of a job, and what they hold |
 //! | [`terminal`] | the foreground of terminals |
 //! | [`terminal_queue`] | the bytes that wait in terminals |
+//! | [`unix_sockets`] | unix sockets that are bound to files |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`wireguard`] | the kernel's WireGuard |
@@ -61,6 +62,7 @@ pub mod tcp_table;
 pub mod terminal;
 pub mod terminal_queue;
 pub mod tun;
+pub mod unix_sockets;
 pub mod usage;
 pub mod wireguard;
 

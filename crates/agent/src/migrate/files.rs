@@ -141,6 +141,12 @@ impl Listing {
         missing.filter_map(with_name).collect()
     }
 
+    /// The paths of the socket files.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &Path> {
+        let is_socket = |stamp: &Stamp| stamp.kind == nix::libc::S_IFSOCK;
+        self.0.iter().filter(move |(_, stamp)| is_socket(stamp)).map(|(path, _)| path.as_path())
+    }
+
     /// The paths of the regular files with this size.
     fn of_size(&self, size: u64) -> impl Iterator<Item = &Path> {
         let has_size = move |stamp: &Stamp| stamp.kind == nix::libc::S_IFREG && stamp.size == size;

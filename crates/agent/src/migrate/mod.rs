@@ -9,6 +9,7 @@
 //! * [`record_locks`]: the `fcntl` locks that a restored job takes again.
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`connections`]: the connections that no checkpoint has.
+//! * [`socket_files`]: the names of unix sockets.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
 //!
@@ -30,6 +31,7 @@ pub(crate) mod memory;
 pub(crate) mod record_locks;
 pub(crate) mod restore;
 mod shared_locks;
+pub(crate) mod socket_files;
 pub(crate) mod source;
 pub(crate) mod stream;
 pub(crate) mod terminals;

@@ -5,6 +5,7 @@
 //! records that the job is here: the job has not taken a step then.
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -16,6 +17,7 @@ use mooring_types::job::JobSpec;
 
 use super::criu::memory_gate::MemoryGate;
 use super::record_locks;
+use super::socket_files;
 use super::terminals;
 use crate::error::{CriuError, Result};
 use crate::host::Host;
@@ -119,7 +121,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     let checkpoint = job_dir.parked();
     checkpoint.make_on_disk()?;
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
-    if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended).await {
+    if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, Vec::new()).await {
         terminals::put_back(&job_dir).await;
         job_dir.cgroup().thaw()?;
         job.host().filter.release(&job_dir).await?;
@@ -128,16 +130,23 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     job.enter(LocalState::Parked)
 }
 
-/// Checkpoints the job with CRIU.
+/// Checkpoints the job with CRIU; `sockets` are the names of its socket files.
 ///
 /// # Errors
 /// CRIU failed, or a hook refused, which is the error then.
-pub(crate) async fn dump(host: &Host, job_dir: &JobDir, checkpoint: &Checkpoint, afterwards: Afterwards) -> Result<()> {
+pub(crate) async fn dump(
+    host: &Host,
+    job_dir: &JobDir,
+    checkpoint: &Checkpoint,
+    afterwards: Afterwards,
+    sockets: Vec<PathBuf>,
+) -> Result<()> {
     let (cgroup, images) = (job_dir.cgroup(), checkpoint.images());
     if afterwards == Afterwards::Ended {
         record_locks::write(&cgroup.pids(), images)?;
     }
     let registered = host.hooks.register(job_dir, images, None);
+    registered.expect_sockets(sockets);
     let outcome = host.runtime.checkpoint(job_dir, images, afterwards).await;
     if outcome.is_err() {
         removed_names::sweep(job_dir);
@@ -172,10 +181,12 @@ pub(crate) async fn restore(
         Ok(host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?)
     };
     tokio::try_join!(mounted, routed)?;
+    let made = socket_files::make_directories(job_dir, checkpoint)?;
     let is_gated = gate.is_some();
     let registered = host.hooks.register(job_dir, checkpoint.images(), gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
     let process = registered.end(outcome)?;
+    socket_files::name(job_dir, checkpoint, &made)?;
     name_servers::renew(job_dir);
     Ok(process)
 }

@@ -185,10 +185,11 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
         Err(error) => return job.fail_outbound(failed(migration.clone(), Phase::Freeze, &error)).map(|()| None),
     };
     let afterwards = shared_locks::afterwards(&job_dir, &job.journal.spec.volumes);
+    let sockets = sender.sockets();
     let (done, dumped) = watch::channel(false);
     let (dump, memory_sent) = tokio::join!(
         async {
-            let dump = restore::dump(job.host(), &job_dir, &checkpoint, afterwards).await;
+            let dump = restore::dump(job.host(), &job_dir, &checkpoint, afterwards, sockets).await;
             done.send_replace(true);
             dump
         },
@@ -302,7 +303,7 @@ async fn checkpoint_and_stay(
 ) -> Result<()> {
     ready_to_freeze(job).await?;
     let mapped = prepare_checkpoint(job_dir, checkpoint)?;
-    restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen).await?;
+    restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen, sender.sockets()).await?;
     sender.send_changed_files(job_dir, &mapped).await
 }
 

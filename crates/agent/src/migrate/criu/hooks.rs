@@ -29,6 +29,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::freeze;
 use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
+use crate::migrate::socket_files::BoundNames;
 use crate::migrate::terminals;
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::{AFTER_DUMP, BEFORE_MEMORY};
@@ -47,6 +48,9 @@ struct HookTarget {
     job_dir: JobDir,
     images: PathBuf,
     gate: Option<MemoryGate>,
+    /// The names of the job's socket files, of a checkpoint.
+    sockets: Arc<[PathBuf]>,
+    bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
 }
 
@@ -65,10 +69,20 @@ pub(crate) struct Hooks {
 pub(crate) struct Registration {
     hooks: Hooks,
     container: String,
+    /// Names that are there for CRIU alone; they go with this value.
+    bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
 }
 
 impl Registration {
+    /// Names the job's socket files: the hooks of a checkpoint make the names that their sockets
+    /// were bound to.
+    pub(crate) fn expect_sockets(&self, sockets: Vec<PathBuf>) {
+        if let Some(target) = self.hooks.subjects().get_mut(&self.container) {
+            target.sockets = sockets.into();
+        }
+    }
+
     /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's
     /// error.
     pub(crate) fn end<T>(self, outcome: Result<T>) -> Result<T> {
@@ -87,9 +101,17 @@ impl Hooks {
     pub(crate) fn register(&self, job_dir: &JobDir, images: &Path, gate: Option<MemoryGate>) -> Registration {
         let (refusal, container) = (Refusal::default(), job_dir.container().to_owned());
         let (job_dir, images) = (job_dir.clone(), images.to_owned());
-        let target = HookTarget { job_dir, images, gate, refusal: refusal.clone() };
+        let bound_names = Arc::default();
+        let target = HookTarget {
+            job_dir,
+            images,
+            gate,
+            sockets: [].into(),
+            bound_names: Arc::clone(&bound_names),
+            refusal: refusal.clone(),
+        };
         self.subjects().insert(container.clone(), target);
-        Registration { hooks: self.clone(), container, refusal }
+        Registration { hooks: self.clone(), container, bound_names, refusal }
     }
 
     /// Opens the socket at `path`.
@@ -136,12 +158,14 @@ impl Hooks {
     async fn handle(&self, line: &str) -> Result<()> {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
-        let HookTarget { job_dir, images, gate, .. } = self.subjects().get(container).cloned().ok_or_else(unknown)?;
+        let target = self.subjects().get(container).cloned().ok_or_else(unknown)?;
+        let HookTarget { job_dir, images, gate, sockets, bound_names, refusal: _ } = target;
         match action {
             "pre-dump" => {
                 let job = job_dir.clone();
                 blocking(move || freeze::freeze(&job)).await?;
                 removed_names::expect(&job_dir)?;
+                *bound_names.lock() = Some(BoundNames::make(&job_dir, sockets.iter().map(PathBuf::as_path))?);
                 // Packets from and within the job are dropped as well: its kernel's timers send
                 // after the freeze. A packet sent after CRIU has read the send queue would be known
                 // to the peer alone.
@@ -182,6 +206,7 @@ async fn blocking(work: impl FnOnce() -> Result<()> + Send + 'static) -> Result<
 impl Drop for Registration {
     fn drop(&mut self) {
         self.hooks.subjects().remove(&self.container);
+        drop(self.bound_names.lock().take());
     }
 }
 

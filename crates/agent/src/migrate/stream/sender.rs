@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
@@ -26,6 +26,7 @@ use crate::migrate::files::{self, Listing};
 use crate::migrate::mapped::{self, MappedFile};
 use crate::migrate::memory::encoder::{BaseSnapshot, MemoryEncoder};
 use crate::migrate::memory::page_index::PageIndex;
+use crate::migrate::socket_files;
 use crate::runtime::checkpoint::{Checkpoint, is_memory, memory_name, memory_number};
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
@@ -128,6 +129,11 @@ impl CapsuleSender {
         }
         self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
         self.await_answer().await
+    }
+
+    /// The names of the socket files that were there at the pre-copy.
+    pub(crate) fn sockets(&self) -> Vec<PathBuf> {
+        self.files.sockets().map(Path::to_owned).collect()
     }
 
     /// Makes the capsule incremental to a base, or without one a base for later snapshots.
@@ -240,6 +246,10 @@ impl CapsuleSender {
         let links = Links::make(&job_dir.upper(), links)?;
         difference.changed.extend(links.paths().map(Path::to_owned));
         self.bytes += files::send_difference(&mut self.sink, &job_dir.upper(), &difference).await?;
+        if let Some(list) = socket_files::list(job_dir, now.sockets())? {
+            self.images.insert(socket_files::IMAGE.to_owned(), list.len() as u64);
+            self.send(&Frame::Chunk { image: socket_files::IMAGE.to_owned(), bytes: list.into() }).await?;
+        }
         self.flush().await
     }
 
