@@ -167,6 +167,9 @@ pub enum CriuError {
     /// A restored process waits for something, like a lock that another process has.
     #[error("the restore made no progress for {} s", limit.as_secs())]
     RestoreStalled { limit: Duration },
+    /// A process that the kernel keeps from CRIU.
+    #[error("{process} could not be stopped for its checkpoint within {} s: it was stopped by a signal just then, or waits for a device or a file system; try again, or end it", limit.as_secs())]
+    Unseizable { process: String, limit: Duration },
 }
 
 impl Error {
@@ -218,8 +221,8 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 47,
-            Error::Unmovable { .. } => 46,
+            Error::Injected(_) => 48,
+            Error::Unmovable { .. } => 47,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
                 StreamError::NoFrame => 18,
@@ -252,6 +255,7 @@ mod tests {
                 CriuError::LocksAborted => 43,
                 CriuError::LockLost { .. } => 44,
                 CriuError::RestoreStalled { .. } => 45,
+                CriuError::Unseizable { .. } => 46,
             },
         }
     }
@@ -329,6 +333,10 @@ mod tests {
             (CriuError::LocksAborted, "this host"),
             (CriuError::LockLost { pid: 7, descriptor: 3, reason: "it is gone".into() }, "process 7 of the job"),
             (CriuError::RestoreStalled { limit: Duration::from_secs(1) }, "the restore"),
+            (
+                CriuError::Unseizable { process: "process 7 (sh)".into(), limit: Duration::from_secs(5) },
+                "process 7 (sh)",
+            ),
         ]
     }
 
@@ -336,7 +344,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..47).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..48).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

@@ -48,6 +48,12 @@ impl Cgroup {
         Self { path: format!("{parent}/{name}").trim_matches('/').to_owned(), version: self.version }
     }
 
+    /// Returns the group whose name has this ending in addition.
+    #[must_use]
+    pub fn with_ending(&self, ending: &str) -> Self {
+        Self { path: format!("{}-{ending}", self.path), version: self.version }
+    }
+
     /// Returns the group at `path` below the root. It need not exist.
     #[must_use]
     pub fn open(path: &str) -> Self {
@@ -140,14 +146,7 @@ impl Cgroup {
         let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
         let own = namespace("self");
         for pid in self.pids().into_iter().filter(|pid| namespace(&pid.to_string()) == own) {
-            let directory = other.directory(self.freezer());
-            fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
-            let file = directory.join("cgroup.procs");
-            match fs::write(&file, pid.to_string()) {
-                // The process has ended meanwhile.
-                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
-                outcome => outcome.map_err(Error::system(format!("write {pid} to {}", file.display())))?,
-            }
+            other.take_from_freezer(pid)?;
         }
         Ok(())
     }
@@ -174,6 +173,19 @@ impl Cgroup {
         fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
         let file = directory.join("tasks");
         fs::write(&file, thread.to_string()).map_err(Error::system(format!("write {thread} to {}", file.display())))
+    }
+
+    /// Moves a process from the freezer of another group into this one. It is thawed or frozen with
+    /// this group from then on. Its limits stay those of the other group with version 1.
+    pub fn take_from_freezer(&self, pid: i32) -> Result<()> {
+        let directory = self.directory(self.freezer());
+        fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
+        let file = directory.join("cgroup.procs");
+        match fs::write(&file, pid.to_string()) {
+            // The process has ended meanwhile.
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            outcome => outcome.map_err(Error::system(format!("write {pid} to {}", file.display()))),
+        }
     }
 
     /// Kills every process of the group, also frozen ones. Returns once none is left, or fails

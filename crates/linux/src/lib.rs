@@ -31,6 +31,7 @@
 //! | [`unix_sockets`] | unix sockets that are bound to files |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
+//! | [`vfork`] | parents that wait in vfork |
 //! | [`wireguard`] | the kernel's WireGuard |
 //!
 //! Every operation that changes the machine is idempotent: it may be repeated, and removing
@@ -64,6 +65,7 @@ pub mod terminal_queue;
 pub mod tun;
 pub mod unix_sockets;
 pub mod usage;
+pub mod vfork;
 pub mod wireguard;
 
 pub use error::{Error, Result};

@@ -63,14 +63,36 @@ pub fn processor_ticks(pid: i32) -> Option<u64> {
     Some(times.next()?.ok()? + times.next()?.ok()?)
 }
 
+/// Returns the letter of a process's state, like `T` of one that is stopped.
+#[must_use]
+pub fn state(pid: i32) -> Option<u8> {
+    stat_fields(pid)?.split_whitespace().next()?.bytes().next()
+}
+
+/// Returns the kernel's id of a process's parent.
+#[must_use]
+pub fn parent(pid: i32) -> Option<i32> {
+    stat_fields(pid)?.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Returns the kernel's id of the process that traces a process; 0 if none does.
+#[must_use]
+pub fn tracer(pid: i32) -> Option<i32> {
+    status_field(pid, "TracerPid:")
+}
+
+/// Returns the last number in a line of `/proc/PID/status`.
+fn status_field(pid: i32, field: &str) -> Option<i32> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let mut lines = status.split(|byte| *byte == b'\n');
+    let value = lines.find_map(|line| line.strip_prefix(field.as_bytes()))?;
+    std::str::from_utf8(value).ok()?.split_whitespace().next_back()?.parse().ok()
+}
+
 /// Returns the id of a process in the innermost pid namespace that it is in.
 #[must_use]
 pub fn innermost_pid(pid: i32) -> Option<i32> {
-    // The name of the process may contain any byte but a line feed.
-    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    let status = String::from_utf8_lossy(&status);
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    ids.split_ascii_whitespace().last()?.parse().ok()
+    status_field(pid, "NSpid:")
 }
 
 /// Returns the fields of `/proc/PID/stat` from the third on. The name in parentheses before them

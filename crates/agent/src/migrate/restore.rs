@@ -32,6 +32,7 @@ use crate::runtime::job_dir::JobDir;
 use crate::runtime::name_servers;
 use crate::runtime::own;
 use crate::runtime::removed_names;
+use crate::runtime::seize;
 use crate::runtime::volume;
 
 /// The pause before a job that could not be let run is tried again.
@@ -147,7 +148,9 @@ pub(crate) async fn dump(
     }
     let registered = host.hooks.register(job_dir, images, None);
     registered.expect_sockets(sockets);
-    let outcome = host.runtime.checkpoint(job_dir, images, afterwards).await;
+    let dumped = host.runtime.checkpoint(job_dir, images, afterwards);
+    let outcome = seize::bounded(job_dir, images, || registered.is_asked(), dumped).await;
+    seize::finish(job_dir);
     if outcome.is_err() {
         removed_names::sweep(job_dir);
     }

@@ -234,10 +234,17 @@ fn criu_config(job_dir: &JobDir) -> String {
 
 /// The script that CRIU calls at every step. Most steps need nothing, and a shell exits fastest.
 fn hook_script(job_dir: &JobDir, host: &HostPart<'_>) -> String {
+    let (seized, unfrozen, gate) = (job_dir.criu_seized(), job_dir.criu_unfrozen(), job_dir.criu_gate());
+    let asked_if = |file: &Path| format!("[ -e '{}' ] || exit 0", file.display());
     format!(
-        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n{BEFORE_MEMORY}) [ -e '{}' ] || exit 0 ;;\n{AFTER_DUMP}) [ -e '{}' ] || exit 0 ;;\n*) exit 0 ;;\nesac\nexec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
-        job_dir.criu_gate().display(),
-        job_dir.criu_links().display(),
+        "#!/bin/sh\ncase \"$CRTOOLS_SCRIPT_ACTION\" in\npre-dump|pre-resume) ;;\n\
+         network-lock) : >'{}'; {} ;;\nnetwork-unlock) {} ;;\n{BEFORE_MEMORY}) {} ;;\n{AFTER_DUMP}) {} ;;\n*) exit 0 ;;\nesac\n\
+         exec '{}' criu-hook '{}' '{}' \"$CRTOOLS_SCRIPT_ACTION\"\n",
+        seized.display(),
+        asked_if(&unfrozen),
+        asked_if(&unfrozen),
+        asked_if(&gate),
+        asked_if(&job_dir.criu_links()),
         host.float.display(),
         host.hook_socket.display(),
         job_dir.container(),

@@ -20,6 +20,7 @@ use super::image::Image;
 use super::inode_list;
 use super::inotify;
 use super::job_dir::JobDir;
+use super::seize;
 use super::volume;
 use crate::error::{CriuError, Error, Result};
 use crate::tools::Tools;
@@ -121,7 +122,7 @@ impl Runtime {
         let pids = job_dir.cgroup().pids();
         inotify::write(&pids, &job_dir.root(), images)
             .map_err(Error::system(format!("write down what job {} watches", job_dir.container())))?;
-        let inner = self.runc(&images.join("runc.log"));
+        let inner = self.runc_at(&seize::prepare(job_dir, &self.root)?, &images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(EXIT_CODE_FILE)).arg(inner.as_std().get_program());
         command.args(inner.as_std().get_args()).arg("checkpoint").args(CRIU_FLAGS);
@@ -157,6 +158,7 @@ impl Runtime {
         {
             return Err(Error::system(format!("remove {}", gate.display()))(error));
         }
+        seize::finish(job_dir);
         let mut command = self.runc(&images.join("runc.log"));
         command.args(["restore", "--detach"]).args(CRIU_FLAGS).kill_on_drop(true);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);
@@ -230,8 +232,12 @@ impl Runtime {
     }
 
     fn runc(&self, log: &Path) -> Command {
+        self.runc_at(&self.root, log)
+    }
+
+    fn runc_at(&self, root: &Path, log: &Path) -> Command {
         let mut command = self.tools.command("runc");
-        command.arg("--root").arg(&self.root).arg("--log").arg(log);
+        command.arg("--root").arg(root).arg("--log").arg(log);
         command
     }
 }

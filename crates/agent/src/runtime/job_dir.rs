@@ -147,6 +147,21 @@ impl JobDir {
         self.directory.join("criu-links")
     }
 
+    /// The file whose existence makes CRIU ask when it has seized the job, which is not frozen.
+    pub(crate) fn criu_unfrozen(&self) -> PathBuf {
+        self.directory.join("criu-unfrozen")
+    }
+
+    /// The file that CRIU's hook creates when all processes are seized.
+    pub(crate) fn criu_seized(&self) -> PathBuf {
+        self.directory.join("criu-seized")
+    }
+
+    /// The copy of runc's state directory for a checkpoint without a freezer.
+    pub(crate) fn runc_without_freezer(&self) -> PathBuf {
+        self.directory.join("runc")
+    }
+
     /// The file whose existence makes CRIU ask before it reads memory.
     pub(crate) fn criu_gate(&self) -> PathBuf {
         self.directory.join("criu-gate")

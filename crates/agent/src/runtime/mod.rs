@@ -24,6 +24,7 @@ pub(crate) mod job_dir;
 pub(crate) mod name_servers;
 pub(crate) mod own;
 pub(crate) mod removed_names;
+pub(crate) mod seize;
 mod tool;
 pub(crate) mod user;
 pub(crate) mod volume;

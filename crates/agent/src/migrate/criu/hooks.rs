@@ -5,6 +5,8 @@
 //!
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It drops all
 //!   packets of the job and empties its terminals.
+//! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
+//!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
 //! * A restore that started before all memory had arrived waits for it before it reads any.
 //! * Before CRIU resumes a restored job the agent freezes it and fills its terminals. The job
@@ -17,6 +19,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mooring_ops::Tasks;
@@ -52,6 +55,7 @@ struct HookTarget {
     sockets: Arc<[PathBuf]>,
     bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
+    is_asked: Arc<AtomicBool>,
 }
 
 /// The reason for which a hook was refused.
@@ -72,6 +76,7 @@ pub(crate) struct Registration {
     /// Names that are there for CRIU alone; they go with this value.
     bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
+    is_asked: Arc<AtomicBool>,
 }
 
 impl Registration {
@@ -81,6 +86,11 @@ impl Registration {
         if let Some(target) = self.hooks.subjects().get_mut(&self.container) {
             target.sockets = sockets.into();
         }
+    }
+
+    /// Returns whether the hook before a dump was answered.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::Relaxed)
     }
 
     /// Returns CRIU's outcome. When a hook was refused, the reason of the refusal replaces CRIU's
@@ -101,6 +111,7 @@ impl Hooks {
     pub(crate) fn register(&self, job_dir: &JobDir, images: &Path, gate: Option<MemoryGate>) -> Registration {
         let (refusal, container) = (Refusal::default(), job_dir.container().to_owned());
         let (job_dir, images) = (job_dir.clone(), images.to_owned());
+        let is_asked = Arc::<AtomicBool>::default();
         let bound_names = Arc::default();
         let target = HookTarget {
             job_dir,
@@ -109,9 +120,10 @@ impl Hooks {
             sockets: [].into(),
             bound_names: Arc::clone(&bound_names),
             refusal: refusal.clone(),
+            is_asked: is_asked.clone(),
         };
         self.subjects().insert(container.clone(), target);
-        Registration { hooks: self.clone(), container, bound_names, refusal }
+        Registration { hooks: self.clone(), container, bound_names, refusal, is_asked }
     }
 
     /// Opens the socket at `path`.
@@ -159,20 +171,32 @@ impl Hooks {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let target = self.subjects().get(container).cloned().ok_or_else(unknown)?;
-        let HookTarget { job_dir, images, gate, sockets, bound_names, refusal: _ } = target;
+        let HookTarget { job_dir, images, gate, sockets, bound_names, refusal: _, is_asked } = target;
+        let cgroup = job_dir.cgroup();
         match action {
+            // CRIU seizes without a freezer.
+            "pre-dump" if job_dir.criu_unfrozen().exists() => {
+                is_asked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             "pre-dump" => {
                 let job = job_dir.clone();
                 blocking(move || freeze::freeze(&job)).await?;
                 removed_names::expect(&job_dir)?;
                 *bound_names.lock() = Some(BoundNames::make(&job_dir, sockets.iter().map(PathBuf::as_path))?);
-                // Packets from and within the job are dropped as well: its kernel's timers send
-                // after the freeze. A packet sent after CRIU has read the send queue would be known
-                // to the peer alone.
-                self.filter.isolate(&job_dir).await?;
-                blocking(move || terminals::take(&job_dir, &images)).await
+                self.empty(job_dir, images).await?;
+                is_asked.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            "network-lock" => {
+                let job = job_dir.clone();
+                blocking(move || freeze::check(&job)).await?;
+                removed_names::expect(&job_dir)?;
+                *bound_names.lock() = Some(BoundNames::make(&job_dir, sockets.iter().map(PathBuf::as_path))?);
+                self.empty(job_dir, images).await
             }
             AFTER_DUMP => removed_names::note(&job_dir),
+            "network-unlock" => blocking(move || Ok(cgroup.freeze()?)).await,
             BEFORE_MEMORY => match &gate {
                 Some(gate) => gate.pass().await,
                 None => Ok(()),
@@ -181,7 +205,6 @@ impl Hooks {
                 if gate.is_some_and(|gate| gate.waited().is_none()) {
                     return Err(CriuError::RestoredWithoutMemory.into());
                 }
-                let cgroup = job_dir.cgroup();
                 let restorers = cgroup.sibling(RESTORERS);
                 cgroup.send_outsiders_to(&restorers)?;
                 let frozen = cgroup.clone();
@@ -192,6 +215,15 @@ impl Hooks {
             }
             _ => Err(unknown()),
         }
+    }
+
+    /// Drops the packets of a job that does not execute any more, and empties its terminals.
+    async fn empty(&self, job_dir: JobDir, images: PathBuf) -> Result<()> {
+        // Packets from and within the job are dropped as well: its kernel's timers send after the
+        // freeze. A packet sent after CRIU has read the send queue would be known to the peer
+        // alone.
+        self.filter.isolate(&job_dir).await?;
+        blocking(move || terminals::take(&job_dir, &images)).await
     }
 
     fn subjects(&self) -> parking_lot::MutexGuard<'_, HashMap<String, HookTarget>> {
