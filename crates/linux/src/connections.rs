@@ -44,7 +44,7 @@ const RECEIVE_QUEUE: libc::c_int = 1;
 ///
 /// # Safety
 /// Any bits are a value of the type.
-unsafe trait Integers: Default {}
+pub(crate) unsafe trait Integers: Default {}
 
 // SAFETY: an integer.
 unsafe impl Integers for libc::c_int {}
@@ -217,16 +217,27 @@ fn set_option(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: li
     set(socket, level, name, &value)
 }
 
-fn get<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
+pub(crate) fn get<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int) -> io::Result<T> {
     let mut value = T::default();
+    update(socket, level, name, &mut value)?;
+    Ok(value)
+}
+
+/// Reads an option that depends on the value with which it is asked for.
+pub(crate) fn update<T: Integers>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: &mut T,
+) -> io::Result<()> {
     let mut size = size_of::<T>() as libc::socklen_t;
     // SAFETY: the kernel writes at most `size` bytes of integers, and both places live for the
     // call.
-    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut size) };
-    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(value) }
+    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut *value).cast(), &raw mut size) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-fn set<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
+pub(crate) fn set<T: Integers>(socket: &OwnedFd, level: libc::c_int, name: libc::c_int, value: &T) -> io::Result<()> {
     let size = size_of::<T>() as libc::socklen_t;
     // SAFETY: the option takes integers, which are passed with their size and live for the call.
     let answer = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const *value).cast(), size) };

@@ -22,6 +22,7 @@
 //! | [`tcp_table`] | the TCP sockets of a namespace, also those without a process |
 //! | [`tcp`] | unacknowledged and unread bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
+//! | [`datagram`] | options and group memberships of UDP sockets |
 //! | [`connections`] | TCP connections of restored processes |
 //! | [`file_handle`] | files by the kernel's file handles |
 //! | [`process`] | processes by id and start time |
@@ -41,6 +42,7 @@
 
 pub mod cgroup;
 pub mod connections;
+pub mod datagram;
 mod error;
 pub mod fds;
 pub mod file_handle;

@@ -103,6 +103,14 @@ fn stat_fields(pid: i32) -> Option<String> {
     String::from_utf8(stat.get(end + 1..)?.to_vec()).ok()
 }
 
+/// Returns the id of a process as the process itself sees it.
+#[must_use]
+pub fn own_pid(pid: i32) -> Option<i32> {
+    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
+    let status = String::from_utf8_lossy(&status);
+    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
+}
+
 /// Sends a signal to the process with this start time. Returns whether it still existed.
 #[must_use]
 pub fn signal(pid: i32, started: u64, signal: Signal) -> bool {

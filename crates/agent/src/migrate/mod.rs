@@ -10,6 +10,7 @@
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`connections`]: the connections that no checkpoint has.
 //! * [`socket_files`]: the names of unix sockets.
+//! * [`datagrams`]: the options and groups of UDP sockets.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
 //!
@@ -23,6 +24,7 @@
 
 pub(crate) mod connections;
 pub(crate) mod criu;
+pub(crate) mod datagrams;
 pub(crate) mod destination;
 pub(crate) mod failure;
 pub(crate) mod files;

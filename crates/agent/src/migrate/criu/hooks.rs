@@ -33,6 +33,7 @@ use super::freeze;
 use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
 use crate::migrate::socket_files::BoundNames;
+use crate::migrate::datagrams;
 use crate::migrate::terminals;
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::{AFTER_DUMP, BEFORE_MEMORY};
@@ -171,29 +172,25 @@ impl Hooks {
         let unknown = || Error::from(CriuError::UnknownHook { request: line.to_owned() });
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let target = self.subjects().get(container).cloned().ok_or_else(unknown)?;
-        let HookTarget { job_dir, images, gate, sockets, bound_names, refusal: _, is_asked } = target;
+        let (job_dir, images, gate) = (target.job_dir.clone(), target.images.clone(), target.gate.clone());
         let cgroup = job_dir.cgroup();
         match action {
             // CRIU seizes without a freezer.
             "pre-dump" if job_dir.criu_unfrozen().exists() => {
-                is_asked.store(true, Ordering::Relaxed);
+                target.is_asked.store(true, Ordering::Relaxed);
                 Ok(())
             }
             "pre-dump" => {
                 let job = job_dir.clone();
                 blocking(move || freeze::freeze(&job)).await?;
-                removed_names::expect(&job_dir)?;
-                *bound_names.lock() = Some(BoundNames::make(&job_dir, sockets.iter().map(PathBuf::as_path))?);
-                self.empty(job_dir, images).await?;
-                is_asked.store(true, Ordering::Relaxed);
+                self.make_ready(&target).await?;
+                target.is_asked.store(true, Ordering::Relaxed);
                 Ok(())
             }
             "network-lock" => {
                 let job = job_dir.clone();
                 blocking(move || freeze::check(&job)).await?;
-                removed_names::expect(&job_dir)?;
-                *bound_names.lock() = Some(BoundNames::make(&job_dir, sockets.iter().map(PathBuf::as_path))?);
-                self.empty(job_dir, images).await
+                self.make_ready(&target).await
             }
             AFTER_DUMP => removed_names::note(&job_dir),
             "network-unlock" => blocking(move || Ok(cgroup.freeze()?)).await,
@@ -211,19 +208,30 @@ impl Hooks {
                 blocking(move || Ok(frozen.freeze()?)).await?;
                 // A restorer that was forked in between is frozen too until it has left the group.
                 cgroup.send_outsiders_to(&restorers)?;
-                blocking(move || terminals::restore(&job_dir, &images)).await
+                blocking(move || {
+                    datagrams::restore(&job_dir, &images)?;
+                    terminals::restore(&job_dir, &images)
+                })
+                .await
             }
             _ => Err(unknown()),
         }
     }
 
-    /// Drops the packets of a job that does not execute any more, and empties its terminals.
-    async fn empty(&self, job_dir: JobDir, images: PathBuf) -> Result<()> {
+    /// Makes a job ready for CRIU that does not execute any more.
+    async fn make_ready(&self, target: &HookTarget) -> Result<()> {
+        let (job_dir, images) = (target.job_dir.clone(), target.images.clone());
+        removed_names::expect(&job_dir)?;
+        *target.bound_names.lock() = Some(BoundNames::make(&job_dir, target.sockets.iter().map(PathBuf::as_path))?);
         // Packets from and within the job are dropped as well: its kernel's timers send after the
         // freeze. A packet sent after CRIU has read the send queue would be known to the peer
         // alone.
         self.filter.isolate(&job_dir).await?;
-        blocking(move || terminals::take(&job_dir, &images)).await
+        blocking(move || {
+            datagrams::record(&job_dir, &images)?;
+            terminals::take(&job_dir, &images)
+        })
+        .await
     }
 
     fn subjects(&self) -> parking_lot::MutexGuard<'_, HashMap<String, HookTarget>> {
