@@ -16,7 +16,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{Integers, get, pidfd_getfd, pidfd_open, set, update};
-use crate::process::own_pid;
+use crate::process_tree::own_pid;
 
 /// The options that are kept, by level: all are integers.
 const OPTIONS: [(libc::c_int, &[libc::c_int]); 4] = [

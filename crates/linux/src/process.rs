@@ -89,26 +89,12 @@ fn status_field(pid: i32, field: &str) -> Option<i32> {
     std::str::from_utf8(value).ok()?.split_whitespace().next_back()?.parse().ok()
 }
 
-/// Returns the id of a process in the innermost pid namespace that it is in.
-#[must_use]
-pub fn innermost_pid(pid: i32) -> Option<i32> {
-    status_field(pid, "NSpid:")
-}
-
 /// Returns the fields of `/proc/PID/stat` from the third on. The name in parentheses before them
 /// may contain any byte.
 fn stat_fields(pid: i32) -> Option<String> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     String::from_utf8(stat.get(end + 1..)?.to_vec()).ok()
-}
-
-/// Returns the id of a process as the process itself sees it.
-#[must_use]
-pub fn own_pid(pid: i32) -> Option<i32> {
-    let status = fs::read(format!("/proc/{pid}/status")).ok()?;
-    let status = String::from_utf8_lossy(&status);
-    status.lines().find_map(|line| line.strip_prefix("NSpid:"))?.split_whitespace().last()?.parse().ok()
 }
 
 /// Sends a signal to the process with this start time. Returns whether it still existed.

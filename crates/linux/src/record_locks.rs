@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::injection::{self, Argument};
-use crate::process;
+use crate::process_tree;
 use crate::{Error, Result};
 
 /// A record lock of a process.
@@ -41,7 +41,7 @@ fn holders(pids: &[i32]) -> Vec<i32> {
 pub fn find(pids: &[i32]) -> BTreeSet<RecordLock> {
     let mut locks = BTreeSet::new();
     for pid in &holders(pids) {
-        let Some(inner) = process::innermost_pid(*pid) else { continue };
+        let Some(inner) = process_tree::own_pid(*pid) else { continue };
         let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten().flatten();
         let mut descriptors: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
         descriptors.sort_unstable();

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 
 use mooring_linux::datagram::{self, DatagramSettings, DatagramSocket};
-use mooring_linux::process;
+use mooring_linux::process_tree;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -64,7 +64,8 @@ pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
     let entries: Vec<Entry> = serde_json::from_slice(&bytes)
         .map_err(|error| Error::system(format!("read {}", image.display()))(error.into()))?;
     let pids = job_dir.cgroup().pids();
-    let known: BTreeMap<i32, i32> = pids.into_iter().filter_map(|pid| Some((process::own_pid(pid)?, pid))).collect();
+    let known: BTreeMap<i32, i32> =
+        pids.into_iter().filter_map(|pid| Some((process_tree::own_pid(pid)?, pid))).collect();
     for Entry { pid, descriptor, settings } in entries {
         let job = job_dir.container();
         let opened = known.get(&pid).map(|known| DatagramSocket::open(*known, pid, descriptor));

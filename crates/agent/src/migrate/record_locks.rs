@@ -11,7 +11,7 @@ use std::io;
 use std::path::Path;
 
 use mooring_linux::cgroup::Cgroup;
-use mooring_linux::process;
+use mooring_linux::process_tree;
 use mooring_linux::record_locks::{self, RecordLock};
 use mooring_ops::log::chain;
 
@@ -49,7 +49,7 @@ pub(crate) fn take_again(group: &Cgroup, images: &Path) -> Result<()> {
         Err(error) => return Err(Error::system(format!("read {}", path.display()))(error)),
     };
     let hosts_pids: BTreeMap<i32, i32> =
-        group.pids().into_iter().filter_map(|pid| Some((process::innermost_pid(pid)?, pid))).collect();
+        group.pids().into_iter().filter_map(|pid| Some((process_tree::own_pid(pid)?, pid))).collect();
     let wanted: BTreeSet<i32> = locks.iter().map(|lock| lock.pid).collect();
     let now = record_locks::find(
         &hosts_pids.iter().filter(|(pid, _)| wanted.contains(pid)).map(|(_, pid)| *pid).collect::<Vec<_>>(),

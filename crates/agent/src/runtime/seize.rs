@@ -132,11 +132,7 @@ fn unseized(job_dir: &JobDir) -> String {
 /// Describes a process for the job's user: `process 12 (sleep)`, with its id in the job.
 pub(crate) fn describe(pid: i32) -> String {
     let name = process_tree::name(pid).unwrap_or_default();
-    format!(
-        "process {} ({})",
-        process::innermost_pid(pid).unwrap_or(pid),
-        String::from_utf8_lossy(&name).escape_debug()
-    )
+    format!("process {} ({})", process_tree::own_pid(pid).unwrap_or(pid), String::from_utf8_lossy(&name).escape_debug())
 }
 
 /// Kills the CRIU that writes `images`: it is a descendant of the process that has them among its
