@@ -35,6 +35,8 @@ const CRIU_TIMEOUT: Duration = Duration::from_secs(600);
 /// The time after which a restore without progress is ended. It may wait for something that never
 /// comes, like a lock that another process has.
 const RESTORE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// The same for a restore that may wait for memory out of a store.
+const GATED_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 const STALL_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// The tool of a checkpoint, and that of a restore.
 const CHECKPOINTS: &str = "runc checkpoint";
@@ -168,9 +170,10 @@ impl Runtime {
             .arg("--pid-file")
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
+        let limit = if is_gated { GATED_STALL_TIMEOUT } else { RESTORE_STALL_TIMEOUT };
         tokio::select! {
             finished = finish(command, RESTORES, CRIU_TIMEOUT, &log) => finished?,
-            () = stalled(job_dir, images) => return Err(CriuError::RestoreStalled { limit: RESTORE_STALL_TIMEOUT }.into()),
+            () = stalled(job_dir, images, limit) => return Err(CriuError::RestoreStalled { limit }.into()),
         }
         self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
     }
@@ -242,9 +245,9 @@ impl Runtime {
     }
 }
 
-/// Waits until a restore has made no progress for [`RESTORE_STALL_TIMEOUT`]. It progresses while
-/// CRIU or a restored process uses the processor, CRIU logs, or images still arrive.
-async fn stalled(job_dir: &JobDir, images: &Path) {
+/// Waits until a restore has made no progress for `limit`. It progresses while CRIU or a restored
+/// process uses the processor, CRIU logs, or images still arrive.
+async fn stalled(job_dir: &JobDir, images: &Path, limit: Duration) {
     let progress = || {
         let pids = job_dir.cgroup().pids();
         let ticks: u64 = pids.iter().filter_map(|pid| process::processor_ticks(*pid)).sum();
@@ -253,7 +256,7 @@ async fn stalled(job_dir: &JobDir, images: &Path) {
         (pids, ticks, bytes)
     };
     let (mut last, mut since) = (progress(), Instant::now());
-    while since.elapsed() < RESTORE_STALL_TIMEOUT {
+    while since.elapsed() < limit {
         tokio::time::sleep(STALL_POLL_INTERVAL).await;
         let now = progress();
         if now != last {
