@@ -50,10 +50,12 @@ pub async fn link_exists(namespace: Option<&Path>, name: &str) -> bool {
 
 /// Removes a link, if it exists.
 pub async fn link_delete(namespace: Option<&Path>, name: &str) -> Result<()> {
-    if link_exists(namespace, name).await {
-        batch(namespace, &[format!("link delete dev {name}")]).await?;
+    if !link_exists(namespace, name).await {
+        return Ok(());
     }
-    Ok(())
+    let deleted = batch(namespace, &[format!("link delete dev {name}")]).await;
+    // The end of the peer's namespace may have removed it meanwhile.
+    if deleted.is_err() && !link_exists(namespace, name).await { Ok(()) } else { deleted }
 }
 
 pub(crate) async fn run(namespace: Option<&Path>, tool: &str, arguments: &[&str], lines: &[String]) -> Result<()> {

@@ -173,8 +173,13 @@ impl Panel<'_> {
     /// Waits until a shown text contains this.
     pub async fn shows(&self, selector: &str, wanted: &str) -> Result<()> {
         wait_for(&format!("`{wanted}` in the panel's `{selector}`"), LIMIT, async || {
-            let text = self.browser.element(selector, LIMIT).await?.text().await?;
-            Ok(text.contains(wanted).then_some(()))
+            let element = self.browser.element(selector, LIMIT).await?;
+            match element.text().await {
+                Ok(text) => Ok(text.contains(wanted).then_some(())),
+                // The panel was drawn again meanwhile.
+                Err(error) if format!("{error:?}").to_lowercase().contains("stale") => Ok(None),
+                Err(error) => Err(error.into()),
+            }
         })
         .await
     }

@@ -298,7 +298,8 @@ impl<'a> Run<'a> {
             if subject.kind == Kind::Witness && subject.prober.is_none() {
                 wrong.push(says("can't be reached".into()));
             }
-            if capsules.len() > 1 {
+            // An incremental snapshot needs its base.
+            if capsules.len() > 1 && !(capsules.len() == 2 && capsules.iter().any(|capsule| capsule.is_incremental())) {
                 wrong.push(says(format!("has {} capsules", capsules.len())));
             }
             for damage in capsules.iter().filter_map(|capsule| capsule.verify().err()) {

@@ -117,6 +117,13 @@ impl Drop for Store {
 }
 
 impl Capsule {
+    /// Returns whether the capsule builds on another one.
+    pub(super) fn is_incremental(&self) -> bool {
+        let manifest = fs::read(self.directory.join("manifest.json")).unwrap_or_default();
+        let signed: serde_json::Value = serde_json::from_slice(&manifest).unwrap_or_default();
+        !signed["manifest"]["base"].is_null()
+    }
+
     /// Reads the capsule and compares it with its manifest.
     pub(super) fn verify(&self) -> Result<()> {
         let (stream, sha256) = self.stream()?;
