@@ -113,6 +113,7 @@ fn restores_that_fail_everywhere_lose_no_job() {
         ensure!(asking.seen().broken == 0, "a connection broke: {:?}", asking.seen());
 
         // The capsule of a job that can't be resumed is kept, and resumes once it can be.
+        tools.break_restores("exit 1")?;
         client.job_suspend(job).await?;
         becomes(&client, job, JobStatus::Suspended).await?;
         client.job_resume(job).await?;
