@@ -31,7 +31,8 @@ pub(crate) enum Action {
     },
     /// Forget a migration that failed or is complete; the job executes.
     ForgetMigration,
-    /// Restore the job from a checkpoint that this host has kept.
+    /// Roll back: thaw the job where its processes are still here, or restore it from a checkpoint
+    /// that this host has kept.
     RestoreHere { from: OwnCheckpoint, connections: Connections },
     /// Make a job that was received this host's own.
     TakeOver { migration: MigrationId, process: ProcessId },

@@ -3,6 +3,9 @@
 //! A record may lag by one step: the machine tells whether that step completed. Handles of the
 //! earlier agent are gone, and with them its connections: a pre-copy starts over, a snapshot that
 //! was being stored has failed.
+//!
+//! A frozen job whose processes are here stays frozen where the seal may have been sent, since the
+//! destination may execute it. Where the seal was not sent, the job is thawed.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! A job's container: started, checkpointed, restored, stopped and removed through runc.
 //!
-//! A checkpoint is never interrupted. It runs in a session of its own and leaves its exit code
-//! beside its images, where a restarted agent finds it. All other commands may be killed and are
-//! cleaned up later.
+//! A checkpoint is not interrupted once CRIU has seized the job. It runs in a session of its own
+//! and leaves its exit code beside its images, where a restarted agent finds it. All other commands
+//! may be killed and are cleaned up later; a restore without progress is.
 
 use std::fs;
 use std::io;

@@ -57,7 +57,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) destination_is_silent: bool,
     /// True when the lost host, from which the job is recovered, reports again that it executes the
     /// job.
-    /// job.
     pub(crate) owner_is_back: bool,
     /// True when every reachable gateway has quiesced.
     pub(crate) quiet: bool,
