@@ -43,6 +43,7 @@ pub use error::{CriuError, Error, StreamError};
 pub use gateways::TOKEN_VARIABLE;
 pub use migrate::criu::hooks::ask as ask_agent;
 pub use runtime::image::Limits as ImageLimits;
+pub use runtime::monitor::watch as watch_container;
 pub use tool_text::ToolText;
 
 use std::path::Path;
@@ -183,7 +184,7 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
     let filter = PacketFilter::new(network.nft_table());
     let (membership, _) = watch::channel(None);
     Ok(Host {
-        runtime: Runtime::new(tools.clone(), config.state_dir.join("runc")),
+        runtime: Runtime::new(tools.clone(), config.float.clone(), config.state_dir.join("runc")),
         images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
         identity: Identity::open(&config.state_dir)?,
         hooks: Hooks::new(filter.clone()),

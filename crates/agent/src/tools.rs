@@ -74,6 +74,11 @@ impl Tools {
         }
     }
 
+    /// The directory that the tools see as `/run`, where they have one of their own.
+    pub(crate) fn private_run(&self) -> Option<&Path> {
+        self.private_run.as_ref().map(PrivateRun::directory)
+    }
+
     /// PATH with the tools first, where runc finds CRIU.
     fn path(&self) -> OsString {
         let rest = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());

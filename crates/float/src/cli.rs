@@ -117,6 +117,14 @@ Examples:
 Example:
   float version -F json")]
     Version,
+    /// run a container and write down how it ends
+    #[command(hide = true)]
+    Monitor {
+        /// directory of the job
+        directory: PathBuf,
+        /// directory that runc sees as /run
+        run: Option<PathBuf>,
+    },
     /// run a CRIU hook by asking the agent
     #[command(hide = true)]
     CriuHook {

@@ -62,6 +62,9 @@ fn run(cli: Cli) -> Result<()> {
         Command::CriuHook { socket, container, action } => {
             mooring_agent::ask_agent(&socket, &container, &action).context("the agent refused the CRIU hook")
         }
+        Command::Monitor { directory, run } => {
+            mooring_agent::watch_container(&directory, run.as_deref()).context("can't watch the container")
+        }
         Command::Completion { shell } => commands::program::completion(shell, &printer),
         Command::Server(args) => block_on(server::run(args)),
         Command::Up(args) => block_on(up::run(args)),

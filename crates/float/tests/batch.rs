@@ -151,7 +151,8 @@ fn a_script_without_a_first_line_is_read_by_a_shell() {
     let world = World::start(Plan { virtual_hosts: 1, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let job = submit(&client, "echo \"$0\"; readlink /proc/1/fd/1 /proc/1/fd/2 >&2").await?;
+        let job =
+            submit(&client, "echo \"$0\"; open=$(readlink /proc/1/fd/1 /proc/1/fd/2); echo \"$open\" >&2").await?;
         let view = ended(&client, &job, LIMIT).await?;
         ensure!(view.status == JobStatus::Completed, "{view:?}");
         ensure!(client.job_log_file(&job, &OutputFile::Stdout, 0).await?.text == "/.mooring/script\n");

@@ -22,7 +22,7 @@ fn kills_for_lack_of_memory_are_told() {
         let client = world.client().await?;
         let alone = submit(&client, "alone", &format!("exec {GREEDY}")).await?;
         let child = submit(&client, "child", &format!("{GREEDY}; while sleep 1; do :; done")).await?;
-        let by_hand = submit(&client, "by-hand", "sleep 3; kill -9 $$").await?;
+        let by_hand = submit(&client, "by-hand", "sh -c 'sleep 3; kill -9 $$'; exit $?").await?;
 
         let view = ended(&client, &alone, LIMIT).await?;
         ensure!(view.status == JobStatus::FailToComplete && view.rc == "137", "{view:?}");

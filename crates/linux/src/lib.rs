@@ -17,6 +17,7 @@
 //! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
 //! | [`private_run`] | a `/run` in memory for a program |
 //! | [`pages`] | the memory of another process |
+//! | [`reaper`] | descendants that have lost their parents, and how they end |
 //! | [`record_locks`] | `fcntl` locks of other processes |
 //! | [`splice`] | bytes from socket to socket |
 //! | [`tcp_table`] | the TCP sockets of a namespace, also those without a process |
@@ -58,6 +59,7 @@ pub mod pages;
 pub mod private_run;
 pub mod process;
 pub mod process_tree;
+pub mod reaper;
 pub mod record_locks;
 pub mod splice;
 pub mod tcp;

@@ -56,6 +56,12 @@ impl PrivateRun {
         }
     }
 
+    /// The directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Unmounts the tmpfs.
     pub fn close(&self) -> Result<()> {
         unmount_below(&self.directory)

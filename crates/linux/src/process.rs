@@ -125,6 +125,25 @@ pub fn die_with_parent(command: &mut Command) {
     }
 }
 
+/// Makes `command` receive SIGKILL when the thread that spawned it ends.
+pub fn killed_with_parent(command: &mut Command) {
+    // SAFETY: the closure makes a single system call.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(Into::into));
+    }
+}
+
+/// Returns whether a process does nothing about a signal: it neither handles, ignores nor blocks
+/// it. The kernel keeps such a signal from the first process of a container.
+#[must_use]
+pub fn leaves_to_kernel(pid: i32, signal: Signal) -> bool {
+    let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = String::from_utf8_lossy(&status);
+    let masks = status.lines().filter_map(|line| line.split_once(':'));
+    let mut masks = masks.filter(|(name, _)| matches!(*name, "SigBlk" | "SigIgn" | "SigCgt"));
+    masks.all(|(_, mask)| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask >> (signal as u32 - 1) & 1 == 0))
+}
+
 /// Says whether this process may read and set the limits of processes of other users.
 #[must_use]
 pub fn has_sys_resource() -> bool {
@@ -158,6 +177,9 @@ pub fn new_session(command: &mut Command) {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::process::Stdio;
+
     use super::*;
 
     #[test]
@@ -171,6 +193,19 @@ mod tests {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(allow_descriptors(pid, 77).is_err());
+    }
+
+    #[test]
+    fn a_signal_that_is_handled_or_ignored_is_not_left_to_the_kernel() {
+        for (trap, left) in [("", true), ("trap : TERM;", false), ("trap '' TERM;", false)] {
+            let mut command = Command::new("/bin/sh");
+            command.args(["-c", &format!("{trap} echo; read line")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            child.stdout.take().unwrap().read_exact(&mut [0]).unwrap();
+            assert_eq!(leaves_to_kernel(i32::try_from(child.id()).unwrap(), Signal::SIGTERM), left, "{trap}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@ use super::furnish;
 use super::held::HeldJob;
 use super::log::Results;
 use super::policy::{Action, Removal, decide};
-use super::state::{Inbound, LocalState, Outbound, Running, end_of};
+use super::state::{AgentsPart, Inbound, LocalState, Outbound, Running, end_of};
 use crate::error::{Error, Result};
 use crate::migrate::stream::listener::SourceConnection;
 use crate::migrate::{destination, restore, source};
@@ -242,7 +242,7 @@ async fn start(job: &mut HeldJob, directives: &Directives) -> Result<()> {
         }
         Ok(None) => {
             job.send_output().await;
-            end_of(&job_dir)
+            end_of(&job_dir, AgentsPart::None).await
         }
         // The next agent of this host starts it.
         Err(error) if host.stop.is_cancelled() => return Err(error),
@@ -269,7 +269,7 @@ async fn make_and_run(job: &mut HeldJob, directives: &Directives, job_dir: &JobD
 
 /// Records that the job has ended.
 async fn record_end(job: &mut HeldJob) -> Result<()> {
-    let state = end_of(&job.job_dir());
+    let state = end_of(&job.job_dir(), AgentsPart::None).await;
     tracing::info!(job = %job.id(), ?state, "job {} has ended", job.id());
     job.send_output().await;
     job.enter(state)

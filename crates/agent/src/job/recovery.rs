@@ -16,12 +16,11 @@ use mooring_types::migration::Phase;
 
 use super::held::HeldJob;
 use super::record::{Record, RecordedOutbound, RecordedState, Release};
-use super::state::{LocalState, Outbound, Running, end_of};
+use super::state::{AgentsPart, LocalState, Outbound, Running, end_of, exit_code};
 use crate::host::Host;
 use crate::migrate::restore::{self, Peers};
 use crate::migrate::terminals;
 use crate::runtime::job_dir::JobDir;
-use crate::runtime::own;
 
 /// Returns a recorded job in the state in which it is found. What executes may be reached and is
 /// not frozen.
@@ -87,19 +86,27 @@ async fn keep_frozen(job: &HeldJob, job_dir: &JobDir) {
 async fn find(host: &Host, job_dir: &JobDir, recorded: RecordedState) -> LocalState {
     let running = || host.runtime.init(job_dir).map(executing);
     match recorded {
-        RecordedState::Starting => running()
-            .or_else(|| own::exit_code(job_dir).map(|code| LocalState::Exited { code }))
-            .unwrap_or(LocalState::Starting),
+        RecordedState::Starting => match running() {
+            Some(running) => running,
+            None => {
+                let code = exit_code(job_dir, AgentsPart::None).await;
+                code.map_or(LocalState::Starting, |code| LocalState::Exited { code })
+            }
+        },
         RecordedState::Parked => {
             // A restore may have been under way.
             host.runtime.settled(job_dir.parked().images()).await;
             running().unwrap_or(LocalState::Parked)
         }
-        RecordedState::Running { process, .. } if !process.lives() => end_of(job_dir),
+        RecordedState::Running { process, .. } if !process.lives() => {
+            // The earlier agent may have been about to park it.
+            let is_parked = job_dir.parked().images().exists();
+            end_of(job_dir, if is_parked { AgentsPart::Checkpoint } else { AgentsPart::None }).await
+        }
         RecordedState::Running { process, outbound } => {
             LocalState::Running(Running { process, outbound: find_outbound(outbound), base: None })
         }
-        RecordedState::Restored { process, .. } if !process.lives() => end_of(job_dir),
+        RecordedState::Restored { process, .. } if !process.lives() => end_of(job_dir, AgentsPart::None).await,
         RecordedState::Restored { migration, process } => LocalState::Restored { migration, process },
         RecordedState::Freezing { process, migration } => find_freezing(host, job_dir, process, migration).await,
         RecordedState::Frozen { process, migration, release } => {
@@ -157,7 +164,7 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
     }
     match complete {
         Some(true) => frozen(migration, refused()),
-        Some(false) | None => end_of(job_dir),
+        Some(false) | None => end_of(job_dir, AgentsPart::Checkpoint).await,
     }
 }
 

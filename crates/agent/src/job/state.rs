@@ -6,12 +6,14 @@
 use mooring_linux::process::ProcessId;
 use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, MigrationId};
+use nix::libc::SIGKILL;
 
 use super::record::{RecordedOutbound, RecordedState, Release};
 use crate::migrate::memory::encoder::BaseSnapshot;
 use crate::migrate::stream::listener::ExpectedConnection;
 use crate::migrate::stream::sender::CapsuleSender;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::monitor::{self, End};
 use crate::runtime::own;
 
 /// The state of a job on this host.
@@ -199,12 +201,57 @@ impl Outbound {
     }
 }
 
+/// The agent's part in the end of a job whose first process is gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AgentsPart {
+    /// Nothing.
+    None,
+    /// A checkpoint, at whose end CRIU kills the processes.
+    Checkpoint,
+}
+
+/// Returns the exit code of a job whose first process is gone; `None` where it was not the job that
+/// ended.
+pub(crate) async fn exit_code(job_dir: &JobDir, part: AgentsPart) -> Option<i32> {
+    match (monitor::end(job_dir).await, part) {
+        (Some(End::Killed(SIGKILL)), AgentsPart::Checkpoint) => None,
+        (Some(end), _) => Some(end.code()),
+        (None, _) => own::exit_code(job_dir),
+    }
+}
+
 /// Returns the state of a job whose first process is gone.
-pub(crate) fn end_of(job_dir: &JobDir) -> LocalState {
-    match own::exit_code(job_dir) {
+pub(crate) async fn end_of(job_dir: &JobDir, part: AgentsPart) -> LocalState {
+    match exit_code(job_dir, part).await {
         Some(code) => LocalState::Exited { code },
         None => LocalState::Lost {
             reason: "its first process is gone without an exit code: it was killed, or its host was restarted".into(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::net::Ipv4Addr;
+
+    use mooring_types::{Generation, JobId};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn exit_codes_come_from_the_monitor_or_from_the_shell_of_an_earlier_agent() {
+        let world = tempfile::tempdir().unwrap();
+        let job = JobId::random(&mut rand::rng());
+        let job_dir = JobDir::new(world.path(), "mooring", "m", &job, Generation(1), Ipv4Addr::LOCALHOST);
+        assert_eq!(exit_code(&job_dir, AgentsPart::None).await, None);
+        fs::create_dir_all(job_dir.upper().join(".mooring")).unwrap();
+        fs::write(job_dir.upper().join(".mooring/rc"), "3\n").unwrap();
+        assert_eq!(exit_code(&job_dir, AgentsPart::None).await, Some(3));
+        fs::write(job_dir.end(), "exited 5\n").unwrap();
+        assert_eq!(exit_code(&job_dir, AgentsPart::Checkpoint).await, Some(5));
+        fs::write(job_dir.end(), "killed 9\n").unwrap();
+        assert_eq!(exit_code(&job_dir, AgentsPart::None).await, Some(137));
+        assert_eq!(exit_code(&job_dir, AgentsPart::Checkpoint).await, None, "CRIU has killed it");
     }
 }

@@ -39,13 +39,12 @@ use crate::error::{Error, Result};
 use crate::job::directives::Directives;
 use crate::job::held::HeldJob;
 use crate::job::record::Release;
-use crate::job::state::{LocalState, Outbound, Running};
+use crate::job::state::{AgentsPart, LocalState, Outbound, Running, exit_code};
 use crate::look;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
-use crate::runtime::own;
 use crate::runtime::removed_names;
 
 /// Sends the job's files, and its memory where that shortens the pause, while the job executes.
@@ -349,7 +348,7 @@ async fn checkpoint_failed(
     job_dir.cgroup().thaw()?;
     job.host().filter.release(&job_dir).await?;
     // The job may have ended at that very moment, and left nothing to checkpoint.
-    if let Some(code) = own::exit_code(&job_dir) {
+    if let Some(code) = exit_code(&job_dir, AgentsPart::Checkpoint).await {
         job.send_output().await;
         return job.enter(LocalState::Exited { code });
     }

@@ -2,12 +2,13 @@
 //!
 //! A checkpoint is not interrupted once CRIU has seized the job. It runs in a session of its own
 //! and leaves its exit code beside its images, where a restarted agent finds it. All other commands
-//! may be killed and are cleaned up later; a restore without progress is.
+//! may be killed and are cleaned up later; a restore without progress is. What is started or
+//! restored has a [`monitor`].
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use mooring_linux::{mount, process};
@@ -20,6 +21,7 @@ use super::image::Image;
 use super::inode_list;
 use super::inotify;
 use super::job_dir::JobDir;
+use super::monitor::{self, IfDropped};
 use super::seize;
 use super::volume;
 use crate::error::{CriuError, Error, Result};
@@ -38,7 +40,8 @@ const RESTORE_STALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// The same for a restore that may wait for memory out of a store.
 const GATED_STALL_TIMEOUT: Duration = Duration::from_secs(120);
 const STALL_POLL_INTERVAL: Duration = Duration::from_millis(500);
-/// The tool of a checkpoint, and that of a restore.
+/// The tools of a start, a checkpoint and a restore.
+const RUNS: &str = "runc run";
 const CHECKPOINTS: &str = "runc checkpoint";
 const RESTORES: &str = "runc restore";
 const POLL: Duration = Duration::from_millis(20);
@@ -60,13 +63,14 @@ pub(crate) enum Afterwards {
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
     tools: Tools,
+    float: PathBuf,
     root: PathBuf,
 }
 
 impl Runtime {
-    /// Uses runc with its state directory at `root`.
-    pub(crate) fn new(tools: Tools, root: PathBuf) -> Self {
-        Self { tools, root }
+    /// Uses runc with its state directory at `root`, under monitors of the program `float`.
+    pub(crate) fn new(tools: Tools, float: PathBuf, root: PathBuf) -> Self {
+        Self { tools, float, root }
     }
 
     /// Mounts the root file system, unless it is mounted.
@@ -109,7 +113,7 @@ impl Runtime {
         let mut command = self.runc(&log);
         command.args(["run", "--detach", "--pid-file"]).arg(job_dir.pid_file()).arg("--bundle").arg(job_dir.bundle());
         command.arg(job_dir.container());
-        finish(command, "runc run", RUNC_TIMEOUT, &log).await?;
+        self.finish_monitored(job_dir, &command, RUNS, RUNC_TIMEOUT, IfDropped::RunsOn, &log).await?;
         Ok(self.init(job_dir))
     }
 
@@ -162,7 +166,7 @@ impl Runtime {
         }
         seize::finish(job_dir);
         let mut command = self.runc(&images.join("runc.log"));
-        command.args(["restore", "--detach"]).args(CRIU_FLAGS).kill_on_drop(true);
+        command.args(["restore", "--detach"]).args(CRIU_FLAGS);
         command.arg("--image-path").arg(images).arg("--work-path").arg(images);
         command
             .arg("--bundle")
@@ -170,9 +174,10 @@ impl Runtime {
             .arg("--pid-file")
             .arg(job_dir.pid_file())
             .arg(job_dir.container());
+        let restored = self.finish_monitored(job_dir, &command, RESTORES, CRIU_TIMEOUT, IfDropped::Killed, &log);
         let limit = if is_gated { GATED_STALL_TIMEOUT } else { RESTORE_STALL_TIMEOUT };
         tokio::select! {
-            finished = finish(command, RESTORES, CRIU_TIMEOUT, &log) => finished?,
+            restored = restored => restored?,
             () = stalled(job_dir, images, limit) => return Err(CriuError::RestoreStalled { limit }.into()),
         }
         self.init(job_dir).ok_or_else(|| CriuError::EndedAtRestore.into())
@@ -193,15 +198,18 @@ impl Runtime {
     }
 
     /// Sends SIGTERM to the job and waits for [`TERM_GRACE_PERIOD`].
+    ///
+    /// The kernel keeps the signal from a first process that does nothing about it. Any other
+    /// process would end by it, so there is nothing to wait for once the others have ended.
     pub(crate) async fn stop(&self, job_dir: &JobDir, init: ProcessId) {
-        for pid in job_dir.cgroup().pids().into_iter().filter(|pid| *pid != init.pid) {
-            if let Some(process) = ProcessId::find(pid) {
-                // The process may have exited meanwhile.
-                let _ = process.signal(Signal::SIGTERM);
-            }
-        }
+        let heeds = !process::leaves_to_kernel(init.pid, Signal::SIGTERM);
+        let mut all: Vec<ProcessId> = job_dir.cgroup().pids().into_iter().filter_map(ProcessId::find).collect();
+        // A process may have exited meanwhile.
+        all.retain(|process| process.signal(Signal::SIGTERM));
+        let others: Vec<ProcessId> = all.into_iter().filter(|process| process.pid != init.pid).collect();
+        let goes_on = || init.lives() && (heeds || others.iter().any(ProcessId::lives));
         let started = Instant::now();
-        while init.lives() && started.elapsed() < TERM_GRACE_PERIOD {
+        while goes_on() && started.elapsed() < TERM_GRACE_PERIOD {
             tokio::time::sleep(POLL).await;
         }
     }
@@ -217,8 +225,10 @@ impl Runtime {
         delete.args(["delete", "--force", job_dir.container()]).stdout(Stdio::null()).stderr(Stdio::null());
         // An unknown container was removed already.
         let _ = tokio::time::timeout(RUNC_TIMEOUT, delete.status()).await;
+        let unwatched = monitor::gone(job_dir, || drop(cgroup.kill_all())).await;
         let volumes = volume::detach(job_dir).await;
         let outcomes = [
+            unwatched,
             volumes,
             mount::unmount_below(&job_dir.bundle()).map_err(Error::from),
             job_dir.net(0).teardown().await.map_err(Error::from),
@@ -232,6 +242,21 @@ impl Runtime {
             }
         }
         first
+    }
+
+    /// Runs a command of runc that makes processes of the container.
+    async fn finish_monitored(
+        &self,
+        job_dir: &JobDir,
+        runc: &Command,
+        tool: &str,
+        limit: Duration,
+        if_dropped: IfDropped,
+        log: &Path,
+    ) -> Result<()> {
+        let private_run = self.tools.private_run();
+        let status = monitor::run(&self.float, private_run, job_dir, runc.as_std(), limit, if_dropped).await?;
+        outcome(status, tool, log)
     }
 
     fn runc(&self, log: &Path) -> Command {
@@ -276,6 +301,10 @@ async fn finish(mut command: Command, tool: &str, limit: Duration, log: &Path) -
             return Err(Error::TimedOut(format!("`{tool}`")));
         }
     };
+    outcome(status, tool, log)
+}
+
+fn outcome(status: ExitStatus, tool: &str, log: &Path) -> Result<()> {
     if status.success() {
         return Ok(());
     }

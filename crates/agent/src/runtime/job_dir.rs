@@ -10,6 +10,11 @@ use mooring_types::{Generation, JobId, MigrationId};
 use super::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 
+/// The file with the id of the first process.
+pub(super) const PID_FILE: &str = "pid";
+/// The file that says how the first process has ended.
+pub(super) const END: &str = "end";
+
 /// The directory of one generation of a job on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct JobDir {
@@ -126,7 +131,17 @@ impl JobDir {
     }
 
     pub(crate) fn pid_file(&self) -> PathBuf {
-        self.directory.join("pid")
+        self.directory.join(PID_FILE)
+    }
+
+    /// The command that the monitor runs. The monitor has it locked as long as it lives.
+    pub(crate) fn monitor(&self) -> PathBuf {
+        self.directory.join("monitor")
+    }
+
+    /// The record of how the first process ended.
+    pub(crate) fn end(&self) -> PathBuf {
+        self.directory.join(END)
     }
 
     /// The record of what was taken out of the job's terminals.

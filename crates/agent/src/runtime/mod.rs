@@ -7,6 +7,7 @@
 //! * [`container`]: starts, checkpoints, restores, stops and removes a container.
 //! * [`inotify`]: the paths of the files that a job watches.
 //! * [`inode_list`]: the inode numbers that a job's open files keep.
+//! * [`monitor`]: the process that learns how a container ends.
 //! * [`name_servers`]: the name servers of a job.
 //! * [`removed_names`]: CRIU's links to open files whose name was removed.
 //! * [`volume`]: the volumes of a job.
@@ -21,6 +22,7 @@ pub(crate) mod image;
 pub(crate) mod inode_list;
 mod inotify;
 pub(crate) mod job_dir;
+pub(crate) mod monitor;
 pub(crate) mod name_servers;
 pub(crate) mod own;
 pub(crate) mod removed_names;

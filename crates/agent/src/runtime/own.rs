@@ -4,7 +4,7 @@
 //! | file | content |
 //! |---|---|
 //! | `stdout.autosave`, `stderr.autosave` | the job's output; a descriptor of the host would fail a second checkpoint |
-//! | `rc` | the exit code, once the job has ended |
+//! | `start` | the program that opens the output and becomes the command; it removes itself |
 //! | `script` | the submitted script |
 //! | `resolv.conf` | the name servers that the job was given |
 //! | `results/` | files that are kept after the job's end |
@@ -26,7 +26,10 @@ use super::job_dir::JobDir;
 use super::user::User;
 
 const DIRECTORY: &str = ".mooring";
+/// The exit code of a job whose first process is the shell of an earlier agent.
 const EXIT_CODE: &str = "rc";
+const START: &str = "start";
+const START_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start"));
 const SCRIPT: &str = "script";
 const RESULTS: &str = "results";
 
@@ -38,12 +41,13 @@ pub(crate) fn make(job_dir: &JobDir, spec: &JobSpec, user: &User) -> io::Result<
     for directory in [&own, &results] {
         chown(directory, Some(user.uid), Some(user.gid))?;
     }
-    if let Some(script) = &spec.script {
-        let path = own.join(SCRIPT);
-        fs::write(&path, script)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    }
-    Ok(())
+    write_program(&own.join(START), START_PROGRAM)?;
+    spec.script.as_ref().map_or(Ok(()), |script| write_program(&own.join(SCRIPT), script.as_bytes()))
+}
+
+fn write_program(path: &Path, program: &[u8]) -> io::Result<()> {
+    fs::write(path, program)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// The user that a job runs as.
@@ -51,9 +55,8 @@ pub(crate) fn user(spec: &JobSpec, image: &Image) -> User {
     if spec.with_root { User::default() } else { image.user.clone() }
 }
 
-/// The command of the container's first process; `None` when the job has no command. The process is
-/// a shell: it opens the output files inside the container, starts the command and keeps its exit
-/// code.
+/// The command of the container's first process; `None` when the job has no command. The program
+/// `start` opens the output files inside the container and becomes the job's command.
 pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
     let path = |name: &dyn std::fmt::Display| format!("/{DIRECTORY}/{name}");
     let command: Vec<String> = match &spec.script {
@@ -65,12 +68,8 @@ pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
         None if spec.command.is_empty() => image.command.clone(),
         None => spec.command.clone(),
     };
-    let (stdout, stderr, rc) = (path(&OutputFile::Stdout), path(&OutputFile::Stderr), path(&EXIT_CODE));
-    let script = format!(
-        "exec </dev/null >>{stdout} 2>>{stderr}; \"$@\"; code=$?; echo $code >{rc}.new; mv {rc}.new {rc}; exit $code"
-    );
-    let shell = ["/bin/sh".to_owned(), "-c".to_owned(), script, "job".to_owned()];
-    (!command.is_empty()).then(|| shell.into_iter().chain(command).collect())
+    let start = [path(&START), path(&OutputFile::Stdout), path(&OutputFile::Stderr)];
+    (!command.is_empty()).then(|| start.into_iter().chain(command).collect())
 }
 
 /// The variables that describe a job to itself, in addition to `FLOAT_USER` from its spec.
@@ -85,7 +84,7 @@ pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
     ]
 }
 
-/// The exit code in the job's file, if any.
+/// The exit code in the job's file, if any: the shell of an earlier agent has left it.
 pub(crate) fn exit_code(job_dir: &JobDir) -> Option<i32> {
     let mut text = String::new();
     open(&job_dir.upper(), EXIT_CODE)?.take(16).read_to_string(&mut text).ok()?;

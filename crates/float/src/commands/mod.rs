@@ -80,6 +80,7 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         | Command::Server(_)
         | Command::Up(_)
         | Command::Completion { .. }
+        | Command::Monitor { .. }
         | Command::CriuHook { .. } => unreachable!("handled by `main` and `run`"),
     }
 }

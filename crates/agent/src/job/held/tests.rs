@@ -65,7 +65,7 @@ async fn host(state_dir: &Path) -> Arc<Host> {
     let network = HostNetwork::open(network, lifecycle.tasks().clone(), lifecycle.hard().clone()).await.unwrap();
     let filter = PacketFilter::new(network.nft_table());
     Arc::new(Host {
-        runtime: Runtime::new(Tools::find(None), state_dir.join("runc")),
+        runtime: Runtime::new(Tools::find(None), "/bin/false".into(), state_dir.join("runc")),
         images: Images::new(state_dir.join("images"), &[]),
         identity: Identity::open(state_dir).unwrap(),
         hooks: Hooks::new(filter.clone()),
