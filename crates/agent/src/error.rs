@@ -160,8 +160,8 @@ pub enum CriuError {
     EndedAtRestore,
     #[error("the job's first process {pid} is gone after its restore")]
     ProcessGone { pid: i32 },
-    #[error("this host's attempt to take the job's locks again broke off")]
-    LocksAborted,
+    #[error("this host's attempt to complete the restored job broke off")]
+    CompletionAborted,
     #[error("process {pid} of the job lost its lock on its descriptor {descriptor}: {reason}")]
     LockLost { pid: i32, descriptor: i32, reason: String },
     /// A restored process waits for something, like a lock that another process has.
@@ -252,7 +252,7 @@ mod tests {
                 CriuError::FreezeAborted => 40,
                 CriuError::EndedAtRestore => 41,
                 CriuError::ProcessGone { .. } => 42,
-                CriuError::LocksAborted => 43,
+                CriuError::CompletionAborted => 43,
                 CriuError::LockLost { .. } => 44,
                 CriuError::RestoreStalled { .. } => 45,
                 CriuError::Unseizable { .. } => 46,
@@ -330,7 +330,7 @@ mod tests {
             (CriuError::FreezeAborted, "this host"),
             (CriuError::EndedAtRestore, "the job"),
             (CriuError::ProcessGone { pid: 7 }, "the job's first process"),
-            (CriuError::LocksAborted, "this host"),
+            (CriuError::CompletionAborted, "this host"),
             (CriuError::LockLost { pid: 7, descriptor: 3, reason: "it is gone".into() }, "process 7 of the job"),
             (CriuError::RestoreStalled { limit: Duration::from_secs(1) }, "the restore"),
             (

@@ -12,6 +12,7 @@
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | control groups of both versions |
 //! | [`injection`] | system calls that another, frozen process makes |
+//! | [`inotify`] | inotify instances of other processes, and their watches |
 //! | [`kernel_log`] | processes that the kernel has killed for lack of memory |
 //! | [`memory`] | unused memory of this process |
 //! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
@@ -48,6 +49,7 @@ mod error;
 pub mod fds;
 pub mod file_handle;
 pub mod injection;
+pub mod inotify;
 pub mod ip;
 pub mod job_net;
 pub mod kernel_log;

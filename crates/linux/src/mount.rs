@@ -164,13 +164,19 @@ pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
     Ok(File::from(openat2(File::open(root)?, below, how)?))
 }
 
-/// Returns the attributes of the file `below` of `root`, or of a link itself. No link is followed
-/// below `root`, where a job may have made any.
-pub fn look_below(root: &Path, below: &Path) -> std::io::Result<Metadata> {
+/// Opens the file `below` of `root`, or a link itself, as a place alone (`O_PATH`). No link is
+/// followed below `root`, where a job may have made any.
+pub fn find_below(root: &Path, below: &Path) -> std::io::Result<File> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS);
-    File::from(openat2(File::open(root)?, below, how)?).metadata()
+    Ok(File::from(openat2(File::open(root)?, below, how)?))
+}
+
+/// Returns the attributes of the file `below` of `root`, or of a link itself. No link is followed
+/// below `root`, where a job may have made any.
+pub fn look_below(root: &Path, below: &Path) -> std::io::Result<Metadata> {
+    find_below(root, below)?.metadata()
 }
 
 /// Says whether something is mounted exactly at `path`.

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use super::criu::memory_gate::{self, Opener};
 use super::failure::{Failure, InPhase};
-use super::restore::{self, Peers};
+use super::restore::{self, Peers, Restored};
 use super::stream::frame::Hello;
 use super::stream::from_store::{FrameReader, Unpacking};
 use super::stream::listener::{Reception, SourceConnection};
@@ -218,7 +218,7 @@ async fn restore_and_verify(
 ) -> Result<ProcessId, Failure> {
     let source = if memory.is_some() { Source::Store } else { Source::Host };
     let started = Instant::now();
-    let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
+    let (restored, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
     // The time that the restore waited for memory belongs to the transfer.
     // Another host knows how much it has sent: images may be larger.
     let bytes = match source {
@@ -228,9 +228,9 @@ async fn restore_and_verify(
     job.journal.measure(Phase::Restore, started + waited, bytes);
     job.journal.measure_more(Phase::Transfer, waited);
     let started = Instant::now();
-    let verified = verify(job, job_dir, checkpoint, process, source).await.in_phase(Phase::Verify);
+    let verified = verify(job, job_dir, checkpoint, &restored, source).await.in_phase(Phase::Verify);
     job.journal.measure(Phase::Verify, started, 0);
-    verified.map(|()| process)
+    verified.map(|()| restored.process)
 }
 
 /// Restores the job while memory is read; returns how long the restore waited for memory as well.
@@ -239,7 +239,7 @@ async fn restore_with_memory(
     job_dir: &JobDir,
     checkpoint: &Checkpoint,
     memory: Option<Unpacking<'_>>,
-) -> Result<(ProcessId, Duration), Failure> {
+) -> Result<(Restored, Duration), Failure> {
     let (host, spec) = (job.host(), &job.journal.spec);
     failpoint::check(&Phase::Restore.failpoint()).await.in_phase(Phase::Restore)?;
     let image = host.images.ready(&spec.image).await.in_phase(Phase::Restore)?;
@@ -249,23 +249,23 @@ async fn restore_with_memory(
     };
     let (opener, gate) = memory_gate::closed();
     let restoring = restore::restore(host, job_dir, spec, &image, checkpoint, Some(gate.clone()));
-    let process = join_restore(restoring, memory, opener).await?;
-    Ok((process, gate.waited().unwrap_or_default()))
+    let restored = join_restore(restoring, memory, opener).await?;
+    Ok((restored, gate.waited().unwrap_or_default()))
 }
 
 /// Awaits a restore and the memory that it reads. Where memory fails, the restore is awaited too:
 /// it ends at the gate.
 async fn join_restore(
-    restore: impl Future<Output = Result<ProcessId>>,
+    restore: impl Future<Output = Result<Restored>>,
     memory: Unpacking<'_>,
     opener: Opener,
-) -> Result<ProcessId, Failure> {
+) -> Result<Restored, Failure> {
     let (mut restore, mut memory) = (pin!(restore), pin!(read_memory(memory, opener)));
     tokio::select! {
         restored = &mut restore => {
-            let process = restored.in_phase(Phase::Restore)?;
+            let restored = restored.in_phase(Phase::Restore)?;
             memory.await.in_phase(Phase::Transfer)?;
-            Ok(process)
+            Ok(restored)
         }
         read = &mut memory => {
             let restored = restore.await;
@@ -290,26 +290,28 @@ enum Source {
     Store,
 }
 
-/// Checks that the first process of a restored job lives, frozen, in the job's control group, and
-/// that the job has its locks.
+/// Checks that the first process of a restored job lives, frozen, in the job's control group. Gives
+/// the job all that CRIU has not restored.
 async fn verify(
     job: &HeldJob,
     job_dir: &JobDir,
     checkpoint: &Checkpoint,
-    process: ProcessId,
+    restored: &Restored,
     source: Source,
 ) -> Result<()> {
     failpoint::check(&Phase::Verify.failpoint()).await?;
+    let process = restored.process;
     if !process.lives() || !job_dir.cgroup().pids().contains(&process.pid) {
         return Err(CriuError::ProcessGone { pid: process.pid }.into());
     }
-    match restore::take_locks_again(job_dir, checkpoint).await {
-        // Nobody else has the job: it goes on without the lock.
+    match restore::complete(job_dir, checkpoint, restored).await {
+        // Nobody else has the job: it goes on without the rest.
         Err(error) if source == Source::Store => {
-            tracing::error!(job = %job.id(), error = %chain(&error), "job {} goes on without a lock", job.id());
+            let id = job.id();
+            tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without all that it had");
             Ok(())
         }
-        taken => taken,
+        completed => completed,
     }
 }
 

@@ -13,6 +13,7 @@
 //! * [`datagrams`]: the options and groups of UDP sockets.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
+//! * [`watches`]: inotify watches that CRIU can't restore, and events that are no change.
 //!
 //! One connection carries a migration. While the job executes, its files are sent. Once it is
 //! frozen, CRIU's images follow (memory while CRIU still writes it), and the files that have
@@ -37,3 +38,4 @@ pub(crate) mod socket_files;
 pub(crate) mod source;
 pub(crate) mod stream;
 pub(crate) mod terminals;
+pub(crate) mod watches;

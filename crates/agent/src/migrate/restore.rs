@@ -19,6 +19,7 @@ use super::criu::memory_gate::MemoryGate;
 use super::record_locks;
 use super::socket_files;
 use super::terminals;
+use super::watches::{self, Watched};
 use crate::error::{CriuError, Result};
 use crate::host::Host;
 use crate::job::held::HeldJob;
@@ -49,6 +50,15 @@ pub(crate) enum Peers {
     AllLost,
 }
 
+/// A restored job, frozen and out of reach of packets, to which [`complete`] gives the rest.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    /// The first process.
+    pub(crate) process: ProcessId,
+    /// Directories that were made for the names of its sockets alone.
+    directories: Vec<PathBuf>,
+}
+
 /// Rolls back on the job's own host: thaws its processes, or restores them from a checkpoint that
 /// the host has kept.
 ///
@@ -77,9 +87,10 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
     let mtu = host.network.lock().await.mtu();
     job_dir.net(mtu).setup().await?;
     match restore(&host, &job_dir, &job.journal.spec, &image, &checkpoint, None).await {
-        Ok(process) => {
-            if let Err(error) = take_locks_again(&job_dir, &checkpoint).await {
-                tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without a lock");
+        Ok(restored) => {
+            let process = restored.process;
+            if let Err(error) = complete(&job_dir, &checkpoint, &restored).await {
+                tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without all that it had");
             }
             job.journal.forget_measures();
             let base = job.state.take_base();
@@ -124,6 +135,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, Vec::new()).await {
         terminals::put_back(&job_dir).await;
+        watches::put_back(&job_dir).await;
         job_dir.cgroup().thaw()?;
         job.host().filter.release(&job_dir).await?;
         return Err(error);
@@ -148,6 +160,9 @@ pub(crate) async fn dump(
     }
     let registered = host.hooks.register(job_dir, images, None);
     registered.expect_sockets(sockets);
+    let (watching, written) = (job_dir.clone(), images.to_owned());
+    let found = tokio::task::spawn_blocking(move || Watched::find(&watching, &written)).await;
+    registered.expect_watches(found.map_err(|_| CriuError::FreezeAborted)??);
     let dumped = host.runtime.checkpoint(job_dir, images, afterwards);
     let outcome = seize::bounded(job_dir, images, || registered.is_asked(), dumped).await;
     seize::finish(job_dir);
@@ -174,7 +189,7 @@ pub(crate) async fn restore(
     image: &Image,
     checkpoint: &Checkpoint,
     gate: Option<MemoryGate>,
-) -> Result<ProcessId> {
+) -> Result<Restored> {
     let mounted = async {
         volume::attach(job_dir, &spec.volumes, &own::user(spec, image)).await?;
         Runtime::mount_root_again(job_dir, image, checkpoint.images()).await
@@ -184,24 +199,29 @@ pub(crate) async fn restore(
         Ok(host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?)
     };
     tokio::try_join!(mounted, routed)?;
-    let made = socket_files::make_directories(job_dir, checkpoint)?;
+    let directories = socket_files::make_directories(job_dir, checkpoint)?;
     let is_gated = gate.is_some();
     let registered = host.hooks.register(job_dir, checkpoint.images(), gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
-    let process = registered.end(outcome)?;
-    socket_files::name(job_dir, checkpoint, &made)?;
-    name_servers::renew(job_dir);
-    Ok(process)
+    Ok(Restored { process: registered.end(outcome)?, directories })
 }
 
-/// Takes the record locks of a restored, frozen job again that the restore has lost.
+/// Gives a restored, frozen job what CRIU does not restore: names of sockets, record locks and
+/// watches. Goes on after an error and returns the first.
 ///
 /// # Errors
-/// A lock can't be taken again.
-pub(crate) async fn take_locks_again(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<()> {
-    let (cgroup, images) = (job_dir.cgroup(), checkpoint.images().to_owned());
-    let taken = tokio::task::spawn_blocking(move || record_locks::take_again(&cgroup, &images));
-    taken.await.map_err(|_| CriuError::LocksAborted)?
+/// The job has not all that its checkpoint has.
+pub(crate) async fn complete(job_dir: &JobDir, checkpoint: &Checkpoint, restored: &Restored) -> Result<()> {
+    let named = socket_files::name(job_dir, checkpoint, &restored.directories);
+    let (job, images) = (job_dir.clone(), checkpoint.images().to_owned());
+    let others = tokio::task::spawn_blocking(move || {
+        let locked = record_locks::take_again(&job.cgroup(), &images);
+        // Names make events, which are removed with the watches.
+        locked.and(watches::restore(&job, &images))
+    });
+    let others = others.await.map_err(|_| CriuError::CompletionAborted.into()).flatten();
+    name_servers::renew(job_dir);
+    named.and(others)
 }
 
 /// Lets the job run, and retries until it does: it is on record as executing here.
@@ -246,6 +266,7 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
         tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
     terminals::put_back(job_dir).await;
+    watches::put_back(job_dir).await;
     Ok(cgroup.thaw()?)
 }
 

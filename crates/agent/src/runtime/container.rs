@@ -19,7 +19,6 @@ use tokio::time::Instant;
 
 use super::image::Image;
 use super::inode_list;
-use super::inotify;
 use super::job_dir::JobDir;
 use super::monitor::{self, IfDropped};
 use super::seize;
@@ -125,9 +124,6 @@ impl Runtime {
     /// caller checks the first one.
     pub(crate) async fn checkpoint(&self, job_dir: &JobDir, images: &Path, afterwards: Afterwards) -> Result<()> {
         let log = images.join("dump.log");
-        let pids = job_dir.cgroup().pids();
-        inotify::write(&pids, &job_dir.root(), images)
-            .map_err(Error::system(format!("write down what job {} watches", job_dir.container())))?;
         let inner = self.runc_at(&seize::prepare(job_dir, &self.root)?, &images.join("runc.log"));
         let mut command = Command::new("/bin/sh");
         command.args(["-c", CHECKPOINT]).arg(images.join(EXIT_CODE_FILE)).arg(inner.as_std().get_program());

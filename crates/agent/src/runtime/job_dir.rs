@@ -149,6 +149,11 @@ impl JobDir {
         self.directory.join("terminals")
     }
 
+    /// The record of the watches that were taken from the job.
+    pub(crate) fn watches(&self) -> PathBuf {
+        self.directory.join("watches")
+    }
+
     pub(crate) fn criu_config(&self) -> PathBuf {
         self.directory.join("criu.conf")
     }

@@ -20,7 +20,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod container;
 pub(crate) mod image;
 pub(crate) mod inode_list;
-mod inotify;
+pub(crate) mod inotify;
 pub(crate) mod job_dir;
 pub(crate) mod monitor;
 pub(crate) mod name_servers;

@@ -110,6 +110,11 @@ fn each_kind_is_told() {
             "process 9 (perf) has an object of the kernel open that can't be moved (perf_event): end it",
         ),
         (
+            vec![with(9, "watcher", &[object("fanotify")])],
+            Object,
+            "process 9 (watcher) has an object of the kernel open that can't be moved (fanotify): end it",
+        ),
+        (
             vec![with(9, "openvpn", &[DescriptorKind::Device { path: TUN.to_vec() }])],
             Device,
             "process 9 (openvpn) has a tun device open: end it",

@@ -3,7 +3,8 @@
 //! CRIU records each terminal's foreground process group and can't restore one that has exited.
 //! Between two shell commands that is briefly the case, and a checkpoint of that moment would lose
 //! the job. The job is thawed for a millisecond instead, and frozen again. The same is done where
-//! the job has a connection that no checkpoint has.
+//! the job has a connection that no checkpoint has, or an event of inotify that it is about to
+//! read.
 //!
 //! CRIU can't seize a parent that waits in vfork, and a frozen child never ends that wait. The job
 //! is thawed until the parent goes on, and frozen again. Where that meets the next vfork each time,
@@ -18,6 +19,7 @@ use mooring_linux::{Error as LinuxError, terminal};
 
 use crate::error::{Error, Result};
 use crate::migrate::connections::{self, Pending};
+use crate::migrate::watches::Watched;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::seize::describe;
 
@@ -25,6 +27,8 @@ use crate::runtime::seize::describe;
 const FOREGROUND_GAP_MAX: Duration = Duration::from_secs(1);
 /// The longest wait for connections that came up between the look and the freeze.
 const CONNECTIONS_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest wait for events of inotify to be read.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(1);
 /// The time limit of one attempt: a process that waits for its vfork child may keep a group from
 /// freezing until the group is thawed.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_millis(250);
@@ -44,6 +48,7 @@ enum Obstacle {
     Foreground,
     Vfork(Waiting),
     Connection(Pending),
+    Events,
 }
 
 /// Freezes a job at a moment that can be restored.
@@ -51,14 +56,15 @@ enum Obstacle {
 /// # Errors
 /// The job does not freeze, or something stays for which it can't be restored. The job may be
 /// frozen after an error.
-pub(crate) fn freeze(job_dir: &JobDir) -> Result<()> {
+pub(crate) fn freeze(job_dir: &JobDir, watched: &Watched) -> Result<()> {
     let (cgroup, began) = (job_dir.cgroup(), Instant::now());
     let alone = cgroup.with_ending(ALONE);
     // An agent that was killed may have left a child there.
     bring_back(&cgroup, &alone)?;
     loop {
         let frozen = cgroup.freeze_within(ATTEMPT_TIMEOUT);
-        let obstacle = Obstacle::find(job_dir)?;
+        let events = || (watched.has_events() && began.elapsed() <= EVENTS_TIMEOUT).then_some(Obstacle::Events);
+        let obstacle = Obstacle::find(job_dir)?.or_else(events);
         match (frozen, &obstacle) {
             (Ok(()), None) => return Ok(()),
             (_, Some(obstacle)) if began.elapsed() > obstacle.timeout() => return Err(obstacle.refusal(job_dir)),
@@ -75,7 +81,7 @@ pub(crate) fn freeze(job_dir: &JobDir) -> Result<()> {
                 cgroup.thaw()?;
                 wait_for(waiting, began);
             }
-            Some(Obstacle::Foreground | Obstacle::Connection(_)) | None => {
+            Some(Obstacle::Foreground | Obstacle::Connection(_) | Obstacle::Events) | None => {
                 cgroup.thaw()?;
                 thread::sleep(THAW_INTERVAL);
             }
@@ -109,6 +115,8 @@ impl Obstacle {
             Self::Foreground => FOREGROUND_GAP_MAX,
             Self::Vfork(_) => FREEZE_TIMEOUT,
             Self::Connection(_) => CONNECTIONS_TIMEOUT,
+            // It is none any more after its own limit.
+            Self::Events => FREEZE_TIMEOUT,
         }
     }
 
@@ -121,6 +129,7 @@ impl Obstacle {
                 describe(*child)
             ),
             Self::Connection(pending) => return pending.refusal(job_dir),
+            Self::Events => "its events of inotify are not read".to_owned(),
         };
         LinuxError::Refused { attempt: "freeze the job".to_owned(), reason }.into()
     }

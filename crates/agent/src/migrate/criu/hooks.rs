@@ -5,7 +5,8 @@
 //!
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It makes the
 //!   names that unix sockets were bound to and drops all packets of the job. It writes down the
-//!   options of UDP sockets and empties the job's terminals.
+//!   options of UDP sockets, takes watches that CRIU can't restore, and empties the job's
+//!   terminals.
 //! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
 //!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
@@ -37,6 +38,7 @@ use crate::error::{CriuError, Error, Result};
 use crate::migrate::datagrams;
 use crate::migrate::socket_files::BoundNames;
 use crate::migrate::terminals;
+use crate::migrate::watches::{self, Watched};
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::{AFTER_DUMP, BEFORE_MEMORY};
 use crate::runtime::job_dir::JobDir;
@@ -56,6 +58,7 @@ struct HookTarget {
     gate: Option<MemoryGate>,
     /// The names of the job's socket files, of a checkpoint.
     sockets: Arc<[PathBuf]>,
+    watched: Arc<Watched>,
     bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
     is_asked: Arc<AtomicBool>,
@@ -91,6 +94,14 @@ impl Registration {
         }
     }
 
+    /// Tells what the job watches: the hooks of a checkpoint take the watches that CRIU can't
+    /// restore.
+    pub(crate) fn expect_watches(&self, watched: Watched) {
+        if let Some(target) = self.hooks.subjects().get_mut(&self.container) {
+            target.watched = Arc::new(watched);
+        }
+    }
+
     /// Returns whether the hook before a dump was answered.
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked.load(Ordering::Relaxed)
@@ -121,6 +132,7 @@ impl Hooks {
             images,
             gate,
             sockets: [].into(),
+            watched: Arc::default(),
             bound_names: Arc::clone(&bound_names),
             refusal: refusal.clone(),
             is_asked: is_asked.clone(),
@@ -183,8 +195,8 @@ impl Hooks {
                 Ok(())
             }
             "pre-dump" => {
-                let job = job_dir.clone();
-                blocking(move || freeze::freeze(&job)).await?;
+                let (job, watched) = (job_dir.clone(), Arc::clone(&target.watched));
+                blocking(move || freeze::freeze(&job, &watched)).await?;
                 self.make_ready(&target).await?;
                 target.is_asked.store(true, Ordering::Relaxed);
                 Ok(())
@@ -229,8 +241,10 @@ impl Hooks {
         // freeze. A packet sent after CRIU has read the send queue would be known to the peer
         // alone.
         self.filter.isolate(&job_dir).await?;
+        let watched = Arc::clone(&target.watched);
         blocking(move || {
             datagrams::record(&job_dir, &images)?;
+            watches::take(&job_dir, &images, &watched)?;
             terminals::take(&job_dir, &images)
         })
         .await
