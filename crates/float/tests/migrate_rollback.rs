@@ -1,14 +1,13 @@
 //! Migrations whose restore fails at every host: the job goes on at its source as it was.
 
 use std::fs::{self, TryLockError};
-use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::view::{HostView, JobView, MigrateRequest};
 use mooring_api::{Client, Submission};
 use mooring_testkit::job::executing;
+use mooring_testkit::tools::Tools;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
@@ -22,77 +21,12 @@ const OVER_WITHIN: Duration = Duration::from_secs(60);
 /// Time limit of a cancel. On a quiet machine it takes a tenth of that.
 const CANCELLED_WITHIN: Duration = Duration::from_secs(5);
 /// A restore that never comes to an end, in the words of a shell.
-const HANG: &str = "touch \"${0%/*/*}/hangs\"; exec sleep 9999";
-
-/// A directory of tools in which each restore of CRIU runs the command in `instead`, while that is
-/// there.
-struct Tools {
-    directory: tempfile::TempDir,
-}
-
-impl Tools {
-    fn new() -> Result<Self> {
-        let directory = tempfile::tempdir_in("/var/tmp")?;
-        // Gateways look for nothing here; jobs may.
-        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
-        let tools = Self { directory };
-        fs::create_dir(tools.bin())?;
-        symlink(found("runc")?, tools.bin().join("runc"))?;
-        let (criu, instead) = (tools.bin().join("criu"), tools.instead());
-        let script = format!(
-            "#!/bin/sh
-if [ -e {instead} ] && tr '\\0' '\\n' </proc/$PPID/cmdline | grep -qx restore; then . {instead}; fi
-exec {criu} \"$@\"\n",
-            instead = instead.display(),
-            criu = found("criu")?.display()
-        );
-        fs::write(&criu, script)?;
-        fs::set_permissions(&criu, fs::Permissions::from_mode(0o755))?;
-        Ok(tools)
-    }
-
-    fn bin(&self) -> PathBuf {
-        self.directory.path().join("bin")
-    }
-
-    fn instead(&self) -> PathBuf {
-        self.directory.path().join("instead")
-    }
-
-    fn break_restores(&self, command: &str) -> Result<()> {
-        Ok(fs::write(self.instead(), command)?)
-    }
-
-    fn mend(&self) -> Result<()> {
-        Ok(fs::remove_file(self.instead())?)
-    }
-
-    /// Returns whether a restore hangs.
-    fn hung(&self) -> Result<bool> {
-        Ok(self.directory.path().join("hangs").try_exists()?)
-    }
-
-    fn world(&self) -> Result<World> {
-        let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
-        plan.environment.push(("MOORING_PREFIX".to_owned(), self.directory.path().to_owned()));
-        World::start(plan)
-    }
-}
-
-fn found(tool: &str) -> Result<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = Path::new("/opt/mooring/bin").to_owned();
-    std::iter::once(installed)
-        .chain(std::env::split_paths(&path))
-        .map(|directory| directory.join(tool))
-        .find(|path| path.exists())
-        .with_context(|| format!("{tool} is not installed"))
-}
+const HANG: &str = "touch \"${first%/*}/hangs\"; exec sleep 9999";
 
 #[test]
 fn restores_that_fail_everywhere_lose_no_job() {
     let tools = Tools::new().unwrap();
-    let world = tools.world().unwrap();
+    let world = tools.world(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let program = witness::program().and_then(|program| world.bring(&program)).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
@@ -101,7 +35,7 @@ fn restores_that_fail_everywhere_lose_no_job() {
         let (job, pids) = (&witness.session.job, witness.pids());
 
         for broken in ["exit 1", "exit 1", HANG] {
-            tools.break_restores(broken)?;
+            tools.before("restore", broken)?;
             let host = client.job_get(job).await?.host_name;
             let after = migrate(&client, job).await?;
             let failed = after.migrations.last().context("a migration")?;
@@ -113,14 +47,14 @@ fn restores_that_fail_everywhere_lose_no_job() {
         ensure!(asking.seen().broken == 0, "a connection broke: {:?}", asking.seen());
 
         // The capsule of a job that can't be resumed is kept, and resumes once it can be.
-        tools.break_restores("exit 1")?;
+        tools.before("restore", "exit 1")?;
         client.job_suspend(job).await?;
         becomes(&client, job, JobStatus::Suspended).await?;
         client.job_resume(job).await?;
         let over = |view: &JobView| view.migrations.last().is_some_and(|last| last.outcome.is_final());
         let failed = until(&client, job, |view| view.status == JobStatus::Suspended && over(view)).await?;
         ensure!(failed.migrations.last().is_some_and(|last| last.outcome != Outcome::Succeeded), "{failed:?}");
-        tools.mend()?;
+        tools.mend("restore")?;
         client.job_resume(job).await?;
         becomes(&client, job, JobStatus::Executing).await?;
         asking.answered(20, OVER_WITHIN).await?;
@@ -136,15 +70,15 @@ fn restores_that_fail_everywhere_lose_no_job() {
 #[test]
 fn stuck_restore_is_ended_by_a_cancel() {
     let tools = Tools::new().unwrap();
-    let world = tools.world().unwrap();
+    let world = tools.world(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let program = witness::program().and_then(|program| world.bring(&program)).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let witness = Witness::launch(&client, "witness", &program).await?;
         let job = &witness.session.job;
-        tools.break_restores(HANG)?;
+        tools.before("restore", HANG)?;
         client.job_migrate(job, &MigrateRequest::default()).await?;
-        wait_for("the restore", OVER_WITHIN, async || Ok(tools.hung()?.then_some(()))).await?;
+        wait_for("the restore", OVER_WITHIN, async || Ok(tools.file("hangs").exists().then_some(()))).await?;
         let asked = Instant::now();
         client.job_cancel(job).await?;
         until(&client, job, |view| view.status == JobStatus::Cancelled).await?;

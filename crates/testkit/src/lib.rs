@@ -20,6 +20,7 @@
 //! | [`widget`] | the widget on a job's page, and its panel |
 //! | [`pages`] | a web server with a test's own pages |
 //! | [`notebook`] | a JupyterLab job behind a gateway |
+//! | [`tools`] | runc and CRIU, with something else before a checkpoint or a restore |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
 //! | [`browser`] | a real browser without a window, in a world |
 //! | [`oci`] | OCI images made by hand |
@@ -69,6 +70,7 @@ pub mod session;
 pub mod shiny;
 pub mod streaming;
 pub mod streams;
+pub mod tools;
 pub mod tour;
 pub mod wait;
 #[cfg(feature = "browser")]
