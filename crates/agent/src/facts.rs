@@ -1,6 +1,7 @@
 //! The facts of this machine that a host reports.
 
-use mooring_types::host::{HostFacts, HostRole, Readiness};
+use mooring_linux::process::has_sys_resource;
+use mooring_types::host::{Capability, HostFacts, HostRole, Readiness};
 
 use crate::config::Config;
 use crate::runtime::volume;
@@ -21,8 +22,14 @@ pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
         runc: tools.runc,
         purchase: None,
         mounts: volume::mountable(),
+        lacks: lacks(config.role),
         readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { tools.readiness },
     }
+}
+
+fn lacks(role: HostRole) -> Vec<Capability> {
+    let is_lacking = role != HostRole::Gateways && !has_sys_resource();
+    is_lacking.then_some(Capability::SysResource).into_iter().collect()
 }
 
 fn memory_gb() -> f64 {

@@ -165,6 +165,9 @@ async fn measure(config: &Config, tools: &Tools) -> HostFacts {
         Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} is ready", config.name),
         Readiness::NotReady { reason } => tracing::warn!("host {} takes no jobs: {reason}", config.name),
     }
+    for capability in &facts.lacks {
+        tracing::warn!("the agent of host {} lacks {capability}: {}", config.name, capability.prevents());
+    }
     facts
 }
 

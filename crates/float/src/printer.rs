@@ -79,6 +79,13 @@ impl Printer {
         let _ = writeln!(io::stderr().lock(), "{text}");
     }
 
+    /// Prints a line on stderr that a table has no column for; other formats have it as data.
+    pub(crate) fn note_below_table(&self, text: &str) {
+        if self.format == Format::Table {
+            self.note(text);
+        }
+    }
+
     /// Confirms that a request was accepted. Scripts search stdout for the text, so YAML output
     /// gets it as a comment; formats without comments get it on stderr.
     pub(crate) fn accepted(&self, text: &str) -> Result<()> {

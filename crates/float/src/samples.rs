@@ -187,6 +187,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         kernel: "6.12.0".into(),
         criu: "4.2".into(),
         runc: "1.3.0".into(),
+        lacks: Vec::new(),
         jobs: 1,
         last_seen: None,
         problems: Vec::new(),

@@ -73,6 +73,7 @@ impl Machine {
             readiness: Readiness::Ready,
             purchase: Some(self.purchase),
             mounts: Vec::new(),
+            lacks: Vec::new(),
         }
     }
 }

@@ -33,6 +33,7 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
         criu: "4.2.1".into(),
         runc: "1.3.6".into(),
         mounts: Vec::new(),
+        lacks: Vec::new(),
         readiness: Readiness::Ready,
         purchase: Some(Purchase::Spot),
     };

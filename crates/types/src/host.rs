@@ -22,6 +22,9 @@ pub struct HostFacts {
     /// The remote file systems that it can mount.
     #[serde(default)]
     pub mounts: Vec<Scheme>,
+    /// The capabilities that some jobs need to migrate from here, and that the agent lacks.
+    #[serde(default)]
+    pub lacks: Vec<Capability>,
     /// The readiness for jobs that migrate.
     pub readiness: Readiness,
     /// The purchase option; absent until its cloud has answered.
@@ -41,6 +44,32 @@ impl HostFacts {
     #[must_use]
     pub fn purchase(&self) -> Purchase {
         self.purchase.unwrap_or_default()
+    }
+}
+
+/// A capability that an agent may lack: root has not all of them in a container or a small VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Capability {
+    /// The limits of processes of other users can be read.
+    #[serde(rename = "CAP_SYS_RESOURCE")]
+    SysResource,
+}
+
+impl Capability {
+    /// Returns what can't be done without it.
+    #[must_use]
+    pub fn prevents(self) -> &'static str {
+        match self {
+            Self::SysResource => "jobs with processes of users other than root can't migrate from there",
+        }
+    }
+}
+
+impl fmt::Display for Capability {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SysResource => f.write_str("CAP_SYS_RESOURCE"),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mooring_types::host::{HostRole, Purchase};
+use mooring_types::host::{Capability, HostRole, Purchase};
 use mooring_types::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -79,6 +79,11 @@ pub struct HostView {
     pub criu: String,
     /// The version of runc.
     pub runc: String,
+    /// The capabilities that its agent lacks. Without `CAP_SYS_RESOURCE`, jobs with processes of
+    /// users other than root can't migrate from it.
+    #[schema(value_type = Vec<String>)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lacks: Vec<Capability>,
     /// The number of its jobs.
     pub jobs: u32,
     /// The time of the last report.

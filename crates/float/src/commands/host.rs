@@ -8,6 +8,7 @@ use mooring_api::Client;
 use mooring_api::view::{DrainRequest, HostStatus, HostView};
 use mooring_types::Reference;
 use mooring_types::duration::{format_duration, parse_duration};
+use mooring_types::host::Capability;
 
 use super::wait::Follow;
 use crate::parse;
@@ -99,11 +100,37 @@ fn time(text: &str) -> Result<Duration, String> {
 /// Lists the hosts, or drains or undrains one.
 pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.action {
-        None => printer.list(&client.host_list().await?),
+        None => list(client, printer).await,
         Some(Action::Drain(args)) => drain(args, client, printer).await,
         Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&parse::host(&args.host)?).await?),
         Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&parse::host(&args.host)?).await?),
     }
+}
+
+async fn list(client: &Client, printer: &Printer) -> Result<()> {
+    let hosts = client.host_list().await?;
+    printer.list(&hosts)?;
+    for (capability, names) in lacking(&hosts) {
+        printer.note_below_table(&format!(
+            "{capability} is lacking on {}: {}",
+            names.join(", "),
+            capability.prevents()
+        ));
+    }
+    Ok(())
+}
+
+/// Returns the capabilities that agents lack, each with the names of their hosts.
+fn lacking(hosts: &[HostView]) -> Vec<(Capability, Vec<&str>)> {
+    let mut lacking: Vec<(Capability, Vec<&str>)> = Vec::new();
+    for (capability, name) in hosts.iter().flat_map(|host| host.lacks.iter().map(|lacks| (*lacks, host.name.as_str())))
+    {
+        match lacking.iter_mut().find(|(known, _)| *known == capability) {
+            Some((_, names)) => names.push(name),
+            None => lacking.push((capability, vec![name])),
+        }
+    }
+    lacking
 }
 
 async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()> {

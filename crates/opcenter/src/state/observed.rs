@@ -169,6 +169,7 @@ mod tests {
             readiness: Readiness::Ready,
             purchase: None,
             mounts: Vec::new(),
+            lacks: Vec::new(),
         };
         HostReport { sequence: 0, facts, jobs: Vec::new(), problems: Vec::new(), notice: None }
     }

@@ -51,6 +51,7 @@ impl Views {
             kernel: facts.kernel.clone(),
             criu: facts.criu.clone(),
             runc: facts.runc.clone(),
+            lacks: facts.lacks.clone(),
             jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
             last_seen: host.last_seen,
             problems: self.observed.host(&host.id).map(|report| report.problems.clone()).unwrap_or_default(),
