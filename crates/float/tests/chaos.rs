@@ -28,7 +28,8 @@ fn nothing_is_lost_whatever_happens() {
         duration: Duration::from_secs(20),
         hosts: 3,
         witnesses: 3,
-        counters: 2,
+        counters: 1,
+        programs: 1,
         log_to_stderr: false,
     };
     let plan = match minutes {
@@ -36,7 +37,8 @@ fn nothing_is_lost_whatever_happens() {
         Some(minutes) => Plan {
             duration: Duration::from_secs_f64(minutes * 60.0),
             witnesses: 6,
-            counters: 4,
+            counters: 3,
+            programs: 2,
             log_to_stderr: true,
             ..short
         },

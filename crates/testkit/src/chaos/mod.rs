@@ -12,8 +12,9 @@
 //! ```
 //!
 //! At every moment no job is lost, and a job forgets nothing unless its record has a recovery. The
-//! output of a batch job is kept once. Every accepted operation is on record with its outcome, and
-//! with a reason if it failed.
+//! output of a batch job is kept once. A program finds its terminal, connections, locks, files,
+//! sockets, workers and watches as they were. Every accepted operation is on record with its
+//! outcome, and with a reason if it failed.
 //!
 //! Once all is healed every job either executes in exactly one place or is suspended with one whole
 //! capsule. No host holds anything else, and no process has grown.
@@ -68,6 +69,8 @@ pub struct Plan {
     pub witnesses: usize,
     /// The number of batch jobs.
     pub counters: usize,
+    /// The number of programs that check what they hold in the kernel.
+    pub programs: usize,
     /// Writes the log to stderr as well.
     pub log_to_stderr: bool,
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mooring_api::Client;
 use mooring_api::view::{ConnectionState, GatewayCreateRequest, GatewayView, JobView};
+use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_types::JobId;
 use mooring_types::gateway::GatewayStatus;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Outcome;
 use nix::sys::signal::Signal;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -25,6 +26,7 @@ use super::stats::Stats;
 use super::store::Store;
 use super::subject::{Kind, Subject, is_under_way};
 use super::traces::Traces;
+use crate::tour::move_once;
 use crate::wait::wait_for;
 use crate::witness;
 use crate::world::World;
@@ -87,7 +89,8 @@ impl<'a> Run<'a> {
             Ok(known.iter().all(|gateway| gateway.status == GatewayStatus::Running).then_some(()))
         })
         .await?;
-        let kinds = [Kind::Witness].repeat(plan.witnesses).into_iter().chain([Kind::Counter].repeat(plan.counters));
+        let numbers = [(Kind::Witness, plan.witnesses), (Kind::Counter, plan.counters), (Kind::Program, plan.programs)];
+        let kinds = numbers.into_iter().flat_map(|(kind, number)| [kind].repeat(number));
         let subjects = kinds.enumerate().map(|(place, kind)| Subject::new(kind, place, 0)).collect();
         let mut run = Self {
             plan,
@@ -127,6 +130,7 @@ impl<'a> Run<'a> {
         self.settle("all jobs to execute", Rest::Executing).await?;
         self.await_answers().await?;
         let ended = self.past.len();
+        self.migrate_programs().await?;
         let jobs: Vec<JobId> = self.subjects.iter().filter_map(|subject| subject.id.clone()).collect();
         self.past.extend(jobs);
         self.settle("nothing to be left", Rest::Cancelled).await?;
@@ -219,20 +223,19 @@ impl<'a> Run<'a> {
         }
         let checked = async {
             subject.check_answers(&self.client, view).await?;
-            match subject.kind {
-                Kind::Counter => subject.check_output(&self.client, view).await,
-                Kind::Witness => Ok(()),
-            }
+            if subject.is_batch() { subject.check_output(&self.client, view).await } else { Ok(()) }
         };
         unless_away(checked.await)?;
         match view.status {
-            JobStatus::Completed if subject.kind == Kind::Counter => {
+            JobStatus::Completed if subject.is_batch() => {
                 self.log.note(format!("{} has ended well", subject.name()));
                 self.subjects[place] = subject.next();
                 self.past.push(job.clone());
             }
             status if status.is_final() => {
-                bail!("{} ({job}) is lost: it is {status}: {}", subject.name(), view.status_reason)
+                // What a program says of itself tells more than its exit code.
+                unless_away(self.subjects[place].check_output(&self.client, view).await)?;
+                bail!("{} ({job}) is lost: it is {status}: {}", self.subjects[place].name(), view.status_reason)
             }
             _ => {}
         }
@@ -357,6 +360,31 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
+    /// Migrates each program. Once all is healed, nothing that it holds hinders that. The other
+    /// jobs are cancelled, which makes room.
+    async fn migrate_programs(&mut self) -> Result<()> {
+        let is_program = |subject: &Subject| subject.kind == Kind::Program;
+        let (programs, others): (Vec<Subject>, Vec<Subject>) = self.subjects.drain(..).partition(is_program);
+        self.subjects = programs;
+        self.past.extend(others.into_iter().filter_map(|subject| subject.id));
+        drop(self.check().await?);
+        for subject in &self.subjects {
+            let Some(job) = &subject.id else { continue };
+            let migrated = wait_for("room for a program", READY_WITHIN, async || {
+                let migrated = move_once(&self.client, job).await;
+                Ok((!migrated.as_ref().is_err_and(lacks_room)).then_some(migrated))
+            })
+            .await?;
+            // It may have come to its end meanwhile.
+            if !self.client.job_get(job).await?.status.is_final() {
+                let made = migrated.with_context(|| subject.name())?;
+                ensure!(made.outcome == Outcome::Succeeded, "{}: {made:?}", subject.name());
+            }
+        }
+        drop(self.check().await?);
+        Ok(())
+    }
+
     /// Returns the log, and every job with its events, for the analysis of a failure.
     pub(super) async fn report(&self) -> String {
         let mut text = format!("seed {}\n\nwhat was done:\n{}\n", self.plan.seed, self.log);
@@ -373,12 +401,14 @@ impl<'a> Run<'a> {
     }
 }
 
+fn lacks_room(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<ClientError>().is_some_and(|error| error.code() == Some(ErrorCode::ResourceExhausted))
+}
+
 /// Ignores the failure of a check because OpCenter is away: the next check repeats it.
 fn unless_away(checked: Result<()>) -> Result<()> {
     match checked {
-        Err(error) if error.downcast_ref::<mooring_api::ClientError>().is_some_and(|why| why.code().is_none()) => {
-            Ok(())
-        }
+        Err(error) if error.downcast_ref::<ClientError>().is_some_and(|why| why.code().is_none()) => Ok(()),
         other => other,
     }
 }

@@ -19,6 +19,8 @@ use super::prober::{Prober, Setback};
 pub(super) const PORT: u16 = 9000;
 /// The number of lines of a batch job's output, five per second.
 const LINES: usize = 200;
+const PYTHON: &str = "/opt/mooring/jupyter/bin/python3";
+const PROGRAM: &str = include_str!("program.py");
 
 /// The kind of a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub(super) enum Kind {
     Witness,
     /// A script that counts, and ends.
     Counter,
+    /// A program that counts as long as what it holds in the kernel is as it was, and ends.
+    Program,
 }
 
 /// A job in its place; a cancelled job is replaced by another one.
@@ -61,11 +65,17 @@ impl Subject {
         self.id.clone().filter(|_| !self.is_busy.load(Ordering::Relaxed))
     }
 
+    /// Returns whether the job is a batch job, which prints its lines and ends.
+    pub(super) fn is_batch(&self) -> bool {
+        matches!(self.kind, Kind::Counter | Kind::Program)
+    }
+
     /// Returns the job's name, unique in its world.
     pub(super) fn name(&self) -> String {
         let kind = match self.kind {
             Kind::Witness => "witness",
             Kind::Counter => "counter",
+            Kind::Program => "program",
         };
         format!("{kind}-{}-{}", self.place, self.number)
     }
@@ -90,6 +100,10 @@ impl Subject {
                 script: Some(format!(
                     "#!/bin/bash\nfor ((i = 0; i < {LINES}; i++)); do echo \"line $i\"; sleep 0.2; done\n"
                 )),
+                ..common
+            },
+            Kind::Program => Submission {
+                command: [PYTHON, "-u", "-c", PROGRAM, &LINES.to_string()].map(str::to_owned).to_vec(),
                 ..common
             },
         })
@@ -139,6 +153,8 @@ impl Subject {
         let ended = view.rc == "0";
         let lines: Vec<&str> = text.lines().collect();
         let line = |number: usize| format!("line {number}");
+        let bad = lines.iter().find(|line| line.starts_with("BAD"));
+        ensure!(bad.is_none(), "{}: {}", self.name(), bad.copied().unwrap_or_default());
         if rewinds(view, &events).is_empty() {
             // The last line may be incomplete.
             let whole = if text.ends_with('\n') { lines.len() } else { lines.len().saturating_sub(1) };
