@@ -419,6 +419,28 @@ pub struct JobObservation {
     /// The findings of the last look at the job, while it executes here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// The connections that the job lacks since it was restored here; absent without any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unaccepted: Option<Unaccepted>,
+}
+
+/// The connections of gateways that a restored job lacks: its programs had not accepted them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Unaccepted {
+    /// The random number of the checkpoint without them.
+    pub checkpoint: u64,
+    pub connections: Vec<UnacceptedConnection>,
+}
+
+/// A connection that was in the queue of a listening socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnacceptedConnection {
+    /// The job's port.
+    pub port: u16,
+    /// The gateway's end.
+    pub peer: SocketAddr,
 }
 
 /// Processes of a job that the kernel has killed for lack of memory.

@@ -18,15 +18,17 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use mooring_api::watch::UnacceptedConnection;
 use mooring_linux::tcp;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+use crate::job_socket::JobSocket;
 use crate::read_ahead::ReadAhead;
 
 /// Time limit of [`Gate::settle`].
@@ -71,6 +73,8 @@ struct Sockets {
 struct OpenSocket {
     socket: OwnedFd,
     read_ahead: Arc<ReadAhead>,
+    /// The owner of the connection, once it is made.
+    owner: Weak<JobSocket>,
 }
 
 /// A connection to the job that the gate watches until it is dropped.
@@ -81,7 +85,6 @@ struct OpenSocket {
 pub struct WatchedSocket {
     gate: Arc<Gate>,
     key: u64,
-    pub(crate) read_ahead: Arc<ReadAhead>,
 }
 
 /// A connection attempt that [`Gate::settle`] waits for; it ends by drop.
@@ -135,6 +138,8 @@ impl Gate {
         self.changed.send_replace(true);
         self.pass(|| {
             let mut sockets = self.sockets();
+            // The end of a connection may be read only now.
+            sockets.open.values().for_each(|open| open.read_ahead.wake());
             for key in std::mem::take(&mut sockets.retired) {
                 sockets.open.remove(&key);
             }
@@ -155,6 +160,11 @@ impl Gate {
     #[must_use]
     pub fn is_open(&self) -> bool {
         *self.open.read()
+    }
+
+    /// Returns whether bytes are held, without the lock that calls which send have.
+    pub(crate) fn is_held(&self) -> bool {
+        !*self.changed.borrow()
     }
 
     /// Waits until the gate is open.
@@ -186,15 +196,30 @@ impl Gate {
     ///
     /// # Errors
     /// The process is out of descriptors.
-    pub fn watch(self: &Arc<Self>, socket: &impl AsFd) -> io::Result<WatchedSocket> {
+    pub(crate) fn watch(
+        self: &Arc<Self>,
+        socket: &impl AsFd,
+        read_ahead: &Arc<ReadAhead>,
+    ) -> io::Result<WatchedSocket> {
         let socket = socket.as_fd().try_clone_to_owned()?;
         limit_retransmission(&socket, RETRANSMISSION_OPEN);
         let mut sockets = self.sockets();
         let key = sockets.next_key;
         sockets.next_key += 1;
-        let read_ahead = Arc::<ReadAhead>::default();
-        sockets.open.insert(key, OpenSocket { socket, read_ahead: read_ahead.clone() });
-        Ok(WatchedSocket { gate: self.clone(), key, read_ahead })
+        let read_ahead = read_ahead.clone();
+        sockets.open.insert(key, OpenSocket { socket, read_ahead, owner: Weak::new() });
+        Ok(WatchedSocket { gate: self.clone(), key })
+    }
+
+    /// Gives up the named connections, which the restored job lacks. Returns those that can be made
+    /// again.
+    pub(crate) fn lose(&self, named: &[UnacceptedConnection]) -> Vec<Arc<JobSocket>> {
+        if named.is_empty() {
+            return Vec::new();
+        }
+        let owners: Vec<_> = self.sockets().open.values().filter_map(|open| open.owner.upgrade()).collect();
+        let is_named = |owner: &Arc<JobSocket>| named.iter().any(|connection| owner.is(connection));
+        owners.into_iter().filter(is_named).filter(|owner| owner.lose()).collect()
     }
 
     /// Takes a place for a held request, unless `max` requests are held.
@@ -228,7 +253,7 @@ impl Gate {
     pub async fn read_ahead(&self) {
         let deadline = Instant::now() + READ_AHEAD_TIMEOUT;
         while !self.is_open() && Instant::now() < deadline {
-            for OpenSocket { socket, read_ahead } in self.sockets().open.values() {
+            for OpenSocket { socket, read_ahead, .. } in self.sockets().open.values() {
                 read_ahead.fill(socket);
             }
             // One event for all sockets would cost a registration of each.
@@ -254,6 +279,15 @@ impl Gate {
 fn limit_retransmission(socket: &OwnedFd, limit: Duration) {
     if let Err(error) = tcp::limit_retransmission_wait(socket.as_fd(), limit) {
         tracing::debug!(%error, "can't limit the retransmission timeout of a connection");
+    }
+}
+
+impl WatchedSocket {
+    /// Names the owner of the connection, which can make it again.
+    pub(crate) fn belongs_to(&self, owner: Weak<JobSocket>) {
+        if let Some(open) = self.gate.sockets().open.get_mut(&self.key) {
+            open.owner = owner;
+        }
     }
 }
 

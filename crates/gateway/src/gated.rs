@@ -3,7 +3,7 @@
 //! Writes and the end of the direction wait while the gate is closed; reads never do. A connection
 //! that is dropped while the gate is closed is closed when the gate opens.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::net::{Shutdown, SocketAddr};
@@ -13,28 +13,27 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use mooring_linux::splice::Pipe;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::clients::ClientRecord;
-use crate::gate::{Gate, WatchedSocket};
-use crate::read_ahead::ReadAhead;
+use crate::gate::Gate;
+use crate::job_socket::JobSocket;
+use crate::socket;
 
 /// A connection to a job.
 pub struct GatedStream {
-    // Dropped before `watched`, which decides when the socket is closed.
-    stream: TcpStream,
-    watched: WatchedSocket,
-    gate: Arc<Gate>,
+    job: Arc<JobSocket>,
     record: Arc<ClientRecord>,
     opening: Option<Pin<Box<dyn Future<Output = ()> + Send + Sync>>>,
 }
 
 impl std::fmt::Debug for GatedStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GatedStream").field("stream", &self.stream).finish_non_exhaustive()
+        f.debug_struct("GatedStream").field("job", &self.job).finish_non_exhaustive()
     }
 }
 
@@ -45,42 +44,79 @@ impl GatedStream {
     /// # Errors
     /// The process is out of descriptors, or the job does not take the connection.
     pub async fn connect(address: SocketAddr, gate: &Arc<Gate>, record: &Arc<ClientRecord>) -> io::Result<Self> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        let watched = gate.watch(&socket)?;
-        socket.set_nodelay(true)?;
-        let stream = socket.connect(address).await?;
-        Ok(Self { stream, watched, gate: gate.clone(), record: record.clone(), opening: None })
-    }
-
-    /// The socket, for calls that do not send.
-    #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.stream
+        Ok(Self { job: JobSocket::connect(address, gate).await?, record: record.clone(), opening: None })
     }
 
     #[must_use]
     pub fn gate(&self) -> &Arc<Gate> {
-        &self.gate
+        self.job.gate()
     }
 
-    /// The bytes that were read ahead; who reads from the socket takes them first.
-    pub(crate) fn read_ahead(&self) -> &ReadAhead {
-        &self.watched.read_ahead
+    /// Returns whether [`GatedStream::send_from`] would have what is sent forgotten: it is needed
+    /// to make the connection again.
+    #[must_use]
+    pub fn keeps_what_is_sent(&self) -> bool {
+        self.job.is_kept()
+    }
+
+    /// Makes the kernel reset the connection when it is dropped.
+    pub fn reset_on_drop(&self) {
+        socket::reset_on_drop(&self.job.stream());
+    }
+
+    /// Ends this direction also while the gate is closed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn end_at_once(&self) -> io::Result<()> {
+        SockRef::from(&*self.job.stream()).shutdown(Shutdown::Write)
     }
 
     /// Waits until bytes of the job, an end or an error can be read.
     pub async fn arrived(&self) {
         loop {
-            let waited = self.read_ahead().readable(&self.stream).await;
-            if waited.is_err() || !self.read_ahead().lock().is_empty() {
+            if self.readable().await.is_err() {
                 return;
             }
-            let peek = || SockRef::from(&self.stream).peek(&mut [MaybeUninit::uninit()]);
-            match self.stream.try_io(Interest::READABLE, peek) {
+            let ahead = self.job.read_ahead().lock();
+            let peek = |stream: &TcpStream| {
+                stream.try_io(Interest::READABLE, || SockRef::from(stream).peek(&mut [MaybeUninit::uninit()]))
+            };
+            if !ahead.is_empty() {
+                return;
+            }
+            match self.job.try_read(peek) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 _ => return,
             }
         }
+    }
+
+    /// Takes bytes that were read ahead. Who reads from the socket takes them first.
+    pub(crate) fn take_read_ahead(&self) -> Option<Bytes> {
+        self.job.read_ahead().lock().take(usize::MAX)
+    }
+
+    /// Waits until there is something to take, or to read from the socket.
+    pub(crate) async fn readable(&self) -> io::Result<()> {
+        poll_fn(|context| {
+            let mut ahead = self.job.read_ahead().lock();
+            if !ahead.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            let polled = if self.job.is_away() { Poll::Pending } else { self.job.stream().poll_read_ready(context) };
+            ahead.or_wake(context, polled)
+        })
+        .await
+    }
+
+    /// Reads from the socket with `read`, which returns the number of bytes.
+    ///
+    /// # Errors
+    /// The connection broke. `WouldBlock`: there is nothing to read yet, or bytes were read ahead.
+    pub(crate) fn try_read(&self, read: impl FnOnce(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+        let ahead = self.job.read_ahead().lock();
+        if ahead.is_empty() { self.job.try_read(read) } else { Err(io::ErrorKind::WouldBlock.into()) }
     }
 
     /// The counters of the client.
@@ -95,19 +131,22 @@ impl GatedStream {
     /// The connection broke.
     pub async fn send(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            let written = self.sending(|| self.stream.try_write(bytes)).await?;
+            let written = self.sending(|| self.job.try_send([bytes], |stream| stream.try_write(bytes))).await?;
             bytes = &bytes[written..];
         }
         Ok(())
     }
 
-    /// Sends the content of a pipe.
+    /// Sends the content of a pipe, which is not kept.
     ///
     /// # Errors
     /// The connection broke.
     pub async fn send_from(&self, pipe: &mut Pipe) -> io::Result<()> {
         while pipe.holds() > 0 {
-            self.sending(|| self.stream.try_io(Interest::WRITABLE, || pipe.splice_out(self.stream.as_fd()))).await?;
+            let splice = |stream: &TcpStream, pipe: &mut Pipe| {
+                stream.try_io(Interest::WRITABLE, || pipe.splice_out(stream.as_fd()))
+            };
+            self.sending(|| self.job.try_send([], |stream| splice(stream, pipe))).await?;
         }
         Ok(())
     }
@@ -118,57 +157,66 @@ impl GatedStream {
     /// The connection broke.
     pub async fn send_end(&self) -> io::Result<()> {
         loop {
-            self.gate.opened().await;
-            if let Some(outcome) = self.gate.pass(|| SockRef::from(&self.stream).shutdown(Shutdown::Write)) {
+            self.gate().opened().await;
+            if let Some(outcome) = self.job.try_send_end() {
                 return outcome;
             }
         }
     }
 
-    async fn sending(&self, mut send: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    async fn sending(&self, mut send: impl FnMut() -> Option<io::Result<usize>>) -> io::Result<usize> {
         loop {
-            self.gate.opened().await;
-            self.stream.writable().await?;
-            if let Some(outcome) = self.tried(&mut send) {
-                return outcome;
+            self.gate().opened().await;
+            self.job.usable().await;
+            // A socket that is given up meanwhile is writable.
+            let stream = self.job.stream();
+            stream.writable().await?;
+            if let Some(outcome) = send() {
+                return self.counted(outcome);
             }
         }
     }
 
-    fn poll_sending(
+    fn poll_sending<'a>(
         &mut self,
         context: &mut Context<'_>,
-        mut send: impl FnMut(&TcpStream) -> io::Result<usize>,
+        pieces: impl Iterator<Item = &'a [u8]> + Clone,
+        send: impl Fn(&TcpStream) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_opened(context));
-            ready!(self.stream.poll_write_ready(context))?;
-            if let Some(outcome) = self.tried(|| send(&self.stream)) {
-                return Poll::Ready(outcome);
+            ready!(self.job.stream().poll_write_ready(context))?;
+            if let Some(outcome) = self.job.try_send(pieces.clone(), &send) {
+                return Poll::Ready(self.counted(outcome));
             }
         }
     }
 
-    /// Tries to send once; `None` if the gate is closed or the socket has no room.
-    fn tried(&self, send: impl FnOnce() -> io::Result<usize>) -> Option<io::Result<usize>> {
-        match self.gate.pass(send)? {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            Err(error) => Some(Err(error)),
-            Ok(sent) => {
-                self.record.bytes_in.fetch_add(sent as u64, Ordering::Relaxed);
-                Some(Ok(sent))
-            }
-        }
+    fn counted(&self, outcome: io::Result<usize>) -> io::Result<usize> {
+        outcome.inspect(|sent| {
+            self.record.bytes_in.fetch_add(*sent as u64, Ordering::Relaxed);
+        })
     }
 
+    /// Waits until the gate is open and nothing is sent again.
     fn poll_opened(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        while !self.gate.is_open() {
-            let gate = self.gate.clone();
-            let opening = self.opening.get_or_insert_with(|| Box::pin(async move { gate.opened().await }));
+        while !(self.gate().is_open() && self.job.is_usable()) {
+            let job = self.job.clone();
+            let opened = async move {
+                job.gate().opened().await;
+                job.usable().await;
+            };
+            let opening = self.opening.get_or_insert_with(|| Box::pin(opened));
             ready!(opening.as_mut().poll(context));
             self.opening = None;
         }
         Poll::Ready(())
+    }
+}
+
+impl Drop for GatedStream {
+    fn drop(&mut self) {
+        self.job.abandon();
     }
 }
 
@@ -178,27 +226,32 @@ impl AsyncRead for GatedStream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { stream, watched, record, .. } = &mut *self;
+        let Self { job, record, .. } = &mut *self;
         let before = buffer.filled().len();
-        let mut waiting = watched.read_ahead.lock();
-        let outcome = match waiting.take(buffer.remaining()) {
-            Some(bytes) => {
-                buffer.put_slice(&bytes);
-                Ok(())
+        let mut ahead = job.read_ahead().lock();
+        if let Some(bytes) = ahead.take(buffer.remaining()) {
+            buffer.put_slice(&bytes);
+        } else {
+            loop {
+                let polled = if job.is_away() { Poll::Pending } else { job.stream().poll_read_ready(context) };
+                ready!(ahead.or_wake(context, polled))?;
+                match job.try_read(|stream| stream.try_read_buf(buffer)) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    outcome => {
+                        outcome?;
+                        break;
+                    }
+                }
             }
-            None => {
-                let polled = Pin::new(stream).poll_read(context, buffer);
-                ready!(waiting.or_wake(context, polled))
-            }
-        };
+        }
         record.bytes_out.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
-        Poll::Ready(outcome)
+        Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for GatedStream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_sending(context, |stream| stream.try_write(bytes))
+        self.poll_sending(context, std::iter::once(bytes), |stream| stream.try_write(bytes))
     }
 
     fn poll_write_vectored(
@@ -206,7 +259,8 @@ impl AsyncWrite for GatedStream {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_sending(context, |stream| stream.try_write_vectored(pieces))
+        let bytes = pieces.iter().map(|piece| &**piece);
+        self.poll_sending(context, bytes, |stream| stream.try_write_vectored(pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -220,7 +274,7 @@ impl AsyncWrite for GatedStream {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_opened(context));
-            if let Some(outcome) = self.gate.pass(|| SockRef::from(&self.stream).shutdown(Shutdown::Write)) {
+            if let Some(outcome) = self.job.try_send_end() {
                 return Poll::Ready(outcome);
             }
         }

@@ -15,8 +15,8 @@
 //! * [`route`] is what the clients of a port need to know, by the newest slice.
 //! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
 //! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any
-//!   other client. Both connect through [`upstream`], with a [`gated`] stream. Between the two
-//!   connections [`relay`] moves bytes, and [`websocket`] follows frames.
+//!   other client. Both connect through [`upstream`], with a [`gated`] stream over a `job_socket`.
+//!   Between the two connections [`relay`] moves bytes, and [`websocket`] follows frames.
 //! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk.
 //!   Serving depends on neither. A gateway that starts without OpCenter serves the cached slice.
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
@@ -26,7 +26,8 @@
 //! * [`metrics`] and [`access`] count and log; [`admin`] answers Prometheus.
 //!
 //! The process needs no privilege. Its connection to a job is an ordinary kernel TCP connection,
-//! and stays that across a migration: nothing is parsed, buffered or replayed for continuity.
+//! and stays that across a migration: nothing is parsed, buffered or replayed for continuity. One
+//! that the job has not accepted is the exception: `job_socket` makes it again.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ pub mod gate;
 pub mod gated;
 pub mod handover;
 pub mod http;
+mod job_socket;
 pub mod link;
 mod listener;
 pub mod memory;

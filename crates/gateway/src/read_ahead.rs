@@ -8,17 +8,15 @@
 //! socket. The agent then waits for it, and fails the migration when nobody reads it.
 
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::io::{self, Read};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use mooring_linux::tcp;
 use parking_lot::{Mutex, MutexGuard};
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 /// The most bytes that are read ahead of one connection: about as many as a socket can hold.
 const PER_CONNECTION_MAX: usize = 8 << 20;
@@ -33,7 +31,11 @@ static IN_PROCESS: AtomicUsize = AtomicUsize::new(0);
 /// The bytes of one connection that were read ahead. A reader of the socket takes these
 /// first.
 #[derive(Debug, Default)]
-pub(crate) struct ReadAhead(Mutex<Waiting>);
+pub(crate) struct ReadAhead {
+    waiting: Mutex<Waiting>,
+    /// A byte has come from the job: ahead, or to the reader itself.
+    has_begun: AtomicBool,
+}
 
 /// The bytes that wait for the client.
 #[derive(Debug, Default)]
@@ -47,20 +49,24 @@ pub(crate) struct Waiting {
 impl ReadAhead {
     /// Locks the bytes: while the guard lives, nothing is read ahead.
     pub(crate) fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock()
+        self.waiting.lock()
     }
 
-    /// Waits until there is something to take here, or to read from the socket.
-    pub(crate) async fn readable(&self, socket: &TcpStream) -> io::Result<()> {
-        poll_fn(|context| {
-            let mut waiting = self.lock();
-            if !waiting.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let polled = socket.poll_read_ready(context);
-            waiting.or_wake(context, polled)
-        })
-        .await
+    /// Returns whether a byte has come from the job.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.has_begun.load(Ordering::Acquire)
+    }
+
+    /// Notes that a byte has come from the job. Returns whether it is the first.
+    pub(crate) fn begin(&self) -> bool {
+        !self.has_begun() && !self.has_begun.swap(true, Ordering::AcqRel)
+    }
+
+    /// Wakes the reader, which looks again whether it may read.
+    pub(crate) fn wake(&self) {
+        if let Some(reader) = self.lock().reader.take() {
+            reader.wake();
+        }
     }
 
     /// Reads what has arrived on the socket, at most [`READ_MAX`] bytes. The end of the stream and
@@ -78,6 +84,7 @@ impl ReadAhead {
         match read {
             Ok(count) if count > 0 => {
                 bytes.truncate(count);
+                self.begin();
                 waiting.push(bytes.into());
             }
             Ok(_) => {}

@@ -33,7 +33,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::gated::GatedStream;
-use crate::read_ahead::ReadAhead;
 use crate::socket;
 use crate::upstream::{Connected, ConnectionEnd, Upstream};
 use crate::websocket::{CLOSE_RESTARTING, Frames};
@@ -100,7 +99,7 @@ pub async fn relay(
             end = both_directions(client, &job, upstream, epoch, &early.from_client, to_client.as_mut()) => end,
         };
         if frames.is_some() && matches!(end, End::Job(ConnectionEnd::JobReplaced)) {
-            drain(job.socket(), to_client).await;
+            drain(&job, to_client).await;
         }
         end
     };
@@ -108,11 +107,11 @@ pub async fn relay(
         End::BothDirections | End::Job(ConnectionEnd::JobEnded) => Ok(()),
         End::Broken(error) => {
             socket::reset_on_drop(client);
-            socket::reset_on_drop(job.socket());
+            job.reset_on_drop();
             Err(error)
         }
         End::Job(ConnectionEnd::JobReplaced) => {
-            socket::reset_on_drop(job.socket());
+            job.reset_on_drop();
             drop(job);
             match frames {
                 None => socket::reset_on_drop(client),
@@ -158,8 +157,8 @@ async fn both_directions(
 ///
 /// A server keeps the output of a closed connection for the next one, as JupyterLab's does. Without
 /// this, what it sent before it noticed the end would reach nobody.
-async fn drain(job: &TcpStream, to_client: impl FusedFuture<Output = Result<(), Broken>>) {
-    if to_client.is_terminated() || SockRef::from(job).shutdown(Shutdown::Write).is_err() {
+async fn drain(job: &GatedStream, to_client: impl FusedFuture<Output = Result<(), Broken>>) {
+    if to_client.is_terminated() || job.end_at_once().is_err() {
         return;
     }
     // The client is told of the end in any case.
@@ -170,7 +169,13 @@ async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(
     job.send(early).await.map_err(Broken::Job)?;
     loop {
         job.gate().opened().await;
-        match receive(client, None).await.map_err(Broken::Client)? {
+        // What has to be kept is read: a pipe is emptied by sending.
+        let received = if job.keeps_what_is_sent() {
+            read(From::Client(client)).await
+        } else {
+            receive(From::Client(client)).await
+        };
+        match received.map_err(Broken::Client)? {
             Received::End => return job.send_end().await.map_err(Broken::Job),
             Received::Piped(mut pipe) => {
                 job.send_from(&mut pipe).await.map_err(Broken::Job)?;
@@ -192,8 +197,8 @@ async fn to_client(
     send(client, early, &AtomicU64::new(0), frames).await.map_err(Broken::Client)?;
     loop {
         let received = match frames {
-            None => receive(job.socket(), Some(job.read_ahead())).await,
-            Some(_) => read(job.socket(), Some(job.read_ahead())).await,
+            None => receive(From::Job(job)).await,
+            Some(_) => read(From::Job(job)).await,
         };
         match received.map_err(Broken::Job)? {
             Received::End => return Ok(()),
@@ -240,25 +245,48 @@ enum Received {
     Read(Bytes),
 }
 
-/// Receives bytes into a pipe, or into memory where splice(2) is impossible. Bytes that were read
-/// ahead come first.
-async fn receive(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Received> {
+/// The side from which bytes are received.
+#[derive(Clone, Copy)]
+enum From<'a> {
+    Client(&'a TcpStream),
+    /// Bytes that were read ahead come first.
+    Job(&'a GatedStream),
+}
+
+impl From<'_> {
+    fn read_ahead(self) -> Option<Received> {
+        match self {
+            Self::Client(_) => None,
+            Self::Job(job) => job.take_read_ahead().map(Received::Read),
+        }
+    }
+
+    async fn readable(self) -> io::Result<()> {
+        match self {
+            Self::Client(client) => client.readable().await,
+            Self::Job(job) => job.readable().await,
+        }
+    }
+
+    fn try_read(self, read: impl FnOnce(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+        match self {
+            Self::Client(client) => read(client),
+            Self::Job(job) => job.try_read(read),
+        }
+    }
+}
+
+/// Receives bytes into a pipe, or into memory where splice(2) is impossible.
+async fn receive(from: From<'_>) -> io::Result<Received> {
     loop {
-        if let Some(bytes) = read_ahead(ahead) {
+        if let Some(bytes) = from.read_ahead() {
             return Ok(bytes);
         }
-        readable(from, ahead).await?;
+        from.readable().await?;
         // A pipe can be unavailable: the process may be out of descriptors.
-        let Ok(mut pipe) = acquire() else { return read(from, ahead).await };
-        let spliced = {
-            let waiting = ahead.map(ReadAhead::lock);
-            if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
-                release(pipe);
-                continue;
-            }
-            from.try_io(Interest::READABLE, || pipe.splice_in(from.as_fd()))
-        };
-        match spliced {
+        let Ok(mut pipe) = acquire() else { return read(from).await };
+        let splice = |stream: &TcpStream| stream.try_io(Interest::READABLE, || pipe.splice_in(stream.as_fd()));
+        match from.try_read(splice) {
             Ok(0) => {
                 release(pipe);
                 return Ok(Received::End);
@@ -268,7 +296,7 @@ async fn receive(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Rece
                 release(pipe);
                 match error.kind() {
                     io::ErrorKind::WouldBlock => {}
-                    io::ErrorKind::InvalidInput => return read(from, ahead).await,
+                    io::ErrorKind::InvalidInput => return read(from).await,
                     _ => return Err(error),
                 }
             }
@@ -276,33 +304,20 @@ async fn receive(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Rece
     }
 }
 
-async fn read(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<Received> {
+async fn read(from: From<'_>) -> io::Result<Received> {
     loop {
-        if let Some(bytes) = read_ahead(ahead) {
+        if let Some(bytes) = from.read_ahead() {
             return Ok(bytes);
         }
-        readable(from, ahead).await?;
-        let waiting = ahead.map(ReadAhead::lock);
-        if waiting.as_ref().is_some_and(|waiting| !waiting.is_empty()) {
-            continue;
-        }
-        if let Some(bytes) = socket::try_read(from)? {
-            return Ok(if bytes.is_empty() { Received::End } else { Received::Read(bytes.into()) });
+        from.readable().await?;
+        let mut bytes = Vec::with_capacity(socket::READ_BUFFER_BYTES);
+        match from.try_read(|stream| stream.try_read_buf(&mut bytes)) {
+            Ok(0) => return Ok(Received::End),
+            Ok(_) => return Ok(Received::Read(bytes.into())),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
     }
-}
-
-/// Waits until there is something to receive.
-async fn readable(from: &TcpStream, ahead: Option<&ReadAhead>) -> io::Result<()> {
-    match ahead {
-        Some(ahead) => ahead.readable(from).await,
-        None => from.readable().await,
-    }
-}
-
-/// Takes bytes that were read ahead.
-fn read_ahead(ahead: Option<&ReadAhead>) -> Option<Received> {
-    ahead?.lock().take(usize::MAX).map(Received::Read)
 }
 
 fn acquire() -> io::Result<Pipe> {

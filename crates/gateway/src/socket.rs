@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 /// Time limit for a client to close its side after the gateway has closed its own.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-const READ_BUFFER_BYTES: usize = 64 * 1024;
+pub(crate) const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Makes the kernel reset a connection, instead of ending it, when its socket is closed.
 pub fn reset_on_drop(socket: &TcpStream) {

@@ -5,7 +5,8 @@
 //! A job has one gate, which its connections share.
 //!
 //! A slice is applied in this order: close gates, set routes, open gates. So the route tells a
-//! client that finds a gate open if the job has been replaced.
+//! client that finds a gate open if the job has been replaced. Connections that a restored job
+//! lacks are given up just before its gate opens, and made again afterwards.
 //!
 //! A port whose job has ended keeps its listener for as long as slices contain the farewell. Its
 //! route decides which clients are told of the end, and which are closed. A port that another
@@ -46,6 +47,8 @@ struct JobFlow {
     /// The migration for which the gate was last asked to quiesce.
     quiesce: Option<MigrationId>,
     quiesced: Option<Quiesced>,
+    /// The checkpoint without connections for which they were last made again.
+    made_again: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -224,8 +227,13 @@ impl Gateway {
 
     /// Closes the job's gate if the directive holds bytes.
     fn hold(&self, state: &mut State, directive: &ConnectionDirective) {
-        let closed =
-            || JobFlow { gate: Gate::new(self.shared.observed.clone()), paused: None, quiesce: None, quiesced: None };
+        let closed = || JobFlow {
+            gate: Gate::new(self.shared.observed.clone()),
+            paused: None,
+            quiesce: None,
+            quiesced: None,
+            made_again: None,
+        };
         let flow = state.jobs.entry(directive.job.clone()).or_insert_with(closed);
         let Flow::Held { quiesce } = &directive.flow else { return };
         if flow.gate.is_open() {
@@ -246,6 +254,13 @@ impl Gateway {
         (flow.quiesce, flow.quiesced) = (None, None);
         if let Some(since) = flow.paused.take() {
             self.metrics().paused(&directive.job, since.elapsed());
+        }
+        if let Some(unaccepted) = &directive.unaccepted
+            && flow.made_again.replace(unaccepted.checkpoint) != Some(unaccepted.checkpoint)
+        {
+            for socket in flow.gate.lose(&unaccepted.connections) {
+                self.shared.tasks.spawn("make again", socket.make_again());
+            }
         }
         flow.gate.open();
     }

@@ -18,9 +18,9 @@ use crate::route::Routes;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time limit of an attempt at one address: the kernel sends its SYN three times within it.
-const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two attempts. No event tells that a port begins to listen.
-const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
 
 /// All that a connection of one client to its job needs.
 #[derive(Debug, Clone)]

@@ -276,6 +276,7 @@ impl SimAgent {
         let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
             out_of_memory: None,
             findings: Vec::new(),
+            unaccepted: None,
             job: job.clone(),
             generation: local.generation,
             state: local.state.clone(),

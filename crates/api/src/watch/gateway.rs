@@ -9,6 +9,8 @@ use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::Unaccepted;
+
 /// The desired state of a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -59,6 +61,10 @@ pub struct ConnectionDirective {
     pub widget: Widget,
     /// The gate: bytes pass or are held.
     pub flow: Flow,
+    /// The connections that the restored job lacks. The gateway makes them again once for each
+    /// checkpoint, when `flow` is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unaccepted: Option<Unaccepted>,
 }
 
 /// A port that tells the outcome of an ended job for a while. The port is free: a connection with

@@ -74,6 +74,7 @@ impl World {
             hold_limits: HoldLimits::default(),
             widget: Widget::Hidden,
             flow,
+            unaccepted: None,
         });
         self.apply();
         free

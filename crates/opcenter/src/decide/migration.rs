@@ -327,6 +327,7 @@ mod tests {
                 usage: None,
                 out_of_memory: None,
             findings: Vec::new(),
+                unaccepted: None,
                 progress: String::new(),
             };
             // The store observes nothing.

@@ -1,5 +1,6 @@
-//! Makes the slices of hosts and gateways: a pure function of desired state, plus the generations
-//! that hosts hold and the values of secrets.
+//! Makes the slices of hosts and gateways: a pure function of desired state. Observed are only the
+//! generations that hosts hold and the connections that restored jobs lack. The values of secrets
+//! come in as well.
 //!
 //! | stage of a migration | destination | source | routes lead to | bytes |
 //! |---|---|---|---|---|
@@ -30,6 +31,7 @@ use std::net::SocketAddr;
 use mooring_api::watch::{
     AfterCheckpoint, AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement,
     GatewaySlice, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer, PublishedPort, Target,
+    Unaccepted,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
 use mooring_types::job::{JobSpec, JobStatus, Publish};
@@ -40,6 +42,7 @@ use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
 use super::farewell;
 use crate::config::Config;
 use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
 
 /// The data that slices follow from.
 pub(crate) struct Inputs<'a> {
@@ -82,7 +85,7 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
 }
 
 /// Returns the slice of a gateway, without its sequence.
-pub(crate) fn for_gateway(state: &DbState, gateway: &GatewayRow) -> Option<GatewaySlice> {
+pub(crate) fn for_gateway(state: &DbState, observed: &Observed, gateway: &GatewayRow) -> Option<GatewaySlice> {
     let connections = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
@@ -91,7 +94,7 @@ pub(crate) fn for_gateway(state: &DbState, gateway: &GatewayRow) -> Option<Gatew
         bind: state.gateway_address(&gateway.host, gateway.spec.exposure)?,
         port_range: gateway.spec.port_range,
         rules: state.rules(&gateway.spec.security_groups),
-        connections: connections.filter_map(|connection| connect(state, connection)).collect(),
+        connections: connections.filter_map(|connection| connect(state, observed, connection)).collect(),
         farewells: farewell::of_gateway(&state.farewells, gateway),
     })
 }
@@ -301,7 +304,7 @@ fn order_at_source(state: &DbState, job: &JobRow, row: &MigrationRow) -> Option<
     }
 }
 
-fn connect(state: &DbState, connection: &ConnectionRow) -> Option<ConnectionDirective> {
+fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> Option<ConnectionDirective> {
     let job = state.jobs.get(&connection.job)?;
     Some(ConnectionDirective {
         connection: connection.id.clone(),
@@ -315,7 +318,13 @@ fn connect(state: &DbState, connection: &ConnectionRow) -> Option<ConnectionDire
         hold_limits: connection.hold_limits,
         widget: connection.widget,
         flow: flow(state, job),
+        unaccepted: unaccepted(observed, job),
     })
+}
+
+/// Returns the connections that a job lacks since it was restored on its host.
+fn unaccepted(observed: &Observed, job: &JobRow) -> Option<Unaccepted> {
+    observed.job(job.host.as_ref()?, &job.id, job.generation)?.unaccepted.clone()
 }
 
 /// Returns the address to which a published port of a job leads.

@@ -28,7 +28,7 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
         next.hosts.insert(host.id.clone(), line);
     }
     for gateway in &state.gateways {
-        let Some(slice) = slices::for_gateway(state, gateway) else { continue };
+        let Some(slice) = slices::for_gateway(state, observed, gateway) else { continue };
         let line = line(previous.gateways.get(&gateway.id), slice, sequence, |slice: &mut GatewaySlice, sequence| {
             slice.sequence = sequence;
         });
