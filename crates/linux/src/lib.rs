@@ -31,7 +31,7 @@
 //! | [`process_tree`] | the processes of a job, and what they hold |
 //! | [`terminal`] | the foreground of terminals |
 //! | [`terminal_queue`] | the bytes that wait in terminals |
-//! | [`unix_sockets`] | unix sockets that are bound to files |
+//! | [`unix_sockets`] | unix sockets that are bound to files, and connections that wait there |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`vfork`] | parents that wait in vfork |

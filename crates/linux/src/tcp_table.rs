@@ -5,6 +5,7 @@
 //! checkpoint has either of them.
 
 use std::fs;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -12,6 +13,7 @@ use crate::{Error, Result, netns};
 
 /// The states of the kernel's list (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
+const HALF_OPEN: u8 = 3;
 const FIN_WAIT1: u8 = 4;
 const CLOSE_WAIT: u8 = 8;
 const LAST_ACK: u8 = 9;
@@ -56,6 +58,13 @@ impl TcpSocket {
         self.inode == 0 && matches!(self.state, ESTABLISHED | CLOSE_WAIT)
     }
 
+    /// Says whether the socket is a connection of which the last packet of the handshake lacks, or
+    /// was dropped since the queue is full.
+    #[must_use]
+    pub fn is_half_open(&self) -> bool {
+        self.inode == 0 && self.state == HALF_OPEN
+    }
+
     /// The number of connections that wait to be accepted from a listener, if there are any.
     #[must_use]
     pub fn waiting(&self) -> Option<u32> {
@@ -65,9 +74,18 @@ impl TcpSocket {
 
 /// Lists the TCP sockets of the namespace at `path`.
 pub fn list(path: &Path) -> Result<Vec<TcpSocket>> {
-    let read = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-    let tables = netns::run_in(path, || Ok([read("tcp")?, read("tcp6")?]))?;
-    let tables = tables.map_err(Error::system(format!("list the TCP sockets of {}", path.display())))?;
+    let tables = netns::run_in(path, read)?;
+    tables.map_err(Error::system(format!("list the TCP sockets of {}", path.display())))
+}
+
+/// Lists the TCP sockets of this thread's own namespace.
+pub fn list_own() -> Result<Vec<TcpSocket>> {
+    read().map_err(Error::system("list the TCP sockets of this host"))
+}
+
+fn read() -> io::Result<Vec<TcpSocket>> {
+    let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
+    let tables = [table("tcp")?, table("tcp6")?];
     Ok(tables.iter().flat_map(|table| table.lines().skip(1).filter_map(socket)).collect())
 }
 
@@ -121,6 +139,8 @@ mod tests {
         let mapped = "   1: 0000000000000000FFFF00000100007F:1F90 0000000000000000FFFF00000100007F:A0C2 01 00000000:00000004 00:00000000 00000000     0        0 0 1 0 20 4 30 10 -1";
         let found = socket(mapped).unwrap();
         assert!(found.is_unaccepted() && found.peer == "127.0.0.1:41154".parse().unwrap(), "{found:?}");
+        let half_open = mapped.replace(" 01 ", " 03 ").replace(" 0 0 1 ", " 0 0 0 ");
+        assert!(socket(&half_open).unwrap().is_half_open() && !found.is_half_open());
         for broken in ["", "1:", "  sl  local_address rem_address   st", &closed.replace("1F90", "xyz")] {
             assert_eq!(socket(broken), None);
         }

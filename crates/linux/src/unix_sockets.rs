@@ -1,5 +1,7 @@
-//! The unix sockets of a network namespace that are bound to files.
+//! The unix sockets of a network namespace: those that are bound to files, and connections that
+//! wait to be accepted.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -18,16 +20,42 @@ pub struct BoundSocket {
     pub inode: u32,
 }
 
+/// A socket with connections that are not accepted, on which something was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unaccepted {
+    /// The number of the listening socket.
+    pub inode: u32,
+    /// The name that it was bound to; one without a file begins with `@`.
+    pub name: Vec<u8>,
+    pub connections: usize,
+}
+
+/// A socket as the kernel lists it.
+#[derive(Debug, Default)]
+struct Listed {
+    inode: u32,
+    state: u8,
+    name: Vec<u8>,
+    file: Option<u32>,
+    /// The numbers of the sockets that wait to be accepted.
+    waiting: Vec<u32>,
+    /// The bytes that are sent and not read.
+    unread: u32,
+}
+
+const LISTEN: u8 = 10;
 const HEADER_BYTES: usize = 16;
 const MESSAGE_BYTES: usize = 16;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const REQUEST_DUMP: u16 = 0x301;
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
-/// The attributes that are asked for: name and file.
-const SHOW: u32 = 1 | 2;
+/// The attributes that are asked for: name, file, waiting connections and queues.
+const SHOW: u32 = 1 | 2 | 8 | 16;
 const ATTRIBUTE_NAME: u16 = 0;
 const ATTRIBUTE_FILE: u16 = 1;
+const ATTRIBUTE_WAITING: u16 = 3;
+const ATTRIBUTE_QUEUES: u16 = 4;
 const BUFFER_BYTES: usize = 64 << 10;
 
 /// Returns the sockets of the namespace at `path` that are bound to files.
@@ -35,10 +63,37 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// # Errors
 /// The kernel does not answer, or lacks the interface.
 pub fn bound(namespace: &Path) -> Result<Vec<BoundSocket>> {
-    netns::run_in(namespace, ask)?
+    let bound = |socket: Listed| {
+        // The name of a socket without a file begins with NUL.
+        let name = Some(socket.name).filter(|name| name.first().is_some_and(|byte| *byte != 0))?;
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+        Some(BoundSocket { name: PathBuf::from(OsStr::from_bytes(&name[..end])), inode: socket.file? })
+    };
+    Ok(netns::run_in(namespace, ask)??.into_iter().filter_map(bound).collect())
 }
 
-fn ask() -> Result<Vec<BoundSocket>> {
+/// Returns the sockets of the namespace at `path` with connections that are not accepted, and on
+/// which something was sent.
+///
+/// # Errors
+/// The kernel does not answer, or lacks the interface.
+pub fn unaccepted(namespace: &Path) -> Result<Vec<Unaccepted>> {
+    let sockets = netns::run_in(namespace, ask)??;
+    let unread: HashMap<u32, u32> = sockets.iter().map(|socket| (socket.inode, socket.unread)).collect();
+    let waits = |inode: &&u32| unread.get(inode).is_some_and(|bytes| *bytes > 0);
+    let of = |socket: &Listed| {
+        let connections = socket.waiting.iter().filter(waits).count();
+        let mut name = socket.name.clone();
+        if let Some(first) = name.first_mut().filter(|byte| **byte == 0) {
+            *first = b'@';
+        }
+        name.truncate(name.iter().position(|byte| *byte == 0).unwrap_or(name.len()));
+        (connections > 0).then_some(Unaccepted { inode: socket.inode, name, connections })
+    };
+    Ok(sockets.iter().filter(|socket| socket.state == LISTEN).filter_map(of).collect())
+}
+
+fn ask() -> Result<Vec<Listed>> {
     let failed = || Error::errno("list the unix sockets of a job");
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)
         .map_err(failed())?;
@@ -63,7 +118,7 @@ fn ask() -> Result<Vec<BoundSocket>> {
             match kind {
                 DONE => return Ok(sockets),
                 ERROR => return Err(failed()(nix::Error::EOPNOTSUPP)),
-                _ => sockets.extend(body.get(MESSAGE_BYTES..).and_then(parse)),
+                _ => sockets.extend(parse(body)),
             }
             rest = next;
         }
@@ -83,28 +138,29 @@ fn record(bytes: &[u8], header: usize) -> Option<(u16, &[u8], &[u8])> {
     Some((u16::from_ne_bytes(kind.try_into().ok()?), body, next))
 }
 
-fn parse(mut attributes: &[u8]) -> Option<BoundSocket> {
-    let (mut name, mut inode) = (None, None);
+fn parse(message: &[u8]) -> Option<Listed> {
+    let number = |bytes: &[u8], at: usize| Some(u32::from_ne_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+    let mut socket = Listed { inode: number(message, 4)?, state: *message.get(2)?, ..Listed::default() };
+    let mut attributes = message.get(MESSAGE_BYTES..)?;
     while let Some((kind, body, next)) = record(attributes, 4) {
         match kind {
-            // The name of a socket without a file begins with NUL.
-            ATTRIBUTE_NAME if body.first().is_some_and(|byte| *byte != 0) => {
-                let end = body.iter().position(|byte| *byte == 0).unwrap_or(body.len());
-                name = Some(PathBuf::from(OsStr::from_bytes(&body[..end])));
-            }
-            ATTRIBUTE_FILE => inode = Some(u32::from_ne_bytes(body.get(..4)?.try_into().ok()?)),
+            ATTRIBUTE_NAME => socket.name = body.to_vec(),
+            ATTRIBUTE_FILE => socket.file = number(body, 0),
+            ATTRIBUTE_WAITING => socket.waiting = (0..body.len() / 4).filter_map(|at| number(body, at * 4)).collect(),
+            ATTRIBUTE_QUEUES => socket.unread = number(body, 4)?,
             _ => {}
         }
         attributes = next;
     }
-    Some(BoundSocket { name: name?, inode: inode? })
+    Some(socket)
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::io::Write;
     use std::os::unix::fs::MetadataExt;
-    use std::os::unix::net::{UnixDatagram, UnixListener};
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use super::*;
 
@@ -128,5 +184,24 @@ mod tests {
                 BoundSocket { inode: inode(&renamed), name: first },
             ]
         );
+    }
+
+    #[test]
+    fn connections_that_wait_with_something_sent_are_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let name = directory.path().join("listener");
+        let listener = UnixListener::bind(&name).unwrap();
+        let ours = || {
+            let mut found = unaccepted(Path::new("/proc/thread-self/ns/net")).unwrap();
+            found.retain(|found| found.name == name.as_os_str().as_bytes());
+            found.into_iter().map(|found| found.connections).collect::<Vec<_>>()
+        };
+        let _silent = UnixStream::connect(&name).unwrap();
+        let mut clients = [UnixStream::connect(&name).unwrap(), UnixStream::connect(&name).unwrap()];
+        assert!(ours().is_empty());
+        clients.iter_mut().for_each(|client| client.write_all(b"x").unwrap());
+        assert_eq!(ours(), [2]);
+        let _accepted = [listener.accept().unwrap(), listener.accept().unwrap()];
+        assert_eq!(ours(), [1]);
     }
 }

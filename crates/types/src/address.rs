@@ -51,6 +51,12 @@ impl Overlay {
         lowest_free(self.hosts_start() + 1, self.0.broadcast().to_bits(), used)
     }
 
+    /// Returns whether an address is in the part for hosts.
+    #[must_use]
+    pub fn is_of_host(self, address: Ipv4Addr) -> bool {
+        self.0.contains(&address) && address.to_bits() >= self.hosts_start()
+    }
+
     fn hosts_start(self) -> u32 {
         self.0.broadcast().to_bits() & 0xffff_0000
     }
@@ -73,7 +79,10 @@ mod tests {
             assert_eq!(given.to_string(), expected);
             used.insert(given);
         }
-        assert_eq!(overlay.free_host_address(&used).unwrap().to_string(), "100.127.0.1");
+        let host = overlay.free_host_address(&used).unwrap();
+        assert_eq!(host.to_string(), "100.127.0.1");
+        assert!(overlay.is_of_host(host) && !used.iter().any(|job| overlay.is_of_host(*job)));
+        assert!(!overlay.is_of_host([127, 0, 0, 1].into()) && !overlay.is_of_host([192, 168, 0, 1].into()));
         used.remove(&"100.64.0.2".parse().unwrap());
         assert_eq!(overlay.free_job_address(&used).unwrap().to_string(), "100.64.0.2");
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_api::watch::{JobDirective, JobObservation, JobState};
+use mooring_api::watch::{JobDirective, JobObservation, JobState, Unaccepted};
 use mooring_linux::process::ProcessId;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -43,6 +43,8 @@ pub(crate) struct Journal {
     /// The time that each phase of the current migration took on this host.
     phases: Vec<PhaseTime>,
     bytes_moved: u64,
+    /// The connections that the job lacks since it was restored here.
+    pub(crate) unaccepted: Option<Unaccepted>,
     observation: Observation,
 }
 
@@ -56,6 +58,7 @@ impl HeldJob {
             spec: directive.spec.clone(),
             phases: Vec::new(),
             bytes_moved: 0,
+            unaccepted: None,
             observation: Observation::default(),
             log: LogPump::start(host.clone(), directive.job.clone()),
             host,
@@ -74,6 +77,7 @@ impl HeldJob {
             spec: record.spec,
             phases: record.phases,
             bytes_moved: record.bytes_moved,
+            unaccepted: record.unaccepted,
             observation: Observation::default(),
         };
         let found = Self { journal, state };
@@ -287,6 +291,7 @@ impl Journal {
             state,
             phases: self.phases.clone(),
             bytes_moved: self.bytes_moved,
+            unaccepted: self.unaccepted.clone(),
         }
     }
 

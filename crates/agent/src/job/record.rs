@@ -23,7 +23,7 @@ use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use mooring_api::watch::{JobObservation, JobState};
+use mooring_api::watch::{JobObservation, JobState, Unaccepted};
 use mooring_linux::process::ProcessId;
 use mooring_ops::file::{self, Durability, Mode};
 use mooring_types::job::JobSpec;
@@ -46,6 +46,9 @@ pub(crate) struct Record {
     /// The time that each phase of the current migration took on this host.
     pub(crate) phases: Vec<PhaseTime>,
     pub(crate) bytes_moved: u64,
+    /// The connections that the job lacks since it was restored here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) unaccepted: Option<Unaccepted>,
 }
 
 /// The state of a job, without the handles of a running agent: the projection of
@@ -215,6 +218,7 @@ impl Record {
             usage: None,
             out_of_memory: None,
             findings: Vec::new(),
+            unaccepted: self.unaccepted.clone(),
         })
     }
 
@@ -264,6 +268,7 @@ mod tests {
             state,
             phases: Vec::new(),
             bytes_moved: 7,
+            unaccepted: None,
         }
     }
 

@@ -22,6 +22,7 @@ use mooring_types::migration::Phase;
 use mooring_types::{CapsuleName, MigrationId};
 use tokio::time::Instant;
 
+use super::connections;
 use super::criu::memory_gate::{self, Opener};
 use super::failure::{Failure, InPhase};
 use super::restore::{self, Peers, Restored};
@@ -195,6 +196,10 @@ async fn finish(
     };
     match restored {
         Ok(process) => {
+            job.journal.unaccepted = match peers {
+                Peers::Kept | Peers::OutsideLost => connections::lacking(checkpoint.images()),
+                Peers::AllLost => None,
+            };
             // The point of no return: with this record the job is this host's, and it has not taken
             // a step before.
             job.enter(LocalState::Restored { migration, process })?;

@@ -15,6 +15,7 @@ use mooring_linux::process::ProcessId;
 use mooring_ops::log::chain;
 use mooring_types::job::JobSpec;
 
+use super::connections::{self as unaccepted, Gateways};
 use super::criu::memory_gate::MemoryGate;
 use super::record_locks;
 use super::socket_files;
@@ -93,6 +94,9 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
                 tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without all that it had");
             }
             job.journal.forget_measures();
+            if peers == Peers::Kept {
+                job.journal.unaccepted = unaccepted::lacking(checkpoint.images());
+            }
             let base = job.state.take_base();
             job.enter(LocalState::Running(Running::new(process, base)))?;
             let_run_at_last(job, &job_dir, peers).await;
@@ -160,6 +164,7 @@ pub(crate) async fn dump(
     }
     let registered = host.hooks.register(job_dir, images, None);
     registered.expect_sockets(sockets);
+    registered.expect_gateways(Gateways::of_host(host).await);
     let (watching, written) = (job_dir.clone(), images.to_owned());
     let found = tokio::task::spawn_blocking(move || Watched::find(&watching, &written)).await;
     registered.expect_watches(found.map_err(|_| CriuError::FreezeAborted)??);

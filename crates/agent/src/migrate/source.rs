@@ -207,7 +207,8 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
 async fn ready_to_freeze(job: &HeldJob) -> Result<()> {
     failpoint::check(&Phase::Freeze.failpoint()).await?;
     look::before_freeze(job).await?;
-    connections::settle(&job.job_dir()).await
+    let gateways = connections::Gateways::of_host(job.host()).await;
+    connections::settle(&job.job_dir(), gateways).await
 }
 
 /// Prepares a checkpoint of the job's processes: links for their memory and the inode numbers of

@@ -375,7 +375,9 @@ impl HostNetwork {
         self.overlay
     }
 
-    fn own_overlay(&self) -> Option<Ipv4Addr> {
+    /// This host's overlay address, once it is known.
+    #[must_use]
+    pub fn own_overlay(&self) -> Option<Ipv4Addr> {
         self.fabric.as_ref().map(|fabric| fabric.own)
     }
 

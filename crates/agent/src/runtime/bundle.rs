@@ -224,10 +224,11 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
 }
 
 /// CRIU's configuration. The agent's own packet rule replaces CRIU's network lock: it is in force
-/// from before the freeze until the restored job executes.
+/// from before the freeze until the restored job executes. Connections that are not accepted are
+/// the agent's concern.
 fn criu_config(job_dir: &JobDir) -> String {
     format!(
-        "network-lock skip\nlink-remap\nghost-limit {REMOVED_FILE_MAX}\naction-script {}\n",
+        "network-lock skip\nskip-in-flight\nlink-remap\nghost-limit {REMOVED_FILE_MAX}\naction-script {}\n",
         job_dir.criu_hook().display()
     )
 }

@@ -18,7 +18,7 @@ use mooring_linux::vfork::{self, Waiting};
 use mooring_linux::{Error as LinuxError, terminal};
 
 use crate::error::{Error, Result};
-use crate::migrate::connections::{self, Pending};
+use crate::migrate::connections::{self, Gateways, Pending};
 use crate::migrate::watches::Watched;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::seize::describe;
@@ -56,7 +56,7 @@ enum Obstacle {
 /// # Errors
 /// The job does not freeze, or something stays for which it can't be restored. The job may be
 /// frozen after an error.
-pub(crate) fn freeze(job_dir: &JobDir, watched: &Watched) -> Result<()> {
+pub(crate) fn freeze(job_dir: &JobDir, gateways: Gateways, watched: &Watched) -> Result<()> {
     let (cgroup, began) = (job_dir.cgroup(), Instant::now());
     let alone = cgroup.with_ending(ALONE);
     // An agent that was killed may have left a child there.
@@ -64,7 +64,7 @@ pub(crate) fn freeze(job_dir: &JobDir, watched: &Watched) -> Result<()> {
     loop {
         let frozen = cgroup.freeze_within(ATTEMPT_TIMEOUT);
         let events = || (watched.has_events() && began.elapsed() <= EVENTS_TIMEOUT).then_some(Obstacle::Events);
-        let obstacle = Obstacle::find(job_dir)?.or_else(events);
+        let obstacle = Obstacle::find(job_dir, gateways)?.or_else(events);
         match (frozen, &obstacle) {
             (Ok(()), None) => return Ok(()),
             (_, Some(obstacle)) if began.elapsed() > obstacle.timeout() => return Err(obstacle.refusal(job_dir)),
@@ -93,12 +93,12 @@ pub(crate) fn freeze(job_dir: &JobDir, watched: &Watched) -> Result<()> {
 ///
 /// # Errors
 /// It can't be restored from this moment.
-pub(crate) fn check(job_dir: &JobDir) -> Result<()> {
-    Obstacle::find(job_dir)?.map_or(Ok(()), |obstacle| Err(obstacle.refusal(job_dir)))
+pub(crate) fn check(job_dir: &JobDir, gateways: Gateways) -> Result<()> {
+    Obstacle::find(job_dir, gateways)?.map_or(Ok(()), |obstacle| Err(obstacle.refusal(job_dir)))
 }
 
 impl Obstacle {
-    fn find(job_dir: &JobDir) -> Result<Option<Self>> {
+    fn find(job_dir: &JobDir, gateways: Gateways) -> Result<Option<Self>> {
         let pids = job_dir.cgroup().pids();
         if let Some(waiting) = vfork::find(&pids) {
             return Ok(Some(Self::Vfork(waiting)));
@@ -106,7 +106,7 @@ impl Obstacle {
         if !terminal::are_in_use(&pids) {
             return Ok(Some(Self::Foreground));
         }
-        Ok(connections::pending(job_dir)?.map(Self::Connection))
+        Ok(connections::pending(job_dir, gateways)?.map(Self::Connection))
     }
 
     /// The longest wait for it to pass.

@@ -5,8 +5,8 @@
 //!
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It makes the
 //!   names that unix sockets were bound to and drops all packets of the job. It writes down the
-//!   options of UDP sockets, takes watches that CRIU can't restore, and empties the job's
-//!   terminals.
+//!   options of UDP sockets and the connections that are not accepted. It takes watches that CRIU
+//!   can't restore, and empties the job's terminals.
 //! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
 //!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
@@ -35,6 +35,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::freeze;
 use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
+use crate::migrate::connections::{self, Gateways};
 use crate::migrate::datagrams;
 use crate::migrate::socket_files::BoundNames;
 use crate::migrate::terminals;
@@ -59,6 +60,7 @@ struct HookTarget {
     /// The names of the job's socket files, of a checkpoint.
     sockets: Arc<[PathBuf]>,
     watched: Arc<Watched>,
+    gateways: Gateways,
     bound_names: Arc<Mutex<Option<BoundNames>>>,
     refusal: Refusal,
     is_asked: Arc<AtomicBool>,
@@ -102,6 +104,13 @@ impl Registration {
         }
     }
 
+    /// Names the addresses of gateways: what they have connected need not be accepted.
+    pub(crate) fn expect_gateways(&self, gateways: Gateways) {
+        if let Some(target) = self.hooks.subjects().get_mut(&self.container) {
+            target.gateways = gateways;
+        }
+    }
+
     /// Returns whether the hook before a dump was answered.
     pub(crate) fn is_asked(&self) -> bool {
         self.is_asked.load(Ordering::Relaxed)
@@ -133,6 +142,7 @@ impl Hooks {
             gate,
             sockets: [].into(),
             watched: Arc::default(),
+            gateways: Gateways::default(),
             bound_names: Arc::clone(&bound_names),
             refusal: refusal.clone(),
             is_asked: is_asked.clone(),
@@ -187,6 +197,7 @@ impl Hooks {
         let (container, action) = line.split_once(' ').ok_or_else(unknown)?;
         let target = self.subjects().get(container).cloned().ok_or_else(unknown)?;
         let (job_dir, images, gate) = (target.job_dir.clone(), target.images.clone(), target.gate.clone());
+        let gateways = target.gateways;
         let cgroup = job_dir.cgroup();
         match action {
             // CRIU seizes without a freezer.
@@ -196,14 +207,14 @@ impl Hooks {
             }
             "pre-dump" => {
                 let (job, watched) = (job_dir.clone(), Arc::clone(&target.watched));
-                blocking(move || freeze::freeze(&job, &watched)).await?;
+                blocking(move || freeze::freeze(&job, gateways, &watched)).await?;
                 self.make_ready(&target).await?;
                 target.is_asked.store(true, Ordering::Relaxed);
                 Ok(())
             }
             "network-lock" => {
                 let job = job_dir.clone();
-                blocking(move || freeze::check(&job)).await?;
+                blocking(move || freeze::check(&job, gateways)).await?;
                 self.make_ready(&target).await
             }
             AFTER_DUMP => removed_names::note(&job_dir),
@@ -234,7 +245,7 @@ impl Hooks {
 
     /// Makes a job ready for CRIU that does not execute any more.
     async fn make_ready(&self, target: &HookTarget) -> Result<()> {
-        let (job_dir, images) = (target.job_dir.clone(), target.images.clone());
+        let (job_dir, images, gateways) = (target.job_dir.clone(), target.images.clone(), target.gateways);
         removed_names::expect(&job_dir)?;
         *target.bound_names.lock() = Some(BoundNames::make(&job_dir, target.sockets.iter().map(PathBuf::as_path))?);
         // Packets from and within the job are dropped as well: its kernel's timers send after the
@@ -243,6 +254,7 @@ impl Hooks {
         self.filter.isolate(&job_dir).await?;
         let watched = Arc::clone(&target.watched);
         blocking(move || {
+            connections::record(&job_dir, gateways, &images)?;
             datagrams::record(&job_dir, &images)?;
             watches::take(&job_dir, &images, &watched)?;
             terminals::take(&job_dir, &images)
