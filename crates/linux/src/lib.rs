@@ -13,6 +13,7 @@
 //! | [`cgroup`] | control groups of both versions |
 //! | [`injection`] | system calls that another, frozen process makes |
 //! | [`inotify`] | inotify instances of other processes, and their watches |
+//! | [`epoll`] | targets of epoll sets that only another process has open |
 //! | [`kernel_log`] | processes that the kernel has killed for lack of memory |
 //! | [`memory`] | unused memory of this process |
 //! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
@@ -45,6 +46,7 @@
 pub mod cgroup;
 pub mod connections;
 pub mod datagram;
+pub mod epoll;
 mod error;
 pub mod fds;
 pub mod file_handle;

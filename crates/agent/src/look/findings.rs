@@ -167,14 +167,13 @@ fn queues(seen: &Seen) -> Vec<Hit> {
             _ => None,
         })
         .collect();
-    let unopened = seen.tree.queues.iter().filter(|queue| !open.contains(&queue.name.as_slice()));
+    // One without messages moves.
+    let full = seen.tree.queues.iter().filter(|queue| queue.messages > 0);
+    let unopened = full.filter(|queue| !open.contains(&queue.name.as_slice()));
     let hit = |queue: &mooring_linux::process_tree::Queue| {
         let name = readable(&queue.name);
-        let thing = match queue.bytes {
-            0 => format!("the job has a message queue /{name}, which is empty"),
-            bytes => format!("the job has a message queue /{name}, in which messages of {bytes} bytes wait"),
-        };
-        Hit { process: None, thing, advice: "remove it from /dev/mqueue".into() }
+        let thing = format!("the job has a message queue /{name}, in which messages of {} bytes wait", queue.bytes);
+        Hit { process: None, thing, advice: "read them, or remove it from /dev/mqueue".into() }
     };
     unopened.map(hit).collect()
 }

@@ -29,9 +29,12 @@ pub(crate) use seen::readable;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_types::finding::{Effect, Finding};
+use mooring_linux::process_tree::ProcessTree;
+use mooring_types::finding::{Effect, Finding, FindingKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+
+use seen::Seen;
 
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -66,6 +69,14 @@ pub(crate) async fn before_freeze(job: &HeldJob) -> Result<()> {
             Some(reason) => Err(Error::Unmovable { reason }),
         };
     }
+}
+
+/// Returns the reason against a checkpoint of a job for its message queues, if there is any.
+pub(crate) fn against_queues(first: i32, pids: &[i32]) -> Option<String> {
+    let tree = ProcessTree::read(first, pids);
+    let mut findings = findings::of(&Seen { first, tree, has_sys_resource: true, ..Seen::default() });
+    findings.retain(|finding| matches!(finding.kind, FindingKind::Queue | FindingKind::OpenQueue));
+    refusal(&findings)
 }
 
 /// Looks at a job that executes. A job without processes has no findings.
@@ -107,8 +118,6 @@ fn refusal(findings: &[Finding]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mooring_types::finding::FindingKind;
-
     use super::*;
 
     fn finding(effect: Effect, text: &str) -> Finding {

@@ -11,6 +11,8 @@
 //! * [`connections`]: the connections that no checkpoint has.
 //! * [`socket_files`]: the names of unix sockets.
 //! * [`datagrams`]: the options and groups of UDP sockets.
+//! * [`epoll_targets`]: targets of epoll sets that another process has open.
+//! * [`message_queues`]: message queues without messages.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
 //! * [`watches`]: inotify watches that CRIU can't restore, and events that are no change.
@@ -27,10 +29,12 @@ pub(crate) mod connections;
 pub(crate) mod criu;
 pub(crate) mod datagrams;
 pub(crate) mod destination;
+pub(crate) mod epoll_targets;
 pub(crate) mod failure;
 pub(crate) mod files;
 pub(crate) mod mapped;
 pub(crate) mod memory;
+pub(crate) mod message_queues;
 pub(crate) mod record_locks;
 pub(crate) mod restore;
 mod shared_locks;

@@ -17,6 +17,8 @@ use mooring_types::job::JobSpec;
 
 use super::connections::{self as unaccepted, Gateways};
 use super::criu::memory_gate::MemoryGate;
+use super::epoll_targets;
+use super::message_queues;
 use super::record_locks;
 use super::socket_files;
 use super::terminals;
@@ -138,8 +140,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     checkpoint.make_on_disk()?;
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, Vec::new()).await {
-        terminals::put_back(&job_dir).await;
-        watches::put_back(&job_dir).await;
+        put_back(&job_dir).await;
         job_dir.cgroup().thaw()?;
         job.host().filter.release(&job_dir).await?;
         return Err(error);
@@ -211,8 +212,8 @@ pub(crate) async fn restore(
     Ok(Restored { process: registered.end(outcome)?, directories })
 }
 
-/// Gives a restored, frozen job what CRIU does not restore: names of sockets, record locks and
-/// watches. Goes on after an error and returns the first.
+/// Gives a restored, frozen job what CRIU does not restore: names of sockets, record locks,
+/// watches, targets of epoll sets and message queues. Goes on after an error and returns the first.
 ///
 /// # Errors
 /// The job has not all that its checkpoint has.
@@ -222,11 +223,23 @@ pub(crate) async fn complete(job_dir: &JobDir, checkpoint: &Checkpoint, restored
     let others = tokio::task::spawn_blocking(move || {
         let locked = record_locks::take_again(&job.cgroup(), &images);
         // Names make events, which are removed with the watches.
-        locked.and(watches::restore(&job, &images))
+        let targets = epoll_targets::restore(&job, &images);
+        let queues = message_queues::restore(&job, &images);
+        locked.and(targets).and(queues).and(watches::restore(&job, &images))
     });
     let others = others.await.map_err(|_| CriuError::CompletionAborted.into()).flatten();
     name_servers::renew(job_dir);
     named.and(others)
+}
+
+/// Gives a job that goes on here what was taken from it for its checkpoint. Has to be called before
+/// any thaw of a job that was checkpointed; does nothing where nothing was recorded.
+pub(crate) async fn put_back(job_dir: &JobDir) {
+    terminals::put_back(job_dir).await;
+    epoll_targets::put_back(job_dir).await;
+    message_queues::put_back(job_dir).await;
+    // The others make events, which are removed with the watches.
+    watches::put_back(job_dir).await;
 }
 
 /// Lets the job run, and retries until it does: it is on record as executing here.
@@ -270,8 +283,7 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
         let woken = connections::wake(&cgroup.pids());
         tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
-    terminals::put_back(job_dir).await;
-    watches::put_back(job_dir).await;
+    put_back(job_dir).await;
     Ok(cgroup.thaw()?)
 }
 

@@ -154,6 +154,16 @@ impl JobDir {
         self.directory.join("watches")
     }
 
+    /// The record of the targets that were taken from the job's epoll sets.
+    pub(crate) fn epoll_targets(&self) -> PathBuf {
+        self.directory.join("epoll-targets")
+    }
+
+    /// The record of the message queues that were removed from the job.
+    pub(crate) fn message_queues(&self) -> PathBuf {
+        self.directory.join("message-queues")
+    }
+
     pub(crate) fn criu_config(&self) -> PathBuf {
         self.directory.join("criu.conf")
     }

@@ -7,9 +7,10 @@ use std::ffi::CString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::PathBuf;
 
 use nix::fcntl::readlinkat;
+
+use crate::epoll;
 
 /// The longest name of a protocol in the kernel.
 const PROTOCOL_MAX_BYTES: usize = 64;
@@ -31,7 +32,7 @@ pub enum DescriptorKind {
     PacketSocket { interface: Option<String> },
     /// A message queue.
     Queue { name: Vec<u8> },
-    /// An epoll set, with the numbers of those targets that the process no longer has open.
+    /// An epoll set, with the numbers of those targets that no process of the job has open.
     Epoll { lost_targets: Vec<i32> },
     /// An object without a file, by the kernel's name: `io_uring`, `perf_event`.
     Object { name: String },
@@ -80,7 +81,10 @@ impl<'a> Reader<'a> {
             let name = name.strip_prefix(b"[").and_then(|name| name.strip_suffix(b"]")).unwrap_or(name);
             let name = String::from_utf8_lossy(name).into_owned();
             return Some(match name.as_str() {
-                "eventpoll" => DescriptorKind::Epoll { lost_targets: lost_targets(pid, number) },
+                "eventpoll" => {
+                    let lost = epoll::lost_targets(epoll::Descriptor { pid, number });
+                    DescriptorKind::Epoll { lost_targets: lost.into_iter().map(|target| target.number).collect() }
+                }
                 _ => DescriptorKind::Object { name },
             });
         }
@@ -158,28 +162,4 @@ fn interface_of(pid: i32, inode: u64) -> Option<String> {
     let mut interfaces = interfaces.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let of_index = interfaces.find(|fields| fields.first() == Some(&index.as_str()) && index != "0")?;
     of_index.get(1).map(|name| (*name).to_owned())
-}
-
-/// Returns the numbers of an epoll set's targets that the process no longer has open.
-fn lost_targets(pid: i32, number: i32) -> Vec<i32> {
-    let set = fs::read_to_string(format!("/proc/{pid}/fdinfo/{number}")).unwrap_or_default();
-    // tfd:        5 events:       19 data:                5  pos:0 ino:1e sdev:f
-    let targets = set.lines().filter_map(|line| {
-        let mut fields = line.strip_prefix("tfd:")?.split_whitespace();
-        let number = fields.next()?.parse::<i32>().ok()?;
-        let inode = fields.find_map(|field| field.strip_prefix("ino:"))?;
-        Some((number, u64::from_str_radix(inode, 16).ok()?))
-    });
-    let inode = |path: PathBuf| fs::metadata(path).ok().map(|metadata| metadata.ino());
-    let is_moved = |(number, known): &(i32, u64)| {
-        inode(format!("/proc/{pid}/fd/{number}").into()).is_none_or(|inode| inode != *known)
-    };
-    let mut lost: Vec<(i32, u64)> = targets.filter(is_moved).collect();
-    if !lost.is_empty() {
-        // It may be open under another number.
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        let open: BTreeSet<u64> = entries.filter_map(|entry| inode(entry.path())).collect();
-        lost.retain(|(_, known)| !open.contains(known));
-    }
-    lost.into_iter().map(|(number, _)| number).collect()
 }

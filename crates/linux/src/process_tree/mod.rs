@@ -18,9 +18,11 @@ mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::epoll;
+
 pub use descriptor::{Descriptor, DescriptorKind};
 pub use process::{Namespace, Process, State, Thread, name, own_pid};
-pub use queue::Queue;
+pub use queue::{Queue, QueueForm, empty_queues, make_queues, remove_queues};
 
 /// The processes of a job at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,7 +48,22 @@ impl ProcessTree {
             }
             Some((*pid, process))
         });
-        Self { processes: processes.collect(), queues }
+        let mut processes: BTreeMap<i32, Process> = processes.collect();
+        for process in processes.values_mut() {
+            process.descriptors.iter_mut().for_each(|descriptor| find_targets(process.pid, descriptor, pids));
+        }
+        Self { processes, queues }
+    }
+}
+
+/// Strikes those targets of an epoll set from its list of lost ones that another process has open.
+fn find_targets(pid: i32, descriptor: &mut Descriptor, pids: &[i32]) {
+    let set = epoll::Descriptor { pid, number: descriptor.number };
+    let DescriptorKind::Epoll { lost_targets } = &mut descriptor.kind else { return };
+    if !lost_targets.is_empty() {
+        let mut lost = epoll::lost_targets(set);
+        lost.retain(|target| epoll::find(set, target, pids).is_none());
+        *lost_targets = lost.into_iter().map(|target| target.number).collect();
     }
 }
 
@@ -195,7 +212,22 @@ signal.pause()
         let mut queues: Vec<(&[u8], u64)> = tree.queues.iter().map(|queue| (&queue.name[..], queue.bytes)).collect();
         queues.sort_unstable();
         assert_eq!(queues, [(&b"idle"[..], 0), (&b"jobs \xff"[..], 5)]);
+        let counts: u64 = tree.queues.iter().map(|queue| queue.messages).sum();
+        assert_eq!(counts, 1);
         assert!(kinds(&tree, pid).contains(&&DescriptorKind::Queue { name: b"jobs \xff".to_vec() }));
+        let empty = empty_queues(pid).unwrap();
+        let [QueueForm { ref name, mode: 0o600, messages_max: 10, message_max_bytes: 8192, .. }] = empty[..] else {
+            panic!("{empty:?}")
+        };
+        assert_eq!(name, b"idle");
+        remove_queues(pid, &empty).unwrap();
+        remove_queues(pid, &empty).unwrap();
+        assert!(empty_queues(pid).unwrap().is_empty());
+        let other =
+            QueueForm { mode: 0o620, user: 33, group: 34, messages_max: 3, message_max_bytes: 77, ..empty[0].clone() };
+        make_queues(pid, std::slice::from_ref(&other)).unwrap();
+        make_queues(pid, std::slice::from_ref(&other)).unwrap();
+        assert_eq!(empty_queues(pid).unwrap(), [other]);
     }
 
     #[test]

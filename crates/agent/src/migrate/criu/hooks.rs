@@ -5,8 +5,9 @@
 //!
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It makes the
 //!   names that unix sockets were bound to and drops all packets of the job. It writes down the
-//!   options of UDP sockets and the connections that are not accepted. It takes watches that CRIU
-//!   can't restore, and empties the job's terminals.
+//!   options of UDP sockets and the connections that are not accepted. It takes what CRIU can't
+//!   restore: watches, targets of epoll sets and empty message queues. It empties the job's
+//!   terminals.
 //! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
 //!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
@@ -37,6 +38,8 @@ use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
 use crate::migrate::connections::{self, Gateways};
 use crate::migrate::datagrams;
+use crate::migrate::epoll_targets;
+use crate::migrate::message_queues;
 use crate::migrate::socket_files::BoundNames;
 use crate::migrate::terminals;
 use crate::migrate::watches::{self, Watched};
@@ -257,6 +260,8 @@ impl Hooks {
             connections::record(&job_dir, gateways, &images)?;
             datagrams::record(&job_dir, &images)?;
             watches::take(&job_dir, &images, &watched)?;
+            epoll_targets::take(&job_dir, &images)?;
+            message_queues::take(&job_dir, &images)?;
             terminals::take(&job_dir, &images)
         })
         .await
