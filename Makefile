@@ -27,7 +27,7 @@ FUZZ_SECONDS ?= 60
 # Another seed each day. A seed that was printed gives the same sequence again.
 SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test test-programs run-tests lint advisories flaky bench soak chaos fuzz fmt clean
+.PHONY: help build demo test test-programs run-tests lint advisories flaky bench apps soak chaos fuzz fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,6 +80,13 @@ bench: ## Measure MOVES=20 migrations, a drain and lost hosts against the goals
 	target/release/bench move --moves $(MOVES)
 	target/release/bench drain
 	target/release/bench recovery
+
+apps: ## Run every application of apps/rows as a job with a real client (APPS=name,name: these), and write docs/applications.md
+	$(NEEDS_ROOT)
+	scripts/setup build apps
+	$(MEASURED)
+	target/release/bench apps $(if $(APPS),--only '$(APPS)'); ended=$$?; \
+	  target/release/bench apps --report docs/applications.md >/dev/null; exit $$ended
 
 soak: ## Have a gateway carry 2,000 WebSockets and 200 requests a second for MINUTES=10 while the job migrates
 	$(NEEDS_ROOT)

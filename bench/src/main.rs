@@ -18,9 +18,12 @@
 //!
 //! `bench soak` keeps thousands of clients connected for minutes while the job migrates and the
 //! gateway's configuration changes. It samples the memory and descriptors of the gateway's process.
+//!
+//! `bench apps` runs the applications of `apps/rows` as jobs and makes `docs/applications.md`.
 
 #![forbid(unsafe_code)]
 
+mod applications;
 mod goals;
 mod parts;
 mod plot;
@@ -38,6 +41,7 @@ use mooring_testkit::world::{Plan, World, float_program};
 use mooring_types::JobId;
 use serde_json::{Map, json};
 
+use crate::applications::Apps;
 use crate::goals::Goal;
 use crate::parts::soak::{self, Soak};
 use crate::parts::{Outcome, away, drain, jupyter, recovery, streams, suspend};
@@ -63,6 +67,8 @@ enum Measurement {
     /// Keep thousands of clients of a gateway connected for minutes, while their job migrates and
     /// its configuration changes
     Soak(Soak),
+    /// Run applications of the field as jobs, each with a real client
+    Apps(Apps),
 }
 
 #[derive(Debug, Args)]
@@ -146,6 +152,7 @@ struct Tour {
 
 fn main() -> Result<ExitCode> {
     match Arguments::parse().measurement {
+        Measurement::Apps(arguments) => applications::measure(arguments),
         Measurement::Move(arguments) => measure(arguments),
         Measurement::Soak(arguments) => {
             let world = World::start(Plan::new(arguments.float.clone().map_or_else(float_program, Ok)?))?;

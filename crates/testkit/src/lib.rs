@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`applications`] | applications of the field as jobs, each with a real client |
 //! | [`world`] | a whole Mooring (`float up`) in a network namespace of its own, gone when dropped |
 //! | [`jupyter`] | a client of a JupyterLab, by its Access URL |
 //! | [`channels`] | the WebSocket of a kernel |
@@ -41,6 +42,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod applications;
 pub mod away;
 #[cfg(feature = "browser")]
 pub mod browser;

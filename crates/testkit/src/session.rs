@@ -4,9 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use mooring_api::view::{ConnectionState, ConnectionView, GatewayCreateRequest, GatewayView};
+use mooring_api::view::{ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayView};
 use mooring_api::{Client, Submission};
-use mooring_types::gateway::GatewayStatus;
+use mooring_types::gateway::{GatewayStatus, Protocol};
 use mooring_types::{GatewayId, JobId};
 
 use crate::job::executing;
@@ -32,17 +32,18 @@ impl Session {
     /// Creates a gateway of the job's name, submits the job to it, and waits until it executes and
     /// is connected.
     pub async fn launch(client: &Client, job: Submission) -> Result<Self> {
-        let request = GatewayCreateRequest {
-            name: job.name.as_ref().context("a job with a name")?.to_string(),
-            ..GatewayCreateRequest::default()
-        };
-        let gateway = client.gateway_create(&request).await.context("create a gateway")?.id;
-        wait_for("the gateway", READY_WITHIN, async || {
-            let status = client.gateway_get(&gateway.clone().into()).await?.status;
-            Ok((status == GatewayStatus::Running).then_some(()))
-        })
-        .await?;
+        let gateway = gateway_of(client, &job).await?;
         Self::launch_behind(client, &gateway, job).await
+    }
+
+    /// As [`Session::launch`], with a gateway port for clients that speak `protocol`.
+    pub async fn launch_speaking(client: &Client, job: Submission, protocol: Protocol) -> Result<Self> {
+        let gateway = gateway_of(client, &job).await?;
+        let job = client.job_submit(&job).await.with_context(|| format!("submit {:?}", job.name))?.id;
+        executing(client, &job, READY_WITHIN).await?;
+        let request = ConnectRequest { protocol, ..ConnectRequest::new(job.clone()) };
+        client.gateway_connect(&gateway.clone().into(), &request).await.context("connect its port")?;
+        Self::connected(client, gateway, job).await
     }
 
     /// Submits the job to a gateway that runs, and waits until it executes and is connected.
@@ -50,6 +51,11 @@ impl Session {
         job.gateway = Some(gateway.clone().into());
         let job = client.job_submit(&job).await.with_context(|| format!("submit {:?}", job.name))?.id;
         executing(client, &job, READY_WITHIN).await?;
+        Self::connected(client, gateway.clone(), job).await
+    }
+
+    /// Waits until the job's first port is connected.
+    async fn connected(client: &Client, gateway: GatewayId, job: JobId) -> Result<Self> {
         let (address, access_url) = wait_for("the connection", READY_WITHIN, async || {
             let GatewayView { address, connections, .. } = client.gateway_get(&gateway.clone().into()).await?;
             let address: IpAddr = address.parse().with_context(|| format!("the gateway's address `{address}`"))?;
@@ -59,6 +65,21 @@ impl Session {
             Ok(open.map(|open| (SocketAddr::new(address, open.gateway_port), open.access_url)))
         })
         .await?;
-        Ok(Self { job, gateway: gateway.clone(), address, access_url })
+        Ok(Self { job, gateway, address, access_url })
     }
+}
+
+/// Creates a gateway of the job's name and waits until it runs.
+async fn gateway_of(client: &Client, job: &Submission) -> Result<GatewayId> {
+    let request = GatewayCreateRequest {
+        name: job.name.as_ref().context("a job with a name")?.to_string(),
+        ..GatewayCreateRequest::default()
+    };
+    let gateway = client.gateway_create(&request).await.context("create a gateway")?.id;
+    wait_for("the gateway", READY_WITHIN, async || {
+        let status = client.gateway_get(&gateway.clone().into()).await?.status;
+        Ok((status == GatewayStatus::Running).then_some(()))
+    })
+    .await?;
+    Ok(gateway)
 }
