@@ -3,7 +3,8 @@
 #![expect(unsafe_code, reason = "handles are made and opened by system calls")]
 
 use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -47,7 +48,20 @@ impl FileHandle {
     /// file is gone or its path is unknown.
     #[must_use]
     pub fn path(&self, directory: &Path) -> Option<PathBuf> {
-        let mount = File::open(directory).ok()?;
+        let opened = self.open(&File::open(directory).ok()?)?;
+        fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()
+    }
+
+    /// Returns the attributes of the file on the file system of `mount`, an open file there.
+    ///
+    /// # Errors
+    /// The file is gone.
+    pub fn metadata(&self, mount: &File) -> io::Result<Metadata> {
+        File::from(self.open(mount).ok_or(io::ErrorKind::NotFound)?).metadata()
+    }
+
+    /// Opens the file only as a place (`O_PATH`).
+    fn open(&self, mount: &File) -> Option<OwnedFd> {
         let length = u32::try_from(self.bytes.len()).ok()?;
         let mut request = Raw { length, kind: self.kind, bytes: [0; HANDLE_MAX_BYTES] };
         request.bytes.get_mut(..self.bytes.len())?.copy_from_slice(&self.bytes);
@@ -59,8 +73,7 @@ impl FileHandle {
             return None;
         }
         // SAFETY: the call made this descriptor, and nobody else has it.
-        let opened = unsafe { OwnedFd::from_raw_fd(opened) };
-        fs::read_link(format!("/proc/self/fd/{}", opened.as_raw_fd())).ok()
+        Some(unsafe { OwnedFd::from_raw_fd(opened) })
     }
 }
 

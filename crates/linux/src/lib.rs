@@ -26,6 +26,8 @@
 //! | [`tcp`] | unacknowledged and unread bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
 //! | [`datagram`] | options and group memberships of UDP sockets |
+//! | [`attributes`] | extended attributes of files |
+//! | [`directory_changes`] | the names that change in directories |
 //! | [`connections`] | TCP connections of restored processes |
 //! | [`file_handle`] | files by the kernel's file handles |
 //! | [`process`] | processes by id and start time |
@@ -43,9 +45,11 @@
 //!
 //! An [`Error`] names the attempt with its subject. Its source is the error of the system.
 
+pub mod attributes;
 pub mod cgroup;
 pub mod connections;
 pub mod datagram;
+pub mod directory_changes;
 pub mod epoll;
 mod error;
 pub mod fds;

@@ -8,9 +8,9 @@
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, Metadata};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
@@ -136,6 +136,12 @@ pub fn whiteout(path: &Path) -> Result<()> {
     mknod(path, SFlag::S_IFCHR, Mode::empty(), 0).map_err(Error::errno(attempt()))
 }
 
+/// Says whether a file of an upper layer is a whiteout. The kernel makes one file of several.
+#[must_use]
+pub fn is_whiteout(found: &Metadata) -> bool {
+    found.file_type().is_char_device() && found.rdev() == 0
+}
+
 /// Makes a directory of an overlay's layer hide the content of the same directory in lower layers.
 pub fn make_opaque(path: &Path) -> Result<()> {
     let attempt = || format!("make {} opaque", path.display());
@@ -153,6 +159,64 @@ pub fn set_origin(file: &File, origin: &[u8]) -> std::io::Result<()> {
     // SAFETY: the name ends with NUL, the length is that of the value, and both live for the call.
     let answer = unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), origin.as_ptr().cast(), origin.len(), 0) };
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// A view of a directory tree through which no link leads anywhere: opening a path with a link in
+/// it fails. It is there as long as this value.
+#[derive(Debug)]
+pub struct WithoutLinks(OwnedFd);
+
+/// The structure of the kernel's `mount_setattr`.
+#[repr(C)]
+struct MountAttributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+impl WithoutLinks {
+    /// Makes a view of a directory, with what is mounted below it.
+    ///
+    /// # Errors
+    /// The kernel is older than 5.12, or there is no such directory.
+    pub fn of(directory: &Path) -> Result<Self> {
+        let attempt = || Error::system(format!("open {} without links", directory.display()));
+        let path =
+            CString::new(directory.as_os_str().as_bytes()).map_err(|error| Error::system("open")(error.into()))?;
+        let recursive = libc::AT_RECURSIVE as libc::c_uint;
+        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive;
+        // SAFETY: the path ends with NUL and lives until the call returns.
+        let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+        let tree = i32::try_from(tree).unwrap_or(-1);
+        if tree < 0 {
+            return Err(attempt()(std::io::Error::last_os_error()));
+        }
+        // SAFETY: the call made this descriptor, and nobody else has it.
+        let tree = unsafe { OwnedFd::from_raw_fd(tree) };
+        let attributes =
+            MountAttributes { set: libc::MOUNT_ATTR_NOSYMFOLLOW, clear: 0, propagation: 0, user_namespace: 0 };
+        let flags = recursive | libc::AT_EMPTY_PATH as libc::c_uint;
+        // SAFETY: the empty path ends with NUL, and `attributes` has the layout and the length that
+        // the kernel is told; both live until the call returns.
+        let set = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                tree.as_raw_fd(),
+                c"".as_ptr(),
+                flags,
+                &raw const attributes,
+                size_of::<MountAttributes>(),
+            )
+        };
+        if set < 0 { Err(attempt()(std::io::Error::last_os_error())) } else { Ok(Self(tree)) }
+    }
+
+    /// The path of the view, for this process and its children.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
+    }
 }
 
 /// Opens the file `below` of `root` for reading. No link is followed below `root`, where a job may
@@ -200,12 +264,23 @@ pub fn unmount_below(path: &Path) -> Result<()> {
 /// Removes `path` and everything below it, on its own file system only. Where something is mounted
 /// below `path`, nothing is removed.
 pub fn remove_tree(path: &Path) -> Result<()> {
-    let Ok(root) = fs::symlink_metadata(path) else { return Ok(()) };
-    if let Some(mounted) = mounts()?.into_iter().find(|mounted| mounted.starts_with(path)) {
-        let reason = format!("{} is mounted", mounted.display());
-        return Err(Error::Refused { attempt: format!("remove {}", path.display()), reason });
+    remove_trees([path.to_owned()])
+}
+
+/// Removes several trees as [`remove_tree`] does.
+pub fn remove_trees(paths: impl IntoIterator<Item = PathBuf>) -> Result<()> {
+    let mut mounts_now = None;
+    for path in paths {
+        let Ok(root) = fs::symlink_metadata(&path) else { continue };
+        let known = mounts_now.take().map_or_else(mounts, Ok)?;
+        if let Some(mounted) = known.iter().find(|mounted| mounted.starts_with(&path)) {
+            let reason = format!("{} is mounted", mounted.display());
+            return Err(Error::Refused { attempt: format!("remove {}", path.display()), reason });
+        }
+        remove_on_device(&path, root.dev())?;
+        mounts_now = Some(known);
     }
-    remove_on_device(path, root.dev())
+    Ok(())
 }
 
 fn remove_on_device(path: &Path, device: u64) -> Result<()> {
@@ -272,6 +347,26 @@ mod tests {
 
         assert!(!doomed.exists());
         assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
+    }
+
+    #[test]
+    fn no_link_leads_out_of_a_view_without_links() {
+        let world = tempfile::tempdir().unwrap();
+        let [tree, outside] = ["tree", "outside"].map(|name| world.path().join(name));
+        fs::create_dir_all(tree.join("a")).unwrap();
+        fs::create_dir(&outside).unwrap();
+        fs::write(outside.join("secret"), "").unwrap();
+        fs::write(tree.join("a/file"), "text").unwrap();
+        std::os::unix::fs::symlink(&outside, tree.join("link")).unwrap();
+        let view = WithoutLinks::of(&tree).unwrap();
+        assert_eq!(fs::read_to_string(view.path().join("a/file")).unwrap(), "text");
+        assert_eq!(fs::read_link(view.path().join("link")).unwrap(), outside);
+        assert!(fs::read_dir(view.path().join("link")).is_err());
+        assert!(tree.join("link/secret").exists() && !view.path().join("link/secret").exists());
+        let tar =
+            std::process::Command::new("tar").arg("-C").arg(view.path()).args(["-cf", "-", "./link/secret"]).output();
+        assert!(!tar.unwrap().status.success());
+        assert!(WithoutLinks::of(&world.path().join("none")).is_err());
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! The files that a job has mapped for writing.
+//! The files that a job has mapped for writing, and those that it has open for writing.
 //!
 //! A write through a mapping whose page is dirty already changes no attribute of the file. So each
 //! file that was mapped during the pre-copy or at the freeze is sent again, under all its names.
+//!
+//! A write that ends in the background (AIO) is told to nobody, but changes the attributes. So a
+//! file that is open for writing at the freeze is looked at again.
 //!
 //! Nothing of a name is parsed. The kernel has a link per mapping (`/proc/PID/map_files`). Device
 //! and inode number tell which file it is. The link's text is a hint where to look for it first.
@@ -13,8 +16,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use mooring_linux::mount;
+use nix::sys::statfs::{TMPFS_MAGIC, statfs};
 
-/// A file that a process of the job has mapped shared and writable, as the job sees it.
+/// A file that a process of the job has mapped shared and writable, or open for writing, as the job
+/// sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct MappedFile {
     /// The name by which it was opened, if it still has that name.
@@ -22,6 +27,7 @@ pub(crate) struct MappedFile {
     device: u64,
     inode: u64,
     size: u64,
+    is_in_memory: bool,
 }
 
 /// Finds the files that processes have mapped shared and writable. Skips processes and mappings
@@ -32,11 +38,23 @@ pub(crate) fn find(pids: &[i32]) -> Vec<MappedFile> {
         let maps = fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
         for range in maps.split(|byte| *byte == b'\n').filter_map(written) {
             let link = format!("/proc/{pid}/map_files/{:x}-{:x}", range.start, range.end);
-            let (Ok(file), Ok(hint)) = (fs::metadata(&link), fs::read_link(&link)) else { continue };
-            if file.is_file() && file.nlink() > 0 {
-                let key = (file.dev(), file.ino());
-                let (device, inode, size) = (file.dev(), file.ino(), file.len());
-                found.insert(key, MappedFile { hint, device, inode, size });
+            if let Some(file) = MappedFile::of(Path::new(&link)) {
+                found.insert((file.device, file.inode), file);
+            }
+        }
+    }
+    found.into_values().collect()
+}
+
+/// Finds the files that processes have open for writing. Skips those without a name.
+pub(crate) fn open_for_writing(pids: &[i32]) -> Vec<MappedFile> {
+    let mut found = BTreeMap::new();
+    for pid in pids {
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        for link in descriptors.map(|entry| entry.path()) {
+            let is_written = fs::symlink_metadata(&link).is_ok_and(|link| link.mode() & nix::libc::S_IWUSR != 0);
+            if is_written && let Some(file) = MappedFile::of(&link) {
+                found.insert((file.device, file.inode), file);
             }
         }
     }
@@ -44,6 +62,20 @@ pub(crate) fn find(pids: &[i32]) -> Vec<MappedFile> {
 }
 
 impl MappedFile {
+    /// The file to which a link in `/proc` leads, if it is a regular one and has a name.
+    fn of(link: &Path) -> Option<Self> {
+        let hint = fs::read_link(link).ok().filter(|hint| hint.is_absolute())?;
+        let file = fs::metadata(link).ok().filter(|file| file.is_file() && file.nlink() > 0)?;
+        let is_in_memory = statfs(link).is_ok_and(|found| found.filesystem_type() == TMPFS_MAGIC);
+        Some(Self { hint, device: file.dev(), inode: file.ino(), size: file.len(), is_in_memory })
+    }
+
+    /// Says whether the file is in a file system in memory, which the job's layers are not for the
+    /// job.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        self.is_in_memory
+    }
+
     /// The path below the job's root at which the file should be.
     pub(crate) fn hint(&self) -> Option<&Path> {
         self.hint.strip_prefix("/").ok()
@@ -84,7 +116,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use crate::migrate::files::Listing;
+    use crate::migrate::listing::Listing;
 
     use super::*;
 

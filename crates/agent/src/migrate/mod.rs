@@ -5,7 +5,8 @@
 //! * [`stream`]: the frames of a capsule, on a TLS connection between hosts or in the capsule
 //!   store.
 //! * [`memory`]: which of a job's memory pages are sent, and where in the images they belong.
-//! * [`files`]: the files that a job has changed; [`mapped`]: those that it may change unnoticed.
+//! * [`files`]: the files that a job has changed, as they are sent; [`listing`]: which differ;
+//!   [`changes`]: what the kernel tells of them; [`mapped`]: those that change unnoticed.
 //! * [`record_locks`]: the `fcntl` locks that a restored job takes again.
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`connections`]: the connections that no checkpoint has.
@@ -17,7 +18,8 @@
 //! * [`terminals`]: what waits in a job's terminals.
 //! * [`watches`]: inotify watches that CRIU can't restore, and events that are no change.
 //!
-//! One connection carries a migration. While the job executes, its files are sent. Once it is
+//! One connection carries a migration. While the job executes, its files are sent, and again those
+//! that it changes meanwhile. Once it is
 //! frozen, CRIU's images follow (memory while CRIU still writes it), and the files that have
 //! changed since. The last frame is the [seal](stream::frame::Frame::Seal): without it nothing is
 //! restored. Out of the store, memory follows the seal.
@@ -25,6 +27,7 @@
 //! The source records that it sends the seal before it does. Until then it may roll back on its
 //! own. Its processes stay frozen until OpCenter knows that the job is elsewhere.
 
+pub(crate) mod changes;
 pub(crate) mod connections;
 pub(crate) mod criu;
 pub(crate) mod datagrams;
@@ -32,6 +35,7 @@ pub(crate) mod destination;
 pub(crate) mod epoll_targets;
 pub(crate) mod failure;
 pub(crate) mod files;
+pub(crate) mod listing;
 pub(crate) mod mapped;
 pub(crate) mod memory;
 pub(crate) mod message_queues;

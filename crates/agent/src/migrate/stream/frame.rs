@@ -5,17 +5,19 @@
 //!    Hello ─────────────────────────────►  (checks token and certificate)
 //!    Files* Kept* FilesEnd ─────────────►
 //!          ◄──────────────────────────── Answer          files are pre-copied
-//!    Chunk* Part* Repeats* Removed* Files* FilesEnd Seal ►  the job is frozen
+//!    Removed* Bare* Files* FilesEnd ──────────►                what has changed, in rounds
+//!          ◄──────────────────────────── Answer
+//!    Chunk* Part* Repeats* Removed* Bare* Files* FilesEnd Seal ►  the job is frozen
 //!          ◄──────────────────────────── Answer          the capsule is complete
 //! ```
 //!
 //! The store does not answer. Memory goes into it as pages, each page once, and is read last:
 //!
 //! ```text
-//!  suspend          Files* Kept* FilesEnd Pages*
-//!                   job frozen:   Part* Chunk* PageMap* Removed* Files* FilesEnd Seal
-//!  first snapshot   Files* Kept* FilesEnd
-//!                   job frozen:   Removed* Files* FilesEnd
+//!  suspend          Files* Kept* FilesEnd (Removed* Bare* Files* FilesEnd)* Pages*
+//!                   job frozen:   Part* Chunk* PageMap* Removed* Bare* Files* FilesEnd Seal
+//!  first snapshot   Files* Kept* FilesEnd (Removed* Bare* Files* FilesEnd)*
+//!                   job frozen:   Removed* Bare* Files* FilesEnd
 //!                   job executes: Pages* Chunk* PageMap* Seal
 //!  later snapshots  as the first, with Part* instead of Pages*; the pages are those of the base
 //!  read             all other frames, Seal, and then Pages* Part*
@@ -68,6 +70,8 @@ pub(crate) enum Frame {
     FilesEnd,
     /// Files to remove.
     Removed(PathList),
+    /// Directories whose extended attributes are removed: the next tar has those that they keep.
+    Bare(PathList),
     /// The end of the capsule: the sizes of all image files. Nothing is restored without it.
     Seal(Seal),
     /// Confirmation, or the reason for a refusal.
@@ -183,6 +187,7 @@ const PAGES: u8 = 10;
 const PAGE_MAP: u8 = 11;
 const PART: u8 = 12;
 const REPEATS: u8 = 13;
+const BARE: u8 = 14;
 
 /// Writes a frame; the caller flushes.
 ///
@@ -202,6 +207,7 @@ pub(crate) async fn send(to: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> i
         Frame::FilesEnd => (FILES_END, Vec::new(), &[]),
         Frame::Kept(names) => (KEPT, Vec::new(), names.as_bytes()),
         Frame::Removed(names) => (REMOVED, Vec::new(), names.as_bytes()),
+        Frame::Bare(names) => (BARE, Vec::new(), names.as_bytes()),
         Frame::Seal(seal) => (SEAL, serde_json::to_vec(seal)?, &[]),
         Frame::Answer(answer) => (ANSWER, serde_json::to_vec(answer)?, &[]),
     };
@@ -284,6 +290,7 @@ fn read(kind: u8, mut payload: Bytes) -> Option<Frame> {
         FILES_END if payload.is_empty() => Frame::FilesEnd,
         KEPT => Frame::Kept(PathList::from_bytes(payload)),
         REMOVED => Frame::Removed(PathList::from_bytes(payload)),
+        BARE => Frame::Bare(PathList::from_bytes(payload)),
         REMOVED_JSON => {
             let names: Vec<String> = serde_json::from_slice(&payload).ok()?;
             Frame::Removed(PathList::from_bytes(names.join("\0").into()))
@@ -325,6 +332,7 @@ mod tests {
             Just(Frame::FilesEnd),
             bytes().prop_map(|names| Frame::Kept(PathList::from_bytes(names))),
             bytes().prop_map(|names| Frame::Removed(PathList::from_bytes(names))),
+            bytes().prop_map(|names| Frame::Bare(PathList::from_bytes(names))),
             prop::collection::vec(("[a-z]{1,9}", any::<u64>()), 0..5).prop_map(|images| Frame::Seal(Seal { images })),
             Just(Frame::Answer(Ok(()))),
             ".{0,20}".prop_map(|reason| Frame::Answer(Err(reason))),

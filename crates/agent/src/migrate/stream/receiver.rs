@@ -37,7 +37,6 @@ pub(crate) struct CapsuleReceiver<'a> {
     page_map: PageMap,
     pages_received: u64,
     writes: WriteQueue,
-    ahead: bool,
     seal: Option<Seal>,
     job_dir: JobDir,
 }
@@ -62,8 +61,8 @@ struct Image {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Received {
     More,
-    /// All pre-copied files have arrived; [`CapsuleReceiver::wait_for_files`] waits until they are
-    /// unpacked.
+    /// A round of pre-copied files has arrived; [`CapsuleReceiver::wait_for_files`] waits until
+    /// they are unpacked.
     PreCopied,
     /// The seal has arrived. [`CapsuleReceiver::prerequisites`] and [`CapsuleReceiver::complete`]
     /// check what it lists.
@@ -80,7 +79,6 @@ impl<'a> CapsuleReceiver<'a> {
             page_map: PageMap::default(),
             pages_received: 0,
             writes: WriteQueue::default(),
-            ahead: true,
             seal: None,
         }
     }
@@ -107,14 +105,15 @@ impl<'a> CapsuleReceiver<'a> {
             Frame::Files(bytes) => self.files()?.unpack(&bytes).await.map(|()| Received::More),
             Frame::FilesEnd => {
                 self.files()?.finish();
-                let ahead = std::mem::take(&mut self.ahead);
-                Ok(if ahead { Received::PreCopied } else { Received::More })
+                // The first image of a frozen job follows the last round of pre-copied files.
+                Ok(if self.images.is_empty() { Received::PreCopied } else { Received::More })
             }
             Frame::Kept(names) => {
                 self.files()?.keep_only(&names);
                 Ok(Received::More)
             }
             Frame::Removed(names) => self.files()?.remove(&names).await.map(|()| Received::More),
+            Frame::Bare(names) => self.files()?.bare(&names).await.map(|()| Received::More),
             Frame::Seal(seal) if seal.images.is_empty() => Err(StreamError::EmptySeal.into()),
             Frame::Seal(seal) => {
                 self.seal = Some(seal);

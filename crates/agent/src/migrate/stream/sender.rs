@@ -1,6 +1,6 @@
 //! The sending end of a capsule: to another host, or into the capsule store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mooring_capsule::{CapsuleStore, Facts, Manifest};
+use mooring_linux::directory_changes::{Changes, Touch};
 use mooring_linux::pages;
 use mooring_types::CapsuleName;
 use rustls::pki_types::ServerName;
@@ -22,7 +23,9 @@ use super::frame::{self, Frame, Hello, Seal};
 use super::sink::{OUTPUT_BUFFER_BYTES, Sink};
 use super::tls::Identity;
 use crate::error::{Error, Result, StreamError};
-use crate::migrate::files::{self, Listing};
+use crate::migrate::changes::Follower;
+use crate::migrate::files::{self, Unreadable};
+use crate::migrate::listing::{Difference, Listing};
 use crate::migrate::mapped::{self, MappedFile};
 use crate::migrate::memory::encoder::{BaseSnapshot, MemoryEncoder};
 use crate::migrate::memory::page_index::PageIndex;
@@ -39,6 +42,11 @@ const IMAGE_POLL_INTERVAL: Duration = Duration::from_millis(1);
 /// The memory that processes share from which on each page is sent to another host once. Finding
 /// equal pages takes time while the job is frozen.
 const SHARED_MIN_BYTES: u64 = 32 << 20;
+/// The most rounds in which files are sent again that the job has changed meanwhile.
+const ROUNDS_MAX: usize = 6;
+/// The bytes of files, and the names, that are left for the time in which the job is frozen.
+const LEFT_MAX_BYTES: u64 = 1 << 20;
+const LEFT_MAX_NAMES: usize = 500;
 /// The number of page batches that are read ahead of the sink.
 const QUEUED_PAGE_BATCHES: usize = 4;
 
@@ -56,6 +64,10 @@ pub(crate) struct CapsuleSender {
     sink: Sink,
     /// The pre-copied files.
     files: Listing,
+    /// Follows what changes in them; `None` where the kernel can't.
+    follower: Option<Follower>,
+    /// Files that may be missing at the destination.
+    missing: BTreeSet<PathBuf>,
     /// The files that were mapped for writing when they were pre-copied.
     mapped: Vec<MappedFile>,
     memory: MemoryEncoder,
@@ -102,6 +114,8 @@ impl CapsuleSender {
         Self {
             sink,
             files: Listing::default(),
+            follower: None,
+            missing: BTreeSet::new(),
             mapped: Vec::new(),
             memory: MemoryEncoder::default(),
             images: BTreeMap::new(),
@@ -115,20 +129,86 @@ impl CapsuleSender {
         self.bytes
     }
 
-    /// Pre-copies the job's files while it executes.
+    /// Pre-copies the job's files while it executes, and those that it changes meanwhile until few
+    /// are left.
     ///
     /// # Errors
     /// A file can't be read, or the destination can't receive it.
     pub(crate) async fn pre_copy_files(&mut self, job_dir: &JobDir) -> Result<()> {
-        self.files = Listing::read(&job_dir.upper())?;
+        self.follower = Follower::start(job_dir);
+        let root = self.root(job_dir);
+        self.files = self.list(&root)?;
         // A mapping that is made later changes the file's time with its first write.
         let pids = job_dir.cgroup().pids();
         self.mapped = mapped::find(&pids);
         if !self.sink.defers_memory() && pages::shared(&pids) > SHARED_MIN_BYTES {
             self.memory = MemoryEncoder::once();
         }
-        self.bytes += files::send_all(&mut self.sink, &job_dir.upper(), &self.files).await?;
-        self.await_answer().await
+        self.bytes += files::send_all(&mut self.sink, &root, &self.files).await?;
+        self.await_answer().await?;
+        self.send_rounds(job_dir, &root).await
+    }
+
+    /// Sends the files that have changed since, as long as that leaves less to send.
+    async fn send_rounds(&mut self, job_dir: &JobDir, root: &Path) -> Result<()> {
+        let mut sent_before = u64::MAX;
+        for _ in 0..ROUNDS_MAX {
+            if self.follower.is_none() {
+                return Ok(());
+            }
+            let changes = self.follower.as_ref().and_then(Follower::take);
+            // After the changes were taken: a file that is unmapped and closed later is told again.
+            self.mapped.extend(mapped::find(&job_dir.cgroup().pids()));
+            let difference = self.difference(root, changes)?;
+            if difference.is_empty() {
+                return Ok(());
+            }
+            let sent = files::send_difference(&mut self.sink, root, &difference, Unreadable::IsLeftOut).await?;
+            self.bytes += sent.bytes;
+            self.await_answer().await?;
+            if sent.lacks_files {
+                self.missing.extend(difference.changed);
+                return Ok(());
+            }
+            let names = difference.changed.len() + difference.removed.len();
+            let is_little = sent.bytes <= LEFT_MAX_BYTES && names <= LEFT_MAX_NAMES;
+            if is_little || sent.bytes > sent_before / 2 {
+                return Ok(());
+            }
+            sent_before = sent.bytes;
+        }
+        Ok(())
+    }
+
+    /// The directory of the job's files: without links where the job executes.
+    fn root(&self, job_dir: &JobDir) -> PathBuf {
+        self.follower.as_ref().map_or_else(|| job_dir.upper(), Follower::root)
+    }
+
+    fn list(&self, root: &Path) -> Result<Listing> {
+        Listing::read_with(root, &mut |below, device| {
+            self.follower.iter().for_each(|follower| follower.enter(below, device));
+        })
+    }
+
+    /// Brings the listing up to date and returns the difference. Without known changes it reads
+    /// everything again.
+    fn difference(&mut self, root: &Path, changes: Option<Changes>) -> Result<Difference> {
+        let mut difference = Difference::default();
+        if let Some(changes) = changes {
+            let follower = &self.follower;
+            let mut enter = |below: &Path, device| follower.iter().for_each(|follower| follower.enter(below, device));
+            let (found, is_whole) = self.files.look_again(root, &changes, &mut enter)?;
+            difference = found;
+            if is_whole {
+                return Ok(difference);
+            }
+        }
+        let now = self.list(root)?;
+        difference.extend(now.since(&self.files));
+        self.files = now;
+        difference.changed.retain(|path| self.files.contains(path));
+        Ok(difference)
     }
 
     /// The names of the socket files that were there at the pre-copy.
@@ -237,16 +317,26 @@ impl CapsuleSender {
     /// # Errors
     /// A file can't be read, or the destination can't receive it.
     pub(crate) async fn send_changed_files(&mut self, job_dir: &JobDir, mapped: &[MappedFile]) -> Result<()> {
-        let now = Listing::read(&job_dir.upper())?;
-        let mut difference = now.since(&self.files);
+        let (root, upper) = (self.root(job_dir), job_dir.upper());
+        let changes = self.follower.as_ref().and_then(Follower::take).map(|mut changes| {
+            for file in mapped::open_for_writing(&job_dir.cgroup().pids()) {
+                if let Some(hint) = file.hint() {
+                    changes.names.entry(hint.to_owned()).or_insert(Touch::Closed);
+                }
+            }
+            changes
+        });
+        let mut difference = self.difference(&root, changes)?;
         for mapped in [mapped, &self.mapped] {
-            difference.changed.extend(now.names_of(mapped, &job_dir.upper(), &job_dir.root()));
+            difference.changed.extend(self.files.names_of(mapped, &upper, &job_dir.root()));
         }
-        let links = now.remap_links(removed_names::noted(job_dir));
-        let links = Links::make(&job_dir.upper(), links)?;
+        let missing = std::mem::take(&mut self.missing).into_iter().filter(|path| self.files.contains(path));
+        difference.changed.extend(missing);
+        let links = self.files.remap_links(removed_names::noted(job_dir));
+        let links = Links::make(&upper, links)?;
         difference.changed.extend(links.paths().map(Path::to_owned));
-        self.bytes += files::send_difference(&mut self.sink, &job_dir.upper(), &difference).await?;
-        if let Some(list) = socket_files::list(job_dir, now.sockets())? {
+        self.bytes += files::send_difference(&mut self.sink, &root, &difference, Unreadable::Fails).await?.bytes;
+        if let Some(list) = socket_files::list(job_dir, self.files.sockets())? {
             self.images.insert(socket_files::IMAGE.to_owned(), list.len() as u64);
             self.send(&Frame::Chunk { image: socket_files::IMAGE.to_owned(), bytes: list.into() }).await?;
         }
