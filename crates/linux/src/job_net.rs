@@ -8,7 +8,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
-use crate::{Error, Result, ip, netns};
+use crate::{Error, Result, ip, netns, nft};
 
 const GATEWAY: &str = "169.254.1.1";
 const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
@@ -26,11 +26,12 @@ pub struct JobNet {
 }
 
 impl JobNet {
-    /// Makes the namespace and the interface, without a route to it.
+    /// Makes the namespace, the interface and the rules of its loopback, without a route to it.
     pub async fn setup(&self) -> Result<()> {
         let Self { namespace, host_interface, address, mtu } = self;
-        netns::create(namespace)?;
+        netns::create_with_own_table(namespace)?;
         netns::run_in(namespace, without_mptcp)??;
+        nft::install_loopback(namespace).await?;
         if !ip::link_exists(Some(namespace), "eth0").await {
             ip::link_delete(None, host_interface).await?;
             // The peer is made in this namespace and moved by the namespace's file, which `ip`

@@ -63,6 +63,7 @@ pub mod memory;
 pub mod mount;
 pub mod netns;
 pub mod nft;
+mod nft_set;
 pub mod pages;
 pub mod private_run;
 pub mod process;

@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
@@ -16,8 +16,51 @@ use nix::sys::statfs::{NSFS_MAGIC, statfs};
 
 use crate::{Error, Result};
 
+/// The entries of a job's own table of TCP connections. More connections than that share entries.
+const TABLE_ENTRIES: u32 = 16384;
+const TABLE_ENTRIES_SETTING: &str = "tcp_child_ehash_entries";
+/// The limits that the kernel makes smaller for a smaller table; a job keeps those of its host.
+const LIMITS_BY_TABLE: [&str; 2] = ["tcp_max_tw_buckets", "tcp_max_syn_backlog"];
+
 /// Makes a network namespace at `path`, with its loopback up, unless one exists there.
 pub fn create(path: &Path) -> Result<()> {
+    make(path, unshared)
+}
+
+/// Makes a network namespace like [`create`], with a table of TCP connections of its own.
+///
+/// To list a namespace's sockets the kernel walks through the whole table, which all namespaces
+/// share otherwise. That takes 14 ms instead of one where the common table has 262,144 entries.
+/// Kernels before 6.1 have no other.
+pub fn create_with_own_table(path: &Path) -> Result<()> {
+    make(path, || {
+        // The table follows a setting of the namespace in which another one is made. So that is
+        // done in a namespace which ends at once, and the host's setting stays.
+        let limits = LIMITS_BY_TABLE.map(|name| (name, fs::read_to_string(sysctl_path(name))));
+        unshared()?;
+        let own_table = fs::write(sysctl_path(TABLE_ENTRIES_SETTING), TABLE_ENTRIES.to_string());
+        unshared()?;
+        if own_table.is_ok() {
+            for (name, limit) in limits {
+                let set = limit.and_then(|limit| fs::write(sysctl_path(name), limit));
+                set.map_err(Error::system(format!("set {name}")))?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn sysctl_path(name: &str) -> PathBuf {
+    Path::new("/proc/sys/net/ipv4").join(name)
+}
+
+/// Moves the calling thread into a new namespace.
+fn unshared() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET).map_err(Error::errno("make a network namespace"))
+}
+
+/// Makes a namespace that `enter_new` leads the calling thread into.
+fn make(path: &Path, enter_new: impl FnOnce() -> Result<()> + Send) -> Result<()> {
     if exists(path) {
         return Ok(());
     }
@@ -27,7 +70,7 @@ pub fn create(path: &Path) -> Result<()> {
     }
     File::create(path).map_err(Error::system(attempt()))?;
     in_fresh_thread(|| {
-        unshare(CloneFlags::CLONE_NEWNET).map_err(Error::errno(attempt()))?;
+        enter_new()?;
         mount(Some("/proc/thread-self/ns/net"), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
             .map_err(Error::errno(attempt()))
     })?;

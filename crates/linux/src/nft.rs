@@ -9,15 +9,29 @@
 //!
 //! Packets between two sockets of a job never leave its namespace, which has a table for them:
 //! [`close_loopback`].
+//!
+//! Tables, chains and rules are made by `nft`. What changes within a migration's pause are sets
+//! alone, by netlink.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
+use crate::nft_set::{self, Change};
 use crate::{Result, ip, netns};
 
 /// The table in the namespace of a job whose loopback is closed.
 const LOOPBACK_TABLE: &str = "mooring_loopback";
+/// The set in that table with the loopback's number while it is closed.
+const CLOSED: &str = "closed";
+/// The number of the loopback interface in each namespace.
+const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
+const CLOSE: Change<'_> = Change::Add { set: CLOSED, key: LOOPBACK };
+const OPEN: Change<'_> = Change::Delete { set: CLOSED, key: LOOPBACK };
+/// The sets of a host's table that change with each migration.
+const HELD: &str = "held";
+const MUTED: &str = "muted";
+const QUIET: &str = "quiet";
 /// CRIU's mark of the packets by which it brings a restored socket into its state (`SOCCR_MARK`).
 const CRIU_MARK: &str = "0xc114";
 
@@ -25,21 +39,21 @@ const CRIU_MARK: &str = "0xc114";
 pub async fn install(table: &str, overlay: &str) -> Result<()> {
     let script = format!(
         "add table inet {table}
-add set inet {table} held {{ type ipv4_addr; }}
-add set inet {table} muted {{ type ipv4_addr; }}
-add set inet {table} quiet {{ type ipv4_addr; }}
+add set inet {table} {HELD} {{ type ipv4_addr; }}
+add set inet {table} {MUTED} {{ type ipv4_addr; }}
+add set inet {table} {QUIET} {{ type ipv4_addr; }}
 add set inet {table} away {{ type ipv4_addr; }}
 add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
 flush chain inet {table} arriving
-add rule inet {table} arriving ip daddr @held drop
-add rule inet {table} arriving ip saddr @muted drop
-add rule inet {table} arriving ip saddr @quiet tcp flags & (fin | rst) != 0 drop
+add rule inet {table} arriving ip daddr @{HELD} drop
+add rule inet {table} arriving ip saddr @{MUTED} drop
+add rule inet {table} arriving ip saddr @{QUIET} tcp flags & (fin | rst) != 0 drop
 add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
 flush chain inet {table} sending
-add rule inet {table} sending ip daddr @held drop
+add rule inet {table} sending ip daddr @{HELD} drop
 add chain inet {table} delivering {{ type filter hook postrouting priority 0; policy accept; }}
 flush chain inet {table} delivering
-add rule inet {table} delivering ip daddr @held drop
+add rule inet {table} delivering ip daddr @{HELD} drop
 add chain inet {table} leaving {{ type nat hook postrouting priority 100; policy accept; }}
 flush chain inet {table} leaving
 add rule inet {table} leaving ip saddr {overlay} ip saddr != @away ip daddr != {overlay} masquerade"
@@ -80,31 +94,44 @@ delete chain inet {table} fence"
 }
 
 /// Drops packets to `address` from now on.
-pub async fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
-    apply(format!("add element inet {table} held {{ {address} }}")).await
+pub fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
+    nft_set::apply(table, &[add(HELD, address)])
 }
 
 /// Drops packets to `address` from now on, and packets from it that end a connection. So a failed
 /// restore ends no connection, while a restored job sends its pending bytes at once.
-pub async fn quieten(table: &str, address: Ipv4Addr) -> Result<()> {
-    apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} quiet {{ {address} }}"))
-        .await
+pub fn quieten(table: &str, address: Ipv4Addr) -> Result<()> {
+    nft_set::apply(table, &[add(HELD, address), add(QUIET, address)])
 }
 
 /// Drops packets to and from `address` from now on.
-pub async fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
-    apply(format!("add element inet {table} held {{ {address} }}\nadd element inet {table} muted {{ {address} }}"))
-        .await
+pub fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
+    nft_set::apply(table, &[add(HELD, address), add(MUTED, address)])
 }
 
 /// Lets packets to and from `address` pass again.
-pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
+pub fn release(table: &str, address: Ipv4Addr) -> Result<()> {
+    let key = address.octets();
     // Deleting an address that is not in a set is an error: so it is added first.
-    let sets = ["held", "muted", "quiet"];
-    let lines = sets
-        .iter()
-        .flat_map(|set| ["add", "delete"].map(|verb| format!("{verb} element inet {table} {set} {{ {address} }}")));
-    apply(lines.collect::<Vec<_>>().join("\n")).await
+    let changes = [HELD, MUTED, QUIET].map(|set| [Change::Add { set, key }, Change::Delete { set, key }]);
+    nft_set::apply(table, changes.as_flattened())
+}
+
+fn add(set: &str, address: Ipv4Addr) -> Change<'_> {
+    Change::Add { set, key: address.octets() }
+}
+
+/// Makes the table in the namespace of a job, unless it exists. Its loopback is open, or stays as
+/// it is.
+pub async fn install_loopback(namespace: &Path) -> Result<()> {
+    let script = format!(
+        "add table inet {LOOPBACK_TABLE}
+add set inet {LOOPBACK_TABLE} {CLOSED} {{ type iface_index; }}
+add chain inet {LOOPBACK_TABLE} sending {{ type filter hook output priority -300; policy accept; }}
+flush chain inet {LOOPBACK_TABLE} sending
+add rule inet {LOOPBACK_TABLE} sending oif lo oif @{CLOSED} meta mark != {CRIU_MARK} drop"
+    );
+    ip::run(Some(namespace), "nft", &["-f", "-"], &[script]).await
 }
 
 /// Drops what leaves by the loopback of a namespace from now on: all packets between two sockets of
@@ -114,23 +141,27 @@ pub async fn release(table: &str, address: Ipv4Addr) -> Result<()> {
 /// does not exist, the kernel would answer with a reset. During a checkpoint, a packet between two
 /// sockets would change one that has been read already. CRIU's own packets pass.
 pub async fn close_loopback(namespace: &Path) -> Result<()> {
-    let script = format!(
-        "add table inet {LOOPBACK_TABLE}
-add chain inet {LOOPBACK_TABLE} sending {{ type filter hook output priority -300; policy accept; }}
-flush chain inet {LOOPBACK_TABLE} sending
-add rule inet {LOOPBACK_TABLE} sending oif lo meta mark != {CRIU_MARK} drop"
-    );
-    ip::run(Some(namespace), "nft", &["-f", "-"], &[script]).await
+    let close = || netns::run_in(namespace, || nft_set::apply(LOOPBACK_TABLE, &[CLOSE])).flatten();
+    match close() {
+        // A job that an older agent has started has no table.
+        Err(error) if nft_set::is_missing(&error) => {
+            install_loopback(namespace).await?;
+            close()
+        }
+        closed => closed,
+    }
 }
 
-/// Lets packets pass on the loopback of a namespace again. Without such a namespace it does
-/// nothing.
+/// Lets packets pass on the loopback of a namespace again. Does nothing without such a namespace.
 pub async fn open_loopback(namespace: &Path) -> Result<()> {
     if !netns::exists(namespace) {
         return Ok(());
     }
-    let script = format!("add table inet {LOOPBACK_TABLE}\ndelete table inet {LOOPBACK_TABLE}");
-    ip::run(Some(namespace), "nft", &["-f", "-"], &[script]).await
+    match netns::run_in(namespace, || nft_set::apply(LOOPBACK_TABLE, &[CLOSE, OPEN])).flatten() {
+        // An older agent may have closed it by other rules, which this replaces.
+        Err(error) if nft_set::is_missing(&error) => install_loopback(namespace).await,
+        opened => opened,
+    }
 }
 
 /// A published port: a port of this host that leads to a job.
@@ -152,7 +183,7 @@ pub struct Forward {
 /// held address are dropped here as well, since they still have the host's address in the other
 /// chains.
 pub async fn publish(table: &str, host: Ipv4Addr, overlay: Ipv4Addr, ports: &[Forward]) -> Result<()> {
-    let mut script = format!("add table inet {table}\nadd set inet {table} held {{ type ipv4_addr; }}\n");
+    let mut script = format!("add table inet {table}\nadd set inet {table} {HELD} {{ type ipv4_addr; }}\n");
     for chain in ["published_guard", "published_to"] {
         script += &format!("add chain inet {table} {chain}\nflush chain inet {table} {chain}\n");
     }

@@ -33,6 +33,12 @@ fn a_job_is_reached_over_its_route_and_not_while_held() {
         net.setup().await.unwrap();
         net.route_here().await.unwrap();
     });
+    let setting = |name: &str| std::fs::read_to_string(format!("/proc/sys/net/ipv4/{name}")).unwrap();
+    let settings = || ["tcp_max_tw_buckets", "tcp_max_syn_backlog"].map(setting);
+    assert_eq!(netns::run_in(&job, settings).unwrap(), netns::run_in(&host, settings).unwrap());
+    let entries = netns::run_in(&job, || setting("tcp_ehash_entries")).unwrap();
+    assert_eq!(entries.trim(), "16384", "the job has its own table");
+    assert_eq!(netns::run_in(&host, || setting("tcp_child_ehash_entries")).unwrap().trim(), "0");
 
     let listener = netns::run_in(&job, || TcpListener::bind((JOB, 7)).unwrap()).unwrap();
     let connect = || TcpStream::connect_timeout(&SocketAddr::from((JOB, 7)), Duration::from_millis(300));
@@ -43,15 +49,15 @@ fn a_job_is_reached_over_its_route_and_not_while_held() {
     server.read_exact(&mut buffer).unwrap();
     assert_eq!(&buffer, b"ping");
 
-    inside(&host, async || nft::hold("mooring", JOB).await.unwrap());
+    inside(&host, async || nft::hold("mooring", JOB).unwrap());
     assert!(netns::run_in(&host, connect).unwrap().is_err());
     client.write_all(b"held").unwrap();
     server.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     assert!(server.read_exact(&mut buffer).is_err());
 
     inside(&host, async || {
-        nft::release("mooring", JOB).await.unwrap();
-        nft::release("mooring", JOB).await.unwrap();
+        nft::release("mooring", JOB).unwrap();
+        nft::release("mooring", JOB).unwrap();
     });
     server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     server.read_exact(&mut buffer).unwrap();

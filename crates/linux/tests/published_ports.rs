@@ -154,9 +154,9 @@ fn the_host_itself_reaches_the_job_like_everybody_else() {
     stage.publish(&["198.18.0.2/32"]);
     let (mut client, mut server) = stage.connected(HOST);
     assert!(arrives(&mut client, &mut server, ARRIVES) && arrives(&mut server, &mut client, ARRIVES));
-    inside(&stage.host, async || nft::hold("mooring", JOB).await.unwrap());
+    inside(&stage.host, async || nft::hold("mooring", JOB).unwrap());
     assert_eq!(stage.connect(HOST).unwrap_err(), ErrorKind::TimedOut);
-    inside(&stage.host, async || nft::release("mooring", JOB).await.unwrap());
+    inside(&stage.host, async || nft::release("mooring", JOB).unwrap());
     stage.publish(&["198.18.0.1/32"]);
     assert_eq!(stage.connect(HOST).unwrap_err(), ErrorKind::TimedOut);
     assert_eq!(stage.connect(STRANGER).unwrap_err(), ErrorKind::TimedOut);
@@ -168,10 +168,10 @@ fn a_held_job_is_not_reached_and_its_connections_stay() {
     let stage = Stage::set(directory.path());
     stage.publish(&["198.18.0.0/24"]);
     let (mut client, mut server) = stage.connected(FRIEND);
-    inside(&stage.host, async || nft::hold("mooring", JOB).await.unwrap());
+    inside(&stage.host, async || nft::hold("mooring", JOB).unwrap());
     assert!(!arrives(&mut client, &mut server, DROPPED));
     assert_eq!(stage.connect(FRIEND).unwrap_err(), ErrorKind::TimedOut);
-    inside(&stage.host, async || nft::release("mooring", JOB).await.unwrap());
+    inside(&stage.host, async || nft::release("mooring", JOB).unwrap());
     server.set_read_timeout(Some(ARRIVES)).unwrap();
     let mut buffer = [0; 4];
     server.read_exact(&mut buffer).unwrap();

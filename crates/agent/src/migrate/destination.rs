@@ -115,7 +115,7 @@ async fn begin_unpacking<'a>(
     let (cleared, opened) = tokio::join!(clear_job_dir(job, migration), opened);
     cleared.in_phase(Phase::Prepare)?;
     let mut unpacking = Unpacking::new(opened.in_phase(Phase::Transfer)?, &job_dir, checkpoint);
-    host.filter.hold(job_dir.address()).await.in_phase(Phase::Prepare)?;
+    host.filter.hold(job_dir.address()).in_phase(Phase::Prepare)?;
     let waits_for_volumes = volume::take_files(&job.journal.spec.volumes);
     let made_ready = async {
         make_ready(job, directives, started).await.in_phase(Phase::Prepare)?;
@@ -160,7 +160,7 @@ pub(crate) async fn receive(job: &mut HeldJob, directives: &Directives, connecti
     let LocalState::Receiving { migration, inbound: _ } = &job.state else { return Err(job.wrong_state("receive")) };
     let (migration, job_dir, filter) = (migration.clone(), job.job_dir(), job.host().filter.clone());
     let checkpoint = job_dir.checkpoint(&migration);
-    let hold = async || Ok(filter.hold(job_dir.address()).await?);
+    let hold = async || Ok(filter.hold(job_dir.address())?);
     let reception = tokio::select! {
         reception = connection.receive(&job_dir, &checkpoint, hold) => reception,
         // The order that came instead removes what is here.

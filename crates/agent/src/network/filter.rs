@@ -24,29 +24,26 @@ impl PacketFilter {
     }
 
     /// Drops packets to an address from now on.
-    pub(crate) async fn hold(&self, address: Ipv4Addr) -> Result<()> {
-        nft::hold(&self.table, address).await
+    pub(crate) fn hold(&self, address: Ipv4Addr) -> Result<()> {
+        nft::hold(&self.table, address)
     }
 
     /// Drops packets between sockets of a job from now on, all packets to it, and packets from it
     /// that end a connection. The job's namespace exists.
     pub(crate) async fn suppress_resets(&self, job: &JobDir) -> Result<()> {
-        let namespace = job.namespace();
-        let within = nft::close_loopback(&namespace);
-        tokio::try_join!(nft::quieten(&self.table, job.address()), within).map(|_| ())
+        nft::quieten(&self.table, job.address())?;
+        nft::close_loopback(&job.namespace()).await
     }
 
     /// Drops all packets to, from and within a job from now on. The job's namespace exists.
     pub(crate) async fn isolate(&self, job: &JobDir) -> Result<()> {
-        let namespace = job.namespace();
-        let within = nft::close_loopback(&namespace);
-        tokio::try_join!(nft::isolate(&self.table, job.address()), within).map(|_| ())
+        nft::isolate(&self.table, job.address())?;
+        nft::close_loopback(&job.namespace()).await
     }
 
     /// Lets packets to, from and within a job pass.
     pub(crate) async fn release(&self, job: &JobDir) -> Result<()> {
-        let namespace = job.namespace();
-        let within = nft::open_loopback(&namespace);
-        tokio::try_join!(nft::release(&self.table, job.address()), within).map(|_| ())
+        nft::open_loopback(&job.namespace()).await?;
+        nft::release(&self.table, job.address())
     }
 }
