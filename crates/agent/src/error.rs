@@ -164,6 +164,8 @@ pub enum CriuError {
     CompletionAborted,
     #[error("process {pid} of the job lost its lock on its descriptor {descriptor}: {reason}")]
     LockLost { pid: i32, descriptor: i32, reason: String },
+    #[error("the restored job is not whole: {what}")]
+    NotWhole { what: String },
     /// A restored process waits for something, like a lock that another process has.
     #[error("the restore made no progress for {} s", limit.as_secs())]
     RestoreStalled { limit: Duration },
@@ -221,7 +223,7 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 48,
+            Error::Injected(_) => 49,
             Error::Unmovable { .. } => 47,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
@@ -256,6 +258,7 @@ mod tests {
                 CriuError::LockLost { .. } => 44,
                 CriuError::RestoreStalled { .. } => 45,
                 CriuError::Unseizable { .. } => 46,
+                CriuError::NotWhole { .. } => 48,
             },
         }
     }
@@ -293,7 +296,15 @@ mod tests {
         let stream = stream_examples().into_iter().map(|(error, subject)| (error.into(), subject));
         let criu = criu_examples().into_iter().map(|(error, subject)| (error.into(), subject));
         let unmovable = Error::Unmovable { reason: "process 12 (python3) is traced by strace (11): detach it".into() };
-        other.into_iter().chain(stream).chain(criu).chain([(unmovable, "process 12")]).collect()
+        other
+            .into_iter()
+            .chain(stream)
+            .chain(criu)
+            .chain([
+                (unmovable, "process 12"),
+                (CriuError::NotWhole { what: "process 7 (sh) is gone".into() }.into(), "the restored job"),
+            ])
+            .collect()
     }
 
     fn stream_examples() -> Vec<(StreamError, &'static str)> {
@@ -344,7 +355,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..48).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..49).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

@@ -190,7 +190,7 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
         runtime: Runtime::new(tools.clone(), config.float.clone(), config.state_dir.join("runc")),
         images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
         identity: Identity::open(&config.state_dir)?,
-        hooks: Hooks::new(filter.clone()),
+        hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
         network: Mutex::new(network),
         migrations: MigrationListener::default(),

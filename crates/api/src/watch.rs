@@ -419,6 +419,9 @@ pub struct JobObservation {
     /// The findings of the last look at the job, while it executes here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub findings: Vec<Finding>,
+    /// The differences that the last restore of the job has made, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<String>,
     /// The connections that the job lacks since it was restored here; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unaccepted: Option<Unaccepted>,

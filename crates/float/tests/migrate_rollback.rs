@@ -3,7 +3,7 @@
 use std::fs::{self, TryLockError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use mooring_api::view::{HostView, JobView, MigrateRequest};
 use mooring_api::{Client, Submission};
 use mooring_testkit::job::executing;
@@ -11,10 +11,10 @@ use mooring_testkit::tools::Tools;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Asking, Witness};
 use mooring_testkit::world::{Plan, World};
-use mooring_types::JobId;
 use mooring_types::host::HostRole;
 use mooring_types::job::JobStatus;
-use mooring_types::migration::Outcome;
+use mooring_types::migration::{Outcome, Phase};
+use mooring_types::{Event, JobId};
 
 /// Time limit of a migration.
 const OVER_WITHIN: Duration = Duration::from_secs(60);
@@ -87,6 +87,46 @@ fn stuck_restore_is_ended_by_a_cancel() {
         let hosts = client.host_list().await?;
         let freed = |host: &HostView| host.role == HostRole::Gateways || (host.jobs == 0 && host.cores_used == 0);
         ensure!(hosts.iter().all(freed), "{hosts:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn restored_job_is_compared_with_what_it_was() {
+    let tools = Tools::new().unwrap();
+    let plan = Plan { may_differ: true, ..Plan::new(env!("CARGO_BIN_EXE_float")) };
+    let world = tools.world(plan).unwrap();
+    let program = witness::program().and_then(|program| world.bring(&program)).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "witness", &program).await?;
+        let asking = Asking::start(witness.session.address);
+        let job = &witness.session.job;
+
+        // A job without its listener is not the job: its source goes on.
+        let host = client.job_get(job).await?.host_name;
+        let pids = witness.pids();
+        let first = *pids.iter().max().context("a process")?;
+        tools.after_restore(first, "nsenter -t $pid -n ss -K state listening >/dev/null")?;
+        let after = migrate(&client, job).await?;
+        let failed = after.migrations.last().context("a migration")?;
+        let Outcome::Failed { phase: Phase::Verify, reason } = &failed.outcome else { bail!("{failed:?}") };
+        ensure!(reason.contains("nobody is at TCP port"), "{reason}");
+        ensure!(after.host_name == host && witness.pids() == pids, "{after:?}");
+        asking.answered(20, OVER_WITHIN).await?;
+
+        // A limit is no reason to give a migration up.
+        tools.after_restore(first, "prlimit --pid $pid --core=4096:4096")?;
+        let after = migrate(&client, job).await?;
+        ensure!(after.migrations.last().is_some_and(|last| last.outcome == Outcome::Succeeded), "{after:?}");
+        let events = client.job_events(job).await?;
+        let told = events.iter().find(|event| matches!(event.event, Event::RestoredWithDifferences { .. }));
+        let told = told.context("an event")?.event.to_string();
+        ensure!(told.contains("the limit of core file size 4096 to 4096, before"), "{told}");
+        asking.answered(20, OVER_WITHIN).await?;
+        let seen = asking.finish().await;
+        ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         Ok(())
     });
     outcome.unwrap();

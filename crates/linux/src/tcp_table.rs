@@ -1,4 +1,4 @@
-//! The TCP sockets of a network namespace, as the kernel lists them.
+//! The TCP and UDP sockets of a network namespace, as the kernel lists them.
 //!
 //! It lists those without a process as well. These are sockets that their program has closed and
 //! that still have something to send, and connections that no program has accepted yet. No
@@ -11,6 +11,9 @@ use std::path::Path;
 
 use crate::{Error, Result, netns};
 
+/// The kernel's lists of TCP and of UDP sockets.
+const STREAM: [&str; 2] = ["tcp", "tcp6"];
+const DATAGRAM: [&str; 2] = ["udp", "udp6"];
 /// The states of the kernel's list (include/net/tcp_states.h).
 const ESTABLISHED: u8 = 1;
 const HALF_OPEN: u8 = 3;
@@ -65,6 +68,18 @@ impl TcpSocket {
         self.inode == 0 && self.state == HALF_OPEN
     }
 
+    /// Says whether the socket is an open connection that a process has.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.inode != 0 && matches!(self.state, ESTABLISHED | CLOSE_WAIT)
+    }
+
+    /// Says whether the socket is a listener.
+    #[must_use]
+    pub fn is_listener(&self) -> bool {
+        self.state == LISTEN
+    }
+
     /// The number of connections that wait to be accepted from a listener, if there are any.
     #[must_use]
     pub fn waiting(&self) -> Option<u32> {
@@ -74,18 +89,24 @@ impl TcpSocket {
 
 /// Lists the TCP sockets of the namespace at `path`.
 pub fn list(path: &Path) -> Result<Vec<TcpSocket>> {
-    let tables = netns::run_in(path, read)?;
-    tables.map_err(Error::system(format!("list the TCP sockets of {}", path.display())))
+    netns::run_in(path, || read(STREAM))?.map_err(Error::system(format!("list the TCP sockets of {}", path.display())))
+}
+
+/// Lists the UDP sockets of the namespace at `path` that have an address, which the kernel shows in
+/// the same form.
+pub fn list_datagram(path: &Path) -> Result<Vec<TcpSocket>> {
+    netns::run_in(path, || read(DATAGRAM))?
+        .map_err(Error::system(format!("list the UDP sockets of {}", path.display())))
 }
 
 /// Lists the TCP sockets of this thread's own namespace.
 pub fn list_own() -> Result<Vec<TcpSocket>> {
-    read().map_err(Error::system("list the TCP sockets of this host"))
+    read(STREAM).map_err(Error::system("list the TCP sockets of this host"))
 }
 
-fn read() -> io::Result<Vec<TcpSocket>> {
+fn read(tables: [&str; 2]) -> io::Result<Vec<TcpSocket>> {
     let table = |name: &str| fs::read_to_string(format!("/proc/thread-self/net/{name}"));
-    let tables = [table("tcp")?, table("tcp6")?];
+    let tables = [table(tables[0])?, table(tables[1])?];
     Ok(tables.iter().flat_map(|table| table.lines().skip(1).filter_map(socket)).collect())
 }
 

@@ -277,6 +277,7 @@ impl SimAgent {
             out_of_memory: None,
             findings: Vec::new(),
             unaccepted: None,
+            differences: Vec::new(),
             job: job.clone(),
             generation: local.generation,
             state: local.state.clone(),

@@ -1,7 +1,7 @@
-//! A directory of tools whose CRIU does something else first, where a test says so.
+//! A directory of tools that do something else as well, where a test says so.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,8 +11,8 @@ use crate::world::{Plan, World};
 /// The steps of runc in which a test can interfere.
 const STEPS: [&str; 2] = ["checkpoint", "restore"];
 
-/// runc and CRIU of this machine. Before CRIU's part in a step, a shell reads the commands that a
-/// test has given for it.
+/// runc and CRIU of this machine. A shell reads the commands of a test before CRIU's part in a
+/// step, or after a restore of runc.
 #[derive(Debug)]
 pub struct Tools {
     directory: tempfile::TempDir,
@@ -27,7 +27,14 @@ impl Tools {
         let tools = Self { directory };
         let bin = tools.directory.path().join("bin");
         fs::create_dir(&bin)?;
-        symlink(found("runc")?, bin.join("runc"))?;
+        let script = format!(
+            "#!/bin/sh
+case \" $* \" in *' restore '*) if [ -e {then} ]; then {runc} \"$@\"; code=$?; . {then}; exit $code; fi;; esac
+exec {runc} \"$@\"\n",
+            then = tools.then().display(),
+            runc = found("runc")?.display()
+        );
+        fs::write(bin.join("runc"), script)?;
         let begins = STEPS.map(|step| {
             format!(
                 "if [ -e {first} ] && tr '\\0' '\\n' </proc/$PPID/cmdline | grep -qx {step}; then . {first}; fi\n",
@@ -36,7 +43,9 @@ impl Tools {
         });
         let script = format!("#!/bin/sh\n{}exec {} \"$@\"\n", begins.concat(), found("criu")?.display());
         fs::write(bin.join("criu"), script)?;
-        fs::set_permissions(bin.join("criu"), fs::Permissions::from_mode(0o755))?;
+        for tool in ["criu", "runc"] {
+            fs::set_permissions(bin.join(tool), fs::Permissions::from_mode(0o755))?;
+        }
         Ok(tools)
     }
 
@@ -45,6 +54,18 @@ impl Tools {
     pub fn before(&self, step: &str, commands: &str) -> Result<()> {
         let first = self.first(step);
         Ok(fs::write(&first, format!("first={}\n{commands}\n", first.display()))?)
+    }
+
+    /// Gives a command that a shell runs after each restore, for each frozen process that was
+    /// restored from `original`. It finds the process id in `$pid`.
+    pub fn after_restore(&self, original: u32, command: &str) -> Result<()> {
+        let script = format!(
+            "for each in /proc/[0-9]*; do
+    pid=${{each#/proc/}}
+    if [ $pid != {original} ] && cmp -s $each/cmdline /proc/{original}/cmdline; then {command}; fi
+done"
+        );
+        Ok(fs::write(self.then(), script)?)
     }
 
     /// Leaves CRIU alone again in this step.
@@ -62,6 +83,10 @@ impl Tools {
     pub fn world(&self, mut plan: Plan) -> Result<World> {
         plan.environment.push(("MOORING_PREFIX".to_owned(), self.directory.path().to_owned()));
         World::start(plan)
+    }
+
+    fn then(&self) -> PathBuf {
+        self.file("after-restore")
     }
 
     fn first(&self, step: &str) -> PathBuf {

@@ -59,13 +59,17 @@ pub struct Plan {
     pub arguments: Vec<String>,
     /// Further variables in the environment of all its processes.
     pub environment: Vec<(String, PathBuf)>,
+    /// Says whether a restored job may differ from what it was. A difference fails the test
+    /// otherwise.
+    pub may_differ: bool,
 }
 
 impl Plan {
     /// Two virtual hosts and the default backend.
     #[must_use]
     pub fn new(float: impl Into<PathBuf>) -> Self {
-        Self { float: float.into(), virtual_hosts: 2, backend: None, arguments: Vec::new(), environment: Vec::new() }
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        Self { float: float.into(), virtual_hosts: 2, backend: None, arguments, environment, may_differ: false }
     }
 }
 
@@ -166,6 +170,18 @@ impl World {
             runtime.shutdown_timeout(Duration::from_secs(1));
             outcome
         })?
+        .and_then(|outcome| if self.plan.may_differ { Ok(outcome) } else { self.no_differences().map(|()| outcome) })
+    }
+
+    /// Fails where an agent has restored a job that differs from what it was.
+    fn no_differences(&self) -> Result<()> {
+        for log in fs::read_dir(self.root.join("up/log"))? {
+            let text = fs::read(log?.path())?;
+            let text = String::from_utf8_lossy(&text);
+            let differs = text.lines().find(|line| line.contains("is restored with differences"));
+            ensure!(differs.is_none(), "{}", differs.unwrap_or_default());
+        }
+        Ok(())
     }
 
     /// A client of this world, logged in as `admin`, for use inside the namespace.

@@ -111,6 +111,11 @@ pub enum Event {
         /// The host's name.
         to: String,
     },
+    /// The job was restored, and something is otherwise than before its checkpoint.
+    RestoredWithDifferences {
+        /// The differences, a sentence each.
+        differences: Vec<String>,
+    },
     /// The job needs another size, which no host has.
     ResizePostponed {
         /// The reason for another size.
@@ -211,6 +216,9 @@ impl fmt::Display for Event {
             }
             Self::Resumed { to } => write!(f, "resumed on {to}"),
             Self::Recovered { to } => write!(f, "recovered on {to}"),
+            Self::RestoredWithDifferences { differences } => {
+                write!(f, "restored with differences: {}", differences.join("; "))
+            }
             Self::ResizePostponed { reason, cpu, mem_gb, refusal } => {
                 write!(f, "{reason}: needs {cpu} cores and {mem_gb} GB, but {refusal}; the job stays on its host")
             }
@@ -272,6 +280,7 @@ mod tests {
             Event::SnapshotTaken { pause_seconds: 0.21, capsule },
             Event::Resumed { to: text("host-1") },
             Event::Recovered { to: text("host-1") },
+            Event::RestoredWithDifferences { differences: vec![text("process 7 (sh) is stopped")] },
             Event::ResizePostponed {
                 reason: text("CPU at 95 %"),
                 cpu: 4,

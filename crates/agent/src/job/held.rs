@@ -42,6 +42,8 @@ pub(crate) struct Journal {
     pub(crate) log: LogPump,
     /// The time that each phase of the current migration took on this host.
     phases: Vec<PhaseTime>,
+    /// The differences that the last restore has made.
+    pub(crate) differences: Vec<String>,
     bytes_moved: u64,
     /// The connections that the job lacks since it was restored here.
     pub(crate) unaccepted: Option<Unaccepted>,
@@ -57,6 +59,7 @@ impl HeldJob {
             address: directive.address,
             spec: directive.spec.clone(),
             phases: Vec::new(),
+            differences: Vec::new(),
             bytes_moved: 0,
             unaccepted: None,
             observation: Observation::default(),
@@ -76,6 +79,7 @@ impl HeldJob {
             address: record.address,
             spec: record.spec,
             phases: record.phases,
+            differences: record.differences,
             bytes_moved: record.bytes_moved,
             unaccepted: record.unaccepted,
             observation: Observation::default(),
@@ -290,6 +294,7 @@ impl Journal {
             spec: self.spec.clone(),
             state,
             phases: self.phases.clone(),
+            differences: self.differences.clone(),
             bytes_moved: self.bytes_moved,
             unaccepted: self.unaccepted.clone(),
         }
@@ -335,6 +340,7 @@ impl Journal {
     /// Forgets what was measured of a migration that has ended. The next record is without it.
     pub(crate) fn forget_measures(&mut self) {
         self.phases.clear();
+        self.differences.clear();
         self.bytes_moved = 0;
     }
 

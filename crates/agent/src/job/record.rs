@@ -49,6 +49,9 @@ pub(crate) struct Record {
     /// The connections that the job lacks since it was restored here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unaccepted: Option<Unaccepted>,
+    /// The differences that the last restore has made, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) differences: Vec<String>,
 }
 
 /// The state of a job, without the handles of a running agent: the projection of
@@ -219,6 +222,7 @@ impl Record {
             out_of_memory: None,
             findings: Vec::new(),
             unaccepted: self.unaccepted.clone(),
+            differences: self.differences.clone(),
         })
     }
 
@@ -269,6 +273,7 @@ mod tests {
             phases: Vec::new(),
             bytes_moved: 7,
             unaccepted: None,
+            differences: Vec::new(),
         }
     }
 

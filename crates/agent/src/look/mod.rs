@@ -11,21 +11,32 @@
 //! hold no byte. It looks again just before the freeze, since a job may have changed. What both
 //! miss fails in CRIU.
 //!
+//! The frozen job is looked at a last time. Its inventory is written into the checkpoint then, and
+//! compared with the restored job before that executes.
+//!
 //! Each few seconds it looks at all jobs that execute, and reports the findings. `float check`
 //! prints them.
 //!
 //! * [`scan`]: reads the job's processes, and the few facts about the host that matter.
+//! * [`inventory`]: the processes, sockets and mounts of a job; [`differences`]: between two
+//!   inventories.
 //! * [`findings`]: the table of all kinds of findings, a pure function of what was seen.
 //!
 //! A reason is told to users. It names the program and its process id as the job sees it, the
 //! thing, and what a person can do.
 
+mod differences;
 mod findings;
+mod inventory;
 mod scan;
 mod seen;
 
+pub(crate) use differences::Differences;
 pub(crate) use seen::readable;
 
+use std::fs;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,8 +45,8 @@ use mooring_types::finding::{Effect, Finding, FindingKind};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use seen::Seen;
-
+use self::inventory::Inventory;
+use self::seen::Seen;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::job::Jobs;
@@ -49,6 +60,8 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// The number of findings that a reason names.
 const NAMED_MAX: usize = 2;
+/// The name of the inventory among the images of a checkpoint.
+const INVENTORY_IMAGE: &str = "job-inventory.img";
 
 /// Looks whether a job that executes can be checkpointed. Waits a moment for what passes.
 ///
@@ -84,6 +97,50 @@ pub(crate) async fn at(host: &Host, job_dir: &JobDir) -> Vec<Finding> {
     let (name, job_dir) = (host.config.name.to_string(), job_dir.clone());
     let looked = tokio::task::spawn_blocking(move || findings::of(&scan::scan(name, &job_dir))).await;
     looked.unwrap_or_default()
+}
+
+/// A frozen job before its checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FrozenBy {
+    /// Its control group.
+    Cgroup,
+    /// CRIU, which traces its processes.
+    Criu,
+}
+
+/// Looks at a job that is frozen for its checkpoint, and writes its inventory. Blocks for some
+/// milliseconds.
+///
+/// # Errors
+/// The job can't be checkpointed: the error is the reason, for users. Or the inventory can't be
+/// written.
+pub(crate) fn at_frozen(host: &str, job_dir: &JobDir, images: &Path, by: FrozenBy) -> Result<()> {
+    let seen = scan::scan(host.to_owned(), job_dir);
+    if by == FrozenBy::Cgroup
+        && let Some(reason) = refusal(&findings::of(&seen))
+    {
+        return Err(Error::Unmovable { reason });
+    }
+    let path = images.join(INVENTORY_IMAGE);
+    let write = || fs::write(&path, serde_json::to_vec(&Inventory::of(&seen, &job_dir.namespace()))?);
+    write().map_err(Error::system(format!("write {}", path.display())))
+}
+
+/// Compares a restored, frozen job with the inventory of its checkpoint. Older checkpoints have
+/// none. Blocks for some milliseconds.
+///
+/// # Errors
+/// The inventory can't be read.
+pub(crate) fn at_restored(host: &str, job_dir: &JobDir, images: &Path) -> Result<Differences> {
+    let path = images.join(INVENTORY_IMAGE);
+    let failed = || Error::system(format!("read {}", path.display()));
+    let before: Inventory = match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Differences::default()),
+        Err(error) => return Err(failed()(error)),
+    };
+    let after = Inventory::of(&scan::scan(host.to_owned(), job_dir), &job_dir.namespace());
+    Ok(Differences::between(&before, &after))
 }
 
 /// Looks at the jobs that execute, at intervals, for those who ask before a migration.

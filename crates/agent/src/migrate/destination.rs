@@ -29,11 +29,12 @@ use super::restore::{self, Peers, Restored};
 use super::stream::frame::Hello;
 use super::stream::from_store::{FrameReader, Unpacking};
 use super::stream::listener::{Reception, SourceConnection};
-use crate::error::{CriuError, Result};
+use crate::error::{CriuError, Error, Result};
 use crate::job::directives::Directives;
 use crate::job::furnish;
 use crate::job::held::HeldJob;
 use crate::job::state::{Inbound, LocalState, Running};
+use crate::look::{self, Differences};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::volume;
@@ -296,9 +297,10 @@ enum Source {
 }
 
 /// Checks that the first process of a restored job lives, frozen, in the job's control group. Gives
-/// the job all that CRIU has not restored.
+/// the job all that CRIU has not restored, and compares it with what it was. Something that it has
+/// lost is an error; any other difference is told.
 async fn verify(
-    job: &HeldJob,
+    job: &mut HeldJob,
     job_dir: &JobDir,
     checkpoint: &Checkpoint,
     restored: &Restored,
@@ -314,10 +316,28 @@ async fn verify(
         Err(error) if source == Source::Store => {
             let id = job.id();
             tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without all that it had");
-            Ok(())
         }
-        completed => completed,
+        completed => completed?,
     }
+    let Differences { lost, mut changed } = compare(job, job_dir, checkpoint).await?;
+    match source {
+        _ if lost.is_empty() => {}
+        Source::Host => return Err(CriuError::NotWhole { what: Differences::told(&lost) }.into()),
+        // Nobody else has the job: it goes on without what it has lost.
+        Source::Store => changed.extend(lost),
+    }
+    if !changed.is_empty() {
+        let id = job.id();
+        tracing::warn!(job = %id, "job {id} is restored with differences: {}", Differences::told(&changed));
+    }
+    job.journal.differences = changed;
+    Ok(())
+}
+
+async fn compare(job: &HeldJob, job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Differences> {
+    let (host, job_dir, images) = (job.host().config.name.clone(), job_dir.clone(), checkpoint.images().to_owned());
+    let compared = tokio::task::spawn_blocking(move || look::at_restored(host.as_str(), &job_dir, &images)).await;
+    compared.map_err(|error| Error::system("compare the restored job with what it was")(error.into()))?
 }
 
 /// Makes a job that was received this host's own: the migration is over.

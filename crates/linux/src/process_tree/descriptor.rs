@@ -20,6 +20,8 @@ const DELETED: &[u8] = b" (deleted)";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Descriptor {
     pub number: i32,
+    /// The kernel's link: a path, or the kind and number of an object without one.
+    pub target: Vec<u8>,
     pub kind: DescriptorKind,
 }
 
@@ -66,7 +68,7 @@ impl<'a> Reader<'a> {
             let name = entry.file_name();
             let number = name.to_str()?.parse().ok()?;
             let target = readlinkat(&directory, name.as_os_str()).ok()?.into_vec();
-            Some(Descriptor { number, kind: self.kind(pid, number, &target)? })
+            Some(Descriptor { number, kind: self.kind(pid, number, &target)?, target })
         };
         entries.filter_map(read).collect()
     }

@@ -326,8 +326,9 @@ mod tests {
                 image_digest: String::new(),
                 usage: None,
                 out_of_memory: None,
-            findings: Vec::new(),
+                findings: Vec::new(),
                 unaccepted: None,
+                differences: Vec::new(),
                 progress: String::new(),
             };
             // The store observes nothing.

@@ -85,6 +85,10 @@ impl Round<'_> {
             MigrationKind::Recover => Event::Recovered { to },
         };
         self.tx.event_append(&job.id, &event, self.now).await?;
+        let differences = self.destination(&row).map(|seen| seen.differences.clone()).unwrap_or_default();
+        if !differences.is_empty() {
+            self.tx.event_append(&job.id, &Event::RestoredWithDifferences { differences }, self.now).await?;
+        }
         if let Some(resources) = row.resources {
             self.tx.job_resources_set(&job.id, resources, self.now).await?;
         }

@@ -68,7 +68,7 @@ async fn host(state_dir: &Path) -> Arc<Host> {
         runtime: Runtime::new(Tools::find(None), "/bin/false".into(), state_dir.join("runc")),
         images: Images::new(state_dir.join("images"), &[]),
         identity: Identity::open(state_dir).unwrap(),
-        hooks: Hooks::new(filter.clone()),
+        hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
         network: AsyncMutex::new(network),
         migrations: MigrationListener::default(),

@@ -24,7 +24,11 @@ fn process(own_pid: i32, name: &str) -> Process {
 }
 
 fn with(own_pid: i32, name: &str, kinds: &[DescriptorKind]) -> Process {
-    let descriptors = kinds.iter().zip(3..).map(|(kind, number)| Descriptor { number, kind: kind.clone() }).collect();
+    let descriptors = kinds
+        .iter()
+        .zip(3..)
+        .map(|(kind, number)| Descriptor { number, target: Vec::new(), kind: kind.clone() })
+        .collect();
     Process { descriptors, ..process(own_pid, name) }
 }
 

@@ -36,6 +36,7 @@ use tokio::net::{UnixListener, UnixStream};
 use super::freeze;
 use super::memory_gate::MemoryGate;
 use crate::error::{CriuError, Error, Result};
+use crate::look::{self, FrozenBy};
 use crate::migrate::connections::{self, Gateways};
 use crate::migrate::datagrams;
 use crate::migrate::epoll_targets;
@@ -76,6 +77,8 @@ type Refusal = Arc<Mutex<Option<Error>>>;
 #[derive(Debug, Clone)]
 pub(crate) struct Hooks {
     filter: PacketFilter,
+    /// The host's name, for reasons against a checkpoint.
+    host: Arc<str>,
     subjects: Arc<Mutex<HashMap<String, HookTarget>>>,
 }
 
@@ -127,9 +130,9 @@ impl Registration {
 }
 
 impl Hooks {
-    /// Creates hooks that drop packets with this filter.
-    pub(crate) fn new(filter: PacketFilter) -> Self {
-        Self { filter, subjects: Arc::default() }
+    /// Creates hooks that drop packets with this filter, on the host of that name.
+    pub(crate) fn new(filter: PacketFilter, host: &str) -> Self {
+        Self { filter, host: host.into(), subjects: Arc::default() }
     }
 
     /// Answers the hooks of a job's container from now on, for its checkpoint in `images`. Its
@@ -211,14 +214,14 @@ impl Hooks {
             "pre-dump" => {
                 let (job, watched) = (job_dir.clone(), Arc::clone(&target.watched));
                 blocking(move || freeze::freeze(&job, gateways, &watched)).await?;
-                self.make_ready(&target).await?;
+                self.make_ready(&target, FrozenBy::Cgroup).await?;
                 target.is_asked.store(true, Ordering::Relaxed);
                 Ok(())
             }
             "network-lock" => {
                 let job = job_dir.clone();
                 blocking(move || freeze::check(&job, gateways)).await?;
-                self.make_ready(&target).await
+                self.make_ready(&target, FrozenBy::Criu).await
             }
             AFTER_DUMP => removed_names::note(&job_dir),
             "network-unlock" => blocking(move || Ok(cgroup.freeze()?)).await,
@@ -246,15 +249,15 @@ impl Hooks {
         }
     }
 
-    /// Makes a job ready for CRIU that does not execute any more.
-    async fn make_ready(&self, target: &HookTarget) -> Result<()> {
+    /// Looks at a job that does not execute any more, and makes it ready for CRIU.
+    async fn make_ready(&self, target: &HookTarget, by: FrozenBy) -> Result<()> {
         let (job_dir, images, gateways) = (target.job_dir.clone(), target.images.clone(), target.gateways);
-        removed_names::expect(&job_dir)?;
-        *target.bound_names.lock() = Some(BoundNames::make(&job_dir, target.sockets.iter().map(PathBuf::as_path))?);
-        // Packets from and within the job are dropped as well: its kernel's timers send after the
-        // freeze. A packet sent after CRIU has read the send queue would be known to the peer
-        // alone.
-        self.filter.isolate(&job_dir).await?;
+        let looked = {
+            let (host, job_dir, images) = (self.host.clone(), job_dir.clone(), images.clone());
+            blocking(move || look::at_frozen(&host, &job_dir, &images, by))
+        };
+        // The look comes before anything is taken out of the job.
+        tokio::try_join!(looked, self.isolate(target))?;
         let watched = Arc::clone(&target.watched);
         blocking(move || {
             connections::record(&job_dir, gateways, &images)?;
@@ -265,6 +268,17 @@ impl Hooks {
             terminals::take(&job_dir, &images)
         })
         .await
+    }
+
+    /// Makes the names that CRIU looks for, and drops all packets of the job.
+    async fn isolate(&self, target: &HookTarget) -> Result<()> {
+        let job_dir = &target.job_dir;
+        removed_names::expect(job_dir)?;
+        *target.bound_names.lock() = Some(BoundNames::make(job_dir, target.sockets.iter().map(PathBuf::as_path))?);
+        // Packets from and within the job are dropped as well: its kernel's timers send after the
+        // freeze. A packet sent after CRIU has read the send queue would be known to the peer
+        // alone.
+        Ok(self.filter.isolate(job_dir).await?)
     }
 
     fn subjects(&self) -> parking_lot::MutexGuard<'_, HashMap<String, HookTarget>> {
