@@ -15,37 +15,44 @@ use mooring_types::migration::Outcome;
 const OVER_WITHIN: Duration = Duration::from_secs(60);
 
 /// Locks two parts of a file that it has mapped, and has other processes try for them all the time.
-/// A lock of the open file description and one of `flock` are tried for as well.
+/// A lock of the open file description and one of `flock` are tried for as well. All of them are in
+/// its root, in memory, and in a volume.
 const PROGRAM: &str = r#"
 import fcntl, mmap, os, struct, time
-path = '/var/tmp/locked'
-with open(path, 'wb') as file: file.write(b'x' * 8192)
-file = open(path, 'r+b')
-other = open(path, 'r+b')
-mapped = mmap.mmap(file.fileno(), 8192)
-fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
-fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 0, 4096)
-whole = open('/var/tmp/whole', 'w')
-fcntl.flock(whole, fcntl.LOCK_EX)
+DIRECTORIES = ['/var/tmp', '/dev/shm', '/mnt/own']
 F_OFD_SETLK = 37
-description = open('/var/tmp/description', 'w')
 record = lambda: struct.pack('hhlli', fcntl.F_WRLCK, 0, 0, 0, 0)
-fcntl.fcntl(description, F_OFD_SETLK, record())
+held = []
+for directory in DIRECTORIES:
+    path = f'{directory}/locked'
+    with open(path, 'wb') as file: file.write(b'x' * 8192)
+    file = open(path, 'r+b')
+    other = open(path, 'r+b')
+    mapped = mmap.mmap(file.fileno(), 8192)
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 10, 5)
+    fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 0, 4096)
+    whole = open(f'{directory}/whole', 'w')
+    fcntl.flock(whole, fcntl.LOCK_EX)
+    description = open(f'{directory}/description', 'w')
+    fcntl.fcntl(description, F_OFD_SETLK, record())
+    held.append((file, other, mapped, whole, description))
 def refused(attempt):
     try: attempt()
     except OSError: return True
     return False
 def others():
-    again = open(path, 'r+b')
-    tries = {
-        'exclusive': lambda: fcntl.lockf(again, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, 7),
-        'shared': lambda: fcntl.lockf(again, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 100000),
-        'flock': lambda: fcntl.flock(open('/var/tmp/whole', 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB),
-        'description': lambda: fcntl.fcntl(open('/var/tmp/description', 'w'), F_OFD_SETLK, record()),
-    }
-    lost = [name for name, attempt in tries.items() if not refused(attempt)]
-    fcntl.lockf(again, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 50)
-    return ' '.join(lost)
+    lost = []
+    for directory in DIRECTORIES:
+        again = open(f'{directory}/locked', 'r+b')
+        tries = {
+            'exclusive': lambda: fcntl.lockf(again, fcntl.LOCK_SH | fcntl.LOCK_NB, 1, 7),
+            'shared': lambda: fcntl.lockf(again, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 100000),
+            'flock': lambda: fcntl.flock(open(f'{directory}/whole', 'w'), fcntl.LOCK_EX | fcntl.LOCK_NB),
+            'description': lambda: fcntl.fcntl(open(f'{directory}/description', 'w'), F_OFD_SETLK, record()),
+        }
+        lost += [f'{name} in {directory}' for name, attempt in tries.items() if not refused(attempt)]
+        fcntl.lockf(again, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, 50)
+    return ', '.join(lost)
 number = 0
 while True:
     reader, writer = os.pipe()
@@ -54,12 +61,12 @@ while True:
         os.write(writer, others().encode() or b'none')
         os._exit(0)
     os.close(writer)
-    lost = os.read(reader, 100).decode()
+    lost = os.read(reader, 1000).decode()
     os.close(reader)
     os.waitpid(child, 0)
     number += 1
     print(number, 'lost', lost, flush=True)
-    mapped[number % 8192] = 120
+    for _, _, mapped, _, _ in held: mapped[number % 8192] = 120
     time.sleep(0.05)
 "#;
 
@@ -69,6 +76,7 @@ fn record_locks_on_a_mapped_file_migrate() {
     let request = Submission {
         name: Some("locks".parse().unwrap()),
         image: Some("dir:/".parse().unwrap()),
+        data_volumes: vec!["[size=1]:/mnt/own".parse().unwrap()],
         command: ["python3", "-c", PROGRAM].map(str::to_owned).to_vec(),
         ..Submission::default()
     };

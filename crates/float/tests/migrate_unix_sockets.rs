@@ -17,9 +17,8 @@ const OVER_WITHIN: Duration = Duration::from_secs(60);
 /// Serves at sockets of each kind. Reaches them by all of their names, and compares owners and
 /// modes of the names, all the time.
 const PROGRAM: &str = r#"
-import os, socket, stat, threading, time
-BASE = '/var/tmp/sockets'
-os.makedirs(BASE)
+import os, socket, threading, time
+BASES = ['/var/tmp/sockets', '/dev/shm/sockets', '/mnt/own/sockets']
 def serve(kind, path):
     server = socket.socket(socket.AF_UNIX, kind)
     server.bind(path)
@@ -35,38 +34,43 @@ def serve(kind, path):
     threading.Thread(target=answer, daemon=True).start()
     return server
 names = {}
-for kind, name in [(socket.SOCK_STREAM, 'stream'), (socket.SOCK_DGRAM, 'dgram'), (socket.SOCK_SEQPACKET, 'packet')]:
-    # Its own name, and a second one beside it.
-    server = serve(kind, f'{BASE}/{name}')
-    os.link(f'{BASE}/{name}', f'{BASE}/{name}.beside')
-    os.chmod(f'{BASE}/{name}', 0o620)
-    os.chown(f'{BASE}/{name}', 1, 2)
-    names[f'{BASE}/{name}'] = names[f'{BASE}/{name}.beside'] = (kind, server)
-    # Renamed into place.
-    server = serve(kind, f'{BASE}/{name}.new')
-    os.rename(f'{BASE}/{name}.new', f'{BASE}/{name}.renamed')
-    names[f'{BASE}/{name}.renamed'] = (kind, server)
-    # In a directory that was renamed.
-    os.makedirs(f'{BASE}/{name}.d.new')
-    server = serve(kind, f'{BASE}/{name}.d.new/box')
-    os.rename(f'{BASE}/{name}.d.new', f'{BASE}/{name}.d')
-    names[f'{BASE}/{name}.d/box'] = (kind, server)
-    # By a relative name, in a directory that was the current one.
-    os.makedirs(f'{BASE}/{name}.r')
-    os.chdir(f'{BASE}/{name}.r')
-    server = serve(kind, 'box')
-    os.chdir('/')
-    names[f'{BASE}/{name}.r/box'] = (kind, server)
+for BASE in BASES:
+  os.makedirs(BASE)
+  for kind, name in [(socket.SOCK_STREAM, 'stream'), (socket.SOCK_DGRAM, 'dgram'), (socket.SOCK_SEQPACKET, 'packet')]:
+      # Its own name, and a second one beside it.
+      server = serve(kind, f'{BASE}/{name}')
+      os.link(f'{BASE}/{name}', f'{BASE}/{name}.beside')
+      os.chmod(f'{BASE}/{name}', 0o620)
+      os.chown(f'{BASE}/{name}', 1, 2)
+      names[f'{BASE}/{name}'] = names[f'{BASE}/{name}.beside'] = (kind, server)
+      # Renamed into place.
+      server = serve(kind, f'{BASE}/{name}.new')
+      os.rename(f'{BASE}/{name}.new', f'{BASE}/{name}.renamed')
+      names[f'{BASE}/{name}.renamed'] = (kind, server)
+      # In a directory that was renamed.
+      os.makedirs(f'{BASE}/{name}.d.new')
+      server = serve(kind, f'{BASE}/{name}.d.new/box')
+      os.rename(f'{BASE}/{name}.d.new', f'{BASE}/{name}.d')
+      names[f'{BASE}/{name}.d/box'] = (kind, server)
+      # By a relative name, in a directory that was the current one.
+      os.makedirs(f'{BASE}/{name}.r')
+      os.chdir(f'{BASE}/{name}.r')
+      server = serve(kind, 'box')
+      os.chdir('/')
+      names[f'{BASE}/{name}.r/box'] = (kind, server)
 # Nobody listens there any more.
-left = socket.socket(socket.AF_UNIX)
-left.bind(f'{BASE}/left')
-left.close()
+for BASE in BASES:
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(f'{BASE}/left')
+    left.close()
 def looks():
     found = {}
-    for directory, below, files in os.walk(BASE):
-        for name in files:
-            look = os.lstat(f'{directory}/{name}')
-            found[f'{directory}/{name}'] = (stat.S_IFMT(look.st_mode), look.st_mode, look.st_uid, look.st_gid, look.st_nlink)
+    for BASE in BASES:
+        for directory, below, files in os.walk(BASE):
+            found[directory] = below.sort() or below
+            for name in files:
+                look = os.lstat(f'{directory}/{name}')
+                found[f'{directory}/{name}'] = (look.st_mode, look.st_uid, look.st_gid, look.st_nlink)
     return found
 begun = looks()
 def faults():
@@ -80,11 +84,12 @@ def faults():
                 if answer != path.encode(): yield f'{path} answers {answer}'
         except OSError as error:
             yield f'{path}: {error}'
-    try:
-        socket.socket(socket.AF_UNIX).connect(f'{BASE}/left')
-        yield 'somebody listens'
-    except ConnectionRefusedError: pass
-    except OSError as error: yield f'left: {error}'
+    for BASE in BASES:
+        try:
+            socket.socket(socket.AF_UNIX).connect(f'{BASE}/left')
+            yield 'somebody listens'
+        except ConnectionRefusedError: pass
+        except OSError as error: yield f'{BASE}/left: {error}'
     now = looks()
     for path in begun.keys() | now.keys():
         if begun.get(path) != now.get(path): yield f'{path} was {begun.get(path)} and is {now.get(path)}'
@@ -97,10 +102,11 @@ while True:
 
 #[test]
 fn unix_sockets_keep_all_their_names() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let mut world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
     let request = Submission {
         name: Some("sockets".parse().unwrap()),
         image: Some("dir:/".parse().unwrap()),
+        data_volumes: vec!["[size=1]:/mnt/own".parse().unwrap()],
         command: ["python3", "-c", PROGRAM].map(str::to_owned).to_vec(),
         ..Submission::default()
     };
@@ -126,6 +132,16 @@ fn unix_sockets_keep_all_their_names() {
         client.job_suspend(&job).await?;
         becomes(&client, &job, JobStatus::Suspended).await?;
         client.job_resume(&job).await?;
+        becomes(&client, &job, JobStatus::Executing).await?;
+        no_fault(&client, &job).await?;
+        Ok(job)
+    });
+    let job = outcome.unwrap();
+    // Its hosts stop, and restore it from their own disk.
+    world.stop().unwrap();
+    world.start_again().unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
         becomes(&client, &job, JobStatus::Executing).await?;
         no_fault(&client, &job).await
     });

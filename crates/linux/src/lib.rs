@@ -35,6 +35,7 @@
 //! | [`terminal`] | the foreground of terminals |
 //! | [`terminal_queue`] | the bytes that wait in terminals |
 //! | [`unix_sockets`] | unix sockets that are bound to files, and connections that wait there |
+//! | [`timerfd`] | timers of other processes |
 //! | [`usage`] | resource usage of control groups, and traffic of interfaces |
 //! | [`tun`] | devices whose packets a process reads and writes |
 //! | [`vfork`] | parents that wait in vfork |
@@ -75,6 +76,7 @@ pub mod tcp;
 pub mod tcp_table;
 pub mod terminal;
 pub mod terminal_queue;
+pub mod timerfd;
 pub mod tun;
 pub mod unix_sockets;
 pub mod usage;

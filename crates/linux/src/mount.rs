@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sys::stat::{Mode, SFlag, mknod};
+use nix::sys::stat::{Mode, SFlag, major, minor, mknod};
 
 use crate::{Error, Result};
 
@@ -296,6 +296,19 @@ fn remove_on_device(path: &Path, device: u64) -> Result<()> {
         remove_on_device(&entry.map_err(Error::system(attempt()))?.path(), device)?;
     }
     fs::remove_dir(path).map_err(Error::system(attempt()))
+}
+
+/// Returns the mount points below a directory, in mount order.
+pub fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut mounts = mounts()?;
+    mounts.retain(|mounted| mounted.starts_with(directory) && mounted != directory);
+    Ok(mounts)
+}
+
+/// Returns a device number in the kernel's own encoding, in which it lists watches and sockets.
+#[must_use]
+pub fn kernel_device(device: u64) -> u32 {
+    u32::try_from(major(device) << 20 | minor(device)).unwrap_or_default()
 }
 
 /// Returns the mount points of this process, in mount order.

@@ -16,6 +16,8 @@ use crate::{Error, Result, netns};
 pub struct BoundSocket {
     /// The name that it was bound to, which may lead elsewhere or nowhere by now.
     pub name: PathBuf,
+    /// The device of the file's file system, in the kernel's own encoding.
+    pub device: u32,
     /// The lower 32 bits of the file's inode number: the kernel tells no more.
     pub inode: u32,
 }
@@ -36,7 +38,8 @@ struct Listed {
     inode: u32,
     state: u8,
     name: Vec<u8>,
-    file: Option<u32>,
+    /// The inode number and the device.
+    file: Option<(u32, u32)>,
     /// The numbers of the sockets that wait to be accepted.
     waiting: Vec<u32>,
     /// The bytes that are sent and not read.
@@ -67,7 +70,8 @@ pub fn bound(namespace: &Path) -> Result<Vec<BoundSocket>> {
         // The name of a socket without a file begins with NUL.
         let name = Some(socket.name).filter(|name| name.first().is_some_and(|byte| *byte != 0))?;
         let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-        Some(BoundSocket { name: PathBuf::from(OsStr::from_bytes(&name[..end])), inode: socket.file? })
+        let (inode, device) = socket.file?;
+        Some(BoundSocket { name: PathBuf::from(OsStr::from_bytes(&name[..end])), device, inode })
     };
     Ok(netns::run_in(namespace, ask)??.into_iter().filter_map(bound).collect())
 }
@@ -145,7 +149,7 @@ fn parse(message: &[u8]) -> Option<Listed> {
     while let Some((kind, body, next)) = record(attributes, 4) {
         match kind {
             ATTRIBUTE_NAME => socket.name = body.to_vec(),
-            ATTRIBUTE_FILE => socket.file = number(body, 0),
+            ATTRIBUTE_FILE => socket.file = number(body, 0).zip(number(body, 4)),
             ATTRIBUTE_WAITING => socket.waiting = (0..body.len() / 4).filter_map(|at| number(body, at * 4)).collect(),
             ATTRIBUTE_QUEUES => socket.unread = number(body, 4)?,
             _ => {}
@@ -163,6 +167,7 @@ mod tests {
     use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
     use super::*;
+    use crate::mount;
 
     #[test]
     fn renamed_socket_is_found_by_its_file() {
@@ -176,12 +181,13 @@ mod tests {
         ours.retain(|socket| socket.name.starts_with(directory.path()));
         ours.sort_by(|a, b| a.name.cmp(&b.name));
         let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino() as u32;
+        let device = mount::kernel_device(fs::metadata(directory.path()).unwrap().dev());
         let datagram = directory.path().join("datagram");
         assert_eq!(
             ours,
             [
-                BoundSocket { inode: inode(&datagram), name: datagram },
-                BoundSocket { inode: inode(&renamed), name: first },
+                BoundSocket { device, inode: inode(&datagram), name: datagram },
+                BoundSocket { device, inode: inode(&renamed), name: first },
             ]
         );
     }

@@ -19,7 +19,9 @@ use super::record::{Record, RecordedOutbound, RecordedState, Release};
 use super::state::{AgentsPart, LocalState, Outbound, Running, end_of, exit_code};
 use crate::host::Host;
 use crate::migrate::restore::{self, Peers};
+use crate::migrate::socket_files;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::removed_names;
 
 /// Returns a recorded job in the state in which it is found. What executes may be reached and is
 /// not frozen.
@@ -151,6 +153,8 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
     let complete = host.runtime.checkpoint_outcome(job_dir.checkpoint(&migration).images()).await;
     if process.lives() {
         // The job may still be frozen for a checkpoint that was not completed.
+        socket_files::sweep(job_dir);
+        removed_names::sweep(job_dir);
         restore::put_back(job_dir).await;
         if let Err(error) = job_dir.cgroup().thaw() {
             tracing::warn!(error = %chain(&error), "a job may still be frozen");

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 use super::connections;
 use super::criu::memory_gate::{self, Opener};
 use super::failure::{Failure, InPhase};
-use super::restore::{self, Peers, Restored};
+use super::restore::{self, Peers};
 use super::stream::frame::Hello;
 use super::stream::from_store::{FrameReader, Unpacking};
 use super::stream::listener::{Reception, SourceConnection};
@@ -224,7 +224,7 @@ async fn restore_and_verify(
 ) -> Result<ProcessId, Failure> {
     let source = if memory.is_some() { Source::Store } else { Source::Host };
     let started = Instant::now();
-    let (restored, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
+    let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
     // The time that the restore waited for memory belongs to the transfer.
     // Another host knows how much it has sent: images may be larger.
     let bytes = match source {
@@ -234,9 +234,9 @@ async fn restore_and_verify(
     job.journal.measure(Phase::Restore, started + waited, bytes);
     job.journal.measure_more(Phase::Transfer, waited);
     let started = Instant::now();
-    let verified = verify(job, job_dir, checkpoint, &restored, source).await.in_phase(Phase::Verify);
+    let verified = verify(job, job_dir, checkpoint, process, source).await.in_phase(Phase::Verify);
     job.journal.measure(Phase::Verify, started, 0);
-    verified.map(|()| restored.process)
+    verified.map(|()| process)
 }
 
 /// Restores the job while memory is read; returns how long the restore waited for memory as well.
@@ -245,7 +245,7 @@ async fn restore_with_memory(
     job_dir: &JobDir,
     checkpoint: &Checkpoint,
     memory: Option<Unpacking<'_>>,
-) -> Result<(Restored, Duration), Failure> {
+) -> Result<(ProcessId, Duration), Failure> {
     let (host, spec) = (job.host(), &job.journal.spec);
     failpoint::check(&Phase::Restore.failpoint()).await.in_phase(Phase::Restore)?;
     let image = host.images.ready(&spec.image).await.in_phase(Phase::Restore)?;
@@ -255,23 +255,23 @@ async fn restore_with_memory(
     };
     let (opener, gate) = memory_gate::closed();
     let restoring = restore::restore(host, job_dir, spec, &image, checkpoint, Some(gate.clone()));
-    let restored = join_restore(restoring, memory, opener).await?;
-    Ok((restored, gate.waited().unwrap_or_default()))
+    let process = join_restore(restoring, memory, opener).await?;
+    Ok((process, gate.waited().unwrap_or_default()))
 }
 
 /// Awaits a restore and the memory that it reads. Where memory fails, the restore is awaited too:
 /// it ends at the gate.
 async fn join_restore(
-    restore: impl Future<Output = Result<Restored>>,
+    restore: impl Future<Output = Result<ProcessId>>,
     memory: Unpacking<'_>,
     opener: Opener,
-) -> Result<Restored, Failure> {
+) -> Result<ProcessId, Failure> {
     let (mut restore, mut memory) = (pin!(restore), pin!(read_memory(memory, opener)));
     tokio::select! {
         restored = &mut restore => {
-            let restored = restored.in_phase(Phase::Restore)?;
+            let process = restored.in_phase(Phase::Restore)?;
             memory.await.in_phase(Phase::Transfer)?;
-            Ok(restored)
+            Ok(process)
         }
         read = &mut memory => {
             let restored = restore.await;
@@ -303,15 +303,14 @@ async fn verify(
     job: &mut HeldJob,
     job_dir: &JobDir,
     checkpoint: &Checkpoint,
-    restored: &Restored,
+    process: ProcessId,
     source: Source,
 ) -> Result<()> {
     failpoint::check(&Phase::Verify.failpoint()).await?;
-    let process = restored.process;
     if !process.lives() || !job_dir.cgroup().pids().contains(&process.pid) {
         return Err(CriuError::ProcessGone { pid: process.pid }.into());
     }
-    match restore::complete(job_dir, checkpoint, restored).await {
+    match restore::complete(job_dir, checkpoint).await {
         // Nobody else has the job: it goes on without the rest.
         Err(error) if source == Source::Store => {
             let id = job.id();

@@ -16,6 +16,7 @@
 //! * [`message_queues`]: message queues without messages.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.
 //! * [`terminals`]: what waits in a job's terminals.
+//! * [`timers`]: timers, which CRIU sets to other times.
 //! * [`watches`]: inotify watches that CRIU can't restore, and events that are no change.
 //!
 //! One connection carries a migration. While the job executes, its files are sent, and again those
@@ -46,4 +47,5 @@ pub(crate) mod socket_files;
 pub(crate) mod source;
 pub(crate) mod stream;
 pub(crate) mod terminals;
+pub(crate) mod timers;
 pub(crate) mod watches;

@@ -5,7 +5,7 @@
 //! records that the job is here: the job has not taken a step then.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -18,10 +18,12 @@ use mooring_types::job::JobSpec;
 use super::connections::{self as unaccepted, Gateways};
 use super::criu::memory_gate::MemoryGate;
 use super::epoll_targets;
+use super::files::Listing;
 use super::message_queues;
 use super::record_locks;
 use super::socket_files;
 use super::terminals;
+use super::timers;
 use super::watches::{self, Watched};
 use crate::error::{CriuError, Result};
 use crate::host::Host;
@@ -53,15 +55,6 @@ pub(crate) enum Peers {
     AllLost,
 }
 
-/// A restored job, frozen and out of reach of packets, to which [`complete`] gives the rest.
-#[derive(Debug)]
-pub(crate) struct Restored {
-    /// The first process.
-    pub(crate) process: ProcessId,
-    /// Directories that were made for the names of its sockets alone.
-    directories: Vec<PathBuf>,
-}
-
 /// Rolls back on the job's own host: thaws its processes, or restores them from a checkpoint that
 /// the host has kept.
 ///
@@ -90,9 +83,8 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
     let mtu = host.network.lock().await.mtu();
     job_dir.net(mtu).setup().await?;
     match restore(&host, &job_dir, &job.journal.spec, &image, &checkpoint, None).await {
-        Ok(restored) => {
-            let process = restored.process;
-            if let Err(error) = complete(&job_dir, &checkpoint, &restored).await {
+        Ok(process) => {
+            if let Err(error) = complete(&job_dir, &checkpoint).await {
                 tracing::error!(job = %id, error = %chain(&error), "job {id} goes on without all that it had");
             }
             job.journal.forget_measures();
@@ -139,7 +131,8 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     let checkpoint = job_dir.parked();
     checkpoint.make_on_disk()?;
     inode_list::record(&job_dir.cgroup().pids(), &job_dir.root(), checkpoint.images())?;
-    if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, Vec::new()).await {
+    let sockets = Listing::read(&job_dir.upper())?.sockets().map(Path::to_owned).collect();
+    if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, sockets).await {
         put_back(&job_dir).await;
         job_dir.cgroup().thaw()?;
         job.host().filter.release(&job_dir).await?;
@@ -183,8 +176,8 @@ pub(crate) async fn dump(
     }
 }
 
-/// Restores the job with CRIU, frozen and out of reach of packets. With a gate, the restore waits
-/// at it before it reads memory.
+/// Restores the job with CRIU, frozen and out of reach of packets. [`complete`] follows. With a
+/// gate, the restore waits at it before it reads memory.
 ///
 /// # Errors
 /// The job could not be restored. Nothing of it executes.
@@ -195,7 +188,7 @@ pub(crate) async fn restore(
     image: &Image,
     checkpoint: &Checkpoint,
     gate: Option<MemoryGate>,
-) -> Result<Restored> {
+) -> Result<ProcessId> {
     let mounted = async {
         volume::attach(job_dir, &spec.volumes, &own::user(spec, image)).await?;
         Runtime::mount_root_again(job_dir, image, checkpoint.images()).await
@@ -205,27 +198,29 @@ pub(crate) async fn restore(
         Ok(host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?)
     };
     tokio::try_join!(mounted, routed)?;
-    let directories = socket_files::make_directories(job_dir, checkpoint)?;
+    socket_files::make_directories(job_dir, checkpoint)?;
     let is_gated = gate.is_some();
     let registered = host.hooks.register(job_dir, checkpoint.images(), gate);
     let outcome = host.runtime.restore(job_dir, checkpoint.images(), is_gated).await;
-    Ok(Restored { process: registered.end(outcome)?, directories })
+    registered.end(outcome)
 }
 
 /// Gives a restored, frozen job what CRIU does not restore: names of sockets, record locks,
-/// watches, targets of epoll sets and message queues. Goes on after an error and returns the first.
+/// watches, timers, targets of epoll sets and message queues. Goes on after an error and returns
+/// the first.
 ///
 /// # Errors
 /// The job has not all that its checkpoint has.
-pub(crate) async fn complete(job_dir: &JobDir, checkpoint: &Checkpoint, restored: &Restored) -> Result<()> {
-    let named = socket_files::name(job_dir, checkpoint, &restored.directories);
+pub(crate) async fn complete(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<()> {
+    let named = socket_files::name(job_dir, checkpoint);
     let (job, images) = (job_dir.clone(), checkpoint.images().to_owned());
     let others = tokio::task::spawn_blocking(move || {
         let locked = record_locks::take_again(&job.cgroup(), &images);
         // Names make events, which are removed with the watches.
         let targets = epoll_targets::restore(&job, &images);
         let queues = message_queues::restore(&job, &images);
-        locked.and(targets).and(queues).and(watches::restore(&job, &images))
+        let timed = timers::restore(&job, &images);
+        locked.and(targets).and(queues).and(timed).and(watches::restore(&job, &images))
     });
     let others = others.await.map_err(|_| CriuError::CompletionAborted.into()).flatten();
     name_servers::renew(job_dir);
@@ -265,6 +260,7 @@ pub(crate) async fn reach(host: &Host, job_dir: &JobDir, peers: Peers) -> Result
 /// # Errors
 /// The packet filter or the control group refuses.
 pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Result<()> {
+    socket_files::sweep(job_dir);
     removed_names::clear(job_dir)?;
     host.filter.release(job_dir).await?;
     let cgroup = job_dir.cgroup();

@@ -6,29 +6,35 @@
 //! it, the names become those of the list.
 //!
 //! CRIU takes a socket for a deleted one where the bound name does not lead to it. Such a name is
-//! there for the time of a checkpoint.
+//! there for the time of a checkpoint. A record in the job directory has these names, since the
+//! agent may be killed meanwhile.
+//!
+//! The list that travels is made of the files as they are sent. A list on the host's own disk is
+//! older, and serves a restore from the host's own checkpoint.
 
-use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
-use std::fs::{self, File};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 use mooring_linux::unix_sockets::{self, BoundSocket};
-use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat2, renameat};
-use nix::sys::stat::{FchmodatFlags, Mode, SFlag, fchmodat, fstatat, mkdirat, mknodat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, linkat, unlinkat};
+use mooring_ops::log::chain;
+use nix::unistd::UnlinkatFlags;
 use serde::{Deserialize, Serialize};
 
+use self::root::{FileNumbers, Root};
 use crate::error::{Error, Result};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::job_dir::JobDir;
 
+mod root;
+
 /// The name of the list among the images of a checkpoint.
 pub(crate) const IMAGE: &str = "socket-files.img";
+/// The name of the list that does not travel.
+const OWN_LIST: &str = "socket-files.own";
 
 /// A path below the job's root: the kernel's bytes, which need not be UTF-8.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -40,58 +46,85 @@ struct SocketFile {
     names: Vec<Name>,
     /// The name that its socket was bound to; absent where no process has it open.
     bound: Option<Name>,
+    /// The directories of that name that are not there, the deepest first.
+    #[serde(default)]
+    missing: Vec<Name>,
     mode: u32,
     owner: u32,
     group: u32,
 }
 
-/// Describes the socket files with these names in the upper layer of a job; `None` without any.
+/// A name that is there for a checkpoint alone.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    name: Name,
+    file: FileNumbers,
+    directories: Vec<Name>,
+}
+
+/// Describes the socket files with these names in the upper layer of a job, and those of its file
+/// systems in memory; `None` without any.
 ///
 /// # Errors
 /// The kernel does not list the job's sockets.
 pub(crate) fn list<'a>(job_dir: &JobDir, names: impl Iterator<Item = &'a Path>) -> Result<Option<Vec<u8>>> {
-    let files = find(job_dir, names)?;
-    let encode =
-        || serde_json::to_vec(&files).map_err(io::Error::from).map_err(Error::system("list the job's sockets"));
-    if files.is_empty() { Ok(None) } else { encode().map(Some) }
+    let files = find(job_dir, &Root::open(job_dir)?, names)?;
+    if files.is_empty() { Ok(None) } else { encode(files.into_values().collect::<Vec<_>>()).map(Some) }
 }
 
-fn find<'a>(job_dir: &JobDir, names: impl Iterator<Item = &'a Path>) -> Result<Vec<SocketFile>> {
-    let mut files: BTreeMap<u64, SocketFile> = BTreeMap::new();
-    for name in names {
+/// Makes the list for a restore from this host's own checkpoint.
+///
+/// # Errors
+/// The kernel does not list the job's sockets, or the list can't be written.
+pub(crate) fn record<'a>(job_dir: &JobDir, images: &Path, names: impl Iterator<Item = &'a Path>) -> Result<()> {
+    let Some(list) = list(job_dir, names)? else { return Ok(()) };
+    let path = images.join(OWN_LIST);
+    fs::write(&path, list).map_err(Error::system(format!("write {}", path.display())))
+}
+
+fn encode(what: impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(&what).map_err(io::Error::from).map_err(Error::system("list the job's sockets"))
+}
+
+fn find<'a>(
+    job_dir: &JobDir,
+    root: &Root,
+    names: impl Iterator<Item = &'a Path>,
+) -> Result<BTreeMap<FileNumbers, SocketFile>> {
+    let mut files: BTreeMap<FileNumbers, SocketFile> = BTreeMap::new();
+    let names: BTreeSet<PathBuf> = names.map(Path::to_owned).chain(root.sockets_in_memory()).collect();
+    for name in &names {
         // A name that is gone at this moment is in no list.
-        let Ok(found) = fs::symlink_metadata(job_dir.root().join(name)) else { continue };
-        let file = files.entry(found.ino()).or_insert_with(|| SocketFile {
+        let Some((numbers, found)) = root.socket(name) else { continue };
+        let file = files.entry(numbers).or_insert_with(|| SocketFile {
             names: Vec::new(),
             bound: None,
-            mode: found.mode() & 0o7777,
-            owner: found.uid(),
-            group: found.gid(),
+            missing: Vec::new(),
+            mode: found.st_mode & 0o7777,
+            owner: found.st_uid,
+            group: found.st_gid,
         });
         file.names.push(Name::of(name));
     }
     if files.is_empty() {
-        return Ok(Vec::new());
+        return Ok(files);
     }
-    for BoundSocket { name, inode } in unix_sockets::bound(&job_dir.namespace())? {
+    for BoundSocket { name, device, inode } in unix_sockets::bound(&job_dir.namespace())? {
         // A relative name is that of a directory that nobody knows any more.
         let Ok(name) = name.strip_prefix("/") else { continue };
-        // The kernel tells the lower half of an inode number.
-        if let Some((_, file)) = files.iter_mut().find(|(known, _)| **known as u32 == inode) {
-            file.bound = Some(Name::of(name));
+        if let Some(file) = files.get_mut(&(device, inode)) {
+            let bound = Name::of(name);
+            file.missing = root.missing_parents(&bound.path()).iter().map(|path| Name::of(path)).collect();
+            file.bound = Some(bound);
         }
     }
-    Ok(files.into_values().collect())
+    Ok(files)
 }
 
 /// Names to which sockets were bound and which no longer lead to them. They are there as long as
 /// this value.
 #[derive(Debug)]
-pub(crate) struct BoundNames {
-    root: Root,
-    names: Vec<PathBuf>,
-    directories: Vec<PathBuf>,
-}
+pub(crate) struct BoundNames(JobDir);
 
 impl BoundNames {
     /// Makes these names for the socket files with the given names.
@@ -99,203 +132,139 @@ impl BoundNames {
     /// # Errors
     /// The kernel does not list the job's sockets, or a name can't be made.
     pub(crate) fn make<'a>(job_dir: &JobDir, sockets: impl Iterator<Item = &'a Path>) -> Result<Self> {
-        let mut made = Self { root: Root::open(job_dir)?, names: Vec::new(), directories: Vec::new() };
-        for file in find(job_dir, sockets)? {
-            let (Some(bound), Some(name)) = (&file.bound, file.names.first()) else { continue };
-            let path = bound.path();
+        sweep(job_dir);
+        let root = Root::open(job_dir)?;
+        let (mut made, mut links) = (Vec::new(), Vec::new());
+        for (numbers, file) in find(job_dir, &root, sockets)? {
+            let (Some(bound), Some(name)) = (file.bound, file.names.first()) else { continue };
             // Another file may have the name by now.
-            if file.names.contains(bound) || made.root.exists(&path) {
+            if file.names.contains(&bound) || root.exists(&bound.path()) {
                 continue;
             }
-            made.directories.extend(made.root.make_parents(&path)?);
-            let linked = made.root.link(&name.path(), &path);
-            linked.map_err(Error::system(format!("make the job's socket {}", path.display())))?;
-            made.names.push(path);
+            links.push((name.path(), bound.path()));
+            made.push(Made { name: bound, file: numbers, directories: file.missing });
         }
-        Ok(made)
+        let names = Self(job_dir.clone());
+        if made.is_empty() {
+            return Ok(names);
+        }
+        let record = job_dir.socket_names();
+        fs::write(&record, encode(made)?).map_err(Error::system(format!("write {}", record.display())))?;
+        for (name, bound) in links {
+            root.make_parents(&bound)?;
+            let linked = root.link(&name, &bound);
+            linked.map_err(Error::system(format!("make the job's socket {}", bound.display())))?;
+        }
+        Ok(names)
     }
 }
 
 impl Drop for BoundNames {
     fn drop(&mut self) {
-        for name in &self.names {
-            if let Err(error) = self.root.remove(name, UnlinkatFlags::NoRemoveDir) {
-                tracing::warn!(%error, "the job's socket {} stays", name.display());
-            }
-        }
-        self.root.remove_directories(&self.directories);
+        sweep(&self.0);
     }
 }
 
-/// Makes the directories in which CRIU binds sockets, where they are gone under that name; returns
-/// those that it made.
+/// Removes the names of [`BoundNames`], also those of an agent that was killed. Does nothing where
+/// none is on record.
+pub(crate) fn sweep(job_dir: &JobDir) {
+    let record = job_dir.socket_names();
+    let sweep = || {
+        let made: Vec<Made> = match fs::read(&record) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            bytes => bytes
+                .and_then(|bytes| Ok(serde_json::from_slice(&bytes)?))
+                .map_err(Error::system(format!("read {}", record.display())))?,
+        };
+        let root = Root::open(job_dir)?;
+        for Made { name, file, directories } in &made {
+            let path = name.path();
+            if root.socket(&path).is_some_and(|(numbers, _)| numbers == *file)
+                && let Err(error) = root.remove(&path, UnlinkatFlags::NoRemoveDir)
+            {
+                tracing::warn!(%error, "the job's socket {} stays", path.display());
+            }
+            let directories: Vec<PathBuf> = directories.iter().map(Name::path).collect();
+            root.remove_directories(directories.iter().map(PathBuf::as_path));
+        }
+        fs::remove_file(&record).map_err(Error::system(format!("remove {}", record.display())))
+    };
+    if let Err(error) = sweep() {
+        tracing::warn!(error = %chain(&error), "names of sockets may be left in {}", job_dir.container());
+    }
+}
+
+/// Makes the directories in which CRIU binds sockets, where they are gone under that name.
 ///
 /// # Errors
 /// The list can't be read, or a directory can't be made.
-pub(crate) fn make_directories(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Vec<PathBuf>> {
-    let mut made = Vec::new();
-    let files = read(checkpoint)?;
-    if files.is_empty() {
-        return Ok(made);
-    }
-    let root = Root::open(job_dir)?;
-    for bound in files.iter().filter_map(|file| file.bound.as_ref()) {
-        made.extend(root.make_parents(&bound.path())?);
-    }
-    Ok(made)
-}
-
-/// Gives the socket files of a restored, frozen job their names, modes and owners. Removes the
-/// directories of [`make_directories`].
-///
-/// # Errors
-/// The list can't be read, or a name can't be made.
-pub(crate) fn name(job_dir: &JobDir, checkpoint: &Checkpoint, made: &[PathBuf]) -> Result<()> {
+pub(crate) fn make_directories(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<()> {
     let files = read(checkpoint)?;
     if files.is_empty() {
         return Ok(());
     }
     let root = Root::open(job_dir)?;
-    for file in &files {
-        root.name(file)?;
+    let bound = files.iter().filter_map(|file| file.bound.as_ref()).map(Name::path);
+    bound.filter(|path| !Root::is_in_memory(path)).try_for_each(|path| root.make_parents(&path))
+}
+
+/// Gives the socket files of a restored, frozen job their names, modes and owners. Removes the
+/// directories of [`make_directories`]. Goes on after an error and returns the first.
+///
+/// # Errors
+/// The list can't be read, or a name can't be made.
+pub(crate) fn name(job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<()> {
+    let files = read(checkpoint)?;
+    if files.is_empty() {
+        return Ok(());
     }
-    root.remove_directories(made);
-    Ok(())
+    let root = Root::open(job_dir)?;
+    let mut outcome = Ok(());
+    for file in &files {
+        outcome = outcome.and(file.name(&root));
+    }
+    for file in &files {
+        let missing: Vec<PathBuf> = file.missing.iter().map(Name::path).collect();
+        root.remove_directories(missing.iter().map(PathBuf::as_path));
+    }
+    outcome
 }
 
 fn read(checkpoint: &Checkpoint) -> Result<Vec<SocketFile>> {
-    let path = checkpoint.images().join(IMAGE);
-    let failed = || Error::system(format!("read {}", path.display()));
-    match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(failed()(error)),
+    for list in [IMAGE, OWN_LIST] {
+        let path = checkpoint.images().join(list);
+        let failed = || Error::system(format!("read {}", path.display()));
+        match fs::read(&path) {
+            Ok(bytes) => return serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed()(error)),
+        }
     }
+    Ok(Vec::new())
 }
 
-/// The root of a job. Links in it lead where they lead for the job, never out of it.
-#[derive(Debug)]
-struct Root(File);
-
-impl Root {
-    fn open(job_dir: &JobDir) -> Result<Self> {
-        let root = job_dir.root();
-        Ok(Self(File::open(&root).map_err(Error::system(format!("open {}", root.display())))?))
-    }
-
-    /// Opens the directory of a path; returns the last name in it as well.
-    fn parent(&self, path: &Path) -> io::Result<(OwnedFd, OsString)> {
-        let how = OpenHow::new()
-            .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
-            .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok((openat2(&self.0, parent, how)?, name.to_owned()))
-    }
-
-    /// Returns whether it made the directory.
-    fn make_directory(&self, path: &Path) -> Result<bool> {
-        let make = || {
-            let (parent, name) = self.parent(path)?;
-            Ok(mkdirat(parent, name.as_os_str(), Mode::from_bits_truncate(0o755))?)
-        };
-        match make() {
-            Ok(()) => Ok(true),
-            Err(error) if io::Error::kind(&error) == io::ErrorKind::AlreadyExists => Ok(false),
-            Err(error) => Err(Error::system(format!("make the job's {}", path.display()))(error)),
-        }
-    }
-
-    /// Makes the directories of a path that are missing; returns those that it made.
-    fn make_parents(&self, path: &Path) -> Result<Vec<PathBuf>> {
-        let (mut directory, mut made) = (PathBuf::new(), Vec::new());
-        for part in path.parent().into_iter().flat_map(Path::components) {
-            directory.push(part);
-            if self.make_directory(&directory)? {
-                made.push(directory.clone());
-            }
-        }
-        Ok(made)
-    }
-
-    fn remove_directories(&self, made: &[PathBuf]) {
-        for directory in made.iter().rev() {
-            // Another socket of the job may have its name there.
-            let _ = self.remove(directory, UnlinkatFlags::RemoveDir);
-        }
-    }
-
-    fn exists(&self, path: &Path) -> bool {
-        let look = || {
-            let (parent, name) = self.parent(path).ok()?;
-            fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()
-        };
-        look().is_some()
-    }
-
-    fn is_socket(&self, path: &Path) -> bool {
-        let look = || {
-            let (parent, name) = self.parent(path).ok()?;
-            fstatat(parent, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW).ok()
-        };
-        look().is_some_and(|found| found.st_mode & SFlag::S_IFMT.bits() == SFlag::S_IFSOCK.bits())
-    }
-
-    fn remove(&self, path: &Path, kind: UnlinkatFlags) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
-        Ok(unlinkat(parent, name.as_os_str(), kind)?)
-    }
-
-    /// Gives a socket file all of its names, its mode and its owner.
-    fn name(&self, file: &SocketFile) -> Result<()> {
-        let bound = file.bound.as_ref().filter(|name| self.is_socket(&name.path()));
-        let mut first = bound.filter(|name| file.names.contains(name)).map(Name::path);
-        for name in file.names.iter().map(Name::path) {
+impl SocketFile {
+    /// Gives the file all of its names, its mode and its owner.
+    fn name(&self, root: &Root) -> Result<()> {
+        let bound = self.bound.as_ref().filter(|name| root.socket(&name.path()).is_some());
+        let mut first = bound.filter(|name| self.names.contains(name)).map(Name::path);
+        for name in self.names.iter().map(Name::path) {
             if first.as_ref() == Some(&name) {
                 continue;
             }
             let made = match (&first, bound) {
-                (Some(first), _) => self.link(first, &name),
+                (Some(first), _) => root.link(first, &name),
                 // CRIU takes a socket for a deleted one whose bound name was removed: it is
                 // renamed.
-                (None, Some(bound)) => self.rename(&bound.path(), &name),
-                (None, None) => self.make(&name, file.mode),
+                (None, Some(bound)) => root.rename(&bound.path(), &name),
+                (None, None) => root.make(&name, self.mode),
             };
             made.map_err(Error::system(format!("make the job's socket {}", name.display())))?;
             first.get_or_insert(name);
         }
-        if let Some(name) = file.names.first().map(Name::path) {
-            let own = || {
-                let (parent, last) = self.parent(&name)?;
-                let (owner, group) = (Some(Uid::from_raw(file.owner)), Some(Gid::from_raw(file.group)));
-                fchownat(&parent, last.as_os_str(), owner, group, AtFlags::AT_SYMLINK_NOFOLLOW)?;
-                let mode = Mode::from_bits_truncate(file.mode);
-                Ok(fchmodat(&parent, last.as_os_str(), mode, FchmodatFlags::FollowSymlink)?)
-            };
-            own().map_err(Error::system(format!("set the owner of the job's socket {}", name.display())))?;
-        }
-        Ok(())
-    }
-
-    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((from_parent, from_name), (parent, name)) = (self.parent(from)?, self.parent(to)?);
-        if self.is_socket(to) {
-            unlinkat(&parent, name.as_os_str(), UnlinkatFlags::NoRemoveDir)?;
-        }
-        Ok(linkat(from_parent, from_name.as_os_str(), parent, name.as_os_str(), AtFlags::empty())?)
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((from_parent, from_name), (parent, name)) = (self.parent(from)?, self.parent(to)?);
-        Ok(renameat(from_parent, from_name.as_os_str(), parent, name.as_os_str())?)
-    }
-
-    fn make(&self, path: &Path, mode: u32) -> io::Result<()> {
-        let (parent, name) = self.parent(path)?;
-        if self.is_socket(path) {
-            return Ok(());
-        }
-        Ok(mknodat(parent, name.as_os_str(), SFlag::S_IFSOCK, Mode::from_bits_truncate(mode), 0)?)
+        let Some(name) = self.names.first().map(Name::path) else { return Ok(()) };
+        let given = root.give_to(&name, self.owner, self.group, self.mode);
+        given.map_err(Error::system(format!("set the owner of the job's socket {}", name.display())))
     }
 }
 

@@ -28,7 +28,6 @@ use mooring_linux::file_handle::FileHandle;
 use mooring_linux::inotify::Watch;
 use mooring_linux::mount::{self, Layers};
 use mooring_linux::process_tree::own_pid;
-use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
 
 use super::job_dir::JobDir;
@@ -100,7 +99,7 @@ impl Finder {
     pub(crate) fn new(job_dir: &JobDir, pids: Vec<i32>) -> io::Result<Option<Self>> {
         let root = job_dir.root();
         let Some(layers) = Layers::of(&root).map_err(io::Error::other)? else { return Ok(None) };
-        let device = encoded(fs::metadata(&root)?.dev());
+        let device = mount::kernel_device(fs::metadata(&root)?.dev());
         Ok(Some(Self { root, layers, pids, device, open: OnceCell::new(), named: OnceCell::new() }))
     }
 
@@ -130,7 +129,7 @@ impl Finder {
         let Place::Path(path) = place else { return false };
         let seen = mount::look_below(&self.root, Path::new(OsStr::from_bytes(path)));
         watch.mask & !ALL_EVENTS == 0
-            && seen.is_ok_and(|seen| (encoded(seen.dev()), seen.ino()) == (watch.device, watch.inode))
+            && seen.is_ok_and(|seen| (mount::kernel_device(seen.dev()), seen.ino()) == (watch.device, watch.inode))
     }
 
     fn leads_to(&self, path: &Path, handle: &FileHandle) -> bool {
@@ -195,11 +194,6 @@ impl Finder {
         }
         found
     }
-}
-
-/// A device number in the kernel's own encoding.
-fn encoded(device: u64) -> u32 {
-    u32::try_from(major(device) << 20 | minor(device)).unwrap_or_default()
 }
 
 /// Writes CRIU's path cache.

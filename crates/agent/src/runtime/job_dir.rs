@@ -149,6 +149,11 @@ impl JobDir {
         self.directory.join("terminals")
     }
 
+    /// The record of names of sockets that are there for a checkpoint alone.
+    pub(crate) fn socket_names(&self) -> PathBuf {
+        self.directory.join("socket-names")
+    }
+
     /// The record of the watches that were taken from the job.
     pub(crate) fn watches(&self) -> PathBuf {
         self.directory.join("watches")

@@ -41,8 +41,9 @@ use crate::migrate::connections::{self, Gateways};
 use crate::migrate::datagrams;
 use crate::migrate::epoll_targets;
 use crate::migrate::message_queues;
-use crate::migrate::socket_files::BoundNames;
+use crate::migrate::socket_files::{self, BoundNames};
 use crate::migrate::terminals;
+use crate::migrate::timers;
 use crate::migrate::watches::{self, Watched};
 use crate::network::filter::PacketFilter;
 use crate::runtime::bundle::{AFTER_DUMP, BEFORE_MEMORY};
@@ -262,6 +263,7 @@ impl Hooks {
         blocking(move || {
             connections::record(&job_dir, gateways, &images)?;
             datagrams::record(&job_dir, &images)?;
+            timers::record(&job_dir, &images)?;
             watches::take(&job_dir, &images, &watched)?;
             epoll_targets::take(&job_dir, &images)?;
             message_queues::take(&job_dir, &images)?;
@@ -274,7 +276,9 @@ impl Hooks {
     async fn isolate(&self, target: &HookTarget) -> Result<()> {
         let job_dir = &target.job_dir;
         removed_names::expect(job_dir)?;
-        *target.bound_names.lock() = Some(BoundNames::make(job_dir, target.sockets.iter().map(PathBuf::as_path))?);
+        let sockets = || target.sockets.iter().map(PathBuf::as_path);
+        socket_files::record(job_dir, &target.images, sockets())?;
+        *target.bound_names.lock() = Some(BoundNames::make(job_dir, sockets())?);
         // Packets from and within the job are dropped as well: its kernel's timers send after the
         // freeze. A packet sent after CRIU has read the send queue would be known to the peer
         // alone.
