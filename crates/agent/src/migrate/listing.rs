@@ -113,7 +113,6 @@ impl Difference {
 
 impl Listing {
     /// Lists everything below `root`.
-    #[cfg(test)]
     pub(crate) fn read(root: &Path) -> Result<Self> {
         Self::read_with(root, &mut |_, _| ())
     }

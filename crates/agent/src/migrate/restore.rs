@@ -18,7 +18,7 @@ use mooring_types::job::JobSpec;
 use super::connections::{self as unaccepted, Gateways};
 use super::criu::memory_gate::MemoryGate;
 use super::epoll_targets;
-use super::files::Listing;
+use super::listing::Listing;
 use super::message_queues;
 use super::record_locks;
 use super::socket_files;
