@@ -195,7 +195,8 @@ impl Listing {
         for (path, touch) in &changes.names {
             self.look_at(&mut look, path, *touch)?;
         }
-        let names = look.difference.changed.iter().chain(&look.difference.removed);
+        // A name that came and went has changed the times of its directory as well.
+        let names = look.difference.changed.iter().chain(&look.difference.removed).chain(changes.names.keys());
         let directories: BTreeSet<PathBuf> = names.filter_map(|path| path.parent()).map(Path::to_owned).collect();
         for directory in directories.iter().filter(|directory| self.files.contains_key(*directory)).collect::<Vec<_>>()
         {
@@ -309,6 +310,13 @@ impl Listing {
             Some((link, path.clone()))
         };
         missing.filter_map(with_name).collect()
+    }
+
+    /// The names of the files that links lead to. A link that is sent without them would be a file
+    /// of its own at the destination.
+    pub(crate) fn names_behind(&self, links: &[Link]) -> Vec<PathBuf> {
+        let files: HashSet<FileId> = links.iter().map(|link| (link.device, link.inode)).collect();
+        self.files.iter().filter(|(_, stamp)| files.contains(&stamp.file())).map(|(path, _)| path.clone()).collect()
     }
 
     /// The paths of the socket files.

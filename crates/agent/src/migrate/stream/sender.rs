@@ -332,8 +332,9 @@ impl CapsuleSender {
         }
         let missing = std::mem::take(&mut self.missing).into_iter().filter(|path| self.files.contains(path));
         difference.changed.extend(missing);
-        let links = self.files.remap_links(removed_names::noted(job_dir));
-        let links = Links::make(&upper, links)?;
+        let noted = removed_names::noted(job_dir);
+        difference.changed.extend(self.files.names_behind(&noted));
+        let links = Links::make(&upper, self.files.remap_links(noted))?;
         difference.changed.extend(links.paths().map(Path::to_owned));
         self.bytes += files::send_difference(&mut self.sink, &root, &difference, Unreadable::Fails).await?.bytes;
         if let Some(list) = socket_files::list(job_dir, self.files.sockets())? {
