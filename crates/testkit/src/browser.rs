@@ -13,7 +13,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use mooring_linux::netns;
@@ -21,6 +21,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use thirtyfour::error::{WebDriverError, WebDriverResult};
 use thirtyfour::prelude::{By, ElementQueryable, WebDriver, WebElement};
 use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities, TypingData};
 
@@ -109,8 +110,30 @@ impl Browser {
 
     /// Waits for an element that is there and shown.
     pub async fn element(&self, selector: &str, limit: Duration) -> Result<WebElement> {
-        let query = self.driver()?.query(By::Css(selector)).wait(limit, INTERVAL).and_displayed();
-        query.first().await.with_context(|| format!("`{selector}` on the page"))
+        let began = Instant::now();
+        loop {
+            let query = self.driver()?.query(By::Css(selector)).wait(limit, INTERVAL).and_displayed();
+            match query.first().await {
+                Err(error) if is_stale(&error) && began.elapsed() < limit => {}
+                found => return found.with_context(|| format!("`{selector}` on the page")),
+            }
+        }
+    }
+
+    /// Waits for an element and uses it, again where the page was drawn again in between.
+    pub async fn with_element<T>(
+        &self,
+        selector: &str,
+        limit: Duration,
+        work: impl AsyncFn(WebElement) -> WebDriverResult<T>,
+    ) -> Result<T> {
+        let began = Instant::now();
+        loop {
+            match work(self.element(selector, limit).await?).await {
+                Err(error) if is_stale(&error) && began.elapsed() < limit => {}
+                done => return done.with_context(|| format!("`{selector}` on the page")),
+            }
+        }
     }
 
     /// Returns the number of elements at this moment.
@@ -190,4 +213,9 @@ impl Drop for Browser {
         }
         let _ = self.process.wait();
     }
+}
+
+/// Says whether an element was found and then replaced: the page was drawn again.
+fn is_stale(error: &WebDriverError) -> bool {
+    format!("{error:?}").to_lowercase().contains("stale")
 }

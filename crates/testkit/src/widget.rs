@@ -167,26 +167,21 @@ impl Panel<'_> {
 
     /// Waits until a button can be pressed, and does.
     pub async fn click(&self, selector: &str) -> Result<()> {
-        Ok(self.browser.element(&format!("{selector}:enabled"), LIMIT).await?.click().await?)
+        self.browser.with_element(&format!("{selector}:enabled"), LIMIT, async |element| element.click().await).await
     }
 
     /// Waits until a shown text contains this.
     pub async fn shows(&self, selector: &str, wanted: &str) -> Result<()> {
         wait_for(&format!("`{wanted}` in the panel's `{selector}`"), LIMIT, async || {
-            let element = self.browser.element(selector, LIMIT).await?;
-            match element.text().await {
-                Ok(text) => Ok(text.contains(wanted).then_some(())),
-                // The panel was drawn again meanwhile.
-                Err(error) if format!("{error:?}").to_lowercase().contains("stale") => Ok(None),
-                Err(error) => Err(error.into()),
-            }
+            let text = self.browser.with_element(selector, LIMIT, async |element| element.text().await).await?;
+            Ok(text.contains(wanted).then_some(()))
         })
         .await
     }
 
     /// Makes sure that a button can't be pressed.
     pub async fn is_disabled(&self, selector: &str) -> Result<()> {
-        let is_enabled = self.browser.element(selector, LIMIT).await?.is_enabled().await?;
+        let is_enabled = self.browser.with_element(selector, LIMIT, async |element| element.is_enabled().await).await?;
         ensure!(!is_enabled, "`{selector}` can be pressed");
         Ok(())
     }
