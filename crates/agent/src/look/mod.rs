@@ -34,8 +34,6 @@ mod seen;
 pub(crate) use differences::Differences;
 pub(crate) use seen::readable;
 
-use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +50,7 @@ use crate::host::Host;
 use crate::job::Jobs;
 use crate::job::held::HeldJob;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::OwnImage;
 
 /// The longest wait for findings that pass.
 const WAIT_MAX: Duration = Duration::from_millis(500);
@@ -60,8 +59,7 @@ const WAIT_INTERVAL: Duration = Duration::from_millis(20);
 const LOOK_INTERVAL: Duration = Duration::from_secs(3);
 /// The number of findings that a reason names.
 const NAMED_MAX: usize = 2;
-/// The name of the inventory among the images of a checkpoint.
-const INVENTORY_IMAGE: &str = "job-inventory.img";
+const INVENTORY: OwnImage = OwnImage("job-inventory.img");
 
 /// Looks whether a job that executes can be checkpointed. Waits a moment for what passes.
 ///
@@ -121,9 +119,7 @@ pub(crate) fn at_frozen(host: &str, job_dir: &JobDir, images: &Path, by: FrozenB
     {
         return Err(Error::Unmovable { reason });
     }
-    let path = images.join(INVENTORY_IMAGE);
-    let write = || fs::write(&path, serde_json::to_vec(&Inventory::of(&seen, &job_dir.namespace()))?);
-    write().map_err(Error::system(format!("write {}", path.display())))
+    INVENTORY.write(images, &Inventory::of(&seen, &job_dir.namespace()))
 }
 
 /// Compares a restored, frozen job with the inventory of its checkpoint. Older checkpoints have
@@ -132,13 +128,7 @@ pub(crate) fn at_frozen(host: &str, job_dir: &JobDir, images: &Path, by: FrozenB
 /// # Errors
 /// The inventory can't be read.
 pub(crate) fn at_restored(host: &str, job_dir: &JobDir, images: &Path) -> Result<Differences> {
-    let path = images.join(INVENTORY_IMAGE);
-    let failed = || Error::system(format!("read {}", path.display()));
-    let before: Inventory = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Differences::default()),
-        Err(error) => return Err(failed()(error)),
-    };
+    let Some(before) = INVENTORY.read::<Inventory>(images)? else { return Ok(Differences::default()) };
     let after = Inventory::of(&scan::scan(host.to_owned(), job_dir), &job_dir.namespace());
     Ok(Differences::between(&before, &after))
 }

@@ -31,9 +31,10 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::look;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::OwnImage;
 
-/// The image: an [`Unaccepted`] as JSON.
-const IMAGE: &str = "unaccepted.img";
+/// The image: an [`Unaccepted`].
+const IMAGE: OwnImage = OwnImage("unaccepted.img");
 /// The most connections that are listed. All of them are in reports and slices.
 const LISTED_MAX: usize = 1024;
 /// The longest wait for bytes of closed connections to be taken: the gateways take megabytes at
@@ -149,17 +150,13 @@ pub(crate) fn record(job_dir: &JobDir, gateways: Gateways, images: &Path) -> Res
     if connections.is_empty() {
         return Ok(());
     }
-    let (image, unaccepted) = (images.join(IMAGE), Unaccepted { checkpoint: rand::random(), connections });
-    let written = serde_json::to_vec(&unaccepted).map_err(io::Error::other).and_then(|bytes| fs::write(&image, bytes));
-    written.map_err(Error::system(format!("write {}", image.display())))
+    IMAGE.write(images, &Unaccepted { checkpoint: rand::random(), connections })
 }
 
 /// Reads the connections that a job lacks which was restored from these images.
 pub(crate) fn lacking(images: &Path) -> Option<Unaccepted> {
-    let bytes = fs::read(images.join(IMAGE)).ok()?;
-    serde_json::from_slice(&bytes)
-        .inspect_err(|error| tracing::warn!(%error, "the list of unaccepted connections is damaged"))
-        .ok()
+    let list = IMAGE.read(images);
+    list.inspect_err(|error| tracing::warn!(error = %error.chain(), "unaccepted connections are lost")).ok()?
 }
 
 impl Pending {

@@ -5,7 +5,6 @@
 //! and any packet reaches it.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -13,11 +12,12 @@ use mooring_linux::datagram::{self, DatagramSettings, DatagramSocket};
 use mooring_linux::process_tree;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::OwnImage;
 
-/// The image: a list of [`Entry`]s as JSON.
-const IMAGE: &str = "datagrams.img";
+/// The image: a list of [`Entry`]s.
+const IMAGE: OwnImage = OwnImage("datagrams.img");
 
 /// A UDP socket, by a descriptor of a process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -43,11 +43,7 @@ pub(crate) fn record(job_dir: &JobDir, images: &Path) -> Result<()> {
         descriptor: socket.descriptor,
         settings: socket.settings(),
     };
-    let image = images.join(IMAGE);
-    let written = serde_json::to_vec(&sockets.iter().map(entry).collect::<Vec<_>>())
-        .map_err(io::Error::other)
-        .and_then(|bytes| fs::write(&image, bytes));
-    written.map_err(Error::system(format!("write {}", image.display())))
+    IMAGE.write(images, &sockets.iter().map(entry).collect::<Vec<_>>())
 }
 
 /// Gives the UDP sockets of a restored job, which is frozen, their settings again.
@@ -55,14 +51,7 @@ pub(crate) fn record(job_dir: &JobDir, images: &Path) -> Result<()> {
 /// # Errors
 /// The image can't be read.
 pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
-    let image = images.join(IMAGE);
-    let bytes = match fs::read(&image) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::system(format!("read {}", image.display()))(error)),
-    };
-    let entries: Vec<Entry> = serde_json::from_slice(&bytes)
-        .map_err(|error| Error::system(format!("read {}", image.display()))(error.into()))?;
+    let Some(entries) = IMAGE.read::<Vec<Entry>>(images)? else { return Ok(()) };
     let pids = job_dir.cgroup().pids();
     let known: BTreeMap<i32, i32> =
         pids.into_iter().filter_map(|pid| Some((process_tree::own_pid(pid)?, pid))).collect();

@@ -22,9 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::{self, OwnImage};
 
 /// The image of a checkpoint, which is a copy of the record.
-const IMAGE: &str = "epoll-targets.img";
+const IMAGE: OwnImage = OwnImage("epoll-targets.img");
 
 /// A target that was taken from a set. Processes are named by their ids as the job sees them.
 #[derive(Debug, Serialize, Deserialize)]
@@ -63,11 +64,8 @@ pub(crate) fn take(job_dir: &JobDir, images: &Path) -> Result<()> {
         let (pid, holder_pid) = (own_pid(set.pid)?, own_pid(holder.pid)?);
         Some(Taken { pid, set: set.number, target: *target, holder_pid, holder: holder.number })
     };
-    let failed = || Error::system(format!("take targets of epoll sets of {}", job_dir.container()));
     let taken: Vec<Taken> = found.iter().filter_map(taken).collect();
-    let bytes = serde_json::to_vec(&taken).map_err(io::Error::from).map_err(failed())?;
-    let written = fs::write(images.join(IMAGE), &bytes).and_then(|()| fs::write(job_dir.epoll_targets(), &bytes));
-    written.map_err(failed())?;
+    IMAGE.write_with_record(images, &job_dir.epoll_targets(), &taken)?;
     for (set, target, holder) in &found {
         // Another process may have the same set, from which it is taken already.
         let _ = epoll::remove(*set, target, *holder);
@@ -85,11 +83,7 @@ pub(crate) async fn put_back(job_dir: &JobDir) {
 
 fn put_back_now(job_dir: &JobDir) {
     let record = job_dir.epoll_targets();
-    let taken = match fs::read(&record) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return tracing::error!(%error, "what was taken from epoll sets of a job can't be read"),
-    };
+    let Some(taken) = own_image::record(&record) else { return };
     if let Err(error) = put(job_dir, taken) {
         tracing::error!(%error, "a target of an epoll set of {} is lost", job_dir.container());
     }
@@ -105,13 +99,7 @@ fn put_back_now(job_dir: &JobDir) {
 pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
     // The processes that the record was taken from are gone.
     let _ = fs::remove_file(job_dir.epoll_targets());
-    let image = images.join(IMAGE);
-    let failed = || Error::system(format!("read {}", image.display()));
-    let taken = match fs::read(&image) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed()(error)),
-    };
+    let Some(taken) = IMAGE.read(images)? else { return Ok(()) };
     put(job_dir, taken).map_err(Error::system("give an epoll set its targets again"))
 }
 

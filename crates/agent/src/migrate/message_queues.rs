@@ -14,9 +14,10 @@ use mooring_linux::process_tree::{self, ProcessTree, QueueForm};
 use crate::error::{Error, Result};
 use crate::look;
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::{self, OwnImage};
 
 /// The image of a checkpoint, which is a copy of the record.
-const IMAGE: &str = "message-queues.img";
+const IMAGE: OwnImage = OwnImage("message-queues.img");
 
 /// Removes the empty queues of a frozen job, and adds them to its checkpoint.
 ///
@@ -34,9 +35,8 @@ pub(crate) fn take(job_dir: &JobDir, images: &Path) -> Result<()> {
         return Err(Error::Unmovable { reason });
     }
     let queues = process_tree::empty_queues(pid).map_err(failed())?;
-    let bytes = serde_json::to_vec(&queues).map_err(io::Error::from).map_err(failed())?;
-    let written = fs::write(images.join(IMAGE), &bytes).and_then(|()| fs::write(job_dir.message_queues(), &bytes));
-    written.and_then(|()| process_tree::remove_queues(pid, &queues)).map_err(failed())
+    IMAGE.write_with_record(images, &job_dir.message_queues(), &queues)?;
+    process_tree::remove_queues(pid, &queues).map_err(failed())
 }
 
 /// Gives a job that goes on here its queues again. Has to be called before any thaw of a job that
@@ -49,11 +49,7 @@ pub(crate) async fn put_back(job_dir: &JobDir) {
 
 fn put_back_now(job_dir: &JobDir) {
     let record = job_dir.message_queues();
-    let queues = match fs::read(&record) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return tracing::error!(%error, "the record of a job's message queues can't be read"),
-    };
+    let Some(queues) = own_image::record(&record) else { return };
     if let Err(error) = make(job_dir, queues) {
         tracing::error!(%error, "a message queue of {} is lost", job_dir.container());
     }
@@ -69,13 +65,7 @@ fn put_back_now(job_dir: &JobDir) {
 pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
     // The namespace that the record was taken from is gone.
     let _ = fs::remove_file(job_dir.message_queues());
-    let image = images.join(IMAGE);
-    let failed = || Error::system(format!("read {}", image.display()));
-    let queues = match fs::read(&image) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed()(error)),
-    };
+    let Some(queues) = IMAGE.read(images)? else { return Ok(()) };
     make(job_dir, queues).map_err(Error::system("make the job's message queues again"))
 }
 

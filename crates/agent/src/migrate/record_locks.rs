@@ -6,8 +6,6 @@
 //! are taken again by the process itself, still frozen, since nobody else can.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
 use std::path::Path;
 
 use mooring_linux::cgroup::Cgroup;
@@ -15,10 +13,10 @@ use mooring_linux::process_tree;
 use mooring_linux::record_locks::{self, RecordLock};
 use mooring_ops::log::chain;
 
-use crate::error::{CriuError, Error, Result};
+use crate::error::{CriuError, Result};
+use crate::runtime::own_image::OwnImage;
 
-/// The name of the list among the images of a checkpoint.
-const IMAGE: &str = "record-locks.img";
+const IMAGE: OwnImage = OwnImage("record-locks.img");
 
 /// Writes the locks of these processes into the directory of a checkpoint.
 ///
@@ -29,9 +27,7 @@ pub(crate) fn write(pids: &[i32], images: &Path) -> Result<()> {
     if locks.is_empty() {
         return Ok(());
     }
-    let path = images.join(IMAGE);
-    let write = || fs::write(&path, serde_json::to_vec(&locks)?);
-    write().map_err(Error::system(format!("write {}", path.display())))
+    IMAGE.write(images, &locks)
 }
 
 /// Takes the locks again that a checkpoint lists and that restored, frozen processes have lost.
@@ -39,15 +35,8 @@ pub(crate) fn write(pids: &[i32], images: &Path) -> Result<()> {
 /// # Errors
 /// The list can't be read, or a lock can't be taken again.
 pub(crate) fn take_again(group: &Cgroup, images: &Path) -> Result<()> {
-    let path = images.join(IMAGE);
-    let locks: BTreeSet<RecordLock> = match fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map_err(io::Error::from)
-            .map_err(Error::system(format!("read {}", path.display())))?,
-        // Most jobs have none.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::system(format!("read {}", path.display()))(error)),
-    };
+    // Most jobs have none.
+    let Some(locks) = IMAGE.read::<BTreeSet<RecordLock>>(images)? else { return Ok(()) };
     let hosts_pids: BTreeMap<i32, i32> =
         group.pids().into_iter().filter_map(|pid| Some((process_tree::own_pid(pid)?, pid))).collect();
     let wanted: BTreeSet<i32> = locks.iter().map(|lock| lock.pid).collect();
@@ -64,6 +53,7 @@ pub(crate) fn take_again(group: &Cgroup, images: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::io::{BufRead, BufReader, Write};
     use std::process::{Child, Command, Stdio};
 
@@ -127,7 +117,10 @@ for line in sys.stdin:
         fs::write(&path, "x").unwrap();
         let mut locker = Locker::start(&path);
         write(&locker.group.pids(), directory.path()).unwrap();
-        assert!(!directory.path().join(IMAGE).exists(), "a process without locks has no list");
+        assert!(
+            IMAGE.read::<BTreeSet<RecordLock>>(directory.path()).unwrap().is_none(),
+            "a process without locks has no list"
+        );
 
         locker.tell("lock");
         let pids = locker.group.pids();

@@ -9,7 +9,6 @@
 //! A timer of `timer_create` does not tell whether it is absolute: CRIU restores its rest.
 
 use std::collections::HashMap;
-use std::fs;
 use std::io;
 use std::path::Path;
 
@@ -19,9 +18,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::OwnImage;
 
-/// The image: a list of [`Entry`]s as JSON.
-const IMAGE: &str = "timers.img";
+/// The image: a list of [`Entry`]s.
+const IMAGE: OwnImage = OwnImage("timers.img");
 
 /// A timer, by a descriptor of a process.
 #[derive(Debug, Serialize, Deserialize)]
@@ -44,9 +44,7 @@ pub(crate) fn record(job_dir: &JobDir, images: &Path) -> Result<()> {
     if entries.is_empty() {
         return Ok(());
     }
-    let image = images.join(IMAGE);
-    let written = serde_json::to_vec(&entries).map_err(io::Error::from).and_then(|bytes| fs::write(&image, bytes));
-    written.map_err(Error::system(format!("write {}", image.display())))
+    IMAGE.write(images, &entries)
 }
 
 /// Sets the timers of a restored job again, which is frozen. Goes on after an error and
@@ -55,13 +53,7 @@ pub(crate) fn record(job_dir: &JobDir, images: &Path) -> Result<()> {
 /// # Errors
 /// The image can't be read, or a timer can't be set.
 pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
-    let image = images.join(IMAGE);
-    let failed = || Error::system(format!("read {}", image.display()));
-    let entries: Vec<Entry> = match fs::read(&image) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed()(error)),
-    };
+    let Some(entries) = IMAGE.read::<Vec<Entry>>(images)? else { return Ok(()) };
     let pids: HashMap<i32, i32> =
         job_dir.cgroup().pids().into_iter().filter_map(|pid| Some((own_pid(pid)?, pid))).collect();
     let set = |Entry { pid, descriptor, setting }: &Entry| {

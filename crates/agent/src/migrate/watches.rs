@@ -31,10 +31,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::runtime::inotify::{Finder, Place, write_cache};
 use crate::runtime::job_dir::JobDir;
+use crate::runtime::own_image::{self, OwnImage};
 use crate::runtime::seize::describe;
 
 /// The image of a checkpoint, which is a copy of the record.
-const IMAGE: &str = "watches.img";
+const IMAGE: OwnImage = OwnImage("watches.img");
 /// The longest wait for events to be read while the job executes.
 const QUIET_TIMEOUT: Duration = Duration::from_millis(100);
 const QUIET_POLL_INTERVAL: Duration = Duration::from_millis(5);
@@ -156,9 +157,7 @@ pub(crate) fn take(job_dir: &JobDir, images: &Path, watched: &Watched) -> Result
         }
         entries.push(Entry { pid: instance.own_pid, descriptor: instance.descriptor, has_events, taken });
     }
-    let (record, image) = (job_dir.watches(), images.join(IMAGE));
-    let bytes = serde_json::to_vec(&entries).map_err(io::Error::from).map_err(failed())?;
-    fs::write(&image, &bytes).and_then(|()| fs::write(&record, &bytes)).map_err(failed())?;
+    IMAGE.write_with_record(images, &job_dir.watches(), &entries)?;
     for (instance, entry) in instances.iter().zip(&entries) {
         for Taken { number, .. } in &entry.taken {
             // Another process may have the same instance, from which it is taken already.
@@ -184,11 +183,7 @@ pub(crate) async fn put_back(job_dir: &JobDir) {
 
 fn put_back_now(job_dir: &JobDir) {
     let record = job_dir.watches();
-    let entries = match fs::read(&record) {
-        Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_default(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return,
-        Err(error) => return tracing::error!(%error, "what was taken from the watches of a job can't be read"),
-    };
+    let Some(entries) = own_image::record(&record) else { return };
     let cgroup = job_dir.cgroup();
     // CRIU lets the job execute when it is killed.
     if !cgroup.is_frozen()
@@ -212,13 +207,7 @@ fn put_back_now(job_dir: &JobDir) {
 pub(crate) fn restore(job_dir: &JobDir, images: &Path) -> Result<()> {
     // The processes that the record was taken from are gone.
     let _ = fs::remove_file(job_dir.watches());
-    let image = images.join(IMAGE);
-    let failed = || Error::system(format!("read {}", image.display()));
-    let entries = match fs::read(&image) {
-        Ok(bytes) => serde_json::from_slice(&bytes).map_err(io::Error::from).map_err(failed())?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed()(error)),
-    };
+    let Some(entries) = IMAGE.read(images)? else { return Ok(()) };
     put(job_dir, entries, |_| true)
 }
 

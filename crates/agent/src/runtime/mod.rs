@@ -13,6 +13,7 @@
 //! * [`volume`]: the volumes of a job.
 //! * [`tool`]: system programs that create and mount file systems.
 //! * [`user`]: the user that a container runs as.
+//! * [`own_image`]: the agent's own images in a checkpoint.
 //! * [`own`]: `/.mooring` inside a container: output, exit code, script, results.
 
 pub(crate) mod bundle;
@@ -25,6 +26,7 @@ pub(crate) mod job_dir;
 pub(crate) mod monitor;
 pub(crate) mod name_servers;
 pub(crate) mod own;
+pub(crate) mod own_image;
 pub(crate) mod removed_names;
 pub(crate) mod seize;
 mod tool;

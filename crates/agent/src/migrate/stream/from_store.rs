@@ -237,6 +237,7 @@ mod tests {
         let job = JobId::random(&mut rand::rng());
         let job_dir = JobDir::new(world, "mooring", "m", &job, Generation(generation), Ipv4Addr::LOCALHOST);
         job_dir.make_upper().unwrap();
+        fs::create_dir_all(job_dir.root()).unwrap();
         job_dir
     }
 
