@@ -60,7 +60,11 @@ while True:
         os.makedirs(f"{above}/made-{tick}/new")
         with open(f"{above}/made-{tick}/new/file", "w") as file:
             file.write(str(tick))
-        shutil.rmtree(f"{above}/made-{tick - 1}", ignore_errors=True)
+        if tick > 1:
+            # `rmtree` stops where a directory gets another device number in between, as in a migration.
+            os.unlink(f"{above}/made-{tick - 1}/new/file")
+            os.rmdir(f"{above}/made-{tick - 1}/new")
+            os.rmdir(f"{above}/made-{tick - 1}")
         os.rename(f"{above}/moved-{tick - 1}", f"{above}/moved-{tick}")
         with open(f"{above}/written", "r+b", 0) as file:
             file.write(b"%09d" % tick)
