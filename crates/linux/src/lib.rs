@@ -1,8 +1,8 @@
 //! The system calls and system tools of Mooring: the only crate with `unsafe` code.
 //!
 //! Links, routes and neighbours are set with iproute2, and packets are dropped with nftables. Each
-//! batch is one short-lived process. Operations without a tool, and those where a millisecond
-//! counts, are system calls.
+//! batch is one short-lived process. Sets of nftables that change in a migration's pause change by
+//! netlink. Operations without a tool, and those where a millisecond counts, are system calls.
 //!
 //! | module | noun |
 //! |---|---|
@@ -22,7 +22,7 @@
 //! | [`reaper`] | descendants that have lost their parents, and how they end |
 //! | [`record_locks`] | `fcntl` locks of other processes |
 //! | [`splice`] | bytes from socket to socket |
-//! | [`tcp_table`] | the TCP sockets of a namespace, also those without a process |
+//! | [`tcp_table`] | the TCP and UDP sockets of a namespace, also those without a process |
 //! | [`tcp`] | unacknowledged and unread bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
 //! | [`datagram`] | options and group memberships of UDP sockets |

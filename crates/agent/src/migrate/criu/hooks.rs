@@ -3,11 +3,11 @@
 //! CRIU runs a script at each step; the script asks the agent over a socket and waits for the
 //! answer.
 //!
-//! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It makes the
-//!   names that unix sockets were bound to and drops all packets of the job. It writes down the
-//!   options of UDP sockets and the connections that are not accepted. It takes what CRIU can't
-//!   restore: watches, targets of epoll sets and empty message queues. It empties the job's
-//!   terminals.
+//! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It looks at
+//!   the job, which may be refused here, and writes its inventory. It makes the names that unix
+//!   sockets were bound to and drops all packets of the job. It writes down the options of UDP
+//!   sockets and the connections that are not accepted. It takes what CRIU can't restore: watches,
+//!   targets of epoll sets and empty message queues. It empties the job's terminals.
 //! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
 //!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
