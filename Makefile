@@ -27,7 +27,7 @@ FUZZ_SECONDS ?= 60
 # Another seed each day. A seed that was printed gives the same sequence again.
 SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test test-programs run-tests lint advisories flaky bench apps soak chaos fuzz fmt clean
+.PHONY: help build demo test test-programs run-tests attack lint advisories flaky bench apps soak chaos fuzz fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ test-programs:
 
 run-tests:
 	$(TESTS) --no-fail-fast
+
+attack: ## Carry out every attack of crates/float/tests/attack_*.rs on a running system (needs root)
+	$(NEEDS_ROOT)
+	scripts/setup build run test
+	cargo nextest run --workspace --locked --no-fail-fast -E 'binary(/^attack/)'
 
 lint: ## Check format, code, documentation, prose, dependencies and scripts; warnings are errors
 	cargo fmt --all --check

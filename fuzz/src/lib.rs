@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use mooring_gateway::detect::{FirstBytes, detect};
 use mooring_gateway::http::headers::{Origin, forward_headers, response_headers, upgrade};
-use mooring_types::Port;
 use mooring_types::security::{InboundRule, allows};
 
 /// Headers that a proxy has to treat specially.
@@ -60,10 +59,10 @@ pub fn headers(bytes: &[u8]) {
             headers.append(name, value);
         }
     }
-    let origin = Origin { client: (CLIENT, 40_000).into(), port: Port::MAX };
+    let origin = Origin { client: CLIENT, port: u16::MAX, is_tls: false };
     let _ = upgrade(&headers);
-    let _ = response_headers(&headers);
-    let Ok(forwarded) = forward_headers(&headers, None, origin) else { return };
+    let _ = response_headers(&headers, None);
+    let Ok(forwarded) = forward_headers(&headers, None, origin, None) else { return };
     assert!(forwarded.get_all(header::HOST).iter().count() == 1, "{forwarded:?}");
     assert!(!forwarded.contains_key("keep-alive"), "{forwarded:?}");
     assert!(forwarded.get_all(header::CONTENT_LENGTH).iter().count() <= 1, "{forwarded:?}");

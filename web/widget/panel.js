@@ -233,7 +233,7 @@
     function drawFacts() {
         $('reason').hidden = !job?.statusReason;
         $('reason').textContent = job?.statusReason ?? '';
-        const facts = job ? factsOf(job) : [['ID', [state?.id ?? '']]];
+        const facts = job ? factsOf(job) : [];
         const nonEmpty = facts
             .map(([name, lines]) => [name, lines.filter(line => line)])
             .filter(([, lines]) => lines.length);

@@ -422,7 +422,7 @@
         let state = null;
         let session = null;
 
-        const sessionKey = () => SESSION_KEY + state.id;
+        const sessionKey = () => SESSION_KEY + state.mark;
         /*
          * A frame without an origin can't be named as the target. Another document there would get
          * no more than the page has.
@@ -577,8 +577,8 @@
         let isReplaced = false;
         function onState(state) {
             if (!state) return onConnectionLost();
-            job ??= state.id;
-            if (state.id !== job) return onReplaced(state);
+            job ??= state.mark;
+            if (state.mark !== job) return onReplaced(state);
             last = state;
             pill.show(STATUS_CLASSES[state.status] ?? 'busy', state.name, state.status);
             panel.setState(state);

@@ -4,16 +4,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::Ipv4Net;
+use mooring_tls::Trust;
 use mooring_types::Name;
 use mooring_types::host::{HostRole, Purchase};
 
-use crate::runtime::image::Limits;
+use crate::runtime::image::{Bounds, Limits};
 
 /// The configuration of an agent.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// OpCenter's address.
     pub opcenter: String,
+    /// The certificates by which this host believes OpCenter.
+    pub trust: Trust,
     /// The cluster's join token.
     pub join_token: String,
     /// The host's name.
@@ -50,8 +54,12 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// The limits of image data that no job needs.
     pub image_limits: Limits,
+    /// The most that is unpacked for images, and what stays free on the disk.
+    pub image_bounds: Bounds,
     /// Directories that jobs on a `dir:` image do not see.
     pub hidden: Vec<PathBuf>,
+    /// The ranges of addresses that jobs may reach in spite of the usual rules.
+    pub job_ranges: Vec<Ipv4Net>,
     /// The interval at which the usage of jobs is measured.
     pub metrics_interval: Duration,
     /// The cloud's metadata service, on machines that the cloud may reclaim.

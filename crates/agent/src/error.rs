@@ -50,6 +50,12 @@ pub enum Error {
         /// The cause, with what to do.
         reason: String,
     },
+    /// A disk that is too full for one more job.
+    #[error("the host has no room for the job: {reason}")]
+    NoRoom {
+        /// The disk, with what to do.
+        reason: String,
+    },
     /// A volume that this host can't provide.
     #[error("can't mount volume {volume}: {reason}")]
     Volume { volume: String, reason: String },
@@ -61,8 +67,8 @@ pub enum Error {
     Capsule(#[from] mooring_capsule::Error),
     #[error("OpCenter has named no capsule store")]
     NoStore,
-    #[error("OpCenter has sent a malformed seal key for the capsule store")]
-    SealKey,
+    #[error("OpCenter has sent a malformed capsule key for the capsule store")]
+    CapsuleKey,
     /// A certificate or a TLS connection.
     #[error("can't {attempt}: {reason}")]
     Tls { attempt: &'static str, reason: String },
@@ -118,6 +124,9 @@ pub enum StreamError {
     /// Destination: a connection that does not begin with a hello.
     #[error("the connecting host did not name its migration")]
     NoHello,
+    /// Destination: no migration is expected from the certificate.
+    #[error("the connecting host has a certificate from which no migration is expected")]
+    Stranger,
     #[error("the connecting host serves migration {migration}, which this host does not expect from it")]
     NotExpected { migration: MigrationId },
     #[error("the source connected after this host had given up migration {migration}")]
@@ -215,7 +224,7 @@ mod tests {
             Error::VolumeSource { .. } => 7,
             Error::Capsule(_) => 8,
             Error::NoStore => 9,
-            Error::SealKey => 10,
+            Error::CapsuleKey => 10,
             Error::Tls { .. } => 11,
             Error::Superseded => 12,
             Error::WrongState { .. } => 13,
@@ -223,8 +232,9 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 49,
+            Error::Injected(_) => 51,
             Error::Unmovable { .. } => 47,
+            Error::NoRoom { .. } => 50,
             Error::Stream(error) => match error {
                 StreamError::Closed => 17,
                 StreamError::NoFrame => 18,
@@ -245,6 +255,7 @@ mod tests {
                 StreamError::Truncated => 33,
                 StreamError::Failed => 34,
                 StreamError::NotIntoStore => 35,
+                StreamError::Stranger => 49,
             },
             Error::Criu(error) => match error {
                 CriuError::UnknownHook { .. } => 36,
@@ -282,7 +293,7 @@ mod tests {
                 "can't use the capsule store",
             ),
             (Error::NoStore, "OpCenter"),
-            (Error::SealKey, "OpCenter"),
+            (Error::CapsuleKey, "OpCenter"),
             (
                 Error::Tls { attempt: "read this host's identity", reason: "no key".into() },
                 "can't read this host's identity",
@@ -303,6 +314,8 @@ mod tests {
             .chain([
                 (unmovable, "process 12"),
                 (CriuError::NotWhole { what: "process 7 (sh) is gone".into() }.into(), "the restored job"),
+                (StreamError::Stranger.into(), "the connecting host"),
+                (Error::NoRoom { reason: "its disk is full".into() }, "the host"),
             ])
             .collect()
     }
@@ -355,7 +368,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..49).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..51).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

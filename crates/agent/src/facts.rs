@@ -4,6 +4,7 @@ use mooring_linux::process::has_sys_resource;
 use mooring_types::host::{Capability, HostFacts, HostRole, Readiness};
 
 use crate::config::Config;
+use crate::disk;
 use crate::runtime::volume;
 use crate::tools::Tools;
 
@@ -23,7 +24,13 @@ pub(crate) async fn measure(config: &Config, tools: &Tools) -> HostFacts {
         purchase: None,
         mounts: volume::mountable(),
         lacks: lacks(config.role),
-        readiness: if config.role == HostRole::Gateways { Readiness::Ready } else { tools.readiness },
+        readiness: match (config.role, tools.readiness) {
+            (HostRole::Gateways, _) => Readiness::Ready,
+            (_, Readiness::Ready) => {
+                disk::shortage(config).map_or(Readiness::Ready, |reason| Readiness::NotReady { reason })
+            }
+            (_, not_ready) => not_ready,
+        },
     }
 }
 

@@ -1,5 +1,9 @@
 //! The gateways placed on this host: unprivileged processes, each in a control group of its size.
 //!
+//! Each gateway has a user of its own. So one that was taken over by what it parses has no way to
+//! another's certificate, memory, state or hand-over socket. No program that it runs gets
+//! privileges.
+//!
 //! Gateways outlive a restart of the agent, which finds them again by their record. A gateway that
 //! dies is started again. A restart of a gateway starts a second process, of the agent's current
 //! program, which takes over from the first: see [`processes`].
@@ -7,22 +11,25 @@
 mod processes;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Permissions};
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, lchown};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_api::watch::GatewayPlacement;
+use mooring_api::watch::{CertificateRequest, GatewayPlacement};
 use mooring_linux::cgroup::Cgroup;
-use mooring_linux::{mount, process};
+use mooring_linux::{process, tree};
 use mooring_ops::log::chain;
-use mooring_types::GatewayId;
+use mooring_ops::log_file;
+use mooring_tls::Identity;
 use mooring_types::host::Resources;
+use mooring_types::{Clock, GatewayId, SystemClock};
 use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -31,8 +38,11 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use mooring_linux::process::ProcessId;
 
-/// The user that gateways run as: `nobody`.
-const UNPRIVILEGED: u32 = 65534;
+/// The users of gateways, and their groups of the same number: 2^28 from this one on. Systems give
+/// these to nobody.
+const FIRST_USER: u32 = 0x7000_0000;
+/// The log of a gateway, in its directory.
+const LOG: &str = "gateway.log";
 /// The interval at which processes are compared with their placements.
 const RECONCILE_INTERVAL: Duration = Duration::from_millis(500);
 /// The interval while a successor is about to serve.
@@ -47,8 +57,10 @@ const OPEN_FILES_MAX: u64 = 262_144;
 /// their paths.
 const PROGRAM_FD: i32 = 200;
 const STATE_FD: i32 = 201;
-/// The environment variable with a gateway's token.
-pub const TOKEN_VARIABLE: &str = "MOORING_GATEWAY_TOKEN";
+/// The file with a gateway's key and certificate, in the agent's directory of it and in its own.
+const IDENTITY: &str = "identity.pem";
+/// The time limit of a request for a gateway's certificate.
+const CERTIFICATE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The gateways of this host.
 #[derive(Debug)]
@@ -58,6 +70,8 @@ pub(crate) struct Gateways {
     running: BTreeMap<GatewayId, Running>,
     /// The children of this agent, which are reaped when they end.
     children: Vec<std::process::Child>,
+    /// The keys and certificates of the gateways that are placed here.
+    identities: BTreeMap<GatewayId, Identity>,
     /// The sizes of the control groups that this agent has set.
     sizes: BTreeMap<GatewayId, Resources>,
 }
@@ -73,7 +87,14 @@ struct Running {
 impl Gateways {
     /// The gateways of a host, by their placements.
     pub(crate) fn open(host: Arc<Host>, placements: watch::Receiver<Vec<GatewayPlacement>>) -> Self {
-        Self { host, placements, running: BTreeMap::new(), children: Vec::new(), sizes: BTreeMap::new() }
+        Self {
+            host,
+            placements,
+            running: BTreeMap::new(),
+            children: Vec::new(),
+            identities: BTreeMap::new(),
+            sizes: BTreeMap::new(),
+        }
     }
 
     /// Keeps the placed gateways running, until the agent stops.
@@ -107,8 +128,18 @@ impl Gateways {
         self.reap();
         self.remove_unplaced(&placements).await?;
         for placement in &placements {
+            if let Err(error) = self.certify(&placement.gateway).await {
+                tracing::warn!(gateway = %placement.gateway, error = %chain(&error), "gateway {} has no new certificate yet", placement.gateway);
+            }
             self.follow(placement).await?;
         }
+        for placement in &placements {
+            let log = self.directory().join(placement.gateway.as_str()).join(LOG);
+            if let Err(error) = log_file::rotate(&log, log_file::BYTES_MAX) {
+                tracing::warn!(gateway = %placement.gateway, %error, "the log of gateway {} can't be rotated", placement.gateway);
+            }
+        }
+        self.identities.retain(|gateway, _| placements.iter().any(|placement| placement.gateway == *gateway));
         self.sizes.retain(|gateway, _| placements.iter().any(|placement| placement.gateway == *gateway));
         placements.iter().try_for_each(|placement| self.resize(placement))
     }
@@ -125,10 +156,56 @@ impl Gateways {
                 self.stop(&gateway).await;
                 self.cgroup(&gateway).kill_all()?;
                 self.cgroup(&gateway).remove()?;
-                mount::remove_tree(&entry.path())?;
+                tree::remove_tree(&entry.path())?;
             }
         }
         Ok(())
+    }
+
+    /// Gives a gateway its certificate, and the next one in time.
+    ///
+    /// The agent reads its own copy alone: what is in the gateway's directory may be a link to
+    /// anything.
+    async fn certify(&mut self, gateway: &GatewayId) -> Result<()> {
+        let failed = |error: mooring_tls::Error| Error::Tls {
+            attempt: "keep a gateway's certificate",
+            reason: chain(&error).to_string(),
+        };
+        let directory = self.directory_of(gateway);
+        let path = directory.join(IDENTITY);
+        if !self.identities.contains_key(gateway) {
+            fs::create_dir_all(&directory).map_err(Error::system(format!("make {}", directory.display())))?;
+            self.identities.insert(gateway.clone(), Identity::open(&path).map_err(failed)?);
+        }
+        let Some(identity) = self.identities.get(gateway).filter(|identity| identity.is_due(SystemClock.now())) else {
+            return Ok(());
+        };
+        let membership = self.host.membership.borrow().clone();
+        let Some(membership) = membership else { return Ok(()) };
+        let request = CertificateRequest { certificate_request: identity.request().map_err(failed)? };
+        let answer = membership.client.gateway_certificate(&membership.id, gateway, &request);
+        let answer = tokio::time::timeout(CERTIFICATE_TIMEOUT, answer)
+            .await
+            .map_err(|_| Error::TimedOut(format!("a certificate for gateway {gateway}")))??;
+        identity.set_certificate(&answer.certificate).and_then(|()| identity.store(&path)).map_err(failed)?;
+        let state = directory.join("state");
+        match fs::metadata(&state) {
+            Ok(found) => self.give_identity(gateway, &state, found.uid()),
+            // Its first process gets it.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Copies a gateway's key and certificate into the directory of its own files.
+    fn give_identity(&self, gateway: &GatewayId, state: &Path, user: u32) -> Result<()> {
+        let Some(identity) = self.identities.get(gateway) else { return Ok(()) };
+        let copy = state.join(IDENTITY);
+        identity.store(&copy).map_err(|error| Error::Tls {
+            attempt: "give a gateway its certificate",
+            reason: chain(&error).to_string(),
+        })?;
+        // Not through a link that the gateway may have put there meanwhile.
+        lchown(&copy, Some(user), Some(user)).map_err(Error::system(format!("give gateway {gateway} its certificate")))
     }
 
     /// Gives a running gateway the size of its placement.
@@ -216,7 +293,13 @@ impl Gateways {
     fn start(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
         let retired = self.running.remove(gateway).map(|running| running.processes.retired).unwrap_or_default();
-        let init = self.spawn(placement, &[])?;
+        let user = user_of(gateway);
+        let state = self.directory_of(gateway).join("state");
+        // An earlier agent had one user for all gateways. What the directory has comes again.
+        if fs::metadata(&state).is_ok_and(|found| found.uid() != user) {
+            tree::remove_tree(&state)?;
+        }
+        let init = self.spawn(placement, user, &[])?;
         let processes = Processes::new(init, placement.restart, retired);
         self.running.insert(gateway.clone(), Running { processes, started: Instant::now() });
         self.keep(gateway)?;
@@ -227,7 +310,10 @@ impl Gateways {
     /// Starts a process that takes over from the serving one.
     fn hand_over(&mut self, placement: &GatewayPlacement) -> Result<()> {
         let gateway = &placement.gateway;
-        let init = self.spawn(placement, &["--take-over"])?;
+        // The two processes meet at a socket of their user.
+        let state = self.directory_of(gateway).join("state");
+        let user = fs::metadata(&state).map_or(user_of(gateway), |found| found.uid());
+        let init = self.spawn(placement, user, &["--take-over"])?;
         if let Some(running) = self.running.get_mut(gateway) {
             running.processes.successor = Some(Successor { init, restart: placement.restart });
             running.started = Instant::now();
@@ -250,36 +336,34 @@ impl Gateways {
         running.processes.keep(&self.directory_of(gateway)).map_err(Error::system(format!("record gateway {gateway}")))
     }
 
-    fn spawn(&mut self, placement: &GatewayPlacement, arguments: &[&str]) -> Result<ProcessId> {
+    fn spawn(&mut self, placement: &GatewayPlacement, user: u32, arguments: &[&str]) -> Result<ProcessId> {
         let gateway = &placement.gateway;
         let directory = self.directory_of(gateway);
         let state = directory.join("state");
         let failed = |error: io::Error| Error::system(format!("start gateway {gateway}"))(error);
         fs::create_dir_all(&state).map_err(failed)?;
-        chown(&state, Some(UNPRIVILEGED), Some(UNPRIVILEGED)).map_err(failed)?;
+        chown(&state, Some(user), Some(user)).map_err(failed)?;
+        fs::set_permissions(&state, Permissions::from_mode(0o700)).map_err(failed)?;
+        self.give_identity(gateway, &state, user)?;
         let cgroup = self.cgroup(gateway);
         cgroup.make_limited(placement.resources.cpu, (placement.resources.mem_gb * 1e9) as u64)?;
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .mode(0o600)
-            .open(directory.join("gateway.log"))
-            .map_err(failed)?;
+        let log = log_file::open(&directory.join(LOG)).map_err(failed)?;
         let mut command = Command::new(format!("/proc/self/fd/{PROGRAM_FD}"));
         command
             .arg0("float")
             .args(["server", "gateway", "--opcenter", &self.host.config.opcenter, "--gateway", gateway.as_str()])
             .args(["--state-dir", &format!("/proc/self/fd/{STATE_FD}")])
             .args(arguments)
-            .env(TOKEN_VARIABLE, &placement.token)
+            .env("FLOAT_CA", self.host.config.trust.to_string())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log)
-            .uid(UNPRIVILEGED)
-            .gid(UNPRIVILEGED);
+            .uid(user)
+            .gid(user);
         process::give(&mut command, File::open(&self.host.config.float).map_err(failed)?, PROGRAM_FD);
         process::give(&mut command, File::open(&state).map_err(failed)?, STATE_FD);
         process::new_session(&mut command);
+        process::without_new_privileges(&mut command);
         let child = command.spawn().map_err(failed)?;
         let pid = i32::try_from(child.id()).unwrap_or(0);
         self.children.push(child);
@@ -326,5 +410,27 @@ impl Gateways {
 
     fn cgroup(&self, gateway: &GatewayId) -> Cgroup {
         Cgroup::open(&format!("{}/{gateway}", self.host.config.cgroup_parent.trim_matches('/')))
+    }
+}
+
+/// Returns the user of a gateway, which is the same at every start and on every host.
+fn user_of(gateway: &GatewayId) -> u32 {
+    let hash = Sha256::digest(gateway.as_str());
+    FIRST_USER + (u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) >> 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_gateway_has_a_user_of_its_own() {
+        let ids: Vec<GatewayId> = (0..100).map(|_| GatewayId::random(&mut rand::rng())).collect();
+        let mut users: Vec<u32> = ids.iter().map(user_of).collect();
+        assert_eq!(users, ids.iter().map(user_of).collect::<Vec<_>>());
+        users.sort_unstable();
+        users.dedup();
+        assert_eq!(users.len(), 100);
+        assert!(users[0] >= FIRST_USER && users[99] < 0x8000_0000, "{users:?}");
     }
 }

@@ -19,6 +19,7 @@ use crate::migrate::stream::tls::Identity;
 use crate::network::HostNetwork;
 use crate::network::filter::PacketFilter;
 use crate::runtime::container::Runtime;
+use crate::runtime::hidden::Hidden;
 use crate::runtime::image::Images;
 use crate::runtime::job_dir::JobDir;
 
@@ -26,7 +27,7 @@ use crate::runtime::job_dir::JobDir;
 #[derive(Debug, Clone)]
 pub(crate) struct Membership {
     pub(crate) id: HostId,
-    /// A client with this host's token.
+    /// A client that shows this host's certificate.
     pub(crate) client: Client,
 }
 
@@ -64,6 +65,11 @@ impl Host {
     pub(crate) fn job_dir(&self, job: &JobId, generation: Generation, address: Ipv4Addr) -> JobDir {
         let config = &self.config;
         JobDir::new(&self.jobs(), &config.cgroup_parent, &config.device_prefix, job, generation, address)
+    }
+
+    /// The paths that no job sees.
+    pub(crate) fn hidden(&self) -> Hidden<'_> {
+        Hidden(&self.config.hidden)
     }
 
     /// The control group above those of this host's jobs and gateways.

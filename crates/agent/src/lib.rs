@@ -23,6 +23,7 @@
 
 mod capsules;
 mod config;
+mod disk;
 mod error;
 mod facts;
 mod gateways;
@@ -40,16 +41,15 @@ mod usage;
 
 pub use config::Config;
 pub use error::{CriuError, Error, StreamError};
-pub use gateways::TOKEN_VARIABLE;
 pub use migrate::criu::hooks::ask as ask_agent;
-pub use runtime::image::Limits as ImageLimits;
+pub use runtime::image::{Bounds as ImageBounds, Limits as ImageLimits};
 pub use runtime::monitor::watch as watch_container;
 pub use tool_text::ToolText;
 
 use std::path::Path;
 use std::sync::Arc;
 
-use mooring_api::watch::GatewayPlacement;
+use mooring_api::watch::{GatewayPlacement, Network};
 use mooring_ops::log::chain;
 use mooring_ops::{Lifecycle, file};
 use mooring_types::host::{HostFacts, Readiness};
@@ -67,6 +67,7 @@ use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::listener::MigrationListener;
 use crate::migrate::stream::tls::Identity;
 use crate::network::filter::PacketFilter;
+use crate::network::isolation::Isolation;
 use crate::network::published::{Publisher, Wanted};
 use crate::network::{HostNetwork, NetworkConfig};
 use crate::runtime::container::Runtime;
@@ -117,13 +118,14 @@ impl Agent {
         let host = Arc::new(open_host(config, &tools, lifecycle).await?);
         let hooks = Hooks::listen(&host.hook_socket())?;
         let jobs = Jobs::open(host.clone()).await?;
-        let (background, channels) = start_background(&host, &jobs, lifecycle.soft());
+        let (background, channels) = start_background(&host, &jobs, migration_port, lifecycle.soft()).await;
         let link = Link {
             host: host.clone(),
             jobs: jobs.clone(),
             tools: tools.clone(),
             gateways: channels.gateways,
             published: channels.published,
+            network: channels.network,
             unpublished: channels.unpublished,
             facts: watch::Sender::new(facts),
             migration_port,
@@ -188,7 +190,12 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
     let (membership, _) = watch::channel(None);
     Ok(Host {
         runtime: Runtime::new(tools.clone(), config.float.clone(), config.state_dir.join("runc")),
-        images: Images::new(config.state_dir.join("images"), &config.insecure_registries),
+        images: Images::new(
+            config.state_dir.join("images"),
+            &config.insecure_registries,
+            config.image_bounds,
+            &config.hidden,
+        ),
         identity: Identity::open(&config.state_dir)?,
         hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
@@ -207,20 +214,23 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
 struct Channels {
     gateways: watch::Sender<Vec<GatewayPlacement>>,
     published: watch::Sender<Option<Wanted>>,
+    network: watch::Sender<Option<Network>>,
     unpublished: watch::Receiver<Vec<String>>,
     cloud: watch::Receiver<CloudFacts>,
 }
 
 /// Starts the tasks that run beside the link: gateways, published ports, usage, images, and the
 /// cloud's notices.
-fn start_background(
+async fn start_background(
     host: &Arc<Host>,
     jobs: &Jobs,
+    migration_port: u16,
     stop: &CancellationToken,
 ) -> (Vec<JoinHandle<Option<()>>>, Channels) {
     let tasks = &host.tasks;
     let (gateways, placements) = watch::channel(Vec::new());
     let (published, wanted) = watch::channel(None);
+    let (network, in_slices) = watch::channel(None);
     let (problems, unpublished) = watch::channel(Vec::new());
     let (learned, cloud) =
         watch::channel(CloudFacts::before_asking(host.config.purchase, host.config.metadata.as_deref()));
@@ -231,10 +241,22 @@ fn start_background(
         problems,
         observed: host.observed.clone(),
     };
+    let isolation = {
+        let devices = host.network.lock().await;
+        Isolation {
+            table: devices.jobs_table(),
+            interfaces: devices.job_interface_prefix(),
+            opcenter: host.config.opcenter.clone(),
+            migration_port,
+            allowed: host.config.job_ranges.iter().map(ToString::to_string).collect(),
+            network: in_slices,
+        }
+    };
     let sampler = Sampler::new(host.clone(), jobs.clone());
     let mut background = vec![
         tasks.spawn("gateways", Gateways::open(host.clone(), placements).run()),
         tasks.spawn("published ports", publisher.run(stop.clone())),
+        tasks.spawn("isolation", isolation.run(stop.clone())),
         tasks.spawn("usage", sampler.run(stop.clone())),
         tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
@@ -243,7 +265,7 @@ fn start_background(
         let watcher = Watcher::new(endpoint, learned, host.observed.clone());
         background.push(tasks.spawn("spot", watcher.run(stop.clone())));
     }
-    (background, Channels { gateways, published, unpublished, cloud })
+    (background, Channels { gateways, published, network, unpublished, cloud })
 }
 
 /// Removes the devices and groups of a host that is shut down.

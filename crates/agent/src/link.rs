@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use mooring_api::watch::{AgentSlice, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network};
-use mooring_api::{Client, ClientError, ErrorCode};
+use mooring_api::watch::{
+    AgentSlice, CertificateRequest, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network,
+};
+use mooring_api::{Client, ErrorCode};
 use mooring_ops::log::chain;
-use mooring_types::HostId;
 use mooring_types::host::HostFacts;
+use mooring_types::{Clock, HostId, SystemClock};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
@@ -25,6 +27,8 @@ const RECONNECT_DELAY: Duration = Duration::from_millis(500);
 /// The interval at which the machine is measured: a host that has lost CRIU should say so before a
 /// job is sent to it.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(30);
+/// The interval between two looks at the age of this host's certificate.
+const RENEWAL_INTERVAL: Duration = Duration::from_secs(60);
 /// The time that a report waits for more to go with it. A migration may wait for the report.
 const REPORT_COALESCING: Duration = Duration::from_millis(1);
 /// The time that a join waits for the cloud's first answer.
@@ -38,6 +42,8 @@ pub(crate) struct Link {
     pub(crate) tools: Tools,
     pub(crate) gateways: watch::Sender<Vec<GatewayPlacement>>,
     pub(crate) published: watch::Sender<Option<Wanted>>,
+    /// The network of the last slice, for the rules of what jobs reach.
+    pub(crate) network: watch::Sender<Option<Network>>,
     /// The problems of published ports.
     pub(crate) unpublished: watch::Receiver<Vec<String>>,
     pub(crate) facts: watch::Sender<HostFacts>,
@@ -52,7 +58,7 @@ pub(crate) struct Link {
 impl Link {
     /// Joins, watches, reports and measures until it is dropped.
     pub(crate) async fn run(&self) -> Result<()> {
-        tokio::join!(self.watch(), self.report(), self.measure());
+        tokio::join!(self.watch(), self.report(), self.measure(), self.renew());
         Ok(())
     }
 
@@ -61,7 +67,9 @@ impl Link {
         let mut reachable = true;
         loop {
             if let Err(error) = self.watch_once(&mut reachable).await {
-                if error.code() == Some(ErrorCode::Unauthenticated) {
+                let is_unknown =
+                    matches!(&error, Error::OpCenter(error) if error.code() == Some(ErrorCode::Unauthenticated));
+                if is_unknown {
                     self.host.membership.send_replace(None);
                 }
                 if std::mem::take(&mut reachable) {
@@ -72,7 +80,7 @@ impl Link {
         }
     }
 
-    async fn watch_once(&self, reachable: &mut bool) -> Result<(), ClientError> {
+    async fn watch_once(&self, reachable: &mut bool) -> Result<()> {
         let joined = self.host.membership.borrow().clone();
         let membership = match joined {
             Some(membership) => membership,
@@ -87,13 +95,14 @@ impl Link {
         Ok(())
     }
 
-    async fn join(&self) -> Result<Membership, ClientError> {
+    async fn join(&self) -> Result<Membership> {
         let config = &self.host.config;
         // The cloud's answer is here before the first job is. A cloud that does not answer is not
         // waited for.
         let _ = timeout(CLOUD_TIMEOUT, self.cloud.clone().wait_for(|cloud| cloud.asked)).await;
-        let client = Client::new(&config.opcenter)?;
-        let answer = client
+        let client = |identity| Client::for_daemon(&config.opcenter, config.trust.clone(), identity);
+        // A certificate that this host may have is too old, or of another OpCenter.
+        let answer = client(None)?
             .host_join(&JoinRequest {
                 join_token: config.join_token.clone(),
                 host_key: self.host.identity.join_key(),
@@ -102,22 +111,41 @@ impl Link {
                 address: config.underlay,
                 public_address: config.public_address,
                 migration_port: self.migration_port,
-                certificate: self.host.identity.fingerprint(),
+                certificate_request: self.host.identity.request()?,
                 wireguard_key: self.host.network.lock().await.wireguard_public_key().to_owned(),
                 facts: self.facts(),
                 jobs: self.jobs.observe(),
             })
             .await?;
         tracing::info!(host = %answer.host, "joined as host {} ({})", config.name, answer.host);
-        let membership = Membership { id: answer.host, client: client.with_token(answer.token) };
+        self.host.identity.joined(&answer)?;
+        let membership = Membership { id: answer.host, client: client(Some(self.host.identity.shown()))? };
         self.host.membership.send_replace(Some(membership.clone()));
         Ok(membership)
+    }
+
+    /// Renews this host's certificate in time.
+    async fn renew(&self) {
+        loop {
+            tokio::time::sleep(RENEWAL_INTERVAL).await;
+            let joined = self.host.membership.borrow().clone();
+            let Some(joined) = joined.filter(|_| self.host.identity.is_due(SystemClock.now())) else { continue };
+            match self.renew_once(&joined).await {
+                Ok(()) => tracing::info!("this host's certificate is renewed"),
+                Err(error) => tracing::warn!(error = %chain(&error), "this host's certificate can't be renewed yet"),
+            }
+        }
+    }
+
+    async fn renew_once(&self, joined: &Membership) -> Result<()> {
+        let request = CertificateRequest { certificate_request: self.host.identity.request()? };
+        let answer = joined.client.host_certificate(&joined.id, &request).await?;
+        self.host.identity.renewed(&answer.certificate)
     }
 
     /// Applies a slice: the network first, since jobs need it.
     async fn apply(&self, slice: AgentSlice) {
         *self.problems.lock().await = self.apply_network(&slice.host, &slice.network).await;
-        self.host.capsules.apply(slice.store.as_ref());
         self.jobs.apply(&slice.jobs);
         self.gateways.send_if_modified(|current| {
             let changed = *current != slice.gateways;
@@ -126,6 +154,13 @@ impl Link {
             }
             // The first slice counts also when it is empty.
             changed || *self.applied.borrow() == 0
+        });
+        self.network.send_if_modified(|current| {
+            let changed = current.as_ref() != Some(&slice.network);
+            if changed {
+                *current = Some(slice.network.clone());
+            }
+            changed
         });
         if let Some(own) = slice.network.peers.iter().find(|peer| peer.host == slice.host) {
             let desired = Some(Wanted { overlay: own.overlay, ports: slice.published });

@@ -23,9 +23,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_api::tls;
 use mooring_api::watch::Notice;
 use mooring_ops::log::chain;
+use mooring_tls::Trust;
 use mooring_types::Timestamp;
 use mooring_types::host::Purchase;
 use reqwest::{Client, Method, Response, StatusCode};
@@ -116,9 +116,16 @@ impl Watcher {
 
     /// Watches until asked to stop.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
+        let tls = match mooring_tls::client_config(&Trust::System, None) {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::error!(error = %chain(&error), "can't watch the metadata service");
+                return;
+            }
+        };
         let http = match Client::builder()
             .no_proxy()
-            .tls_backend_preconfigured(tls::client_config())
+            .tls_backend_preconfigured(tls)
             .connect_timeout(REQUEST_TIMEOUT)
             .timeout(REQUEST_TIMEOUT)
             .build()

@@ -19,6 +19,50 @@ const CRIU_MIN: (u32, u32) = (4, 2);
 /// The oldest runc with time namespaces and `--manage-cgroups-mode ignore`.
 const RUNC_MIN: (u32, u32) = (1, 2);
 
+/// The first releases of runc without the known escapes from a container of November 2025
+/// (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881), by their minor version. Later ones never had
+/// them.
+const RUNC_MENDED: [Version; 3] = [
+    Version { major: 1, minor: 2, patch: 8, candidate: None },
+    Version { major: 1, minor: 3, patch: 3, candidate: None },
+    Version { major: 1, minor: 4, patch: 0, candidate: Some(3) },
+];
+
+/// A version of runc.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Version {
+    major: u32,
+    minor: u32,
+    patch: u32,
+    /// The number of a release candidate.
+    candidate: Option<u32>,
+}
+
+impl Version {
+    /// Reads a version like `1.2.5`, `1.4.0-rc.3` or `1.3.6+ds1`.
+    fn read(text: &str) -> Option<Self> {
+        let (numbers, rest) = text.split_at(text.find(['-', '+', '~']).unwrap_or(text.len()));
+        let mut numbers = numbers.split('.').map(str::parse);
+        let mut number = || numbers.next().transpose().ok().map(Option::unwrap_or_default);
+        let candidate = rest.get(1..).and_then(|rest| rest.strip_prefix("rc")).map(|rest| {
+            let digits = rest.trim_start_matches('.').split(|other: char| !other.is_ascii_digit()).next();
+            digits.and_then(|digits| digits.parse().ok()).unwrap_or_default()
+        });
+        Some(Self { major: number()?, minor: number()?, patch: number()?, candidate })
+    }
+
+    /// Returns whether a container can leave its host's runc of this version by a known escape.
+    fn is_escapable(self) -> bool {
+        // A candidate comes before its release.
+        let age = |version: Self| (version.patch, version.candidate.unwrap_or(u32::MAX));
+        let mended = RUNC_MENDED.iter().find(|mended| (mended.major, mended.minor) == (self.major, self.minor));
+        match mended {
+            Some(mended) => age(self) < age(*mended),
+            None => (self.major, self.minor) < RUNC_MIN,
+        }
+    }
+}
+
 /// runc and CRIU of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Tools {
@@ -108,6 +152,12 @@ impl Tools {
         if too_old(runc, RUNC_MIN) {
             return Some(format!("runc {runc} is too old, 1.2 or newer is needed: scripts/setup installs it"));
         }
+        if Version::read(runc).is_none_or(Version::is_escapable) {
+            return Some(format!(
+                "runc {runc} has known escapes from its containers (CVE-2025-31133, CVE-2025-52565, CVE-2025-52881): \
+                 install runc 1.2.8, 1.3.3, 1.4.0 or newer; scripts/setup does that"
+            ));
+        }
         if criu.is_empty() {
             return Some("CRIU is not installed: scripts/setup installs it".into());
         }
@@ -158,6 +208,31 @@ mod tests {
         assert_eq!(parse("1.10-rc.1"), Some((1, 10)));
         assert!(parse("1.10") > parse("1.9"));
         assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn versions_with_known_escapes_are_told_from_others() {
+        let is_escapable = |text: &str| Version::read(text).is_none_or(Version::is_escapable);
+        for bad in ["1.2.7", "1.2.0-rc.1", "1.3.0", "1.3.2+ds1", "1.4.0-rc.2", "1.4.0-rc1", "1.2.5-0ubuntu1", "x", ""] {
+            assert!(is_escapable(bad), "{bad}");
+        }
+        for good in ["1.2.8", "1.3.3", "1.3.6+ds1", "1.4.0-rc.3", "1.4.0", "1.4.0~rc.4", "1.5.0-rc.1", "2.0"] {
+            assert!(!is_escapable(good), "{good}");
+        }
+    }
+
+    #[tokio::test]
+    async fn host_with_an_escapable_runc_is_not_ready() {
+        let prefix = tempfile::tempdir().unwrap();
+        let bin = prefix.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        for (tool, says) in [("runc", "runc version 1.3.2"), ("criu", "Version: 4.2.1")] {
+            std::fs::write(bin.join(tool), format!("#!/bin/sh\necho '{says}'\n")).unwrap();
+            std::fs::set_permissions(bin.join(tool), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+        let facts = Tools::find(Some(prefix.path())).facts().await;
+        assert!(matches!(facts.readiness, Readiness::NotReady { reason }
+            if reason.contains("CVE-2025-31133") && reason.contains("1.3.2") && reason.contains("install")));
     }
 
     #[tokio::test]

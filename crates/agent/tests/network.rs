@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use mooring_agent::network::{HostNetwork, NetworkConfig};
 use mooring_api::watch::{Backend, JobRoute, Network, Peer};
 use mooring_linux::job_net::JobNet;
-use mooring_linux::{ip, netns};
+use mooring_linux::{ip, netns, nft};
 use mooring_ops::Lifecycle;
 use mooring_types::HostId;
 use mooring_types::address::Overlay;
@@ -140,7 +140,10 @@ impl Job {
         let guard = Namespace(namespace.clone());
         let net = JobNet { namespace, host_interface: format!("{PREFIX}j{name}"), address: JOB, mtu };
         let made = net.clone();
-        host.on_thread(move |runtime, _| runtime.block_on(made.setup()).unwrap());
+        host.on_thread(move |runtime, _| {
+            runtime.block_on(made.setup()).unwrap();
+            nft::admit(&format!("mooring_{PREFIX}"), &made.host_interface, JOB).unwrap();
+        });
         let listener = netns::run_in(&net.namespace, || TcpListener::bind((JOB, PORT)).unwrap()).unwrap();
         // Ends with the test's process: nobody waits for it.
         thread::spawn(move || {
@@ -361,7 +364,14 @@ fn end_leaves_nothing(cluster: &mut Cluster, on_a: &Job, on_b: &Job) {
 
 fn carried_by(carrier: &Peer, peers: &[Peer], backend: Backend) -> Network {
     let routes = vec![JobRoute { address: JOB, host: carrier.host.clone() }];
-    Network { overlay: Overlay::default(), backend, peers: peers.to_vec(), routes, egress: Vec::new() }
+    Network {
+        overlay: Overlay::default(),
+        backend,
+        peers: peers.to_vec(),
+        routes,
+        egress: Vec::new(),
+        neighbours: Vec::new(),
+    }
 }
 
 #[test]

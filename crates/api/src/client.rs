@@ -2,12 +2,19 @@
 //! The client never retries: its caller decides with [`crate::ErrorCode`] whether a retry is safe.
 
 mod account;
+mod address;
+mod api_token;
+mod audit;
+mod download;
+mod host;
 mod secret;
 mod template;
 mod watch;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use mooring_tls::{Identity, Trust};
 use mooring_types::duration::format_duration;
 use mooring_types::job::OutputFile;
 use mooring_types::{GatewayId, HostId, JobId, Reference, SecurityGroupId};
@@ -18,20 +25,24 @@ use serde::de::DeserializeOwned;
 use crate::Submission;
 use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
-use crate::tls;
 use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
-    ExternalUpdateRequest, FindingView, GatewayCreateRequest, GatewayModifyRequest, GatewayView, HostView,
-    JobModifyRequest, JobView, LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest,
-    SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, VersionView,
+    ExternalUpdateRequest, FindingView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
+    HostView, JobModifyRequest, JobPage, JobPageRequest, JobView, LogFileView, LogPiece, LoginRequest, MetricView,
+    MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView,
+    VersionView,
 };
-use crate::watch::{AgentSlice, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest};
+use crate::watch::{
+    AgentSlice, CertificateAnswer, CertificateRequest, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest,
+};
 
 /// The time limit of a TCP connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time limit of a call; watches have none.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
+pub use self::address::Address;
+pub use self::download::Download;
 pub use self::watch::{Slices, Watch};
 
 /// The failure of a call.
@@ -58,6 +69,18 @@ pub enum ClientError {
     /// A watch had no keep-alive for too long.
     #[error("OpCenter at {address} went silent")]
     Silent { address: String },
+    /// The address would send passwords and tokens in the clear.
+    #[error("{address} is plain HTTP, which is for addresses of this machine alone")]
+    Plain { address: String },
+    #[error("`{address}` is no address of OpCenter")]
+    NoAddress { address: String },
+    /// A certificate can't be used.
+    #[error("can't prepare TLS for OpCenter at {address}")]
+    Tls {
+        address: String,
+        #[source]
+        source: mooring_tls::Error,
+    },
 }
 
 impl ClientError {
@@ -77,24 +100,42 @@ type Answer<T> = Result<T, ClientError>;
 #[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
-    address: String,
+    address: Address,
+    trust: Arc<Trust>,
     token: Option<String>,
 }
 
 impl Client {
-    /// Makes a client for an address like `http://127.0.0.1:8443`; the default scheme is `http://`.
-    /// Fails if the TLS roots of this machine are unreadable.
+    /// Makes a client that believes OpCenter by the certificates of this machine; see
+    /// [`Client::connect`].
+    ///
+    /// # Errors
+    /// See [`Client::connect`].
     pub fn new(address: &str) -> Answer<Self> {
-        let address = address.trim_end_matches('/');
-        let address = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .no_proxy()
-            .tls_backend_preconfigured(tls::client_config())
-            .build()
-            .map_err(|source| ClientError::Unreachable { address: address.clone(), source })?;
-        Ok(Self { http, address, token: None })
+        Self::connect(address, Trust::System)
+    }
+
+    /// Makes a client for an address like `10.0.0.5:8443` or a URL. Without a scheme, an address of
+    /// this machine's loopback is `http://`, and every other one `https://`.
+    ///
+    /// # Errors
+    /// The address is none, or is plain `http://` beyond the loopback; the certificates to trust
+    /// can't be used.
+    pub fn connect(address: &str, trust: Trust) -> Answer<Self> {
+        Self::at(Address::parse(address)?, trust, None)
+    }
+
+    /// Makes a client for a daemon, over TLS also on this machine's loopback. It shows the daemon's
+    /// certificate; for a join there is none to show.
+    ///
+    /// # Errors
+    /// The address is none, or is plain `http://`; the certificates to trust can't be used.
+    pub fn for_daemon(address: &str, trust: Trust, identity: Option<Arc<Identity>>) -> Answer<Self> {
+        Self::at(Address::parse_for_daemon(address)?, trust, identity)
+    }
+
+    fn at(address: Address, trust: Trust, identity: Option<Arc<Identity>>) -> Answer<Self> {
+        Ok(Self { http: http(&address, &trust, identity)?, address, trust: Arc::new(trust), token: None })
     }
 
     /// The same client with a token.
@@ -104,10 +145,16 @@ impl Client {
         self
     }
 
-    /// The address of OpCenter.
+    /// The URL of OpCenter.
     #[must_use]
     pub fn address(&self) -> &str {
-        &self.address
+        self.address.url()
+    }
+
+    /// The certificates by which this client believes OpCenter.
+    #[must_use]
+    pub fn trust(&self) -> &Trust {
+        &self.trust
     }
 
     // Sessions
@@ -159,6 +206,11 @@ impl Client {
         let mut query = form_urlencoded::Serializer::new(String::new());
         query.extend_pairs(filters.iter().map(|filter| ("filter", filter)));
         self.json(Method::GET, &format!("{}?{}", paths::JOBS, query.finish()), None::<&()>).await
+    }
+
+    /// Reads a page of the jobs that the user may see, newest first.
+    pub async fn job_page(&self, request: &JobPageRequest) -> Answer<JobPage> {
+        self.json(Method::GET, &format!("{}?{}", paths::JOB_PAGE, request.query()), None::<&()>).await
     }
 
     /// Changes a job's policies, limits, tags or name.
@@ -251,6 +303,17 @@ impl Client {
     /// Creates a gateway.
     pub async fn gateway_create(&self, gateway: &GatewayCreateRequest) -> Answer<GatewayView> {
         self.json(Method::POST, paths::GATEWAYS, Some(gateway)).await
+    }
+
+    /// Lists the measurements of a gateway's traffic, oldest first; all without a time.
+    pub async fn gateway_metrics(
+        &self,
+        gateway: &Reference<GatewayId>,
+        last: Option<Duration>,
+    ) -> Answer<Vec<GatewayMetricView>> {
+        let query = last.map(|last| format!("?last={}", format_duration(last))).unwrap_or_default();
+        let path = format!("{}{query}", fill(paths::GATEWAY_METRICS, &[&gateway.to_string()]));
+        self.json(Method::GET, &path, None::<&()>).await
     }
 
     /// Lists the gateways.
@@ -366,6 +429,22 @@ impl Client {
         self.json(Method::POST, paths::HOSTS, Some(request)).await
     }
 
+    /// Renews a host's certificate.
+    pub async fn host_certificate(&self, host: &HostId, request: &CertificateRequest) -> Answer<CertificateAnswer> {
+        self.json(Method::POST, &fill(paths::HOST_CERTIFICATE, &[host.as_str()]), Some(request)).await
+    }
+
+    /// Gets a certificate for a gateway that is placed on a host.
+    pub async fn gateway_certificate(
+        &self,
+        host: &HostId,
+        gateway: &GatewayId,
+        request: &CertificateRequest,
+    ) -> Answer<CertificateAnswer> {
+        let path = fill(paths::HOST_GATEWAY_CERTIFICATE, &[host.as_str(), gateway.as_str()]);
+        self.json(Method::POST, &path, Some(request)).await
+    }
+
     /// Sends an agent's report.
     pub async fn host_report(&self, host: &HostId, report: &HostReport) -> Answer<()> {
         self.nothing(Method::POST, &fill(paths::HOST_REPORT, &[host.as_str()]), Some(report)).await
@@ -404,7 +483,7 @@ impl Client {
     // Requests
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request = self.http.request(method, format!("{}{path}", self.address));
+        let request = self.http.request(method, format!("{}{path}", self.address.base(&self.trust)));
         match &self.token {
             Some(token) => request.bearer_auth(token),
             None => request,
@@ -412,21 +491,21 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Answer<reqwest::Response> {
-        let unreachable = |source| ClientError::Unreachable { address: self.address.clone(), source };
+        let unreachable = |source| ClientError::Unreachable { address: self.address().to_owned(), source };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let text = response.text().await.map_err(unreachable)?;
-        Err(ClientError::Refused(serde_json::from_str(&text).unwrap_or_else(|_| foreign_error(status, &self.address))))
+        Err(ClientError::Refused(serde_json::from_str(&text).unwrap_or_else(|_| foreign_error(status, self.address()))))
     }
 
     async fn read<T: DeserializeOwned>(&self, what: &str, response: reqwest::Response) -> Answer<T> {
         let bytes = response
             .bytes()
             .await
-            .map_err(|source| ClientError::Unreachable { address: self.address.clone(), source })?;
+            .map_err(|source| ClientError::Unreachable { address: self.address().to_owned(), source })?;
         serde_json::from_slice(&bytes).map_err(|source| unreadable(what, source))
     }
 
@@ -445,6 +524,22 @@ impl Client {
         }
         self.send(request).await.map(drop)
     }
+}
+
+/// Makes the HTTP client.
+fn http(address: &Address, trust: &Trust, identity: Option<Arc<Identity>>) -> Answer<reqwest::Client> {
+    let config = mooring_tls::client_config(trust, identity)
+        .map_err(|source| ClientError::Tls { address: address.url().to_owned(), source })?;
+    let mut builder = reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .no_proxy()
+        .user_agent(concat!("float/", env!("CARGO_PKG_VERSION")))
+        .tls_backend_preconfigured(config);
+    if let Some(resolver) = address.resolver(trust) {
+        builder = builder.dns_resolver(resolver);
+    }
+    builder.build().map_err(|source| ClientError::Unreachable { address: address.url().to_owned(), source })
 }
 
 fn unreadable(what: &str, source: serde_json::Error) -> ClientError {

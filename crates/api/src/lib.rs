@@ -6,7 +6,6 @@
 //! * [`view`]: the requests and answers of users.
 //! * [`watch`]: the slices (desired state) and reports (observed state) of agents and gateways.
 //! * [`client`]: the typed client.
-//! * [`tls`]: whom the client trusts.
 //!
 //! Keys are camelCase and stable, because users' scripts read them.
 
@@ -16,10 +15,13 @@ pub mod client;
 pub mod error;
 pub mod paths;
 pub mod submission;
-pub mod tls;
 pub mod view;
 pub mod watch;
 
 pub use client::{Client, ClientError, Watch};
 pub use error::{ErrorBody, ErrorCode};
 pub use submission::Submission;
+
+/// The names of the cookie with a session of OpCenter's web interface: over plain HTTP, and over
+/// TLS. Gateways keep it from jobs.
+pub const SESSION_COOKIES: [&str; 2] = ["mooring-session", "__Host-mooring-session"];

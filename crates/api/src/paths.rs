@@ -7,10 +7,25 @@ pub const LOGIN: &str = "/api/v1/login";
 pub const LOGOUT: &str = "/api/v1/logout";
 /// `GET`: the session.
 pub const SESSION: &str = "/api/v1/session";
+/// `GET`: the open sessions; an admin sees those of all users.
+pub const SESSIONS: &str = "/api/v1/sessions";
+/// `DELETE`: end a session.
+pub const SESSION_OF_ID: &str = "/api/v1/sessions/{id}";
+/// `POST`: make a link that logs a browser in, once.
+pub const SESSION_LINK: &str = "/api/v1/session/link";
+/// `GET`: the requests that changed something, newest first.
+pub const AUDIT: &str = "/api/v1/audit";
+/// `GET`: all of them as CSV or lines of JSON.
+pub const AUDIT_EXPORT: &str = "/api/v1/audit/export";
+/// `GET`: the settings that OpCenter runs with.
+pub const SETTINGS: &str = "/api/v1/settings";
 /// `GET`: the version, and the numbers of hosts, gateways and jobs.
 pub const STATUS: &str = "/api/v1/status";
 /// `GET`: list the jobs that match every `?filter=`; `POST`: submit a job.
 pub const JOBS: &str = "/api/v1/jobs";
+/// `GET`: a page of the jobs that match every `?filter=` and `?category=`: at most `?limit=` of
+/// them, `?before=` or `?after=` a job.
+pub const JOB_PAGE: &str = "/api/v1/jobs/page";
 /// `GET`: a job; `PATCH`: modify it; `DELETE`: cancel it.
 pub const JOB: &str = "/api/v1/jobs/{id}";
 /// `GET`: server-sent events, its view now and after each change.
@@ -35,8 +50,12 @@ pub const JOB_FINDINGS: &str = "/api/v1/jobs/{id}/findings";
 pub const JOB_METRICS: &str = "/api/v1/jobs/{id}/metrics";
 /// `GET`: a piece of the job's output, or of `?file=`, from `?offset=`.
 pub const JOB_LOG: &str = "/api/v1/jobs/{id}/log";
+/// `GET`: server-sent events with the pieces from `?offset=`, as they are written.
+pub const JOB_LOG_WATCH: &str = "/api/v1/jobs/{id}/log/watch";
 /// `GET`: the job's output files.
 pub const JOB_LOGS: &str = "/api/v1/jobs/{id}/logs";
+/// `GET`: the bytes of `?name=`, one of the job's output files, as a download.
+pub const JOB_FILES: &str = "/api/v1/jobs/{id}/files";
 /// `POST`: register an external job.
 pub const EXTERNAL_JOBS: &str = "/api/v1/externalJobs";
 /// `PATCH`: update the endpoints or the status of an external job.
@@ -49,6 +68,8 @@ pub const GATEWAY: &str = "/api/v1/gateways/{id}";
 pub const GATEWAY_CONNECTIONS: &str = "/api/v1/gateways/{id}/connections";
 /// `GET`: server-sent events, its view now and after each change.
 pub const GATEWAY_WATCH: &str = "/api/v1/gateways/{id}/watch";
+/// `GET`: the measurements of the gateway's traffic within `?last=`, oldest first.
+pub const GATEWAY_METRICS: &str = "/api/v1/gateways/{id}/metrics";
 /// `POST`: restart the gateway's process; connections stay.
 pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 /// `GET` (by a gateway): its slices of desired state, a line of JSON each.
@@ -61,6 +82,10 @@ pub const HOST_FINDINGS: &str = "/api/v1/hosts/{id}/findings";
 pub const SECURITY_GROUPS: &str = "/api/v1/securityGroups";
 /// `GET`: a security group, by id or name; `PATCH`: add and remove rules; `DELETE`: delete it.
 pub const SECURITY_GROUP: &str = "/api/v1/securityGroups/{id}";
+/// `GET`: the API tokens, an admin sees those of all users; `POST`: make one.
+pub const API_TOKENS: &str = "/api/v1/tokens";
+/// `DELETE`: delete an API token, by id or name.
+pub const API_TOKEN: &str = "/api/v1/tokens/{id}";
 /// `GET`: list users; `POST`: add a user.
 pub const USERS: &str = "/api/v1/users";
 /// `GET`: a user, by name; `PATCH`: change the user; `DELETE`: delete the user, with
@@ -78,8 +103,18 @@ pub const SECRET: &str = "/api/v1/secrets/{id}";
 pub const TEMPLATES: &str = "/api/v1/templates";
 /// `GET`: a template, by `[private::]name[:tag]`; `DELETE`: delete it.
 pub const TEMPLATE: &str = "/api/v1/templates/{id}";
-/// `GET`: list hosts; `POST` (by an agent with the join token): join.
+/// `GET`: list hosts; `POST` (by an agent with a join token or the key of its host): join.
 pub const HOSTS: &str = "/api/v1/hosts";
+/// `DELETE`: remove a host, by id or name.
+pub const HOST: &str = "/api/v1/hosts/{id}";
+/// `GET`: list tokens with which hosts may join; `POST`: make one.
+pub const JOIN_TOKENS: &str = "/api/v1/join-tokens";
+/// `DELETE`: revoke a token, by id.
+pub const JOIN_TOKEN: &str = "/api/v1/join-tokens/{id}";
+/// `POST` (by an agent): the next certificate of its host.
+pub const HOST_CERTIFICATE: &str = "/api/v1/hosts/{id}/certificate";
+/// `POST` (by an agent): a certificate for a gateway that is placed on its host.
+pub const HOST_GATEWAY_CERTIFICATE: &str = "/api/v1/hosts/{id}/gateways/{gateway}/certificate";
 /// `GET` (by an agent): its slices of desired state, a line of JSON each.
 pub const HOST_SLICES: &str = "/api/v1/hosts/{id}/slices";
 /// `POST` (by an agent): a report.

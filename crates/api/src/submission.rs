@@ -141,7 +141,7 @@ submission! {
         /// The path to outside networks: through the `host`, or through the host of a `gateway`,
         /// where connections survive migrations [default: host].
         egress: Option<Egress> = "egress", "--egress <host|gateway>", "gateway";
-        /// A tag; key and value have 1 to 63 letters, digits or `-`; repeatable.
+        /// A tag; key and value have 1 to 63 letters, digits, emoji or `-`; repeatable.
         custom_tags: Tags = "customTags", "--customTag <KEY:VALUE>", {"project": "course-7"};
         /// Refuse `float rerun`.
         disable_rerun: bool = "disableRerun", "--disableRerun", true;

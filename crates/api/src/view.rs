@@ -2,25 +2,40 @@
 //! first.
 
 mod account;
+mod api_token;
+mod audit;
 mod event;
 mod finding;
 mod gateway;
 mod host;
+mod job_page;
+mod join_token;
 mod outcome;
+mod quota;
 mod secret;
 mod security_group;
+mod session;
+mod setting;
 mod status;
 mod template;
 
 pub use account::{GroupAddRequest, GroupUpdateRequest, GroupView, UserAddRequest, UserUpdateRequest, UserView};
+pub use api_token::{ApiTokenAnswer, ApiTokenRequest, ApiTokenView};
+pub use audit::{AuditPage, AuditQuery, AuditView};
 pub use event::EventView;
 pub use finding::FindingView;
 pub use gateway::{
-    ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
+    ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest,
+    GatewayView,
 };
 pub use host::{DrainAnswer, DrainRequest, DrainView, HostStatus, HostView};
+pub use job_page::{JobPage, JobPageRequest, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+pub use join_token::{JoinTokenAnswer, JoinTokenRequest, JoinTokenView};
+pub use quota::{Change, HoldingView, QuotaChange, QuotaView};
 pub use secret::{SecretSetRequest, SecretValue, SecretView};
 pub use security_group::{SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView};
+pub use session::{LinkRequest, LinkView, OpenSessionView};
+pub use setting::{SettingView, SettingsView};
 pub use status::{GatewayCounts, HostCounts, JobCounts, StatusView};
 pub use template::{TemplateCreateRequest, TemplateView};
 

@@ -29,18 +29,20 @@
 //! An observation has the generation and the migration that it belongs to.
 
 mod gateway;
+mod store_access;
 
 pub use gateway::{
     ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
     GatewaySlice, Quiesced, Target,
 };
+pub use store_access::StoreAccess;
 
 pub use mooring_types::network::Backend;
 
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use mooring_tls::Fingerprint;
 use mooring_types::address::Overlay;
 use mooring_types::capsule::CapsuleName;
 use mooring_types::finding::Finding;
@@ -63,7 +65,7 @@ pub const WATCH_ENDED: &str = "ended";
 /// The answer for a job's file of which OpCenter takes no more.
 pub const OUTPUT_ENOUGH: u64 = u64::MAX;
 
-/// The request of a host to join. A known name keeps its id and gets a new token.
+/// The request of a host to join. A known name keeps its id and gets a new certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinRequest {
@@ -82,8 +84,9 @@ pub struct JoinRequest {
     pub public_address: IpAddr,
     /// The port for incoming migrations, at the same address.
     pub migration_port: u16,
-    /// The SHA-256 of the agent's certificate, in hex.
-    pub certificate: String,
+    /// A request for a certificate, in PEM, signed by the key that the host made at its first
+    /// start.
+    pub certificate_request: String,
     /// The WireGuard public key in base64; empty without one.
     pub wireguard_key: String,
     /// The resources and versions of the host.
@@ -97,8 +100,26 @@ pub struct JoinRequest {
 #[serde(rename_all = "camelCase")]
 pub struct JoinAnswer {
     pub host: HostId,
-    /// The token for slices and reports.
-    pub token: String,
+    /// The host's certificate in PEM, for slices, reports and migrations.
+    pub certificate: String,
+    /// The certificate of OpCenter's authority in PEM, by which hosts know each other.
+    pub authority: String,
+}
+
+/// A request for the next certificate of a host or gateway.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateRequest {
+    /// A request for a certificate, in PEM, signed by the daemon's key.
+    pub certificate_request: String,
+}
+
+/// The answer to [`CertificateRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateAnswer {
+    /// The certificate in PEM.
+    pub certificate: String,
 }
 
 /// The desired state of a host.
@@ -117,40 +138,6 @@ pub struct AgentSlice {
     /// The published ports of jobs on this host.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
-    /// The capsule store, if there is one.
-    #[serde(default)]
-    pub store: Option<StoreAccess>,
-}
-
-/// The access to the capsule store.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StoreAccess {
-    /// `dir:/path` or `s3://bucket/prefix`.
-    pub location: String,
-    /// The URL of an S3-compatible server; empty for Amazon S3.
-    #[serde(default)]
-    pub endpoint: String,
-    /// The region of the S3 server.
-    #[serde(default)]
-    pub region: String,
-    /// The access key; empty for the machine's own rights.
-    #[serde(default)]
-    pub access_key: String,
-    /// The secret key.
-    #[serde(default)]
-    pub secret_key: String,
-    /// The seal key of capsules, in hex.
-    pub seal: String,
-}
-
-impl fmt::Debug for StoreAccess {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreAccess")
-            .field("location", &self.location)
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
-    }
 }
 
 /// The overlay network: its hosts, and the host of each job.
@@ -168,6 +155,9 @@ pub struct Network {
     /// The jobs whose own connections leave through one fixed host.
     #[serde(default)]
     pub egress: Vec<JobRoute>,
+    /// The addresses of jobs that reach each other: a list for each user.
+    #[serde(default)]
+    pub neighbours: Vec<Vec<Ipv4Addr>>,
 }
 
 /// A host as seen by other hosts.
@@ -203,9 +193,13 @@ pub struct JobDirective {
     pub generation: Generation,
     /// The overlay address.
     pub address: Ipv4Addr,
-    /// The spec of the job.
+    /// The spec of the job. Without environment, volumes and script where the order executes
+    /// nothing; see [`JobOrder::executes`].
     pub spec: JobSpec,
     pub order: JobOrder,
+    /// The access to the capsule store, where the order leads there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StoreAccess>,
 }
 
 /// The order for a job; the table in the module's documentation has the details.
@@ -255,14 +249,35 @@ pub enum JobOrder {
     Stop,
 }
 
+impl JobOrder {
+    /// Returns whether a host that follows the order executes the job, or goes on executing it.
+    #[must_use]
+    pub fn executes(&self) -> bool {
+        match self {
+            Self::Run { .. } | Self::MigrateIn { .. } | Self::MigrateOut { .. } | Self::Rollback { .. } => true,
+            Self::Abort { .. } | Self::Retire { .. } | Self::Stop => false,
+        }
+    }
+
+    /// Returns whether the order reads or writes a capsule of the store.
+    #[must_use]
+    pub fn uses_store(&self) -> bool {
+        matches!(
+            self,
+            Self::MigrateIn { from: Origin::Store { .. }, .. } | Self::MigrateOut { to: Destination::Store { .. }, .. }
+        )
+    }
+}
+
 /// The origin of an incoming job.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Origin {
     /// Another host.
     Host {
-        /// The SHA-256 of the host's certificate, in hex.
-        certificate: String,
+        host: HostId,
+        /// The fingerprint of the host's public key.
+        key: Fingerprint,
         /// The token that the peer must present.
         token: String,
     },
@@ -290,10 +305,11 @@ pub enum Connections {
 pub enum Destination {
     /// Another host.
     Host {
+        host: HostId,
         /// The address for incoming migrations.
         address: SocketAddr,
-        /// The SHA-256 of the host's certificate, in hex.
-        certificate: String,
+        /// The fingerprint of the host's public key.
+        key: Fingerprint,
         /// The token to present.
         token: String,
     },
@@ -334,8 +350,6 @@ pub enum MigrateOutStage {
 #[serde(rename_all = "camelCase")]
 pub struct GatewayPlacement {
     pub gateway: GatewayId,
-    /// The token for slices and reports.
-    pub token: String,
     /// The resources of the gateway.
     pub resources: Resources,
     /// Grows with every requested restart: a process with an older number hands over to a new

@@ -7,7 +7,7 @@ use std::io::{Write, stdout};
 use std::time::Instant;
 
 use anyhow::Result;
-use mooring_capsule::{CapsuleStore, Facts, Location, SealKey};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Facts, Location};
 use mooring_types::{CapsuleName, Generation, JobId, Timestamp};
 use rand::rngs::StdRng;
 use rand::{Rng, RngCore, SeedableRng};
@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let location = std::env::args().nth(1).unwrap_or_else(|| directory.path().display().to_string());
     let mebibytes: usize = std::env::args().nth(2).map_or(Ok(1024), |text| text.parse())?;
-    let store = CapsuleStore::open(&location.parse::<Location>()?, SealKey::random())?;
+    let store = CapsuleStore::open(&location.parse::<Location>()?, CapsuleKey::random())?;
     store.probe().await?;
     writeln!(stdout(), "{mebibytes} MiB at {}, in MB/s", store.at())?;
     writeln!(

@@ -56,8 +56,8 @@ pub enum Error {
         /// The newest format that this program reads.
         known: u32,
     },
-    /// The file of the seal key is missing, readable by others or malformed.
-    #[error("can't use the seal key in {}: {why}", .path.display())]
+    /// The file of the capsule key is missing, readable by others or malformed.
+    #[error("can't use the capsule key in {}: {why}", .path.display())]
     Key { path: PathBuf, why: &'static str, source: Option<io::Error> },
     /// The writer or reader failed before, or was dropped.
     #[error("reading or writing of capsule {capsule} stopped earlier")]

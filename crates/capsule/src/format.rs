@@ -5,7 +5,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use mooring_types::CapsuleName;
 
 use crate::error::{Damage, Error, Result};
-use crate::key::{KEY_BYTES, KEY_ID_BYTES, SealKey, random};
+use crate::key::{CapsuleKey, KEY_BYTES, KEY_ID_BYTES, random};
 
 /// The newest format. Format 2 added LZ4 pieces, format 3 capsules that build on another.
 pub(crate) const FORMAT: u32 = 3;
@@ -93,11 +93,11 @@ pub(crate) struct StreamKey {
 
 impl StreamKey {
     /// Makes a data key for a stream of `name`, and the header with the wrapped key.
-    pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER_BYTES]) {
+    pub(crate) fn create(name: &CapsuleName, attempt: &str, seal: &CapsuleKey) -> (Self, [u8; HEADER_BYTES]) {
         Self::create_in(FORMAT, name, attempt, seal)
     }
 
-    fn create_in(format: u32, name: &CapsuleName, attempt: &str, seal: &SealKey) -> (Self, [u8; HEADER_BYTES]) {
+    fn create_in(format: u32, name: &CapsuleName, attempt: &str, seal: &CapsuleKey) -> (Self, [u8; HEADER_BYTES]) {
         let data: [u8; KEY_BYTES] = random();
         let nonce: [u8; NONCE_BYTES] = random();
         let mut header = Vec::with_capacity(HEADER_BYTES);
@@ -116,7 +116,12 @@ impl StreamKey {
     }
 
     /// Unwraps the data key in a header.
-    pub(crate) fn open(header: &[u8; HEADER_BYTES], name: &CapsuleName, attempt: &str, seal: &SealKey) -> Result<Self> {
+    pub(crate) fn open(
+        header: &[u8; HEADER_BYTES],
+        name: &CapsuleName,
+        attempt: &str,
+        seal: &CapsuleKey,
+    ) -> Result<Self> {
         let damaged = || Error::Damaged { capsule: name.clone(), damage: Damage::Header };
         let (clear, wrapped) = header.split_at(MAGIC.len() + 4 + KEY_ID_BYTES);
         let (magic, rest) = clear.split_at(MAGIC.len());
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn older_formats_are_read_and_newer_ones_refused() {
-        let (seal, name) = (SealKey::random(), "a".parse().unwrap());
+        let (seal, name) = (CapsuleKey::random(), "a".parse().unwrap());
         for format in 1..=FORMAT {
             let (_, header) = StreamKey::create_in(format, &name, "attempt", &seal);
             StreamKey::open(&header, &name, "attempt", &seal).unwrap();

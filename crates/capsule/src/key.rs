@@ -1,7 +1,6 @@
-//! The seal key, which opens capsules.
+//! The capsule key, which opens the capsules of one job.
 //!
-//! A cluster has one seal key, in a file of OpCenter. Nothing is sealed with the key itself: each
-//! use has a key derived from it (HKDF-SHA-256).
+//! Nothing is sealed with the key itself: each use has a key derived from it (HKDF-SHA-256).
 //!
 //! | derived key | use |
 //! |---|---|
@@ -10,9 +9,9 @@
 //! | `id` | names the key in capsules and errors, which tells a wrong key from damage |
 
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -26,31 +25,18 @@ pub(crate) const KEY_ID_BYTES: usize = 8;
 
 /// The key of a capsule store.
 #[derive(Clone, PartialEq, Eq)]
-pub struct SealKey([u8; KEY_BYTES]);
+pub struct CapsuleKey([u8; KEY_BYTES]);
 
 /// A text that is no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a seal key is 64 hexadecimal digits")]
+#[error("a capsule key is 64 hexadecimal digits")]
 pub struct InvalidKey;
 
-impl SealKey {
+impl CapsuleKey {
     /// Draws a new key.
     #[must_use]
     pub fn random() -> Self {
         Self(random())
-    }
-
-    /// Reads the key in a file. A missing file is made with a new key, readable by its owner alone.
-    ///
-    /// Two processes that make the file at once get the same key.
-    pub fn load_or_create(path: &Path) -> Result<Self> {
-        let fail = |why, source| Error::Key { path: path.to_owned(), why, source };
-        match Self::load(path) {
-            Err(Error::Key { source: Some(missing), .. }) if missing.kind() == io::ErrorKind::NotFound => {}
-            found => return found,
-        }
-        Self::random().store(path).map_err(|source| fail("it can't be written", Some(source)))?;
-        Self::load(path)
     }
 
     /// Reads the key in a file, which has to be readable by its owner alone.
@@ -91,23 +77,6 @@ impl SealKey {
         hmac::Key::new(hmac::HMAC_SHA256, &self.derive::<KEY_BYTES>("manifest"))
     }
 
-    /// Writes the key to a new file. A file that another process has made meanwhile stays.
-    fn store(&self, path: &Path) -> io::Result<()> {
-        let fresh = path.with_extension(format!("new-{}", hex::encode(random::<8>())));
-        let made = (|| {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-            file.write_all(format!("{}\n", self.to_hex()).as_bytes())?;
-            file.sync_all()?;
-            match fs::hard_link(&fresh, path) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-                _ => Ok(()),
-            }
-        })();
-        let removed = fs::remove_file(&fresh);
-        made.and(removed)?;
-        File::open(path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?.sync_all()
-    }
-
     fn derive<const N: usize>(&self, purpose: &str) -> [u8; N] {
         struct Length(usize);
         impl KeyType for Length {
@@ -125,7 +94,7 @@ impl SealKey {
     }
 }
 
-impl FromStr for SealKey {
+impl FromStr for CapsuleKey {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> std::result::Result<Self, InvalidKey> {
@@ -135,9 +104,9 @@ impl FromStr for SealKey {
     }
 }
 
-impl fmt::Debug for SealKey {
+impl fmt::Debug for CapsuleKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SealKey({})", self.id())
+        write!(f, "CapsuleKey({})", self.id())
     }
 }
 
@@ -150,46 +119,27 @@ pub(crate) fn random<const N: usize>() -> [u8; N] {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
-    fn key_is_made_once_and_private() {
+    fn key_reads_back_from_a_private_file_alone() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("seal.key");
-        let first = SealKey::load_or_create(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(SealKey::load_or_create(&path).unwrap(), first);
-        assert_eq!(first.to_hex().parse(), Ok(first.clone()));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "no fresh file is left");
-    }
-
-    #[test]
-    fn concurrent_processes_get_one_key() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("seal.key");
-        let keys: Vec<SealKey> = std::thread::scope(|scope| {
-            let loads: Vec<_> = (0..8).map(|_| scope.spawn(|| SealKey::load_or_create(&path).unwrap())).collect();
-            loads.into_iter().map(|load| load.join().unwrap()).collect()
-        });
-        assert!(keys.iter().all(|key| *key == keys[0]));
-    }
-
-    #[test]
-    fn readable_or_malformed_key_is_refused() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("seal.key");
-        SealKey::load_or_create(&path).unwrap();
+        let (path, key) = (directory.path().join("key"), CapsuleKey::random());
+        fs::write(&path, format!("{}\n", key.to_hex())).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(SealKey::load_or_create(&path).unwrap_err().to_string().ends_with("others than its owner can read it"));
+        assert!(CapsuleKey::load(&path).unwrap_err().to_string().ends_with("others than its owner can read it"));
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(CapsuleKey::load(&path).unwrap(), key);
         fs::write(&path, "abc\n").unwrap();
-        assert!(SealKey::load_or_create(&path).unwrap_err().to_string().ends_with("it holds no key"));
+        assert!(CapsuleKey::load(&path).unwrap_err().to_string().ends_with("it holds no key"));
     }
 
     #[test]
     fn debug_hides_the_key() {
-        let key = SealKey::random();
+        let key = CapsuleKey::random();
         assert!(!format!("{key:?}").contains(&key.to_hex()[..16]));
-        assert_ne!(key.id(), SealKey::random().id());
+        assert_ne!(key.id(), CapsuleKey::random().id());
     }
 }

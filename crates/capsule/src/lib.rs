@@ -24,7 +24,7 @@
 //!
 //! ```text
 //! ┌────────┬────────┬────────┬───────────┬──────────────────────────────────────┐
-//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the seal key    │  header: 80 B
+//! │ magic  │ format │ key id │ nonce     │ data key, wrapped by the capsule key │  header: 80 B
 //! │ 8      │ 4      │ 8      │ 12        │ 32 + tag 16                          │
 //! ├────────┴────────┴─┬──────┴──────┬────┴─────┬────────────────────────┬───────┤
 //! │ coding, last mark │ plain bytes │ + tag    │ sealed bytes           │ tag   │  piece 0
@@ -45,15 +45,15 @@
 //! - The seal is AES-256-GCM under the capsule's own random data key. The nonce is the number of
 //!   the piece. Authenticated with it are that number, the head with the last mark, and the
 //!   capsule's name.
-//! - The data key is wrapped (AES-256-GCM, random nonce) under a key derived from the [`SealKey`],
-//!   and authenticated with the header, the name and the attempt.
+//! - The data key is wrapped (AES-256-GCM, random nonce) under a key derived from the
+//!   [`CapsuleKey`], and authenticated with the header, the name and the attempt.
 //!
 //! So a reader notices each changed byte, each piece that was moved, left out or replaced, and a
 //! stream that was cut off or renamed. It notices before it gives out a byte of the piece
 //! concerned.
 //!
 //! The manifest has the SHA-256 of the stored stream, so that `sha256sum` can check a capsule
-//! without a key. The manifest is authenticated with a key derived from the seal key. It is not
+//! without a key. The manifest is authenticated with a key derived from the capsule key. It is not
 //! encrypted.
 //!
 //! A capsule may build on another ([`Base`], in its manifest). The deferred part of that base is
@@ -73,7 +73,7 @@
 //! | `read_plan` | the order in which a capsule's parts are read |
 //! | `format`, `piece` | the bytes of a stream |
 //! | `manifest` | the facts that are known without opening a capsule |
-//! | `key` | the seal key and the keys derived from it |
+//! | `key` | the capsule key and the keys derived from it |
 //! | `backend`, `location` | objects in directories and buckets |
 //! | `pool` | buffers between two uses |
 //! | `sweep` | remains of uploads that never ended |
@@ -97,7 +97,7 @@ mod upload;
 mod writer;
 
 pub use error::{Cause, Damage, Error, Result};
-pub use key::{InvalidKey, SealKey};
+pub use key::{CapsuleKey, InvalidKey};
 pub use location::{Location, S3Options};
 pub use manifest::{Base, Deferred, Facts, Manifest};
 pub use reader::CapsuleReader;

@@ -5,7 +5,7 @@
 //! changes as the stream. It is not encrypted: secrets belong in the stream.
 //!
 //! ```text
-//! {"key":"<id of the seal key>","mac":"<HMAC-SHA-256 of the manifest's text>","manifest":{…}}
+//! {"key":"<id of the capsule key>","mac":"<HMAC-SHA-256 of the manifest's text>","manifest":{…}}
 //! ```
 
 use std::ops::Range;
@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 use crate::error::{Damage, Error, Result};
 use crate::format::{FORMAT, PIECE_BYTES};
-use crate::key::SealKey;
+use crate::key::CapsuleKey;
 
 /// The facts about a capsule.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -122,7 +122,7 @@ impl Manifest {
     }
 
     /// Returns the manifest as it is stored.
-    pub(crate) fn sign(&self, key: &SealKey) -> serde_json::Result<Vec<u8>> {
+    pub(crate) fn sign(&self, key: &CapsuleKey) -> serde_json::Result<Vec<u8>> {
         let manifest = serde_json::value::to_raw_value(self)?;
         let mac = hex::encode(hmac::sign(&key.of_manifests(), manifest.get().as_bytes()));
         let mut text = serde_json::to_vec(&Signed { key: key.id(), mac, manifest })?;
@@ -131,7 +131,7 @@ impl Manifest {
     }
 
     /// Parses and authenticates the stored manifest of `capsule`.
-    pub(crate) fn check(stored: &[u8], capsule: &CapsuleName, key: &SealKey) -> Result<Self> {
+    pub(crate) fn check(stored: &[u8], capsule: &CapsuleName, key: &CapsuleKey) -> Result<Self> {
         let damaged = || Error::Damaged { capsule: capsule.clone(), damage: Damage::Manifest };
         let signed: Signed = serde_json::from_slice(stored).map_err(|_| damaged())?;
         if signed.key != key.id() {
@@ -178,7 +178,7 @@ mod tests {
     proptest! {
         #[test]
         fn changed_byte_is_noticed(at: Index, flip in 1..=255u8) {
-            let key = SealKey::random();
+            let key = CapsuleKey::random();
             let original = manifest("a");
             let mut stored = original.sign(&key).unwrap();
             prop_assert_eq!(&Manifest::check(&stored, &original.name, &key).unwrap(), &original);
@@ -195,11 +195,11 @@ mod tests {
 
     #[test]
     fn another_name_another_key_and_a_newer_format_are_refused() {
-        let key = SealKey::random();
+        let key = CapsuleKey::random();
         let stored = manifest("a").sign(&key).unwrap();
         let named = Manifest::check(&stored, &"b".parse().unwrap(), &key);
         assert!(matches!(named, Err(Error::Damaged { damage: Damage::Manifest, .. })));
-        let keyed = Manifest::check(&stored, &"a".parse().unwrap(), &SealKey::random());
+        let keyed = Manifest::check(&stored, &"a".parse().unwrap(), &CapsuleKey::random());
         assert!(matches!(keyed, Err(Error::WrongKey { .. })));
         let newer = Manifest { version: FORMAT + 1, ..manifest("a") }.sign(&key).unwrap();
         assert!(matches!(Manifest::check(&newer, &"a".parse().unwrap(), &key), Err(Error::Version { .. })));

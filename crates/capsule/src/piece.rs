@@ -190,10 +190,10 @@ fn length(bytes: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::SealKey;
+    use crate::key::CapsuleKey;
 
     fn stream(compression: Compression) -> (Sealer, Opener) {
-        let (seal, name) = (SealKey::random(), "a".parse().unwrap());
+        let (seal, name) = (CapsuleKey::random(), "a".parse().unwrap());
         let (key, header) = StreamKey::create(&name, "attempt", &seal);
         let same = StreamKey::open(&header, &name, "attempt", &seal).unwrap();
         (Sealer::new(key, compression), Opener::new(same, Arc::default()))

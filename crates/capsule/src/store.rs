@@ -14,7 +14,7 @@ use tokio_util::task::TaskTracker;
 use crate::backend::{Backend, absent_is_none};
 use crate::error::{Damage, Error, Result};
 use crate::format::{HEADER_BYTES, StreamKey};
-use crate::key::{SealKey, random};
+use crate::key::{CapsuleKey, random};
 use crate::location::Location;
 use crate::manifest::{Base, Manifest};
 use crate::reader::{CapsuleReader, Reading};
@@ -33,15 +33,21 @@ pub(crate) const PROBE: &str = "_probe-";
 #[derive(Debug, Clone)]
 pub struct CapsuleStore {
     backend: Backend,
-    key: SealKey,
+    key: CapsuleKey,
     tasks: TaskTracker,
 }
 
 impl CapsuleStore {
     /// Opens the store at a location. Makes the directory where it is missing, but not its parents.
     /// Contacts no object store: that is up to [`CapsuleStore::probe`].
-    pub fn open(location: &Location, key: SealKey) -> Result<Self> {
+    pub fn open(location: &Location, key: CapsuleKey) -> Result<Self> {
         Ok(Self { backend: Backend::open(location)?, key, tasks: TaskTracker::new() })
+    }
+
+    /// Returns the same store, whose capsules have another key.
+    #[must_use]
+    pub fn with_key(&self, key: CapsuleKey) -> Self {
+        Self { key, ..self.clone() }
     }
 
     /// Returns the location of the store, for people.
@@ -189,7 +195,7 @@ impl CapsuleStore {
         &self.backend
     }
 
-    pub(crate) fn key(&self) -> &SealKey {
+    pub(crate) fn key(&self) -> &CapsuleKey {
         &self.key
     }
 

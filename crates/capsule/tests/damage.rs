@@ -10,7 +10,7 @@ mod whole;
 use std::path::{Path, PathBuf};
 
 use deferring::write_deferring;
-use mooring_capsule::{CapsuleStore, Damage, Error, Location, SealKey};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Damage, Error, Location};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use support::{MIB, facts, memory, name};
@@ -22,7 +22,7 @@ use whole::{read, write};
 /// A store in a directory of its own with one capsule, `a`.
 struct World {
     directory: TempDir,
-    key: SealKey,
+    key: CapsuleKey,
     runtime: Runtime,
     written: Vec<u8>,
 }
@@ -32,7 +32,7 @@ impl World {
         let directory = tempfile::tempdir().expect("a directory");
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-        let world = Self { directory, key: SealKey::random(), runtime, written: memory(length, seed) };
+        let world = Self { directory, key: CapsuleKey::random(), runtime, written: memory(length, seed) };
         world.runtime.block_on(write(&world.store(), &name("a"), &world.written)).expect("a capsule");
         world
     }
@@ -62,7 +62,7 @@ impl World {
     }
 }
 
-fn store(directory: &Path, key: SealKey) -> CapsuleStore {
+fn store(directory: &Path, key: CapsuleKey) -> CapsuleStore {
     CapsuleStore::open(&Location::Dir(directory.to_owned()), key).expect("a store")
 }
 
@@ -232,7 +232,7 @@ fn a_stream_from_elsewhere_is_not_taken_for_this_one() {
 #[test]
 fn another_key_opens_nothing_and_says_so() {
     let world = World::new(100, 1);
-    let other = store(world.directory.path(), SealKey::random());
+    let other = store(world.directory.path(), CapsuleKey::random());
     let error = world.runtime.block_on(other.verify(&name("a"))).unwrap_err();
     assert!(matches!(error, Error::WrongKey { .. }), "{error}");
     assert!(error.hint().contains("key"));

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use mooring_capsule::{CapsuleStore, Error, Location, SealKey, Swept};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Error, Location, Swept};
 use mooring_testkit::wait::wait_for;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use support::{MIB, facts, memory, name};
@@ -18,7 +18,7 @@ use tokio::io::AsyncWriteExt;
 use whole::{later, read, write};
 
 fn open(directory: &Path) -> Result<CapsuleStore, Error> {
-    CapsuleStore::open(&Location::Dir(directory.to_owned()), SealKey::random())
+    CapsuleStore::open(&Location::Dir(directory.to_owned()), CapsuleKey::random())
 }
 
 /// All files below a directory.

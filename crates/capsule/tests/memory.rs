@@ -4,14 +4,14 @@
 mod support;
 
 use anyhow::Result;
-use mooring_capsule::{CapsuleStore, Location, SealKey};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Location};
 use support::{MIB, facts, memory, name};
 use tokio::io::AsyncWriteExt;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_capsule_takes_little_memory() -> Result<()> {
     let directory = tempfile::tempdir()?;
-    let store = CapsuleStore::open(&Location::Dir(directory.path().to_owned()), SealKey::random())?;
+    let store = CapsuleStore::open(&Location::Dir(directory.path().to_owned()), CapsuleKey::random())?;
     let chunk = memory(MIB, 8);
     let before = peak()?;
     let mut writer = store.create(&name("a")).await?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use deferring::write_deferring;
 use line::Line;
-use mooring_capsule::{CapsuleStore, Error, Location, S3Options, SealKey, Swept};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Error, Location, S3Options, Swept};
 use mooring_testkit::s3::{Keys, Server, make_bucket};
 use support::{MIB, facts, memory, name};
 use tempfile::TempDir;
@@ -74,7 +74,7 @@ fn options(endpoint: String) -> S3Options {
 
 fn open(location: &str, options: S3Options) -> CapsuleStore {
     let location: Location = location.parse().expect("a location");
-    CapsuleStore::open(&location.with_s3(options), SealKey::random()).expect("a store")
+    CapsuleStore::open(&location.with_s3(options), CapsuleKey::random()).expect("a store")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,7 +158,7 @@ async fn wrong_keys_and_a_missing_bucket_are_told_apart() -> Result<()> {
     assert!(matches!(store.list().await, Err(Error::NoPlace { .. })));
     let halved = S3Options { secret_key: None, ..options("http://127.0.0.1:1".to_owned()) };
     let location = "s3://capsules".parse::<Location>()?.with_s3(halved);
-    assert!(matches!(CapsuleStore::open(&location, SealKey::random()), Err(Error::Location { .. })));
+    assert!(matches!(CapsuleStore::open(&location, CapsuleKey::random()), Err(Error::Location { .. })));
     Ok(())
 }
 
@@ -184,7 +184,7 @@ async fn a_store_that_is_away_is_an_error_in_time() -> Result<()> {
 async fn a_server_that_goes_away_in_an_upload_is_an_error_and_what_it_kept_is_swept_later() -> Result<()> {
     let world = World::new().await?;
     let mut line = Line::to(world.server.endpoint().trim_start_matches("http://").parse()?).await?;
-    let key = SealKey::random();
+    let key = CapsuleKey::random();
     let location: Location = "s3://capsules".parse()?;
     let far = CapsuleStore::open(&location.clone().with_s3(options(line.endpoint())), key.clone())?;
     let noise = memory(8 * MIB, 3);

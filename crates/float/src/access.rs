@@ -3,6 +3,7 @@
 //! | value | first of |
 //! |---|---|
 //! | address | `-a`, the session's, 127.0.0.1:8443 |
+//! | certificates | `--ca`, those known of the address, those of the first contact |
 //! | token | `-O`; a login with `-u` for this command; the session's, if its address is the same |
 //! | password | `-p`, `$MOORING_PASSWORD`, the terminal |
 
@@ -10,11 +11,14 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use mooring_api::client::Address;
 use mooring_api::view::LoginRequest;
 use mooring_api::{Client, ErrorCode};
+use mooring_tls::Trust;
 
 use crate::error::{self, LOGIN_HINT, Local};
 use crate::global::Global;
+use crate::known::KnownOpCenters;
 use crate::session::{Session, SessionFile};
 
 /// The address without a flag or a session.
@@ -34,7 +38,7 @@ impl Access {
     /// Finds the address and the token, and logs in when `-u` or `-p` is given.
     pub(crate) async fn open(global: &Global) -> Result<Self> {
         let session = session(global)?;
-        let client = Client::new(&address(global, session.as_ref()))?;
+        let client = client(global, session.as_ref()).await?;
         if let Some(token) = &global.token {
             return Ok(Self { client: client.with_token(token), inline: false });
         }
@@ -64,8 +68,28 @@ impl Access {
 }
 
 /// A client without a token.
-pub(crate) fn stranger(global: &Global) -> Result<Client> {
-    Ok(Client::new(&address(global, session(global).ok().flatten().as_ref()))?)
+pub(crate) async fn stranger(global: &Global) -> Result<Client> {
+    client(global, session(global).ok().flatten().as_ref()).await
+}
+
+async fn client(global: &Global, session: Option<&Session>) -> Result<Client> {
+    let text = address(global, session);
+    let address = Address::parse(&text)?;
+    let trust = match global.trust()? {
+        _ if !address.is_tls() => Trust::System,
+        Some(given) => given,
+        None => KnownOpCenters::of_user()?.trust(&address).await?,
+    };
+    Ok(Client::connect(&text, trust)?)
+}
+
+/// Remembers the certificates of `--ca` for later commands.
+pub(crate) fn remember(global: &Global, client: &Client) -> Result<()> {
+    let address = Address::parse(client.address())?;
+    match global.trust()? {
+        Some(given) if address.is_tls() => KnownOpCenters::of_user()?.remember(&address, &given),
+        _ => Ok(()),
+    }
 }
 
 /// User name and password; asks for those not given.
@@ -87,10 +111,14 @@ pub(crate) fn password(global: &Global, username: &str) -> Result<String> {
     }
 }
 
-/// The address as it is stored and compared: without the default scheme.
+/// The address as it is stored and compared: without the scheme that it has by default.
 pub(crate) fn short_address(address: &str) -> &str {
     let address = address.trim_end_matches('/');
-    address.strip_prefix("http://").unwrap_or(address)
+    let Some((_, short)) = address.split_once("://") else { return address };
+    match (Address::parse(short), Address::parse(address)) {
+        (Ok(by_default), Ok(given)) if by_default == given => short,
+        _ => address,
+    }
 }
 
 /// The stored session; not read when the flags make it unnecessary.
@@ -155,8 +183,9 @@ mod tests {
 
     #[test]
     fn addresses_ignore_default_scheme() {
-        assert!(same_address("10.0.0.5:8443", "http://10.0.0.5:8443/"));
-        assert!(!same_address("10.0.0.5:8443", "https://10.0.0.5:8443"));
+        assert!(same_address("10.0.0.5:8443", "https://10.0.0.5:8443/"));
+        assert!(same_address("127.0.0.1:8443", "http://127.0.0.1:8443/"));
+        assert!(!same_address("127.0.0.1:8443", "https://127.0.0.1:8443"));
         assert!(!same_address("10.0.0.5:8443", "10.0.0.6:8443"));
     }
 }

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    auth, check, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, submit, suspend,
-    template, user,
+    audit, auth, check, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, session,
+    submit, suspend, template, token, user, web,
 };
 use crate::global::Global;
 use crate::{server, up};
@@ -99,10 +99,23 @@ Example:
     User(user::UserArgs),
     /// groups of users who see each other's jobs
     Group(group::GroupArgs),
+    /// list and end your open sessions
+    Session(session::SessionArgs),
+    /// API tokens: let scripts and services call OpCenter in your name
+    Token(token::TokenArgs),
+    /// open OpCenter's pages in a browser, signed in
+    Web(web::WebArgs),
+    /// show who changed what and when (admins)
+    Audit(audit::AuditArgs),
+    /// show the settings that OpCenter runs with (admins)
+    #[command(after_help = "\
+Example:
+  float settings -F table")]
+    Settings,
     /// run a daemon
     Server(server::Args),
     /// run a complete Mooring on this machine
-    Up(up::Args),
+    Up(Box<up::Args>),
     /// print a shell completion script
     #[command(after_help = "\
 Examples:

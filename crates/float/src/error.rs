@@ -65,10 +65,12 @@ fn describe(error: &anyhow::Error) -> String {
         Some(ClientError::Refused(body)) => {
             (format!("{}, {} (code: {})", body.class, body.message, body.code), refusal_hint(body))
         }
-        Some(unreachable @ ClientError::Unreachable { source, .. }) => (
-            format!("{unreachable}: {}", root(source)),
-            Some("give another address with `-a`, or start OpCenter on this machine with `float up`".to_owned()),
-        ),
+        Some(unreachable @ ClientError::Unreachable { source, .. }) => {
+            let cause = root(source);
+            let hint = if cause.contains("invalid peer certificate") { UNKNOWN_HINT } else { UNREACHABLE_HINT };
+            (format!("{unreachable}: {cause}"), Some(hint.to_owned()))
+        }
+        Some(plain @ ClientError::Plain { .. }) => (plain.to_string(), Some(PLAIN_HINT.to_owned())),
         Some(_) | None => (
             chain(error),
             error.chain().find_map(|cause| cause.downcast_ref::<Local>()).map(|local| local.hint.clone()),
@@ -85,6 +87,13 @@ fn refusal_hint(body: &ErrorBody) -> Option<String> {
     body.hint.clone().or_else(login)
 }
 
+/// The hint for an OpCenter that can't be reached.
+const UNREACHABLE_HINT: &str = "give another address with `-a`, or start OpCenter on this machine with `float up`";
+/// The hint for an OpCenter that is not the one that is known of its address.
+const UNKNOWN_HINT: &str = "this is not the OpCenter that is known of this address; if its authority was made anew, \
+    give the fingerprint that OpCenter logs at its start: `float login --ca sha256:...`";
+/// The hint for plain HTTP beyond the loopback.
+const PLAIN_HINT: &str = "write `https://`: OpCenter's own port speaks TLS";
 /// The hint without a session.
 pub(crate) const LOGIN_HINT: &str = "log in with `float login`, or give `-u` and `-p`";
 

@@ -1,6 +1,8 @@
 //! The global options, accepted before and after every command.
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
+use mooring_tls::Trust;
 
 use crate::printer::Format;
 
@@ -12,13 +14,17 @@ pub(crate) struct Global {
     /// 127.0.0.1:8443]
     #[arg(short, long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
+    /// OpCenter's authority: `sha256:` and its fingerprint, or a file with certificates [default:
+    /// as remembered from the first contact]
+    #[arg(long, global = true, value_name = "FILE|FINGERPRINT", env = "FLOAT_CA", hide_env_values = true)]
+    pub(crate) ca: Option<String>,
     /// log in as this user for this command only
     #[arg(short, long, global = true, value_name = "USER")]
     pub(crate) username: Option<String>,
     /// password of the user [default: $MOORING_PASSWORD, else asks]
     #[arg(short, long, global = true, value_name = "PASSWORD")]
     pub(crate) password: Option<String>,
-    /// access token, instead of user and password
+    /// token of a session or an API token, instead of user and password
     #[arg(short = 'O', long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// output format
@@ -51,6 +57,12 @@ pub(crate) enum Switch {
 }
 
 impl Global {
+    /// The certificates of `--ca`, if it was given.
+    pub(crate) fn trust(&self) -> anyhow::Result<Option<Trust>> {
+        let given = self.ca.as_deref().filter(|ca| !ca.is_empty());
+        given.map(|ca| Trust::read(ca).context("can't use `--ca`")).transpose()
+    }
+
     /// The log filter when `MOORING_LOG` is not set.
     pub(crate) fn log_filter(&self) -> &'static str {
         match (self.log_level, self.verbose) {

@@ -24,6 +24,8 @@ mod error;
 mod file;
 mod global;
 mod job_file;
+mod known;
+mod link;
 mod parse;
 mod printer;
 mod server;
@@ -66,8 +68,8 @@ fn run(cli: Cli) -> Result<()> {
             mooring_agent::watch_container(&directory, run.as_deref()).context("can't watch the container")
         }
         Command::Completion { shell } => commands::program::completion(shell, &printer),
-        Command::Server(args) => block_on(server::run(args)),
-        Command::Up(args) => block_on(up::run(args)),
+        Command::Server(args) => block_on(server::run(args, &global)),
+        Command::Up(args) => block_on(up::run(*args)),
         command => {
             mooring_ops::log::init(global.log_filter());
             block_on(commands::run(command, &global, &printer))

@@ -2,17 +2,19 @@
 //! the rest.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 
 use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use ipnet::{IpNet, Ipv4Net};
 use mooring_types::filter::Filter;
 use mooring_types::gateway::Protocol;
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
 use mooring_types::size::Size;
-use mooring_types::{GatewayId, HostId, JobId, Name, Reference, SecurityGroupId, TemplateName};
+use mooring_types::{ApiTokenId, GatewayId, HostId, JobId, Name, Reference, SecurityGroupId, TemplateName};
 use serde::de::DeserializeOwned;
 
 use crate::error::invalid;
@@ -52,9 +54,26 @@ fn reference<Id: FromStr<Err = InvalidId>>(text: &str, hint: &str) -> Result<Ref
     text.parse().map_err(|error: InvalidId| invalid(error.to_string(), hint))
 }
 
+/// An API token's name, or its id.
+pub(crate) fn api_token(text: &str) -> Result<Reference<ApiTokenId>> {
+    reference(text, "`float token list` shows your API tokens")
+}
+
 /// A user's name.
 pub(crate) fn user(text: &str) -> Result<&str> {
     named(text, "invalid user name", "`float user list` shows the users")
+}
+
+/// A range of addresses, or one address.
+pub(crate) fn address_range(text: &str) -> Result<IpNet, String> {
+    let range = text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+    range.map_err(|_| "a range is written like 10.0.0.0/8, one address like 10.0.0.7".to_owned())
+}
+
+/// A range of IPv4 addresses, or one address.
+pub(crate) fn address_range_v4(text: &str) -> Result<Ipv4Net, String> {
+    let range = text.parse().or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));
+    range.map_err(|_| "a range is written like 10.0.0.0/8, one address like 10.0.0.7".to_owned())
 }
 
 /// A group's name.

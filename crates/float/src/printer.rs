@@ -7,8 +7,10 @@ use std::io::{self, IsTerminal, Write};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use mooring_api::view::JobView;
 use serde::Serialize;
 
+use crate::link;
 use crate::table::{self, Tabular};
 
 /// The output format. The variants have no help texts, to keep the help of every command short.
@@ -54,12 +56,32 @@ impl Printer {
         Self { format }
     }
 
+    pub(crate) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
     pub(crate) fn object(&self, object: &impl Serialize) -> Result<()> {
         self.raw(&self.render_object(object)?)
     }
 
     pub(crate) fn list<T: Tabular>(&self, items: &[T]) -> Result<()> {
         self.raw(&self.render_list(items)?)
+    }
+
+    /// Prints a list of jobs; a terminal shows their ids in a table as links to their pages.
+    pub(crate) fn jobs(&self, jobs: &[JobView], opcenter: &str) -> Result<()> {
+        let text = self.render_list(jobs)?;
+        let is_linked = self.format == Format::Table && link::are_shown();
+        self.raw(&if is_linked { link::linked(text, opcenter, jobs.iter().map(|job| &job.id)) } else { text })
+    }
+
+    /// Prints a job; a person at a terminal is told the address of its page as well.
+    pub(crate) fn job(&self, job: &JobView, opcenter: &str) -> Result<()> {
+        self.object(job)?;
+        if self.format != Format::Json && self.is_terminal() && io::stdout().is_terminal() {
+            self.note(&format!("page: {}", link::job_page(opcenter, &job.id)));
+        }
+        Ok(())
     }
 
     /// Prints a line of text in any format.
@@ -69,8 +91,13 @@ impl Printer {
 
     /// Prints text unchanged and flushes it.
     pub(crate) fn raw(&self, text: &str) -> Result<()> {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Prints bytes unchanged and flushes them.
+    pub(crate) fn bytes(&self, bytes: &[u8]) -> Result<()> {
         let mut stdout = io::stdout().lock();
-        Ok(stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).map_err(PrintError)?)
+        Ok(stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(PrintError)?)
     }
 
     /// Prints a line on stderr: information that is not data.

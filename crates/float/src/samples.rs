@@ -6,7 +6,7 @@ use mooring_api::view::{
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::Event;
-use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
@@ -129,6 +129,8 @@ pub(crate) fn gateway() -> GatewayView {
         mem_gb: 1.0,
         host_name: "gateways".into(),
         create_time: "2026-08-01T11:59:00Z".parse().unwrap(),
+        user: "alice".into(),
+        ports_used: 1,
         connections: vec![ConnectionView {
             job_id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
             job_name: "notebook".into(),
@@ -139,6 +141,8 @@ pub(crate) fn gateway() -> GatewayView {
             protocol: Protocol::Auto,
             hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
+            cookies: Cookies::Own,
+            held: 0,
             clients: vec![ClientObservation {
                 address: "198.18.0.1:51234".parse().unwrap(),
                 connected_at: "2026-08-01T12:01:00Z".parse().unwrap(),
@@ -177,6 +181,7 @@ pub(crate) fn hosts() -> Vec<HostView> {
         id: "h-106oluqaj8l6a407u88v0".parse().unwrap(),
         name: "host-1".into(),
         address: "198.18.0.2".into(),
+        public_address: String::new(),
         status: HostStatus::Ready,
         role: HostRole::Jobs,
         cores: 4,

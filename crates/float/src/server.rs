@@ -1,7 +1,7 @@
 //! `float server`: the daemons.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,20 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::builder::{PossibleValue, TypedValueParser};
 use clap::{Subcommand, ValueEnum};
+use ipnet::{IpNet, Ipv4Net};
 use mooring_api::watch::Backend;
 use mooring_gateway::Start;
 use mooring_ops::Lifecycle;
+use mooring_tls::{CertificateFiles, Trust};
 use mooring_types::address::Overlay;
 use mooring_types::duration::parse_duration;
 use mooring_types::host::{HostRole, Purchase};
+use mooring_types::host_name::HostPattern;
 use mooring_types::{GatewayId, Name, SystemClock};
+use nix::sys::stat::{Mode, umask};
 
-use crate::parse::one_of;
+use crate::global::Global;
+use crate::parse::{self, one_of};
 use crate::store::StoreArgs;
 
 /// The directory of JupyterLab as installed by `scripts/setup`.
@@ -39,7 +44,7 @@ pub(crate) struct Args {
 #[derive(Debug, Subcommand)]
 enum Server {
     /// the control plane: API, placement, reconciler
-    Opcenter(OpCenter),
+    Opcenter(Box<OpCenter>),
     /// the agent of a host: runs and migrates jobs, starts gateways (needs root)
     Agent(Box<Agent>),
     /// a gateway; started by the agent of its host
@@ -55,12 +60,18 @@ struct OpCenter {
     /// address to listen at; repeatable
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8443")]
     listen: Vec<SocketAddr>,
+    /// URL by which browsers reach OpCenter behind a proxy; with `https://` the session cookie is
+    /// for TLS alone [default: the address that the browser used]
+    #[arg(long, value_name = "URL", value_parser = external_url)]
+    external_url: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// network backend between hosts
     #[arg(long, value_parser = backends(), default_value_t)]
     backend: Backend,
     /// overlay network for the addresses of jobs and hosts; prefix /15 or shorter
     #[arg(long, value_name = "CIDR", default_value = "100.64.0.0/10")]
-    overlay: ipnet::Ipv4Net,
+    overlay: Ipv4Net,
     #[command(flatten)]
     store: StoreArgs,
     /// virtual environment with JupyterLab for the template `jupyter`
@@ -77,20 +88,74 @@ struct OpCenter {
     /// `oci-archive:`); jobs of admins may use any path; repeatable
     #[arg(long = "image-path", value_name = "DIR")]
     image_paths: Vec<PathBuf>,
+    /// address range that endpoints of external jobs may have although it is of a gateway's host,
+    /// link-local or of the overlay; repeatable
+    #[arg(long = "external-range", value_name = "RANGE", value_parser = parse::address_range)]
+    external_ranges: Vec<IpNet>,
+    /// name by which browsers may reach gateways, like lab.example.org or *.example.org, or * for
+    /// any; repeatable [default: addresses and names without a dot]
+    #[arg(long = "gateway-host", value_name = "NAME")]
+    gateway_hosts: Vec<HostPattern>,
+    /// address range of proxies before OpCenter and gateways, whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed; repeatable [default: none]
+    #[arg(long = "trusted-proxy", value_name = "RANGE", value_parser = parse::address_range)]
+    trusted_proxies: Vec<IpNet>,
     /// number of concurrent migrations off a drained or reclaimed host
     #[arg(long, value_name = "N", default_value = DRAIN_CONCURRENCY)]
     drain_at_once: NonZeroUsize,
+    /// let every host join that has the token in the file `join-token` of the state directory;
+    /// without it, hosts join with tokens of `float hosts token create`
+    #[arg(long)]
+    shared_join_token: bool,
+}
+
+/// The most open files of OpCenter: its connections and some.
+const OPEN_FILES_MAX: u64 = 65_536;
+
+/// The options for OpCenter's certificate.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TlsArgs {
+    /// name or address by which browsers reach OpCenter, for the certificate that its own authority
+    /// signs, beside those of --listen and --external-url; repeatable
+    #[arg(long = "tls-name", value_name = "NAME")]
+    pub(crate) tls_names: Vec<String>,
+    /// certificate for browsers with its chain, in PEM, instead of one of OpCenter's own authority;
+    /// read again when it changes
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// key of --tls-cert, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub(crate) tls_key: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    fn files(&self) -> Option<CertificateFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(CertificateFiles { certificate, key })
+    }
+}
+
+/// Parses the URL by which browsers reach OpCenter.
+fn external_url(text: &str) -> Result<String, String> {
+    let is_url =
+        ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()));
+    if is_url {
+        Ok(text.trim_end_matches('/').to_owned())
+    } else {
+        Err("a URL begins with `https://` or `http://`".into())
+    }
 }
 
 /// The arguments of `float server agent`.
 #[derive(Debug, clap::Args)]
 struct Agent {
-    /// address of OpCenter
+    /// address of OpCenter; `--ca` says by which authority it is believed
     #[arg(long, value_name = "URL")]
     opcenter: String,
-    /// file with the cluster's join token: `join-token` in OpCenter's state directory
+    /// file with a join token, as `float hosts token create` makes it; needed for the first join
+    /// alone
     #[arg(long, value_name = "FILE")]
-    join_token_file: PathBuf,
+    join_token_file: Option<PathBuf>,
     /// host name
     #[arg(long)]
     name: Name,
@@ -141,6 +206,10 @@ struct Agent {
     /// directory to hide from jobs with a `dir:` image; repeatable
     #[arg(long, value_name = "DIR")]
     hide: Vec<PathBuf>,
+    /// address range that jobs may reach although it is of other users' jobs, of hosts, link-local
+    /// or of cloud metadata; repeatable
+    #[arg(long = "job-range", value_name = "RANGE", value_parser = parse::address_range_v4)]
+    job_ranges: Vec<Ipv4Net>,
     /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
@@ -163,6 +232,15 @@ pub(crate) struct ImageArgs {
     /// disk usage in percent at which the removal stops
     #[arg(long, value_name = "PERCENT", default_value_t = 80, value_parser = clap::value_parser!(u8).range(0..=100))]
     pub(crate) image_gc_low: u8,
+    /// size in GB that a layer of an image may have unpacked
+    #[arg(long, value_name = "GB", default_value = "100")]
+    pub(crate) image_max_size: NonZeroU32,
+    /// number of files that a layer of an image may have
+    #[arg(long, value_name = "N", default_value = "2000000")]
+    pub(crate) image_max_files: NonZeroU32,
+    /// free disk space in GB below which no job starts and no image is unpacked
+    #[arg(long, value_name = "GB", default_value_t = 2)]
+    pub(crate) disk_reserve: u32,
 }
 
 impl ImageArgs {
@@ -170,6 +248,15 @@ impl ImageArgs {
         let (high, low) = (self.image_gc_high, self.image_gc_low);
         anyhow::ensure!(low <= high, "`--image-gc-low {low}` is above `--image-gc-high {high}`");
         Ok(mooring_agent::ImageLimits { age: self.image_max_age, high, low })
+    }
+
+    fn bounds(&self) -> mooring_agent::ImageBounds {
+        const GB: u64 = 1_000_000_000;
+        mooring_agent::ImageBounds {
+            bytes: u64::from(self.image_max_size.get()) * GB,
+            files: self.image_max_files.get().into(),
+            reserve: u64::from(self.disk_reserve) * GB,
+        }
     }
 }
 
@@ -206,10 +293,7 @@ struct Gateway {
     /// id of the gateway
     #[arg(long, value_name = "ID")]
     gateway: GatewayId,
-    /// token of the gateway
-    #[arg(long, env = mooring_agent::TOKEN_VARIABLE, hide_env_values = true)]
-    token: String,
-    /// directory for the last good configuration
+    /// directory for the last good configuration, and for key and certificate
     #[arg(long, value_name = "DIR")]
     state_dir: PathBuf,
     /// take over the ports from the running process of this gateway
@@ -250,15 +334,46 @@ pub(crate) fn interval(text: &str) -> Result<Duration, String> {
     if interval.is_zero() { Err("must be longer than 0s".into()) } else { Ok(interval) }
 }
 
+/// The umask of a daemon.
+pub(crate) enum NewFiles {
+    /// Files that nobody has said otherwise of are for their owner alone.
+    Private,
+    /// The files are those of jobs as well, whose users have to read them. The directory that they
+    /// are in is for root alone.
+    OfJobs,
+}
+
+impl NewFiles {
+    /// Sets the umask of this process.
+    pub(crate) fn begin(self) {
+        let mask = match self {
+            Self::Private => Mode::S_IRWXG | Mode::S_IRWXO,
+            Self::OfJobs => Mode::S_IWGRP | Mode::S_IWOTH,
+        };
+        umask(mask);
+    }
+}
+
 /// Runs a daemon until it is stopped.
-pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
+pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
     mooring_ops::log::init("info,boringtun=off");
+    match &args.server {
+        Server::Opcenter(_) | Server::Gateway(_) => NewFiles::Private.begin(),
+        Server::Agent(_) => NewFiles::OfJobs.begin(),
+    }
     let lifecycle = Lifecycle::new();
     let is_clean = match args.server {
         Server::Opcenter(arguments) => {
+            let allowed = mooring_linux::process::allow_descriptors(std::process::id().cast_signed(), OPEN_FILES_MAX);
+            if let Err(error) = allowed {
+                tracing::warn!(%error, "the limit of open files can't be raised: OpCenter has room for fewer connections");
+            }
             let config = mooring_opcenter::Config {
                 state_dir: arguments.state_dir,
                 listen: arguments.listen,
+                external_url: arguments.external_url,
+                tls_files: arguments.tls.files(),
+                tls_names: arguments.tls.tls_names,
                 overlay: Overlay::new(arguments.overlay)?,
                 backend: arguments.backend,
                 store: arguments.store.access()?,
@@ -266,19 +381,23 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
                 jupyter_image: arguments.jupyter_image,
                 volume_paths: arguments.volume_paths,
                 image_paths: arguments.image_paths,
+                external_ranges: arguments.external_ranges,
+                gateway_hosts: arguments.gateway_hosts,
+                trusted_proxies: arguments.trusted_proxies,
                 drain_at_once: arguments.drain_at_once,
+                shared_join_token: arguments.shared_join_token,
             };
             serve(&lifecycle, mooring_opcenter::run(config, Arc::new(SystemClock), lifecycle.clone())).await?
         }
         Server::Agent(arguments) => {
-            let config = agent(*arguments)?;
+            let config = agent(*arguments, global.trust()?.unwrap_or_default())?;
             serve(&lifecycle, mooring_agent::run(config, lifecycle.clone())).await?
         }
         Server::Gateway(arguments) => {
             let config = mooring_gateway::Config {
                 opcenter: arguments.opcenter,
                 gateway: arguments.gateway,
-                token: arguments.token,
+                trust: global.trust()?.unwrap_or_default(),
                 state_dir: arguments.state_dir,
                 start: if arguments.take_over { Start::TakeOver } else { Start::Alone },
                 admin: arguments.admin,
@@ -290,18 +409,24 @@ pub(crate) async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
+fn agent(arguments: Agent, trust: Trust) -> anyhow::Result<mooring_agent::Config> {
     anyhow::ensure!(
         nix::unistd::geteuid().is_root(),
         "an agent needs root: it creates network namespaces and containers"
     );
-    let token = std::fs::read_to_string(&arguments.join_token_file)
-        .with_context(|| format!("can't read the join token from {}", arguments.join_token_file.display()))?;
+    let join_token = match &arguments.join_token_file {
+        // A host that has joined before proves it by its key.
+        Some(path) if !path.exists() && arguments.state_dir.exists() => String::new(),
+        Some(path) => std::fs::read_to_string(path)
+            .with_context(|| format!("can't read the join token from {}", path.display()))?,
+        None => String::new(),
+    };
     let mut hidden = arguments.hide;
     hidden.push(arguments.state_dir.clone());
     Ok(mooring_agent::Config {
         opcenter: arguments.opcenter,
-        join_token: token.trim().to_owned(),
+        trust,
+        join_token: join_token.trim().to_owned(),
         name: arguments.name,
         role: if arguments.gateway_host { HostRole::Both } else { arguments.role },
         underlay: arguments.underlay,
@@ -317,9 +442,11 @@ fn agent(arguments: Agent) -> anyhow::Result<mooring_agent::Config> {
         clock_offset_seconds: arguments.clock_offset,
         park: arguments.park,
         image_limits: arguments.images.limits()?,
+        image_bounds: arguments.images.bounds(),
         insecure_registries: arguments.insecure_registry,
         hidden,
         metrics_interval: arguments.metrics_interval,
+        job_ranges: arguments.job_ranges,
         metadata: arguments.spot.metadata(),
         purchase: arguments.purchase,
     })

@@ -19,7 +19,8 @@ Commands:
   monitoring    log, metrics, top, df, hosts, status
   network       gateway, securityGroup, job
   sharing       template, secret, user, group
-  session       login, logout, version, completion
+  session       login, logout, web, session, token, version, completion
+  admin         audit, settings
   daemons       up, server
 
 Help:

@@ -32,7 +32,7 @@ impl StoreArgs {
             region: given(self.capsule_store_region),
             access_key: key("AWS_ACCESS_KEY_ID"),
             secret_key: key("AWS_SECRET_ACCESS_KEY"),
-            seal: String::new(),
+            key: String::new(),
         }))
     }
 }

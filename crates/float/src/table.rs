@@ -4,8 +4,8 @@
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
 use mooring_api::view::{
-    ConnectionView, EventView, FindingView, GatewayView, GroupView, HostView, JobView, MetricView, SecretView,
-    SecurityGroupView, TemplateView, UserView,
+    ConnectionView, EventView, FindingView, GatewayView, GroupView, HoldingView, HostView, JobView, JoinTokenView,
+    MetricView, QuotaView, SecretView, SecurityGroupView, TemplateView, UserView,
 };
 use mooring_types::Timestamp;
 use serde::Serialize;
@@ -95,6 +95,16 @@ impl Tabular for SecurityGroupView {
     }
 }
 
+impl Tabular for JoinTokenView {
+    const NONE: &'static str = "No unused join tokens";
+    const COLUMNS: &'static [&'static str] = &["ID", "HOST", "USER", "CREATED", "EXPIRES"];
+
+    fn row(&self) -> Vec<String> {
+        let host = if self.name.is_empty() { "any".to_owned() } else { self.name.clone() };
+        vec![self.id.to_string(), host, self.user.clone(), self.create_time.to_string(), self.expires_at.to_string()]
+    }
+}
+
 impl Tabular for HostView {
     const NONE: &'static str = "No hosts";
     const COLUMNS: &'static [&'static str] = &[
@@ -177,26 +187,47 @@ impl Tabular for FindingView {
 
 impl Tabular for UserView {
     const NONE: &'static str = "No users";
-    const COLUMNS: &'static [&'static str] = &["ID", "NAME", "ROLE", "GROUPS", "CREATED"];
+    const COLUMNS: &'static [&'static str] =
+        &["ID", "NAME", "ROLE", "GROUPS", "CREATED", "JOBS", "CORES", "GB", "GATEWAYS"];
 
     fn row(&self) -> Vec<String> {
-        vec![
+        [
             self.id.to_string(),
             self.name.clone(),
             self.role.to_string(),
             self.groups.join(", "),
             seconds(self.create_time),
         ]
+        .into_iter()
+        .chain(of_quota(&self.quota, &self.used))
+        .collect()
     }
 }
 
 impl Tabular for GroupView {
     const NONE: &'static str = "No groups";
-    const COLUMNS: &'static [&'static str] = &["NAME", "USERS", "CREATED", "DESCRIPTION"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "USERS", "CREATED", "JOBS", "CORES", "GB", "GATEWAYS", "DESCRIPTION"];
 
     fn row(&self) -> Vec<String> {
-        vec![self.name.clone(), self.users.join(", "), seconds(self.create_time), self.description.clone()]
+        [self.name.clone(), self.users.join(", "), seconds(self.create_time)]
+            .into_iter()
+            .chain(of_quota(&self.quota, &self.used))
+            .chain([self.description.clone()])
+            .collect()
     }
+}
+
+/// The columns of a quota: what is used of each limit, as `2/10`, or `2` without one.
+fn of_quota(quota: &QuotaView, used: &HoldingView) -> [String; 4] {
+    let count = |used: u32, limit: Option<u32>| limit.map_or(used.to_string(), |limit| format!("{used}/{limit}"));
+    let memory = quota.mem_gb.map_or(String::new(), |limit| format!("/{limit:.1}"));
+    [
+        count(used.jobs, quota.jobs),
+        count(used.cores, quota.cores),
+        format!("{:.1}{memory}", used.mem_gb),
+        count(used.gateways, quota.gateways),
+    ]
 }
 
 impl Tabular for SecretView {

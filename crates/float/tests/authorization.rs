@@ -1,8 +1,9 @@
-//! Without a session every endpoint refuses: the described ones, and those of agents and gateways.
-//! Each is called without a token and with an unknown one.
+//! Without a session every endpoint refuses: the described ones, those of agents and gateways, and
+//! those of the web interface. Each is called without a token and with an unknown one.
 
 use anyhow::{Context, ensure};
 use mooring_api::paths;
+use mooring_opcenter::{Access, web_routes};
 use mooring_testkit::world::{Plan, World};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -45,6 +46,43 @@ fn nothing_is_told_to_whoever_is_not_logged_in() {
                 }
                 let answer = request.json(&json!({})).send().await?;
                 ensure!(answer.status() == StatusCode::UNAUTHORIZED, "{method} {path}: {}", answer.status());
+            }
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// The routes of the web interface that serve visitors without a session.
+const OPEN: [(&str, &str); 4] =
+    [("GET", "/login"), ("POST", "/login"), ("GET", "/login/again"), ("GET", "/login/link")];
+
+#[test]
+fn pages_lead_whoever_is_not_signed_in_to_the_login() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        let _admin = world.client().await?;
+        let http = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()?;
+        let routes = web_routes();
+        ensure!(routes.len() > 5, "{routes:?}");
+        for route in &routes {
+            if route.access == Access::Anyone {
+                ensure!(OPEN.contains(&(route.method.as_str(), route.path)), "{route:?}");
+                continue;
+            }
+            let url = format!(
+                "{}{}",
+                world.url(),
+                paths::fill(route.path, &["uqaj8l6a407u88v0106ol", "uqaj8l6a407u88v0106ol"])
+            );
+            for cookie in ["", "mooring-session=nobody-was-given-this"] {
+                let answer = http.request(route.method.clone(), &url).header("Cookie", cookie).send().await?;
+                let to = answer.headers().get("location").and_then(|to| to.to_str().ok()).unwrap_or_default();
+                ensure!(answer.status() == StatusCode::SEE_OTHER && to.starts_with("/login"), "{route:?}: {answer:?}");
+                // A script is told, and asks for the password over the page.
+                let request = http.request(route.method.clone(), &url).header("Cookie", cookie);
+                let answer = request.header("HX-Request", "true").send().await?;
+                ensure!(answer.status() == StatusCode::UNAUTHORIZED, "{route:?}: {answer:?}");
             }
         }
         Ok(())

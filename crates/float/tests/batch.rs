@@ -1,7 +1,8 @@
 //! Batch jobs: a script that runs without a terminal, what it writes and leaves, and what is kept
 //! of it.
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -14,6 +15,7 @@ use mooring_testkit::world::{Plan, World};
 use mooring_types::JobId;
 use mooring_types::job::{JobStatus, OUTPUT_MAX, OutputFile};
 use mooring_types::migration::Outcome;
+use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const LINES: usize = 60;
@@ -21,7 +23,7 @@ const LINES: usize = 60;
 /// Writes on both streams for some seconds, one line each at a time.
 const SCRIPT: &str = r#"#!/bin/bash
 [ -t 0 ] || [ -t 1 ] || echo "no terminal"
-echo "$FLOAT_USER $FLOAT_JOB_ID $FLOAT_ADDR"
+echo "$FLOAT_USER $FLOAT_JOB_ID $FLOAT_ADDR $FLOAT_CA"
 for ((i = 0; i < 60; i++)); do
   echo "out $i"
   echo "error $i" >&2
@@ -59,6 +61,38 @@ fn script_output_and_exit_code_survive_a_migration() {
     outcome.unwrap();
 }
 
+#[test]
+fn output_is_followed_across_a_restart_of_opcenter() {
+    let world = World::start(Plan { virtual_hosts: 1, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let job = submit(&client, SCRIPT).await?;
+        executing(&client, &job, LIMIT).await?;
+        let printed = world.files().join("printed");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_float"));
+        command
+            .args(["-a", world.url(), "-u", "admin", "-p", &world.password()?])
+            .args(["log", "tail", "--follow", "-n", "1000", "-j", job.as_str()])
+            .env("HOME", world.directory())
+            .stdin(Stdio::null())
+            .stdout(File::create(&printed)?)
+            .stderr(Stdio::piped());
+        let follower = command.spawn()?;
+        wait_for("some output", LIMIT, async || Ok(fs::read_to_string(&printed)?.contains("out 5\n").then_some(())))
+            .await?;
+        world.daemons(&["server", "opcenter"]).pop().context("OpCenter")?.signal(Signal::SIGKILL)?;
+        world.opcenter_answers(LIMIT).await?;
+        ended(&client, &job, LIMIT).await?;
+        // The command ends with the job.
+        let followed = follower.wait_with_output()?;
+        ensure!(followed.status.success(), "{}: {}", followed.status, String::from_utf8_lossy(&followed.stderr));
+        let (printed, whole) = (fs::read_to_string(&printed)?, client.job_log(&job, 0).await?.text);
+        ensure!(whole.contains("out 59\n") && printed == whole, "it printed\n{printed}\nof\n{whole}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
 /// Waits until nothing of the job is on any host.
 async fn gone(world: &World, job: &JobId) -> Result<()> {
     wait_for("the hosts to let go of the job", LIMIT, async || {
@@ -80,7 +114,8 @@ async fn kept(world: &World, client: &Client, view: &JobView) -> Result<()> {
     let mut told = head.lines();
     ensure!(told.next() == Some("no terminal"), "{head}");
     let known: Vec<&str> = told.next().unwrap_or_default().split(' ').collect();
-    ensure!(known[..2] == ["admin", job.as_str()] && known[2].starts_with("http://"), "{head}");
+    ensure!(known.len() == 4 && known[..2] == ["admin", job.as_str()], "{head}");
+    ensure!(known[2].starts_with("https://") && known[3].starts_with("sha256:"), "{head}");
     ensure!(format!("out 0\n{rest}") == both("out") + "in its place\n", "{rest}");
     let stderr = client.job_log_file(job, &OutputFile::Stderr, 0).await?.text;
     ensure!(stderr == both("error"), "{stderr}");

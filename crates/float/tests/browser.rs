@@ -32,7 +32,8 @@ fn page_shows_all_output_during_migrations() {
         let notebook = Notebook::launch(&client, "browser").await?;
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| count_through_a_move(browser, &client, &notebook).await).await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }

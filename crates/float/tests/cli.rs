@@ -57,12 +57,15 @@ fn help_of_every_command() {
     for wanted in ["create", "modify", "list", "info", "connect", "disconnect", "destroy"] {
         assert!(seen.contains(&format!("float gateway {wanted}")), "{wanted}");
     }
-    for wanted in ["create", "list", "show", "addRule", "rmRule", "delete"] {
+    for wanted in ["create", "list", "show", "addRule", "rmRule", "replaceRule", "delete"] {
         assert!(seen.contains(&format!("float securityGroup {wanted}")), "{wanted}");
     }
     for wanted in ["add", "list", "info", "update", "delete"] {
         assert!(seen.contains(&format!("float user {wanted}")), "{wanted}");
         assert!(seen.contains(&format!("float group {wanted}")), "{wanted}");
+    }
+    for wanted in ["create", "list", "delete"] {
+        assert!(seen.contains(&format!("float token {wanted}")), "{wanted}");
     }
     for wanted in ["set", "get", "ls", "unset"] {
         assert!(seen.contains(&format!("float secret {wanted}")), "{wanted}");

@@ -45,13 +45,14 @@ async fn type_through_a_move(browser: &Browser, client: &Client, session: &Sessi
 
 #[test]
 fn a_terminal_of_vs_code_goes_on_while_its_job_moves() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let session = Session::launch(&client, code_server::job("code")?).await?;
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| type_through_a_move(browser, &client, &session).await).await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }
@@ -113,14 +114,15 @@ async fn type_through_a_break(browser: &Browser, world: &World, job: &Value) -> 
 
 #[test]
 fn vs_code_terminal_reconnects_after_an_external_migration() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let _server = Elsewhere::start(&world).unwrap();
     float(&world, "gateway create -n code").unwrap();
     let job = float(&world, &format!("job register -n slurm --endpoint 127.0.0.1:{PORT} --gateway code")).unwrap();
     let outcome = world.run_inside(async || {
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| type_through_a_break(browser, &world, &job).await).await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }

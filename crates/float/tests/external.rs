@@ -76,7 +76,7 @@ fn view(world: &World, line: &str) -> Result<JobView> {
 
 #[test]
 fn its_port_stays_its_clients_wait_and_it_comes_back_elsewhere() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let program = world.bring(&witness::program().unwrap()).unwrap();
     let first = Elsewhere::start(&world, &program, 21001).unwrap();
     let second = Elsewhere::start(&world, &program, 21002).unwrap();

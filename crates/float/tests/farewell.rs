@@ -148,7 +148,8 @@ fn a_page_hears_what_became_of_its_job_and_the_port_is_free() {
                 gives_way(browser, &world, &client, &first).await
             })
             .await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }

@@ -195,7 +195,9 @@ fn groups_are_objects_with_a_life(world: &World) -> Result<()> {
     let more = done(world, &format!("securityGroup addRule -g {id} --port 8000-8001 --source 198.18.0.0/24"))?;
     ensure!(more["rules"][1] == "tcp:8000-8001:198.18.0.0/24", "{more}");
     done(world, "securityGroup addRule -g narrow --rule tcp:22:::1 --rule tcp:23:::1")?;
-    done(world, "sg rmRule -g narrow --rule tcp:22:::1 --rule tcp:23:::1/128")?;
+    let replaced = done(world, "sg replaceRule -g narrow --rule tcp:22:::1 --by tcp:24:::1")?;
+    ensure!(replaced["rules"][2] == "tcp:24:::1/128" && replaced["rules"][3] == "tcp:23:::1/128", "{replaced}");
+    done(world, "sg rmRule -g narrow --rule tcp:24:::1 --rule tcp:23:::1/128")?;
     ensure!(done(world, &format!("sg show -g {id}"))? == more, "{more}");
 
     let group = |line: &str| format!("securityGroup {line}");
@@ -209,6 +211,7 @@ fn groups_are_objects_with_a_life(world: &World) -> Result<()> {
         ("show -g nobody", 1002, "no security group `nobody`"),
         ("addRule -g narrow --port 80 --source nowhere", 1003, "`nowhere` is no address"),
         ("addRule -g narrow --rule tcp:10000-10100:127.0.0.1", 1006, "has rule `tcp:10000-10100:127.0.0.1/32` already"),
+        ("replaceRule -g narrow --rule tcp:1:::1 --by tcp:2:::1", 1002, "has no rule `tcp:1:::1/128`"),
         ("rmRule -g narrow --rule tcp:1:::1", 1002, "has no rule `tcp:1:::1/128`"),
         // One that can't be removed keeps the other as well.
         ("rmRule -g narrow --rule tcp:8000-8001:198.18.0.0/24 --rule tcp:1:::1", 1002, "has no rule"),

@@ -40,7 +40,7 @@ async fn poll(gateway: SocketAddr, path: &str) -> Result<()> {
 
 #[test]
 fn a_day_of_polls_leaves_nothing_behind() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let float = |line: &str| world.float(&line.split(' ').collect::<Vec<_>>()).unwrap();
     float("gateway create -n lab");
     let registered =

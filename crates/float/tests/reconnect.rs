@@ -95,7 +95,8 @@ impl<'a> Slurm<'a> {
             Jupyter::connect(&self.access_url).await?;
             let browser = Browser::start(self.world).await?;
             browser.watched(work).await?;
-            browser.quit().await
+            browser.quit().await;
+            Ok(())
         })
     }
 }
@@ -167,14 +168,14 @@ async fn type_through_a_move(browser: &Browser, slurm: &Slurm<'_>) -> Result<()>
 
 #[test]
 fn kernel_reconnects_after_an_external_migration() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let slurm = Slurm::start(&world).unwrap();
     slurm.browse(async |browser| count_through_a_move(browser, &slurm).await).unwrap();
 }
 
 #[test]
 fn terminal_reconnects_after_an_external_migration() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let slurm = Slurm::start(&world).unwrap();
     slurm.browse(async |browser| type_through_a_move(browser, &slurm).await).unwrap();
 }

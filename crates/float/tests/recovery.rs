@@ -17,11 +17,14 @@ use mooring_testkit::world::{Plan, World};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
+use nix::sys::signal::Signal;
 
 const WITHIN: Duration = Duration::from_secs(60);
 /// Time limit of a recovery on a busy machine. An idle one takes some 12 s, 10 of them until the
 /// host counts as unreachable.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(50);
+/// A time without OpCenter, longer than the silence that makes a host unreachable.
+const STALL: Duration = Duration::from_secs(13);
 
 #[test]
 fn lost_host_job_is_recovered_elsewhere() {
@@ -74,6 +77,35 @@ fn lost_host_job_is_recovered_elsewhere() {
         ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         let job = client.job_get(&id).await?;
         ensure!(job.host_name == after.host_name && job.generation == after.generation, "{job:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn opcenter_that_was_stopped_takes_no_host_for_lost() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "unmoved", &program).await?;
+        let id = witness.session.job.clone();
+        let asking = Asking::start(witness.session.address);
+        let before = snapshotted(&client, &id).await?;
+        let opcenter = world.daemons(&["server", "opcenter"]);
+        ensure!(opcenter.len() == 1, "{opcenter:?}");
+        opcenter[0].signal(Signal::SIGSTOP)?;
+        tokio::time::sleep(STALL).await;
+        opcenter[0].signal(Signal::SIGCONT)?;
+        asking.answered(20, WITHIN).await?;
+        // Longer than a lost host would be waited for from here on.
+        tokio::time::sleep(STALL).await;
+        let after = client.job_get(&id).await?;
+        ensure!((&after.host_name, after.generation) == (&before.host_name, before.generation), "{after:?}");
+        let events = client.job_events(&id).await?;
+        ensure!(!events.iter().any(|event| event.event.to_string().contains("Unknown")), "{events:?}");
+        let seen = asking.finish().await;
+        ensure!(seen.fault.is_none() && seen.broken == 0, "{seen:?}");
         Ok(())
     });
     outcome.unwrap();

@@ -34,7 +34,8 @@ fn a_shiny_session_counts_on_after_its_job_moved() {
         let session = Session::launch(&client, shiny::job("shiny")?).await?;
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| count_through_a_move(browser, &client, &session).await).await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }

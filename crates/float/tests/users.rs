@@ -32,6 +32,7 @@ const NO_SESSION: u16 = 1004;
 const DENIED: u16 = 1005;
 const EXISTS: u16 = 1006;
 const WRONG_STATUS: u16 = 1007;
+const EXHAUSTED: u16 = 1008;
 
 /// A user of a world, by name and password.
 #[derive(Clone, Copy)]
@@ -260,9 +261,61 @@ fn everybody_has_what_is_theirs_and_groups_look_on() {
     let events = admin.done(&format!("log events -j {job}")).unwrap().to_string();
     assert!(events.contains("requested by admin, who deleted the user alice"), "{events}");
     assert_eq!(names(&admin.done("user list").unwrap()), ["admin"]);
-    // A later user of the same name has none of the templates and secrets.
+    // Nobody else gets the name, and with it the jobs.
+    let again = admin.done_with_stdin("user add alice --passwd-stdin", "alice-password").unwrap_err();
+    assert!(format!("{again:#}").contains("`alice` was a user who is deleted"), "{again:#}");
+    admin.done_with_stdin("user add alicia --passwd-stdin", "alice-password").unwrap();
+}
+
+/// Runs a command line with a token instead of a user and a password.
+fn with_token(world: &World, token: &str, line: &str) -> Result<Ran> {
+    let mut command = Command::new(FLOAT);
+    command.args(["-a", world.url(), "-O", token, "-F", "json"]).args(line.split(' '));
+    world.run(command)
+}
+
+#[test]
+fn tokens_quotas_and_viewers_limit_what_is_possible() {
+    let world = World::start(Plan { virtual_hosts: 1, arguments: everybodys_images(), ..Plan::new(FLOAT) }).unwrap();
+    let password = world.password().unwrap();
+    let admin = As { world: &world, name: "admin", password: &password };
+    let alice = As { name: "alice", password: "alice-password", ..admin };
     admin.done_with_stdin("user add alice --passwd-stdin", "alice-password").unwrap();
-    alice.refused("template show private::web", NOT_FOUND, "no template").unwrap();
+
+    let made = alice.done("token create nightly --scope jobs --ttl 1h").unwrap();
+    let token = made["token"].as_str().unwrap().to_owned();
+    assert!(token.starts_with("mrg_") && made["apiToken"]["scope"] == "jobs", "{made}");
+    let mut plain = Command::new(FLOAT);
+    plain.args(["-a", world.url(), "-u", "alice", "-p", "alice-password", "token", "create", "dashboard"]);
+    let plain = world.run(plain).unwrap();
+    assert!(plain.stdout.starts_with("mrg_") && plain.stdout.lines().count() == 1, "{plain:?}");
+    assert!(plain.stderr.contains("with the scope `read` is good until"), "{plain:?}");
+    let dashboard = plain.stdout.trim().to_owned();
+    assert_eq!(names(&alice.done("token list").unwrap()), ["nightly", "dashboard"]);
+    assert!(!alice.printed("token list").unwrap().contains(&token));
+
+    let quota = admin.done("user quota alice --jobs 1 --cores 8 --memory 1.5").unwrap();
+    assert_eq!(quota["quota"], json!({"jobs": 1, "cores": 8, "memGb": 1.5, "gateways": null}));
+    let submit = "submit -i dir:/ -m 0.2 -- /bin/sleep 9999";
+    refused(submit, &with_token(&world, &dashboard, submit).unwrap(), DENIED, "--scope jobs").unwrap();
+    let job = read(submit, with_token(&world, &token, submit).unwrap()).unwrap();
+    ensure_user(&job, "alice");
+    let again = with_token(&world, &token, submit).unwrap();
+    refused(submit, &again, EXHAUSTED, "1 of 1 job are used, and this takes 1 more").unwrap();
+    alice.refused("user quota alice --jobs none", DENIED, "admin").unwrap();
+    assert_eq!(admin.done("user quota alice --jobs none").unwrap()["used"]["jobs"], 1);
+
+    admin.done("user update alice --role viewer").unwrap();
+    let cancel = format!("cancel -f -j {}", id(&job).unwrap());
+    refused(&cancel, &with_token(&world, &token, &cancel).unwrap(), DENIED, "looks, and changes nothing").unwrap();
+    alice.refused(&cancel, DENIED, "looks, and changes nothing").unwrap();
+    assert_eq!(alice.done("list").unwrap().as_array().map(Vec::len), Some(1));
+    assert_eq!(alice.run("token delete nightly").unwrap().code, Some(0));
+    refused("list", &with_token(&world, &token, "list").unwrap(), NO_SESSION, "").unwrap();
+
+    let opcenter = world.directory().join("opcenter");
+    assert_eq!(files_with(&opcenter, &dashboard).unwrap(), Vec::<PathBuf>::new());
+    assert!(!world.log().contains(&dashboard) && !world.log().contains(&token));
 }
 
 fn ensure_user(job: &Value, name: &str) {

@@ -16,7 +16,7 @@ use mooring_testkit::widget::{Panel, Widget};
 use mooring_testkit::world::{Plan, World};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NUMBERS: usize = 100;
@@ -181,8 +181,9 @@ async fn keeps_its_session_to_itself(
     let widget = Widget::find(browser, "lab Executing").await?;
     widget.click().await?;
     widget.in_panel(async |panel| panel.shows("#user", "admin").await).await?;
-    let kept = "return JSON.parse(sessionStorage.getItem(`mooring.session.${given[0]}`))";
-    let session: Value = browser.run(kept, &[json!(notebook.job)]).await?;
+    let kept = "const key = Object.keys(sessionStorage).find(key => key.startsWith('mooring.session.'));
+        return JSON.parse(sessionStorage.getItem(key));";
+    let session: Value = browser.run(kept, &[]).await?;
     let token = session["token"].as_str().context("the page has no session")?;
     let client = Client::new(world.url())?.with_token(token);
     client.job_get(&notebook.job).await?;
@@ -259,7 +260,7 @@ async fn use_it(browser: &Browser, world: &World, client: &Client, notebook: &No
 
 #[test]
 fn widget_shows_and_controls_its_job() {
-    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let pages = Pages::start(&[STRICT, BARE, FRAMING]).await?;
@@ -268,7 +269,8 @@ fn widget_shows_and_controls_its_job() {
         let other = float(&world, &other)?;
         let browser = Browser::start(&world).await?;
         browser.watched(async |browser| use_it(browser, &world, &client, &notebook, &other).await).await?;
-        browser.quit().await
+        browser.quit().await;
+        Ok(())
     });
     outcome.unwrap();
 }

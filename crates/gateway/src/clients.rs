@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use mooring_api::watch::ClientObservation;
 use mooring_types::Timestamp;
@@ -30,7 +30,13 @@ pub struct ClientRecord {
     pub bytes_in: AtomicU64,
     /// Bytes from the job to the client.
     pub bytes_out: AtomicU64,
+    /// Its requests that wait for the job.
+    held: AtomicU32,
 }
+
+/// A request of a client that waits for the job; it is counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Waiting(Arc<ClientRecord>);
 
 /// A client's entry in the registry; removed by drop.
 #[derive(Debug)]
@@ -49,6 +55,7 @@ impl Clients {
             connected_at: now,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
+            held: AtomicU32::new(0),
         });
         let mut registry = self.registry();
         let key = registry.next;
@@ -75,6 +82,12 @@ impl Clients {
         self.registry().present.len()
     }
 
+    /// The requests of the clients that wait for the job.
+    #[must_use]
+    pub fn held(&self) -> u32 {
+        self.registry().present.values().map(|record| record.held.load(Ordering::Relaxed)).sum()
+    }
+
     /// Bytes in and out of all clients, including those that have left.
     #[must_use]
     pub fn moved(&self) -> (u64, u64) {
@@ -88,8 +101,20 @@ impl Clients {
 }
 
 impl ClientRecord {
+    /// Counts a request that waits for the job.
+    pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
+        self.held.fetch_add(1, Ordering::Relaxed);
+        Waiting(self.clone())
+    }
+
     fn add_to(&self, (bytes_in, bytes_out): (u64, u64)) -> (u64, u64) {
         (bytes_in + self.bytes_in.load(Ordering::Relaxed), bytes_out + self.bytes_out.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

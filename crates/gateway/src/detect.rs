@@ -1,4 +1,8 @@
 //! Recognizes HTTP by the first bytes of a client, without consuming them.
+//!
+//! Every request of a browser has to be recognized: passed on unread, it would give the job the
+//! cookies of all ports. A page chooses method and target of its requests, but neither the spaces
+//! around them nor the version.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -13,8 +17,8 @@ pub const DETECT_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// The number of bytes that are examined.
 const EXAMINED_BYTES: usize = 4096;
-/// The longest method that is recognized.
-const METHOD_BYTES: usize = 24;
+/// More bytes of one word than this are of a request, even if the rest is late.
+const WORD_BYTES: usize = 24;
 /// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const HTTP1_VERSION: &[u8] = b"HTTP/1.";
@@ -38,10 +42,13 @@ pub fn detect(bytes: &[u8]) -> FirstBytes {
     if bytes[..common] == HTTP2_PREFACE[..common] {
         return if common == HTTP2_PREFACE.len() { FirstBytes::Http2 } else { FirstBytes::Undecided };
     }
-    let is_method = |bytes: &[u8]| bytes.iter().all(|byte| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_'));
-    let Some(end) = bytes.iter().take(METHOD_BYTES + 1).position(|byte| *byte == b' ') else {
-        let may_become = bytes.len() <= METHOD_BYTES && is_method(bytes);
-        return if may_become { FirstBytes::Undecided } else { FirstBytes::Other };
+    let is_method = |bytes: &[u8]| bytes.iter().copied().all(is_token);
+    let Some(end) = bytes.iter().position(|byte| *byte == b' ') else {
+        return match is_method(bytes) {
+            true if bytes.len() >= EXAMINED_BYTES => FirstBytes::Http1,
+            true => FirstBytes::Undecided,
+            false => FirstBytes::Other,
+        };
     };
     if end == 0 || !is_method(&bytes[..end]) {
         return FirstBytes::Other;
@@ -70,6 +77,23 @@ pub fn detect(bytes: &[u8]) -> FirstBytes {
     }
 }
 
+/// Returns whether a byte is of a method (RFC 9110, section 5.6.2).
+fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// Returns the protocol of bytes that do not decide, and are followed by none for a time.
+///
+/// The target of a browser's request begins with `/`, and its first segment is longer than a word,
+/// unless that is very long. A command of another protocol may have a space as well.
+fn when_late(bytes: &[u8]) -> FirstBytes {
+    let is_request = match bytes.iter().position(|byte| *byte == b' ') {
+        Some(space) => bytes[space + 1..].starts_with(b"/") || space > WORD_BYTES,
+        None => bytes.len() > WORD_BYTES,
+    };
+    if is_request { FirstBytes::Http1 } else { FirstBytes::Other }
+}
+
 /// Waits for the first bytes of a client, then at most [`DETECT_TIMEOUT`] until they decide.
 ///
 /// A client that ends before that speaks something else than HTTP.
@@ -81,9 +105,13 @@ pub async fn first_bytes(client: &TcpStream) -> io::Result<FirstBytes> {
     let mut buffer = Box::new([0; EXAMINED_BYTES]);
     let peeked = client.peek(&mut buffer[..]).await?;
     match detect(&buffer[..peeked]) {
-        FirstBytes::Undecided if peeked > 0 => {
-            timeout(DETECT_TIMEOUT, more_bytes(client, peeked)).await.unwrap_or(Ok(FirstBytes::Other))
-        }
+        FirstBytes::Undecided if peeked > 0 => match timeout(DETECT_TIMEOUT, more_bytes(client, peeked)).await {
+            Ok(decided) => decided,
+            Err(_) => {
+                let peeked = client.peek(&mut buffer[..]).await?;
+                Ok(when_late(&buffer[..peeked]))
+            }
+        },
         FirstBytes::Undecided => Ok(FirstBytes::Other),
         decided => Ok(decided),
     }
@@ -136,7 +164,7 @@ mod tests {
 
         #[test]
         fn request_line_is_http1(
-            method in "[A-Z]{1,20}", target in "/[!-~]{0,100}", minor in 0_u8..=9, rest: Vec<u8>,
+            method in "[!#$%&'*+.^_`|~0-9A-Za-z-]{1,3000}", target in "/[!-~]{0,100}", minor in 0_u8..=9, rest: Vec<u8>,
         ) {
             let mut bytes = format!("{method} {target} HTTP/1.{minor}\r\n").into_bytes();
             bytes.extend(rest);
@@ -174,8 +202,32 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nXX", FirstBytes::Other),
             ("GET /\r\n", FirstBytes::Other),
             ("GET / HTTP/1.1x\r\n", FirstBytes::Other),
+            ("patch / HTTP/1.1\r\n", FirstBytes::Http1),
+            ("x'!~ / HTTP/1.1\r\n", FirstBytes::Http1),
+            (&"M".repeat(EXAMINED_BYTES), FirstBytes::Http1),
+            (&"M".repeat(EXAMINED_BYTES - 1), FirstBytes::Undecided),
+            ("get key\r\n", FirstBytes::Other),
+            ("hello\n", FirstBytes::Other),
         ] {
             assert_eq!(detect(bytes.as_bytes()), expected, "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn late_bytes_of_a_request_are_one() {
+        for (bytes, expected) in [
+            ("hello", FirstBytes::Other),
+            ("PRI * HTTP/2.0", FirstBytes::Other),
+            ("GET", FirstBytes::Other),
+            ("GET /", FirstBytes::Http1),
+            ("serve 3", FirstBytes::Other),
+            ("USER anonymous", FirstBytes::Other),
+            ("AN-UNUSUALLY-LONG-METHOD-NAME x", FirstBytes::Http1),
+            ("GET / HTT", FirstBytes::Http1),
+            ("AN-UNUSUALLY-LONG-METHOD-NAME", FirstBytes::Http1),
+        ] {
+            assert_eq!(detect(bytes.as_bytes()), FirstBytes::Undecided, "{bytes}");
+            assert_eq!(when_late(bytes.as_bytes()), expected, "{bytes}");
         }
     }
 }

@@ -22,6 +22,8 @@
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
 //!   and connections stay in their process until they end. A process has a role, [`process_role`].
 //! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
+//! * [`browser`] keeps apart what browsers keep for an address: cookies, storage, service workers.
+//! * [`budget`] bounds what clients use.
 //! * [`memory`] returns memory to the kernel after a burst of clients.
 //! * [`metrics`] and [`access`] count and log; [`admin`] answers Prometheus.
 //!
@@ -33,6 +35,8 @@
 
 pub mod access;
 pub mod admin;
+pub mod browser;
+pub mod budget;
 pub mod cache;
 pub mod client;
 pub mod clients;
@@ -46,6 +50,7 @@ pub mod link;
 mod listener;
 pub mod memory;
 pub mod metrics;
+mod page;
 pub mod process_role;
 mod read_ahead;
 pub mod relay;
@@ -62,12 +67,14 @@ pub mod widget;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::{Client, ClientError};
 use mooring_ops::Lifecycle;
 use mooring_ops::log::chain;
+use mooring_tls::{Identity, Trust};
 use mooring_types::GatewayId;
 
 use crate::handover::{HandoverError, Takeover};
@@ -77,6 +84,10 @@ use crate::shared::Shared;
 use crate::state::Gateway;
 use crate::widget::OpCenterLink;
 
+/// The file with key and certificate, in the state directory.
+const IDENTITY: &str = "identity.pem";
+/// The interval between two looks at that file.
+const IDENTITY_INTERVAL: Duration = Duration::from_secs(1);
 /// Time limit of the last report.
 const FINAL_REPORT_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -86,9 +97,10 @@ pub struct Config {
     /// The URL of OpCenter.
     pub opcenter: String,
     pub gateway: GatewayId,
-    /// The token of the gateway's watch and reports.
-    pub token: String,
-    /// The directory of the cached slice and the hand-over socket.
+    /// The certificates by which the gateway believes OpCenter.
+    pub trust: Trust,
+    /// The directory of the cached slice, the hand-over socket, and the key and certificate that
+    /// the agent of the host renews.
     pub state_dir: PathBuf,
     pub start: Start,
     /// The address of the admin endpoint; port 0 is any free port.
@@ -109,6 +121,8 @@ pub enum Start {
 pub enum Error {
     #[error("can't make a client for OpCenter")]
     Client(#[from] ClientError),
+    #[error("can't make a key")]
+    Key(#[from] mooring_tls::Error),
     #[error("can't take over from the serving process")]
     HandOver(#[from] HandoverError),
     /// A task of the start panicked.
@@ -122,14 +136,21 @@ pub enum Error {
 /// No client for OpCenter could be made, or the hand-over failed. An unreachable OpCenter is no
 /// error.
 pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
-    let client = Client::new(&config.opcenter)?.with_token(config.token.clone());
+    let (path, identity) = (config.state_dir.join(IDENTITY), identity(&config.state_dir)?);
+    let client = Client::for_daemon(&config.opcenter, config.trust.clone(), Some(Arc::clone(&identity)))?;
     let (gateway, predecessor) = open(&config, &client, &lifecycle).await?;
     if let Some(predecessor) = predecessor {
         tokio::task::spawn_blocking(move || handover::confirm_serving(&predecessor)).await??;
     }
     tokio::select! {
-        () = link::watch(&client, &config.gateway, &gateway, &config.state_dir) => {}
-        () = link::report(&client, &config.gateway, &gateway) => {}
+        () = async {
+            certified(&identity).await;
+            tokio::join!(
+                link::watch(&client, &config.gateway, &gateway, &config.state_dir),
+                link::report(&client, &config.gateway, &gateway),
+            );
+        } => {}
+        () = follow(&identity, &path) => {}
         () = gateway.retry_listeners() => {}
         () = memory::trim_after_bursts(&gateway) => {}
         () = serve_successors(&config, &gateway) => {}
@@ -145,6 +166,40 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
         tracing::debug!(error = %chain(&error), "can't send the last report");
     }
     Ok(())
+}
+
+/// Returns the gateway's key and certificate. Without the agent's file, a key that OpCenter does
+/// not know: the gateway serves what it has in its cache.
+fn identity(state_dir: &Path) -> Result<Arc<Identity>, Error> {
+    let loaded = Identity::load(&state_dir.join(IDENTITY)).or_else(|error| {
+        tracing::warn!(error = %chain(&error), "starting without a certificate");
+        Identity::generate()
+    });
+    Ok(Arc::new(loaded?))
+}
+
+/// Waits until there is a certificate. A connection shows the one that there was when it began.
+async fn certified(identity: &Identity) {
+    while identity.certificate().is_none() {
+        tokio::time::sleep(IDENTITY_INTERVAL).await;
+    }
+}
+
+/// Takes each new certificate that the agent writes, for ever.
+async fn follow(identity: &Identity, path: &Path) {
+    let changed_at = || std::fs::metadata(path).and_then(|found| found.modified()).ok();
+    let mut known = changed_at();
+    loop {
+        tokio::time::sleep(IDENTITY_INTERVAL).await;
+        let current = changed_at();
+        if current == known {
+            continue;
+        }
+        match identity.reload(path) {
+            Ok(()) => known = current,
+            Err(error) => tracing::warn!(error = %chain(&error), "can't read the new certificate"),
+        }
+    }
 }
 
 /// Opens a gateway that serves; with the connection to its predecessor, if it has one.

@@ -3,6 +3,7 @@
 //! | a client connection | ends by |
 //! |---|---|
 //! | that no rule allows | a reset: at accept, before a byte is read, or when the rules change |
+//! | beyond a [budget](crate::budget) | a reset at accept |
 //! | whose port is disconnected | a close |
 //! | whose job has ended | a close; an HTTP client stays, and is told at its next request |
 //! | any other | the client, the job, or as [`relay`](crate::relay) and [`http`](crate::http) say |
@@ -23,6 +24,7 @@ use crate::access::{Access, Ended};
 use crate::client::ClientConnection;
 use crate::clients::{ClientRecord, Clients};
 use crate::gate::Gate;
+use crate::metrics::Budget;
 use crate::route::{Route, RouteCell, Routes};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -112,10 +114,16 @@ impl PortServer {
                 socket::reset_on_drop(&client);
                 continue;
             }
+            let Some(share) = self.shared.budgets.connection(address.ip(), &self.job) else {
+                tracing::debug!(client = %address, "the budget of {address} or of its job is used up");
+                self.shared.metrics.over_budget(&self.job, Budget::Connections);
+                socket::reset_on_drop(&client);
+                continue;
+            };
             let work = self.shared.role.begin_work();
             let server = self.clone();
             self.shared.tasks.spawn("client", async move {
-                let _work = work;
+                let _used = (work, share);
                 server.serve(client, address).await;
             });
         }
@@ -155,7 +163,8 @@ impl PortServer {
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&**client).set_tcp_keepalive(&keepalive)?;
         let upstream = Upstream { routes: self.routes.clone(), gate: self.gate.clone(), record: record.clone() };
-        let session = Session::detect(self.routes.now().protocol, client, &upstream).await?;
+        let session =
+            Session::detect(self.routes.now().protocol, client, &upstream, self.shared.budgets.limits().idle).await?;
         let connection = ClientConnection {
             socket: client.clone(),
             address,

@@ -9,6 +9,7 @@
 //! | `mooring_requests_refused_total` | HTTP requests answered with 503, by job and reason |
 //! | `mooring_pauses_seconds` | how long gates were closed, by job |
 //! | `mooring_connections_refused_total` | clients that no security group allows, by job |
+//! | `mooring_over_budget_total` | connections and heads beyond a budget, by job and budget |
 //! | `mooring_listeners_failing` | ports that can't be listened on |
 //!
 //! Every series has the gateway's id as a label. The other labels are jobs of the slice and
@@ -59,6 +60,7 @@ struct Series {
     unavailable: Family<Refused, Counter>,
     pauses: Family<OfJob, Histogram, fn() -> Histogram>,
     forbidden: Family<OfJob, Counter>,
+    over_budget: Family<OverBudget, Counter>,
     failing: Gauge,
 }
 
@@ -90,6 +92,13 @@ pub enum Unavailable {
     Broken,
 }
 
+/// A budget that is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Budget {
+    Connections,
+    Heads,
+}
+
 /// The class of an HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Class(u8);
@@ -112,6 +121,12 @@ struct Answered {
 struct Refused {
     job: Job,
     reason: Unavailable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OverBudget {
+    job: Job,
+    budget: Budget,
 }
 
 /// An open connection; counted out by drop.
@@ -147,6 +162,7 @@ impl Metrics {
             unavailable: Family::default(),
             pauses: Family::new_with_constructor(|| Histogram::new(PAUSES)),
             forbidden: Family::default(),
+            over_budget: Family::default(),
             failing: Gauge::default(),
         };
         registry.register("connections", "open client connections", series.open.clone());
@@ -161,6 +177,8 @@ impl Metrics {
         registry.register("pauses_seconds", "how long the gate of the job was closed", series.pauses.clone());
         let forbidden = "clients that no security group allows";
         registry.register("connections_refused", forbidden, series.forbidden.clone());
+        let over_budget = "connections and request heads beyond a budget";
+        registry.register("over_budget", over_budget, series.over_budget.clone());
         registry.register("listeners_failing", "ports that can't be listened on", series.failing.clone());
         Self(Arc::new(Inner { registry, jobs: Mutex::default(), live: Mutex::default(), series }))
     }
@@ -179,6 +197,9 @@ impl Metrics {
             series.pauses.remove(&of_job);
             for class in (1..=5).map(Class) {
                 series.answered.remove(&Answered { job: Job(gone.clone()), class });
+            }
+            for budget in [Budget::Connections, Budget::Heads] {
+                series.over_budget.remove(&OverBudget { job: Job(gone.clone()), budget });
             }
             for reason in Unavailable::ALL {
                 series.unavailable.remove(&Refused { job: Job(gone.clone()), reason });
@@ -226,6 +247,13 @@ impl Metrics {
         let class = Class(u8::try_from(status / 100).unwrap_or(5).clamp(1, 5));
         self.of(job, |series, of_job| {
             series.answered.get_or_create(&Answered { job: of_job.job.clone(), class }).inc();
+        });
+    }
+
+    /// Counts a connection or a head beyond a budget.
+    pub fn over_budget(&self, job: &JobId, budget: Budget) {
+        self.of(job, |series, of_job| {
+            series.over_budget.get_or_create(&OverBudget { job: of_job.job.clone(), budget }).inc();
         });
     }
 
@@ -317,6 +345,15 @@ impl EncodeLabelValue for Job {
 impl EncodeLabelValue for Class {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
         write!(encoder, "{}xx", self.0)
+    }
+}
+
+impl EncodeLabelValue for Budget {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> fmt::Result {
+        encoder.write_str(match self {
+            Self::Connections => "connections",
+            Self::Heads => "heads",
+        })
     }
 }
 

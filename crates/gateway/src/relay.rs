@@ -32,6 +32,7 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::detect::{FirstBytes, first_bytes};
 use crate::gated::GatedStream;
 use crate::socket;
 use crate::upstream::{Connected, ConnectionEnd, Upstream};
@@ -52,6 +53,8 @@ static IDLE_PIPES: Mutex<Vec<Pipe>> = Mutex::new(Vec::new());
 pub enum Content {
     /// Any bytes.
     Bytes,
+    /// Bytes of a client that has sent none yet. They may be anything but a request of HTTP.
+    Unexamined,
     /// WebSocket frames.
     WebSocket,
 }
@@ -96,7 +99,7 @@ pub async fn relay(
         let end = tokio::select! {
             biased;
             end = upstream.end(epoch) => End::Job(end),
-            end = both_directions(client, &job, upstream, epoch, &early.from_client, to_client.as_mut()) => end,
+            end = both_directions(client, &job, upstream, epoch, &early.from_client, content, to_client.as_mut()) => end,
         };
         if frames.is_some() && matches!(end, End::Job(ConnectionEnd::JobReplaced)) {
             drain(&job, to_client).await;
@@ -135,13 +138,14 @@ async fn both_directions(
     upstream: &Upstream,
     epoch: u64,
     early: &[u8],
+    content: Content,
     to_client: impl Future<Output = Result<(), Broken>>,
 ) -> End {
     let to_client = async {
         to_client.await?;
         SockRef::from(client).shutdown(Shutdown::Write).map_err(Broken::Client)
     };
-    match tokio::try_join!(to_job(client, job, early), to_client) {
+    match tokio::try_join!(to_job(client, job, early, content), to_client) {
         Ok(_) => End::BothDirections,
         Err(Broken::Client(error)) => End::Broken(error),
         Err(Broken::Job(error)) => tokio::select! {
@@ -165,8 +169,11 @@ async fn drain(job: &GatedStream, to_client: impl FusedFuture<Output = Result<()
     let _ = timeout(DRAIN_TIMEOUT, to_client).await;
 }
 
-async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(), Broken> {
+async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8], content: Content) -> Result<(), Broken> {
     job.send(early).await.map_err(Broken::Job)?;
+    if content == Content::Unexamined {
+        refuse_request(client).await.map_err(Broken::Client)?;
+    }
     loop {
         job.gate().opened().await;
         // What has to be kept is read: a pipe is emptied by sending.
@@ -183,6 +190,19 @@ async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8]) -> Result<(
             }
             Received::Read(bytes) => job.send(&bytes).await.map_err(Broken::Job)?,
         }
+    }
+}
+
+/// Waits for the first bytes of a client.
+///
+/// # Errors
+/// They are a request of HTTP, or the connection broke.
+async fn refuse_request(client: &TcpStream) -> io::Result<()> {
+    match first_bytes(client).await? {
+        FirstBytes::Http1 | FirstBytes::Http2 => {
+            Err(io::Error::new(io::ErrorKind::InvalidData, "a request of HTTP after the job has spoken"))
+        }
+        FirstBytes::Other | FirstBytes::Undecided => Ok(()),
     }
 }
 

@@ -7,12 +7,16 @@ use std::future;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use mooring_api::watch::{ConnectionDirective, FarewellDirective, Target};
-use mooring_types::gateway::{HoldLimits, Protocol, Widget};
+use mooring_api::watch::{ConnectionDirective, FarewellDirective, GatewaySlice, Target};
+use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
 use mooring_types::{Name, Port, Timestamp};
 use tokio::sync::watch;
+
+use crate::browser::CookieNames;
 
 /// All that the clients of a listener need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,12 +29,41 @@ pub struct Route {
     pub protocol: Protocol,
     pub hold_limits: HoldLimits,
     pub widget: Widget,
+    /// The names of the connection's cookies.
+    pub names: CookieNames,
+    pub cookies: Cookies,
     pub job_name: Name,
     pub job_status: JobStatus,
-    /// The inbound rules of the gateway's security groups.
-    pub rules: Arc<[InboundRule]>,
+    /// The rules of the whole gateway.
+    pub gateway: Arc<GatewayRules>,
     /// The end of the job, if it has ended: the port then tells of it and leads nowhere.
     pub ending: Option<Ending>,
+}
+
+/// The rules of a gateway, for all of its ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GatewayRules {
+    /// The inbound rules of its security groups.
+    pub inbound: Vec<InboundRule>,
+    /// The addresses that endpoints of external jobs may have.
+    pub endpoints: EndpointRules,
+    /// The names by which browsers may reach it.
+    pub host_names: Vec<HostPattern>,
+    /// The proxies whose word about clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
+}
+
+impl GatewayRules {
+    /// The rules of a slice.
+    #[must_use]
+    pub fn of(slice: &GatewaySlice) -> Self {
+        Self {
+            inbound: slice.rules.clone(),
+            endpoints: slice.endpoints.clone(),
+            host_names: slice.host_names.clone(),
+            trusted_proxies: slice.trusted_proxies.clone(),
+        }
+    }
 }
 
 /// The end of a job. The route's `job_status` tells its kind.
@@ -45,7 +78,7 @@ pub struct Ending {
 impl Route {
     /// The route of a directive.
     #[must_use]
-    pub fn new(directive: &ConnectionDirective, rules: Arc<[InboundRule]>) -> Self {
+    pub fn new(directive: &ConnectionDirective, gateway: Arc<GatewayRules>) -> Self {
         Self {
             port: directive.gateway_port,
             target: directive.target.clone(),
@@ -53,16 +86,18 @@ impl Route {
             protocol: directive.protocol,
             hold_limits: directive.hold_limits,
             widget: directive.widget,
+            names: CookieNames::of(&directive.connection),
+            cookies: directive.cookies,
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
-            rules,
+            gateway,
             ending: None,
         }
     }
 
     /// The route of a port whose job has ended.
     #[must_use]
-    pub fn farewell(directive: &FarewellDirective, rules: Arc<[InboundRule]>) -> Self {
+    pub fn farewell(directive: &FarewellDirective, gateway: Arc<GatewayRules>) -> Self {
         Self {
             port: directive.gateway_port,
             target: Target::Endpoints(Vec::new()),
@@ -70,9 +105,11 @@ impl Route {
             protocol: directive.protocol,
             hold_limits: HoldLimits::default(),
             widget: directive.widget,
+            names: CookieNames::of(&directive.connection),
+            cookies: Cookies::default(),
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
-            rules,
+            gateway,
             ending: Some(Ending {
                 reason: directive.status_reason.clone(),
                 exit_code: directive.exit_code,
@@ -81,10 +118,19 @@ impl Route {
         }
     }
 
+    /// The names of the job's cookies on the wire; `None` if it shares its cookies.
+    #[must_use]
+    pub fn own_names(&self) -> Option<&CookieNames> {
+        match self.cookies {
+            Cookies::Own => Some(&self.names),
+            Cookies::Shared => None,
+        }
+    }
+
     /// Returns whether a client may connect.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
-        security::allows(&self.rules, self.port, client)
+        security::allows(&self.gateway.inbound, self.port, client)
     }
 
     /// The end of the job in a sentence for people, if the job has ended.
@@ -205,7 +251,7 @@ mod tests {
             protocol: Protocol::Auto,
             widget: Widget::Shown,
         };
-        Route::farewell(&directive, [].into())
+        Route::farewell(&directive, Arc::default())
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! | the connection's protocol | the client | session |
 //! |---|---|---|
-//! | `tcp` | any | [`tunnel`] |
+//! | `tcp` | any | as `auto` of a silent client, without a wait |
 //! | `http` | speaks, with the preface of HTTP/2 | [`http::serve_http2`] |
 //! | `http` | speaks | [`http::serve_http1`], which answers garbage with 400 |
 //! | `auto` | speaks | by its first bytes: HTTP/2, HTTP/1 or a tunnel |
@@ -10,8 +10,14 @@
 //!
 //! A browser opens connections before it needs them. Such a connection is silent for long, and HTTP
 //! in the end.
+//!
+//! No request of a browser may pass unread, since it has the cookies of all ports. To read them, a
+//! job could speak first, or have its port connected with `tcp`. A client that sends a request
+//! after the job has spoken is cut off.
 
 use std::io;
+use std::pin::pin;
+use std::time::Duration;
 
 use mooring_types::gateway::Protocol;
 use tokio::net::TcpStream;
@@ -19,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::client::ClientConnection;
 use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
+use crate::relay::Content;
 use crate::upstream::{Connected, Upstream};
 use crate::{http, tunnel};
 
@@ -27,18 +34,23 @@ use crate::{http, tunnel};
 pub enum Session {
     Http1(Option<Connected>),
     Http2,
-    Tunnel(Option<Connected>),
+    Tunnel(Option<Connected>, Content),
 }
 
 impl Session {
-    /// Finds out what a client speaks.
+    /// Finds out what a client speaks. A client of HTTP may be silent for `idle`.
     ///
     /// # Errors
     /// The client's connection broke, or the job could not be reached.
-    pub async fn detect(protocol: Protocol, client: &TcpStream, upstream: &Upstream) -> io::Result<Self> {
+    pub async fn detect(
+        protocol: Protocol,
+        client: &TcpStream,
+        upstream: &Upstream,
+        idle: Duration,
+    ) -> io::Result<Self> {
         match protocol {
-            Protocol::Tcp => Ok(Self::Tunnel(None)),
-            Protocol::Http => Ok(match first_bytes(client).await? {
+            Protocol::Tcp => Self::of_silent_client(client, upstream).await,
+            Protocol::Http => Ok(match timeout(idle, first_bytes(client)).await?? {
                 FirstBytes::Http2 => Self::Http2,
                 _ => Self::Http1(None),
             }),
@@ -59,7 +71,9 @@ impl Session {
     pub async fn serve(self, client: ClientConnection) -> io::Result<()> {
         // Each future is large, and a client needs one of them.
         match self {
-            Self::Tunnel(connected) => Box::pin(tunnel::tunnel(&client.socket, connected, &client.upstream)).await,
+            Self::Tunnel(connected, content) => {
+                Box::pin(tunnel::tunnel(&client.socket, connected, &client.upstream, content)).await
+            }
             Self::Http1(connected) => Box::pin(http::serve_http1(client, connected)).await,
             Self::Http2 => Box::pin(http::serve_http2(client)).await,
         }
@@ -67,10 +81,16 @@ impl Session {
 
     /// Connects to the job, which may be the side that speaks first.
     async fn of_silent_client(client: &TcpStream, upstream: &Upstream) -> io::Result<Self> {
+        let mut connecting = pin!(upstream.connect());
         let connected = tokio::select! {
             biased;
-            bytes = first_bytes(client) => return Ok(Self::of(bytes?, None)),
-            connected = upstream.connect() => connected?,
+            bytes = first_bytes(client) => {
+                // A connection that is under way is used: to the job a second one would be another
+                // client, and the first one a client that leaves.
+                let begun = timeout(DETECT_TIMEOUT, connecting.as_mut()).await;
+                return Ok(Self::of(bytes?, begun.ok().transpose()?));
+            }
+            connected = connecting.as_mut() => connected?,
         };
         tokio::select! {
             biased;
@@ -79,14 +99,14 @@ impl Session {
             _ = upstream.end(connected.epoch) => {}
             bytes = first_bytes(client) => return Ok(Self::of(bytes?, Some(connected))),
         }
-        Ok(Self::Tunnel(Some(connected)))
+        Ok(Self::Tunnel(Some(connected), Content::Unexamined))
     }
 
     fn of(bytes: FirstBytes, connected: Option<Connected>) -> Self {
         match bytes {
             FirstBytes::Http1 => Self::Http1(connected),
             FirstBytes::Http2 => Self::Http2,
-            FirstBytes::Other | FirstBytes::Undecided => Self::Tunnel(connected),
+            FirstBytes::Other | FirstBytes::Undecided => Self::Tunnel(connected, Content::Bytes),
         }
     }
 }

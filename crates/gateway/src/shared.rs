@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mooring_ops::Tasks;
 use tokio::sync::Notify;
 
+use crate::budget::Budgets;
 use crate::metrics::Metrics;
 use crate::process_role::ProcessRole;
 use crate::widget::OpCenterLink;
@@ -16,6 +17,7 @@ pub struct Shared {
     pub tasks: Tasks,
     pub role: ProcessRole,
     pub metrics: Metrics,
+    pub budgets: Budgets,
     /// The widget's link to OpCenter.
     pub opcenter: OpCenterLink,
     /// Notified when the next report should not wait for the heartbeat.
@@ -30,6 +32,7 @@ impl Shared {
             tasks,
             role: ProcessRole::default(),
             metrics: Metrics::default(),
+            budgets: Budgets::default(),
             opcenter: OpCenterLink::default(),
             observed: Arc::default(),
         }

@@ -20,7 +20,6 @@ use std::time::Duration;
 use mooring_api::watch::{ConnectionDirective, ConnectionObservation, Flow, GatewayReport, GatewaySlice, Quiesced};
 use mooring_ops::failpoint;
 use mooring_types::migration::Phase;
-use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, JobId, MigrationId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::net::TcpListener;
@@ -33,7 +32,7 @@ use crate::handover::message::{HandedOver, ListeningSocket};
 use crate::listener::{Key, Listener, PortServer, bind};
 use crate::metrics::Metrics;
 use crate::process_role::ProcessRole;
-use crate::route::{Route, RouteCell};
+use crate::route::{GatewayRules, Route, RouteCell};
 use crate::shared::Shared;
 
 /// The time between two attempts to listen on a port that is in use.
@@ -177,6 +176,7 @@ impl Gateway {
                 connection: key.connection.clone(),
                 problem: listener.problem.clone(),
                 calling: listener.gate.callers(),
+                held: listener.clients.held(),
                 clients: listener.clients.observe(),
                 bytes_in,
                 bytes_out,
@@ -348,7 +348,7 @@ struct DesiredListener {
 
 /// The listeners that a slice asks for. On one port a connection displaces a farewell.
 fn desired_listeners(slice: &GatewaySlice) -> BTreeMap<Key, DesiredListener> {
-    let rules: Arc<[InboundRule]> = slice.rules.as_slice().into();
+    let rules = Arc::new(GatewayRules::of(slice));
     let key = |connection: &ConnectionId, port| Key { connection: connection.clone(), address: slice.bind, port };
     let connected = slice.connections.iter().map(|directive| {
         let listener = DesiredListener { job: directive.job.clone(), route: Route::new(directive, rules.clone()) };

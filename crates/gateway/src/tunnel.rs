@@ -12,7 +12,12 @@ use crate::upstream::{Connected, Upstream};
 ///
 /// # Errors
 /// The job could not be reached in time, or a side broke; the other one has been reset.
-pub async fn tunnel(client: &TcpStream, connected: Option<Connected>, upstream: &Upstream) -> io::Result<()> {
+pub async fn tunnel(
+    client: &TcpStream,
+    connected: Option<Connected>,
+    upstream: &Upstream,
+    content: Content,
+) -> io::Result<()> {
     let job = match connected {
         Some(connected) => connected,
         None => tokio::select! {
@@ -20,5 +25,5 @@ pub async fn tunnel(client: &TcpStream, connected: Option<Connected>, upstream: 
             () = socket::until_reset(client) => return Err(io::ErrorKind::ConnectionReset.into()),
         },
     };
-    relay::relay(client, job, upstream, Content::Bytes, Early::default()).await
+    relay::relay(client, job, upstream, content, Early::default()).await
 }

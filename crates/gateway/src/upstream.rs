@@ -1,18 +1,19 @@
 //! Connections to a job, through its gate.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_api::watch::Target;
+use mooring_types::external::EndpointRules;
 use tokio::net::lookup_host;
 use tokio::time::{Instant, timeout};
 
 use crate::clients::ClientRecord;
 use crate::gate::Gate;
 use crate::gated::GatedStream;
-use crate::route::Routes;
+use crate::route::{Route, Routes};
 
 /// Time limit for a job's port to accept: a server that was just started may not listen yet.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -72,6 +73,8 @@ impl Upstream {
             }
             match self.connect_once().await {
                 Ok(connected) => return Ok(connected),
+                // Another attempt would be refused as well.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
                 Err(error) if self.gate.is_open() => {
                     if *refused_since.get_or_insert_with(Instant::now) + CONNECT_TIMEOUT < Instant::now() {
                         return Err(error);
@@ -91,7 +94,7 @@ impl Upstream {
         let closed = || io::Error::new(io::ErrorKind::WouldBlock, "the job's gate is closed");
         let _connecting = self.gate.connecting().ok_or_else(closed)?;
         let route = self.routes.now();
-        let stream = self.dial(&route.target).await?;
+        let stream = self.dial(&route).await?;
         Ok(Connected { stream, epoch: route.epoch })
     }
 
@@ -120,8 +123,8 @@ impl Upstream {
         route.ending.is_none() && route.epoch != epoch
     }
 
-    async fn dial(&self, target: &Target) -> io::Result<GatedStream> {
-        match target {
+    async fn dial(&self, route: &Route) -> io::Result<GatedStream> {
+        match &route.target {
             Target::Overlay(address) => self.dial_address(*address).await,
             Target::Endpoints(endpoints) => {
                 let mut outcome = Err(io::Error::new(io::ErrorKind::NotFound, "the job has no endpoint"));
@@ -131,7 +134,12 @@ impl Upstream {
                         Err(error) => outcome = Err(error),
                         Ok(addresses) => {
                             for address in addresses {
-                                outcome = self.dial_address(address).await;
+                                // The address is checked that is connected to. A name may resolve
+                                // to another one the next time.
+                                outcome = match check(&route.gateway.endpoints, address) {
+                                    Ok(()) => self.dial_address(address).await,
+                                    Err(refused) => Err(refused),
+                                };
                                 if outcome.is_ok() {
                                     return outcome;
                                 }
@@ -147,4 +155,21 @@ impl Upstream {
     async fn dial_address(&self, address: SocketAddr) -> io::Result<GatedStream> {
         timeout(ATTEMPT_TIMEOUT, GatedStream::connect(address, &self.gate, &self.record)).await?
     }
+}
+
+/// Checks the address of an external job's endpoint.
+fn check(rules: &EndpointRules, address: SocketAddr) -> io::Result<()> {
+    rules.check(address.ip(), is_own).map_err(|forbidden| {
+        let address = address.ip();
+        tracing::warn!(
+            "an endpoint of an external job has address {address}, {forbidden}; `--external-range {address}` of \
+             OpCenter allows it"
+        );
+        io::Error::new(io::ErrorKind::PermissionDenied, forbidden)
+    })
+}
+
+/// Returns whether this host has an address: a socket can be bound to its own addresses alone.
+fn is_own(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }

@@ -97,7 +97,7 @@ async fn farewell_for_page_and_new_clients() {
 
     let last = next_state(&mut page).await;
     assert!(ended.elapsed() < SOON, "{:?}", ended.elapsed());
-    assert_eq!((&last["id"], last["status"].as_str()), (&first["id"], Some("FailToComplete")));
+    assert_eq!((&last["mark"], last["status"].as_str()), (&first["mark"], Some("FailToComplete")));
     assert_eq!(last["ended"], "job has failed: it ended with exit code 3.");
     assert_eq!((last["responsive"].as_bool(), last["possible"].as_array()), (Some(false), Some(&Vec::new())));
     assert_eq!(next_state(&mut open_page(port).await).await, last);
@@ -211,7 +211,7 @@ async fn port_passes_to_next_connection() {
     assert!(before.rest().await.is_empty());
     let other = next_state(&mut open_page(port).await).await;
     assert_eq!(other["status"], "Executing");
-    assert_ne!(other["id"], first["id"]);
+    assert_ne!(other["mark"], first["mark"]);
 
     // The same holds after a disconnect.
     let third = world.job(async |_| text("the third")).await;

@@ -247,9 +247,9 @@ async fn start_without_opcenter_serves_cache() {
     let lifecycle = Lifecycle::new();
     let config = Config {
         // Nothing listens on port 1 of loopback.
-        opcenter: "http://127.0.0.1:1".into(),
+        opcenter: "https://127.0.0.1:1".into(),
         gateway: slice.gateway,
-        token: "token".into(),
+        trust: mooring_tls::Trust::System,
         state_dir: state.path().into(),
         start: Start::Alone,
         admin: (Ipv4Addr::LOCALHOST, 0).into(),

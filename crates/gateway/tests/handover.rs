@@ -158,9 +158,9 @@ async fn admin_endpoint() {
 fn config(world: &World, state: &Path) -> Config {
     Config {
         // Nothing listens on port 1 of loopback.
-        opcenter: "http://127.0.0.1:1".into(),
+        opcenter: "https://127.0.0.1:1".into(),
         gateway: world.slice.gateway.clone(),
-        token: "token".into(),
+        trust: mooring_tls::Trust::System,
         state_dir: state.into(),
         start: Start::Alone,
         admin: (Ipv4Addr::LOCALHOST, 0).into(),

@@ -13,8 +13,8 @@ use hyper::header::{CONNECTION, UPGRADE};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mooring_api::watch::Flow;
-use mooring_types::MigrationId;
 use mooring_types::gateway::Protocol;
+use mooring_types::{ConnectionId, MigrationId, Port};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -79,6 +79,35 @@ async fn held_request_times_out_with_503() {
     // The connection is still usable.
     world.open();
     assert_eq!(client.ask(GET).await.body, "got 0");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn held_requests_are_counted_by_connection() {
+    let (mut world, _job, port) = counting(held()).await;
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    // Another port of the same job.
+    let mut second = world.slice.connections[0].clone();
+    second.connection = ConnectionId::random(&mut rand::rng());
+    second.gateway_port = Port::new(free.port()).unwrap();
+    world.slice.connections.push(second);
+    world.apply();
+    let mut first = Wire::connect(port).await;
+    first.send(GET).await;
+    let by_connection = |world: &World| {
+        let observed = world.gateway.observe().connections;
+        let of = |index: usize| {
+            let connection = &world.slice.connections[index].connection;
+            observed.iter().find(|seen| seen.connection == *connection).map(|seen| seen.held)
+        };
+        (of(0), of(1))
+    };
+    world.until(|world| by_connection(world) == (Some(1), Some(0))).await;
+    let mut other = Wire::connect(free).await;
+    other.send(GET).await;
+    world.until(|world| by_connection(world) == (Some(1), Some(1))).await;
+    drop(first);
+    world.until(|world| by_connection(world) == (Some(0), Some(1))).await;
     world.stop().await;
 }
 

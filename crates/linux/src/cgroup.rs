@@ -16,6 +16,9 @@ use crate::{Error, Result};
 const ROOT: &str = "/sys/fs/cgroup";
 /// The group, beside those of jobs, for threads of frozen jobs that are traced.
 const TRACED: &str = "traced";
+/// The most processes and threads of a group for each of its cores. The kernel has 32,768 numbers
+/// for them by default, for all groups together.
+pub const PROCESSES_PER_CORE: u64 = 4096;
 const FREEZE_LIMIT: Duration = Duration::from_secs(5);
 
 /// The version of the kernel's interface.
@@ -31,6 +34,27 @@ pub enum Version {
 #[must_use]
 pub fn version() -> Version {
     if Path::new(ROOT).join("cgroup.controllers").exists() { Version::V2 } else { Version::V1 }
+}
+
+/// Says whether memory in swap can be limited.
+#[must_use]
+pub fn limits_swap() -> bool {
+    match version() {
+        Version::V1 => Path::new(ROOT).join("memory/memory.memsw.limit_in_bytes").exists(),
+        // A kernel without swap has no limit, and needs none.
+        Version::V2 => true,
+    }
+}
+
+/// Says whether groups have a weight among those that use a disk.
+#[must_use]
+pub fn weighs_disk_use() -> bool {
+    // The root has no weight itself. These files come with it.
+    let file = match version() {
+        Version::V1 => "blkio/blkio.bfq.io_serviced",
+        Version::V2 => "io.cost.qos",
+    };
+    Path::new(ROOT).join(file).exists()
 }
 
 /// A control group.
@@ -102,8 +126,8 @@ impl Cgroup {
         text.lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    /// Makes the group, with limits of processor time (in cores) and memory (in bytes). Changes the
-    /// limits of a group that exists.
+    /// Makes the group, with limits of processor time (in cores), memory (in bytes; none of it in
+    /// swap) and processes. Changes the limits of a group that exists.
     pub fn make_limited(&self, cores: u32, memory: u64) -> Result<()> {
         const PERIOD_MICROS: u64 = 100_000;
         let quota = u64::from(cores) * PERIOD_MICROS;
@@ -118,11 +142,39 @@ impl Cgroup {
                 vec![("", "cpu.max", format!("{quota} {PERIOD_MICROS}")), ("", "memory.max", memory.to_string())]
             }
         };
+        let with_swap = self.directory("memory").join("memory.memsw.limit_in_bytes");
+        if self.version == Version::V1 && with_swap.exists() {
+            // It is never less than without swap, so it grows first and shrinks last, below.
+            let _ = fs::write(&with_swap, memory.to_string());
+        }
         for (controller, file, value) in settings {
             let directory = self.directory(controller);
             fs::create_dir_all(&directory).map_err(Error::system(format!("make cgroup {}", directory.display())))?;
             let file = directory.join(file);
             fs::write(&file, &value).map_err(Error::system(format!("write {value} to {}", file.display())))?;
+        }
+        self.limit_rest(cores, memory)
+    }
+
+    /// Limits processes, and keeps the memory out of the swap, where this kernel counts them.
+    fn limit_rest(&self, cores: u32, memory: u64) -> Result<()> {
+        let processes = (u64::from(cores) * PROCESSES_PER_CORE).to_string();
+        let settings = match self.version {
+            Version::V1 => {
+                [("pids", "pids.max", processes), ("memory", "memory.memsw.limit_in_bytes", memory.to_string())]
+            }
+            Version::V2 => [("", "pids.max", processes), ("", "memory.swap.max", "0".to_owned())],
+        };
+        for (controller, file, value) in settings {
+            let directory = self.directory(controller);
+            if controller == "pids" && Path::new(ROOT).join(controller).exists() {
+                fs::create_dir_all(&directory)
+                    .map_err(Error::system(format!("make cgroup {}", directory.display())))?;
+            }
+            let file = directory.join(file);
+            if file.exists() {
+                fs::write(&file, &value).map_err(Error::system(format!("write {value} to {}", file.display())))?;
+            }
         }
         Ok(())
     }
@@ -130,12 +182,16 @@ impl Cgroup {
     /// Puts a process into the group.
     pub fn add(&self, pid: i32) -> Result<()> {
         let controllers: &[&str] = match self.version {
-            Version::V1 => &["cpu", "memory", "freezer"],
+            Version::V1 => &["cpu", "memory", "pids", "freezer"],
             Version::V2 => &[""],
         };
         for controller in controllers {
             let file = self.directory(controller).join("cgroup.procs");
-            fs::write(&file, pid.to_string()).map_err(Error::system(format!("write {pid} to {}", file.display())))?;
+            // A machine may lack the hierarchy of the number of processes.
+            if *controller != "pids" || file.exists() {
+                fs::write(&file, pid.to_string())
+                    .map_err(Error::system(format!("write {pid} to {}", file.display())))?;
+            }
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::file_handle::FileHandle;
-use crate::{Result, mount};
+use crate::{Result, mount, tree};
 
 /// The events that are asked for.
 const MASK: u64 = libc::FAN_CREATE
@@ -259,7 +259,7 @@ pub fn sees_through_overlays(scratch: &Path) -> Result<bool> {
     };
     let seen = tried().map_err(attempt());
     mount::unmount_below(scratch)?;
-    mount::remove_tree(scratch)?;
+    tree::remove_tree(scratch)?;
     seen
 }
 

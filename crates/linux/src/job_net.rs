@@ -13,7 +13,8 @@ use crate::{Error, Result, ip, netns, nft};
 const GATEWAY: &str = "169.254.1.1";
 const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
 
-/// A job's network interface on this host.
+/// A job's network interface on this host. Its users may all send echo requests, for which no raw
+/// socket is needed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobNet {
     /// The file of the job's namespace.
@@ -31,6 +32,7 @@ impl JobNet {
         let Self { namespace, host_interface, address, mtu } = self;
         netns::create_with_own_table(namespace)?;
         netns::run_in(namespace, without_mptcp)??;
+        netns::run_in(namespace, || sysctl("net/ipv4/ping_group_range", "0 2147483647"))??;
         nft::install_loopback(namespace).await?;
         if !ip::link_exists(Some(namespace), "eth0").await {
             ip::link_delete(None, host_interface).await?;

@@ -12,16 +12,20 @@
 //! | [`job_net`] | the interface of a job, the same on every host |
 //! | [`cgroup`] | control groups of both versions |
 //! | [`injection`] | system calls that another, frozen process makes |
+//! | [`nft_jobs`] | the addresses that jobs reach |
 //! | [`inotify`] | inotify instances of other processes, and their watches |
 //! | [`epoll`] | targets of epoll sets that only another process has open |
 //! | [`kernel_log`] | processes that the kernel has killed for lack of memory |
 //! | [`memory`] | unused memory of this process |
-//! | [`mount`] | overlay mounts, and removal of trees that never crosses a mount |
+//! | [`host_path`] | paths of users, opened once and without following links |
+//! | [`mount_copy`] | copies of mounts |
+//! | [`mount`] | overlays, temporary file systems and bind mounts |
 //! | [`private_run`] | a `/run` in memory for a program |
 //! | [`pages`] | the memory of another process |
 //! | [`reaper`] | descendants that have lost their parents, and how they end |
 //! | [`record_locks`] | `fcntl` locks of other processes |
 //! | [`splice`] | bytes from socket to socket |
+//! | [`tree`] | removal of directory trees that never crosses a mount |
 //! | [`tcp_table`] | the TCP and UDP sockets of a namespace, also those without a process |
 //! | [`tcp`] | unacknowledged and unread bytes of a TCP socket |
 //! | [`fds`] | messages that carry open descriptors between processes |
@@ -55,6 +59,7 @@ pub mod epoll;
 mod error;
 pub mod fds;
 pub mod file_handle;
+pub mod host_path;
 pub mod injection;
 pub mod inotify;
 pub mod ip;
@@ -62,8 +67,10 @@ pub mod job_net;
 pub mod kernel_log;
 pub mod memory;
 pub mod mount;
+pub mod mount_copy;
 pub mod netns;
 pub mod nft;
+pub mod nft_jobs;
 mod nft_set;
 pub mod pages;
 pub mod private_run;
@@ -77,6 +84,7 @@ pub mod tcp_table;
 pub mod terminal;
 pub mod terminal_queue;
 pub mod timerfd;
+pub mod tree;
 pub mod tun;
 pub mod unix_sockets;
 pub mod usage;

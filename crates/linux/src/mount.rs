@@ -1,14 +1,10 @@
-//! Mounts, and removal of directory trees that never crosses into a mount.
-//!
-//! A killed checkpoint or restore leaves bind mounts behind, one of which is the container's root.
-//! A recursive removal that followed it would remove the job's files. So a tree is removed only
-//! when nothing is mounted below it.
+//! Mounts: overlays and their layers, temporary file systems, bind mounts.
 
 #![expect(unsafe_code, reason = "extended attributes are set by a system call")]
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, Metadata};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -161,64 +157,6 @@ pub fn set_origin(file: &File, origin: &[u8]) -> std::io::Result<()> {
     if answer == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }
 
-/// A view of a directory tree through which no link leads anywhere: opening a path with a link in
-/// it fails. It is there as long as this value.
-#[derive(Debug)]
-pub struct WithoutLinks(OwnedFd);
-
-/// The structure of the kernel's `mount_setattr`.
-#[repr(C)]
-struct MountAttributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
-impl WithoutLinks {
-    /// Makes a view of a directory, with what is mounted below it.
-    ///
-    /// # Errors
-    /// The kernel is older than 5.12, or there is no such directory.
-    pub fn of(directory: &Path) -> Result<Self> {
-        let attempt = || Error::system(format!("open {} without links", directory.display()));
-        let path =
-            CString::new(directory.as_os_str().as_bytes()).map_err(|error| Error::system("open")(error.into()))?;
-        let recursive = libc::AT_RECURSIVE as libc::c_uint;
-        let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | recursive;
-        // SAFETY: the path ends with NUL and lives until the call returns.
-        let tree = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-        let tree = i32::try_from(tree).unwrap_or(-1);
-        if tree < 0 {
-            return Err(attempt()(std::io::Error::last_os_error()));
-        }
-        // SAFETY: the call made this descriptor, and nobody else has it.
-        let tree = unsafe { OwnedFd::from_raw_fd(tree) };
-        let attributes =
-            MountAttributes { set: libc::MOUNT_ATTR_NOSYMFOLLOW, clear: 0, propagation: 0, user_namespace: 0 };
-        let flags = recursive | libc::AT_EMPTY_PATH as libc::c_uint;
-        // SAFETY: the empty path ends with NUL, and `attributes` has the layout and the length that
-        // the kernel is told; both live until the call returns.
-        let set = unsafe {
-            libc::syscall(
-                libc::SYS_mount_setattr,
-                tree.as_raw_fd(),
-                c"".as_ptr(),
-                flags,
-                &raw const attributes,
-                size_of::<MountAttributes>(),
-            )
-        };
-        if set < 0 { Err(attempt()(std::io::Error::last_os_error())) } else { Ok(Self(tree)) }
-    }
-
-    /// The path of the view, for this process and its children.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd()).into()
-    }
-}
-
 /// Opens the file `below` of `root` for reading. No link is followed below `root`, where a job may
 /// have made any.
 pub fn open_below(root: &Path, below: &Path) -> std::io::Result<File> {
@@ -261,43 +199,6 @@ pub fn unmount_below(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes `path` and everything below it, on its own file system only. Where something is mounted
-/// below `path`, nothing is removed.
-pub fn remove_tree(path: &Path) -> Result<()> {
-    remove_trees([path.to_owned()])
-}
-
-/// Removes several trees as [`remove_tree`] does.
-pub fn remove_trees(paths: impl IntoIterator<Item = PathBuf>) -> Result<()> {
-    let mut mounts_now = None;
-    for path in paths {
-        let Ok(root) = fs::symlink_metadata(&path) else { continue };
-        let known = mounts_now.take().map_or_else(mounts, Ok)?;
-        if let Some(mounted) = known.iter().find(|mounted| mounted.starts_with(&path)) {
-            let reason = format!("{} is mounted", mounted.display());
-            return Err(Error::Refused { attempt: format!("remove {}", path.display()), reason });
-        }
-        remove_on_device(&path, root.dev())?;
-        mounts_now = Some(known);
-    }
-    Ok(())
-}
-
-fn remove_on_device(path: &Path, device: u64) -> Result<()> {
-    let attempt = || format!("remove {}", path.display());
-    let found = fs::symlink_metadata(path).map_err(Error::system(attempt()))?;
-    if found.dev() != device {
-        return Err(Error::Refused { attempt: attempt(), reason: "it is on another file system".into() });
-    }
-    if !found.is_dir() {
-        return fs::remove_file(path).map_err(Error::system(attempt()));
-    }
-    for entry in fs::read_dir(path).map_err(Error::system(attempt()))? {
-        remove_on_device(&entry.map_err(Error::system(attempt()))?.path(), device)?;
-    }
-    fs::remove_dir(path).map_err(Error::system(attempt()))
-}
-
 /// Returns the mount points below a directory, in mount order.
 pub fn mounts_below(directory: &Path) -> Result<Vec<PathBuf>> {
     let mut mounts = mounts()?;
@@ -311,8 +212,31 @@ pub fn kernel_device(device: u64) -> u32 {
     u32::try_from(major(device) << 20 | minor(device)).unwrap_or_default()
 }
 
+/// A line of the kernel's list of mounts.
+pub(crate) struct Listed {
+    /// The numbers of the device.
+    pub(crate) device: String,
+    /// The root of the mount in its file system.
+    pub(crate) root: PathBuf,
+    pub(crate) point: PathBuf,
+}
+
+/// Finds a mount of this process by its id.
+pub(crate) fn of_id(id: &str) -> Result<Option<Listed>> {
+    let list = mountinfo()?;
+    Ok(list.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        if fields.next() != Some(id.as_bytes()) {
+            return None;
+        }
+        let device = String::from_utf8_lossy(fields.nth(1)?).into_owned();
+        let (root, point) = (to_path(&unescape(fields.next()?)), to_path(&unescape(fields.next()?)));
+        Some(Listed { device, root, point })
+    }))
+}
+
 /// Returns the mount points of this process, in mount order.
-fn mounts() -> Result<Vec<PathBuf>> {
+pub(crate) fn mounts() -> Result<Vec<PathBuf>> {
     let fields = |line: &[u8]| line.split(|byte| *byte == b' ').nth(4).map(unescape);
     Ok(mountinfo()?.split(|byte| *byte == b'\n').filter_map(fields).map(|path| to_path(&path)).collect())
 }
@@ -342,45 +266,6 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn remove_tree_refuses_mounts() {
-        let world = tempfile::tempdir().unwrap();
-        let (precious, doomed) = (world.path().join("precious"), world.path().join("doomed"));
-        let inside = doomed.join("a/mount");
-        fs::create_dir_all(&precious).unwrap();
-        fs::create_dir_all(&inside).unwrap();
-        fs::write(precious.join("file"), "kept").unwrap();
-        mount(Some(&precious), &inside, None::<&str>, MsFlags::MS_BIND, None::<&str>).unwrap();
-
-        assert!(matches!(remove_tree(&doomed), Err(Error::Refused { .. })));
-        unmount_below(&doomed).unwrap();
-        remove_tree(&doomed).unwrap();
-        remove_tree(&doomed).unwrap();
-
-        assert!(!doomed.exists());
-        assert_eq!(fs::read_to_string(precious.join("file")).unwrap(), "kept");
-    }
-
-    #[test]
-    fn no_link_leads_out_of_a_view_without_links() {
-        let world = tempfile::tempdir().unwrap();
-        let [tree, outside] = ["tree", "outside"].map(|name| world.path().join(name));
-        fs::create_dir_all(tree.join("a")).unwrap();
-        fs::create_dir(&outside).unwrap();
-        fs::write(outside.join("secret"), "").unwrap();
-        fs::write(tree.join("a/file"), "text").unwrap();
-        std::os::unix::fs::symlink(&outside, tree.join("link")).unwrap();
-        let view = WithoutLinks::of(&tree).unwrap();
-        assert_eq!(fs::read_to_string(view.path().join("a/file")).unwrap(), "text");
-        assert_eq!(fs::read_link(view.path().join("link")).unwrap(), outside);
-        assert!(fs::read_dir(view.path().join("link")).is_err());
-        assert!(tree.join("link/secret").exists() && !view.path().join("link/secret").exists());
-        let tar =
-            std::process::Command::new("tar").arg("-C").arg(view.path()).args(["-cf", "-", "./link/secret"]).output();
-        assert!(!tar.unwrap().status.success());
-        assert!(WithoutLinks::of(&world.path().join("none")).is_err());
-    }
 
     #[test]
     fn bind_below_follows_no_link() {

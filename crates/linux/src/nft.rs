@@ -26,30 +26,59 @@ const LOOPBACK_TABLE: &str = "mooring_loopback";
 const CLOSED: &str = "closed";
 /// The number of the loopback interface in each namespace.
 const LOOPBACK: [u8; 4] = 1_u32.to_ne_bytes();
-const CLOSE: Change<'_> = Change::Add { set: CLOSED, key: LOOPBACK };
-const OPEN: Change<'_> = Change::Delete { set: CLOSED, key: LOOPBACK };
+const CLOSE: Change<'_> = Change::Add { set: CLOSED, key: &LOOPBACK };
+const OPEN: Change<'_> = Change::Delete { set: CLOSED, key: &LOOPBACK };
 /// The sets of a host's table that change with each migration.
 const HELD: &str = "held";
 const MUTED: &str = "muted";
 const QUIET: &str = "quiet";
+/// The set of jobs' addresses with their interfaces.
+const OWN: &str = "own";
+const ADDRESS_BYTES: usize = 4;
+/// The length of an interface's name with its end (`IFNAMSIZ`).
+const INTERFACE_BYTES: usize = 16;
 /// CRIU's mark of the packets by which it brings a restored socket into its state (`SOCCR_MARK`).
 const CRIU_MARK: &str = "0xc114";
 
+/// The jobs' interfaces of a host.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// The beginning of their names.
+    pub prefix: String,
+    /// Those that are there, with the addresses of their jobs.
+    pub present: Vec<(String, Ipv4Addr)>,
+}
+
 /// Makes the table, unless it exists. `overlay` is in CIDR notation.
-pub async fn install(table: &str, overlay: &str) -> Result<()> {
+///
+/// A job's packets have its own address as their source, and are of IPv4: others are dropped.
+/// Interfaces that are there already are admitted; [`admit`] is for later ones.
+pub async fn install(table: &str, overlay: &str, jobs: &Interfaces) -> Result<()> {
+    let Interfaces { prefix, present } = jobs;
+    let present: Vec<String> =
+        present.iter().map(|(interface, address)| format!("{address} . \"{interface}\"")).collect();
+    let present = match present.as_slice() {
+        [] => String::new(),
+        present => format!("add element inet {table} {OWN} {{ {} }}\n", present.join(", ")),
+    };
     let script = format!(
         "add table inet {table}
 add set inet {table} {HELD} {{ type ipv4_addr; }}
 add set inet {table} {MUTED} {{ type ipv4_addr; }}
 add set inet {table} {QUIET} {{ type ipv4_addr; }}
 add set inet {table} away {{ type ipv4_addr; }}
-add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
+add set inet {table} {OWN} {{ type ipv4_addr . ifname; }}
+flush set inet {table} {OWN}
+{present}add chain inet {table} arriving {{ type filter hook prerouting priority -300; policy accept; }}
 flush chain inet {table} arriving
+add rule inet {table} arriving iifname \"{prefix}*\" meta nfproto ipv6 drop
+add rule inet {table} arriving iifname \"{prefix}*\" ip saddr . iifname != @{OWN} drop
 add rule inet {table} arriving ip daddr @{HELD} drop
 add rule inet {table} arriving ip saddr @{MUTED} drop
 add rule inet {table} arriving ip saddr @{QUIET} tcp flags & (fin | rst) != 0 drop
 add chain inet {table} sending {{ type filter hook output priority -300; policy accept; }}
 flush chain inet {table} sending
+add rule inet {table} sending oifname \"{prefix}*\" meta nfproto ipv6 drop
 add rule inet {table} sending ip daddr @{HELD} drop
 add chain inet {table} delivering {{ type filter hook postrouting priority 0; policy accept; }}
 flush chain inet {table} delivering
@@ -95,30 +124,41 @@ delete chain inet {table} fence"
 
 /// Drops packets to `address` from now on.
 pub fn hold(table: &str, address: Ipv4Addr) -> Result<()> {
-    nft_set::apply(table, &[add(HELD, address)])
+    nft_set::apply(table, &[add(HELD, &address.octets())])
 }
 
 /// Drops packets to `address` from now on, and packets from it that end a connection. So a failed
 /// restore ends no connection, while a restored job sends its pending bytes at once.
 pub fn quieten(table: &str, address: Ipv4Addr) -> Result<()> {
-    nft_set::apply(table, &[add(HELD, address), add(QUIET, address)])
+    let key = address.octets();
+    nft_set::apply(table, &[add(HELD, &key), add(QUIET, &key)])
 }
 
 /// Drops packets to and from `address` from now on.
 pub fn isolate(table: &str, address: Ipv4Addr) -> Result<()> {
-    nft_set::apply(table, &[add(HELD, address), add(MUTED, address)])
+    let key = address.octets();
+    nft_set::apply(table, &[add(HELD, &key), add(MUTED, &key)])
 }
 
 /// Lets packets to and from `address` pass again.
 pub fn release(table: &str, address: Ipv4Addr) -> Result<()> {
-    let key = address.octets();
+    let key = &address.octets();
     // Deleting an address that is not in a set is an error: so it is added first.
     let changes = [HELD, MUTED, QUIET].map(|set| [Change::Add { set, key }, Change::Delete { set, key }]);
     nft_set::apply(table, changes.as_flattened())
 }
 
-fn add(set: &str, address: Ipv4Addr) -> Change<'_> {
-    Change::Add { set, key: address.octets() }
+/// Lets packets with the source `address` come from a job's interface; those with another one are
+/// dropped.
+pub fn admit(table: &str, interface: &str, address: Ipv4Addr) -> Result<()> {
+    let mut key = address.octets().to_vec();
+    key.extend(interface.as_bytes());
+    key.resize(ADDRESS_BYTES + INTERFACE_BYTES, 0);
+    nft_set::apply(table, &[add(OWN, &key)])
+}
+
+fn add<'a>(set: &'a str, key: &'a [u8]) -> Change<'a> {
+    Change::Add { set, key }
 }
 
 /// Makes the table in the namespace of a job, unless it exists. Its loopback is open, or stays as

@@ -45,17 +45,17 @@ const ANSWER_MAX_BYTES: usize = 8 << 10;
 /// The longest wait for the kernel's answer, which comes at once.
 const ANSWER_TIMEOUT_SECONDS: i64 = 5;
 
-/// A change of a set whose keys have four bytes.
+/// A change of a set. Each field of a key is filled up to a multiple of four bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Change<'a> {
     Add {
         set: &'a str,
-        key: [u8; 4],
+        key: &'a [u8],
     },
     /// Deletes an element that is there.
     Delete {
         set: &'a str,
-        key: [u8; 4],
+        key: &'a [u8],
     },
 }
 

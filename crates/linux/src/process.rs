@@ -167,6 +167,14 @@ pub fn give(command: &mut Command, file: fs::File, number: RawFd) {
     }
 }
 
+/// Keeps `command` and all that it runs from privileges of set-user-ID programs.
+pub fn without_new_privileges(command: &mut Command) {
+    // SAFETY: the closure makes a single system call.
+    unsafe {
+        command.pre_exec(|| nix::sys::prctl::set_no_new_privs().map_err(Into::into));
+    }
+}
+
 /// Makes `command` run in a session of its own, which terminal signals do not reach.
 pub fn new_session(command: &mut Command) {
     // SAFETY: the closure makes a single system call.

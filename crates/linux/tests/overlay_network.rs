@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_linux::job_net::{JobNet, sysctl};
+use mooring_linux::nft::Interfaces;
 use mooring_linux::{ip, netns, nft};
 
 const JOB: Ipv4Addr = Ipv4Addr::new(100, 64, 0, 2);
@@ -26,8 +27,9 @@ fn a_job_is_reached_over_its_route_and_not_while_held() {
     let net = JobNet { namespace: job.clone(), host_interface: "mrjob0".into(), address: JOB, mtu: 1450 };
     inside(&host, async || {
         sysctl("net/ipv4/ip_forward", "1").unwrap();
-        nft::install("mooring", "100.64.0.0/10").await.unwrap();
-        nft::install("mooring", "100.64.0.0/10").await.unwrap();
+        let jobs = Interfaces { prefix: "mrj".into(), present: vec![("mrjob0".into(), JOB)] };
+        nft::install("mooring", "100.64.0.0/10", &jobs).await.unwrap();
+        nft::install("mooring", "100.64.0.0/10", &jobs).await.unwrap();
         ip::batch(None, &["address add 198.18.0.1/24 dev lo".into()]).await.unwrap();
         net.setup().await.unwrap();
         net.setup().await.unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mooring_linux::job_net::{JobNet, sysctl};
-use mooring_linux::nft::Forward;
+use mooring_linux::nft::{Forward, Interfaces};
 use mooring_linux::{ip, netns, nft};
 use tokio::net::TcpSocket;
 
@@ -59,8 +59,10 @@ impl Stage {
                 "link set in up".into(),
             ];
             ip::batch(None, &lines).await.expect("addresses");
-            nft::install("mooring", "100.64.0.0/10").await.expect("the host's table");
+            let jobs = Interfaces { prefix: "mrj".into(), present: Vec::new() };
+            nft::install("mooring", "100.64.0.0/10", &jobs).await.expect("the host's table");
             net.setup().await.expect("the job's interface");
+            nft::admit("mooring", "mrjob0", JOB).expect("the job's address");
             net.route_here().await.expect("the job's route");
         });
         let bound = netns::run_in(&job, || TcpListener::bind((JOB, 7))).expect("the job's namespace");

@@ -5,7 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use mooring_api::watch::{Backend, StoreAccess};
+use mooring_tls::CertificateFiles;
 use mooring_types::address::Overlay;
+use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::host_name::HostPattern;
 
 /// The configuration of OpCenter.
 #[derive(Debug, Clone)]
@@ -14,11 +17,19 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// The addresses to listen at.
     pub listen: Vec<SocketAddr>,
+    /// The URL by which browsers reach OpCenter, like `https://float.example.org`; the address of
+    /// the request when absent.
+    pub external_url: Option<String>,
+    /// The names and addresses by which browsers reach OpCenter, beside those that it finds, for
+    /// its certificate.
+    pub tls_names: Vec<String>,
+    /// The certificate for browsers, in place of one that OpCenter's own authority signs.
+    pub tls_files: Option<CertificateFiles>,
     /// The network of overlay addresses.
     pub overlay: Overlay,
     /// The backend by which hosts reach each other's jobs.
     pub backend: Backend,
-    /// The capsule store, if there is one. Its seal key is in the state directory, not here.
+    /// The capsule store, if there is one, without a key: each job has its own.
     pub store: Option<StoreAccess>,
     /// The virtual environment of JupyterLab, for the template `jupyter`.
     pub jupyter: PathBuf,
@@ -29,11 +40,55 @@ pub struct Config {
     /// The directories of hosts below which every user's jobs may have their image; an admin's jobs
     /// may use any.
     pub image_paths: Vec<PathBuf>,
+    /// The ranges that endpoints of external jobs may have, beside the usual ones.
+    pub external_ranges: Vec<IpNet>,
+    /// The names by which browsers may reach gateways.
+    pub gateway_hosts: Vec<HostPattern>,
+    /// The proxies before OpCenter and gateways, whose word about clients is believed.
+    pub trusted_proxies: Vec<IpNet>,
     /// The number of jobs that leave a drained host at once.
     pub drain_at_once: NonZeroUsize,
+    /// True where every host may join that has the token in the file `join-token` of the state
+    /// directory.
+    pub shared_join_token: bool,
 }
 
 impl Config {
+    /// Returns the configuration with a state directory and nothing else: no addresses, no capsule
+    /// store, no directories for users.
+    #[must_use]
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            state_dir: state_dir.into(),
+            listen: Vec::new(),
+            external_url: None,
+            tls_names: Vec::new(),
+            tls_files: None,
+            overlay: Overlay::default(),
+            backend: Backend::default(),
+            store: None,
+            jupyter: "/opt/mooring/jupyter".into(),
+            jupyter_image: None,
+            volume_paths: Vec::new(),
+            image_paths: Vec::new(),
+            external_ranges: Vec::new(),
+            gateway_hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
+            drain_at_once: NonZeroUsize::MIN,
+            shared_join_token: false,
+        }
+    }
+
+    /// Returns whether browsers reach OpCenter over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.external_url.as_deref().is_some_and(|url| url.starts_with("https://"))
+    }
+
+    /// The addresses that endpoints of external jobs may have.
+    pub(crate) fn endpoint_rules(&self) -> EndpointRules {
+        EndpointRules { overlay: self.overlay, allowed: self.external_ranges.clone() }
+    }
+
     /// Returns whether there is a capsule store.
     #[must_use]
     pub fn has_store(&self) -> bool {

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::audit;
 use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mooring_api::submission::InvalidSubmission;
 use mooring_api::{ErrorBody, ErrorCode};
 use mooring_ops::log::chain;
-use mooring_store::StoreError;
+use mooring_store::{DiskFault, StoreError};
 use mooring_types::job::Refused;
 use mooring_types::placement::NoHost;
 
@@ -31,6 +32,8 @@ pub enum Error {
     SecretKey { path: PathBuf },
     #[error("can't use the capsule store")]
     Capsules(#[from] mooring_capsule::Error),
+    #[error("can't use OpCenter's keys and certificates")]
+    Tls(#[from] mooring_tls::Error),
     #[error("can't seal a secret")]
     Seal,
     #[error("can't hash a password: {0}")]
@@ -63,15 +66,49 @@ impl ApiError {
         Self::new(ErrorCode::NotFound, message)
     }
 
+    /// Says what to do next. A failure of OpCenter itself has its own hint, which stays.
     pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
-        Self(self.0.hint(hint))
+        match self.0.error_code() {
+            ErrorCode::Internal | ErrorCode::Unavailable if self.0.hint.is_some() => self,
+            _ => Self(self.0.hint(hint)),
+        }
+    }
+}
+
+/// Names the input that a refusal is about, by its key in the request.
+pub(crate) trait At {
+    /// Names the input; a failure of OpCenter itself is about none.
+    fn at(self, field: &str) -> Self;
+}
+
+impl At for ApiError {
+    fn at(self, field: &str) -> Self {
+        match self.0.error_code() {
+            ErrorCode::Internal | ErrorCode::Unavailable => self,
+            _ => Self(self.0.at(field)),
+        }
+    }
+}
+
+impl<T> At for ApiResult<T> {
+    fn at(self, field: &str) -> Self {
+        self.map_err(|error| error.at(field))
     }
 }
 
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        tracing::error!(error = %chain(&error), "the store failed");
-        Self::new(ErrorCode::Internal, "the store failed").hint("OpCenter's log says why")
+        tracing::error!(error = %chain(&error), "the database failed");
+        match error.disk_fault() {
+            Some(fault) => Self::new(ErrorCode::Unavailable, format!("OpCenter's database can't be used: {fault}"))
+                .hint(match fault {
+                    DiskFault::Full => "jobs and gateways go on; an admin has to make room for OpCenter's state directory",
+                    DiskFault::ReadOnly | DiskFault::Failing => {
+                        "jobs and gateways go on; an admin has to mend the disk of OpCenter's state directory and restart OpCenter"
+                    }
+                }),
+            None => Self::new(ErrorCode::Internal, "OpCenter's database failed").hint("OpCenter's log says why"),
+        }
     }
 }
 
@@ -84,7 +121,7 @@ impl From<Error> for ApiError {
 
 impl From<InvalidSubmission> for ApiError {
     fn from(error: InvalidSubmission) -> Self {
-        let refusal = Self::invalid(error.to_string());
+        let refusal = Self::invalid(error.to_string()).at(error.key());
         match error.hint() {
             Some(hint) => refusal.hint(hint),
             None => refusal,
@@ -112,12 +149,26 @@ impl From<NoHost> for ApiError {
             NoHost::Forbidden { .. } => "name another host, or change the policy with `float modify --vmPolicy`",
             _ => "`float hosts` lists the hosts with what they have free",
         };
-        Self::new(code, error.to_string()).hint(hint)
+        let refusal = Self::new(code, error.to_string()).hint(hint);
+        match error {
+            NoHost::Unknown(_)
+            | NoHost::AlreadyThere(_)
+            | NoHost::TakesNoJobs(_)
+            | NoHost::Forbidden { .. }
+            | NoHost::NotReady { .. }
+            | NoHost::CantMount { .. } => refusal.at("host"),
+            NoHost::None
+            | NoHost::NoneOfKind { .. }
+            | NoHost::CantMountAnywhere(_)
+            | NoHost::NoRoom { .. }
+            | NoHost::NoRoomAnywhere { .. } => refusal,
+        }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        audit::refused(&self.0);
         let status = StatusCode::from_u16(self.0.error_code().http_status());
         (status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Json(self.0)).into_response()
     }

@@ -16,48 +16,57 @@
 //! | wing | holds |
 //! |---|---|
 //! | `api` | HTTP handlers |
+//! | `audit` | the lasting record of requests that change something |
 //! | `auth` | users, sessions and tokens of requests |
 //! | `usecase` | what users, hosts and gateways can ask for; one transaction each |
 //! | `reconcile` | the background tasks: decisions that follow from state and time |
 //! | `decide` | the decisions themselves, as pure functions |
 //! | `state` | the shared data: database, observed state, output of jobs, keys |
 //! | `view` | what users and Prometheus read |
+//! | `web` | the pages for browsers |
 //!
 //! This file opens everything.
 
 #![forbid(unsafe_code)]
 
 mod api;
+mod audit;
 mod auth;
 mod config;
 mod decide;
 mod error;
 mod reconcile;
+mod server;
 mod state;
+mod tls;
 mod usecase;
 mod view;
+mod web;
 
 pub use api::openapi;
 pub use config::Config;
 pub use error::Error;
 use mooring_ops::log::chain;
+pub use web::{Access, WebRoute, web_routes};
 
 use std::fs;
-use std::future::IntoFuture;
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
 use mooring_api::watch::StoreAccess;
-use mooring_capsule::SealKey;
+use mooring_capsule::CapsuleKey;
 use mooring_ops::{Lifecycle, file};
 use mooring_store::Store;
-use mooring_types::Clock;
+use mooring_tls::Authority;
+use mooring_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::reconcile::{janitor, usage};
+use crate::server::Server;
 use crate::state::context::Context;
 use crate::state::logs::Logs;
 use crate::state::observed::Observed;
@@ -82,7 +91,7 @@ pub async fn check_state(state_dir: &Path) -> Result<(), Error> {
 /// Serves at the configured addresses until the lifecycle is asked to stop.
 ///
 /// # Errors
-/// The state directory or a port can't be used, or the server fails.
+/// The state directory or a port can't be used.
 pub async fn run(config: Config, clock: Arc<dyn Clock>, lifecycle: Lifecycle) -> Result<(), Error> {
     let mut listeners = Vec::new();
     for address in &config.listen {
@@ -97,60 +106,82 @@ pub async fn run(config: Config, clock: Arc<dyn Clock>, lifecycle: Lifecycle) ->
 /// Serves at bound sockets until the lifecycle is asked to stop.
 ///
 /// # Errors
-/// The state directory can't be used, or the server fails.
+/// The state directory can't be used.
 pub async fn serve(
     listeners: Vec<TcpListener>,
     config: Config,
     clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
 ) -> Result<(), Error> {
+    let addresses: Vec<SocketAddr> = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
     let context = open(config, clock).await?;
     let stop = lifecycle.soft().clone();
+    let certificate = Arc::new(tls::certificate(&context, &addresses)?);
+    let keeper = lifecycle.tasks().spawn("certificate", tls::keep(Arc::clone(&certificate), stop.clone()));
     let reconciler = lifecycle.tasks().spawn("reconcile", reconcile::run(context.clone(), stop.clone()));
     let janitor = lifecycle.tasks().spawn("janitor", janitor::run(context.clone(), stop.clone()));
     let tidier = lifecycle.tasks().spawn("usage", usage::tidy(context.clone(), stop.clone()));
-    let router = api::router(context.clone(), stop.clone());
-    let servers = listeners.into_iter().map(|listener| {
-        if let Ok(address) = listener.local_addr() {
-            tracing::info!(%address, "OpCenter serves at http://{address}");
-        }
-        axum::serve(listener, router.clone()).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future()
-    });
-    let served = futures_util::future::try_join_all(servers).await;
+    let scribe = lifecycle.tasks().spawn("audit", reconcile::audit::tidy(context.clone(), stop.clone()));
+    let router = api::router(context.clone(), stop.clone(), lifecycle.tasks().clone());
+    let tls = mooring_tls::server_config(&context.authority, certificate)?.into();
+    let trusted = context.config.trusted_proxies.clone().into();
+    let server = Server { router, tls, daemons: Arc::clone(&context.daemons), trusted };
+    for address in addresses {
+        tracing::info!(%address, "OpCenter serves at https://{address}");
+    }
+    tracing::info!("OpCenter's authority is {}", context.authority.fingerprint());
+    let servers = listeners.into_iter().map(|listener| server::serve(listener, server.clone(), stop.clone()));
+    futures_util::future::join_all(servers).await;
     lifecycle.stop();
     // A task that could not be awaited has panicked, and the lifecycle knows.
-    let _ = (reconciler.await, janitor.await, tidier.await);
+    let _ = (reconciler.await, janitor.await, tidier.await, scribe.await, keeper.await);
     context.store.close().await;
-    served.map(drop).map_err(|source| Error::System { attempt: "serve".into(), source })
+    Ok(())
 }
 
 /// Opens the state directory, made at the first start with an admin and a join token.
-async fn open(mut config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
+async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
     make_state_dir(&config.state_dir).map_err(|source| Error::System {
         attempt: format!("make state directory {}", config.state_dir.display()),
         source,
     })?;
+    let is_first_start = !config.state_dir.join(DATABASE).exists();
     let store = Store::open(&config.state_dir.join(DATABASE)).await?;
     auth::ensure_admin(&store, &config.state_dir, clock.now()).await?;
-    let path = config.state_dir.join("join-token");
-    let join_token = file::secret(&path, || Ok(new_token())).map_err(|source| Error::secret_file(&path, source))?;
-    if let Some(access) = &mut config.store {
-        open_capsule_store(access, &config.state_dir)?;
+    let join_token = if config.shared_join_token { Some(shared_join_token(&config.state_dir)?.into()) } else { None };
+    if let Some(access) = &config.store {
+        check_capsule_store(access, is_first_start)?;
     }
+    let vault = Vault::open(&config.state_dir)?;
+    give_capsule_keys(&store, &vault, &config.state_dir).await?;
+    let authority = Authority::open(&config.state_dir, SystemClock.now())?;
     Ok(Context {
+        authority: Arc::new(authority),
+        daemons: Arc::default(),
         logs: Arc::new(Logs::new(&config.state_dir)),
-        vault: Arc::new(Vault::open(&config.state_dir)?),
+        vault: Arc::new(vault),
         login_throttle: Arc::default(),
+        login_pace: Arc::default(),
+        login_links: Arc::default(),
         config: Arc::new(config),
         store,
         start_time: clock.now(),
         observed: Arc::new(Observed::new(clock.monotonic()).into()),
+        traffic: Arc::default(),
         clock,
-        join_token: join_token.into(),
+        join_token,
         published: watch::Sender::default(),
         moments: watch::Sender::default(),
+        requests: Arc::default(),
+        requests_seen: Arc::default(),
         wake: Arc::default(),
     })
+}
+
+/// Returns the token with which every host may join, which the state directory keeps.
+fn shared_join_token(state_dir: &Path) -> Result<String, Error> {
+    let path = state_dir.join("join-token");
+    file::secret(&path, || Ok(new_token())).map_err(|source| Error::secret_file(&path, source))
 }
 
 /// Makes the state directory for its owner alone. An existing one that others could enter is closed
@@ -165,45 +196,41 @@ fn make_state_dir(state_dir: &Path) -> io::Result<()> {
     file::private_dir(&state_dir.join("logs"))
 }
 
-/// Checks that the capsule store can be opened, and adds its seal key to what hosts are given.
-fn open_capsule_store(access: &mut StoreAccess, state_dir: &Path) -> Result<(), Error> {
-    let seal = state_dir.join("seal-key");
+/// Checks that the capsule store can be opened.
+fn check_capsule_store(access: &StoreAccess, is_first_start: bool) -> Result<(), Error> {
     match janitor::open(access) {
-        Ok(_) => {}
+        Ok(_) => Ok(()),
         // At the first start the configuration is wrong; later the store will come back.
-        Err(error) if !seal.exists() => return Err(error.into()),
+        Err(error) if is_first_start => Err(error.into()),
         Err(error) => {
             tracing::warn!(error = %chain(&error), "the capsule store is unreachable; trying again");
+            Ok(())
         }
     }
-    access.seal = SealKey::load_or_create(&seal)?.to_hex();
-    Ok(())
+}
+
+/// Gives the jobs of an earlier version their capsule keys: the cluster's capsule key, with which
+/// their capsules were made.
+async fn give_capsule_keys(store: &Store, vault: &Vault, state_dir: &Path) -> Result<(), Error> {
+    let seal_key = state_dir.join("seal-key");
+    if !seal_key.exists() {
+        return Ok(());
+    }
+    let key = CapsuleKey::load(&seal_key)?;
+    let mut tx = store.begin().await?;
+    for job in tx.job_list_live().await?.iter().filter(|job| job.capsule_key.is_none()) {
+        tx.job_capsule_key_set(&job.id, &vault.seal_capsule_key(&job.id, &key)?).await?;
+    }
+    Ok(tx.commit().await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::num::NonZeroUsize;
     use std::path::PathBuf;
 
-    use mooring_types::address::Overlay;
     use mooring_types::{ManualClock, Timestamp};
 
     use super::*;
-
-    fn config(state_dir: &Path) -> Config {
-        Config {
-            state_dir: state_dir.to_owned(),
-            listen: Vec::new(),
-            overlay: Overlay::new("100.64.0.0/10".parse().unwrap()).unwrap(),
-            backend: Default::default(),
-            store: None,
-            jupyter: "/venv".into(),
-            jupyter_image: None,
-            volume_paths: Vec::new(),
-            image_paths: Vec::new(),
-            drain_at_once: NonZeroUsize::MIN,
-        }
-    }
 
     /// Returns every path from `root` down that others than its owner may use.
     fn open_to_others(root: &Path) -> Vec<PathBuf> {
@@ -236,7 +263,7 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
         }
         for state_dir in [new, old] {
-            let context = open(config(&state_dir), clock.clone()).await.unwrap();
+            let context = open(Config::new(&state_dir), clock.clone()).await.unwrap();
             let job = mooring_types::JobId::random(&mut rand::rng());
             context.logs.append(&job, &mooring_types::job::OutputFile::Stdout, 0, b"hello").unwrap();
             assert_eq!(open_to_others(&state_dir), Vec::<PathBuf>::new());

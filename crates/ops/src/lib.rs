@@ -15,6 +15,7 @@ pub mod failpoint;
 pub mod file;
 pub mod lifecycle;
 pub mod log;
+pub mod log_file;
 pub mod tasks;
 
 pub use lifecycle::Lifecycle;

@@ -7,6 +7,8 @@
 //!           │           │         │    │
 //!         store     ┌───┴─────────┴────┘
 //!           │      api  capsule
+//!           │       │      │
+//!           │      tls     │
 //!           └───────┴──────┴──── types   ops   linux
 //! ```
 //!
@@ -30,15 +32,16 @@ const RULES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("ops", &[]),
     ("linux", &[]),
-    ("api", &["types"]),
+    ("tls", &["types", "ops"]),
+    ("api", &["types", "tls"]),
     ("store", &["types", "ops"]),
     ("capsule", &["types", "ops"]),
-    ("opcenter", &["types", "ops", "api", "store", "capsule"]),
-    ("gateway", &["types", "ops", "api", "linux"]),
-    ("agent", &["types", "ops", "api", "linux", "capsule"]),
+    ("opcenter", &["types", "ops", "tls", "api", "store", "capsule"]),
+    ("gateway", &["types", "ops", "tls", "api", "linux"]),
+    ("agent", &["types", "ops", "tls", "api", "linux", "capsule"]),
     ("testkit", &["types", "ops", "api", "linux"]),
-    ("sim", &["types", "ops", "api"]),
-    ("float", &["types", "ops", "api", "linux", "capsule", "opcenter", "gateway", "agent"]),
+    ("sim", &["types", "ops", "tls", "api"]),
+    ("float", &["types", "ops", "tls", "api", "linux", "capsule", "opcenter", "gateway", "agent"]),
     ("bench", &["types", "ops", "api", "testkit"]),
 ];
 

@@ -5,22 +5,25 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
 use mooring_api::Client;
 use mooring_api::client::Slices;
 use mooring_api::watch::{
-    AfterCheckpoint, AgentSlice, Destination, HostReport, JobDirective, JobObservation, JobOrder, JobState,
-    JoinRequest, MigrateOutStage, Notice, Origin, UsageSample,
+    AfterCheckpoint, AgentSlice, CertificateRequest, Destination, HostReport, JobDirective, JobObservation, JobOrder,
+    JobState, JoinRequest, MigrateOutStage, Notice, Origin, UsageSample,
 };
+use mooring_tls::Identity;
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
+use mooring_types::job::OutputFile;
 use mooring_types::migration::PhaseTime;
 use mooring_types::usage::Usage;
-use mooring_types::{Generation, HostId, JobId, MigrationId, Name, Timestamp};
+use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId, Name, Timestamp};
 
 use crate::behaviour::{Attempt, Behaviour, Step};
-use crate::{Delivery, Wire};
+use crate::{Delivery, OpCenter, Wire};
 
 /// The bytes that every simulated capsule has.
 const CAPSULE_BYTES: u64 = 1_000_000;
@@ -39,7 +42,7 @@ pub struct Machine {
 
 impl Machine {
     /// Returns the request with which the machine's agent joins. `number` tells addresses apart.
-    pub fn join_request(&self, join_token: &str, number: u8) -> Result<JoinRequest> {
+    pub fn join_request(&self, join_token: &str, identity: &Identity, number: u8) -> Result<JoinRequest> {
         let name: Name = self.name.parse().with_context(|| format!("host name `{}`", self.name))?;
         Ok(JoinRequest {
             join_token: join_token.to_owned(),
@@ -49,7 +52,7 @@ impl Machine {
             address: Ipv4Addr::new(192, 0, 2, number),
             public_address: Ipv4Addr::new(198, 51, 100, number).into(),
             migration_port: 7443,
-            certificate: format!("{number:064x}"),
+            certificate_request: identity.request()?,
             wireguard_key: String::new(),
             facts: self.facts(),
             jobs: Vec::new(),
@@ -90,12 +93,14 @@ pub(crate) struct LocalJob {
     phases: Vec<PhaseTime>,
     bytes_moved: u64,
     usage: Option<UsageSample>,
+    /// The bytes of standard output that OpCenter has.
+    written: u64,
 }
 
 impl LocalJob {
     fn new(generation: Generation, state: JobState) -> Self {
         let (phases, executes) = (Vec::new(), false);
-        Self { generation, state, executes, may_be_stale: false, phases, bytes_moved: 0, usage: None }
+        Self { generation, state, executes, may_be_stale: false, phases, bytes_moved: 0, usage: None, written: 0 }
     }
 }
 
@@ -116,14 +121,18 @@ pub struct SimAgent {
 }
 
 impl SimAgent {
-    /// Joins OpCenter at the address of `client`.
-    pub async fn join(client: &Client, join_token: &str, machine: Machine, number: u8, wire: Wire) -> Result<Self> {
-        let request = machine.join_request(join_token, number)?;
-        let answer = client.host_join(&request).await.with_context(|| format!("join as {}", machine.name))?;
+    /// Joins OpCenter.
+    pub async fn join(opcenter: &OpCenter, join_token: &str, machine: Machine, number: u8, wire: Wire) -> Result<Self> {
+        let identity = Arc::new(Identity::generate()?);
+        let request = machine.join_request(join_token, &identity, number)?;
+        let answer =
+            opcenter.client(None)?.host_join(&request).await.with_context(|| format!("join as {}", machine.name))?;
+        identity.set_certificate(&answer.certificate)?;
+        let client = opcenter.client(Some(identity))?;
         Ok(Self {
             machine,
             host: answer.host,
-            client: Client::new(client.address())?.with_token(answer.token),
+            client,
             wire,
             behaviour: Behaviour::default(),
             jobs: BTreeMap::new(),
@@ -139,6 +148,13 @@ impl SimAgent {
     #[must_use]
     pub fn id(&self) -> &HostId {
         &self.host
+    }
+
+    /// Gets a gateway of this host its certificate.
+    pub async fn certify(&self, gateway: &GatewayId, identity: &Identity) -> Result<()> {
+        let request = CertificateRequest { certificate_request: identity.request()? };
+        let answer = self.client.gateway_certificate(&self.host, gateway, &request).await?;
+        Ok(identity.set_certificate(&answer.certificate)?)
     }
 
     // The test's hand
@@ -161,6 +177,12 @@ impl SimAgent {
     /// Lets a held step happen.
     pub fn release(&mut self, step: Step) {
         self.behaviour.release(step);
+    }
+
+    /// Sets the duration in seconds that the host reports for a step of a migration. Otherwise only
+    /// OpCenter's own phases have one.
+    pub fn take(&mut self, step: Step, seconds: f64) {
+        self.behaviour.take(step, seconds);
     }
 
     /// Cuts the host off: it neither gets slices nor reports, and its jobs go on.
@@ -209,11 +231,31 @@ impl SimAgent {
         }
     }
 
+    /// Says from now on that the host executes a job, whether or not it was given to it.
+    pub fn claim(&mut self, job: &JobId, generation: Generation) {
+        let local = LocalJob { executes: true, ..LocalJob::new(generation, JobState::Running) };
+        self.jobs.insert(job.clone(), local);
+    }
+
     /// Sets what a job uses from now on.
     pub fn measure(&mut self, job: &JobId, time: Timestamp, usage: Usage) {
         if let Some(local) = self.jobs.get_mut(job) {
             local.usage = Some(UsageSample { time, usage });
         }
+    }
+
+    /// Writes to the standard output of a job that executes here.
+    pub async fn write(&mut self, job: &JobId, piece: &[u8]) -> Result<()> {
+        let Some(local) = self.jobs.get_mut(job).filter(|local| local.executes) else { return Ok(()) };
+        let sent = self.client.host_job_log(&self.host, job, &OutputFile::Stdout, local.written, piece.to_vec());
+        local.written = sent.await.with_context(|| format!("send output of {job}"))?;
+        Ok(())
+    }
+
+    /// Sends a piece of a job's output file, as a host does while the job writes it.
+    pub async fn write_file(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> Result<()> {
+        self.client.host_job_log(&self.host, job, file, offset, piece.to_vec()).await?;
+        Ok(())
     }
 
     /// Sets what the host's cloud says of the machine's future.
@@ -234,11 +276,16 @@ impl SimAgent {
         self.slice.as_ref()
     }
 
+    /// The directive for a job in the host's last slice.
+    #[must_use]
+    pub fn directive(&self, job: &JobId) -> Option<&JobDirective> {
+        self.slice.as_ref()?.jobs.iter().find(|directive| directive.job == *job)
+    }
+
     /// The order for a job in the host's last slice.
     #[must_use]
     pub fn order(&self, job: &JobId) -> Option<&JobOrder> {
-        let directives = &self.slice.as_ref()?.jobs;
-        directives.iter().find(|directive| directive.job == *job).map(|directive| &directive.order)
+        self.directive(job).map(|directive| &directive.order)
     }
 
     /// The state of a job on the host.
@@ -380,7 +427,7 @@ impl SimAgent {
             match self.behaviour.attempt(Step::Prepare) {
                 Attempt::Held => return None,
                 Attempt::Fails(reason) => failed(&mut local, Step::Prepare, reason),
-                Attempt::Succeeds => {}
+                Attempt::Succeeds => self.note(&mut local, Step::Prepare),
             }
             return Some(local);
         };
@@ -399,7 +446,7 @@ impl SimAgent {
                     failed(&mut local, step, reason);
                     return Some(local);
                 }
-                Attempt::Succeeds => {}
+                Attempt::Succeeds => self.note(&mut local, step),
             }
         }
         self.wire.close(migration);
@@ -433,6 +480,10 @@ impl SimAgent {
             }
             Attempt::Succeeds => {}
         }
+        if step == Step::PreCopy {
+            local.phases.clear();
+        }
+        self.note(&mut local, step);
         let goes_on = matches!(to, Destination::Store { then: AfterCheckpoint::GoOn, .. });
         local.state = match (step, to) {
             (Step::PreCopy, _) => JobState::PreCopied { migration: id },
@@ -451,6 +502,12 @@ impl SimAgent {
         };
         local.bytes_moved = CAPSULE_BYTES;
         local
+    }
+
+    /// Adds the duration of a step to what the host reports of the migration.
+    fn note(&self, local: &mut LocalJob, step: Step) {
+        let seconds = self.behaviour.duration(step);
+        local.phases.extend(seconds.map(|seconds| PhaseTime { name: step.phase(), seconds }));
     }
 
     fn abort(&mut self, generation: Generation, migration: &MigrationId, held: Option<LocalJob>) -> Option<LocalJob> {

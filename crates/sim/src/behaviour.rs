@@ -60,9 +60,20 @@ pub(crate) enum Attempt {
 pub(crate) struct Behaviour {
     failures: BTreeMap<Step, String>,
     held: BTreeSet<Step>,
+    durations: BTreeMap<Step, f64>,
 }
 
 impl Behaviour {
+    /// Says how many seconds a step takes.
+    pub(crate) fn take(&mut self, step: Step, seconds: f64) {
+        self.durations.insert(step, seconds);
+    }
+
+    /// Returns how many seconds a step takes, if that was said.
+    pub(crate) fn duration(&self, step: Step) -> Option<f64> {
+        self.durations.get(&step).copied()
+    }
+
     /// Lets the next attempt of a step fail.
     pub(crate) fn fail(&mut self, step: Step, reason: &str) {
         self.failures.insert(step, reason.to_owned());

@@ -12,7 +12,7 @@ use mooring_api::watch::{GatewaySlice, JobOrder};
 use mooring_types::host::HostRole;
 use mooring_types::{GatewayId, JobId};
 
-use crate::{Machine, SimAgent, SimGateway, Wire};
+use crate::{Machine, OpCenter, SimAgent, SimGateway, Wire};
 
 /// The host on which gateways are placed.
 pub const GATEWAYS_HOST: &str = "gateways";
@@ -26,6 +26,7 @@ const ROUNDS_MAX: usize = 100;
 /// All hosts and gateways of an OpCenter.
 pub struct Cluster {
     admin: Client,
+    opcenter: OpCenter,
     join_token: String,
     agents: BTreeMap<String, SimAgent>,
     gateways: BTreeMap<GatewayId, SimGateway>,
@@ -36,10 +37,10 @@ pub struct Cluster {
 
 impl Cluster {
     /// Joins a host for gateways, and the machines.
-    pub async fn start(admin: Client, join_token: &str, machines: Vec<Machine>) -> Result<Self> {
+    pub async fn start(admin: Client, opcenter: OpCenter, join_token: &str, machines: Vec<Machine>) -> Result<Self> {
         let join_token = join_token.to_owned();
         let (agents, gateways, wire) = (BTreeMap::new(), BTreeMap::new(), Wire::default());
-        let mut cluster = Self { admin, join_token, agents, gateways, wire, beacon: None, beats: 0 };
+        let mut cluster = Self { admin, opcenter, join_token, agents, gateways, wire, beacon: None, beats: 0 };
         cluster.join(Machine { role: HostRole::Gateways, ..Machine::named(GATEWAYS_HOST) }).await?;
         let name = BEACON.to_owned();
         let request = GatewayCreateRequest { name, port_range: "9000:9000".into(), ..GatewayCreateRequest::default() };
@@ -55,7 +56,7 @@ impl Cluster {
     pub async fn join(&mut self, machine: Machine) -> Result<()> {
         let number = u8::try_from(self.agents.len() + 1)?;
         let name = machine.name.clone();
-        let agent = SimAgent::join(&self.admin, &self.join_token, machine, number, self.wire.clone()).await?;
+        let agent = SimAgent::join(&self.opcenter, &self.join_token, machine, number, self.wire.clone()).await?;
         self.agents.insert(name, agent);
         Ok(())
     }
@@ -84,6 +85,17 @@ impl Cluster {
     /// Its host has not started it.
     pub fn gateway(&mut self, id: &GatewayId) -> &mut SimGateway {
         self.gateways.get_mut(id).unwrap_or_else(|| panic!("gateway {id} is not started"))
+    }
+
+    /// A gateway, if its host has started it.
+    pub fn find_gateway(&mut self, id: &GatewayId) -> Option<&mut SimGateway> {
+        self.gateways.get_mut(id)
+    }
+
+    /// Destroys the beacon: from then on [`Cluster::sync`] waits for nothing.
+    pub async fn remove_beacon(&mut self) -> Result<()> {
+        let Some(beacon) = self.beacon.take() else { return Ok(()) };
+        self.admin.gateway_destroy(&beacon.into()).await.context("destroy the beacon")
     }
 
     /// The hosts on which a job's processes run.
@@ -118,7 +130,7 @@ impl Cluster {
         for (_, agent) in self.agents.iter_mut().filter(acting) {
             tokio::time::timeout(SLICE_LIMIT, agent.fetch()).await.context("wait for a slice")??;
         }
-        self.start_gateways()?;
+        self.start_gateways().await?;
         for gateway in self.gateways.values_mut().filter(|gateway| !gateway.is_cut_off()) {
             tokio::time::timeout(SLICE_LIMIT, gateway.fetch()).await.context("wait for a gateway's slice")??;
         }
@@ -161,7 +173,7 @@ impl Cluster {
             tokio::time::timeout(SLICE_LIMIT, self.host(GATEWAYS_HOST).fetch())
                 .await
                 .context("wait for the beacon")??;
-            self.start_gateways()?;
+            self.start_gateways().await?;
         }
         let mut watch: Slices<GatewaySlice> = self.gateway(&beacon).watch().await?;
         let passed = async {
@@ -176,13 +188,14 @@ impl Cluster {
     }
 
     /// Starts the gateways that are placed on hosts, and ends the others.
-    fn start_gateways(&mut self) -> Result<()> {
-        let slices = self.agents.values().filter_map(|agent| agent.slice.as_ref());
-        let placements: Vec<_> = slices.flat_map(|slice| &slice.gateways).collect();
-        self.gateways.retain(|id, _| placements.iter().any(|placement| placement.gateway == *id));
-        for placement in placements {
+    async fn start_gateways(&mut self) -> Result<()> {
+        let hosts = self.agents.values().filter_map(|agent| Some((agent, agent.slice.as_ref()?)));
+        let placements: Vec<_> =
+            hosts.flat_map(|(host, slice)| slice.gateways.iter().map(move |placement| (host, placement))).collect();
+        self.gateways.retain(|id, _| placements.iter().any(|(_, placement)| placement.gateway == *id));
+        for (host, placement) in placements {
             if !self.gateways.contains_key(&placement.gateway) {
-                let gateway = SimGateway::start(self.admin.address(), placement)?;
+                let gateway = SimGateway::start(&self.opcenter, host, placement).await?;
                 self.gateways.insert(placement.gateway.clone(), gateway);
             }
         }

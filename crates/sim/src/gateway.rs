@@ -1,6 +1,7 @@
 //! A simulated gateway: its slice, its clients, and how it quiesces.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
@@ -10,7 +11,10 @@ use mooring_api::watch::{
     ClientObservation, ConnectionDirective, ConnectionObservation, Flow, GatewayPlacement, GatewayReport, GatewaySlice,
     Quiesced,
 };
+use mooring_tls::Identity;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Timestamp};
+
+use crate::{OpCenter, SimAgent};
 
 /// The clients of a connection, as a gateway counts them.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +23,8 @@ pub struct Traffic {
     pub clients: Vec<ClientObservation>,
     /// The number of waiting clients that want the job to be resumed.
     pub calling: u32,
+    /// The number of held requests.
+    pub held: u32,
     /// Bytes from clients to the job.
     pub bytes_in: u64,
     /// Bytes from the job to clients.
@@ -39,10 +45,12 @@ pub struct SimGateway {
 
 impl SimGateway {
     /// Starts the gateway of a placement, as the agent of its host does.
-    pub(crate) fn start(opcenter: &str, placement: &GatewayPlacement) -> Result<Self> {
+    pub(crate) async fn start(opcenter: &OpCenter, host: &SimAgent, placement: &GatewayPlacement) -> Result<Self> {
+        let identity = Arc::new(Identity::generate()?);
+        host.certify(&placement.gateway, &identity).await?;
         Ok(Self {
             id: placement.gateway.clone(),
-            client: Client::new(opcenter)?.with_token(placement.token.clone()),
+            client: opcenter.client(Some(identity))?,
             slice: None,
             traffic: BTreeMap::new(),
             quiesced: Vec::new(),
@@ -91,7 +99,8 @@ impl SimGateway {
         all.filter(move |directive| directive.job == *job)
     }
 
-    pub(crate) async fn watch(&self) -> Result<Slices<GatewaySlice>> {
+    /// Opens another watch.
+    pub async fn watch(&self) -> Result<Slices<GatewaySlice>> {
         self.client.gateway_slices(&self.id).await.context("watch as a gateway")
     }
 
@@ -116,12 +125,12 @@ impl SimGateway {
     }
 
     /// Reports what the gateway observes.
-    pub(crate) async fn report(&self) -> Result<()> {
+    pub async fn report(&self) -> Result<()> {
         let observe = |directive: &ConnectionDirective| {
             let traffic = self.traffic.get(&directive.job).cloned().unwrap_or_default();
             let connection: ConnectionId = directive.connection.clone();
-            let Traffic { clients, calling, bytes_in, bytes_out } = traffic;
-            ConnectionObservation { connection, problem: None, clients, calling, bytes_in, bytes_out }
+            let Traffic { clients, calling, held, bytes_in, bytes_out } = traffic;
+            ConnectionObservation { connection, problem: None, clients, calling, held, bytes_in, bytes_out }
         };
         let quiesced =
             |migration: &MigrationId| Quiesced { migration: migration.clone(), unacknowledged: 0, seconds: 0.001 };

@@ -20,6 +20,8 @@
 //! | [`behaviour`] | the steps of a host that a test holds or lets fail |
 //! | [`gateway`] | a simulated gateway |
 //! | [`cluster`] | all hosts and gateways of an OpCenter, and the invariants over them |
+//! | [`OpCenter`] | the address of OpCenter, and how daemons believe it |
+//! | [`scenery`] | an OpCenter with much to look at |
 
 #![forbid(unsafe_code)]
 
@@ -27,12 +29,16 @@ pub mod agent;
 pub mod behaviour;
 pub mod cluster;
 pub mod gateway;
+mod opcenter;
+pub mod scenery;
 
 pub use agent::{Machine, SimAgent};
 pub use behaviour::Step;
 pub use cluster::Cluster;
 pub use gateway::SimGateway;
+pub use opcenter::OpCenter;
 use parking_lot::Mutex;
+pub use scenery::{Plan, Scenery};
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::{HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
 use sqlx::sqlite::SqliteRow;
 
@@ -20,6 +20,7 @@ pub struct ConnectionRow {
     /// The limits of held requests while the job does not execute.
     pub hold_limits: HoldLimits,
     pub widget: Widget,
+    pub cookies: Cookies,
 }
 
 impl Tx {
@@ -30,8 +31,8 @@ impl Tx {
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         self.farewell_give_way(connection).await?;
         sqlx::query(
-            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget, cookies)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -41,9 +42,10 @@ impl Tx {
         .bind(to_json(&connection.protocol)?)
         .bind(to_json(&connection.hold_limits)?)
         .bind(to_json(&connection.widget)?)
+        .bind(to_json(&connection.cookies)?)
         .execute(&mut *self.inner)
         .await?;
-        Ok(())
+        self.gateway_port_use(connection).await
     }
 
     /// Lists all connections by gateway and port.
@@ -94,6 +96,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         protocol: json(row, "protocol")?,
         hold_limits: json(row, "hold_limits")?,
         widget: json(row, "widget")?,
+        cookies: json(row, "cookies")?,
     })
 }
 

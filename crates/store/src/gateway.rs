@@ -14,8 +14,8 @@ pub struct GatewayRow {
     pub spec: GatewaySpec,
     /// The host on which it is placed.
     pub host: HostId,
-    /// The token of its process, in clear: the host's agent has to get it.
-    pub token: String,
+    /// The fingerprint of its public key, whose certificates alone count; `None` before it has one.
+    pub public_key: Option<String>,
     pub create_time: Timestamp,
     /// The number of restarts that were requested.
     pub restart: u64,
@@ -28,13 +28,13 @@ impl Tx {
     /// is taken.
     pub async fn gateway_insert(&mut self, gateway: &GatewayRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO gateway (id, name, spec, host_id, token, create_time, user_name) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO gateway (id, name, spec, host_id, public_key, create_time, user_name) VALUES (?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(gateway.id.as_str())
         .bind(gateway.spec.name.as_str())
         .bind(to_json(&gateway.spec)?)
         .bind(gateway.host.as_str())
-        .bind(&gateway.token)
+        .bind(no_key(&gateway.id))
         .bind(gateway.create_time.to_string())
         .bind(&gateway.user_name)
         .execute(&mut *self.inner)
@@ -55,8 +55,7 @@ impl Tx {
 
     /// Lists all gateways, oldest first.
     pub async fn gateway_list(&mut self) -> Result<Vec<GatewayRow>> {
-        const SQL: &str =
-            "SELECT id, spec, host_id, token, create_time, restart, user_name FROM gateway ORDER BY create_time, id";
+        const SQL: &str = "SELECT id, spec, host_id, public_key, create_time, restart, user_name FROM gateway ORDER BY create_time, id";
         let rows = sqlx::query(SQL).fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
@@ -70,6 +69,16 @@ impl Tx {
         Ok(())
     }
 
+    /// Records the public key of a gateway: certificates of an earlier one count no more.
+    pub async fn gateway_key_set(&mut self, id: &GatewayId, public_key: &str) -> Result<()> {
+        sqlx::query("UPDATE gateway SET public_key = ? WHERE id = ?")
+            .bind(public_key)
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Removes a gateway and its connections.
     pub async fn gateway_delete(&mut self, id: &GatewayId) -> Result<()> {
         sqlx::query("DELETE FROM gateway WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
@@ -77,14 +86,20 @@ impl Tx {
     }
 }
 
+/// The column's value for a gateway without a key; it is unique.
+fn no_key(id: &GatewayId) -> String {
+    format!("none {id}")
+}
+
 fn read(row: &SqliteRow) -> Result<GatewayRow> {
+    let id: GatewayId = parsed(row, "id")?;
     Ok(GatewayRow {
-        id: parsed(row, "id")?,
         spec: json(row, "spec")?,
         host: parsed(row, "host_id")?,
-        token: row.try_get("token")?,
+        public_key: Some(row.try_get::<String, _>("public_key")?).filter(|key| *key != no_key(&id)),
         create_time: parsed(row, "create_time")?,
         restart: row.try_get::<i64, _>("restart")?.cast_unsigned(),
         user_name: row.try_get("user_name")?,
+        id,
     })
 }

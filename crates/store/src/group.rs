@@ -1,16 +1,18 @@
 //! Groups of users. The database knows members by id, users see them by name.
 
+use mooring_types::quota::Quota;
 use mooring_types::{Name, Timestamp, UserId};
 use sqlx::Row;
 
-use crate::{Result, Tx, parsed};
+use crate::{Result, Tx, json, parsed, to_json};
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GroupRow {
     pub name: Name,
     pub description: String,
     pub create_time: Timestamp,
+    pub quota: Quota,
 }
 
 /// The membership of a user in a group.
@@ -25,20 +27,22 @@ impl Tx {
     /// Adds a group. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) if the name
     /// is taken.
     pub async fn group_insert(&mut self, group: &GroupRow) -> Result<()> {
-        sqlx::query("INSERT INTO user_group (name, description, create_time) VALUES (?, ?, ?)")
+        sqlx::query("INSERT INTO user_group (name, description, create_time, quota) VALUES (?, ?, ?, ?)")
             .bind(group.name.as_str())
             .bind(&group.description)
             .bind(group.create_time.to_string())
+            .bind(to_json(&group.quota)?)
             .execute(&mut *self.inner)
             .await?;
         Ok(())
     }
 
-    /// Changes a group's description.
-    pub async fn group_update(&mut self, name: &Name, description: &str) -> Result<()> {
-        sqlx::query("UPDATE user_group SET description = ? WHERE name = ?")
-            .bind(description)
-            .bind(name.as_str())
+    /// Changes a group's description and quota.
+    pub async fn group_update(&mut self, group: &GroupRow) -> Result<()> {
+        sqlx::query("UPDATE user_group SET description = ?, quota = ? WHERE name = ?")
+            .bind(&group.description)
+            .bind(to_json(&group.quota)?)
+            .bind(group.name.as_str())
             .execute(&mut *self.inner)
             .await?;
         Ok(())
@@ -46,7 +50,7 @@ impl Tx {
 
     /// Lists all groups by name.
     pub async fn group_list(&mut self) -> Result<Vec<GroupRow>> {
-        let rows = sqlx::query("SELECT name, description, create_time FROM user_group ORDER BY name")
+        let rows = sqlx::query("SELECT name, description, create_time, quota FROM user_group ORDER BY name")
             .fetch_all(&mut *self.inner)
             .await?;
         let read = |row| {
@@ -54,6 +58,7 @@ impl Tx {
                 name: parsed(row, "name")?,
                 description: row.try_get("description")?,
                 create_time: parsed(row, "create_time")?,
+                quota: json(row, "quota")?,
             })
         };
         rows.iter().map(read).collect()

@@ -22,8 +22,6 @@ pub struct Joined {
     /// The port at which its agent takes migrations.
     #[serde(alias = "movePort")]
     pub migration_port: u16,
-    /// The SHA-256 of its agent's certificate, in hex.
-    pub certificate: String,
     /// The public key of its WireGuard device; may be empty.
     pub wireguard_key: String,
     pub facts: HostFacts,
@@ -36,8 +34,8 @@ pub struct HostRow {
     pub name: Name,
     /// Its overlay address.
     pub overlay: Ipv4Addr,
-    /// The SHA-256 of its token.
-    pub token_hash: String,
+    /// The fingerprint of its agent's public key, whose certificates alone count.
+    pub public_key: String,
     /// The proof of a join under the host's name.
     pub key: HostKey,
     /// The part that its agent reports.
@@ -48,12 +46,15 @@ pub struct HostRow {
     pub drain_by_hand: Option<Drain>,
     /// The drain that follows from a notice of the host's cloud.
     pub drain_by_notice: Option<Drain>,
+    /// The time at which an admin removed it. Its name is free, and its row stays for what names
+    /// it.
+    pub removed_at: Option<Timestamp>,
 }
 
 /// The proof that a join under a host's name comes from that host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostKey {
-    /// The host joined before hosts had keys: its certificate has to do, once.
+    /// The host joined before hosts had keys: an admin has to let it join again.
     Unrecorded,
     /// An admin lets the host join with a new key.
     Awaited,
@@ -117,15 +118,15 @@ impl Tx {
     /// name.
     pub async fn host_put(&mut self, host: &HostRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO host (id, name, overlay, token_hash, key_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
-             ON CONFLICT (id) DO UPDATE SET name = excluded.name, token_hash = excluded.token_hash,
+            "INSERT INTO host (id, name, overlay, public_key, key_hash, join_data, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET name = excluded.name, public_key = excluded.public_key,
                 key_hash = excluded.key_hash,
-                join_data = excluded.join_data, last_seen = excluded.last_seen",
+                join_data = excluded.join_data, last_seen = excluded.last_seen, removed_at = NULL",
         )
         .bind(host.id.as_str())
         .bind(host.name.as_str())
         .bind(host.overlay.to_string())
-        .bind(&host.token_hash)
+        .bind(&host.public_key)
         .bind(host.key.column())
         .bind(to_json(&host.joined)?)
         .bind(host.last_seen.map(|time| time.to_string()))
@@ -150,10 +151,33 @@ impl Tx {
         Ok(())
     }
 
-    /// Lists all hosts by name.
+    /// Lists all hosts by name, without removed ones.
     pub async fn host_list(&mut self) -> Result<Vec<HostRow>> {
-        let rows = sqlx::query("SELECT * FROM host ORDER BY name").fetch_all(&mut *self.inner).await?;
+        let rows = sqlx::query("SELECT * FROM host WHERE removed_at IS NULL ORDER BY name")
+            .fetch_all(&mut *self.inner)
+            .await?;
         rows.iter().map(read).collect()
+    }
+
+    /// Lists the removed hosts by name.
+    pub async fn host_list_removed(&mut self) -> Result<Vec<HostRow>> {
+        let rows = sqlx::query("SELECT * FROM host WHERE removed_at IS NOT NULL ORDER BY name")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Removes a host: its keys count no more.
+    pub async fn host_remove(&mut self, host: &HostId, now: Timestamp) -> Result<()> {
+        sqlx::query(
+            "UPDATE host SET removed_at = ?, public_key = 'removed ' || id, key_hash = 'removed', drain_by_hand = NULL,
+                drain_by_notice = NULL WHERE id = ?",
+        )
+        .bind(now.to_string())
+        .bind(host.as_str())
+        .execute(&mut *self.inner)
+        .await?;
+        Ok(())
     }
 }
 
@@ -162,12 +186,13 @@ fn read(row: &SqliteRow) -> Result<HostRow> {
         id: parsed(row, "id")?,
         name: parsed(row, "name")?,
         overlay: parsed(row, "overlay")?,
-        token_hash: row.try_get("token_hash")?,
+        public_key: row.try_get("public_key")?,
         key: HostKey::of_column(row.try_get("key_hash")?),
         joined: json(row, "join_data")?,
         last_seen: parsed_option(row, "last_seen")?,
         drain_by_hand: drain(row, "drain_by_hand")?,
         drain_by_notice: drain(row, "drain_by_notice")?,
+        removed_at: parsed_option(row, "removed_at")?,
     })
 }
 

@@ -57,6 +57,8 @@ pub struct JobRow {
     pub size_submitted: Option<Resources>,
     /// True when the job was suspended for lack of a host, and is resumed as soon as one fits.
     pub awaits_host: bool,
+    /// The key of its capsules, sealed by OpCenter; `None` for external jobs.
+    pub capsule_key: Option<Vec<u8>>,
 }
 
 impl JobRow {
@@ -88,6 +90,7 @@ impl JobRow {
             executed_before: Duration::ZERO,
             size_submitted: None,
             awaits_host: false,
+            capsule_key: None,
         }
     }
 
@@ -125,14 +128,15 @@ macro_rules! select {
         )
     };
 }
+pub(crate) use select;
 
 impl Tx {
     /// Adds a job with the event of its submission.
     pub async fn job_insert(&mut self, job: &JobRow) -> Result<()> {
         sqlx::query(
             "INSERT INTO job (id, user_name, spec, policy, status, address, generation, requested_host, requested_gateway,
-                target_ports, security_groups, submit_time, last_update, status_time)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                target_ports, security_groups, submit_time, last_update, status_time, capsule_key)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(job.id.as_str())
         .bind(&job.user_name)
@@ -148,6 +152,7 @@ impl Tx {
         .bind(job.submit_time.to_string())
         .bind(job.last_update.to_string())
         .bind(job.status_time.to_string())
+        .bind(job.capsule_key.as_deref())
         .execute(&mut *self.inner)
         .await?;
         let event = Event::StatusChanged { status: job.status, reason: String::new() };
@@ -172,6 +177,36 @@ impl Tx {
             .fetch_all(&mut *self.inner)
             .await?;
         rows.iter().map(read).collect()
+    }
+
+    /// Returns whether a host was given the current generation of a job: it owns the job, or is an
+    /// end of the job's latest migration.
+    pub async fn job_was_given_to(&mut self, id: &JobId, host: &HostId) -> Result<bool> {
+        let query = "SELECT EXISTS (SELECT 1 FROM job WHERE id = ?1 AND host_id = ?2)
+             OR EXISTS (SELECT 1 FROM (SELECT from_host, to_host FROM migration WHERE job_id = ?1 ORDER BY rowid DESC LIMIT 1)
+                        WHERE from_host = ?2 OR to_host = ?2)";
+        let given = sqlx::query_scalar(query).bind(id.as_str()).bind(host.as_str());
+        Ok(given.fetch_one(&mut *self.inner).await?)
+    }
+
+    /// Sets the key of a job's capsules.
+    pub async fn job_capsule_key_set(&mut self, id: &JobId, sealed: &[u8]) -> Result<()> {
+        sqlx::query("UPDATE job SET capsule_key = ? WHERE id = ?")
+            .bind(sealed)
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Sets the generation of a job on no host, whose last owner is not known.
+    pub async fn job_generation_set(&mut self, id: &JobId, generation: Generation) -> Result<()> {
+        sqlx::query("UPDATE job SET generation = ? WHERE id = ?")
+            .bind(generation.0.cast_signed())
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
     }
 
     /// Gives a job to a host: its placement, or the commit of a migration.
@@ -357,7 +392,7 @@ impl Tx {
     }
 }
 
-fn read(row: &SqliteRow) -> Result<JobRow> {
+pub(crate) fn read(row: &SqliteRow) -> Result<JobRow> {
     Ok(JobRow {
         id: parsed(row, "id")?,
         user_name: row.try_get("user_name")?,
@@ -386,5 +421,6 @@ fn read(row: &SqliteRow) -> Result<JobRow> {
             None => None,
         },
         awaits_host: row.try_get("awaits_host")?,
+        capsule_key: row.try_get("capsule_key")?,
     })
 }

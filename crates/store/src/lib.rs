@@ -2,7 +2,8 @@
 //!
 //! All reads and writes are in a transaction, [`Tx`]. There is one at a time, so a use-case writes
 //! on top of what it has read. A commit is on disk when [`Tx::commit`] returns. Only desired state
-//! is stored; hosts and gateways report observed state again.
+//! is stored; hosts and gateways report observed state again. A long list is read beside it, from
+//! the last commit ([`Store::begin_read`]).
 //!
 //! One file per noun, with the verb last: `job_insert`, `host_list`. Only [`Tx::job_status_set`]
 //! changes a job's status: it asks the state machine and appends the event. For external jobs it is
@@ -14,6 +15,8 @@
 
 #![forbid(unsafe_code)]
 
+mod api_token;
+mod audit;
 mod capsule;
 mod connection;
 mod error;
@@ -21,21 +24,28 @@ mod event;
 mod external;
 mod farewell;
 mod gateway;
+mod gateway_port;
 mod group;
 mod host;
 mod job;
+mod job_listing;
+mod join_token;
 mod migration;
+mod quota;
 mod schema;
 mod secret;
 mod security_group;
+mod session;
 mod setting;
 mod template;
 mod usage;
 mod user;
 
+pub use api_token::ApiTokenRow;
+pub use audit::{AuditActor, AuditChoice, AuditLimits, AuditRow};
 pub use capsule::CapsuleRow;
 pub use connection::ConnectionRow;
-pub use error::StoreError;
+pub use error::{DiskFault, StoreError};
 pub use event::EventRow;
 pub use external::ExternalRow;
 pub use farewell::FarewellRow;
@@ -43,12 +53,15 @@ pub use gateway::GatewayRow;
 pub use group::{GroupRow, MembershipRow};
 pub use host::{Drain, Extent, HostKey, HostRow, Joined};
 pub use job::JobRow;
+pub use job_listing::{JobChoice, JobPageRow, JobPlace};
+pub use join_token::JoinTokenRow;
 pub use migration::{MigrationRow, Stage};
 pub use secret::SecretRow;
 pub use security_group::SecurityGroupRow;
+pub use session::SessionRow;
 pub use template::TemplateRow;
 pub use usage::UsageRow;
-pub use user::{SessionRow, UserRow};
+pub use user::UserRow;
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};
@@ -60,7 +73,10 @@ use sqlx::migrate::MigrateError;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{Row, Sqlite, Transaction};
+use sqlx::{Connection, Row, Sqlite, Transaction};
+
+/// The most transactions that read at the same time.
+const READERS: u32 = 2;
 
 type Result<T> = std::result::Result<T, StoreError>;
 
@@ -68,6 +84,8 @@ type Result<T> = std::result::Result<T, StoreError>;
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    /// Connections that read the last commit while another one writes.
+    readers: SqlitePool,
 }
 
 /// A transaction; dropped without [`Tx::commit`] it changes nothing.
@@ -86,10 +104,18 @@ impl Store {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true);
         make_private(path).map_err(sqlx::Error::Io)?;
-        // A single connection is a single writer: transactions queue instead of failing.
-        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await?;
+        // A single connection is a single writer: transactions queue instead of failing. After a
+        // disk's fault SQLite has rolled back unasked, and the connection still counts itself
+        // into a transaction. What followed on it would be a part of that one, and lost: it is
+        // closed, and another one opened.
+        let writer = SqlitePoolOptions::new().max_connections(1);
+        let writer = writer.before_acquire(|connection, _| Box::pin(async { Ok(!connection.is_in_transaction()) }));
+        let pool = writer.connect_with(options.clone()).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .connect_lazy_with(options.create_if_missing(false).pragma("query_only", "on"));
         match schema::migrator().run(&pool).await {
-            Ok(()) => Ok(Self { pool }),
+            Ok(()) => Ok(Self { pool, readers }),
             Err(MigrateError::VersionMissing(version)) => Err(StoreError::Newer { version }),
             Err(error) => Err(StoreError::Migrate(error)),
         }
@@ -100,8 +126,14 @@ impl Store {
         Ok(Tx { inner: self.pool.begin().await? })
     }
 
-    /// Closes the database after the transaction under way.
+    /// Begins a transaction that reads the last commit and waits for no other. It can't write.
+    pub async fn begin_read(&self) -> Result<Tx> {
+        Ok(Tx { inner: self.readers.begin().await? })
+    }
+
+    /// Closes the database after the transactions under way.
     pub async fn close(&self) {
+        self.readers.close().await;
         self.pool.close().await;
     }
 }
@@ -168,4 +200,40 @@ where
 {
     let number: i64 = row.try_get(column)?;
     T::try_from(number).map_err(|error| StoreError::Unreadable { column, source: Box::new(error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn execute(tx: &mut Tx, sql: &str) -> std::result::Result<(), sqlx::Error> {
+        sqlx::raw_sql(sql).execute(&mut *tx.inner).await.map(|_| ())
+    }
+
+    #[tokio::test]
+    async fn what_is_committed_after_a_fault_of_the_disk_is_durable() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.db");
+        let store = Store::open(&path).await.unwrap();
+        let mut tx = store.begin().await.unwrap();
+        execute(&mut tx, "CREATE TABLE t (x)").await.unwrap();
+        tx.commit().await.unwrap();
+        for number in 0..3 {
+            let mut tx = store.begin().await.unwrap();
+            // The disk is full, on which SQLite ends the whole transaction.
+            execute(&mut tx, "PRAGMA max_page_count = 1").await.unwrap();
+            let error = execute(&mut tx, "INSERT INTO t VALUES (zeroblob(1000000))").await.unwrap_err();
+            assert_eq!(StoreError::from(error).disk_fault(), Some(DiskFault::Full));
+            drop(tx);
+            // One that only reads.
+            drop(store.begin().await.unwrap());
+            let mut tx = store.begin().await.unwrap();
+            execute(&mut tx, &format!("INSERT INTO t VALUES ({number})")).await.unwrap();
+            tx.commit().await.unwrap();
+        }
+        let other = Store::open(&path).await.unwrap();
+        let mut tx = other.begin_read().await.unwrap();
+        let rows: Vec<i64> = sqlx::query_scalar("SELECT x FROM t ORDER BY x").fetch_all(&mut *tx.inner).await.unwrap();
+        assert_eq!(rows, [0, 1, 2]);
+    }
 }

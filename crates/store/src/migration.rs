@@ -7,8 +7,8 @@ use mooring_types::capsule::CapsuleName;
 use mooring_types::host::Resources;
 use mooring_types::migration::{MigrationKind, Outcome, PhaseTime};
 use mooring_types::{Generation, HostId, JobId, MigrationId, Timestamp};
-use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row};
 
 use crate::{Result, Tx, json, parsed, parsed_option, to_json, unsigned};
 
@@ -181,6 +181,18 @@ impl Tx {
             .bind(limit)
             .fetch_all(&mut *self.inner)
             .await?;
+        rows.iter().map(read).collect()
+    }
+
+    /// Lists the migrations of some jobs, oldest first.
+    pub async fn migration_list_of_jobs(&mut self, jobs: impl Iterator<Item = &JobId>) -> Result<Vec<MigrationRow>> {
+        let mut query = QueryBuilder::new("SELECT * FROM migration WHERE job_id IN (");
+        let mut separated = query.separated(", ");
+        for job in jobs {
+            separated.push_bind(job.as_str());
+        }
+        query.push(") ORDER BY start_time, rowid");
+        let rows = query.build().fetch_all(&mut *self.inner).await?;
         rows.iter().map(read).collect()
     }
 

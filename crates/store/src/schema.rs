@@ -43,6 +43,15 @@ const FILES: &[File] = &files![
     18 "one language" "0018_one_language.sql",
     19 "host key" "0019_host_key.sql",
     20 "event data" "0020_event_data.sql",
+    21 "job listing" "0021_job_listing.sql",
+    22 "audit" "0022_audit.sql",
+    23 "job listing by status" "0023_job_listing_by_status.sql",
+    24 "capsule key" "0024_capsule_key.sql",
+    25 "join tokens" "0025_join_tokens.sql",
+    26 "gateway ports" "0026_gateway_ports.sql",
+    27 "api tokens" "0027_api_tokens.sql",
+    28 "quotas" "0028_quotas.sql",
+    29 "public keys" "0029_public_keys.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

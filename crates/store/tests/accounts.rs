@@ -1,7 +1,9 @@
 //! Users, groups, secrets and templates in the real database.
 
-use mooring_store::{GroupRow, MembershipRow, Store, TemplateRow, Tx, UserRow};
-use mooring_types::{Name, Role, Timestamp, UserId};
+use mooring_store::{ApiTokenRow, GroupRow, MembershipRow, SessionRow, Store, TemplateRow, Tx, UserRow};
+use mooring_types::api_token::TokenScope;
+use mooring_types::quota::Quota;
+use mooring_types::{ApiTokenId, Name, Role, SessionId, Timestamp, UserId};
 use serde_json::json;
 
 fn now() -> Timestamp {
@@ -19,6 +21,7 @@ fn user(name: &str) -> UserRow {
         role: Role::User,
         password_hash: "hash".into(),
         create_time: now(),
+        quota: Quota { jobs: Some(3), mem_gb: Some(0.5), ..Quota::default() },
     }
 }
 
@@ -35,6 +38,32 @@ fn template(owner: Option<&UserRow>, tag: &str) -> TemplateRow {
     }
 }
 
+fn session(user: &UserRow) -> SessionRow {
+    SessionRow {
+        id: SessionId::random(&mut rand::rng()),
+        user: user.clone(),
+        token_hash: user.name.clone(),
+        create_time: now(),
+        last_used: now(),
+        job: None,
+        address: "192.0.2.1".into(),
+        client: "float".into(),
+    }
+}
+
+fn api_token(user: &UserRow) -> ApiTokenRow {
+    ApiTokenRow {
+        id: ApiTokenId::random(&mut rand::rng()),
+        token_hash: format!("token of {}", user.name),
+        user: user.clone(),
+        name: name("nightly"),
+        scope: TokenScope::Jobs,
+        create_time: now(),
+        expires_at: now(),
+        last_used: None,
+    }
+}
+
 async fn world(directory: &std::path::Path) -> (Tx, UserRow, UserRow) {
     let mut tx =
         Store::open(&directory.join("opcenter.db")).await.expect("the store opens").begin().await.expect("a tx");
@@ -48,14 +77,16 @@ async fn world(directory: &std::path::Path) -> (Tx, UserRow, UserRow) {
 async fn deleting_a_user_removes_its_own_rows() {
     let directory = tempfile::tempdir().unwrap();
     let (mut tx, alice, bob) = world(directory.path()).await;
-    let lab = GroupRow { name: name("lab"), description: String::new(), create_time: now() };
+    let lab = GroupRow { name: name("lab"), description: String::new(), create_time: now(), quota: Quota::default() };
     tx.group_insert(&lab).await.unwrap();
     for user in [&alice, &bob] {
         tx.membership_insert(&lab.name, &user.id).await.unwrap();
         tx.secret_put(&user.id, &name("key"), b"sealed", now()).await.unwrap();
         tx.template_insert(&template(Some(user), "1")).await.unwrap();
-        tx.session_insert(&user.name, &user.id, None, now()).await.unwrap();
+        tx.session_insert(&session(user)).await.unwrap();
+        tx.api_token_insert(&api_token(user)).await.unwrap();
     }
+    assert!(tx.api_token_insert(&api_token(&bob)).await.unwrap_err().is_taken());
     tx.template_insert(&template(None, "1")).await.unwrap();
     assert_eq!(tx.membership_mates(&alice.id).await.unwrap().len(), 2);
 
@@ -63,6 +94,9 @@ async fn deleting_a_user_removes_its_own_rows() {
     assert_eq!(tx.user_list().await.unwrap(), std::slice::from_ref(&bob));
     assert!(tx.session_get("alice").await.unwrap().is_none());
     assert!(tx.session_get("bob").await.unwrap().is_some());
+    assert!(tx.api_token_get("token of alice").await.unwrap().is_none());
+    assert_eq!(tx.api_token_get("token of bob").await.unwrap().unwrap().user, bob);
+    assert_eq!(tx.api_token_list().await.unwrap().len(), 1);
     let left = MembershipRow { group: lab.name.clone(), user: bob.id.clone(), user_name: "bob".into() };
     assert_eq!(tx.membership_list().await.unwrap(), [left]);
     assert_eq!(tx.secret_list().await.unwrap().len(), 1);

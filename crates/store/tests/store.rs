@@ -7,7 +7,7 @@ use mooring_store::{
     ConnectionRow, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
     StoreError, Tx,
 };
-use mooring_types::gateway::{Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::{MigrationKind, Outcome};
@@ -42,19 +42,19 @@ fn host(name: &str, overlay: [u8; 4]) -> HostRow {
         id: HostId::random(&mut rand::rng()),
         name: name.parse().expect("a name"),
         overlay: overlay.into(),
-        token_hash: name.into(),
+        public_key: name.into(),
         joined: Joined {
             role: HostRole::Both,
             address: [198, 18, 0, 2].into(),
             public_address: [127, 0, 0, 1].into(),
             migration_port: 7000,
-            certificate: "ab".into(),
             wireguard_key: String::new(),
             facts,
         },
         last_seen: Some(now()),
         drain_by_hand: None,
         drain_by_notice: None,
+        removed_at: None,
     }
 }
 
@@ -231,7 +231,7 @@ fn gateway(host: &HostRow) -> GatewayRow {
             security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
         },
         host: host.id.clone(),
-        token: "secret".into(),
+        public_key: None,
         create_time: now(),
         restart: 0,
         user_name: "alice".into(),
@@ -248,6 +248,7 @@ fn connection(gateway: &GatewayRow, job: &JobRow) -> ConnectionRow {
         protocol: Protocol::Auto,
         hold_limits: HoldLimits { hold_seconds: 1, page_seconds: 2, held_max: 3 },
         widget: Widget::Hidden,
+        cookies: Cookies::Shared,
     }
 }
 

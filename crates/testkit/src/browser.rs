@@ -1,13 +1,16 @@
-//! A real browser without a window: Chromium, driven through its driver, inside a world's network
-//! namespace.
+//! A real browser without a window: Chromium or Firefox, driven through its driver, inside the
+//! network namespace of a world or beside the test.
 //!
 //! ```text
 //!   the test, in World::run_inside ──HTTP──► chromedriver ──► Chromium ──► the gateway
 //! ```
 //!
-//! Its profile is new and lies with the world's files. It loads nothing unasked and reaches nothing
-//! outside of the namespace. Both processes end when the browser is dropped; what is left of them,
-//! and their files, with the world.
+//! Its profile is new and lies with the world's files, or in a directory of its own. It loads
+//! nothing unasked; in a world it reaches nothing outside of the namespace. Both processes end when
+//! the browser is dropped; what is left of them, and their files, with the world or the directory.
+//! What differs between the two programs is in [`program`].
+
+mod program;
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
@@ -21,10 +24,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tempfile::TempDir;
+use thirtyfour::TypingData;
 use thirtyfour::error::{WebDriverError, WebDriverResult};
 use thirtyfour::prelude::{By, ElementQueryable, WebDriver, WebElement};
-use thirtyfour::{ChromiumLikeCapabilities, DesiredCapabilities, TypingData};
 
+pub use program::Program;
 pub use thirtyfour::Key;
 
 use crate::wait::wait_for;
@@ -36,55 +41,81 @@ const STARTS_WITHIN: Duration = Duration::from_secs(30);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(60);
 /// The pause between two looks for an element.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// The text before the port in the driver's output.
-const LISTENS: &str = "was started successfully on port ";
-/// No window, no background traffic, nothing shared with another browser. Root can't have the
-/// sandbox.
-const ARGUMENTS: [&str; 11] = [
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-    "--no-proxy-server",
-    "--window-size=1280,1000",
-];
 
 /// A browser with one page.
 #[derive(Debug)]
 pub struct Browser {
+    program: Program,
     process: Child,
     directory: PathBuf,
     /// Absent only in `drop`.
     driver: Option<WebDriver>,
+    /// The directory, where it is not the world's.
+    _own: Option<TempDir>,
 }
 
 impl Browser {
-    /// Starts a browser in a world, for use inside its namespace.
+    /// Starts Chromium in a world, for use inside its namespace.
     pub async fn start(world: &World) -> Result<Self> {
+        Self::start_program(Program::Chromium, world).await
+    }
+
+    /// Starts a browser in a world, for use inside its namespace.
+    pub async fn start_program(program: Program, world: &World) -> Result<Self> {
         let directory = tempfile::Builder::new().prefix("browser-").tempdir_in(world.files())?.keep();
-        let log = directory.join("chromedriver.log");
-        let output = File::create(&log)?;
-        let mut command = Command::new("chromedriver");
-        command.arg("--port=0").env("HOME", &directory).env("TMPDIR", &directory).process_group(0);
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let mut command = program.command();
         netns::enter_command(&mut command, &world.namespace())?;
-        let process = command.spawn().context("run `chromedriver`: scripts/setup test installs it")?;
-        let mut browser = Self { process, directory, driver: None };
+        Self::run_driver(program, command, directory, None).await
+    }
+
+    /// Starts Chromium beside the test, for servers of this process.
+    pub async fn start_alone() -> Result<Self> {
+        let own = tempfile::Builder::new().prefix("browser-").tempdir()?;
+        let program = Program::Chromium;
+        Self::run_driver(program, program.command(), own.path().to_owned(), Some(own)).await
+    }
+
+    async fn run_driver(
+        program: Program,
+        mut command: Command,
+        directory: PathBuf,
+        own: Option<TempDir>,
+    ) -> Result<Self> {
+        let name = program.driver();
+        let log = directory.join(name).with_extension("log");
+        let output = File::create(&log)?;
+        command.env("HOME", &directory).env("TMPDIR", &directory).process_group(0);
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        let process = command.spawn().with_context(|| format!("run `{name}`: scripts/setup test installs it"))?;
+        let mut browser = Self { program, process, directory, driver: None, _own: own };
         let port = browser.port(&log).await?;
-        let mut chromium = DesiredCapabilities::chrome();
-        chromium.set_binary("/usr/bin/chromium")?;
-        for argument in ARGUMENTS {
-            chromium.add_arg(argument)?;
-        }
-        chromium.add_arg(&format!("--user-data-dir={}", browser.directory.join("profile").display()))?;
-        let driver = WebDriver::builder(format!("http://127.0.0.1:{port}"), chromium).request_timeout(ANSWERS_WITHIN);
-        browser.driver = Some(driver.connect().await.context("start Chromium")?);
+        let downloads = browser.downloads();
+        fs::create_dir(&downloads)?;
+        let capabilities = program.capabilities(&browser.directory, &downloads)?;
+        let driver = WebDriver::builder(format!("http://127.0.0.1:{port}"), capabilities);
+        let driver = driver.request_timeout(ANSWERS_WITHIN).connect().await;
+        browser.driver = Some(driver.with_context(|| format!("start {program:?}"))?);
         Ok(browser)
+    }
+
+    /// The directory of files that were downloaded.
+    fn downloads(&self) -> PathBuf {
+        self.directory.join("downloads")
+    }
+
+    /// Waits for a file that was downloaded whole; returns its content.
+    pub async fn downloaded(&self, name: &str, limit: Duration) -> Result<Vec<u8>> {
+        let file = self.downloads().join(name);
+        wait_for(&format!("the download `{name}`"), limit, async || {
+            // Until it is whole, a file has another name or is empty.
+            Ok(fs::read(&file).ok().filter(|content| !content.is_empty()))
+        })
+        .await
+    }
+
+    /// Runs a script in each page before the page's own, from the next page on.
+    pub async fn preload(&self, script: &str) -> Result<()> {
+        self.program.preload(self.driver()?, script).await
     }
 
     /// Opens a page and waits until it is loaded.
@@ -130,8 +161,43 @@ impl Browser {
         let began = Instant::now();
         loop {
             match work(self.element(selector, limit).await?).await {
-                Err(error) if is_stale(&error) && began.elapsed() < limit => {}
+                Err(error) if is_in_the_way(&error) && began.elapsed() < limit => {
+                    tokio::time::sleep(INTERVAL).await;
+                }
                 done => return done.with_context(|| format!("`{selector}` on the page")),
+            }
+        }
+    }
+
+    /// Clicks an element.
+    pub async fn click(&self, selector: &str, limit: Duration) -> Result<()> {
+        self.with_element(selector, limit, async |element| element.click().await).await
+    }
+
+    /// Types a text into a field, in place of what is in it.
+    pub async fn type_into(&self, selector: &str, text: &str, limit: Duration) -> Result<()> {
+        let typing = async |field: WebElement| {
+            field.clear().await?;
+            field.send_keys(text).await
+        };
+        self.with_element(selector, limit, typing).await
+    }
+
+    /// Waits until a script without `await` returns true in the page, also while another page
+    /// opens. The error has the page's text.
+    pub async fn until(&self, what: &str, script: &str, limit: Duration) -> Result<()> {
+        let driver = self.driver()?;
+        let is_true = async || {
+            // A document that is being left runs no script.
+            let outcome = driver.execute(script, Vec::new()).await;
+            Ok(outcome.is_ok_and(|outcome| outcome.json().as_bool() == Some(true)).then_some(()))
+        };
+        let looked = wait_for(what, limit, is_true).await;
+        match looked {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                let text: String = self.run("return document.body.innerText;", &[]).await?;
+                Err(error.context(format!("the page shows:\n{text}")))
             }
         }
     }
@@ -142,7 +208,7 @@ impl Browser {
     }
 
     /// Presses a key while another one is held down, wherever the page's focus is.
-    pub async fn press(&self, held: Key, key: Key) -> Result<()> {
+    pub async fn press(&self, held: Key, key: impl Into<char> + Clone) -> Result<()> {
         Ok(self
             .driver()?
             .action_chain()
@@ -177,10 +243,12 @@ impl Browser {
         }
     }
 
-    /// Closes the browser.
-    pub async fn quit(mut self) -> Result<()> {
-        let driver = self.driver.take().context("the browser was closed before")?;
-        driver.quit().await.context("close the browser")
+    /// Closes the browser. One that does not close, as on a busy machine, is killed.
+    pub async fn quit(mut self) {
+        if let Some(driver) = self.driver.take() {
+            // What is left of the browser ends when it is dropped.
+            let _ = driver.quit().await;
+        }
     }
 
     pub(crate) fn driver(&self) -> Result<&WebDriver> {
@@ -188,13 +256,13 @@ impl Browser {
     }
 
     async fn port(&mut self, log: &Path) -> Result<u16> {
-        wait_for("chromedriver to listen", STARTS_WITHIN, async || {
-            if let Some(status) = self.process.try_wait()? {
-                bail!("chromedriver ended with {status}: {}", fs::read_to_string(log)?);
-            }
+        let name = self.program.driver();
+        wait_for(&format!("{name} to listen"), STARTS_WITHIN, async || {
             let said = fs::read_to_string(log)?;
-            let port = said.split_once(LISTENS).and_then(|(_, rest)| rest.split_once('.')).map(|(port, _)| port);
-            Ok(port.map(str::parse).transpose()?)
+            if let Some(status) = self.process.try_wait()? {
+                bail!("{name} ended with {status}: {said}");
+            }
+            Ok(self.program.port(&said).map(str::parse).transpose()?)
         })
         .await
     }
@@ -213,6 +281,11 @@ impl Drop for Browser {
         }
         let _ = self.process.wait();
     }
+}
+
+/// Says whether an element was found and then replaced or covered: the page changes.
+fn is_in_the_way(error: &WebDriverError) -> bool {
+    is_stale(error) || format!("{error:?}").contains("click intercepted")
 }
 
 /// Says whether an element was found and then replaced: the page was drawn again.

@@ -83,6 +83,8 @@ impl<'a> LabPage<'a> {
         browser.open(&format!("{base}/lab/tree/count.ipynb")).await?;
         let connected = async || Ok(browser.run::<bool>(KERNEL_IS_CONNECTED, &[json!(token)]).await?.then_some(()));
         wait_for("the notebook's kernel", LIMIT, connected).await?;
+        // The status bar is about the document that was last clicked; none is at the start.
+        browser.click(".jp-NotebookPanel .jp-Cell .cm-content", LIMIT).await?;
         let page = Self { browser, numbers };
         page.idle().await?;
         Ok(page)

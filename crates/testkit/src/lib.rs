@@ -23,7 +23,8 @@
 //! | [`notebook`] | a JupyterLab job behind a gateway |
 //! | [`tools`] | runc and CRIU, with something else before a checkpoint or a restore |
 //! | [`tour`] | a job moved several times while [`counting`] watches, with its table |
-//! | [`browser`] | a real browser without a window, in a world |
+//! | [`browser`] | a real browser without a window, in a world or beside a test |
+//! | [`appearance`] | the look of a page in the browser, and what is wrong with it |
 //! | [`oci`] | OCI images made by hand |
 //! | [`registry`] | a real registry of images, and a narrow way to it |
 //! | [`s3`] | an S3-compatible object store, as a task or as a program |
@@ -42,6 +43,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "browser")]
+pub mod appearance;
 pub mod applications;
 pub mod away;
 #[cfg(feature = "browser")]

@@ -1,7 +1,7 @@
 //! A whole Mooring in a network namespace of its own, gone when dropped.
 //!
 //! ```text
-//!   the test ──────────────┐                     directory (under /var/tmp, a real file system)
+//!   the test ──────────────┐                     directory (under /opt, which `dir:/` has)
 //!   World::run_inside ──►  │  network namespace  ├── netns        the namespace
 //!   World::float      ──►  │  `float up`         ├── failpoints   what MOORING_FAILPOINTS names
 //!                          │  and all it starts  ├── files        what a test gives to its jobs
@@ -28,10 +28,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use mooring_api::view::LoginRequest;
+use mooring_api::view::{LoginRequest, UserAddRequest};
 use mooring_api::watch::Backend;
 use mooring_api::{Client, paths};
-use mooring_linux::{mount, netns, process};
+use mooring_linux::{mount, netns, process, tree};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -41,6 +41,8 @@ use crate::wait::wait_for;
 
 /// The variable that marks every process of a world, and names its failpoints.
 const FAILPOINTS: &str = "MOORING_FAILPOINTS";
+/// The password of the users that tests add.
+const USERS_PASSWORD: &str = "correct horse battery";
 /// Time limit until `float up` is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 /// Time limit of a stop.
@@ -73,6 +75,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// With endpoints of external jobs at this machine's loopback.
+    #[must_use]
+    pub fn with_endpoints_here(mut self) -> Self {
+        self.arguments.extend(["--external-range", "127.0.0.0/8"].map(str::to_owned));
+        self
+    }
+}
+
 /// A running Mooring.
 #[derive(Debug)]
 pub struct World {
@@ -97,7 +108,7 @@ pub struct Ran {
 impl World {
     /// Starts a world and waits until it is ready.
     pub fn start(plan: Plan) -> Result<Self> {
-        let root = tempfile::Builder::new().prefix("mooring-").tempdir_in("/var/tmp")?.keep();
+        let root = tempfile::Builder::new().prefix("mooring-world-").tempdir_in("/opt")?.keep();
         let mut world = Self { plan, root, up: None, url: String::new() };
         fs::create_dir(world.directory())?;
         fs::create_dir(world.files())?;
@@ -192,6 +203,17 @@ impl World {
         Ok(client.with_token(session.token))
     }
 
+    /// Adds a user who is no admin; returns a client that is logged in as that user.
+    pub async fn user(&self, admin: &Client, name: &str) -> Result<Client> {
+        let credentials = LoginRequest { username: name.to_owned(), password: USERS_PASSWORD.to_owned() };
+        let request =
+            UserAddRequest { name: name.to_owned(), password: USERS_PASSWORD.to_owned(), ..UserAddRequest::default() };
+        admin.user_add(&request).await.with_context(|| format!("add user {name}"))?;
+        let client = Client::new(&self.url)?;
+        let session = client.login(&credentials).await.with_context(|| format!("log in as {name}"))?;
+        Ok(client.with_token(session.token))
+    }
+
     /// Runs the CLI as `admin` in the namespace, with a home of the world's own.
     pub fn float<S: AsRef<OsStr>>(&self, arguments: &[S]) -> Result<Ran> {
         let mut command = Command::new(&self.plan.float);
@@ -200,9 +222,14 @@ impl World {
     }
 
     /// Runs any command in the namespace, with a home of the world's own.
-    pub fn run(&self, mut command: Command) -> Result<Ran> {
+    pub fn run(&self, command: Command) -> Result<Ran> {
+        self.run_at_home(command, &self.directory())
+    }
+
+    /// Runs any command in the namespace, with another home.
+    pub fn run_at_home(&self, mut command: Command, home: &Path) -> Result<Ran> {
         netns::enter_command(&mut command, &self.namespace())?;
-        let ran = command.env("HOME", self.directory()).stdin(Stdio::null()).output();
+        let ran = command.env("HOME", home).stdin(Stdio::null()).output();
         let ran = ran.with_context(|| format!("run {}", command.get_program().display()))?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Ran { code: ran.status.code(), stdout: text(ran.stdout), stderr: text(ran.stderr) })
@@ -331,7 +358,7 @@ impl Drop for World {
         }
         if thread::panicking() {
             say(format!("the world's directory is kept: {}", self.root.display()));
-        } else if let Err(error) = netns::delete(&self.namespace()).and_then(|()| mount::remove_tree(&self.root)) {
+        } else if let Err(error) = netns::delete(&self.namespace()).and_then(|()| tree::remove_tree(&self.root)) {
             say(format!("world {}: {error:#}", self.root.display()));
         }
     }

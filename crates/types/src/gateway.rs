@@ -156,6 +156,17 @@ pub enum Widget {
     Hidden,
 }
 
+/// The cookies of a connection, which browsers keep for all ports of a host name together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Cookies {
+    /// The job gets its own, under the names that it chose.
+    #[default]
+    Own,
+    /// The job shares its cookies with all others that share theirs.
+    Shared,
+}
+
 /// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

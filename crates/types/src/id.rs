@@ -85,16 +85,22 @@ macro_rules! ids {
 }
 
 ids! {
+    /// An API token of a user. The id is no secret, unlike the token.
+    ApiTokenId, "a-", "API token";
     /// A target port of a job, connected to a port of a gateway.
     ConnectionId, "c-", "connection";
     /// A gateway.
     GatewayId, "g-", "gateway";
     /// A machine with an agent.
     HostId, "h-", "host";
+    /// A token with which one host may join. The id is no secret, unlike the token.
+    JoinTokenId, "t-", "join token";
     /// A job.
     JobId, "", "job";
     /// One attempt to migrate a job.
     MigrationId, "m-", "migration";
+    /// A session of a user. It is no secret, unlike the session's token.
+    SessionId, "s-", "session";
     /// A security group.
     SecurityGroupId, "sg-", "security group";
     /// A user.

@@ -19,10 +19,14 @@
 //! | [`gateway`] | gateways and connections |
 //! | [`security`] | security groups and what their rules allow |
 //! | [`user`] | the roles of users |
+//! | [`quota`] | the most that users and groups may have |
+//! | [`api_token`] | the scopes of API tokens |
 //! | [`secret`] | references to secrets |
 //! | [`template`] | the names of templates |
 //! | [`placement`] | which host a job goes to |
 //! | [`generation`] | the number that makes stale actors harmless |
+//! | [`external`] | the addresses that endpoints of external jobs may have |
+//! | [`host_name`] | the names by which browsers may reach gateways |
 //! | [`clock`] | time as a parameter |
 //! | [`duration`] | durations as users write and read them |
 //! | [`event`] | the events of a job |
@@ -35,16 +39,21 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod api_token;
+pub mod audit;
 pub mod capsule;
 pub mod clock;
 pub mod duration;
 pub mod endpoint;
 pub mod event;
+pub mod external;
 pub mod filter;
 pub mod finding;
+pub mod forwarded;
 pub mod gateway;
 pub mod generation;
 pub mod host;
+pub mod host_name;
 pub mod id;
 pub mod job;
 pub mod migration;
@@ -55,6 +64,7 @@ pub mod network;
 pub mod placement;
 pub mod policy;
 pub mod port;
+pub mod quota;
 pub mod reference;
 pub mod secret;
 pub mod security;
@@ -67,7 +77,9 @@ pub use capsule::CapsuleName;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use event::Event;
 pub use generation::Generation;
-pub use id::{ConnectionId, GatewayId, HostId, JobId, MigrationId, SecurityGroupId, UserId};
+pub use id::{
+    ApiTokenId, ConnectionId, GatewayId, HostId, JobId, JoinTokenId, MigrationId, SecurityGroupId, SessionId, UserId,
+};
 pub use name::Name;
 pub use nearest::nearest;
 pub use port::{Port, PortRange};

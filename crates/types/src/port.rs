@@ -1,6 +1,6 @@
 //! Ports, port ranges, and the pool of a gateway.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::num::NonZeroU16;
 use std::str::FromStr;
@@ -81,12 +81,30 @@ impl PortRange {
     pub fn size(self) -> usize {
         usize::from(self.max - self.min) + 1
     }
+}
 
-    /// Returns the `count` lowest ports that are not in `used`, or `None` when fewer are free.
+/// The last use of a gateway port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PortUse {
+    /// `true` if the port was of the user who asks now.
+    pub is_own: bool,
+    /// Grows with each assignment.
+    pub number: u64,
+}
+
+impl PortRange {
+    /// Returns `count` ports that are not in `used`, or `None` when fewer are free.
+    ///
+    /// A browser keeps the storage of a job for the next one at its port. So ports that were never
+    /// of another user come first, the lowest ones. Then come those of others, the longest unused
+    /// first.
     #[must_use]
-    pub fn lowest_free(self, used: &BTreeSet<Port>, count: usize) -> Option<Vec<Port>> {
-        let free: Vec<Port> =
-            (self.min..=self.max).filter_map(Port::new).filter(|port| !used.contains(port)).take(count).collect();
+    pub fn assign(self, used: &BTreeSet<Port>, last: &BTreeMap<Port, PortUse>, count: usize) -> Option<Vec<Port>> {
+        let free = (self.min..=self.max).filter_map(Port::new).filter(|port| !used.contains(port));
+        let mut free: Vec<Port> = free.collect();
+        // Sorting is stable: ports without another user stay in their order.
+        free.sort_by_key(|port| last.get(port).filter(|last| !last.is_own).map(|last| last.number));
+        free.truncate(count);
         (free.len() == count).then_some(free)
     }
 }
@@ -136,20 +154,30 @@ mod tests {
         }
 
         #[test]
-        fn the_pool_gives_the_lowest_free_ports(
-            min in 1000_u16..60000, length in 0_u16..40, used in prop::collection::btree_set(1000_u16..60100, 0..60), count in 0_usize..50,
+        fn ports_of_others_are_assigned_last(
+            min in 1000_u16..60000,
+            length in 0_u16..40,
+            used in prop::collection::btree_set(0_u16..60, 0..40),
+            last in prop::collection::btree_map(0_u16..60, (any::<bool>(), 0_u64..9), 0..40),
+            count in 0_usize..50,
         ) {
             let range = PortRange::new(min, min + length).unwrap();
-            let used: BTreeSet<Port> = used.into_iter().filter_map(Port::new).collect();
-            let free = range.size() - used.iter().filter(|port| range.contains(**port)).count();
-            match range.lowest_free(&used, count) {
-                None => prop_assert!(free < count),
+            let port = |offset: u16| Port::new(min + offset).unwrap();
+            let used: BTreeSet<Port> = used.into_iter().map(port).collect();
+            let last: BTreeMap<Port, PortUse> =
+                last.into_iter().map(|(at, (is_own, number))| (port(at), PortUse { is_own, number })).collect();
+            let free: Vec<Port> = (0..=length).map(port).filter(|port| !used.contains(port)).collect();
+            let of_other = |port: &Port| last.get(port).filter(|last| !last.is_own).map(|last| last.number);
+            match range.assign(&used, &last, count) {
+                None => prop_assert!(free.len() < count),
                 Some(given) => {
                     prop_assert_eq!(given.len(), count);
-                    prop_assert!(given.iter().all(|port| range.contains(*port) && !used.contains(port)));
-                    if let Some(highest) = given.last() {
-                        let skipped = (min..highest.get()).filter_map(Port::new).filter(|port| !used.contains(port));
-                        prop_assert!(skipped.eq(given[..count - 1].iter().copied()));
+                    prop_assert!(given.iter().all(|port| free.contains(port)));
+                    let order = |port: &Port| (of_other(port), *port);
+                    prop_assert!(given.is_sorted_by_key(order));
+                    // No port that is left would have been better.
+                    if let Some(worst) = given.iter().map(order).max() {
+                        prop_assert!(free.iter().filter(|port| !given.contains(port)).all(|port| order(port) > worst));
                     }
                 }
             }

@@ -70,18 +70,23 @@ impl SecurityGroupSpec {
     }
 
     /// Returns the group with some rules removed and others added. Each has to make a difference.
+    /// The rules that are added take the places of those that are removed.
     pub fn changed(mut self, remove: &[InboundRule], add: &[InboundRule]) -> Result<Self, InvalidGroup> {
+        let mut places: Vec<Option<InboundRule>> = self.rules.iter().copied().map(Some).collect();
         for rule in remove {
-            let found = self.rules.iter().position(|known| known == rule);
-            let place = found.ok_or_else(|| InvalidGroup::LacksRule { group: self.name.clone(), rule: *rule })?;
-            self.rules.remove(place);
+            let place = places.iter_mut().find(|known| **known == Some(*rule));
+            *place.ok_or_else(|| InvalidGroup::LacksRule { group: self.name.clone(), rule: *rule })? = None;
         }
         for rule in add {
-            if self.rules.contains(rule) {
+            if places.contains(&Some(*rule)) {
                 return Err(InvalidGroup::HasRule { group: self.name.clone(), rule: *rule });
             }
-            self.rules.push(*rule);
+            match places.iter_mut().find(|place| place.is_none()) {
+                Some(place) => *place = Some(*rule),
+                None => places.push(Some(*rule)),
+            }
         }
+        self.rules = places.into_iter().flatten().collect();
         if self.rules.len() > RULES_MAX {
             return Err(InvalidGroup::TooManyRules);
         }
@@ -266,7 +271,10 @@ mod tests {
         assert_eq!(both.rules, [web, ssh]);
         let has = both.clone().changed(&[], &[rule("tcp:80:10.1.2.3/8")]).unwrap_err();
         assert_eq!(has.to_string(), "security group `lab` has rule `tcp:80:10.0.0.0/8` already");
-        assert_eq!(both.clone().changed(&[web], &[web]).unwrap().rules, [ssh, web]);
+        assert_eq!(both.clone().changed(&[web], &[web]).unwrap().rules, [web, ssh]);
+        let (https, dns) = (rule("tcp:443:10.0.0.0/8"), rule("tcp:53:10.0.0.0/8"));
+        assert_eq!(both.clone().changed(&[web], &[https]).unwrap().rules, [https, ssh]);
+        assert_eq!(both.clone().changed(&[ssh], &[https, dns]).unwrap().rules, [web, https, dns]);
         let lacks = both.changed(&[ssh, ssh], &[]).unwrap_err();
         assert_eq!(lacks.to_string(), "security group `lab` has no rule `tcp:22:10.0.0.1/32`");
     }

@@ -1,13 +1,14 @@
 //! The roles of users and their rights.
 //!
-//! | object | admin | user |
-//! |---|---|---|
-//! | own jobs, secrets and private templates | all rights | all rights |
-//! | jobs of members of a common group | all rights | see them and their status |
-//! | other jobs | all rights | none, not even to see them |
-//! | gateways, security groups | all rights | use all, change own ones |
-//! | public templates | all rights | use all |
-//! | users, groups | all rights | see oneself and own groups, change own password |
+//! | object | admin | user | viewer |
+//! |---|---|---|---|
+//! | own jobs, secrets and private templates | all rights | all rights | see them, but no value of a secret |
+//! | jobs of members of a common group | all rights | see them and their status | see them and their status |
+//! | other jobs | all rights | none, not even to see them | none |
+//! | gateways, security groups | all rights | use all, change own ones | see all |
+//! | public templates | all rights | use all | see all |
+//! | users, groups | all rights | see oneself and own groups | see oneself and own groups |
+//! | own password, sessions and API tokens | all rights | all rights | all rights |
 
 use std::fmt;
 use std::str::FromStr;
@@ -23,11 +24,28 @@ pub enum Role {
     /// Rights on own objects.
     #[default]
     User,
+    /// Sees what a user sees, and changes nothing but the own password, sessions and API tokens.
+    Viewer,
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 3] = [Self::Admin, Self::User, Self::Viewer];
+
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::User => "user",
+            Self::Viewer => "viewer",
+        }
+    }
 }
 
 /// A text that is no role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid role `{text}`: a role is `admin` or `user`")]
+#[error("invalid role `{text}`: a role is `admin`, `user` or `viewer`")]
 pub struct UnknownRole {
     text: String,
 }
@@ -36,20 +54,14 @@ impl FromStr for Role {
     type Err = UnknownRole;
 
     fn from_str(text: &str) -> Result<Self, UnknownRole> {
-        match text {
-            "admin" => Ok(Self::Admin),
-            "user" => Ok(Self::User),
-            other => Err(UnknownRole { text: other.chars().take(80).collect() }),
-        }
+        let found = Self::ALL.into_iter().find(|role| role.name() == text);
+        found.ok_or_else(|| UnknownRole { text: text.chars().take(80).collect() })
     }
 }
 
 impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Admin => "admin",
-            Self::User => "user",
-        })
+        f.pad(self.name())
     }
 }
 
@@ -59,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_role_reads_back() {
-        for role in [Role::Admin, Role::User] {
+        for role in Role::ALL {
             assert_eq!(role.to_string().parse(), Ok(role));
         }
         assert!("Admin".parse::<Role>().is_err());

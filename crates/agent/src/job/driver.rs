@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use mooring_linux::mount;
 use mooring_linux::process::ProcessId;
+use mooring_linux::{mount, tree};
 use mooring_ops::failpoint;
 use mooring_ops::log::chain;
 use mooring_types::migration::Phase;
@@ -117,7 +117,7 @@ impl Driver {
             }
             Action::Remove(removal) => remove(job, removal).await?,
             Action::Forget => {
-                mount::remove_tree(&job.journal.directory())?;
+                tree::remove_tree(&job.journal.directory())?;
                 job.state = LocalState::Absent;
                 job.publish();
                 return Ok(if directive.is_none() { Progress::Finished } else { Progress::Continue });
@@ -257,11 +257,12 @@ async fn start(job: &mut HeldJob, directives: &Directives) -> Result<()> {
 }
 
 async fn make_and_run(job: &mut HeldJob, directives: &Directives, job_dir: &JobDir) -> Result<Option<ProcessId>> {
+    furnish::check_disk(job)?;
     let image = furnish::ready_image(job, directives).await?;
     let host = job.host();
-    bundle::furnish(job_dir, &job.journal.spec, &image, &host.config.hidden)?;
+    bundle::furnish(job_dir, &job.journal.spec, &image)?;
     furnish::make_bundle(job, &image).await?;
-    Runtime::mount_root(job_dir, &image)?;
+    Runtime::mount_root(job_dir, &image, host.hidden())?;
     host.network.lock().await.carried_here(job_dir.address(), job_dir.interface()).await?;
     host.filter.release(job_dir).await?;
     host.runtime.run(job_dir).await

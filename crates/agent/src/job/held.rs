@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_api::watch::{JobDirective, JobObservation, JobState, Unaccepted};
+use mooring_api::watch::{JobDirective, JobObservation, JobState, StoreAccess, Unaccepted};
+use mooring_capsule::CapsuleStore;
 use mooring_linux::process::ProcessId;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::{Phase, PhaseTime};
@@ -29,6 +30,8 @@ pub(crate) type Observation = Arc<Mutex<Option<JobObservation>>>;
 pub(crate) struct HeldJob {
     pub(crate) journal: Journal,
     pub(crate) state: LocalState,
+    /// The access to the capsule store that came with the order.
+    store: Option<StoreAccess>,
 }
 
 /// Writes a job's states to disk and into the reports.
@@ -66,7 +69,7 @@ impl HeldJob {
             log: LogPump::start(host.clone(), directive.job.clone()),
             host,
         };
-        Self { journal, state: LocalState::Absent }
+        Self { journal, state: LocalState::Absent, store: None }
     }
 
     /// A job that an earlier agent has recorded, in the state in which it was found.
@@ -84,7 +87,7 @@ impl HeldJob {
             unaccepted: record.unaccepted,
             observation: Observation::default(),
         };
-        let found = Self { journal, state };
+        let found = Self { journal, state, store: None };
         found.publish();
         found
     }
@@ -106,9 +109,18 @@ impl HeldJob {
         journal.host.job_dir(&journal.job, journal.generation, journal.address)
     }
 
-    /// Takes generation, address and specification from a directive, as long as the job is not
-    /// made.
+    /// Opens the capsule store for the capsules of this job.
+    ///
+    /// # Errors
+    /// The order has named no store, or it can't be used from this host.
+    pub(crate) fn capsule_store(&self) -> Result<CapsuleStore> {
+        self.host().capsules.store(self.store.as_ref().ok_or(Error::NoStore)?)
+    }
+
+    /// Takes the access to the store from a directive, and as long as the job is not made its
+    /// generation, address and specification.
     pub(crate) fn adopt(&mut self, directive: &JobDirective) {
+        self.store.clone_from(&directive.store);
         let same = directive.generation == self.journal.generation;
         if matches!(self.state, LocalState::Absent) || (same && matches!(self.state, LocalState::Starting)) {
             self.journal.generation = directive.generation;

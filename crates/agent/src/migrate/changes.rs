@@ -19,7 +19,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mooring_linux::directory_changes::{self, Changes, DirectoryChanges};
-use mooring_linux::mount::WithoutLinks;
+use mooring_linux::mount_copy::WithoutLinks;
 use mooring_ops::log::chain;
 use parking_lot::Mutex;
 use tokio::task::JoinSet;

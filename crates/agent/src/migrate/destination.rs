@@ -29,6 +29,7 @@ use super::restore::{self, Peers};
 use super::stream::frame::Hello;
 use super::stream::from_store::{FrameReader, Unpacking};
 use super::stream::listener::{Reception, SourceConnection};
+use super::stream::tls::PeerHost;
 use crate::error::{CriuError, Error, Result};
 use crate::job::directives::Directives;
 use crate::job::furnish;
@@ -53,12 +54,12 @@ pub(crate) async fn prepare(
     // A report would call the job prepared.
     job.enter_quietly(receiving(&migration, Inbound::Preparing))?;
     match from {
-        Origin::Host { certificate, token } => {
+        Origin::Host { host, key, token } => {
             if let Err(failure) = make_ready_for_host(job, directives, &migration, started).await {
                 return receive_failed(job, migration, failure);
             }
             let hello = Hello { migration: migration.clone(), job: job.id().clone(), token };
-            let expected = job.host().migrations.expect(hello, certificate);
+            let expected = job.host().migrations.expect(hello, PeerHost { host, key });
             job.enter(receiving(&migration, Inbound::Expected(expected)))
         }
         Origin::Store { capsule, connections } => {
@@ -112,7 +113,8 @@ async fn begin_unpacking<'a>(
     started: Instant,
 ) -> Result<Unpacking<'a>, Failure> {
     let (host, job_dir) = (job.host().clone(), job.job_dir());
-    let opened = async { FrameReader::open(&host.capsules.store()?, capsule).await };
+    let store = job.capsule_store();
+    let opened = async { FrameReader::open(&store?, capsule).await };
     let (cleared, opened) = tokio::join!(clear_job_dir(job, migration), opened);
     cleared.in_phase(Phase::Prepare)?;
     let mut unpacking = Unpacking::new(opened.in_phase(Phase::Transfer)?, &job_dir, checkpoint);
@@ -147,6 +149,7 @@ async fn clear_job_dir(job: &HeldJob, migration: &MigrationId) -> Result<()> {
 
 /// Makes image, bundle and network.
 async fn make_ready(job: &mut HeldJob, directives: &Directives, started: Instant) -> Result<()> {
+    furnish::check_disk(job)?;
     let image = furnish::ready_image(job, directives).await?;
     furnish::make_bundle(job, &image).await?;
     job.journal.measure(Phase::Prepare, started, 0);

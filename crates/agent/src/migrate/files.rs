@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use mooring_linux::{attributes, mount};
+use mooring_linux::{attributes, mount, tree};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
 
@@ -76,14 +76,19 @@ pub(crate) async fn send_difference(
     for names in PathList::pieces(difference.removed.iter().map(PathBuf::as_path)) {
         frame::send(to, &Frame::Removed(names)).await.map_err(lost)?;
     }
-    // tar adds attributes to a directory that exists, and removes none.
     let is_directory = |path: &&PathBuf| fs::symlink_metadata(root.join(path)).is_ok_and(|found| found.is_dir());
+    // A file that is replaced or removed gives its directory a new time, which the tar sets again.
+    let above = difference.changed.iter().chain(&difference.removed).filter_map(|path| path.parent());
+    let above: BTreeSet<PathBuf> = above.map(Path::to_owned).collect();
+    let mut changed = difference.changed.clone();
+    changed.extend(above.into_iter().filter(|path| is_directory(&path)));
+    // tar adds attributes to a directory that exists, and removes none.
     let named = |path: &'_ PathBuf| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.clone() };
-    let directories: Vec<PathBuf> = difference.changed.iter().filter(is_directory).map(named).collect();
+    let directories: Vec<PathBuf> = changed.iter().filter(is_directory).map(named).collect();
     for names in PathList::pieces(directories.iter().map(PathBuf::as_path)) {
         frame::send(to, &Frame::Bare(names)).await.map_err(lost)?;
     }
-    let sent = send(to, root, Some(&difference.changed), unreadable).await?;
+    let sent = send(to, root, Some(&changed), unreadable).await?;
     frame::send(to, &Frame::FilesEnd).await.map_err(lost)?;
     Ok(sent)
 }
@@ -236,7 +241,7 @@ impl FileReceiver {
         // A link may have replaced a directory, and may lead outside of the root.
         let is_directory = |above: &Path| fs::symlink_metadata(self.root.join(above)).is_ok_and(|it| it.is_dir());
         let there = names.paths().filter(|path| path.ancestors().skip(1).all(is_directory));
-        Ok(mount::remove_trees(there.map(|path| self.root.join(path)))?)
+        Ok(tree::remove_trees(there.map(|path| self.root.join(path)))?)
     }
 }
 
@@ -248,7 +253,7 @@ fn remove_others(root: &Path, below: &Path, kept: &HashSet<PathBuf>) -> Result<(
         let entry = entry.map_err(attempt())?;
         let path = below.join(entry.file_name());
         if !kept.contains(&path) {
-            mount::remove_tree(&root.join(&path))?;
+            tree::remove_tree(&root.join(&path))?;
         } else if entry.file_type().map_err(attempt())?.is_dir() {
             remove_others(root, &path, kept)?;
         }

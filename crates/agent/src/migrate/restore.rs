@@ -82,6 +82,7 @@ pub(crate) async fn restore_here(job: &mut HeldJob, from: OwnCheckpoint, connect
     let image = host.images.ready(&job.journal.spec.image).await?;
     let mtu = host.network.lock().await.mtu();
     job_dir.net(mtu).setup().await?;
+    host.filter.admit(&job_dir)?;
     match restore(&host, &job_dir, &job.journal.spec, &image, &checkpoint, None).await {
         Ok(process) => {
             if let Err(error) = complete(&job_dir, &checkpoint).await {
@@ -190,8 +191,8 @@ pub(crate) async fn restore(
     gate: Option<MemoryGate>,
 ) -> Result<ProcessId> {
     let mounted = async {
-        volume::attach(job_dir, &spec.volumes, &own::user(spec, image)).await?;
-        Runtime::mount_root_again(job_dir, image, checkpoint.images()).await
+        volume::attach(job_dir, &spec.volumes, &own::user(spec, image), host.hidden()).await?;
+        Runtime::mount_root_again(job_dir, image, checkpoint.images(), host.hidden()).await
     };
     let routed = async {
         host.filter.suppress_resets(job_dir).await?;

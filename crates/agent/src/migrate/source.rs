@@ -35,6 +35,7 @@ use super::shared_locks;
 use super::stream::frame::Hello;
 use super::stream::from_store;
 use super::stream::sender::{CapsuleSender, StoredCapsule};
+use super::stream::tls::PeerHost;
 use crate::error::{Error, Result};
 use crate::job::directives::Directives;
 use crate::job::held::HeldJob;
@@ -78,14 +79,15 @@ async fn send_ahead(job: &HeldJob, migration: &MigrationId, to: Destination) -> 
     look::before_freeze(job).await?;
     let (host, job_dir) = (job.host(), job.job_dir());
     match to {
-        Destination::Host { address, certificate, token } => {
+        Destination::Host { host: peer, address, key, token } => {
             let hello = Hello { migration: migration.clone(), job: job.id().clone(), token };
-            let mut sender = CapsuleSender::open(&host.identity, address, certificate, hello).await?;
+            let (own, peer) = (host.config.underlay, PeerHost { host: peer, key });
+            let mut sender = CapsuleSender::open(&host.identity, own, address, &peer, hello).await?;
             sender.pre_copy_files(&job_dir).await?;
             Ok(sender)
         }
         Destination::Store { capsule, then, base: _ } => {
-            let mut sender = CapsuleSender::create_capsule(&host.capsules.store()?, &capsule).await?;
+            let mut sender = CapsuleSender::create_capsule(&job.capsule_store()?, &capsule).await?;
             sender.pre_copy_files(&job_dir).await?;
             match then {
                 // Memory is compressed and stored before the freeze. Between hosts a pre-copy would
@@ -150,7 +152,7 @@ pub(crate) async fn suspend(job: &mut HeldJob, directives: &Directives, migratio
         let bytes = sender.bytes();
         let stored = async {
             let stored = store(job, sender).await?;
-            from_store::read_back(&job.host().capsules.store()?, &stored.manifest.name).await?;
+            from_store::read_back(&job.capsule_store()?, &stored.manifest.name).await?;
             Ok((stored.manifest.stored_bytes, bytes))
         };
         tokio::select! {
@@ -330,7 +332,7 @@ async fn store(job: &HeldJob, sender: CapsuleSender) -> Result<StoredCapsule> {
         base: None,
         about: serde_json::json!({ "host": host.config.name, "address": journal.address }),
     };
-    sender.store(&host.capsules.store()?, facts).await
+    sender.store(&job.capsule_store()?, facts).await
 }
 
 /// Records that a checkpoint failed, and lets the job execute on where it survived.

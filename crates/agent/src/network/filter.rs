@@ -23,6 +23,11 @@ impl PacketFilter {
         &self.table
     }
 
+    /// Lets packets of a job come from its interface, with the job's address alone.
+    pub(crate) fn admit(&self, job: &JobDir) -> Result<()> {
+        nft::admit(&self.table, job.interface(), job.address())
+    }
+
     /// Drops packets to an address from now on.
     pub(crate) fn hold(&self, address: Ipv4Addr) -> Result<()> {
         nft::hold(&self.table, address)

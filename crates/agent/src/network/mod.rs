@@ -29,6 +29,7 @@ mod direct;
 mod egress;
 mod error;
 pub(crate) mod filter;
+pub(crate) mod isolation;
 mod key;
 mod link;
 pub(crate) mod published;
@@ -43,10 +44,12 @@ use std::path::PathBuf;
 
 use mooring_api::watch::{Backend, Network, Peer};
 use mooring_linux::job_net::sysctl;
-use mooring_linux::{ip, nft};
+use mooring_linux::nft::Interfaces;
+use mooring_linux::{ip, nft, nft_jobs};
 use mooring_ops::Tasks;
 use mooring_types::HostId;
 use mooring_types::address::Overlay;
+use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 pub use error::NetworkError;
@@ -156,6 +159,12 @@ impl HostNetwork {
         &self.nft_table
     }
 
+    /// The nftables table of what jobs reach.
+    #[must_use]
+    pub fn jobs_table(&self) -> String {
+        format!("{}_jobs", self.nft_table)
+    }
+
     /// The prefix of the names of jobs' interfaces on this host.
     #[must_use]
     pub fn job_interface_prefix(&self) -> String {
@@ -260,6 +269,7 @@ impl HostNetwork {
         for device in [self.device("vx"), self.device("wg"), self.device("ov")] {
             outcome = outcome.and(ip::link_delete(None, &device).await);
         }
+        outcome = outcome.and(nft_jobs::remove(&self.jobs_table()).await);
         outcome.and(nft::uninstall(&self.nft_table).await).map_err(NetworkError::linux("remove the host's network"))
     }
 
@@ -280,7 +290,8 @@ impl HostNetwork {
             old.release().await;
         }
         sysctl("net/ipv4/ip_forward", "1").map_err(NetworkError::linux("forward packets"))?;
-        nft::install(&self.nft_table, &overlay)
+        let jobs = Interfaces { prefix: self.job_interface_prefix(), present: self.find_interfaces().await? };
+        nft::install(&self.nft_table, &overlay, &jobs)
             .await
             .map_err(NetworkError::linux("install the host's packet rules"))?;
         self.make_own_address(own.overlay).await?;
@@ -355,6 +366,22 @@ impl HostNetwork {
         let in_force = self.wanted.iter().filter(|(address, _)| !self.here.contains_key(address));
         self.applied = Some(in_force.map(|(address, hop)| (*address, hop.clone())).collect());
         Ok(())
+    }
+
+    /// The interfaces of jobs with their addresses: those of each job's permanent neighbour.
+    async fn find_interfaces(&self) -> Result<Vec<(String, Ipv4Addr)>, NetworkError> {
+        #[derive(Deserialize)]
+        struct Neighbour {
+            dst: Ipv4Addr,
+            dev: String,
+        }
+        let json = ip::query(None, &["-4", "-j", "neighbour", "show", "nud", "permanent"]).await;
+        let json = json.map_err(NetworkError::linux("read the neighbours of jobs"))?;
+        let json = if json.trim().is_empty() { "[]" } else { &json };
+        let found: Vec<Neighbour> = serde_json::from_str(json).map_err(NetworkError::printed("ip neighbour show"))?;
+        let prefix = self.job_interface_prefix();
+        let of_jobs = found.into_iter().filter(|neighbour| neighbour.dev.starts_with(&prefix));
+        Ok(of_jobs.map(|neighbour| (neighbour.dev, neighbour.dst)).collect())
     }
 
     async fn find_routes(&self) -> Result<table::Found, NetworkError> {

@@ -1,17 +1,18 @@
 //! The OCI bundle: the configuration of runc and CRIU for one container.
 //!
 //! Everything that CRIU checks is equal on all hosts. Each tmpfs costs several milliseconds of the
-//! pause for a `tar`, so there are only those that programs need. Hidden paths are masked file by
-//! file.
+//! pause for a `tar`, so there are only those that programs need. What a job must not see of the
+//! machine is masked file by file, or by an empty directory. What it must not change is read-only.
 
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use mooring_linux::cgroup::{self, PROCESSES_PER_CORE};
 use mooring_types::JobId;
+use mooring_types::host::Resources;
 use mooring_types::job::JobSpec;
-use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use serde_json::{Value, json};
 
@@ -19,6 +20,7 @@ use super::image::{Image, parts};
 use super::job_dir::JobDir;
 use super::name_servers;
 use super::own;
+use super::seccomp;
 use super::volume;
 use crate::error::{Error, Result};
 
@@ -29,6 +31,8 @@ pub(crate) struct HostPart<'a> {
     pub(crate) job: &'a JobId,
     /// OpCenter's address.
     pub(crate) opcenter: &'a str,
+    /// The certificates by which OpCenter is believed, as `--ca` takes them.
+    pub(crate) trust: &'a str,
     /// The offset of a new job's monotonic clock to the kernel's.
     pub(crate) clock_offset_seconds: i64,
     /// The path of the `float` program.
@@ -37,17 +41,16 @@ pub(crate) struct HostPart<'a> {
     pub(crate) hook_socket: &'a Path,
 }
 
-/// The capabilities of a container: those that a web server, a notebook or an SSH server needs.
-const CAPABILITIES: [&str; 14] = [
+/// The capabilities of a container: those that a web server, a notebook, a package manager or an
+/// SSH server needs. There are none for device files and raw sockets.
+const CAPABILITIES: [&str; 12] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
     "CAP_FOWNER",
     "CAP_FSETID",
     "CAP_KILL",
-    "CAP_MKNOD",
     "CAP_NET_BIND_SERVICE",
-    "CAP_NET_RAW",
     "CAP_SETFCAP",
     "CAP_SETGID",
     "CAP_SETPCAP",
@@ -55,9 +58,25 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-const MASKED: [&str; 5] = ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/sched_debug", "/proc/latency_stats"];
+/// The files that read as empty.
+const MASKED: [&str; 6] =
+    ["/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/sched_debug", "/proc/timer_list"];
 
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+/// The directories that are empty, as far as this machine has them.
+const EMPTY: [&str; 2] = ["/sys/firmware", "/sys/devices/virtual/powercap"];
+
+/// The files and directories that can't be changed, as far as this machine has them. Over a
+/// directory of `/proc`, runc mounts nothing but a tmpfs.
+const READ_ONLY: [&str; 8] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/scsi",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// CRIU's name of the hook before it reads memory.
 pub(crate) const BEFORE_MEMORY: &str = "post-setup-namespaces";
@@ -77,7 +96,7 @@ pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &Host
     let config = config(job_dir, spec, image, host)?;
     let failed = |error: io::Error| Error::system(format!("write bundle {}", job_dir.bundle().display()))(error);
     let write = || {
-        for directory in [job_dir.root(), job_dir.upper(), job_dir.work()] {
+        for directory in [job_dir.root(), job_dir.upper(), job_dir.work(), job_dir.empty()] {
             fs::create_dir_all(directory)?;
         }
         parts::write_needed(job_dir.directory(), &image.parts)?;
@@ -89,9 +108,8 @@ pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &Host
     write().map_err(failed)
 }
 
-/// Writes the files of a new job into its upper layer: name resolution, and whiteouts over the
-/// paths that are hidden from jobs.
-pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &[PathBuf]) -> Result<()> {
+/// Writes the files of a new job into its upper layer: its output, its script and name resolution.
+pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image) -> Result<()> {
     let upper = job_dir.upper();
     let failed = |error: io::Error| Error::system(format!("furnish {}", upper.display()))(error);
     let write = || {
@@ -104,13 +122,7 @@ pub(crate) fn furnish(job_dir: &JobDir, spec: &JobSpec, image: &Image, hidden: &
             format!("127.0.0.1 localhost\n::1 localhost\n{} {name}\n", job_dir.address()),
         )
     };
-    write().map_err(failed)?;
-    // A whiteout hides everything below it.
-    let outermost = |path: &&PathBuf| !hidden.iter().any(|other| other != *path && path.starts_with(other));
-    for path in hidden.iter().filter(outermost) {
-        mooring_linux::mount::whiteout(&upper.join(path.strip_prefix("/").unwrap_or(path)))?;
-    }
-    Ok(())
+    write().map_err(failed)
 }
 
 fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Result<Value> {
@@ -125,8 +137,6 @@ fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) 
         Some(directory) => directory,
     };
     let seconds = host.clock_offset_seconds;
-    let quota = i64::from(spec.resources.cpu) * 100_000;
-    let memory = (spec.resources.mem_gb * 1e9) as i64;
     Ok(json!({
         "ociVersion": "1.2.0",
         "hostname": spec.name,
@@ -148,35 +158,36 @@ fn config(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &HostPart<'_>) 
         "linux": {
             "namespaces": [
                 { "type": "pid" }, { "type": "ipc" }, { "type": "uts" }, { "type": "mount" }, { "type": "time" },
-                { "type": "network", "path": job_dir.namespace() },
+                { "type": "cgroup" }, { "type": "network", "path": job_dir.namespace() },
             ],
             "timeOffsets": { "monotonic": { "secs": seconds }, "boottime": { "secs": seconds } },
             "cgroupsPath": job_dir.cgroup_path(),
-            "resources": {
-                "cpu": { "period": 100_000, "quota": quota },
-                "memory": { "limit": memory },
-                "devices": [
-                    { "allow": false, "access": "rwm" },
-                    { "allow": true, "type": "c", "access": "m" },
-                    { "allow": true, "type": "b", "access": "m" },
-                ],
-            },
+            "resources": resources(&spec.resources),
             "maskedPaths": MASKED,
             "readonlyPaths": READ_ONLY,
-            "seccomp": seccomp(),
+            "seccomp": seccomp::profile(),
         },
     }))
 }
 
-/// The seccomp profile. CRIU can't checkpoint an `io_uring`, so the profile answers its system
-/// calls as a kernel without it. Programs with a fallback use it (Node from version 22 opens one
-/// per event loop).
-fn seccomp() -> Value {
-    let rings = ["io_uring_setup", "io_uring_enter", "io_uring_register"];
-    json!({
-        "defaultAction": "SCMP_ACT_ALLOW",
-        "syscalls": [{ "names": rings, "action": "SCMP_ACT_ERRNO", "errnoRet": Errno::ENOSYS as i32 }],
-    })
+/// The limits of a job's control group. A job has no memory in swap, and its share of the disks is
+/// as large as that of the processors.
+fn resources(resources: &Resources) -> Value {
+    let cores = u64::from(resources.cpu);
+    let memory = (resources.mem_gb * 1e9) as i64;
+    let mut limits = json!({
+        "cpu": { "period": 100_000, "quota": cores * 100_000 },
+        "memory": { "limit": memory },
+        "pids": { "limit": cores * PROCESSES_PER_CORE },
+        "devices": [{ "allow": false, "access": "rwm" }],
+    });
+    if cgroup::limits_swap() {
+        limits["memory"]["swap"] = memory.into();
+    }
+    if cgroup::weighs_disk_use() {
+        limits["blockIO"] = json!({ "weight": (cores * 100).clamp(10, 1000) });
+    }
+    limits
 }
 
 /// The limit of open files: enough for thousands of sockets, independent of the agent's own limit,
@@ -203,7 +214,11 @@ fn mounts(job_dir: &JobDir, spec: &JobSpec) -> Vec<Value> {
         json!({ "destination": "/sys", "type": "sysfs", "source": "sysfs",
                 "options": ["nosuid", "noexec", "nodev", "ro"] }),
     ];
-    usual.into_iter().chain(volume::mounts(job_dir, &spec.volumes)).collect()
+    let empty = EMPTY.into_iter().filter(|directory| Path::new(directory).is_dir()).map(|directory| {
+        json!({ "destination": directory, "type": "bind", "source": job_dir.empty(),
+                "options": ["bind", "ro", "nosuid", "noexec", "nodev"] })
+    });
+    usual.into_iter().chain(empty).chain(volume::mounts(job_dir, &spec.volumes)).collect()
 }
 
 fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String> {
@@ -212,7 +227,7 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
         vec![PATH.to_owned(), format!("HOME={}", own::user(spec, image).home), "LANG=C.UTF-8".to_owned()];
     environment.extend(image.env.iter().cloned());
     environment.extend(spec.env.iter().map(|(key, value)| format!("{key}={value}")));
-    environment.extend(own::environment(host.job, host.opcenter));
+    environment.extend(own::environment(host.job, host.opcenter, host.trust));
     // The later of two values for a key wins.
     let mut last: Vec<String> = Vec::new();
     for entry in environment {

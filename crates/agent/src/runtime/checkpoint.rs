@@ -21,7 +21,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use mooring_linux::mount;
+use mooring_linux::{mount, tree};
 
 use crate::error::{Error, Result, StreamError};
 
@@ -128,10 +128,10 @@ impl Checkpoint {
             return Ok(());
         }
         let copy = self.images.with_extension("disk");
-        mount::remove_tree(&copy)?;
+        tree::remove_tree(&copy)?;
         copy_files(&self.images, &copy).map_err(Error::system(format!("copy {} to disk", self.images.display())))?;
         mount::unmount_below(&self.images)?;
-        mount::remove_tree(&self.images)?;
+        tree::remove_tree(&self.images)?;
         fs::rename(&copy, &self.images).map_err(Error::system(format!("keep {}", self.images.display())))
     }
 
@@ -155,8 +155,8 @@ impl Checkpoint {
     /// The checkpoint is in use, or can't be removed.
     pub(crate) fn remove(&self) -> Result<()> {
         mount::unmount_below(&self.images)?;
-        mount::remove_tree(&self.images)?;
-        Ok(mount::remove_tree(&self.memory)?)
+        tree::remove_tree(&self.images)?;
+        Ok(tree::remove_tree(&self.memory)?)
     }
 
     fn link(&self, name: &str) -> Result<()> {

@@ -11,12 +11,13 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use mooring_linux::{mount, process};
+use mooring_linux::{mount, process, tree};
 use mooring_ops::log::chain;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::Instant;
 
+use super::hidden::{self, Hidden};
 use super::image::Image;
 use super::inode_list;
 use super::job_dir::JobDir;
@@ -73,17 +74,25 @@ impl Runtime {
     }
 
     /// Mounts the root file system, unless it is mounted.
-    pub(crate) fn mount_root(job_dir: &JobDir, image: &Image) -> Result<()> {
-        Self::mount_layers(job_dir, &image.layers)
+    pub(crate) fn mount_root(job_dir: &JobDir, image: &Image, hidden: Hidden<'_>) -> Result<()> {
+        if mount::is_mounted(&job_dir.root())? {
+            return Ok(());
+        }
+        Self::mount_layers(job_dir, &layers(job_dir, image, hidden)?)
     }
 
     /// Mounts the root file system of a job that is restored from `images`, unless it is mounted.
     /// Its open files keep their inode numbers.
-    pub(crate) async fn mount_root_again(job_dir: &JobDir, image: &Image, images: &Path) -> Result<()> {
+    pub(crate) async fn mount_root_again(
+        job_dir: &JobDir,
+        image: &Image,
+        images: &Path,
+        hidden: Hidden<'_>,
+    ) -> Result<()> {
         if mount::is_mounted(&job_dir.root())? {
             return Ok(());
         }
-        let mut layers = image.layers.clone();
+        let mut layers = layers(job_dir, image, hidden)?;
         match inode_list::apply(job_dir, images).await {
             Ok(layer) => layers.extend(layer),
             Err(error) => tracing::warn!(
@@ -96,9 +105,6 @@ impl Runtime {
     }
 
     fn mount_layers(job_dir: &JobDir, layers: &[PathBuf]) -> Result<()> {
-        if mount::is_mounted(&job_dir.root())? {
-            return Ok(());
-        }
         Ok(mount::overlay(layers, &job_dir.upper(), &job_dir.work(), &job_dir.root())?)
     }
 
@@ -230,7 +236,7 @@ impl Runtime {
             job_dir.net(0).teardown().await.map_err(Error::from),
             mount::unmount_below(job_dir.directory()).map_err(Error::from),
             cgroup.remove().map_err(Error::from),
-            mount::remove_tree(job_dir.directory()).map_err(Error::from),
+            tree::remove_tree(job_dir.directory()).map_err(Error::from),
         ];
         for outcome in outcomes {
             if first.is_ok() {
@@ -264,6 +270,23 @@ impl Runtime {
         command.arg("--root").arg(root).arg("--log").arg(log);
         command
     }
+}
+
+/// Makes the lower layers of a job's root ready, topmost first.
+///
+/// A directory of the host is mounted by its descriptor at a path of the agent's own. What takes
+/// its path later is not seen, and its name is never read as several.
+fn layers(job_dir: &JobDir, image: &Image, hidden: Hidden<'_>) -> Result<Vec<PathBuf>> {
+    let Some(directory) = &image.directory else { return Ok(image.layers.clone()) };
+    let lower = job_dir.image();
+    directory.bind_to(&lower)?;
+    let mut below = hidden.relation(directory)?.below;
+    if let Some(host_root) = &image.host_root {
+        host_root.apply(&job_dir.upper(), &lower)?;
+        below.retain(|path| !host_root.lacks(path));
+    }
+    hidden::hide(&job_dir.upper(), &lower, &below)?;
+    Ok(vec![lower])
 }
 
 /// Waits until a restore has made no progress for `limit`. It progresses while CRIU or a restored

@@ -94,6 +94,16 @@ impl JobDir {
         self.directory.join("upper")
     }
 
+    /// The mount point of a directory of the host that is the job's image.
+    pub(crate) fn image(&self) -> PathBuf {
+        self.directory.join("image")
+    }
+
+    /// An empty directory, which takes the place of directories that a job must not see.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.directory.join("empty")
+    }
+
     /// Creates the upper layer.
     pub(crate) fn make_upper(&self) -> Result<()> {
         let upper = self.upper();

@@ -5,11 +5,13 @@
 //! * [`bundle`]: the container's configuration, the same on every host but for paths.
 //! * [`checkpoint`]: the directories of CRIU's images.
 //! * [`container`]: starts, checkpoints, restores, stops and removes a container.
+//! * [`hidden`]: the paths of this host that no job sees.
 //! * [`inotify`]: the paths of the files that a job watches.
 //! * [`inode_list`]: the inode numbers that a job's open files keep.
 //! * [`monitor`]: the process that learns how a container ends.
 //! * [`name_servers`]: the name servers of a job.
 //! * [`removed_names`]: CRIU's links to open files whose name was removed.
+//! * [`seccomp`]: the system calls of a container.
 //! * [`volume`]: the volumes of a job.
 //! * [`tool`]: system programs that create and mount file systems.
 //! * [`user`]: the user that a container runs as.
@@ -19,6 +21,7 @@
 pub(crate) mod bundle;
 pub(crate) mod checkpoint;
 pub(crate) mod container;
+pub(crate) mod hidden;
 pub(crate) mod image;
 pub(crate) mod inode_list;
 pub(crate) mod inotify;
@@ -28,6 +31,7 @@ pub(crate) mod name_servers;
 pub(crate) mod own;
 pub(crate) mod own_image;
 pub(crate) mod removed_names;
+mod seccomp;
 pub(crate) mod seize;
 mod tool;
 pub(crate) mod user;

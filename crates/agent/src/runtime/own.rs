@@ -73,11 +73,12 @@ pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
 }
 
 /// The variables that describe a job to itself, in addition to `FLOAT_USER` from its spec.
-pub(crate) fn environment(job: &JobId, opcenter: &str) -> Vec<String> {
+pub(crate) fn environment(job: &JobId, opcenter: &str, trust: &str) -> Vec<String> {
     let directory = format!("/{DIRECTORY}");
     vec![
         format!("FLOAT_JOB_ID={job}"),
         format!("FLOAT_ADDR={opcenter}"),
+        format!("FLOAT_CA={trust}"),
         format!("FLOAT_JOB_PATH={directory}"),
         format!("FLOAT_LOG_PATH={directory}"),
         format!("FLOAT_RESULTS={directory}/{RESULTS}"),

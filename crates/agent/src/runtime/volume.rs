@@ -3,12 +3,13 @@
 //! ```text
 //!  g<generation>/
 //!    volumes/0.ext4          the file system of a fresh volume, of the requested size
-//!    volumes/0/              its mount point; also that of a bucket or an export
+//!    volumes/0/              its mount point; also that of a bucket, an export or a host path
 //!    upper/mnt/own/          the same fresh volume: everything below `upper` moves with the job
 //! ```
 //!
-//! * A host path is bind-mounted into the job's root. For CRIU it is an external mount: the
-//!   destination binds the same path. The path has to exist there with the job's open files.
+//! * A host path is opened once, without following links, and mounted by its descriptor. A job
+//!   that may write there can exchange what is at the path at any moment. For CRIU it is an
+//!   external mount. The destination opens the same path, which needs the job's open files there.
 //! * A [fresh] volume is a file system of the job's own in a file. Its content moves with the job's
 //!   changed files, into a file system of the same size at the destination.
 //! * A [bucket] and an [export] are mounted by the host, and are external mounts for CRIU. The
@@ -17,7 +18,7 @@
 //! Mounts, and the process of a bucket in a control group of its own, outlive the agent. Each step
 //! may be repeated: existing mounts are kept.
 //!
-//! The agent's own directories, and paths that resolve to them, are never mounted into a job.
+//! What is [hidden] is never mounted into a job.
 
 mod bucket;
 mod export;
@@ -26,13 +27,15 @@ mod fresh;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use mooring_linux::host_path::HostPath;
 use mooring_linux::mount;
 use mooring_types::job::{Bucket, Export, Volume, VolumeMode, VolumeSource};
 use mooring_types::mounts::Scheme;
 use serde_json::{Value, json};
 
+use super::hidden::{self, Hidden};
 use super::job_dir::JobDir;
 use super::user::User;
 use crate::error::{Error, Result};
@@ -46,27 +49,13 @@ pub(crate) fn mountable() -> Vec<Scheme> {
 /// Checks that this host can mount a job's volumes.
 ///
 /// # Errors
-/// A path or a program is missing, or a path overlaps with one that is `hidden` from jobs.
-pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
+/// A path or a program is missing, or a path has to do with a hidden one.
+pub(crate) fn check(volumes: &[Volume], hidden: Hidden<'_>) -> Result<()> {
     let mountable = mountable();
     for volume in volumes {
         let refused = |reason: String| refusal(volume, reason);
         match &volume.source {
-            VolumeSource::HostPath(path) => {
-                // A link may lead anywhere, and its owner may change it.
-                let real = path.canonicalize().map_err(|error| refused(format!("{}: {error}", path.display())))?;
-                let overlaps = |other: &PathBuf| {
-                    let other = other.canonicalize().unwrap_or_else(|_| other.clone());
-                    real.starts_with(&other) || other.starts_with(&real)
-                };
-                if real != *path {
-                    let reason = format!("{} is a way to {}: give that", path.display(), real.display());
-                    return Err(refused(reason));
-                }
-                if hidden.iter().any(overlaps) {
-                    return Err(refused("the agent keeps its own files there".into()));
-                }
-            }
+            VolumeSource::HostPath(path) => drop(open(path, hidden).map_err(refused)?),
             VolumeSource::Fresh { .. } => {}
             VolumeSource::Existing(_) | VolumeSource::Remote { .. } => {
                 if let Some(reason) = volume.unsupported() {
@@ -81,6 +70,15 @@ pub(crate) fn check(volumes: &[Volume], hidden: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Opens a path of the host that a job may have as a volume.
+fn open(path: &Path, hidden: Hidden<'_>) -> Result<HostPath, String> {
+    let open = hidden::open(path)?;
+    if hidden.relation(&open).map_err(|error| error.chain())?.overlaps() {
+        return Err("the agent keeps its own files there".into());
+    }
+    Ok(open)
+}
+
 /// The mounts of the container's configuration; a mount below another one follows it.
 pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
@@ -90,10 +88,7 @@ pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
             VolumeMode::ReadWrite => "rw",
             VolumeMode::ReadOnly => "ro",
         };
-        let source = match &volume.source {
-            VolumeSource::HostPath(path) => path.clone(),
-            _ => mounted_at(job_dir, index),
-        };
+        let source = mounted_at(job_dir, index);
         let options = ["bind", mode, "nosuid", "nodev"];
         json!({ "destination": volume.mount, "type": "bind", "source": source, "options": options })
     };
@@ -103,8 +98,7 @@ pub(crate) fn mounts(job_dir: &JobDir, volumes: &[Volume]) -> Vec<Value> {
 /// The devices of those mounted volumes that other hosts may have mounted as well.
 pub(crate) fn shared_devices(job_dir: &JobDir, volumes: &[Volume]) -> BTreeSet<u64> {
     let device = |(index, volume): (usize, &Volume)| match &volume.source {
-        VolumeSource::HostPath(path) => fs::metadata(path).ok(),
-        VolumeSource::Remote { .. } => fs::metadata(mounted_at(job_dir, index)).ok(),
+        VolumeSource::HostPath(_) | VolumeSource::Remote { .. } => fs::metadata(mounted_at(job_dir, index)).ok(),
         VolumeSource::Fresh { .. } | VolumeSource::Existing(_) => None,
     };
     volumes.iter().enumerate().filter_map(device).map(|found| found.dev()).collect()
@@ -118,7 +112,7 @@ pub(crate) fn take_files(volumes: &[Volume]) -> bool {
 
 /// Creates and mounts the volumes of a job that starts or arrives on this host. The job runs as
 /// `user`.
-pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
+pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User, hidden: Hidden<'_>) -> Result<()> {
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::HostPath(_) = volume.source {
             continue;
@@ -132,7 +126,7 @@ pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> R
                 .map_err(|error| refusal(volume, error.chain()))?;
         }
     }
-    attach(job_dir, volumes, user).await?;
+    attach(job_dir, volumes, user, hidden).await?;
     for (index, volume) in volumes.iter().enumerate() {
         if let VolumeSource::Fresh { .. } = volume.source {
             fresh::clear(&mounted_at(job_dir, index)).map_err(|error| refusal(volume, error.to_string()))?;
@@ -142,20 +136,28 @@ pub(crate) async fn make(job_dir: &JobDir, volumes: &[Volume], user: &User) -> R
 }
 
 /// Mounts those of a job's volumes that are not mounted.
-pub(crate) async fn attach(job_dir: &JobDir, volumes: &[Volume], user: &User) -> Result<()> {
+pub(crate) async fn attach(job_dir: &JobDir, volumes: &[Volume], user: &User, hidden: Hidden<'_>) -> Result<()> {
     let mut all: Vec<(usize, &Volume)> = volumes.iter().enumerate().collect();
     all.sort_by_key(|(_, volume)| volume.mount.components().count());
     for (index, volume) in all {
-        attach_one(job_dir, index, volume, user).await.map_err(|error| refusal(volume, error.chain()))?;
+        attach_one(job_dir, index, volume, user, hidden).await.map_err(|error| match error {
+            Error::Volume { .. } => error,
+            other => refusal(volume, other.chain()),
+        })?;
     }
     Ok(())
 }
 
-async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User) -> Result<()> {
+async fn attach_one(job_dir: &JobDir, index: usize, volume: &Volume, user: &User, hidden: Hidden<'_>) -> Result<()> {
     let directory = mounted_at(job_dir, index);
     let malformed = |reason: &str| Error::VolumeSource { reason: reason.to_owned() };
     match &volume.source {
-        VolumeSource::HostPath(_) | VolumeSource::Existing(_) => Ok(()),
+        VolumeSource::Existing(_) => Ok(()),
+        VolumeSource::HostPath(_) if mount::is_mounted(&directory)? => Ok(()),
+        VolumeSource::HostPath(path) => {
+            let open = open(path, hidden).map_err(|reason| refusal(volume, reason))?;
+            Ok(open.bind_to(&directory)?)
+        }
         VolumeSource::Fresh { .. } => {
             if !mount::is_mounted(&directory)? {
                 fresh::mount(&image_of(job_dir, index), &directory).await?;
@@ -207,7 +209,6 @@ fn refusal(volume: &Volume, reason: String) -> Error {
 mod tests {
     use std::net::Ipv4Addr;
     use std::os::unix::fs::symlink;
-    use std::path::Path;
     use std::time::Duration;
 
     use mooring_types::{Generation, JobId};
@@ -232,7 +233,7 @@ mod tests {
         let bind = |to: &str, from: PathBuf, mode: &str| json!({ "destination": to, "type": "bind", "source": from, "options": ["bind", mode, "nosuid", "nodev"] });
         assert_eq!(
             mounts(&job_dir, &volumes),
-            [bind("/mnt", own(1), "rw"), bind("/srv", own(2), "rw"), bind("/mnt/data", "/data".into(), "ro")]
+            [bind("/mnt", own(1), "rw"), bind("/srv", own(2), "rw"), bind("/mnt/data", own(0), "ro")]
         );
     }
 
@@ -243,8 +244,8 @@ mod tests {
         let volumes = [volume("[size=1]:/a"), volume("[size=1]:/a/b")];
         let user = User { uid: 1000, gid: 1000, ..User::default() };
         fs::create_dir_all(job_dir.upper()).expect("a directory");
-        make(&job_dir, &volumes, &user).await.expect("volumes");
-        attach(&job_dir, &volumes, &user).await.expect("the same volumes");
+        make(&job_dir, &volumes, &user, Hidden(&[])).await.expect("volumes");
+        attach(&job_dir, &volumes, &user, Hidden(&[])).await.expect("the same volumes");
         let (own, seen) = (job_dir.volumes().join("0/file"), job_dir.upper().join("a/file"));
         fs::write(&own, vec![1; 64 << 20]).expect("room");
         assert_eq!(fs::metadata(&seen).expect("seen with what moves").len(), 64 << 20);
@@ -258,10 +259,10 @@ mod tests {
         assert_eq!(full.kind(), io::ErrorKind::StorageFull);
         detach(&job_dir).await.expect("unmounted");
         assert!(!seen.exists());
-        attach(&job_dir, &volumes, &user).await.expect("mounted again");
+        attach(&job_dir, &volumes, &user, Hidden(&[])).await.expect("mounted again");
         assert_eq!(fs::metadata(&seen).expect("still there").len(), 64 << 20);
         detach(&job_dir).await.expect("unmounted");
-        mount::remove_tree(job_dir.directory()).expect("removed");
+        mooring_linux::tree::remove_tree(job_dir.directory()).expect("removed");
         let left = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("loop/backing_file")).unwrap_or_default();
         let of_ours = |file: String| file.contains(job_dir.directory().to_str().unwrap_or_default());
         let started = tokio::time::Instant::now();
@@ -272,7 +273,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         let large = [volume("[size=65536]:/a")];
-        let error = make(&job_dir, &large, &user).await.expect_err("no room").to_string();
+        let error = make(&job_dir, &large, &user, Hidden(&[])).await.expect_err("no room").to_string();
         assert!(error.contains("has no room for it"), "{error}");
     }
 
@@ -284,7 +285,7 @@ mod tests {
         fs::create_dir_all(own.join("jobs")).unwrap();
         symlink(&own, &link).unwrap();
         let hidden = [own.clone()];
-        let check = |path: &Path| check(&[volume(&format!("{}:/mnt", path.display()))], &hidden);
+        let check = |path: &Path| check(&[volume(&format!("{}:/mnt", path.display()))], Hidden(&hidden));
         check(&data).unwrap();
         for (bad, why) in [
             (root.path().join("nothing"), "No such file"),
@@ -295,10 +296,10 @@ mod tests {
             let error = check(&bad).unwrap_err().to_string();
             assert!(error.contains(why), "{error}");
         }
-        let remote = super::check(&[volume("jfs://a/b:/mnt")], &hidden).unwrap_err().to_string();
+        let remote = super::check(&[volume("jfs://a/b:/mnt")], Hidden(&hidden)).unwrap_err().to_string();
         assert_eq!(remote, "can't mount volume jfs://a/b:/mnt: hosts don't mount JuiceFS file systems");
         if !export::is_possible() {
-            let remote = super::check(&[volume("nfs://a/b:/mnt")], &hidden).unwrap_err().to_string();
+            let remote = super::check(&[volume("nfs://a/b:/mnt")], Hidden(&hidden)).unwrap_err().to_string();
             assert!(remote.ends_with(
                 "this host lacks what that takes: the package `nfs-common` and a kernel with an NFS client"
             ));

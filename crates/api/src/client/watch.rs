@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use eventsource_stream::{Event, EventStreamError, Eventsource};
 use futures_util::{Stream, StreamExt, TryStreamExt};
+use mooring_types::job::OutputFile;
 use mooring_types::{GatewayId, HostId, JobId, Reference};
 use reqwest::Method;
 use serde::de::DeserializeOwned;
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use super::{Answer, Client, ClientError, unreadable};
 use crate::error::ErrorBody;
 use crate::paths::{self, fill};
-use crate::view::{GatewayView, HostView, JobView};
+use crate::view::{GatewayView, HostView, JobView, LogPiece};
 use crate::watch::{KEEPALIVE, WATCH_CHANGED, WATCH_ENDED};
 
 /// The silence of a stream after which its peer counts as dead.
@@ -41,6 +42,13 @@ impl Client {
     /// Watches a host: its view now, and again after each change.
     pub async fn host_watch(&self, host: &Reference<HostId>) -> Answer<Watch<HostView>> {
         self.views(&fill(paths::HOST_WATCH, &[&host.to_string()])).await
+    }
+
+    /// Watches an output file of a job from an offset: each piece as it is written. Without a file,
+    /// both streams in the order of the writes.
+    pub async fn job_log_watch(&self, id: &JobId, file: Option<&OutputFile>, offset: u64) -> Answer<Watch<LogPiece>> {
+        let file = file.map(|file| format!("file={file}&")).unwrap_or_default();
+        self.views(&format!("{}?{file}offset={offset}", fill(paths::JOB_LOG_WATCH, &[id.as_str()]))).await
     }
 
     async fn views<T: DeserializeOwned + Send + 'static>(&self, path: &str) -> Answer<Watch<T>> {
@@ -84,7 +92,7 @@ impl Client {
     /// Streams a response's bytes; silence for longer than [`SILENCE_LIMIT`] is an error.
     async fn chunks(&self, path: &str) -> Answer<Slices<Vec<u8>>> {
         let response = self.send(self.request(Method::GET, path)).await?;
-        let address = self.address.clone();
+        let address = self.address().to_owned();
         let chunks = futures_util::stream::try_unfold(response.bytes_stream(), move |mut chunks| {
             let address = address.clone();
             async move {

@@ -95,6 +95,12 @@ impl Field {
         first.into_iter().chain(doc.chars().skip(usize::from(is_word))).collect()
     }
 
+    /// A value in JSON, as it is written.
+    #[must_use]
+    pub fn example(&self) -> Value {
+        (self.example)()
+    }
+
     /// The names under which users give the field.
     pub(super) fn names(&self) -> impl Iterator<Item = &'static str> {
         [Some(self.key), self.flag().map(|flag| flag.long)].into_iter().flatten()
@@ -187,6 +193,17 @@ impl InvalidSubmission {
     pub(super) fn unknown_key(key: &str) -> Self {
         let names = FIELDS.iter().flat_map(Field::names);
         Self::UnknownKey { key: key.chars().take(80).collect(), nearest: nearest(key, names) }
+    }
+
+    /// The key of the field.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        match self {
+            Self::UnknownKey { key, .. }
+            | Self::Twice { key }
+            | Self::Shape { key, .. }
+            | Self::Content { key, .. } => key,
+        }
     }
 
     /// The next step.

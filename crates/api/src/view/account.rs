@@ -6,6 +6,8 @@ use mooring_types::{Role, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::{HoldingView, QuotaChange, QuotaView};
+
 /// A user to add.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -13,30 +15,32 @@ pub struct UserAddRequest {
     pub name: String,
     /// The password, at least 8 characters.
     pub password: String,
-    /// `admin` or `user`; `user` when empty.
+    /// `admin`, `user` or `viewer`; `user` when empty.
     pub role: String,
     /// The names of the user's groups.
     pub groups: Vec<String>,
 }
 
 /// Changes to a user; absent or empty values stay.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UserUpdateRequest {
     /// The new password; it ends the user's sessions.
     pub password: String,
     /// The current password; required to change one's own.
     pub current_password: String,
-    /// `admin` or `user`.
+    /// `admin`, `user` or `viewer`.
     pub role: String,
     /// The names of groups to join.
     pub add_groups: Vec<String>,
     /// The names of groups to leave.
     pub remove_groups: Vec<String>,
+    /// Limits to change.
+    pub quota: QuotaChange,
 }
 
 /// A user.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UserView {
     #[schema(value_type = String)]
@@ -49,6 +53,9 @@ pub struct UserView {
     /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
+    pub quota: QuotaView,
+    /// The amounts that count against the quota now.
+    pub used: HoldingView,
 }
 
 /// A group to add.
@@ -63,7 +70,7 @@ pub struct GroupAddRequest {
 }
 
 /// Changes to a group; absent or empty values stay.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct GroupUpdateRequest {
     /// A description for people.
@@ -72,10 +79,12 @@ pub struct GroupUpdateRequest {
     pub add_users: Vec<String>,
     /// The names of users to remove.
     pub remove_users: Vec<String>,
+    /// Limits to change, of all members together.
+    pub quota: QuotaChange,
 }
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupView {
     pub name: String,
@@ -86,6 +95,9 @@ pub struct GroupView {
     /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
+    pub quota: QuotaView,
+    /// The amounts that count against the quota now.
+    pub used: HoldingView,
 }
 
 impl fmt::Debug for UserAddRequest {
@@ -101,11 +113,12 @@ impl fmt::Debug for UserAddRequest {
 
 impl fmt::Debug for UserUpdateRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { password: _, current_password: _, role, add_groups, remove_groups } = self;
+        let Self { password: _, current_password: _, role, add_groups, remove_groups, quota } = self;
         f.debug_struct("UserUpdateRequest")
             .field("role", role)
             .field("add_groups", add_groups)
             .field("remove_groups", remove_groups)
+            .field("quota", quota)
             .finish_non_exhaustive()
     }
 }

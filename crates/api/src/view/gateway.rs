@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mooring_types::gateway::{GatewayStatus, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Widget};
 use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -76,7 +76,11 @@ pub struct GatewayView {
     /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
-    /// The connections.
+    /// The user who created the gateway.
+    pub user: String,
+    /// The number of ports that are assigned, to jobs of all users.
+    pub ports_used: usize,
+    /// The connections of jobs that the user may see.
     pub connections: Vec<ConnectionView>,
 }
 
@@ -130,8 +134,33 @@ pub struct ConnectionView {
     /// The widget in HTML pages: `shown` or `hidden`.
     #[schema(value_type = String)]
     pub widget: Widget,
+    /// The cookies of the job: `own`, or `shared` with other connections whose cookies are.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub cookies: Cookies,
+    /// The number of requests that wait for the job.
+    #[serde(default)]
+    pub held: u32,
     /// The client connections.
     pub clients: Vec<ClientObservation>,
+}
+
+/// A measurement of a gateway's traffic: numbers at that time, and rates since the measurement
+/// before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayMetricView {
+    /// The time of the measurement.
+    #[schema(value_type = String)]
+    pub time: Timestamp,
+    /// The number of client connections.
+    pub connections: u32,
+    /// The number of requests that wait for jobs.
+    pub held: u32,
+    /// The bytes received from clients in a second, on average.
+    pub received_per_second: u64,
+    /// The bytes sent to clients in a second, on average.
+    pub sent_per_second: u64,
 }
 
 impl ConnectRequest {
@@ -146,6 +175,7 @@ impl ConnectRequest {
             page_patience: None,
             held_max: None,
             widget: Widget::default(),
+            cookies: Cookies::default(),
         }
     }
 }
@@ -177,4 +207,8 @@ pub struct ConnectRequest {
     #[serde(default)]
     #[schema(value_type = String)]
     pub widget: Widget,
+    /// The cookies of the job: `own`, or `shared` with other connections whose cookies are.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub cookies: Cookies,
 }

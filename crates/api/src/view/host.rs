@@ -55,6 +55,9 @@ pub struct HostView {
     pub name: String,
     /// The address for other hosts.
     pub address: String,
+    /// The address for clients, if it is another one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub public_address: String,
     /// The status, as `status`; with `reason` for a host that is not ready.
     #[serde(flatten)]
     pub status: HostStatus,

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use mooring_types::endpoint::Endpoint;
-use mooring_types::gateway::{HoldLimits, Protocol, Widget};
+use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::InboundRule;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Name, Port, PortRange, Timestamp};
@@ -26,6 +28,15 @@ pub struct GatewaySlice {
     /// The rules of all its security groups; without a rule nobody may connect.
     #[serde(default)]
     pub rules: Vec<InboundRule>,
+    /// The addresses that endpoints of external jobs may have.
+    #[serde(default)]
+    pub endpoints: EndpointRules,
+    /// The names by which browsers may reach it, beside addresses and names without a dot.
+    #[serde(default)]
+    pub host_names: Vec<HostPattern>,
+    /// The proxies before it, whose word about clients is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
     /// The connections.
     pub connections: Vec<ConnectionDirective>,
     /// The farewells of ended jobs.
@@ -59,6 +70,9 @@ pub struct ConnectionDirective {
     /// The widget in HTML pages.
     #[serde(default)]
     pub widget: Widget,
+    /// The cookies of the job.
+    #[serde(default)]
+    pub cookies: Cookies,
     /// The gate: bytes pass or are held.
     pub flow: Flow,
     /// The connections that the restored job lacks. The gateway makes them again once for each
@@ -154,7 +168,7 @@ pub struct Quiesced {
 }
 
 /// The observed state of a connection.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ConnectionObservation {
     pub connection: ConnectionId,
@@ -166,6 +180,9 @@ pub struct ConnectionObservation {
     /// page don't count.
     #[serde(default)]
     pub calling: u32,
+    /// The number of held requests.
+    #[serde(default)]
+    pub held: u32,
     /// The bytes from all clients to the job since the start of the process, including closed
     /// connections.
     #[serde(default)]

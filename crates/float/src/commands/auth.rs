@@ -15,7 +15,12 @@ use crate::session::{Session, SessionFile};
 Examples:
   float login -a 10.0.0.5:8443 -u admin              asks for the password
   MOORING_PASSWORD=... float login -u admin          takes the password from the environment
+  float login --ca sha256:6b3c... -u admin           believes this authority alone
   float login --info                                 shows the session
+
+Beyond this machine, everything goes over TLS. At the first contact with an address, `float` remembers
+the fingerprint of OpCenter's authority in ~/.float/known_opcenters.yaml, and refuses another one at
+that address afterwards. OpCenter logs its own at its start; `--ca` replaces what is remembered.
 
 A session ends after 168 h, or after 1 h without a request.")]
 pub(crate) struct LoginArgs {
@@ -40,8 +45,9 @@ pub(crate) async fn login(args: LoginArgs, global: &Global, printer: &Printer) -
         return info(global, printer).await;
     }
     let file = SessionFile::of_user()?;
-    let client = access::stranger(global)?;
+    let client = access::stranger(global).await?;
     let answer = client.login(&access::credentials(global)?).await?;
+    access::remember(global, &client)?;
     file.store(&Session {
         address: access::short_address(client.address()).to_owned(),
         username: answer.username,

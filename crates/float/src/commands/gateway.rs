@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
-use mooring_types::gateway::{Protocol, Widget};
+use mooring_types::gateway::{Cookies, Protocol, Widget};
 
 use crate::confirm::confirm;
 use crate::parse;
@@ -160,6 +160,9 @@ struct ConnectArgs {
     /// don't add the widget to HTML pages
     #[arg(long = "noWidget")]
     no_widget: bool,
+    /// share the job's cookies with other jobs that share theirs, instead of keeping them apart
+    #[arg(long = "sharedCookies")]
+    shared_cookies: bool,
 }
 
 #[derive(Debug, Args)]
@@ -250,6 +253,7 @@ impl ConnectArgs {
             page_patience: self.page_patience,
             held_max: self.held_max,
             widget: if self.no_widget { Widget::Hidden } else { Widget::Shown },
+            cookies: if self.shared_cookies { Cookies::Shared } else { Cookies::Own },
         })
     }
 }

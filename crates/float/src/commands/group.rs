@@ -3,8 +3,9 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{GroupAddRequest, GroupUpdateRequest};
+use mooring_api::view::{GroupAddRequest, GroupUpdateRequest, QuotaChange};
 
+use super::quota::Limits;
 use crate::confirm::confirm;
 use crate::parse;
 use crate::printer::Printer;
@@ -67,6 +68,20 @@ Example:
         #[arg(long = "rmUser", value_name = "USER")]
         rm_user: Vec<String>,
     },
+    /// limit what the members of a group may have together
+    #[command(after_help = "\
+Examples:
+  float group quota lab --jobs 40 --cores 64 --memory 256 --gateways 4
+  float group quota lab --cores none
+
+A limit that is not given stays. A member has to fit in its own quota and in that of each of its groups.
+`float group info` shows quota and use.")]
+    Quota {
+        /// group name
+        name: String,
+        #[command(flatten)]
+        limits: Limits,
+    },
     /// delete a group; its members keep their accounts
     #[command(after_help = "\
 Examples:
@@ -90,7 +105,16 @@ pub(crate) async fn group(args: GroupArgs, client: &Client, printer: &Printer) -
         GroupCommand::List => printer.list(&client.group_list().await?),
         GroupCommand::Info { name } => printer.object(&client.group_get(parse::group(&name)?).await?),
         GroupCommand::Update { name, description, add_user, rm_user } => {
-            let request = GroupUpdateRequest { description, add_users: add_user, remove_users: rm_user };
+            let request = GroupUpdateRequest {
+                description,
+                add_users: add_user,
+                remove_users: rm_user,
+                quota: QuotaChange::default(),
+            };
+            printer.object(&client.group_update(parse::group(&name)?, &request).await?)
+        }
+        GroupCommand::Quota { name, limits } => {
+            let request = GroupUpdateRequest { quota: limits.change(), ..GroupUpdateRequest::default() };
             printer.object(&client.group_update(parse::group(&name)?, &request).await?)
         }
         GroupCommand::Delete { name, force } => {

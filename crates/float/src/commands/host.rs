@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{DrainRequest, HostStatus, HostView};
-use mooring_types::Reference;
+use mooring_api::view::{DrainRequest, HostStatus, HostView, JoinTokenRequest};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Capability;
+use mooring_types::{JoinTokenId, Name, Reference};
 
 use super::wait::Follow;
 use crate::parse;
@@ -25,7 +25,8 @@ Examples:
   float hosts -F table
   float hosts drain host-1 --within 2m --wait
   float hosts undrain host-1
-  float hosts rejoin host-1")]
+  float hosts token create host-3 --ttl 30m
+  float hosts remove host-1")]
 pub(crate) struct HostsArgs {
     #[command(subcommand)]
     action: Option<Action>,
@@ -40,6 +41,72 @@ enum Action {
     Undrain(UndrainArgs),
     /// let a host that lost its state directory join again (admins)
     Rejoin(RejoinArgs),
+    /// remove a host without jobs and gateways (admins)
+    Remove(RemoveArgs),
+    /// tokens with which hosts join (admins)
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  float hosts token create host-3 --ttl 10m
+  float hosts token list -F table"
+    )]
+    Token(TokenCommand),
+}
+
+/// The subcommands of `float hosts token`.
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// make a token, and print the commands that make a machine a host with it
+    Create(TokenCreateArgs),
+    /// list the tokens that have not been used
+    #[command(after_help = "\
+Example:
+  float hosts token list -F table")]
+    List,
+    /// revoke a token
+    #[command(after_help = "\
+Example:
+  float hosts token delete t-4k2m9x7c1b8v5n3z6q0wd")]
+    Delete(TokenDeleteArgs),
+}
+
+/// The arguments of `float hosts token create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  float hosts token create host-3
+  float hosts token create --ttl 10m | ssh root@new-host bash
+
+A token is good for one host. A host that has joined needs none afterwards: it has a key of its own.")]
+struct TokenCreateArgs {
+    /// name that the host has to have [default: any]
+    #[arg(value_name = "NAME")]
+    name: Option<Name>,
+    /// time for which the token is good, at most 7d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    ttl: Duration,
+}
+
+/// The arguments of `float hosts token delete`.
+#[derive(Debug, Args)]
+struct TokenDeleteArgs {
+    /// id of the token
+    #[arg(value_name = "ID")]
+    id: JoinTokenId,
+}
+
+/// The arguments of `float hosts remove`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  float hosts drain host-1 --wait && float hosts remove host-1
+
+The agent is not let in again without a new join token. Its name is free.")]
+struct RemoveArgs {
+    /// host, by name or id
+    #[arg(value_name = "NAME")]
+    host: String,
 }
 
 /// The arguments of `float hosts drain`.
@@ -86,7 +153,7 @@ Example:
   float hosts rejoin host-1
 
 A host proves with a key in its state directory that it is the host of its name. Where the directory is lost, this
-lets the next agent with the join token take the name, with a new key.")]
+lets the next agent with a join token take the name, with a new key.")]
 struct RejoinArgs {
     /// the host, by name or id
     #[arg(value_name = "NAME")]
@@ -103,7 +170,37 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
         None => list(client, printer).await,
         Some(Action::Drain(args)) => drain(args, client, printer).await,
         Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&parse::host(&args.host)?).await?),
+        Some(Action::Remove(args)) => {
+            client.host_remove(&parse::host(&args.host)?).await?;
+            printer.note(&format!("host {} removed", args.host));
+            Ok(())
+        }
+        Some(Action::Token(command)) => token(command, client, printer).await,
         Some(Action::Rejoin(args)) => printer.object(&client.host_rejoin(&parse::host(&args.host)?).await?),
+    }
+}
+
+async fn token(command: TokenCommand, client: &Client, printer: &Printer) -> Result<()> {
+    match command {
+        TokenCommand::Create(args) => {
+            let request = JoinTokenRequest {
+                name: args.name.as_ref().map_or_else(String::new, Name::to_string),
+                ttl: format_duration(args.ttl),
+                opcenter: client.address().to_owned(),
+            };
+            let made = client.join_token_create(&request).await?;
+            printer.note(&format!(
+                "join token {} is good for one host until {}",
+                made.join_token.id, made.join_token.expires_at
+            ));
+            printer.line(&made.command)
+        }
+        TokenCommand::List => printer.list(&client.join_token_list().await?),
+        TokenCommand::Delete(args) => {
+            client.join_token_delete(&args.id).await?;
+            printer.note(&format!("join token {} revoked", args.id));
+            Ok(())
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 use clap::Args;
-use mooring_api::view::{JobModifyRequest, JobView};
+use mooring_api::view::{JobModifyRequest, JobPageRequest, JobView, PAGE_LIMIT_MAX};
 use mooring_api::{Client, Submission};
 use mooring_types::job::JobStatus;
 
@@ -20,6 +20,7 @@ Examples:
   float list -F table
   float list -f 'status=Executing or status=Floating' -f user=alice -F json
   float list -f 'update<=12w and (tag:project=course-7 or name~notebook)'
+  float list --limit 10 -F table
 
 A filter consists of comparisons, `and`, `or` and parentheses:
   id, name, user, image, host, tag:KEY      =, !=, ~ (contains, case-insensitive)
@@ -32,6 +33,9 @@ pub(crate) struct ListArgs {
     /// show jobs that match; repeatable: all filters must match
     #[arg(short, long, value_name = "FILTER")]
     filter: Vec<String>,
+    /// show the N newest of them
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
 }
 
 /// The arguments of `float show`.
@@ -100,13 +104,40 @@ pub(crate) struct CancelArgs {
 
 /// Lists jobs.
 pub(crate) async fn list(args: &ListArgs, client: &Client, printer: &Printer) -> Result<()> {
-    printer.list(&client.job_list_where(parse::filters(&args.filter)?).await?)
+    let filters = parse::filters(&args.filter)?;
+    let jobs = match args.limit {
+        Some(limit) => newest(client, filters, limit).await?,
+        None => client.job_list_where(filters).await?,
+    };
+    printer.jobs(&jobs, client.address())
+}
+
+/// Returns the newest jobs that match all filters, newest last.
+async fn newest(client: &Client, filters: &[String], limit: u32) -> Result<Vec<JobView>> {
+    let mut jobs = Vec::new();
+    let mut before = None;
+    loop {
+        let left = limit.saturating_sub(u32::try_from(jobs.len())?);
+        let request = JobPageRequest {
+            filters: filters.to_vec(),
+            limit: Some(left.min(PAGE_LIMIT_MAX)),
+            before,
+            ..JobPageRequest::default()
+        };
+        let page = client.job_page(&request).await?;
+        jobs.extend(page.jobs);
+        before = page.next;
+        if before.is_none() || jobs.len() >= usize::try_from(limit)? {
+            jobs.reverse();
+            return Ok(jobs);
+        }
+    }
 }
 
 /// Shows a job.
 pub(crate) async fn show(args: &ShowArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    printer.object(&client.job_get(&id).await?)
+    printer.job(&client.job_get(&id).await?, client.address())
 }
 
 /// Changes a job's policies, limits, tags or name.

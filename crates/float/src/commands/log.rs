@@ -1,7 +1,7 @@
 //! `float log`: a job's output and its events.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -10,14 +10,13 @@ use mooring_api::{Client, ErrorCode};
 use mooring_types::JobId;
 use mooring_types::job::OutputFile;
 
+use super::wait::Follow;
 use crate::error::{self, invalid};
 use crate::parse;
 use crate::printer::Printer;
 
 /// The name for both streams together, in the order of the writes.
 const BOTH_STREAMS: &str = "output";
-/// The poll interval of `--follow`.
-const FOLLOW_POLL_INTERVAL: Duration = Duration::from_millis(400);
 
 /// The arguments of `float log`.
 #[derive(Debug, Args)]
@@ -42,8 +41,9 @@ pub(crate) struct LogArgs {
 enum LogCommand {
     /// print a file of the job
     #[command(after_help = "\
-Example:
-  float log cat stderr.autosave -j uqaj8l6a407u88v0106ol")]
+Examples:
+  float log cat stderr.autosave -j uqaj8l6a407u88v0106ol
+  float log cat results/figures.tar.gz -j uqaj8l6a407u88v0106ol > figures.tar.gz")]
     Cat {
         /// file name, as listed by `float log ls` [default: output, both streams together]
         file: Option<String>,
@@ -78,7 +78,10 @@ pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Re
     let output = |file| Output { client, printer, job: job.clone(), file, follow: args.follow };
     match args.command {
         None => output(None).copy(0).await,
-        Some(LogCommand::Cat { file }) => output(known(client, &job, file).await?).copy(0).await,
+        Some(LogCommand::Cat { file }) => {
+            let output = output(known(client, &job, file).await?);
+            if args.follow { output.copy(0).await } else { output.download().await }
+        }
         Some(LogCommand::Tail { file, lines }) => output(known(client, &job, file).await?).tail(lines).await,
         Some(LogCommand::Ls) => {
             let files = client.job_log_list(&job).await?;
@@ -116,17 +119,42 @@ struct Output<'a> {
 }
 
 impl Output<'_> {
+    /// Prints the file as it is now, byte by byte: a result may be no text.
+    async fn download(&self) -> Result<()> {
+        let mut download = self.client.job_file(&self.job, self.file.as_ref()).await?;
+        while let Some(piece) = download.piece().await? {
+            self.printer.bytes(&piece)?;
+        }
+        Ok(())
+    }
+
+    /// Prints the file from an offset; with `--follow`, until the job ends.
     async fn copy(&self, mut offset: u64) -> Result<()> {
         loop {
             let piece = self.piece(offset).await?;
             self.printer.raw(&piece.text)?;
-            if self.is_over(&piece) {
+            offset = piece.next;
+            if piece.ended || (piece.text.is_empty() && !self.follow) {
                 return Ok(());
             }
             if piece.text.is_empty() {
-                tokio::time::sleep(FOLLOW_POLL_INTERVAL).await;
+                return self.follow(offset).await;
             }
-            offset = piece.next;
+        }
+    }
+
+    /// Prints what is written from now on. After an outage of OpCenter it goes on where it was.
+    async fn follow(&self, offset: u64) -> Result<()> {
+        let offset = Cell::new(offset);
+        let open = async || self.client.job_log_watch(&self.job, self.file.as_ref(), offset.get()).await;
+        let mut pieces = Follow::new(open);
+        loop {
+            let piece = pieces.next().await?;
+            self.printer.raw(&piece.text)?;
+            offset.set(piece.next);
+            if piece.ended {
+                return Ok(());
+            }
         }
     }
 
@@ -149,10 +177,6 @@ impl Output<'_> {
             Some(file) => self.client.job_log_file(&self.job, file, offset).await?,
             None => self.client.job_log(&self.job, offset).await?,
         })
-    }
-
-    fn is_over(&self, piece: &LogPiece) -> bool {
-        piece.text.is_empty() && (piece.ended || !self.follow)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A command gets an authenticated client and a [`Printer`]. It parses all arguments before it
 //! sends a request. Records that it prints are OpCenter's answers.
 
+pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod check;
 pub(crate) mod external;
@@ -14,14 +15,19 @@ pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod migrate;
 pub(crate) mod program;
+mod quota;
 pub(crate) mod secret;
 pub(crate) mod security_group;
+pub(crate) mod session;
+pub(crate) mod setting;
 mod submission_flags;
 pub(crate) mod submit;
 pub(crate) mod suspend;
 pub(crate) mod template;
+pub(crate) mod token;
 pub(crate) mod user;
 mod wait;
+pub(crate) mod web;
 
 use anyhow::Result;
 use mooring_api::Client;
@@ -39,6 +45,7 @@ pub(crate) async fn run(command: Command, global: &Global, printer: &Printer) ->
         Command::Login(args) => auth::login(args, global, printer).await,
         Command::Logout => auth::logout(global, printer).await,
         Command::Version => program::version(global, printer).await,
+        Command::Web(args) => web::web(args, global, printer).await,
         command => {
             let access = Access::open(global).await?;
             let outcome = run_logged_in(command, global, access.client(), printer).await;
@@ -74,9 +81,14 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         Command::Secret(args) => secret::secret(args, client, printer).await,
         Command::User(args) => user::user(args, client, global, printer).await,
         Command::Group(args) => group::group(args, client, printer).await,
+        Command::Session(args) => session::session(args, client, printer).await,
+        Command::Token(args) => token::token(args, client, printer).await,
+        Command::Audit(args) => audit::audit(args, client, printer).await,
+        Command::Settings => setting::settings(client, printer).await,
         Command::Login(_)
         | Command::Logout
         | Command::Version
+        | Command::Web(_)
         | Command::Server(_)
         | Command::Up(_)
         | Command::Completion { .. }

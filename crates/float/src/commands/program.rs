@@ -22,7 +22,7 @@ struct Versions {
 
 /// Prints the versions; without the server's when OpCenter is unreachable.
 pub(crate) async fn version(global: &Global, printer: &Printer) -> Result<()> {
-    let client = access::stranger(global)?;
+    let client = access::stranger(global).await?;
     let server = match client.version_get().await {
         Ok(answer) => Some(answer.version),
         Err(error) => {

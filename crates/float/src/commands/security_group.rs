@@ -53,6 +53,12 @@ Examples:
   float securityGroup rmRule -g campus --rule tcp:8787:172.31.0.0/16
   float securityGroup rmRule -g campus --port 10000-10500 --source 172.31.0.0/16")]
     RmRule(RuleArgs),
+    /// replace a rule by another in one step
+    #[command(name = "replaceRule")]
+    #[command(after_help = "\
+Example:
+  float securityGroup replaceRule -g campus --rule tcp:8787:172.31.0.0/16 --by tcp:8787:10.0.0.0/8")]
+    ReplaceRule(ReplaceArgs),
     /// delete a security group that is not in use
     #[command(after_help = "\
 Example:
@@ -104,6 +110,19 @@ struct RuleArgs {
     protocol: String,
 }
 
+#[derive(Debug, Args)]
+struct ReplaceArgs {
+    /// security group, by id or name
+    #[arg(short, long, value_name = "GROUP")]
+    group: String,
+    /// rule `tcp:<ports>:<source>` of the group
+    #[arg(long, value_name = "RULE")]
+    rule: String,
+    /// rule that takes its place
+    #[arg(long, value_name = "RULE")]
+    by: String,
+}
+
 /// Runs a subcommand of `float securityGroup`.
 pub(crate) async fn security_group(args: SecurityGroupArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
@@ -119,6 +138,10 @@ pub(crate) async fn security_group(args: SecurityGroupArgs, client: &Client, pri
         SecurityGroupCommand::RmRule(args) => {
             let request = SecurityGroupModifyRequest { remove_rules: args.rules(), ..Default::default() };
             printer.object(&client.security_group_modify(&parse::security_group(&args.group)?, &request).await?)
+        }
+        SecurityGroupCommand::ReplaceRule(ReplaceArgs { group, rule, by }) => {
+            let request = SecurityGroupModifyRequest { add_rules: vec![by], remove_rules: vec![rule] };
+            printer.object(&client.security_group_modify(&parse::security_group(&group)?, &request).await?)
         }
         SecurityGroupCommand::Delete(Named { group }) => {
             client.security_group_delete(&parse::security_group(&group)?).await?;

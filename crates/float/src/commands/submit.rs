@@ -73,13 +73,13 @@ pub(crate) struct RerunArgs {
 
 /// Submits a job.
 pub(crate) async fn submit(args: SubmitArgs, client: &Client, printer: &Printer) -> Result<()> {
-    printer.object(&client.job_submit(&args.submission()?).await?)
+    printer.job(&client.job_submit(&args.submission()?).await?, client.address())
 }
 
 /// Submits a job again.
 pub(crate) async fn rerun(args: RerunArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = parse::job_id(&args.job)?;
-    printer.object(&client.job_rerun(&id).await?)
+    printer.job(&client.job_rerun(&id).await?, client.address())
 }
 
 impl SubmitArgs {

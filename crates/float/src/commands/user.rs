@@ -6,9 +6,10 @@ use anyhow::{Context, Result};
 use clap::builder::TypedValueParser;
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{UserAddRequest, UserUpdateRequest};
+use mooring_api::view::{QuotaChange, UserAddRequest, UserUpdateRequest};
 use mooring_types::Role;
 
+use super::quota::Limits;
 use crate::access;
 use crate::confirm::confirm;
 use crate::error::Local;
@@ -20,7 +21,8 @@ use crate::printer::Printer;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Admins may do everything. Users manage their own jobs, see the jobs of members of their groups, and can use all
-gateways, security groups and public templates.")]
+gateways, security groups and public templates. Viewers see what a user sees, and change nothing but their own
+password, sessions and API tokens.")]
 pub(crate) struct UserArgs {
     #[command(subcommand)]
     command: UserCommand,
@@ -44,6 +46,8 @@ Example:
     Info(Named),
     /// change a user's password, role or groups
     Update(UpdateArgs),
+    /// limit what a user may have at one time
+    Quota(QuotaArgs),
     /// delete a user with its sessions, secrets and private templates
     Delete(DeleteArgs),
 }
@@ -59,7 +63,8 @@ struct Named {
 Examples:
   float user add alice                               asks for the password twice
   float user add bob --group lab --passwd-stdin < bobs-password
-  float user add carol --role admin")]
+  float user add carol --role admin
+  float user add dave --role viewer --group lab      sees the jobs of the group, and changes nothing")]
 struct AddArgs {
     /// user name: 1 to 63 letters, digits, `.`, `_` or `-`
     name: String,
@@ -106,6 +111,21 @@ struct UpdateArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
+  float user quota alice --jobs 10 --cores 8 --memory 32 --gateways 2
+  float user quota alice --memory none
+
+A limit that is not given stays. What would exceed one is refused: a submission, a new gateway, a larger size, a
+resume. A limit below what the user has stops nothing that runs. `float user info` shows quota and use.")]
+struct QuotaArgs {
+    /// user name
+    name: String,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
   float user delete alice                            asks first
   float user delete alice -f --cancelJobs
 
@@ -136,6 +156,10 @@ pub(crate) async fn user(args: UserArgs, client: &Client, global: &Global, print
         UserCommand::List => printer.list(&client.user_list().await?),
         UserCommand::Info(Named { name }) => printer.object(&client.user_get(parse::user(&name)?).await?),
         UserCommand::Update(args) => update(args, client, global, printer).await,
+        UserCommand::Quota(args) => {
+            let request = UserUpdateRequest { quota: args.limits.change(), ..UserUpdateRequest::default() };
+            printer.object(&client.user_update(parse::user(&args.name)?, &request).await?)
+        }
         UserCommand::Delete(args) => delete(&args, client, printer).await,
     }
 }
@@ -155,6 +179,7 @@ async fn update(args: UpdateArgs, client: &Client, global: &Global, printer: &Pr
         role: args.role.map(|role| role.to_string()).unwrap_or_default(),
         add_groups: args.add_group,
         remove_groups: args.rm_group,
+        quota: QuotaChange::default(),
     };
     printer.object(&client.user_update(name, &request).await?)
 }
@@ -175,7 +200,7 @@ async fn delete(args: &DeleteArgs, client: &Client, printer: &Printer) -> Result
 }
 
 fn role() -> impl TypedValueParser<Value = Role> {
-    one_of(["admin", "user"])
+    one_of(Role::ALL.map(Role::name))
 }
 
 /// Reads a new password from the first line of stdin, or twice from the terminal.

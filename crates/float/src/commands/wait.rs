@@ -1,17 +1,18 @@
-//! Following an object for `--wait`: OpCenter pushes its views, also across OpCenter's restarts.
+//! Following an object or its output, for `--wait` and `--follow`: OpCenter pushes what is new,
+//! also across its restarts.
 
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use mooring_api::{ClientError, Watch};
 
-/// The longest outage of OpCenter that a waiting command tolerates; migrations and drains continue
-/// meanwhile.
+/// The longest outage of OpCenter that a waiting command tolerates; jobs, migrations and drains
+/// continue meanwhile.
 const OPCENTER_OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 /// The pause before a lost watch is opened again.
 const REOPEN_DELAY: Duration = Duration::from_millis(200);
 
-/// The views of one object, in the order of their changes.
+/// The views of one object in the order of their changes, or the pieces of a job's output.
 pub(super) struct Follow<T, Open> {
     open: Open,
     watch: Option<Watch<T>>,

@@ -24,20 +24,25 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail, ensure};
+use ipnet::{IpNet, Ipv4Net};
 use mooring_api::view::LoginRequest;
 use mooring_api::watch::Backend;
 use mooring_api::{Client, ErrorCode};
 use mooring_linux::cgroup::Cgroup;
+use mooring_tls::Trust;
 use mooring_types::duration::format_duration;
 use mooring_types::host::{Purchase, Readiness};
+use mooring_types::host_name::HostPattern;
 use nix::fcntl::{Flock, FlockArg};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
-use crate::parse::from_wire_name;
-use crate::server::{Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, SpotArgs, backends, interval};
+use crate::parse::{self, from_wire_name};
+use crate::server::{
+    Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, NewFiles, SpotArgs, TlsArgs, backends, interval,
+};
 use crate::store::StoreArgs;
 use crate::table::wire_name;
 
@@ -82,6 +87,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     images: ImageArgs,
     #[command(flatten)]
+    tls: TlsArgs,
+    #[command(flatten)]
     store: StoreArgs,
     /// virtual environment with JupyterLab for the template `jupyter`
     #[arg(long, value_name = "DIR", default_value = JUPYTER_DIR)]
@@ -90,6 +97,22 @@ pub(crate) struct Args {
     /// may use any path; repeatable
     #[arg(long = "image-path", value_name = "DIR")]
     image_paths: Vec<PathBuf>,
+    /// address range that endpoints of external jobs may have although it is of a gateway's host,
+    /// link-local or of the overlay; repeatable
+    #[arg(long = "external-range", value_name = "RANGE", value_parser = parse::address_range)]
+    external_ranges: Vec<IpNet>,
+    /// address range that jobs may reach although it is of other users' jobs, of hosts, link-local
+    /// or of cloud metadata; repeatable
+    #[arg(long = "job-range", value_name = "RANGE", value_parser = parse::address_range_v4)]
+    job_ranges: Vec<Ipv4Net>,
+    /// name by which browsers may reach gateways, like lab.example.org or *.example.org, or * for
+    /// any; repeatable [default: addresses and names without a dot]
+    #[arg(long = "gateway-host", value_name = "NAME")]
+    gateway_hosts: Vec<HostPattern>,
+    /// address range of proxies before OpCenter and gateways, whose `X-Forwarded-For` and
+    /// `X-Forwarded-Proto` are believed; repeatable [default: none]
+    #[arg(long = "trusted-proxy", value_name = "RANGE", value_parser = parse::address_range)]
+    trusted_proxies: Vec<IpNet>,
     /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
@@ -111,6 +134,7 @@ fn purchase(text: &str) -> Result<(String, Purchase), String> {
 
 /// Runs everything until it is stopped.
 pub(crate) async fn run(up: Args) -> anyhow::Result<()> {
+    NewFiles::Private.begin();
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (up, _locks) = check(up).await?;
     let network = Network::new(&up.dir, up.virtual_hosts);
@@ -148,24 +172,26 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     let state = up.dir.join("opcenter");
     let inner = SocketAddr::from((network::BRIDGE, up.listen.port()));
     supervisor.start(opcenter(up, &state, inner))?;
-    let url = format!("http://{}", up.listen);
-    let client = Client::new(&url)?;
-    let started = Instant::now();
-    while client.version_get().await.is_err() {
+    let (started, authority) = (Instant::now(), state.join("ca.pem"));
+    let client = loop {
+        if let Some(client) = answering(up.listen, &authority).await {
+            break client;
+        }
         supervisor.restart_after(START_POLL_INTERVAL).await?;
         ensure!(
             started.elapsed() < START_TIMEOUT,
-            "OpCenter does not answer at {url}; see the logs in {}",
+            "OpCenter does not answer at {}; see the logs in {}",
+            up.listen,
             up.dir.join("log").display()
         );
-    }
-    let token = state.join("join-token");
-    supervisor.start(agent(up, "gateways", "gateways", network::BRIDGE, "mg", None, inner, &token)?)?;
+    };
+    let url = client.address().to_owned();
+    supervisor.start(agent(up, "gateways", "gateways", network::BRIDGE, "mg", None, inner, &state)?)?;
     for number in 1..=up.virtual_hosts {
         let name = virtual_host(number);
         let prefix = format!("mh{number}");
         let namespace = Some((network.namespace(number), number));
-        supervisor.start(agent(up, &name, "jobs", network::host(number), &prefix, namespace, inner, &token)?)?;
+        supervisor.start(agent(up, &name, "jobs", network::host(number), &prefix, namespace, inner, &state)?)?;
     }
     let logged_in = login(client, &state).await?;
     while let Some(client) = &logged_in {
@@ -188,6 +214,13 @@ async fn serve(up: &Args, network: &Network, supervisor: &mut Supervisor) -> any
     loop {
         supervisor.restart_after(Duration::from_millis(200)).await?;
     }
+}
+
+/// A client of OpCenter, once it answers.
+async fn answering(listen: SocketAddr, authority: &Path) -> Option<Client> {
+    let trust = Trust::read(authority.to_str()?).ok()?;
+    let client = Client::connect(&listen.to_string(), trust).ok()?;
+    client.version_get().await.ok().map(|_| client)
 }
 
 /// A client that may list the hosts; `None` when the first password of `admin` was changed.
@@ -259,9 +292,24 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
         daemon.option("--listen", &inner.to_string());
     }
     daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
-    daemon.option("--drain-at-once", &up.drain_at_once.to_string());
+    daemon.option("--drain-at-once", &up.drain_at_once.to_string()).flag("--shared-join-token");
     for path in &up.image_paths {
         daemon.path("--image-path", path);
+    }
+    for range in &up.external_ranges {
+        daemon.option("--external-range", &range.to_string());
+    }
+    for name in &up.gateway_hosts {
+        daemon.option("--gateway-host", &name.to_string());
+    }
+    for range in &up.trusted_proxies {
+        daemon.option("--trusted-proxy", &range.to_string());
+    }
+    for name in &up.tls.tls_names {
+        daemon.option("--tls-name", name);
+    }
+    if let (Some(certificate), Some(key)) = (&up.tls.tls_cert, &up.tls.tls_key) {
+        daemon.path("--tls-cert", certificate).path("--tls-key", key);
     }
     let store = &up.store;
     match &store.capsule_store {
@@ -289,7 +337,7 @@ fn agent(
     prefix: &str,
     namespace: Option<(PathBuf, u8)>,
     opcenter: SocketAddr,
-    token: &Path,
+    opcenter_state: &Path,
 ) -> anyhow::Result<Daemon> {
     let cores = match up.cores {
         Some(cores) => cores.get(),
@@ -301,8 +349,9 @@ fn agent(
     });
     let mut daemon = Daemon::new(name, &["server", "agent"]);
     daemon
-        .option("--opcenter", &format!("http://{opcenter}"))
-        .path("--join-token-file", token)
+        .option("--opcenter", &format!("https://{opcenter}"))
+        .path("--ca", &opcenter_state.join("ca.pem"))
+        .path("--join-token-file", &opcenter_state.join("join-token"))
         .option("--name", name)
         .option("--role", role)
         .option("--underlay", &underlay.to_string())
@@ -315,10 +364,16 @@ fn agent(
         .option("--image-max-age", &format_duration(up.images.image_max_age))
         .option("--image-gc-high", &up.images.image_gc_high.to_string())
         .option("--image-gc-low", &up.images.image_gc_low.to_string())
+        .option("--image-max-size", &up.images.image_max_size.to_string())
+        .option("--image-max-files", &up.images.image_max_files.to_string())
+        .option("--disk-reserve", &up.images.disk_reserve.to_string())
         .path("--hide", &up.dir)
         .flag("--park");
     for registry in &up.insecure_registry {
         daemon.option("--insecure-registry", registry);
+    }
+    for range in &up.job_ranges {
+        daemon.option("--job-range", &range.to_string());
     }
     if let Some((_, purchase)) = up.purchase.iter().rfind(|(host, _)| host == name) {
         daemon.option("--purchase", &wire_name(purchase));

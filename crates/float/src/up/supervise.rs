@@ -1,13 +1,13 @@
 //! The daemons of `float up`: started, restarted when they die, stopped in order.
 
-use std::fs::{self, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::Context;
 use mooring_linux::{netns, process};
+use mooring_ops::log_file;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -81,10 +81,12 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Sleeps for `pause`, then restarts dead daemons.
+    /// Sleeps for `pause`, then restarts dead daemons and rotates logs that have grown large.
     pub(crate) async fn restart_after(&mut self, pause: Duration) -> anyhow::Result<()> {
         tokio::time::sleep(pause).await;
         for index in 0..self.running.len() {
+            // A full disk is no reason to end the daemons.
+            let _ = log_file::rotate(&self.log(&self.running[index].daemon), log_file::BYTES_MAX);
             let one = &mut self.running[index];
             let ended = one.child.as_mut().map(Child::try_wait).transpose()?.flatten();
             if ended.is_some() {
@@ -123,15 +125,13 @@ impl Supervisor {
         failed
     }
 
+    fn log(&self, daemon: &Daemon) -> PathBuf {
+        self.logs.join(format!("{}.log", daemon.name))
+    }
+
     fn spawn(&self, daemon: &Daemon) -> anyhow::Result<Child> {
-        let path = self.logs.join(format!("{}.log", daemon.name));
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            // The logs are for root alone.
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("can't open {}", path.display()))?;
+        let path = self.log(daemon);
+        let log = log_file::open(&path).with_context(|| format!("can't open {}", path.display()))?;
         let mut command = std::process::Command::new(&self.program);
         command.args(&daemon.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         if let Some(namespace) = &daemon.namespace {

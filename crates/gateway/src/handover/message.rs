@@ -23,7 +23,7 @@ pub(super) enum Message {
     /// The successor asks for the listening sockets.
     Ask { version: u32 },
     /// The predecessor hands sockets over; `more` says that another such message follows.
-    Sockets { version: u32, sockets: Vec<ListeningSocket>, more: bool, slice: Option<GatewaySlice> },
+    Sockets { version: u32, sockets: Vec<ListeningSocket>, more: bool, slice: Option<Box<GatewaySlice>> },
     /// The successor serves.
     Serving,
     /// The predecessor accepts no clients any more.
@@ -51,7 +51,7 @@ pub(super) fn send_sockets(
 ) -> io::Result<()> {
     let sockets = handed_over.iter().map(|(socket, _)| socket.clone()).collect();
     let descriptors: Vec<_> = handed_over.iter().map(|(_, listener)| listener.as_fd()).collect();
-    send(successor, &Message::Sockets { version: VERSION, sockets, more, slice }, &descriptors)
+    send(successor, &Message::Sockets { version: VERSION, sockets, more, slice: slice.map(Box::new) }, &descriptors)
 }
 
 /// Sends a message with descriptors.

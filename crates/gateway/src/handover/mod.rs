@@ -105,7 +105,7 @@ pub fn take_over(state_dir: &Path) -> Result<Takeover, HandoverError> {
         }
         let addresses = sockets.into_iter().map(|socket| socket.address);
         takeover.sockets.extend(addresses.zip(descriptors.into_iter().map(TcpListener::from)));
-        takeover.slice = takeover.slice.or(slice);
+        takeover.slice = takeover.slice.or(slice.map(|slice| *slice));
         if !more {
             return Ok(takeover);
         }

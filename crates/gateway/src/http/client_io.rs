@@ -1,13 +1,14 @@
 //! A client's HTTP connection, as hyper reads and writes it.
 //!
-//! The head of a request has a time limit once it has begun. Between requests, during one and after
-//! an upgrade there is no limit.
+//! The head of a request has a time limit once it has begun, and its bytes have a
+//! [budget](crate::budget). Between requests, during one and after an upgrade there is no limit.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -20,13 +21,22 @@ use tokio::time::{Sleep, sleep};
 
 use super::interim::Interim;
 use super::lengths::Lengths;
+use crate::budget::HeadShare;
 
 /// Time limit of the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The answer to a head beyond the budget.
+const OVER_BUDGET: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
+    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 74\r\n\r\n\
+    Too many unfinished requests. Close some connections, and try again later\n";
+
 /// The framing of the requests of one connection.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Requests(Arc<Mutex<Lengths>>);
+pub(crate) struct Requests {
+    lengths: Arc<Mutex<Lengths>>,
+    over_budget: Arc<AtomicBool>,
+}
 
 impl Requests {
     /// Returns whether a request up to this number, from 0, has conflicting lengths.
@@ -34,8 +44,13 @@ impl Requests {
         self.lengths().conflict(request)
     }
 
+    /// Returns whether a head was beyond the budget.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.over_budget.load(Ordering::Relaxed)
+    }
+
     fn lengths(&self) -> MutexGuard<'_, Lengths> {
-        self.0.lock()
+        self.lengths.lock()
     }
 }
 
@@ -50,15 +65,21 @@ pub(crate) struct ClientIo {
     unsent: Bytes,
     head_timeout: Duration,
     limit: Option<Pin<Box<Sleep>>>,
+    /// The bytes of a head that is not whole.
+    heads: HeadShare,
 }
 
 impl ClientIo {
-    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>, interim: Interim) -> Self {
-        Self { socket, requests, interim, unsent: Bytes::new(), head_timeout: HEAD_TIMEOUT, limit: None }
+    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>, interim: Interim, heads: HeadShare) -> Self {
+        Self { socket, requests, interim, unsent: Bytes::new(), head_timeout: HEAD_TIMEOUT, limit: None, heads }
     }
 
-    fn take_note(&mut self, bytes: &[u8]) {
-        let Some(requests) = &self.requests else { return };
+    /// Follows the bytes that were read.
+    ///
+    /// # Errors
+    /// A head is beyond the budget ([`io::ErrorKind::QuotaExceeded`]).
+    fn take_note(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Some(requests) = &self.requests else { return Ok(()) };
         let mut lengths = requests.lengths();
         lengths.advance(bytes);
         match (lengths.in_head(), &self.limit) {
@@ -66,6 +87,18 @@ impl ClientIo {
             (false, Some(_)) => self.limit = None,
             _ => {}
         }
+        if !lengths.in_head() {
+            self.heads.clear();
+            return Ok(());
+        }
+        if self.heads.grow(bytes.len()) {
+            return Ok(());
+        }
+        // hyper takes an error of the first read for an end, and shuts the connection down.
+        let _ = SockRef::from(&*self.socket).send(OVER_BUDGET);
+        requests.over_budget.store(true, Ordering::Relaxed);
+        self.heads.clear();
+        Err(io::ErrorKind::QuotaExceeded.into())
     }
 }
 
@@ -86,7 +119,7 @@ impl AsyncRead for ClientIo {
                 Ok(count) => {
                     let before = buffer.filled().len();
                     buffer.advance(count);
-                    self.take_note(&buffer.filled()[before..]);
+                    self.take_note(&buffer.filled()[before..])?;
                     return Poll::Ready(Ok(()));
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -164,6 +197,11 @@ mod tests {
     use tokio::time::{Instant, timeout};
 
     use super::*;
+    use crate::budget::Budgets;
+
+    fn heads() -> HeadShare {
+        Budgets::default().heads([127, 0, 0, 1].into())
+    }
 
     #[tokio::test]
     async fn only_heads_have_a_timeout() {
@@ -171,7 +209,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default());
+        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default(), heads());
         io.head_timeout = LIMIT;
         let mut buffer = [0; 256];
         // No limit applies before a head, after one and within a body.
@@ -202,7 +240,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
         let interim = Interim::default();
-        let mut io = ClientIo::new(Arc::new(socket), None, interim.clone());
+        let mut io = ClientIo::new(Arc::new(socket), None, interim.clone(), heads());
         let hint = "x".repeat(50_000);
         let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::try_from(hint.clone()).unwrap())]);
         // The client reads nothing, so a write blocks after a while: the 200's or an interim
@@ -210,8 +248,8 @@ mod tests {
         let mut expected = String::new();
         for round in 0.. {
             let _unanswered = interim.begin(round);
-            interim.send(round + 1, StatusCode::EARLY_HINTS, &headers);
-            interim.send(round, StatusCode::EARLY_HINTS, &headers);
+            interim.send(round + 1, StatusCode::EARLY_HINTS, &headers, None);
+            interim.send(round, StatusCode::EARLY_HINTS, &headers, None);
             let stuck = timeout(Duration::from_millis(50), io.flush()).await.is_err();
             expected.push_str(&format!("HTTP/1.1 103 Early Hints\r\nlink: {hint}\r\n\r\n"));
             if stuck {
@@ -226,7 +264,7 @@ mod tests {
         assert!(got == expected.as_bytes(), "{} bytes in order", got.len());
         // The interim response to an answered request is not sent.
         drop(interim.begin(7));
-        interim.send(7, StatusCode::EARLY_HINTS, &headers);
+        interim.send(7, StatusCode::EARLY_HINTS, &headers, None);
         io.flush().await.unwrap();
         assert!(timeout(Duration::from_millis(50), client.read_u8()).await.is_err());
     }

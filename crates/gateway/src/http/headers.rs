@@ -4,10 +4,13 @@
 //! requested again. Headers about the client's address are written here and nowhere else: a
 //! client's own headers under such names are removed.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use mooring_types::Port;
+use mooring_types::external::IpNet;
+use mooring_types::{Port, forwarded};
+
+use crate::browser::{CookieNames, cookies, leftovers};
 
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -24,12 +27,34 @@ const HOP_BY_HOP: [HeaderName; 7] = [
 const PROXY_HEADERS: [&str; 6] =
     ["forwarded", "x-real-ip", "x-scheme", "x-original-forwarded-for", "x-client-ip", "true-client-ip"];
 
-/// The two ends of a client connection.
-#[derive(Debug, Clone, Copy)]
+/// Names that a client may use, but no look-alikes of them: they frame the request.
+const LOOK_ALIKES: [&str; 4] = ["content-length", "content-type", "transfer-encoding", "http2-settings"];
+
+/// The client of a request, and how it has reached the gateway or the proxies before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    pub client: SocketAddr,
-    /// The gateway port.
-    pub port: Port,
+    pub client: IpAddr,
+    /// The port that the client has asked.
+    pub port: u16,
+    /// True if the client speaks TLS, to a proxy.
+    pub is_tls: bool,
+}
+
+impl Origin {
+    /// Returns the origin of a request from `peer` at a gateway port. The word of a trusted proxy
+    /// is believed: the client in its `X-Forwarded-For`, `X-Forwarded-Proto` and
+    /// `X-Forwarded-Port`.
+    #[must_use]
+    pub fn of(headers: &HeaderMap, peer: IpAddr, port: Port, trusted: &[IpNet]) -> Self {
+        if !forwarded::is_trusted(peer, trusted) {
+            return Self { client: peer.to_canonical(), port: port.get(), is_tls: false };
+        }
+        let list = |name| tokens(headers, &HeaderName::from_static(name)).collect::<Vec<_>>();
+        let client = forwarded::client(peer, list("x-forwarded-for").into_iter(), trusted);
+        let is_tls = list("x-forwarded-proto").last() == Some(&"https");
+        let asked = list("x-forwarded-port").last().and_then(|port| port.parse().ok());
+        Self { client, port: asked.unwrap_or(if is_tls { 443 } else { port.get() }), is_tls }
+    }
 }
 
 /// A request that is not forwarded.
@@ -45,13 +70,28 @@ pub enum Refusal {
     /// The request names no host, or two.
     #[error("the request needs exactly one `Host`")]
     Host,
+    /// No rule admits the client behind a trusted proxy.
+    #[error("no security group of this gateway admits you")]
+    Client,
+    /// The request is for a host that is not this one.
+    #[error(
+        "this gateway is not known by that host name; use its address, or have OpCenter started with `--gateway-host` \
+         and the name"
+    )]
+    Misdirected,
 }
 
 /// The headers of a request for the job. `host` is the host in the request's target, if it has one.
+/// The job's cookies have `names` on the wire, or are shared.
 ///
 /// # Errors
 /// The headers are contradictory or incomplete.
-pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: Origin) -> Result<HeaderMap, Refusal> {
+pub fn forward_headers(
+    headers: &HeaderMap,
+    host: Option<&HeaderValue>,
+    origin: Origin,
+    names: Option<&CookieNames>,
+) -> Result<HeaderMap, Refusal> {
     check_lengths(headers)?;
     let mut hosts = headers.get_all(header::HOST).iter();
     let host = match (host, hosts.next(), hosts.next()) {
@@ -61,10 +101,11 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
     let upgrade = upgrade(headers);
     let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     let mut forwarded = end_to_end(headers);
-    let spoofed: Vec<HeaderName> = forwarded.keys().filter(|name| is_proxy_header(name)).cloned().collect();
+    let spoofed: Vec<HeaderName> = forwarded.keys().filter(|name| is_spoofed(name)).cloned().collect();
     for name in spoofed {
         forwarded.remove(name);
     }
+    cookies::take_in(&mut forwarded, names);
     if let Some(protocol) = upgrade {
         forwarded.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         forwarded.insert(header::UPGRADE, protocol);
@@ -79,8 +120,11 @@ pub fn forward_headers(headers: &HeaderMap, host: Option<&HeaderValue>, origin: 
 
 /// The headers of a response for the client; without those of an upgrade.
 #[must_use]
-pub fn response_headers(headers: &HeaderMap) -> HeaderMap {
-    end_to_end(headers)
+pub fn response_headers(headers: &HeaderMap, names: Option<&CookieNames>) -> HeaderMap {
+    let mut forwarded = end_to_end(headers);
+    cookies::send_out(&mut forwarded, names);
+    leftovers::limit_to_port(&mut forwarded);
+    forwarded
 }
 
 /// The protocol that a message asks for, or agrees to, as an upgrade. It is never HTTP/2, which
@@ -110,17 +154,23 @@ fn end_to_end(headers: &HeaderMap) -> HeaderMap {
     headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
-fn is_proxy_header(name: &HeaderName) -> bool {
-    name.as_str().starts_with("x-forwarded") || PROXY_HEADERS.contains(&name.as_str())
+/// Returns whether a header may be taken for one that only the gateway writes. Servers make
+/// variables of names, in which `x_forwarded_for` is the same as `x-forwarded-for`.
+fn is_spoofed(name: &HeaderName) -> bool {
+    let read: String =
+        name.as_str().chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' }).collect();
+    let is_look_alike = read != name.as_str() && LOOK_ALIKES.contains(&read.as_str());
+    read.starts_with("x-forwarded") || PROXY_HEADERS.contains(&read.as_str()) || is_look_alike
 }
 
 fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
-    let client = origin.client.ip().to_canonical();
+    let client = origin.client;
+    let scheme = if origin.is_tls { "https" } else { "http" };
     let node = match client {
         IpAddr::V4(address) => address.to_string(),
         IpAddr::V6(address) => format!("\"[{address}]\""),
     };
-    let mut element = format!("for={node};proto=http");
+    let mut element = format!("for={node};proto={scheme}");
     // A host with a port would have to be quoted (RFC 7239, section 4). code-server takes the
     // quotes for a part of the host, and refuses the WebSockets of its own page. `X-Forwarded-Host`
     // has the host in any case.
@@ -133,8 +183,8 @@ fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origi
     let added = [
         ("x-forwarded-for", client.to_string()),
         ("x-real-ip", client.to_string()),
-        ("x-forwarded-proto", "http".to_owned()),
-        ("x-forwarded-port", origin.port.get().to_string()),
+        ("x-forwarded-proto", scheme.to_owned()),
+        ("x-forwarded-port", origin.port.to_string()),
         ("forwarded", element),
     ];
     for (name, value) in added {
@@ -157,10 +207,43 @@ mod tests {
 
     use super::*;
 
-    const ORIGIN: &str = "192.0.2.7:4711";
+    const CLIENT: &str = "192.0.2.7";
+
+    fn port() -> Port {
+        Port::new(10_007).expect("a port")
+    }
 
     fn origin() -> Origin {
-        Origin { client: ORIGIN.parse().expect("an address"), port: Port::new(10_007).expect("a port") }
+        Origin { client: CLIENT.parse().expect("an address"), port: port().get(), is_tls: false }
+    }
+
+    #[test]
+    fn word_of_a_proxy_is_believed_where_it_is_trusted() {
+        let mut sent = HeaderMap::new();
+        for (name, value) in [
+            ("host", "lab.example"),
+            ("x-forwarded-for", "127.0.0.1, 192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("x-real-ip", "127.0.0.1"),
+        ] {
+            sent.insert(name, HeaderValue::from_static(value));
+        }
+        let proxy = "10.0.0.1".parse().expect("an address");
+        let trusted = ["10.0.0.0/24".parse().expect("a range")];
+        let behind = Origin::of(&sent, proxy, port(), &trusted);
+        assert_eq!(behind, Origin { port: 443, is_tls: true, ..origin() });
+        let got = forward_headers(&sent, None, behind, None).expect("a good request");
+        for (name, value) in [
+            ("x-forwarded-for", CLIENT),
+            ("x-real-ip", CLIENT),
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-port", "443"),
+            ("forwarded", "for=192.0.2.7;proto=https;host=lab.example"),
+        ] {
+            assert_eq!(got[name], value, "{name}");
+        }
+        let direct = Origin::of(&sent, proxy, port(), &[]);
+        assert_eq!(direct, Origin { client: proxy, ..origin() });
     }
 
     fn headers() -> impl Strategy<Value = HeaderMap> {
@@ -176,6 +259,10 @@ mod tests {
             "x-forwarded-for",
             "x-forwarded-proto",
             "x-forwarded-anything",
+            "x_forwarded_for",
+            "x_forwarded-proto",
+            "x.real.ip",
+            "content_length",
             "forwarded",
             "x-real-ip",
             "x-scheme",
@@ -207,7 +294,7 @@ mod tests {
         #[test]
         fn job_learns_real_client(sent in headers(), host in prop::option::of(Just("lab.example"))) {
             let named = host.map(HeaderValue::from_static);
-            let Ok(got) = forward_headers(&sent, named.as_ref(), origin()) else { return Ok(()) };
+            let Ok(got) = forward_headers(&sent, named.as_ref(), origin(), None) else { return Ok(()) };
             for (name, truth) in [
                 ("x-forwarded-for", "192.0.2.7"),
                 ("x-real-ip", "192.0.2.7"),
@@ -218,7 +305,9 @@ mod tests {
                 prop_assert_eq!(all, vec![truth]);
             }
             prop_assert!(got["forwarded"].as_bytes().starts_with(b"for=192.0.2.7;proto=http"));
-            for name in ["x-scheme", "x-forwarded-anything"] {
+            for name in
+                ["x-scheme", "x-forwarded-anything", "x_forwarded_for", "x_forwarded-proto", "x.real.ip", "content_length"]
+            {
                 prop_assert!(!got.contains_key(name));
             }
             let hosts: Vec<_> = got.get_all("host").iter().collect();
@@ -229,7 +318,7 @@ mod tests {
         #[test]
         fn hop_by_hop_headers_stay(sent in headers()) {
             let host = HeaderValue::from_static("lab.example");
-            let Ok(got) = forward_headers(&sent, Some(&host), origin()) else { return Ok(()) };
+            let Ok(got) = forward_headers(&sent, Some(&host), origin(), None) else { return Ok(()) };
             for name in ["keep-alive", "proxy-connection", "transfer-encoding", "http2-settings"] {
                 prop_assert!(!got.contains_key(name));
             }
@@ -249,7 +338,7 @@ mod tests {
             let lengths = sent.get_all("content-length").iter().count();
             if lengths > 1 || lengths == 1 && sent.contains_key("transfer-encoding") {
                 let host = HeaderValue::from_static("lab.example");
-                prop_assert_eq!(forward_headers(&sent, Some(&host), origin()), Err(Refusal::ConflictingLengths));
+                prop_assert_eq!(forward_headers(&sent, Some(&host), origin(), None), Err(Refusal::ConflictingLengths));
             }
         }
     }
@@ -264,9 +353,9 @@ mod tests {
                 .into_iter()
                 .collect()
         };
-        let got = forward_headers(&sent("websocket"), Some(&host), origin()).unwrap();
+        let got = forward_headers(&sent("websocket"), Some(&host), origin(), None).unwrap();
         assert_eq!((&got["connection"], &got["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
-        let got = forward_headers(&sent("h2c"), Some(&host), origin()).unwrap();
+        let got = forward_headers(&sent("h2c"), Some(&host), origin(), None).unwrap();
         assert!(!got.contains_key("connection") && !got.contains_key("upgrade"));
     }
 }

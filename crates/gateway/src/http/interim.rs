@@ -17,6 +17,7 @@ use hyper::header::{self, HeaderMap};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::headers;
+use crate::browser::CookieNames;
 
 /// The most bytes of interim responses that wait for a client that does not read.
 const WAITING_BYTES: usize = 64 * 1024;
@@ -48,8 +49,8 @@ impl Interim {
     }
 
     /// Sends an interim response, if its request has no response yet.
-    pub(crate) fn send(&self, request: u64, status: StatusCode, headers: &HeaderMap) {
-        let answer = written(status, headers);
+    pub(crate) fn send(&self, request: u64, status: StatusCode, headers: &HeaderMap, names: Option<&CookieNames>) {
+        let answer = written(status, headers, names);
         let mut state = self.state();
         if state.request == Some(request) && state.waiting.len() + answer.len() <= WAITING_BYTES {
             state.waiting.extend(answer);
@@ -102,10 +103,10 @@ impl Drop for Unanswered {
 }
 
 /// An interim response as bytes.
-fn written(status: StatusCode, headers: &HeaderMap) -> Vec<u8> {
+fn written(status: StatusCode, headers: &HeaderMap, names: Option<&CookieNames>) -> Vec<u8> {
     let mut answer =
         format!("HTTP/1.1 {} {}\r\n", status.as_u16(), status.canonical_reason().unwrap_or_default()).into_bytes();
-    let mut headers = headers::response_headers(headers);
+    let mut headers = headers::response_headers(headers, names);
     // An interim response has no content.
     headers.remove(header::CONTENT_LENGTH);
     for (name, value) in &headers {

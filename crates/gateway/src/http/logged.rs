@@ -1,5 +1,6 @@
 //! The body of a response that writes the access log: after its last byte, or when it is dropped.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,6 +11,8 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Request, Version};
 use tokio::time::Instant;
 
+use super::headers::Origin;
+use super::proxy::Busy;
 use crate::access::{Access, Ended};
 use crate::client::ClientConnection;
 use crate::clients::ClientRecord;
@@ -24,20 +27,26 @@ pub(crate) struct Entry {
     declared: Option<u64>,
     before: u64,
     status: Option<u16>,
+    _busy: Busy,
 }
 
 impl Entry {
     /// The entry of a request that begins.
-    pub(crate) fn new<B: Body>(client: &ClientConnection, request: &Request<B>) -> Self {
+    pub(crate) fn new<B: Body>(client: &ClientConnection, request: &Request<B>, busy: Busy) -> Self {
         let record = client.upstream.record.clone();
         let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
+        let route = client.upstream.routes.now();
+        let trusted = &route.gateway.trusted_proxies;
+        let origin = Origin::of(request.headers(), client.address.ip(), route.port, trusted);
+        let address = SocketAddr::new(origin.client, client.address.port());
         Self {
-            access: Access::new(client.address, client.upstream.routes.now().port, &client.job, protocol),
+            access: Access::new(address, route.port, &client.job, protocol),
             began: Instant::now(),
             declared: request.body().size_hint().exact(),
             before: record.bytes_in.load(Ordering::Relaxed),
             record,
             status: None,
+            _busy: busy,
         }
     }
 

@@ -50,6 +50,7 @@ pub use self::aborted::Aborted;
 use self::client_io::ClientIo;
 use self::proxy::Proxy;
 use crate::client::ClientConnection;
+use crate::metrics::Budget;
 use crate::process_role::ProcessRole;
 use crate::socket;
 use crate::upstream::Connected;
@@ -75,7 +76,8 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         proxy.use_first(connected).await?;
     }
     let socket = proxy.client().socket.clone();
-    let io = ClientIo::new(socket.clone(), Some(proxy.requests().clone()), proxy.interim().clone());
+    let heads = proxy.client().shared.budgets.heads(proxy.client().address.ip());
+    let io = ClientIo::new(socket.clone(), Some(proxy.requests().clone()), proxy.interim().clone(), heads);
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move {
@@ -101,8 +103,16 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = proxy.idle_for(proxy.client().shared.budgets.limits().idle) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
     };
     match outcome {
+        _ if proxy.requests().is_over_budget() => {
+            proxy.client().shared.metrics.over_budget(&proxy.client().job, Budget::Heads);
+            return socket::close_gracefully(&socket).await;
+        }
         // hyper has refused the request: the client has to be able to read why.
         Err(error) if error.is_parse() => return socket::close_gracefully(&socket).await,
         outcome => outcome.map_err(io::Error::other)?,
@@ -122,7 +132,8 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let _stop_upstreams = stop.clone().drop_guard();
     let proxy = Proxy::new(client, stop);
     let shared = proxy.client().shared.clone();
-    let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone());
+    let heads = shared.budgets.heads(proxy.client().address.ip());
+    let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone(), heads);
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move { proxy.respond(request).await }

@@ -12,7 +12,9 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use mooring_types::gateway::Widget;
+use mooring_types::host_name;
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -25,16 +27,20 @@ use super::logged::{Entry, Logged};
 use super::pool::{Pool, PooledConnection};
 use super::upgrade::{JobUpgrade, Upgrade};
 use super::{Aborted, farewell, headers, response};
+use crate::browser::leftovers::{self, FirstVisit};
+use crate::browser::worker::{self, WorkerBody};
 use crate::client::ClientConnection;
 use crate::metrics::Unavailable;
+use crate::page::{self, Additions, Injection, PageBody};
 use crate::relay::Content;
+use crate::route::Route;
 use crate::upstream::{Connected, ConnectionEnd};
-use crate::widget::{self, Injection, PageBody};
+use crate::widget;
 
 /// The number of connections that are tried for a request, where each turns out to be closed.
 const ATTEMPTS_MAX: usize = 3;
 
-type AnswerBody = Either<Full<Bytes>, Either<JobBody, PageBody<JobBody>>>;
+type AnswerBody = Either<Full<Bytes>, Either<JobBody, Either<PageBody<JobBody>, WorkerBody<JobBody>>>>;
 type Answer = Response<AnswerBody>;
 
 /// The state that the requests of one client share.
@@ -46,6 +52,18 @@ pub(crate) struct Proxy {
     interim: Interim,
     count: AtomicU64,
     upgrade: Mutex<Option<Upgrade>>,
+    /// The number of requests whose responses are not out.
+    busy: watch::Sender<usize>,
+}
+
+/// A request whose response is not out; counted out by drop.
+#[derive(Debug)]
+pub(crate) struct Busy(watch::Sender<usize>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.send_modify(|busy| *busy -= 1);
+    }
 }
 
 impl Proxy {
@@ -59,6 +77,7 @@ impl Proxy {
             interim: Interim::default(),
             count: AtomicU64::new(0),
             upgrade: Mutex::default(),
+            busy: watch::Sender::new(0),
         })
     }
 
@@ -86,6 +105,18 @@ impl Proxy {
         &self.interim
     }
 
+    /// Waits until there has been no request for a time.
+    pub(crate) async fn idle_for(&self, time: Duration) {
+        let mut busy = self.busy.subscribe();
+        loop {
+            // The sender is this value's own.
+            let _ = busy.wait_for(|busy| *busy == 0).await;
+            if timeout(time, busy.wait_for(|busy| *busy > 0)).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The upgrade of the last request, if it has one.
     pub(crate) fn take_upgrade(&self) -> Option<Upgrade> {
         self.upgrade.lock().take()
@@ -96,7 +127,8 @@ impl Proxy {
     /// # Errors
     /// No response can be given, or the client has left.
     pub(crate) async fn respond(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
-        let mut entry = Entry::new(&self.client, &request);
+        self.busy.send_modify(|busy| *busy += 1);
+        let mut entry = Entry::new(&self.client, &request, Busy(self.busy.clone()));
         let is_one_of_many = request.version() == Version::HTTP_2;
         let expectation = Expectation::of(&request);
         let mut answer = self.find_answer(request, expectation.as_ref()).await?;
@@ -119,6 +151,8 @@ impl Proxy {
         let unanswered = (request.version() == Version::HTTP_11).then(|| self.interim.begin(number));
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
+            false if !self.is_for_this_host(&request) => Err(Refusal::Misdirected),
+            false if !self.admits(&request) => Err(Refusal::Client),
             false if widget::concerns(&self.client.upstream.routes.now(), request.uri().path()) => {
                 return Ok(self.serve_widget(request).await);
             }
@@ -133,6 +167,8 @@ impl Proxy {
                 let status = match refusal {
                     Refusal::TransferCoding | Refusal::Method => StatusCode::NOT_IMPLEMENTED,
                     Refusal::ConflictingLengths | Refusal::Host => StatusCode::BAD_REQUEST,
+                    Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+                    Refusal::Client => StatusCode::FORBIDDEN,
                 };
                 response::refused(status, &refusal.to_string()).map(Either::Left)
             }
@@ -156,14 +192,27 @@ impl Proxy {
         *self.upgrade.lock() = Some(upgrade);
     }
 
+    /// Returns the client of a request, behind the proxies that are trusted.
+    fn origin(&self, route: &Route, request: &Request<Incoming>) -> Origin {
+        Origin::of(request.headers(), self.client.address.ip(), route.port, &route.gateway.trusted_proxies)
+    }
+
+    /// Returns whether the rules admit the client of a request. The connection was admitted when it
+    /// began; it may be of a proxy, for another client.
+    fn admits(&self, request: &Request<Incoming>) -> bool {
+        let route = self.client.upstream.routes.now();
+        route.gateway.trusted_proxies.is_empty() || route.allows(self.origin(&route, request).client)
+    }
+
     /// The request as the job gets it.
     fn prepare(&self, mut request: Request<Incoming>) -> Result<Prepared, Refusal> {
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Method);
         }
-        let origin = Origin { client: self.client.address, port: self.client.upstream.routes.now().port };
+        let route = self.client.upstream.routes.now();
+        let origin = self.origin(&route, &request);
         let host = self.named_host(&request);
-        let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin)?;
+        let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin, route.own_names())?;
         if request.version() == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
@@ -172,27 +221,29 @@ impl Proxy {
         }
         let is_page_load = response::is_page_load(request.method(), request.headers());
         let is_call = response::is_call(request.headers());
-        let gets_widget = self.client.upstream.routes.now().widget == Widget::Shown
-            && response::is_navigation(request.method(), request.headers());
-        if gets_widget {
-            widget::ask_for_page(&mut headers);
+        let gets = Gets::of(&route, request.method(), request.headers());
+        match &gets {
+            Gets::Page { additions, .. } if !additions.is_empty() => page::ask_for_page(&mut headers),
+            Gets::Worker => worker::ask_for_script(&mut headers),
+            _ => {}
         }
         let upgrade = headers.contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
         let (parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
-        Ok(Prepared { head, body, upgrade, is_page_load, is_call, gets_widget })
+        Ok(Prepared { head, body, upgrade, is_page_load, is_call, gets })
     }
 
     /// Handles the job's interim responses to a request.
     fn listen(&self, head: &mut Request<()>, number: u64, expectation: Option<&Expectation>) {
         let (interim, expectation) = (self.interim.clone(), expectation.cloned());
+        let routes = self.client.upstream.routes.clone();
         hyper::ext::on_informational(head, move |response| match (response.status(), &expectation) {
             (StatusCode::CONTINUE, Some(expectation)) => expectation.want(),
             // The client did not ask for it.
             (StatusCode::CONTINUE, None) => {}
-            (status, _) => interim.send(number, status, response.headers()),
+            (status, _) => interim.send(number, status, response.headers(), routes.now().own_names()),
         });
     }
 
@@ -211,8 +262,17 @@ impl Proxy {
         named.and_then(|host| HeaderValue::try_from(host).ok())
     }
 
+    /// Returns whether all hosts that a request names are this one.
+    fn is_for_this_host(&self, request: &Request<Incoming>) -> bool {
+        let route = self.client.upstream.routes.now();
+        let in_target = request.uri().authority().map(|authority| authority.as_str());
+        let in_headers = request.headers().get_all(header::HOST).into_iter().map(|host| host.to_str().unwrap_or("."));
+        let named = in_headers.chain(in_target).map(|host| host.rsplit_once('@').map_or(host, |(_, host)| host));
+        named.into_iter().all(|host| host_name::may_name(host, &route.gateway.host_names))
+    }
+
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load, is_call, gets_widget } = prepared;
+        let Prepared { head, body, mut upgrade, is_page_load, is_call, gets } = prepared;
         let wait = Wait { is_page_load, is_call };
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
@@ -253,7 +313,7 @@ impl Proxy {
                 Ok(Ok(response)) => {
                     pooled.unasked = expectation.and_then(Expectation::refuse);
                     let answer = self.pass_on(response, pooled, upgrade.take());
-                    return Ok(if gets_widget { with_widget(answer) } else { answer });
+                    return Ok(gets.add_to(answer, &self.client.upstream.routes.now()));
                 }
                 Ok(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) => request = unsent,
@@ -285,7 +345,8 @@ impl Proxy {
     }
 
     fn pass_on(&self, mut response: Response<Incoming>, pooled: PooledConnection, asked: Option<OnUpgrade>) -> Answer {
-        let mut headers = headers::response_headers(response.headers());
+        let route = self.client.upstream.routes.now();
+        let mut headers = headers::response_headers(response.headers(), route.own_names());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(protocol)) = (asked, headers::upgrade(response.headers())) else {
                 return self.unavailable(Unavailable::Broken, false);
@@ -321,6 +382,7 @@ impl Proxy {
         }
         let hold_limits = upstream.routes.now().hold_limits;
         let _place = upstream.gate.hold(hold_limits.held_max).ok_or(Unavailable::TooManyHeld)?;
+        let _waiting = upstream.record.wait();
         let _call = wait.is_call.then(|| upstream.gate.call());
         let _counted = self.client.shared.metrics.request_held(&self.client.job);
         let seconds = if wait.is_page_load {
@@ -348,8 +410,42 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
     is_call: bool,
-    /// A page in the response gets the widget.
-    gets_widget: bool,
+    gets: Gets,
+}
+
+/// The gateway's part in a response.
+enum Gets {
+    /// A page gets scripts, and a browser's first visit is marked.
+    Page {
+        additions: Additions,
+        visit: Option<FirstVisit>,
+    },
+    /// The script of a service worker gets statements in front.
+    Worker,
+    Nothing,
+}
+
+impl Gets {
+    fn of(route: &Route, method: &Method, request: &HeaderMap) -> Self {
+        if worker::is_asked_for(request) {
+            return Self::Worker;
+        }
+        if !response::is_document(method, request) {
+            return Self::Nothing;
+        }
+        let widget = route.widget == Widget::Shown && response::is_navigation(method, request);
+        let additions = Additions { cookies: route.own_names().cloned(), widget };
+        Self::Page { additions, visit: FirstVisit::of(request, route.port, &route.names) }
+    }
+
+    /// Adds the gateway's part to the job's response.
+    fn add_to(self, answer: Answer, route: &Route) -> Answer {
+        match self {
+            Self::Nothing => answer,
+            Self::Page { additions, visit } => with_scripts(answer, additions, visit.as_ref()),
+            Self::Worker => behind_statements(answer, route),
+        }
+    }
 }
 
 /// The limits and effects of holding a request.
@@ -361,17 +457,37 @@ struct Wait {
     is_call: bool,
 }
 
-/// The response to a navigation, with the widget if it is a page.
-fn with_widget(answer: Answer) -> Answer {
+/// The response to a navigation, with scripts if it is a page.
+fn with_scripts(answer: Answer, additions: Additions, visit: Option<&FirstVisit>) -> Answer {
     let (mut parts, body) = answer.into_parts();
+    leftovers::revalidate(&mut parts.headers);
+    if let Some(visit) = visit {
+        visit.answer(&mut parts.headers);
+    }
     let body = match body {
-        Either::Right(Either::Left(page)) => match Injection::plan(parts.status, &mut parts.headers) {
-            Some(injection) => Either::Right(Either::Right(PageBody::new(page, injection))),
+        Either::Right(Either::Left(page)) => match Injection::plan(parts.status, &mut parts.headers, additions) {
+            Some(injection) => Either::Right(Either::Right(Either::Left(PageBody::new(page, injection)))),
             None => Either::Right(Either::Left(page)),
         },
         other => other,
     };
     Response::from_parts(parts, body)
+}
+
+/// The script of a service worker behind the gateway's statements.
+fn behind_statements(answer: Answer, route: &Route) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    let script = match body {
+        Either::Right(Either::Left(script)) => script,
+        other => return Response::from_parts(parts, other),
+    };
+    match worker::plan(parts.status, &mut parts.headers, route.own_names()) {
+        Ok(None) => Response::from_parts(parts, Either::Right(Either::Left(script))),
+        Ok(Some(before)) => {
+            Response::from_parts(parts, Either::Right(Either::Right(Either::Right(WorkerBody::new(before, script)))))
+        }
+        Err(compressed) => response::plain(StatusCode::BAD_GATEWAY, format!("{compressed}\n")).map(Either::Left),
+    }
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

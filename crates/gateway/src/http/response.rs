@@ -30,8 +30,14 @@ pub fn is_page_load(method: &Method, request: &HeaderMap) -> bool {
 #[must_use]
 pub fn is_navigation(method: &Method, request: &HeaderMap) -> bool {
     let is_in_window = request.get("sec-fetch-dest").is_none_or(|destination| destination == "document");
+    is_in_window && is_document(method, request)
+}
+
+/// Returns whether a request is a browser's navigation, in a frame or outside of one.
+#[must_use]
+pub fn is_document(method: &Method, request: &HeaderMap) -> bool {
     let is_of_script = request.contains_key("x-requested-with") || request.contains_key("hx-request");
-    matches!(*method, Method::GET | Method::POST) && is_in_window && !is_of_script && asks_for_page(request)
+    matches!(*method, Method::GET | Method::POST) && !is_of_script && asks_for_page(request)
 }
 
 fn asks_for_page(request: &HeaderMap) -> bool {
@@ -211,6 +217,8 @@ mod tests {
             (vec![("accept", "*/*")], false),
         ] {
             assert_eq!(is_navigation(&Method::POST, &headers(&lines)), expected, "{lines:?}");
+            let is_in_frame = lines.iter().any(|(_, value)| *value == "iframe");
+            assert_eq!(is_document(&Method::POST, &headers(&lines)), expected || is_in_frame, "{lines:?}");
         }
         assert!(!is_navigation(&Method::PUT, &headers(&[html])));
     }

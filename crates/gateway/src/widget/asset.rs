@@ -17,11 +17,7 @@ pub(super) struct Asset {
 }
 
 const ASSETS: [Asset; 4] = [
-    Asset {
-        path: super::SCRIPT_PATH,
-        kind: "text/javascript; charset=utf-8",
-        content: include_str!("../../../../web/widget/widget.js"),
-    },
+    Asset { path: super::SCRIPT_PATH, kind: "text/javascript; charset=utf-8", content: super::SCRIPT },
     Asset {
         path: "/.mooring/panel",
         kind: "text/html; charset=utf-8",

@@ -5,7 +5,7 @@
 //!  page of the job ── script ──► state: a WebSocket with a message at each change of the route
 //!        │                  │
 //!        │                  └──► panel: a frame without an origin ─► opcenter_link ─► OpCenter
-//!        └ `page` adds the script, and `csp` extends the page's policy
+//!        └ `crate::page` adds the script, and extends the page's policy
 //! ```
 //!
 //! All of it is under `/.mooring/` on the address and port of the connection. A browser that
@@ -18,12 +18,10 @@
 //! for this one job ([`mooring_api::paths::JOB_SESSION`]). It allows no more than the job could do
 //! to itself. A page may draw a panel of its own to ask for passwords: a user who does not trust a
 //! job logs in elsewhere. No cookie is set, since a cookie is sent to all ports of the gateway's
-//! address, and so to other jobs.
+//! address.
 
 mod asset;
-mod csp;
 pub mod opcenter_link;
-mod page;
 mod state;
 
 use bytes::Bytes;
@@ -35,13 +33,13 @@ use mooring_types::JobId;
 use mooring_types::gateway::Widget;
 
 pub use self::opcenter_link::OpCenterLink;
-pub(crate) use self::page::{Injection, PageBody, ask_for_page};
 pub(crate) use self::state::Watcher;
 use crate::route::Route;
 
 /// The prefix of the widget's paths.
 const PREFIX: &str = "/.mooring/";
-const SCRIPT_PATH: &str = "/.mooring/widget.js";
+pub(crate) const SCRIPT_PATH: &str = "/.mooring/widget.js";
+pub(crate) const SCRIPT: &str = include_str!("../../../../web/widget/widget.js");
 const STATE_PATH: &str = "/.mooring/state";
 const API_PATH: &str = "/.mooring/api/";
 

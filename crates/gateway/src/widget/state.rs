@@ -19,6 +19,7 @@ use mooring_api::watch::Target;
 use mooring_types::JobId;
 use mooring_types::job::{Action, JobStatus};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
@@ -38,12 +39,14 @@ const PING_INTERVAL: Duration = Duration::from_secs(30);
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest message of a page, which has none to send.
 const MESSAGE_BYTES: usize = 1024;
+const MARK_BYTES: usize = 8;
 
-/// The state of a job, as a page gets it.
+/// The state of a job, as a page gets it. A client of the port reads it without a login.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct State {
-    id: String,
+    /// Differs between jobs, and does not tell the job's id.
+    mark: String,
     name: String,
     status: JobStatus,
     /// The job answers.
@@ -67,7 +70,7 @@ impl State {
             actions.splice(0..0, moves);
         }
         Self {
-            id: job.to_string(),
+            mark: mark(job),
             name: route.job_name.to_string(),
             status,
             responsive: matches!(status, JobStatus::Executing | JobStatus::Capturing),
@@ -85,6 +88,11 @@ impl State {
         let text = serde_json::to_string(self).map_err(|error| Error::Io(error.into()))?;
         Ok(Message::Text(Utf8Bytes::from(text)))
     }
+}
+
+/// Returns the mark of a job, which is the same on every page and from every process.
+fn mark(job: &JobId) -> String {
+    Sha256::digest(job.as_str()).iter().take(MARK_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A page that watches its job.

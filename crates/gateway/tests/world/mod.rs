@@ -18,10 +18,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, Flow, GatewaySlice, Target};
+use mooring_gateway::budget::Budgets;
 use mooring_gateway::shared::Shared;
 use mooring_gateway::state::Gateway;
 use mooring_ops::Lifecycle;
-use mooring_types::gateway::{HoldLimits, Protocol, Widget};
+use mooring_types::external::EndpointRules;
+use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -44,8 +46,13 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
+        Self::with_budgets(Budgets::default())
+    }
+
+    pub(crate) fn with_budgets(budgets: Budgets) -> Self {
         let lifecycle = Lifecycle::new();
-        let gateway = Gateway::new(Shared::new(lifecycle.tasks().clone()), lifecycle.soft());
+        let shared = Shared { budgets, ..Shared::new(lifecycle.tasks().clone()) };
+        let gateway = Gateway::new(shared, lifecycle.soft());
         let slice = GatewaySlice {
             sequence: 1,
             gateway: GatewayId::random(&mut rand::rng()),
@@ -53,6 +60,9 @@ impl World {
             bind: Ipv4Addr::LOCALHOST.into(),
             port_range: PortRange::DEFAULT,
             rules: vec!["tcp:*:127.0.0.0/8".parse().expect("a rule")],
+            endpoints: EndpointRules::default(),
+            host_names: vec!["*".parse().expect("any name")],
+            trusted_proxies: Vec::new(),
             connections: Vec::new(),
             farewells: Vec::new(),
         };
@@ -73,6 +83,7 @@ impl World {
             protocol,
             hold_limits: HoldLimits::default(),
             widget: Widget::Hidden,
+            cookies: Cookies::Shared,
             flow,
             unaccepted: None,
         });

@@ -12,14 +12,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use mooring_api::paths;
-use mooring_api::watch::{GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE};
-use mooring_types::JobId;
+use mooring_api::watch::{
+    CertificateAnswer, CertificateRequest, GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE,
+};
 use mooring_types::job::OutputFile;
+use mooring_types::{Clock, JobId};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Body, Named};
-use crate::auth::{GatewayProcess, HostAgent};
+use crate::auth::daemon::{GatewayProcess, HostAgent};
 use crate::error::ApiResult;
 use crate::state::context::{Context, Published};
 use crate::usecase::{host, parse};
@@ -28,6 +30,8 @@ use crate::usecase::{host, parse};
 pub(super) fn router() -> Router<Context> {
     Router::new()
         .route(paths::HOSTS, post(join))
+        .route(paths::HOST_CERTIFICATE, post(host_certificate))
+        .route(paths::HOST_GATEWAY_CERTIFICATE, post(gateway_certificate))
         .route(paths::HOST_SLICES, get(host_slices))
         .route(paths::HOST_REPORT, post(host_report))
         .route(paths::HOST_JOB_LOG, put(job_log))
@@ -37,6 +41,23 @@ pub(super) fn router() -> Router<Context> {
 
 async fn join(State(context): State<Context>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
     Ok(Json(host::join(&context, request).await?))
+}
+
+async fn host_certificate(
+    State(context): State<Context>,
+    HostAgent(row): HostAgent,
+    Body(request): Body<CertificateRequest>,
+) -> ApiResult<Json<CertificateAnswer>> {
+    Ok(Json(host::renew(&context, &row, &request).await?))
+}
+
+async fn gateway_certificate(
+    State(context): State<Context>,
+    HostAgent(row): HostAgent,
+    Named((_, gateway)): Named<(String, String)>,
+    Body(request): Body<CertificateRequest>,
+) -> ApiResult<Json<CertificateAnswer>> {
+    Ok(Json(host::certify_gateway(&context, &row, &parse(&gateway)?, &request).await?))
 }
 
 async fn host_report(
@@ -53,8 +74,9 @@ async fn gateway_report(
     GatewayProcess(row): GatewayProcess,
     Body(report): Body<GatewayReport>,
 ) -> ApiResult<StatusCode> {
+    context.traffic.report(&row.id, &report, context.clock.now());
     context.observed().gateway_put(row.id, report);
-    context.wake();
+    context.wake_for_report();
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -66,12 +88,13 @@ struct At {
 
 async fn job_log(
     State(context): State<Context>,
-    HostAgent(_): HostAgent,
+    HostAgent(row): HostAgent,
     Named((_, job)): Named<(String, String)>,
     Query(At { file, offset }): Query<At>,
     piece: Bytes,
 ) -> ApiResult<Json<u64>> {
     let job: JobId = parse(&job)?;
+    host::refuse_unless_given(&context, &row, &job).await?;
     Ok(Json(context.logs.append(&job, &file, offset, &piece)?))
 }
 
@@ -102,9 +125,15 @@ fn lines(
         let mut last = Bytes::new();
         loop {
             let line = own(&published.borrow_and_update());
-            if let Some(line) = line.filter(|line| *line != last) {
-                last = line.clone();
-                yield Ok::<Bytes, Infallible>(line);
+            match line {
+                Some(line) if line != last => {
+                    last = line.clone();
+                    yield Ok::<Bytes, Infallible>(line);
+                }
+                Some(_) => {}
+                // What it was a slice of is gone.
+                None if !last.is_empty() => return,
+                None => {}
             }
             tokio::select! {
                 () = stop.cancelled() => return,

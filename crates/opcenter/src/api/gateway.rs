@@ -3,23 +3,25 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use mooring_api::view::{ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
+use mooring_api::view::{
+    ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
+};
 use mooring_api::{ErrorBody, paths};
+use mooring_types::Clock;
+use mooring_types::duration::parse_duration;
 use serde::Deserialize;
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
-use crate::error::ApiResult;
+use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::usecase::{connection, find_gateway, gateway, parse};
-use crate::view::Views;
+use crate::view::{Views, usage};
 
 /// List all gateways, oldest first.
 #[utoipa::path(get, path = paths::GATEWAYS, responses((status = 200, body = [GatewayView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<GatewayView>>> {
-    let mut tx = context.store.begin().await?;
-    let views = Views::read(&context, &mut tx).await?;
-    Ok(Json(views.gateways(&user)))
+    Ok(Json(Views::present(&context).await?.gateways(&user)))
 }
 
 /// Create a gateway.
@@ -44,9 +46,35 @@ pub(super) async fn show(
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
+    let gateway = find_gateway(&mut context.store.begin_read().await?, &parse(&id)?).await?;
+    Ok(Json(Views::present(&context).await?.gateway(&user, &gateway)))
+}
+
+/// The length of a history.
+#[derive(Debug, Deserialize)]
+pub(super) struct Back {
+    #[serde(default)]
+    last: String,
+}
+
+/// List the measurements of a gateway's traffic within `last`, like `10m`, oldest first. They are
+/// 5 s apart at least, and kept for an hour.
+#[utoipa::path(get, path = paths::GATEWAY_METRICS, params(("id" = String, Path), ("last" = Option<String>, Query)),
+    responses((status = 200, body = [GatewayMetricView]), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn metrics(
+    State(context): State<Context>,
+    _user: User,
+    Named(id): Named<String>,
+    Asked(Back { last }): Asked<Back>,
+) -> ApiResult<Json<Vec<GatewayMetricView>>> {
+    let last = if last.is_empty() {
+        None
+    } else {
+        Some(parse_duration(&last).map_err(|error| ApiError::invalid(error.to_string()))?)
+    };
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &parse(&id)?).await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.gateway(&user, &gateway)))
+    Ok(Json(context.traffic.samples(&gateway.id, usage::since(context.clock.now(), last))))
 }
 
 /// Modify a gateway, all of the request or nothing; connections that stay allowed are not touched.

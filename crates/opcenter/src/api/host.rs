@@ -2,6 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
+use axum::http::StatusCode;
 use mooring_api::view::{DrainAnswer, DrainRequest, FindingView, HostView};
 use mooring_api::{ErrorBody, paths};
 
@@ -15,8 +16,19 @@ use crate::view::Views;
 /// List all hosts by name.
 #[utoipa::path(get, path = paths::HOSTS, responses((status = 200, body = [HostView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
-    let mut tx = context.store.begin().await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.hosts()))
+    Ok(Json(Views::present(&context).await?.hosts()))
+}
+
+/// Remove a host without jobs and gateways. It takes an admin.
+#[utoipa::path(delete, path = paths::HOST, params(("id" = String, Path)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn remove(
+    State(context): State<Context>,
+    user: User,
+    Named(id): Named<String>,
+) -> ApiResult<StatusCode> {
+    host::remove(&context, &user, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 /// Drain a host: all jobs leave it, and no new ones come.

@@ -3,14 +3,11 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use mooring_api::view::{
-    EventView, FindingView, JobModifyRequest, JobView, LogFileView, LogPiece, MetricView, MigrateRequest,
-};
+use mooring_api::view::{EventView, FindingView, JobModifyRequest, JobPage, JobView, MetricView, MigrateRequest};
 use mooring_api::{ErrorBody, Submission, paths};
 use mooring_types::Clock;
 use mooring_types::duration::parse_duration;
-use mooring_types::filter::{Filter, InvalidFilter};
-use mooring_types::job::OutputFile;
+use mooring_types::filter::Filter;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -18,9 +15,10 @@ use super::{Asked, Body, Named};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
-use crate::usecase::{find_job, job, migration, modify, parse, see_job};
+use crate::usecase::{job, migration, modify, see_job};
 use crate::view::finding::findings;
-use crate::view::job::{as_seen_by, event, job as job_view, job_of, jobs};
+use crate::view::job::{as_seen_by, event, job as job_view, job_of};
+use crate::view::job_list::{self, Listing};
 use crate::view::usage;
 
 /// List all jobs that the user may see, newest last. With filters, the jobs that match all of them.
@@ -33,11 +31,23 @@ pub(super) async fn list(
 ) -> ApiResult<Json<Vec<JobView>>> {
     let query = query.unwrap_or_default();
     let pairs = form_urlencoded::parse(query.as_bytes()).filter(|(key, _)| key == "filter");
-    let read = |text: &str| {
-        text.parse().map_err(|error: InvalidFilter| ApiError::invalid(error.to_string()).hint(error.hint()))
-    };
-    let filters = pairs.map(|(_, text)| read(&text)).collect::<ApiResult<Vec<Filter>>>()?;
-    Ok(Json(jobs(&context, &user, &filters).await?))
+    let filters = pairs.map(|(_, text)| job_list::filter(&text)).collect::<ApiResult<Vec<Filter>>>()?;
+    Ok(Json(job_list::jobs(&context, &user, filters).await?))
+}
+
+/// List the jobs that the user may see page by page, newest first, with the numbers of all. A page
+/// starts `before` or `after` a job, so it stays in place while new jobs are submitted.
+#[utoipa::path(get, path = paths::JOB_PAGE,
+    params(("filter" = Option<Vec<String>>, Query), ("category" = Option<String>, Query), ("limit" = Option<u32>, Query),
+        ("before" = Option<String>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, body = JobPage), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn page(
+    State(context): State<Context>,
+    user: User,
+    RawQuery(query): RawQuery,
+) -> ApiResult<Json<JobPage>> {
+    let listing = Listing::read(&query.unwrap_or_default())?;
+    Ok(Json(job_list::page(&context, &user, listing).await?))
 }
 
 /// Submit a job.
@@ -206,63 +216,4 @@ pub(super) async fn metrics(
     let job = see_job(&mut tx, &user, &id).await?;
     let history = tx.usage_list(&job.id, usage::since(context.clock.now(), last)).await?;
     Ok(Json(history.iter().map(usage::view).collect()))
-}
-
-/// The name of both streams together.
-const BOTH_STREAMS: &str = "output";
-
-/// The start of a piece of output.
-#[derive(Debug, Deserialize)]
-pub(super) struct From {
-    #[serde(default)]
-    file: String,
-    #[serde(default)]
-    offset: u64,
-}
-
-/// List the files of a job: standard output, standard error and results.
-#[utoipa::path(get, path = paths::JOB_LOGS, params(("id" = String, Path)),
-    responses((status = 200, body = [LogFileView]), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn logs(
-    State(context): State<Context>,
-    user: User,
-    Named(id): Named<String>,
-) -> ApiResult<Json<Vec<LogFileView>>> {
-    let mut tx = context.store.begin().await?;
-    let job = find_job(&mut tx, &user, &id).await?;
-    drop(tx);
-    let view = |(file, size): (OutputFile, u64)| LogFileView { name: file.to_string(), size };
-    Ok(Json(context.logs.list(&job.id)?.into_iter().map(view).collect()))
-}
-
-/// Return a piece of a job's file. Without `file`, or with `output`, both streams in the order of
-/// their arrival.
-#[utoipa::path(get, path = paths::JOB_LOG,
-    params(("id" = String, Path), ("file" = Option<String>, Query), ("offset" = Option<u64>, Query)),
-    responses((status = 200, body = LogPiece), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn log(
-    State(context): State<Context>,
-    user: User,
-    Named(id): Named<String>,
-    Asked(From { file, offset }): Asked<From>,
-) -> ApiResult<Json<LogPiece>> {
-    let mut tx = context.store.begin().await?;
-    let job = find_job(&mut tx, &user, &id).await?;
-    drop(tx);
-    let mut piece = match file.as_str() {
-        "" | BOTH_STREAMS => context.logs.read_both(&job.id, offset)?,
-        file => context.logs.read(&job.id, &parse(file)?, offset)?,
-    };
-    // A character that is cut in two waits for its other half, unless the job has ended.
-    let whole = match std::str::from_utf8(&piece) {
-        Err(error) if error.error_len().is_none() && !job.status.is_final() => error.valid_up_to(),
-        _ => piece.len(),
-    };
-    piece.truncate(whole);
-    Ok(Json(LogPiece {
-        offset,
-        next: offset + piece.len() as u64,
-        ended: job.status.is_final() && piece.is_empty(),
-        text: String::from_utf8_lossy(&piece).into_owned(),
-    }))
 }

@@ -17,8 +17,7 @@ use crate::view::Views;
 #[utoipa::path(get, path = paths::SECURITY_GROUPS,
     responses((status = 200, body = [SecurityGroupView]), (status = 401, body = ErrorBody)))]
 pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<SecurityGroupView>>> {
-    let mut tx = context.store.begin().await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.security_groups(&user)))
+    Ok(Json(Views::present(&context).await?.security_groups(&user)))
 }
 
 /// Create a security group.

@@ -6,7 +6,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, StatusCode};
 use mooring_api::ErrorBody;
 use mooring_api::paths;
-use mooring_api::view::{LoginRequest, SessionView};
+use mooring_api::view::{LinkRequest, LinkView, LoginRequest, OpenSessionView, SessionView};
 
 use super::{Body, Named};
 use crate::auth::{User, basic};
@@ -61,4 +61,30 @@ pub(super) async fn logout(State(context): State<Context>, user: User) -> ApiRes
 pub(super) async fn show(user: User) -> Json<SessionView> {
     let role = user.role.to_string();
     Json(SessionView { token: String::new(), username: user.name, role, expires_at: user.expires_at })
+}
+
+/// List the open sessions, oldest first: the user's own, and all for an admin.
+#[utoipa::path(get, path = paths::SESSIONS,
+    responses((status = 200, body = [OpenSessionView]), (status = 401, body = ErrorBody)))]
+pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<OpenSessionView>>> {
+    Ok(Json(session::list(&context, &user).await?))
+}
+
+/// End a session. An admin may end those of others.
+#[utoipa::path(delete, path = paths::SESSION_OF_ID, params(("id" = String, Path)),
+    responses((status = 204), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn end(State(context): State<Context>, user: User, Named(id): Named<String>) -> ApiResult<StatusCode> {
+    session::end(&context, &user, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Make a link that begins a session of the same user in a browser: once, within a minute.
+#[utoipa::path(post, path = paths::SESSION_LINK, request_body = LinkRequest,
+    responses((status = 201, body = LinkView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn link(
+    State(context): State<Context>,
+    user: User,
+    Body(request): Body<LinkRequest>,
+) -> ApiResult<(StatusCode, Json<LinkView>)> {
+    Ok((StatusCode::CREATED, Json(session::link_begin(&context, &user, &request)?)))
 }

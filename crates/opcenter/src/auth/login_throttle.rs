@@ -2,8 +2,8 @@
 //! gateways.
 //!
 //! After [`ATTEMPTS_MAX`] failed attempts within [`ATTEMPTS_WINDOW`] a name is refused until the
-//! window is over. A success resets it. Logins at OpCenter itself are not limited, so that
-//! strangers can't lock anybody out there.
+//! window is over. A success resets it. Logins at OpCenter itself are slowed by
+//! [`super::login_pace`], which locks nobody out.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -1,11 +1,16 @@
-//! Authentication: users by password and session, hosts and gateways by token. Of every token but a
-//! gateway's only the SHA-256 is kept.
+//! Authentication: users by password, session and API token, hosts and gateways by certificate
+//! (`daemon`). Of every token only the SHA-256 is kept.
 //!
-//! [`mooring_types::user`] says what a user may do; [`User::may_see`] and [`User::may_change`]
-//! check it. A session from a job's page is good for that job alone. The page's scripts can read
-//! its token, so it permits no more than the job could do to itself; [`is_open_to`] is the list.
+//! [`mooring_types::user`] says what a user may do. [`rights`] checks what the role and the
+//! credential permit, for every request; [`User::may_see`] and [`User::may_change`] check whose
+//! objects a user may see and change.
 
+pub(crate) mod cookie;
+pub(crate) mod daemon;
+pub(crate) mod login_link;
+pub(crate) mod login_pace;
 pub(crate) mod login_throttle;
+mod rights;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,27 +20,31 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use axum::extract::{FromRequestParts, Path as PathParameter};
-use axum::http::Method;
+use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use mooring_api::{ErrorCode, paths};
+use mooring_api::ErrorCode;
 use mooring_ops::file;
-use mooring_store::{GatewayRow, HostRow, SessionRow, Store, Tx, UserRow};
-use mooring_types::{Clock, JobId, Role, Timestamp, UserId};
+use mooring_ops::log::chain;
+use mooring_store::{ApiTokenRow, SessionRow, Store, StoreError, Tx, UserRow};
+use mooring_types::quota::Quota;
+use mooring_types::{Clock, Role, Timestamp, UserId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
+use crate::audit;
 use crate::error::{ApiError, ApiResult, Error};
 use crate::state::context::Context;
 use crate::state::token::hash_token;
+use rights::Credential;
 
-const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
+pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
 /// The longest time between two uses of a session.
-const SESSION_IDLE: Duration = Duration::from_secs(3600);
-/// The staleness of the recorded last use of a session: one write per request is too many.
+pub(crate) const SESSION_IDLE: Duration = Duration::from_secs(3600);
+/// The staleness of the recorded last use of a session or an API token: one write per request is
+/// too many.
 const LAST_USED_STALENESS: Duration = Duration::from_secs(60);
 const PASSWORD_LENGTH: usize = 20;
 
@@ -82,6 +91,7 @@ pub(crate) async fn ensure_admin(store: &Store, state_dir: &Path, now: Timestamp
         role: Role::Admin,
         password_hash: hash(&password)?,
         create_time: now,
+        quota: Quota::default(),
     };
     tx.user_insert(&user).await?;
     tx.commit().await?;
@@ -98,14 +108,26 @@ pub(crate) async fn verify(hash: String, password: &str) -> bool {
     verified.await.unwrap_or(false)
 }
 
-/// A user with a valid session.
+/// Records the use of a session.
+async fn touch(mut tx: Tx, token_hash: &str, now: Timestamp) -> Result<(), StoreError> {
+    tx.session_touch(token_hash, now).await?;
+    tx.commit().await
+}
+
+/// Records the use of an API token.
+async fn touch_token(mut tx: Tx, token: &ApiTokenRow, now: Timestamp) -> Result<(), StoreError> {
+    tx.api_token_touch(&token.id, now).await?;
+    tx.commit().await
+}
+
+/// A user with a valid session or API token.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) id: UserId,
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) expires_at: Timestamp,
-    /// The hash of the session's token.
+    /// The hash of the token of the session, or of the API token.
     pub(crate) token_hash: String,
     /// The users that share a group with this one.
     mates: BTreeSet<String>,
@@ -113,32 +135,51 @@ pub(crate) struct User {
 
 impl User {
     /// Returns the user of a session.
-    pub(crate) async fn of(tx: &mut Tx, session: SessionRow, token: &str) -> ApiResult<Self> {
-        Self::of_hash(tx, session, hash_token(token)).await
+    pub(crate) async fn of(tx: &mut Tx, session: SessionRow) -> ApiResult<Self> {
+        let SessionRow { user, create_time, token_hash, .. } = session;
+        audit::by(&user.name);
+        Self::known(tx, user, token_hash, create_time + SESSION_LIFE).await
     }
 
-    async fn of_hash(tx: &mut Tx, session: SessionRow, token_hash: String) -> ApiResult<Self> {
-        let SessionRow { user, create_time, .. } = session;
+    async fn known(tx: &mut Tx, user: UserRow, token_hash: String, expires_at: Timestamp) -> ApiResult<Self> {
         let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
-        let expires_at = create_time + SESSION_LIFE;
         Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
     }
 
-    /// Returns the user as it is now, if its session is still valid. Renewing keeps a session in
-    /// use.
+    /// Returns the user as it is now, if its session or API token is still valid. Renewing keeps a
+    /// session in use.
     pub(crate) async fn renewed(&self, context: &Context) -> ApiResult<Self> {
-        Self::of_session(context, &self.token_hash, |_| Ok(())).await
+        Self::of_token(context, &self.token_hash, |_, _| Ok(())).await
     }
 
-    /// Returns the user of a valid session that `permit` accepts.
-    async fn of_session(
+    /// Returns the row of this user: it may have been deleted since the request began, and another
+    /// person may have got the name.
+    pub(crate) async fn present(&self, tx: &mut Tx) -> ApiResult<UserRow> {
+        tx.user_get(&self.name).await?.filter(|row| row.id == self.id).ok_or_else(unknown)
+    }
+
+    /// Returns the user of a browser's session, if it permits the request. A session for one job is
+    /// not for OpCenter's pages.
+    pub(crate) async fn of_browser(context: &Context, token: &str, parts: &Parts) -> ApiResult<Self> {
+        let permit = |role, credential: &Credential| match credential {
+            Credential::JobSession(_) | Credential::Token(_) => Err(unknown()),
+            Credential::Session => rights::permit(role, credential, parts),
+        };
+        Self::of_token(context, &hash_token(token), permit).await
+    }
+
+    /// Returns the user of a valid session or API token that `permit` accepts.
+    async fn of_token(
         context: &Context,
         token_hash: &str,
-        permit: impl FnOnce(&SessionRow) -> ApiResult<()>,
+        permit: impl FnOnce(Role, &Credential) -> ApiResult<()>,
     ) -> ApiResult<Self> {
         let now = context.clock.now();
         let mut tx = context.store.begin().await?;
-        let Some(session) = tx.session_get(token_hash).await? else { return Err(unknown()) };
+        let Some(session) = tx.session_get(token_hash).await? else {
+            let token = tx.api_token_get(token_hash).await?.ok_or_else(unknown)?;
+            return Self::of_api_token(tx, token, now, permit).await;
+        };
         if has_ended(&session, now) {
             tx.session_delete(token_hash).await?;
             tx.commit().await?;
@@ -146,12 +187,45 @@ impl User {
                 ApiError::new(ErrorCode::Unauthenticated, "the session has ended").hint("log in with `float login`")
             );
         }
-        permit(&session)?;
+        // A session that lacks the right is known as well.
+        audit::by(&session.user.name);
+        let credential = session.job.clone().map_or(Credential::Session, Credential::JobSession);
+        permit(session.user.role, &credential)?;
         let last_used = session.last_used;
-        let user = Self::of_hash(&mut tx, session, token_hash.to_owned()).await?;
-        if last_used + LAST_USED_STALENESS < now {
-            tx.session_touch(token_hash, now).await?;
-            tx.commit().await?;
+        let user = Self::of(&mut tx, session).await?;
+        if last_used + LAST_USED_STALENESS < now
+            && let Err(error) = touch(tx, token_hash, now).await
+        {
+            // A database that can't be written can still be read.
+            tracing::warn!(error = %chain(&error), "the use of a session can't be recorded");
+        }
+        Ok(user)
+    }
+
+    /// Returns the user of an API token that is not too old and that `permit` accepts.
+    async fn of_api_token(
+        mut tx: Tx,
+        token: ApiTokenRow,
+        now: Timestamp,
+        permit: impl FnOnce(Role, &Credential) -> ApiResult<()>,
+    ) -> ApiResult<Self> {
+        audit::detail(format!("by API token {}", token.name));
+        if token.expires_at <= now {
+            audit::claimed(&token.user.name);
+            return Err(ApiError::new(
+                ErrorCode::Unauthenticated,
+                format!("the API token `{}` was good until {}", token.name, token.expires_at),
+            )
+            .hint("make another one with `float token create`"));
+        }
+        audit::by(&token.user.name);
+        permit(token.user.role, &Credential::Token(token.scope))?;
+        let user = Self::known(&mut tx, token.user.clone(), token.token_hash.clone(), token.expires_at).await?;
+        if token.last_used.is_none_or(|last_used| last_used + LAST_USED_STALENESS < now)
+            && let Err(error) = touch_token(tx, &token, now).await
+        {
+            // A database that can't be written can still be read.
+            tracing::warn!(error = %chain(&error), "the use of an API token can't be recorded");
         }
         Ok(user)
     }
@@ -165,9 +239,32 @@ impl User {
         self.may_change(owner) || self.mates.contains(owner)
     }
 
+    /// Returns the owners whose objects this user may see; `None` for all.
+    pub(crate) fn visible_owners(&self) -> Option<Vec<String>> {
+        let own = std::iter::once(self.name.clone());
+        (!self.is_admin()).then(|| own.chain(self.mates.iter().filter(|mate| **mate != self.name).cloned()).collect())
+    }
+
     /// Returns whether this user may change an object of `owner` and see all of it.
     pub(crate) fn may_change(&self, owner: &str) -> bool {
         self.is_admin() || self.name == owner
+    }
+
+    /// Returns whether this user may act on an object of `owner` as far as the role goes.
+    pub(crate) fn may_act_on(&self, owner: &str) -> bool {
+        self.may_change(owner) && self.refuse_viewer().is_ok()
+    }
+
+    /// Refuses a viewer. Requests are refused before they come to a use-case; pages ask to know
+    /// what to offer.
+    pub(crate) fn refuse_viewer(&self) -> ApiResult<()> {
+        rights::may_change(self.role)
+    }
+
+    /// Returns why this user changes nothing at all, with what helps; empty for all but viewers.
+    pub(crate) fn refusal(&self) -> String {
+        let refused = self.refuse_viewer().err().map(|error| error.0);
+        refused.map(|body| format!("{}; {}", body.message, body.hint.unwrap_or_default())).unwrap_or_default()
     }
 
     /// Refuses everybody but admins.
@@ -179,79 +276,40 @@ impl User {
     }
 }
 
+#[cfg(test)]
+impl User {
+    /// Returns a user that is no admin and in no group.
+    pub(crate) fn sample(name: &str) -> Self {
+        Self {
+            id: UserId::random(&mut rand::rng()),
+            name: name.to_owned(),
+            role: Role::User,
+            expires_at: Timestamp::UNIX_EPOCH,
+            token_hash: String::new(),
+            mates: BTreeSet::new(),
+        }
+    }
+}
+
 impl FromRequestParts<Context> for User {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
-        Self::of_session(context, &hash_token(bearer(parts)?), |session| match &session.job {
-            Some(job) if !is_open_to(job, &parts.method, parts.uri.path()) => {
-                let message = format!("the session is for job {job} alone");
-                Err(ApiError::new(ErrorCode::PermissionDenied, message).hint("log in with `float login`"))
-            }
-            _ => Ok(()),
-        })
-        .await
-    }
-}
-
-/// Returns whether a session for one job permits a request.
-fn is_open_to(job: &JobId, method: &Method, path: &str) -> bool {
-    let of_job = |template: &str| paths::fill(template, &[job.as_str()]) == path;
-    match *method {
-        Method::GET => of_job(paths::JOB) || of_job(paths::JOB_WATCH) || path == paths::SESSION,
-        Method::DELETE => of_job(paths::JOB),
-        Method::POST => {
-            [paths::JOB_MIGRATE, paths::JOB_SUSPEND, paths::JOB_RESUME].into_iter().any(of_job) || path == paths::LOGOUT
+        // The web interface's pages read from the API as well: measurements and files.
+        let is_secure = cookie::is_secure(parts, context);
+        if !parts.headers.contains_key(AUTHORIZATION)
+            && parts.method.is_safe()
+            && let Some(token) = cookie::token(&parts.headers, is_secure)
+        {
+            return Self::of_browser(context, token, parts).await;
         }
-        _ => false,
+        let permit = |role, credential: &Credential| rights::permit(role, credential, parts);
+        Self::of_token(context, &hash_token(bearer(parts)?), permit).await
     }
 }
 
-fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
+pub(crate) fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
     session.create_time + SESSION_LIFE <= now || session.last_used + SESSION_IDLE <= now
-}
-
-/// The agent of the host in the path.
-#[derive(Debug, Clone)]
-pub(crate) struct HostAgent(pub(crate) HostRow);
-
-impl FromRequestParts<Context> for HostAgent {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
-        let token_hash = hash_token(bearer(parts)?);
-        let id = named(parts, context).await?;
-        let mut tx = context.store.begin().await?;
-        let host = tx.host_list().await?.into_iter().find(|host| host.token_hash == token_hash).ok_or_else(unknown)?;
-        if host.id.as_str() == id { Ok(Self(host)) } else { Err(another()) }
-    }
-}
-
-/// The process of the gateway in the path.
-#[derive(Debug, Clone)]
-pub(crate) struct GatewayProcess(pub(crate) GatewayRow);
-
-impl FromRequestParts<Context> for GatewayProcess {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, context: &Context) -> ApiResult<Self> {
-        let token_hash = hash_token(bearer(parts)?);
-        let id = named(parts, context).await?;
-        let mut tx = context.store.begin().await?;
-        let gateways = tx.gateway_list().await?;
-        let gateway =
-            gateways.into_iter().find(|gateway| hash_token(&gateway.token) == token_hash).ok_or_else(unknown)?;
-        if gateway.id.as_str() == id { Ok(Self(gateway)) } else { Err(another()) }
-    }
-}
-
-/// Returns the id in the path.
-async fn named(parts: &mut Parts, context: &Context) -> ApiResult<String> {
-    let PathParameter(names) =
-        PathParameter::<std::collections::HashMap<String, String>>::from_request_parts(parts, context)
-            .await
-            .map_err(|_| another())?;
-    names.get("id").cloned().ok_or_else(another)
 }
 
 /// Returns the token of a request: after `Bearer`, or alone, as older programs send it.
@@ -276,10 +334,6 @@ fn unknown() -> ApiError {
     ApiError::new(ErrorCode::Unauthenticated, "no session").hint("log in with `float login`, or give `-u` and `-p`")
 }
 
-fn another() -> ApiError {
-    ApiError::new(ErrorCode::PermissionDenied, "the token belongs to another object")
-}
-
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
@@ -293,8 +347,18 @@ mod tests {
             role: Role::Admin,
             password_hash: String::new(),
             create_time,
+            quota: Quota::default(),
         };
-        SessionRow { user, create_time, last_used, job: None }
+        SessionRow {
+            id: mooring_types::SessionId::random(&mut rand::rng()),
+            user,
+            token_hash: "hash".into(),
+            create_time,
+            last_used,
+            job: None,
+            address: String::new(),
+            client: String::new(),
+        }
     }
 
     #[test]
@@ -308,30 +372,6 @@ mod tests {
             (after(167, 30), after(168, 0), true),
         ] {
             assert_eq!(has_ended(&session(begun, last_used), now), ended, "{last_used}, {now}");
-        }
-    }
-
-    #[test]
-    fn job_session_permits_only_its_job() {
-        let (own, other) = ("uqaj8l6a407u88v0106ol", "aqaj8l6a407u88v0106ol");
-        let job: JobId = own.parse().unwrap();
-        let own = format!("/api/v1/jobs/{own}");
-        let open = [("GET", ""), ("DELETE", ""), ("POST", "/migrate"), ("POST", "/suspend"), ("POST", "/resume")];
-        for (method, rest) in open {
-            let method: Method = method.parse().unwrap();
-            assert!(is_open_to(&job, &method, &format!("{own}{rest}")), "{method} {rest}");
-            assert!(!is_open_to(&job, &method, &format!("/api/v1/jobs/{other}{rest}")), "{method} {rest} of another");
-        }
-        assert!(is_open_to(&job, &Method::POST, "/api/v1/logout"));
-        for (method, path) in [
-            (Method::PATCH, own.as_str()),
-            (Method::GET, "/api/v1/jobs"),
-            (Method::POST, "/api/v1/jobs"),
-            (Method::GET, &format!("{own}/log")),
-            (Method::GET, "/api/v1/secrets"),
-            (Method::POST, &format!("{own}/migrate/../../secrets")),
-        ] {
-            assert!(!is_open_to(&job, &method, path), "{method} {path}");
         }
     }
 

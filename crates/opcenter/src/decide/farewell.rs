@@ -86,7 +86,7 @@ mod tests {
                 security_groups: Vec::new(),
             },
             host: HostId::random(&mut rand::rng()),
-            token: String::new(),
+            public_key: None,
             create_time: at("00:00:00"),
             restart: 0,
             user_name: "admin".into(),

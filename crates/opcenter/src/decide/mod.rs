@@ -4,5 +4,6 @@ pub(crate) mod drain;
 pub(crate) mod farewell;
 pub(crate) mod idle;
 pub(crate) mod migration;
+pub(crate) mod quota;
 pub(crate) mod resize;
 pub(crate) mod slices;

@@ -2,6 +2,10 @@
 //! generations that hosts hold and the connections that restored jobs lack. The values of secrets
 //! come in as well.
 //!
+//! A host gets no more than its orders need. The spec is without values where nothing is executed,
+//! since a host that merely says that it holds a job is told to stop it. The access to the capsule
+//! store comes with an order that leads there, and opens the capsules of that job alone.
+//!
 //! | stage of a migration | destination | source | routes lead to | bytes |
 //! |---|---|---|---|---|
 //! | Preparing | `MigrateIn` | `Run` | source | flow |
@@ -25,16 +29,16 @@
 //! At no stage may two hosts execute a job. Only the owner gets `Run` and `Rollback`, and a
 //! destination restores only what the source has frozen.
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, HashMap};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use mooring_api::watch::{
     AfterCheckpoint, AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement,
-    GatewaySlice, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer, PublishedPort, Target,
-    Unaccepted,
+    GatewaySlice, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer, PublishedPort, StoreAccess,
+    Target, Unaccepted,
 };
 use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
-use mooring_types::job::{JobSpec, JobStatus, Publish};
+use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
@@ -43,6 +47,7 @@ use super::farewell;
 use crate::config::Config;
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
+use crate::state::vault::Vault;
 
 /// The data that slices follow from.
 pub(crate) struct Inputs<'a> {
@@ -50,6 +55,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) state: &'a DbState,
     pub(crate) holdings: &'a Holdings,
     pub(crate) secrets: &'a Secrets,
+    pub(crate) vault: &'a Vault,
 }
 
 /// The generation that each host holds of each job; `None` if the host reports that nothing is
@@ -74,18 +80,21 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
             .filter(|gateway| gateway.host == host.id)
             .map(|gateway| GatewayPlacement {
                 gateway: gateway.id.clone(),
-                token: gateway.token.clone(),
                 resources: gateway.spec.resources,
                 restart: gateway.restart,
             })
             .collect(),
         published: published(state, &host.id),
-        store: config.store.clone(),
     }
 }
 
 /// Returns the slice of a gateway, without its sequence.
-pub(crate) fn for_gateway(state: &DbState, observed: &Observed, gateway: &GatewayRow) -> Option<GatewaySlice> {
+pub(crate) fn for_gateway(
+    config: &Config,
+    state: &DbState,
+    observed: &Observed,
+    gateway: &GatewayRow,
+) -> Option<GatewaySlice> {
     let connections = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
@@ -94,6 +103,9 @@ pub(crate) fn for_gateway(state: &DbState, observed: &Observed, gateway: &Gatewa
         bind: state.gateway_address(&gateway.host, gateway.spec.exposure)?,
         port_range: gateway.spec.port_range,
         rules: state.rules(&gateway.spec.security_groups),
+        endpoints: config.endpoint_rules(),
+        host_names: config.gateway_hosts.clone(),
+        trusted_proxies: config.trusted_proxies.clone(),
         connections: connections.filter_map(|connection| connect(state, observed, connection)).collect(),
         farewells: farewell::of_gateway(&state.farewells, gateway),
     })
@@ -113,7 +125,21 @@ fn network(config: &Config, state: &DbState) -> Network {
         peers: state.hosts.iter().map(peer).collect(),
         routes: state.jobs.values().filter_map(route).collect(),
         egress: state.jobs.values().filter_map(|job| egress(config, state, job)).collect(),
+        neighbours: neighbours(state),
     }
+}
+
+/// Returns the addresses of each user's jobs, which reach each other.
+fn neighbours(state: &DbState) -> Vec<Vec<Ipv4Addr>> {
+    let mut of_users: BTreeMap<&str, Vec<Ipv4Addr>> = BTreeMap::new();
+    for job in state.jobs.values() {
+        if let Some(address) = job.address {
+            of_users.entry(&job.user_name).or_default().push(address);
+        }
+    }
+    let mut neighbours: Vec<Vec<Ipv4Addr>> = of_users.into_values().filter(|jobs| jobs.len() > 1).collect();
+    neighbours.iter_mut().for_each(|jobs| jobs.sort_unstable());
+    neighbours
 }
 
 /// Returns the host through which a job's own connections leave, if the policy fixes one: that of
@@ -165,14 +191,32 @@ fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDire
     let state = inputs.state;
     let (generation, order) = order(state, inputs.holdings, job, host)?;
     // An ended job that has returned its address is held by no host that still needs it.
-    let address = job.address.unwrap_or(std::net::Ipv4Addr::UNSPECIFIED);
-    let mut spec = spec(inputs.secrets, job);
+    let address = job.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
+    let mut spec = if order.executes() { spec(inputs.secrets, job) } else { bare_spec(job) };
     // A destination reserves the size that the job will have there.
     let arriving = state.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
     if let Some(resources) = arriving.and_then(|row| row.resources) {
         spec.resources = resources;
     }
-    Some(JobDirective { job: job.id.clone(), generation, address, spec, order })
+    let store = if order.uses_store() { store_access(inputs, job) } else { None };
+    Some(JobDirective { job: job.id.clone(), generation, address, spec, order, store })
+}
+
+/// Returns the spec for a host that executes nothing of the job: what others may know of it.
+fn bare_spec(job: &JobRow) -> JobSpec {
+    JobSpec { resources: job.spec.resources, ..JobSpec::minimal(job.spec.name.clone(), Image::Directory("/".into())) }
+}
+
+/// Returns the access to the capsule store for the capsules of a job.
+fn store_access(inputs: &Inputs<'_>, job: &JobRow) -> Option<StoreAccess> {
+    let (store, sealed) = (inputs.config.store.as_ref()?, job.capsule_key.as_ref()?);
+    match inputs.vault.unseal_capsule_key(&job.id, sealed) {
+        Ok(key) => Some(store.with_key(key.to_hex())),
+        Err(error) => {
+            tracing::error!(job = %job.id, %error, "the capsules of job {} can't be used: their key can't be opened", job.id);
+            None
+        }
+    }
 }
 
 /// Returns the spec for a host. The image is pinned to the digest that the first host found.
@@ -260,7 +304,9 @@ fn order_at_destination(state: &DbState, row: &MigrationRow) -> Option<(Generati
 fn origin(state: &DbState, row: &MigrationRow) -> Option<Origin> {
     Some(match &row.from {
         Some(from) => {
-            Origin::Host { certificate: state.host(from)?.joined.certificate.clone(), token: row.token.clone() }
+            // A host that has joined with an earlier version has no key until it joins again.
+            let key = state.host(from)?.public_key.parse().ok()?;
+            Origin::Host { host: from.clone(), key, token: row.token.clone() }
         }
         None => Origin::Store {
             capsule: row.capsule.clone()?,
@@ -272,10 +318,11 @@ fn origin(state: &DbState, row: &MigrationRow) -> Option<Origin> {
 fn destination(state: &DbState, row: &MigrationRow) -> Option<Destination> {
     Some(match &row.to {
         Some(to) => {
-            let to = &state.host(to)?.joined;
+            let HostRow { id, public_key, joined, .. } = state.host(to)?;
             Destination::Host {
-                address: SocketAddr::from((to.address, to.migration_port)),
-                certificate: to.certificate.clone(),
+                host: id.clone(),
+                address: SocketAddr::from((joined.address, joined.migration_port)),
+                key: public_key.parse().ok()?,
                 token: row.token.clone(),
             }
         }
@@ -317,6 +364,7 @@ fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> 
         protocol: connection.protocol,
         hold_limits: connection.hold_limits,
         widget: connection.widget,
+        cookies: connection.cookies,
         flow: flow(state, job),
         unaccepted: unaccepted(observed, job),
     })
@@ -361,7 +409,6 @@ pub(crate) fn flow(state: &DbState, job: &JobRow) -> Flow {
 #[cfg(test)]
 mod tests {
     use mooring_store::SecurityGroupRow;
-    use mooring_types::job::{Image, JobSpec};
     use mooring_types::security::SecurityGroupSpec;
     use mooring_types::{JobId, SecurityGroupId, Timestamp};
 
@@ -399,6 +446,7 @@ mod tests {
     fn snapshot(jobs: &[&JobRow], security_groups: Vec<SecurityGroupRow>) -> DbState {
         DbState {
             hosts: Vec::new(),
+            removed_hosts: [].into(),
             jobs: jobs.iter().map(|job| (job.id.clone(), (*job).clone())).collect(),
             migrations: [].into(),
             externals: [].into(),

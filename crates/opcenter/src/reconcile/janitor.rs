@@ -2,17 +2,22 @@
 //!
 //! Of each running or suspended job the newest capsule stays, for resume and recovery, and with it
 //! its base. Capsules of migrations under way stay as well. A capsule goes after its row, so that
-//! no migration uses one that is half removed. A capsule without a row (an agent was killed before
-//! it reported) goes when the store is swept.
+//! no migration uses one that is half removed.
+//!
+//! A capsule without a row is looked at when the store is swept. An agent was killed before it
+//! reported, or the database is an older copy that was put back. The capsule may then be all that
+//! is left of a job. It is adopted if its job has not ended, and all capsules of the job with a row
+//! are older. The others go.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use mooring_api::watch::StoreAccess;
-use mooring_capsule::{CapsuleStore, Location, S3Options, SealKey};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Location, S3Options};
 use mooring_ops::log::chain;
 use mooring_store::{CapsuleRow, JobRow, MigrationRow, StoreError};
-use mooring_types::{CapsuleName, Clock};
+use mooring_types::migration::MigrationKind;
+use mooring_types::{CapsuleName, Clock, Generation, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use crate::state::context::Context;
@@ -33,12 +38,10 @@ enum Unfinished {
     Capsules(#[from] mooring_capsule::Error),
 }
 
-/// Opens a store with the access that agents are given.
+/// Opens a store to list and remove capsules, which takes no key.
 pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule::Error> {
     let options = S3Options::given(&access.endpoint, &access.region, &access.access_key, &access.secret_key);
-    // Without a valid key nothing can be read, but listing and removing work.
-    let seal = access.seal.parse().unwrap_or_else(|_| SealKey::random());
-    CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), seal)
+    CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), CapsuleKey::random())
 }
 
 /// Removes unused capsules until asked to stop.
@@ -111,34 +114,103 @@ async fn sweep(context: &Context, store: &CapsuleStore) -> Result<(), Unfinished
     // stray.
     let stored = store.list().await?;
     let mut tx = context.store.begin().await?;
-    let noted = tx.capsule_list().await?.into_iter().map(|row| row.name);
+    let noted = tx.capsule_list().await?;
     let under_way = tx.migration_list_under_way().await?.into_iter().filter_map(|row| row.capsule);
-    let named: BTreeSet<CapsuleName> = noted.chain(under_way).collect();
+    let named: BTreeSet<CapsuleName> = noted.iter().map(|row| row.name.clone()).chain(under_way).collect();
     // Another OpCenter may use the same store.
     let mut strays = Vec::new();
-    for name in stored.into_iter().filter(|name| !named.contains(name)) {
+    for name in stored.iter().filter(|name| !named.contains(name)) {
         let job = name.as_str().split('-').next().and_then(|job| job.parse().ok());
         if let Some(job) = job
-            && tx.job_get(&job).await?.is_some()
+            && let Some(job) = tx.job_get(&job).await?
         {
-            strays.push(name);
+            strays.push((name.clone(), job));
         }
     }
     drop(tx);
-    for name in strays {
-        store.remove(&name).await?;
-        tracing::warn!(capsule = %name, "removed capsule {name}: a stray without a row");
+    for (name, job) in strays {
+        let newest = noted.iter().rfind(|row| row.job == job.id).map(|row| row.create_time);
+        match fate(context, store, &name, &job, newest, &stored).await {
+            Fate::Adopted(row, generation) => adopt(context, &job, &row, generation).await?,
+            Fate::Kept(reason) => {
+                tracing::warn!(capsule = %name, "capsule {name} is not noted, and is kept: {reason}");
+            }
+            Fate::Removed => {
+                store.remove(&name).await?;
+                tracing::warn!(capsule = %name, "removed capsule {name}: a stray without a row");
+            }
+        }
     }
     let before = context.clock.now() - WRITER_SILENCE;
     store.sweep(before).await?;
     Ok(())
 }
 
+/// The fate of a capsule without a row.
+enum Fate {
+    /// It gets a row: it is the newest of a job that has not ended.
+    Adopted(CapsuleRow, Generation),
+    /// Nobody can tell what it is worth.
+    Kept(String),
+    /// The job has ended, or has a newer one.
+    Removed,
+}
+
+/// Decides about a capsule of a known job, whose newest capsule with a row is as old as `newest`.
+async fn fate(
+    context: &Context,
+    store: &CapsuleStore,
+    name: &CapsuleName,
+    job: &JobRow,
+    newest: Option<Timestamp>,
+    stored: &[CapsuleName],
+) -> Fate {
+    if job.status.is_final() {
+        return Fate::Removed;
+    }
+    let key = job.capsule_key.as_ref().map(|sealed| context.vault.unseal_capsule_key(&job.id, sealed));
+    let Some(Ok(key)) = key else { return Fate::Kept(format!("the key of job {} can't be opened", job.id)) };
+    let manifest = match store.with_key(key).manifest(name).await {
+        Ok(manifest) => manifest,
+        Err(error) => return Fate::Kept(chain(&error).to_string()),
+    };
+    if newest.is_some_and(|newest| newest >= manifest.created) {
+        return Fate::Removed;
+    }
+    let base = manifest.base.map(|base| base.name);
+    if let Some(base) = base.as_ref().filter(|base| !stored.contains(base)) {
+        return Fate::Kept(format!("capsule {base}, on which it builds, is gone"));
+    }
+    let row = CapsuleRow {
+        name: name.clone(),
+        job: job.id.clone(),
+        // The next snapshot does not build on it: its host may have another memory of it.
+        kind: MigrationKind::Suspend,
+        create_time: manifest.created,
+        bytes: manifest.plain_bytes,
+        stored_bytes: manifest.stored_bytes,
+        base,
+    };
+    Fate::Adopted(row, manifest.generation)
+}
+
+/// Notes a capsule. A job on no host has had the capsule's generation at least.
+async fn adopt(context: &Context, job: &JobRow, row: &CapsuleRow, generation: Generation) -> Result<(), Unfinished> {
+    let mut tx = context.store.begin().await?;
+    tx.capsule_insert(row).await?;
+    if job.host.is_none() && generation > job.generation {
+        tx.job_generation_set(&job.id, generation).await?;
+    }
+    tx.commit().await?;
+    context.wake();
+    tracing::warn!(capsule = %row.name, job = %job.id, "capsule {} is newer than the database: it is the newest of job {} now", row.name, job.id);
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
+    use mooring_types::JobId;
     use mooring_types::job::{Image, JobSpec, JobStatus};
-    use mooring_types::migration::MigrationKind;
-    use mooring_types::{Generation, JobId, Timestamp};
 
     use super::*;
 

@@ -8,12 +8,15 @@ use mooring_types::duration::format_duration;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Candidate, NoHost, choose, choose_named};
-use mooring_types::{Generation, HostId};
+use mooring_types::quota::Holding;
+use mooring_types::{Event, Generation, HostId};
 
 use super::{Round, elapsed};
+use crate::decide::quota::OverQuota;
 use crate::decide::{farewell, migration, slices};
 use crate::state::begin_migration::{self, Plan};
 use crate::state::db_state::DbState;
+use crate::state::quotas;
 
 /// The pause after a failed resume or recovery; doubled after each further failure.
 const RESTORE_RETRY_DELAY: Duration = Duration::from_secs(2);
@@ -139,7 +142,11 @@ impl Round<'_> {
         let is_called_for =
             connections.any(|connection| self.observed.is_called_for(&connection.gateway, &connection.id));
         if job.policy.resume_on_connect && is_called_for {
-            return self.status(job, JobStatus::Resuming, "a client connected").await;
+            let more = if job.awaits_host { Holding::default() } else { Holding::size(job.spec.resources) };
+            return match self.over_quota(job, more).await? {
+                None => self.status(job, JobStatus::Resuming, "a client connected").await,
+                Some(over) => self.stays_suspended(job, &format!("a client connected, and {over}")).await,
+            };
         }
         if !job.awaits_host || self.is_in_a_hurry(state) {
             return Ok(());
@@ -150,6 +157,24 @@ impl Round<'_> {
             return Ok(());
         }
         self.take_out_of_store(state, job, MigrationKind::Resume, to, reason, candidates).await
+    }
+
+    /// Returns the quota that a job would exceed with `more`.
+    pub(super) async fn over_quota(&mut self, job: &JobRow, more: Holding) -> Result<Option<OverQuota>, StoreError> {
+        if more == Holding::default() {
+            return Ok(None);
+        }
+        Ok(quotas::read(&mut self.tx).await?.admit(&job.user_name, more).err())
+    }
+
+    /// Tells once why a job stays suspended.
+    async fn stays_suspended(&mut self, job: &JobRow, reason: &str) -> Result<(), StoreError> {
+        if job.status_reason == reason {
+            return Ok(());
+        }
+        self.changed = true;
+        self.tx.job_status_reason_set(&job.id, reason, self.now).await?;
+        self.tx.event_append(&job.id, &Event::StaysSuspended { reason: reason.to_owned() }, self.now).await
     }
 
     /// Returns whether enough time has passed since the last failures of that kind in a row.

@@ -8,9 +8,11 @@
 //! * [`drain`]: hosts that are drained.
 //! * [`policy`]: snapshots, suspends and resizes that policies ask for.
 //! * [`migration`]: migrations from stage to stage.
-//! * [`publish`]: slices of hosts and gateways.
-//! * [`janitor`] and [`usage`]: tasks of their own that remove capsules and measurements.
+//! * [`publish`]: slices of hosts and gateways. A [`Moment`] for watchers follows.
+//! * [`janitor`], [`usage`] and [`audit`]: tasks of their own that remove capsules, measurements
+//!   and rows of the audit.
 
+pub(crate) mod audit;
 mod drain;
 mod followed;
 pub(crate) mod janitor;
@@ -19,9 +21,11 @@ mod migration;
 mod out_of_memory;
 mod policy;
 mod publish;
+mod pulse;
 pub(crate) mod usage;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use mooring_ops::log::chain;
@@ -32,6 +36,7 @@ use mooring_types::{Clock, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use self::followed::Followed;
+use self::pulse::Pulse;
 use crate::config::Config;
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
@@ -44,9 +49,9 @@ const ROUNDS_MAX: usize = 32;
 
 /// Reconciles until asked to stop.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
-    let mut followed = Followed::default();
+    let (mut followed, mut pulse) = (Followed::default(), Pulse::new());
     loop {
-        if let Err(error) = pass(&context, &mut followed).await {
+        if let Err(error) = pass(&context, &mut followed, &mut pulse).await {
             tracing::error!(error = %chain(&error), "a pass of the reconciler failed; trying again");
         }
         let pause = context.observed().next_silence().map_or(TICK, |next| next.min(TICK));
@@ -58,10 +63,14 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
     }
 }
 
-async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreError> {
+async fn pass(context: &Context, followed: &mut Followed, pulse: &mut Pulse) -> Result<(), StoreError> {
+    let mut has_decided = false;
     for _ in 0..ROUNDS_MAX {
-        let observed = context.observed().clone();
+        // Read before the database: these requests have committed.
+        let requests = context.requests.load(Ordering::SeqCst);
         let tx = context.store.begin().await?;
+        // Read after the wait for the database: its age is judged.
+        let observed = look(context, pulse);
         let mut round = Round {
             tx,
             config: context.config.clone(),
@@ -73,18 +82,39 @@ async fn pass(context: &Context, followed: &mut Followed) -> Result<(), StoreErr
         let state = DbState::read(&mut round.tx, &round.observed).await?;
         round.decide(&state).await?;
         if round.changed {
+            context.outdate_moment();
             round.tx.commit().await?;
+            has_decided = true;
         } else {
             drop(round.tx);
             round.followed.keep(&state.jobs);
             let (observed, now) = (round.observed, round.now);
             publish::publish(context, &state, &observed);
-            context.moments.send_replace(Some(Moment { state: state.into(), observed: observed.into(), now }));
+            let has_changed = has_decided || requests != context.requests_seen.load(Ordering::SeqCst);
+            let moment = Moment { state: state.into(), observed: observed.into(), now };
+            context.moments.send_if_modified(|last| {
+                let is_news = has_changed || !last.as_ref().is_some_and(|last| moment.repeats(last));
+                if is_news {
+                    *last = Some(moment);
+                }
+                is_news
+            });
+            context.requests_seen.store(requests, Ordering::SeqCst);
             return Ok(());
         }
     }
     tracing::error!("the reconciler did not settle within {ROUNDS_MAX} rounds");
     Ok(())
+}
+
+/// Returns the observed state. A stall of OpCenter is nobody's silence.
+fn look(context: &Context, pulse: &mut Pulse) -> Observed {
+    let mut observed = context.observed();
+    if let Some(stall) = pulse.beat() {
+        tracing::warn!("OpCenter took in no reports for {stall:.1?}; no host counts as silent for that time");
+        observed.forgive(stall);
+    }
+    observed.clone()
 }
 
 /// One reading of all state, with the decisions that follow.

@@ -8,6 +8,7 @@ use mooring_types::gateway::Chatter;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
 use mooring_types::policy::IdlePolicy;
+use mooring_types::quota::Holding;
 use mooring_types::{Event, HostId, Timestamp};
 
 use super::followed::{Kept, Weighed};
@@ -122,7 +123,12 @@ impl Round<'_> {
         let stays = match advice {
             Some(advice) if !self.has_failed_lately(job).await? => {
                 let asked = Asked { resources: advice.size, ..job.asked() };
-                match choose(candidates, asked, job.host.as_ref()).map(|host| host.id.clone()) {
+                let over = self.over_quota(job, Holding::growth(job.spec.resources, advice.size)).await?;
+                match over.map_or(Ok(()), |over| Err(over.to_string())).and_then(|()| {
+                    choose(candidates, asked, job.host.as_ref())
+                        .map(|host| host.id.clone())
+                        .map_err(|refusal| refusal.to_string())
+                }) {
                     Ok(host) => {
                         if let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == host) {
                             candidate.used = candidate.used + advice.size;
@@ -144,7 +150,6 @@ impl Round<'_> {
         self.weigh(job, time, stays.is_some());
         match stays {
             Some((Advice { size, reason }, refusal)) if !is_noted => {
-                let refusal = refusal.to_string();
                 let event = Event::ResizePostponed { reason, cpu: size.cpu, mem_gb: size.mem_gb, refusal };
                 tracing::warn!(job = %job.id, "job {}: {event}", job.id);
                 self.changed = true;

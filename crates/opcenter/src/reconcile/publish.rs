@@ -19,7 +19,8 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
     // Sequences grow over restarts as well: they start from the clock.
     let sequence = u64::try_from(context.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
     let (holdings, secrets) = (observed.holdings(), Secrets(context.vault.unseal_all(&state.secrets)));
-    let inputs = Inputs { config: &context.config, state, holdings: &holdings, secrets: &secrets };
+    let inputs =
+        Inputs { config: &context.config, state, holdings: &holdings, secrets: &secrets, vault: &context.vault };
     for host in &state.hosts {
         let slice = slices::for_host(&inputs, host);
         let line = line(previous.hosts.get(&host.id), slice, sequence, |slice: &mut AgentSlice, sequence| {
@@ -28,7 +29,7 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
         next.hosts.insert(host.id.clone(), line);
     }
     for gateway in &state.gateways {
-        let Some(slice) = slices::for_gateway(state, observed, gateway) else { continue };
+        let Some(slice) = slices::for_gateway(&context.config, state, observed, gateway) else { continue };
         let line = line(previous.gateways.get(&gateway.id), slice, sequence, |slice: &mut GatewaySlice, sequence| {
             slice.sequence = sequence;
         });

@@ -13,7 +13,7 @@ use mooring_types::migration::MigrationKind;
 use mooring_types::placement::Candidate;
 use mooring_types::policy::DumpMode;
 use mooring_types::security::InboundRule;
-use mooring_types::{CapsuleName, GatewayId, HostId, JobId, SecurityGroupId};
+use mooring_types::{CapsuleName, GatewayId, HostId, JobId, Name, SecurityGroupId};
 
 use crate::state::observed::Observed;
 
@@ -21,6 +21,8 @@ use crate::state::observed::Observed;
 #[derive(Debug, Clone)]
 pub(crate) struct DbState {
     pub(crate) hosts: Vec<HostRow>,
+    /// The names of removed hosts: what has ended may name them.
+    pub(crate) removed_hosts: BTreeMap<HostId, Name>,
     pub(crate) jobs: BTreeMap<JobId, JobRow>,
     /// Migrations under way, by job.
     pub(crate) migrations: BTreeMap<JobId, MigrationRow>,
@@ -53,6 +55,7 @@ impl DbState {
         }
         Ok(Self {
             hosts: tx.host_list().await?,
+            removed_hosts: removed_hosts(tx).await?,
             jobs,
             migrations: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             externals: tx.external_list().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
@@ -72,6 +75,7 @@ impl DbState {
         let migration = tx.migration_list_of_job(&job.id).await?.into_iter().find(|row| row.stage != Stage::Ended);
         Ok(Self {
             hosts: tx.host_list().await?,
+            removed_hosts: removed_hosts(tx).await?,
             jobs: [(job.id.clone(), job.clone())].into(),
             migrations: migration.map(|row| (job.id.clone(), row)).into_iter().collect(),
             externals: tx.external_get(&job.id).await?.map(|row| (job.id.clone(), row)).into_iter().collect(),
@@ -85,12 +89,45 @@ impl DbState {
         })
     }
 
+    /// Returns whether this state is the same as another one, but for the times at which hosts were
+    /// last seen.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let Self {
+            hosts,
+            removed_hosts,
+            jobs,
+            migrations,
+            externals,
+            gateways,
+            connections,
+            farewells,
+            security_groups,
+            first_gateways,
+            capsules,
+            secrets,
+        } = self;
+        let unseen = |host: &HostRow| HostRow { last_seen: None, ..host.clone() };
+        hosts.iter().map(unseen).eq(other.hosts.iter().map(unseen))
+            && *removed_hosts == other.removed_hosts
+            && *jobs == other.jobs
+            && *migrations == other.migrations
+            && *externals == other.externals
+            && *gateways == other.gateways
+            && *connections == other.connections
+            && *farewells == other.farewells
+            && *security_groups == other.security_groups
+            && *first_gateways == other.first_gateways
+            && *capsules == other.capsules
+            && *secrets == other.secrets
+    }
+
     pub(crate) fn host(&self, id: &HostId) -> Option<&HostRow> {
         self.hosts.iter().find(|host| host.id == *id)
     }
 
     pub(crate) fn host_name(&self, id: &HostId) -> String {
-        self.host(id).map_or_else(String::new, |host| host.name.to_string())
+        let name = self.host(id).map(|host| &host.name).or_else(|| self.removed_hosts.get(id));
+        name.map_or_else(String::new, Name::to_string)
     }
 
     /// Returns the name of an end of a migration.
@@ -189,6 +226,10 @@ pub(crate) fn capacity(host: &HostRow) -> Resources {
 fn base(mode: DumpMode, newest: &CapsuleRow) -> Option<CapsuleName> {
     let builds = mode == DumpMode::Incremental && newest.kind == MigrationKind::Snapshot;
     builds.then(|| newest.base.clone().unwrap_or_else(|| newest.name.clone()))
+}
+
+async fn removed_hosts(tx: &mut Tx) -> Result<BTreeMap<HostId, Name>, StoreError> {
+    Ok(tx.host_list_removed().await?.into_iter().map(|host| (host.id, host.name)).collect())
 }
 
 #[cfg(test)]

@@ -10,7 +10,10 @@
 //! The order file lists the lengths of both streams after each piece, two 64-bit numbers each. It
 //! is accurate to about half a second, within which standard output comes first. A file is cut at
 //! [`OUTPUT_MAX`] and then ends with [`CUT_MARK`].
+//!
+//! [`Logs::follow`] tells of each piece that is appended to a job's files.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -21,6 +24,7 @@ use mooring_ops::file;
 use mooring_types::JobId;
 use mooring_types::job::{OUTPUT_MAX, OutputFile, RESULTS_MAX};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use crate::error::Error;
 
@@ -37,6 +41,8 @@ pub(crate) struct Logs {
     directory: PathBuf,
     /// Serializes writers: during a migration two hosts may send the same piece.
     writing: Mutex<()>,
+    /// The jobs whose files somebody follows.
+    followed: Mutex<BTreeMap<JobId, watch::Sender<()>>>,
 }
 
 /// The lengths of both streams.
@@ -55,15 +61,31 @@ impl Lengths {
 impl Logs {
     /// The output below a state directory.
     pub(crate) fn new(state_dir: &Path) -> Self {
-        Self { directory: state_dir.join("logs"), writing: Mutex::default() }
+        Self { directory: state_dir.join("logs"), writing: Mutex::default(), followed: Mutex::default() }
     }
 
     /// Appends a piece that starts at `offset`, and returns the offset to send next, or
     /// [`OUTPUT_ENOUGH`]. Known bytes are skipped; a piece that would leave a gap is refused.
     pub(crate) fn append(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> Result<u64, Error> {
         let _alone = self.writing.lock();
-        self.add(job, file, offset, piece)
-            .map_err(|source| Error::System { attempt: format!("keep {file} of job {job}"), source })
+        let next = self
+            .add(job, file, offset, piece)
+            .map_err(|source| Error::System { attempt: format!("keep {file} of job {job}"), source })?;
+        self.tell(job);
+        Ok(next)
+    }
+
+    /// Returns what changes with each piece that is appended to a file of a job.
+    pub(crate) fn follow(&self, job: &JobId) -> watch::Receiver<()> {
+        let mut followed = self.followed.lock();
+        followed.retain(|_, told| told.receiver_count() > 0);
+        followed.entry(job.clone()).or_default().subscribe()
+    }
+
+    fn tell(&self, job: &JobId) {
+        if let Some(told) = self.followed.lock().get(job) {
+            told.send_replace(());
+        }
     }
 
     fn add(&self, job: &JobId, file: &OutputFile, offset: u64, piece: &[u8]) -> io::Result<u64> {

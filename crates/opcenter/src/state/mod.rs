@@ -7,5 +7,7 @@ pub(crate) mod db_state;
 pub(crate) mod logs;
 pub(crate) mod moment;
 pub(crate) mod observed;
+pub(crate) mod quotas;
 pub(crate) mod token;
+pub(crate) mod traffic;
 pub(crate) mod vault;

@@ -4,8 +4,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
-use mooring_api::watch::{GatewayReport, HostReport, JobObservation, JobState};
+use mooring_api::watch::{ConnectionObservation, GatewayReport, HostReport, JobObservation, JobState, Quiesced};
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
+
+use crate::view::usage::{gb, rounded};
 
 /// The silence after which a host or a gateway counts as unreachable.
 pub(crate) const UNREACHABLE_AFTER: Duration = Duration::from_secs(10);
@@ -36,6 +38,24 @@ impl Observed {
     /// Nothing observed since `now`.
     pub(crate) fn new(now: Duration) -> Self {
         Self { now, since: now, hosts: HashMap::new(), gateways: HashMap::new() }
+    }
+
+    /// Forgets a host that was removed.
+    pub(crate) fn host_forget(&mut self, host: &HostId) {
+        self.hosts.remove(host);
+    }
+
+    /// Leaves a time in which no report could be taken in out of everybody's silence.
+    pub(crate) fn forgive(&mut self, stall: Duration) {
+        let now = self.now;
+        let hosts = self.hosts.values_mut().map(|(_, at)| at);
+        let gateways = self
+            .gateways
+            .values_mut()
+            .flat_map(|processes| processes.reports.values_mut().map(|(_, at)| at).chain([&mut processes.at]));
+        for at in hosts.chain(gateways).chain([&mut self.since]) {
+            *at = now.min(*at + stall);
+        }
     }
 
     fn age(&self, at: Duration) -> Duration {
@@ -146,15 +166,79 @@ impl Observed {
         })
     }
 
+    /// Returns whether users see the same in this state as in another one. The time of a report,
+    /// the slice that it names and the time of a measurement are not seen.
+    pub(crate) fn looks_like(&self, other: &Self) -> bool {
+        let same_host = |(id, (report, _)): (&HostId, &(HostReport, Duration))| {
+            self.host_is_reachable(id) == other.host_is_reachable(id)
+                && other.host(id).is_some_and(|other| looks_alike(report, other))
+        };
+        let same_gateway = |id: &GatewayId| {
+            self.gateway_is_reachable(id) == other.gateway_is_reachable(id)
+                && self.gateway(id).map(shown).eq(other.gateway(id).map(shown))
+        };
+        self.hosts.len() == other.hosts.len()
+            && self.gateways.len() == other.gateways.len()
+            && self.hosts.iter().all(same_host)
+            && self.gateways.keys().all(|id| other.gateway_is_known(id) && same_gateway(id))
+    }
+
     /// Returns whether every reachable process of a gateway has quiesced for a migration.
     pub(crate) fn gateway_is_quiet(&self, gateway: &GatewayId, migration: &MigrationId) -> bool {
         self.gateway(gateway).all(|report| report.quiesced.iter().any(|quiet| quiet.migration == *migration))
     }
 }
 
+fn looks_alike(one: &HostReport, other: &HostReport) -> bool {
+    let HostReport { sequence: _, facts, jobs, problems, notice } = one;
+    *facts == other.facts
+        && *problems == other.problems
+        && *notice == other.notice
+        && jobs.len() == other.jobs.len()
+        && jobs.iter().zip(&other.jobs).all(|(one, other)| looks_alike_of_job(one, other))
+}
+
+fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
+    // A measurement is compared as it is shown: an idle job is measured again and again.
+    let measured = |observation: &JobObservation| {
+        observation.usage.map(|sample| (gb(sample.usage.mem_used), rounded(sample.usage.cpu_used)))
+    };
+    let JobObservation {
+        job,
+        generation,
+        state,
+        phases,
+        bytes_moved,
+        progress,
+        image_digest,
+        usage: _,
+        out_of_memory,
+        findings,
+        differences,
+        unaccepted,
+    } = one;
+    measured(one) == measured(other)
+        && *job == other.job
+        && *generation == other.generation
+        && *state == other.state
+        && *phases == other.phases
+        && *bytes_moved == other.bytes_moved
+        && *progress == other.progress
+        && *image_digest == other.image_digest
+        && *out_of_memory == other.out_of_memory
+        && *findings == other.findings
+        && *differences == other.differences
+        && *unaccepted == other.unaccepted
+}
+
+/// The part of a gateway's report that users see.
+fn shown(report: &GatewayReport) -> (u64, &[Quiesced], &[ConnectionObservation]) {
+    (report.incarnation, &report.quiesced, &report.connections)
+}
+
 #[cfg(test)]
 mod tests {
-    use mooring_api::watch::Quiesced;
+
     use mooring_types::host::{HostFacts, Readiness};
 
     use super::*;
@@ -270,5 +354,31 @@ mod tests {
         assert!(fixture.observed.gateway_is_known(&fixture.gateway) && fixture.living().is_empty());
         fixture.observed.now += UNREACHABLE_AFTER;
         assert!(!fixture.observed.gateway_is_reachable(&fixture.gateway));
+    }
+
+    #[test]
+    fn repeated_report_looks_the_same() {
+        let mut fixture = Fixture::new();
+        let host = HostId::random(&mut rand::rng());
+        fixture.observed.host_put(host.clone(), host_report());
+        fixture.put(fixture.report(1));
+        let before = fixture.observed.clone();
+        let same = |fixture: &Fixture| fixture.observed.looks_like(&before) && before.looks_like(&fixture.observed);
+
+        fixture.observed.now += UNREACHABLE_AFTER / 2;
+        fixture.observed.host_put(host.clone(), HostReport { sequence: 7, ..host_report() });
+        fixture.put(GatewayReport { sequence: 7, ..fixture.report(1) });
+        assert!(same(&fixture));
+
+        fixture.observed.host_put(host.clone(), HostReport { problems: vec!["no room".into()], ..host_report() });
+        assert!(!same(&fixture));
+        fixture.observed.host_put(host.clone(), host_report());
+        assert!(same(&fixture));
+
+        fixture.put(fixture.quiet(1));
+        assert!(!same(&fixture));
+        fixture.put(fixture.report(1));
+        fixture.observed.now += UNREACHABLE_AFTER;
+        assert!(!same(&fixture), "both are unreachable now");
     }
 }

@@ -1,8 +1,8 @@
-//! Seals the secrets of users.
+//! Seals the secrets of users and the capsule keys of jobs.
 //!
 //! The key is in the file `secret-key` of the state directory, never in the database: a copy of the
-//! database alone reveals no secret. A sealed value is bound to its user and its name, so that it
-//! can't replace another one.
+//! database alone reveals no secret. A sealed value is bound to its subject, a secret's user and
+//! name or a job, so that it can't replace another one.
 //!
 //! ```text
 //!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
@@ -13,9 +13,10 @@ use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use mooring_capsule::CapsuleKey;
 use mooring_ops::file;
 use mooring_store::SecretRow;
-use mooring_types::{Name, UserId};
+use mooring_types::{JobId, Name, UserId};
 use rand::Rng;
 
 use crate::error::Error;
@@ -24,7 +25,14 @@ const KEY_FILE: &str = "secret-key";
 const KEY_LENGTH: usize = 32;
 const VERSION: u8 = 1;
 
-/// Seals and opens secrets.
+/// The subject of a sealed value.
+#[derive(Debug, Clone, Copy)]
+enum Subject<'a> {
+    Secret(&'a UserId, &'a Name),
+    CapsuleKey(&'a JobId),
+}
+
+/// Seals and opens values.
 pub(crate) struct Vault {
     key: RandomizedNonceKey,
 }
@@ -45,25 +53,41 @@ impl Vault {
         Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| refused())? })
     }
 
-    /// Seals a value.
+    /// Seals a user's secret.
     pub(crate) fn seal(&self, user: &UserId, name: &Name, value: &str) -> Result<Vec<u8>, Error> {
+        self.seal_value(Subject::Secret(user, name), value)
+    }
+
+    /// Opens a user's secret.
+    pub(crate) fn unseal(&self, user: &UserId, name: &Name, sealed: &[u8]) -> Result<String, CantOpen> {
+        self.unseal_value(Subject::Secret(user, name), sealed)
+    }
+
+    /// Seals the key of a job's capsules.
+    pub(crate) fn seal_capsule_key(&self, job: &JobId, key: &CapsuleKey) -> Result<Vec<u8>, Error> {
+        self.seal_value(Subject::CapsuleKey(job), &key.to_hex())
+    }
+
+    /// Opens the key of a job's capsules.
+    pub(crate) fn unseal_capsule_key(&self, job: &JobId, sealed: &[u8]) -> Result<CapsuleKey, CantOpen> {
+        self.unseal_value(Subject::CapsuleKey(job), sealed)?.parse().map_err(|_| CantOpen)
+    }
+
+    fn seal_value(&self, subject: Subject<'_>, value: &str) -> Result<Vec<u8>, Error> {
         let mut sealed = value.as_bytes().to_vec();
-        let nonce = self.key.seal_in_place_append_tag(bound_to(user, name), &mut sealed).map_err(|_| Error::Seal)?;
+        let nonce = self.key.seal_in_place_append_tag(subject.bound(), &mut sealed).map_err(|_| Error::Seal)?;
         Ok([&[VERSION], nonce.as_ref().as_slice(), &sealed].concat())
     }
 
-    /// Opens a sealed value.
-    pub(crate) fn unseal(&self, user: &UserId, name: &Name, sealed: &[u8]) -> Result<String, CantOpen> {
+    fn unseal_value(&self, subject: Subject<'_>, sealed: &[u8]) -> Result<String, CantOpen> {
         let (nonce, sealed) =
             sealed.strip_prefix(&[VERSION]).and_then(|rest| rest.split_at_checked(NONCE_LEN)).ok_or(CantOpen)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| CantOpen)?;
         let mut value = sealed.to_vec();
-        let opened = self.key.open_in_place(nonce, bound_to(user, name), &mut value).map_err(|_| CantOpen)?;
+        let opened = self.key.open_in_place(nonce, subject.bound(), &mut value).map_err(|_| CantOpen)?;
         String::from_utf8(opened.to_vec()).map_err(|_| CantOpen)
     }
-}
 
-impl Vault {
     /// Opens the secrets of all users, by user name and name. A secret that does not open is left
     /// out.
     pub(crate) fn unseal_all(&self, rows: &[SecretRow]) -> HashMap<(String, Name), String> {
@@ -81,9 +105,15 @@ impl fmt::Debug for Vault {
     }
 }
 
-/// Binds a value to its owner. Ids hold no `/`, so no two owners collide.
-fn bound_to(user: &UserId, name: &Name) -> Aad<Vec<u8>> {
-    Aad::from(format!("{user}/{name}").into_bytes())
+impl Subject<'_> {
+    /// Returns what binds a value to its subject. Ids hold no `/`, so no two subjects collide.
+    fn bound(self) -> Aad<Vec<u8>> {
+        let text = match self {
+            Self::Secret(user, name) => format!("{user}/{name}"),
+            Self::CapsuleKey(job) => format!("/capsules/{job}"),
+        };
+        Aad::from(text.into_bytes())
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +146,18 @@ mod tests {
             assert!(vault.unseal(&user, &name, &changed).is_err(), "byte {at}");
             assert!(vault.unseal(&user, &name, &sealed[..at]).is_err(), "{at} bytes");
         }
+    }
+
+    #[test]
+    fn capsule_key_opens_only_for_its_job() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let (job, key) = (JobId::random(&mut rand::rng()), CapsuleKey::random());
+        let sealed = vault.seal_capsule_key(&job, &key).unwrap();
+        assert_eq!(vault.unseal_capsule_key(&job, &sealed), Ok(key));
+        assert_eq!(vault.unseal_capsule_key(&JobId::random(&mut rand::rng()), &sealed), Err(CantOpen));
+        let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
+        assert_eq!(vault.unseal(&user, &name, &sealed), Err(CantOpen));
     }
 
     #[test]

@@ -5,13 +5,12 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::{HoldLimits, Protocol, Widget};
-use mooring_types::job::Action;
+use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::{ConnectionId, Port};
 
-use super::{find_gateway, find_job, parse};
+use super::{allowed, find_gateway, find_job, parse};
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 
 /// The longest hold in seconds: a week.
@@ -26,11 +25,16 @@ pub(crate) async fn connect(
     gateway: &str,
     request: &ConnectRequest,
 ) -> ApiResult<Vec<ConnectionId>> {
-    let manner = Manner { protocol: request.protocol, hold_limits: hold_limits(request)?, widget: request.widget };
+    let manner = Manner {
+        protocol: request.protocol,
+        hold_limits: hold_limits(request)?,
+        widget: request.widget,
+        cookies: request.cookies,
+    };
     let mut tx = context.store.begin().await?;
-    let gateway = find_gateway(&mut tx, &parse(gateway)?).await?;
-    let job = find_job(&mut tx, user, request.job_id.as_str()).await?;
-    job.status.allows(Action::Connect)?;
+    let gateway = find_gateway(&mut tx, &parse(gateway).at("gateway")?).await.at("gateway")?;
+    let job = find_job(&mut tx, user, request.job_id.as_str()).await.at("jobId")?;
+    allowed::connect(&job).at("jobId")?;
     let connections = insert_with(&mut tx, &gateway, &job, &request.target_ports, manner).await?;
     tx.commit().await?;
     context.wake();
@@ -43,31 +47,37 @@ struct Manner {
     protocol: Protocol,
     hold_limits: HoldLimits,
     widget: Widget,
+    cookies: Cookies,
 }
 
 /// Returns the hold limits that are requested, or the defaults, after checking them.
 fn hold_limits(request: &ConnectRequest) -> ApiResult<HoldLimits> {
     let usual = HoldLimits::default();
-    let within = |what: &str, value: u32, least: u32, most: u32| {
-        let refused = || ApiError::invalid(format!("{what} of {value}: it takes at least {least} and at most {most}"));
-        (least..=most).contains(&value).then_some(value).ok_or_else(refused)
-    };
-    let hold_seconds = request.hold_limit.unwrap_or(usual.hold_seconds);
     Ok(HoldLimits {
-        hold_seconds: within("a hold limit in seconds", hold_seconds, 1, HOLD_SECONDS_MAX)?,
-        page_seconds: within(
-            "a page wait in seconds",
-            request.page_patience.unwrap_or(usual.page_seconds),
-            0,
-            HOLD_SECONDS_MAX,
-        )?,
-        held_max: within(
-            "a number of held requests",
-            request.held_max.unwrap_or(usual.held_max),
-            0,
-            HELD_REQUESTS_MAX,
-        )?,
+        hold_seconds: hold_seconds(request.hold_limit.unwrap_or(usual.hold_seconds))?,
+        page_seconds: page_seconds(request.page_patience.unwrap_or(usual.page_seconds))?,
+        held_max: held_max(request.held_max.unwrap_or(usual.held_max))?,
     })
+}
+
+/// Checks the longest wait of a new request, in seconds.
+pub(crate) fn hold_seconds(value: u32) -> ApiResult<u32> {
+    within("a hold limit in seconds", value, 1, HOLD_SECONDS_MAX).at("holdLimit")
+}
+
+/// Checks the longest wait of a page load, in seconds.
+pub(crate) fn page_seconds(value: u32) -> ApiResult<u32> {
+    within("a page wait in seconds", value, 0, HOLD_SECONDS_MAX).at("pagePatience")
+}
+
+/// Checks the most requests that wait at once.
+pub(crate) fn held_max(value: u32) -> ApiResult<u32> {
+    within("a number of held requests", value, 0, HELD_REQUESTS_MAX).at("heldMax")
+}
+
+fn within(what: &str, value: u32, least: u32, most: u32) -> ApiResult<u32> {
+    let refused = || ApiError::invalid(format!("{what} of {value}: it takes at least {least} and at most {most}"));
+    (least..=most).contains(&value).then_some(value).ok_or_else(refused)
 }
 
 /// Adds connections with default options.
@@ -87,7 +97,7 @@ async fn insert_with(
     targets: &[u16],
     manner: Manner,
 ) -> ApiResult<Vec<ConnectionId>> {
-    let targets = published(job, targets)?;
+    let targets = published(job, targets).at("targetPorts")?;
     let all = tx.connection_list().await?;
     let of_gateway: Vec<&ConnectionRow> = all.iter().filter(|connection| connection.gateway == gateway.id).collect();
     if let Some(connection) =
@@ -98,17 +108,20 @@ async fn insert_with(
             ErrorCode::AlreadyExists,
             format!("port {target} of the job is connected to gateway `{}` already, at port {port}", gateway.spec.name),
         )
-        .hint("`float gateway info` shows the connections"));
+        .hint("`float gateway info` shows the connections")
+        .at("targetPorts"));
     }
     let used: BTreeSet<Port> = of_gateway.iter().map(|connection| connection.gateway_port).collect();
     let range = gateway.spec.port_range;
-    let ports = range.lowest_free(&used, targets.len()).ok_or_else(|| {
+    let last = tx.gateway_port_uses(&gateway.id, &job.user_name).await?;
+    let ports = range.assign(&used, &last, targets.len()).ok_or_else(|| {
         let free = range.size().saturating_sub(used.len());
         ApiError::new(
             ErrorCode::ResourceExhausted,
             format!("gateway `{}` has {free} free ports in {range}, needed: {}", gateway.spec.name, targets.len()),
         )
         .hint("disconnect a job, or create another gateway")
+        .at("gateway")
     })?;
     let mut connections = Vec::new();
     for (target_port, gateway_port) in targets.into_iter().zip(ports) {
@@ -121,6 +134,7 @@ async fn insert_with(
             protocol: manner.protocol,
             hold_limits: manner.hold_limits,
             widget: manner.widget,
+            cookies: manner.cookies,
         };
         tx.connection_insert(&connection).await?;
         connections.push(connection.id);

@@ -1,6 +1,7 @@
 //! External jobs: register and update.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
@@ -8,11 +9,14 @@ use mooring_store::{ExternalRow, JobRow, Tx};
 use mooring_types::endpoint::ExternalEndpoint;
 use mooring_types::host::Resources;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
+use mooring_types::quota::Holding;
 use mooring_types::{Clock, Event, JobId, Port};
 
-use super::{connection, find_gateway, find_job, parse};
+use super::{connection, find_gateway, find_job, parse, quota};
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 
 const STATUS_HINT: &str =
@@ -20,34 +24,40 @@ const STATUS_HINT: &str =
 
 /// Registers a job that another system runs.
 pub(crate) async fn register(context: &Context, user: &User, request: ExternalRegisterRequest) -> ApiResult<JobId> {
-    let endpoints = endpoints(&request.endpoints)?;
+    let endpoints = endpoints(&request.endpoints).at("endpoints")?;
+    check(context, &endpoints).at("endpoints")?;
     if endpoints.is_empty() {
-        return Err(ApiError::invalid("no endpoint").hint("give where the job listens with `--endpoint <host>:<port>`"));
+        return Err(ApiError::invalid("no endpoint")
+            .hint("give where the job listens with `--endpoint <host>:<port>`")
+            .at("endpoints"));
     }
-    let status = status(&request.status)?.unwrap_or(JobStatus::Executing);
+    let status = status(&request.status).at("status")?.unwrap_or(JobStatus::Executing);
     let id = JobId::random(&mut rand::rng());
     let now = context.clock.now();
     let targets: BTreeSet<Port> = endpoints.iter().map(|endpoint| endpoint.target).collect();
     let name = match request.name.as_str() {
         "" => parse(&format!("job-{}", &id.as_str()[..6]))?,
-        name => parse(name)?,
+        name => parse(name).at("name")?,
     };
     let spec = JobSpec {
         resources: Resources { cpu: 0, mem_gb: 0.0 },
         publish: targets.iter().map(|port| Publish { host: *port, container: *port }).collect(),
-        access_path: access_path(&request.access_path)?,
+        access_path: access_path(&request.access_path).at("accessPath")?,
         ..JobSpec::minimal(name, Image::External)
     };
     let job = JobRow::submitted(id, &user.name, spec, now);
     let mut tx = context.store.begin().await?;
+    user.present(&mut tx).await?;
+    quota::admit(&mut tx, &user.name, Holding::job(job.spec.resources)).await?;
     tx.job_insert(&job).await?;
     tx.external_insert(&ExternalRow { job: job.id.clone(), endpoints, epoch: 0 }).await?;
     if let Some(gateway) = &request.gateway {
-        let gateway = find_gateway(&mut tx, gateway).await?;
+        let gateway = find_gateway(&mut tx, gateway).await.at("gateway")?;
         connection::insert(&mut tx, &gateway, &job, &request.target_ports).await?;
     }
     declare(&mut tx, &job, status, &format!("declared by {}", user.name), now).await?;
     tx.commit().await?;
+    audit::about(Kind::Job, job.id.as_str(), job.spec.name.as_str());
     tracing::info!(job = %job.id, user = user.name, "external job {} ({}) is registered", job.id, job.spec.name);
     context.wake();
     Ok(job.id)
@@ -60,8 +70,9 @@ pub(crate) async fn update(
     id: &str,
     request: ExternalUpdateRequest,
 ) -> ApiResult<JobId> {
-    let status = status(&request.status)?;
-    let new_endpoints = endpoints(&request.endpoints)?;
+    let status = status(&request.status).at("status")?;
+    let new_endpoints = endpoints(&request.endpoints).at("endpoints")?;
+    check(context, &new_endpoints).at("endpoints")?;
     if status.is_none() && new_endpoints.is_empty() {
         return Err(ApiError::invalid("nothing to update").hint("give `--endpoint`, `--status` or both"));
     }
@@ -118,6 +129,24 @@ fn endpoints(texts: &[String]) -> ApiResult<Vec<ExternalEndpoint>> {
         }
     }
     Ok(endpoints)
+}
+
+/// Checks endpoints that have an address. Names are checked by gateways, which resolve them, and so
+/// are the addresses of their hosts.
+fn check(context: &Context, endpoints: &[ExternalEndpoint]) -> ApiResult<()> {
+    let rules = context.config.endpoint_rules();
+    for endpoint in endpoints {
+        let address = match endpoint.endpoint.host() {
+            "localhost" => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+            host => host.parse().ok(),
+        };
+        let Some(address) = address else { continue };
+        rules.check(address, |_| false).map_err(|forbidden| {
+            ApiError::invalid(format!("an external job can't be at {address}: it is {forbidden}"))
+                .hint("give an address of its own, or have an admin allow a range with `--external-range`")
+        })?;
+    }
+    Ok(())
 }
 
 /// Returns the endpoints after an update. Target ports stay those of the registration, since

@@ -5,36 +5,46 @@
 use mooring_api::ErrorCode;
 use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
 use mooring_store::{ConnectionRow, GatewayRow, StoreError, Tx};
+use mooring_tls::Daemon;
 use mooring_types::gateway::{Exposure, GatewaySpec};
+use mooring_types::host::Resources;
 use mooring_types::placement::{Asked, choose};
+use mooring_types::quota::Holding;
 use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
 
-use super::resources::resources;
-use super::{find_gateway, parse, security_group, taken};
+use super::resources::{no_room, resources};
+use super::{find_gateway, parse, quota, security_group, taken};
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
-use crate::state::token::new_token;
 
-const CPU_DEFAULT: u32 = 1;
-const MEM_DEFAULT: f64 = 1.0;
+/// The size of a gateway that names none.
+const DEFAULT: Resources = Resources { cpu: 1, mem_gb: 1.0 };
 
 /// Creates a gateway on the host with the most room; its agent starts it.
 pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreateRequest) -> ApiResult<GatewayId> {
     let port_range = match request.port_range.as_str() {
         "" => PortRange::DEFAULT,
-        text => parse(text)?,
+        text => parse(text).at("portRange")?,
     };
-    let name = gateway_name(&request.name)?;
+    let name = gateway_name(&request.name).at("name")?;
     let exposure = if request.no_public_ip { Exposure::Private } else { Exposure::Public };
-    let resources = resources(request.cpu.unwrap_or(CPU_DEFAULT), request.mem_gb.unwrap_or(MEM_DEFAULT))?;
+    let resources = resources(request.cpu.unwrap_or(DEFAULT.cpu), request.mem_gb.unwrap_or(DEFAULT.mem_gb))?;
     let observed = context.observed().clone();
     let mut tx = context.store.begin().await?;
-    let security_groups = security_group::resolve(&mut tx, &request.security_groups).await?;
+    user.present(&mut tx).await?;
+    let security_groups = security_group::resolve(&mut tx, &request.security_groups).await.at("securityGroups")?;
+    quota::admit(&mut tx, &user.name, Holding::gateway(resources)).await?;
     let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
     let state = DbState::read(&mut tx, &observed).await?;
-    let chosen = choose(&state.gateway_candidates(&observed), Asked::of_any(spec.resources), None)?.id.clone();
+    let candidates = state.gateway_candidates(&observed);
+    let chosen = choose(&candidates, Asked::of_any(spec.resources), None)
+        .map_err(|error| no_room(error, DEFAULT, spec.resources))?
+        .id
+        .clone();
     // The gateway's own name is refused below, with a better message.
     let others = state.gateways.iter().filter(|other| other.spec.name != spec.name);
     refuse_overlap(&state, others, &chosen, &spec)?;
@@ -42,7 +52,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
         id: GatewayId::random(&mut rand::rng()),
         spec,
         host: chosen,
-        token: new_token(),
+        public_key: None,
         create_time: context.clock.now(),
         restart: 0,
         user_name: user.name.clone(),
@@ -50,6 +60,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     let name = gateway.spec.name.clone();
     tx.gateway_insert(&gateway).await.map_err(|error| name_taken(error, &gateway.spec))?;
     tx.commit().await?;
+    audit::about(Kind::Gateway, gateway.id.as_str(), name.as_str());
     tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({name}) is created", gateway.id);
     context.wake();
     Ok(gateway.id)
@@ -62,6 +73,17 @@ pub(crate) async fn modify(
     id: &str,
     request: &GatewayModifyRequest,
 ) -> ApiResult<GatewayId> {
+    modify_from(context, user, id, None, request).await
+}
+
+/// Changes a gateway unless it was changed since `began`, the spec that the change starts from.
+pub(crate) async fn modify_from(
+    context: &Context,
+    user: &User,
+    id: &str,
+    began: Option<&GatewaySpec>,
+    request: &GatewayModifyRequest,
+) -> ApiResult<GatewayId> {
     if *request == GatewayModifyRequest::default() {
         return Err(ApiError::invalid("nothing to change").hint("see `float gateway modify --help`"));
     }
@@ -69,16 +91,27 @@ pub(crate) async fn modify(
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &parse(id)?).await?;
     let mut state = DbState::read(&mut tx, &observed).await?;
-    refuse_foreign(&state, user, &gateway)?;
+    may_change(user, &gateway)?;
+    if began.is_some_and(|began| *began != gateway.spec) {
+        return Err(ApiError::new(
+            ErrorCode::WrongStatus,
+            format!("gateway `{}` was changed meanwhile", gateway.spec.name),
+        )
+        .hint("look at it again, then repeat the change"));
+    }
     state.gateways.retain(|other| other.id != gateway.id);
     let old = &gateway.spec;
     let spec = GatewaySpec {
-        name: if request.name.is_empty() { old.name.clone() } else { gateway_name(&request.name)? },
+        name: if request.name.is_empty() { old.name.clone() } else { gateway_name(&request.name).at("name")? },
         resources: resources(request.cpu.unwrap_or(old.resources.cpu), request.mem_gb.unwrap_or(old.resources.mem_gb))?,
-        port_range: if request.port_range.is_empty() { old.port_range } else { parse(&request.port_range)? },
+        port_range: match request.port_range.as_str() {
+            "" => old.port_range,
+            text => parse(text).at("portRange")?,
+        },
         exposure: old.exposure,
         security_groups: changed_groups(&mut tx, old, request).await?,
     };
+    quota::admit(&mut tx, &gateway.user_name, Holding::growth(old.resources, spec.resources)).await?;
     if spec.port_range != old.port_range {
         refuse_overlap(&state, state.gateways.iter(), &gateway.host, &spec)?;
         refuse_ports_in_use(&state, &gateway, spec.port_range)?;
@@ -88,7 +121,8 @@ pub(crate) async fn modify(
         let candidates = state.gateway_candidates(&observed);
         let host = candidates.iter().find(|host| host.id == gateway.host);
         host.ok_or_else(|| ApiError::not_found("the gateway's host no longer takes gateways"))?
-            .admits(Asked::of_any(spec.resources))?;
+            .admits(Asked::of_any(spec.resources))
+            .map_err(|error| no_room(error, old.resources, spec.resources))?;
     }
     tx.gateway_update(&gateway.id, &spec).await.map_err(|error| name_taken(error, &spec))?;
     tx.commit().await?;
@@ -98,7 +132,7 @@ pub(crate) async fn modify(
 }
 
 /// Parses a name. An id is refused, since a gateway is found by either.
-fn gateway_name(text: &str) -> ApiResult<Name> {
+pub(crate) fn gateway_name(text: &str) -> ApiResult<Name> {
     let name: Name = parse(text)?;
     match text.parse::<GatewayId>() {
         Ok(_) => Err(ApiError::invalid(format!("`{name}` is an id and can't be a name"))),
@@ -114,20 +148,21 @@ async fn changed_groups(
 ) -> ApiResult<Vec<SecurityGroupId>> {
     let mut groups = old.security_groups.clone();
     for name in &request.remove_security_groups {
-        let group = security_group::find(tx, name).await?;
+        let group = security_group::find(tx, name).await.at("removeSecurityGroups")?;
         let place = groups.iter().position(|id| *id == group.id).ok_or_else(|| {
             ApiError::not_found(format!("gateway `{}` has no security group `{}`", old.name, group.spec.name))
                 .hint("`float gateway info` shows those that it has")
+                .at("removeSecurityGroups")
         })?;
         groups.remove(place);
     }
     for name in &request.add_security_groups {
-        let group = security_group::find(tx, name).await?;
+        let group = security_group::find(tx, name).await.at("addSecurityGroups")?;
         if groups.contains(&group.id) {
             let message = format!("gateway `{}` has security group `{}` already", old.name, group.spec.name);
-            return Err(
-                ApiError::new(ErrorCode::AlreadyExists, message).hint("`float gateway info` shows those that it has")
-            );
+            return Err(ApiError::new(ErrorCode::AlreadyExists, message)
+                .hint("`float gateway info` shows those that it has")
+                .at("addSecurityGroups"));
         }
         groups.push(group.id);
     }
@@ -149,7 +184,8 @@ fn refuse_overlap<'a>(
     let Some(other) = overlapping else { return Ok(()) };
     let (asked, name, range) = (spec.port_range, &other.spec.name, other.spec.port_range);
     Err(ApiError::invalid(format!("port range {asked} overlaps {range} of gateway `{name}` on the same address"))
-        .hint("choose another range with `--portRange`"))
+        .hint("choose another range with `--portRange`")
+        .at("portRange"))
 }
 
 /// Refuses a port range without ports in use: a connection keeps its port for its life.
@@ -168,25 +204,13 @@ fn refuse_ports_in_use(state: &DbState, gateway: &GatewayRow, range: PortRange) 
         ErrorCode::WrongStatus,
         format!("port range {range} leaves out ports in use: {}", in_use.join(", ")),
     )
-    .hint("choose a range that holds them, or disconnect those jobs first"))
+    .hint("choose a range that holds them, or disconnect those jobs first")
+    .at("portRange"))
 }
 
-/// Refuses users who neither created the gateway nor own all jobs connected to it.
-fn refuse_foreign(state: &DbState, user: &User, gateway: &GatewayRow) -> ApiResult<()> {
-    refuse_not_owner(user, gateway)?;
-    let mut jobs = state
-        .connections
-        .iter()
-        .filter(|connection| connection.gateway == gateway.id)
-        .map(|connection| &connection.job);
-    if jobs.any(|job| state.jobs.get(job).is_some_and(|job| !user.may_change(&job.user_name))) {
-        return Err(ApiError::new(ErrorCode::PermissionDenied, "jobs of other users are connected to the gateway")
-            .hint("ask an admin, or those users"));
-    }
-    Ok(())
-}
-
-fn refuse_not_owner(user: &User, gateway: &GatewayRow) -> ApiResult<()> {
+/// Checks that a user may modify, restart or destroy a gateway: it is the user's. Others who
+/// connect their jobs do not take that right away.
+pub(crate) fn may_change(user: &User, gateway: &GatewayRow) -> ApiResult<()> {
     let owner = &gateway.user_name;
     if user.may_change(owner) {
         return Ok(());
@@ -198,13 +222,14 @@ fn refuse_not_owner(user: &User, gateway: &GatewayRow) -> ApiResult<()> {
 fn name_taken(error: StoreError, spec: &GatewaySpec) -> ApiError {
     taken(error, || format!("a gateway is named `{}` already", spec.name))
         .hint("choose another name, or use that gateway")
+        .at("name")
 }
 
 /// Replaces a gateway's process; its connections stay.
 pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResult<GatewayId> {
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &parse(id)?).await?;
-    refuse_not_owner(user, &gateway)?;
+    may_change(user, &gateway)?;
     tx.gateway_restart(&gateway.id).await?;
     tx.commit().await?;
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is to be restarted", gateway.id, gateway.spec.name);
@@ -216,10 +241,11 @@ pub(crate) async fn restart(context: &Context, user: &User, id: &str) -> ApiResu
 pub(crate) async fn destroy(context: &Context, user: &User, id: &str) -> ApiResult<()> {
     let mut tx = context.store.begin().await?;
     let gateway = find_gateway(&mut tx, &parse(id)?).await?;
-    let observed = context.observed().clone();
-    refuse_foreign(&DbState::read(&mut tx, &observed).await?, user, &gateway)?;
+    may_change(user, &gateway)?;
     tx.gateway_delete(&gateway.id).await?;
     tx.commit().await?;
+    context.daemons.end(&Daemon::Gateway(gateway.id.clone()));
+    context.traffic.forget(&gateway.id);
     tracing::info!(gateway = %gateway.id, "gateway {} ({}) is destroyed", gateway.id, gateway.spec.name);
     context.wake();
     Ok(())

@@ -4,35 +4,43 @@ use std::collections::BTreeSet;
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{DrainRequest, FindingView};
-use mooring_api::watch::{HostReport, JoinAnswer, JoinRequest};
-use mooring_store::{Drain, Extent, HostKey, HostRow, Joined, Tx};
+use mooring_api::watch::{CertificateAnswer, CertificateRequest, HostReport, JoinAnswer, JoinRequest};
+use mooring_ops::log::chain;
+use mooring_store::{Drain, Extent, HostKey, HostRow, JobRow, Joined, StoreError, Tx};
+use mooring_tls::Daemon;
 use mooring_types::duration::parse_duration;
-use mooring_types::{Clock, HostId};
+use mooring_types::{Clock, GatewayId, HostId, JobId};
 
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
 use crate::decide::drain;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
-use crate::state::token::{hash_token, new_token};
-use crate::usecase::usage;
+use crate::state::db_state::DbState;
+use crate::state::token::hash_token;
+use crate::usecase::certificate::{self, Issued};
+use crate::usecase::{join_token, usage};
 use crate::view::finding::findings_on;
 
 /// The staleness of the recorded last report of a host.
 const LAST_SEEN_STALENESS: std::time::Duration = std::time::Duration::from_secs(30);
 
-/// Registers a host. A host that joined before keeps its id and overlay address, and gets a new
-/// token.
+/// Registers a host. A host that joined before shows its key, keeps its id and overlay address, and
+/// gets a new certificate. Every other one needs a join token.
 pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<JoinAnswer> {
-    // Hashes are compared: the time that a comparison takes reveals nothing of the token.
-    if hash_token(&request.join_token) != hash_token(&context.join_token) {
-        return Err(ApiError::new(ErrorCode::Unauthenticated, "wrong join token")
-            .hint("it is in the file `join-token` of OpCenter's state directory"));
-    }
+    audit::about(Kind::Host, request.name.as_str(), "");
     let mut tx = context.store.begin().await?;
-    let hosts = tx.host_list().await?;
+    let (mut hosts, removed) = (tx.host_list().await?, tx.host_list_removed().await?);
+    // The name of a removed host is free, as if an admin had let it join again.
+    hosts.extend(removed.into_iter().map(|host| HostRow { key: HostKey::Awaited, ..host }));
     let host_before = hosts.iter().find(|host| host.name == request.name);
-    if let Some(host_before) = host_before.filter(|host_before| !has_key_of(&request, host_before)) {
-        return Err(refused_join(host_before));
+    let is_expected = host_before.is_some_and(|host| host.key != HostKey::Awaited && has_key_of(&request, host));
+    if !is_expected {
+        join_token::take(context, &mut tx, &request).await?;
+        if let Some(host_before) = host_before.filter(|host_before| !has_key_of(&request, host_before)) {
+            return Err(refused_join(host_before));
+        }
     }
     let used: BTreeSet<_> = hosts.iter().map(|host| host.overlay).collect();
     let overlay =
@@ -42,20 +50,21 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
                 ApiError::new(ErrorCode::ResourceExhausted, "every overlay address for hosts is taken")
             })?,
         };
-    let (id, token) =
-        (host_before.map_or_else(|| HostId::random(&mut rand::rng()), |host| host.id.clone()), new_token());
+    let id = host_before.map_or_else(|| HostId::random(&mut rand::rng()), |host| host.id.clone());
+    let daemon = Daemon::Host(id.clone());
+    let Issued { certificate, key } = certificate::issue(context, &daemon, &request.certificate_request)?;
+    let has_new_key = host_before.is_some_and(|host| host.public_key != key);
     let host = HostRow {
         id: id.clone(),
         name: request.name,
         overlay,
-        token_hash: hash_token(&token),
+        public_key: key,
         key: HostKey::Hash(hash_token(&request.host_key)),
         joined: Joined {
             role: request.role,
             address: request.address,
             public_address: request.public_address,
             migration_port: request.migration_port,
-            certificate: request.certificate,
             wireguard_key: request.wireguard_key,
             facts: match host_before {
                 Some(host_before) => request.facts.clone().after(&host_before.joined.facts),
@@ -65,25 +74,81 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
         last_seen: Some(context.clock.now()),
         drain_by_hand: None,
         drain_by_notice: None,
+        removed_at: None,
     };
-    tx.host_put(&host).await?;
+    tx.host_put(&host).await.map_err(|error| key_taken(error, &host))?;
     tx.commit().await?;
+    if has_new_key {
+        context.daemons.end(&daemon);
+    }
+    audit::by(&format!("host {}", host.name));
     tracing::info!(host = %id, "host {} ({id}) has joined", host.name);
     let report =
         HostReport { sequence: 0, facts: request.facts, jobs: request.jobs, problems: Vec::new(), notice: None };
     context.observed().host_put(id.clone(), report);
     context.wake();
-    Ok(JoinAnswer { host: id, token })
+    Ok(JoinAnswer { host: id, certificate, authority: context.authority.pem().to_owned() })
+}
+
+/// Two hosts can't have one key: the state directory of one is a copy.
+fn key_taken(error: StoreError, host: &HostRow) -> ApiError {
+    if !error.is_taken() {
+        return error.into();
+    }
+    let message = format!("another host has the key with which host {} wants to join", host.name);
+    ApiError::new(ErrorCode::AlreadyExists, message)
+        .hint("its state directory is a copy of another host's: remove it on one of the two machines")
+}
+
+/// Gives a host its next certificate.
+pub(crate) async fn renew(
+    context: &Context,
+    host: &HostRow,
+    request: &CertificateRequest,
+) -> ApiResult<CertificateAnswer> {
+    let daemon = Daemon::Host(host.id.clone());
+    let Issued { certificate, key } = certificate::issue(context, &daemon, &request.certificate_request)?;
+    if key != host.public_key {
+        return Err(ApiError::new(
+            ErrorCode::PermissionDenied,
+            "a certificate is renewed for the key that the host joined with",
+        ));
+    }
+    Ok(CertificateAnswer { certificate })
+}
+
+/// Gives a gateway a certificate, by the agent of the host that it is placed on.
+pub(crate) async fn certify_gateway(
+    context: &Context,
+    host: &HostRow,
+    gateway: &GatewayId,
+    request: &CertificateRequest,
+) -> ApiResult<CertificateAnswer> {
+    let mut tx = context.store.begin().await?;
+    let placed = tx.gateway_list().await?.into_iter().find(|row| row.id == *gateway && row.host == host.id);
+    let Some(row) = placed else {
+        tracing::warn!(host = %host.id, %gateway, "refused host {} a certificate for gateway {gateway}, which is not on it", host.name);
+        return Err(ApiError::new(
+            ErrorCode::PermissionDenied,
+            format!("gateway `{gateway}` is not on host {}", host.name),
+        ));
+    };
+    let daemon = Daemon::Gateway(gateway.clone());
+    let Issued { certificate, key } = certificate::issue(context, &daemon, &request.certificate_request)?;
+    if row.public_key.as_ref() != Some(&key) {
+        tx.gateway_key_set(gateway, &key).await?;
+        tx.commit().await?;
+        context.daemons.end(&daemon);
+    }
+    Ok(CertificateAnswer { certificate })
 }
 
 /// Returns whether a join under the name of a known host comes from that host.
-///
-/// A host of a database without keys is recognized by its certificate, once.
 fn has_key_of(request: &JoinRequest, host: &HostRow) -> bool {
     match &host.key {
         HostKey::Hash(hash) => *hash == hash_token(&request.host_key),
         HostKey::Awaited => true,
-        HostKey::Unrecorded => host.joined.certificate == request.certificate,
+        HostKey::Unrecorded => false,
     }
 }
 
@@ -106,8 +171,48 @@ pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResul
     let host = find(&mut tx, id).await?;
     tx.host_put(&HostRow { key: HostKey::Awaited, ..host.clone() }).await?;
     tx.commit().await?;
+    context.wake();
     tracing::info!(host = %host.id, user = user.name, "host {} may join again with a new key", host.name);
     Ok(host.id)
+}
+
+/// Removes a host without jobs and gateways. Its agent is not let in again without a join token.
+pub(crate) async fn remove(context: &Context, user: &User, id: &str) -> ApiResult<()> {
+    user.refuse_unless_admin("removing a host")?;
+    let mut tx = context.store.begin().await?;
+    let host = find(&mut tx, id).await?;
+    let observed = context.observed().clone();
+    refuse_removal(&DbState::read(&mut tx, &observed).await?, &host)?;
+    tx.host_remove(&host.id, context.clock.now()).await?;
+    tx.commit().await?;
+    context.daemons.end(&Daemon::Host(host.id.clone()));
+    context.observed().host_forget(&host.id);
+    context.wake();
+    tracing::info!(host = %host.id, user = user.name, "host {} is removed", host.name);
+    Ok(())
+}
+
+/// Refuses to remove a host as long as something is on it.
+pub(crate) fn refuse_removal(state: &DbState, host: &HostRow) -> ApiResult<()> {
+    let is_here = |job: &&JobRow| {
+        let row = state.migrations.get(&job.id);
+        let ends = row.into_iter().flat_map(|row| [&row.from, &row.to]).chain([&job.host]);
+        !job.status.is_final() && ends.into_iter().flatten().any(|end| *end == host.id)
+    };
+    let jobs: Vec<String> =
+        state.jobs.values().filter(is_here).map(|job| format!("{} ({})", job.spec.name, job.id)).collect();
+    if !jobs.is_empty() {
+        let message = format!("host {} has jobs: {}", host.name, jobs.join(", "));
+        return Err(ApiError::new(ErrorCode::WrongStatus, message)
+            .hint(format!("let them leave: `float hosts drain {} --wait`", host.name)));
+    }
+    let on_host = state.gateways.iter().filter(|gateway| gateway.host == host.id);
+    let gateways: Vec<String> = on_host.map(|gateway| gateway.spec.name.to_string()).collect();
+    if !gateways.is_empty() {
+        let message = format!("host {} has gateways: {}", host.name, gateways.join(", "));
+        return Err(ApiError::new(ErrorCode::WrongStatus, message).hint("destroy them first: `float gateway destroy`"));
+    }
+    Ok(())
 }
 
 /// Returns what matters to the migrations of the jobs on a host.
@@ -128,14 +233,18 @@ pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport)
     for problem in report.problems.iter().filter(|problem| !is_known(problem)) {
         tracing::warn!(host = %host.id, "host {}: {problem}", host.name);
     }
-    usage::take_in(context, last.as_ref(), &report).await?;
-    take_notice(context, &host, &report).await?;
-    context.observed().host_put(host.id.clone(), report);
-    context.wake();
+    // First of all: the host is reachable, also where the rest fails.
+    context.observed().host_put(host.id.clone(), report.clone());
+    if let Err(error) = usage::take_in(context, &host.id, last.as_ref(), &report).await {
+        tracing::error!(host = %host.id, error = %chain(&error), "the measurements of host {} can't be kept", host.name);
+    }
+    let noticed = take_notice(context, &host, &report).await;
+    context.wake_for_report();
+    noticed?;
     if host.joined.facts != facts || host.last_seen.is_none_or(|seen| seen + LAST_SEEN_STALENESS < now) {
         let mut tx = context.store.begin().await?;
-        // A host that has joined again meanwhile has another token, and reports with that.
-        let current = tx.host_list().await?.into_iter().find(|current| current.token_hash == host.token_hash);
+        // A host that has joined again meanwhile with another key reports with that.
+        let current = tx.host_list().await?.into_iter().find(|current| current.public_key == host.public_key);
         if let Some(current) = current {
             let joined = Joined { facts, ..current.joined };
             tx.host_put(&HostRow { joined, last_seen: Some(now), ..current }).await?;
@@ -143,6 +252,15 @@ pub(crate) async fn report(context: &Context, host: HostRow, report: HostReport)
         }
     }
     Ok(())
+}
+
+/// Refuses the output of a job that was not given to a host.
+pub(crate) async fn refuse_unless_given(context: &Context, host: &HostRow, job: &JobId) -> ApiResult<()> {
+    if context.store.begin().await?.job_was_given_to(job, &host.id).await? {
+        return Ok(());
+    }
+    tracing::warn!(host = %host.id, job = %job, "refused output of job {job} from host {}, which does not have it", host.name);
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("job `{job}` is not on host {}", host.name)))
 }
 
 /// Drains a host that its cloud reclaims, and ends the drain when the notice is withdrawn.
@@ -174,8 +292,8 @@ pub(crate) async fn drain(context: &Context, user: &User, id: &str, request: &Dr
     let deadline = match request.within.as_str() {
         "" => None,
         text => {
-            let within = parse_duration(text).map_err(|error| ApiError::invalid(error.to_string()))?;
-            Some(now.checked_add(within).map_err(|_| ApiError::invalid(format!("`{text}` is too long")))?)
+            let within = parse_duration(text).map_err(|error| ApiError::invalid(error.to_string()).at("within"))?;
+            Some(now.checked_add(within).map_err(|_| ApiError::invalid(format!("`{text}` is too long")).at("within"))?)
         }
     };
     let mut tx = context.store.begin().await?;
@@ -209,8 +327,10 @@ pub(crate) async fn undrain(context: &Context, user: &User, id: &str) -> ApiResu
 
 /// Returns the host with that id or name.
 pub(crate) async fn find(tx: &mut Tx, id: &str) -> ApiResult<HostRow> {
-    let mut hosts = tx.host_list().await?.into_iter();
-    hosts
-        .find(|host| host.id.as_str() == id || host.name.as_str() == id)
-        .ok_or_else(|| ApiError::not_found(format!("no host `{id}`")).hint("`float hosts` shows the hosts"))
+    let hosts = tx.host_list().await?;
+    let found = hosts.into_iter().find(|host| host.id.as_str() == id || host.name.as_str() == id);
+    if let Some(host) = &found {
+        audit::about(Kind::Host, host.id.as_str(), host.name.as_str());
+    }
+    found.ok_or_else(|| ApiError::not_found(format!("no host `{id}`")).hint("`float hosts` shows the hosts"))
 }

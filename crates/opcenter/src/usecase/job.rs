@@ -4,18 +4,23 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use mooring_api::{ErrorCode, Submission};
-use mooring_store::{GatewayRow, JobRow, Tx};
-use mooring_types::job::{Action, Image, JobSpec, JobStatus};
+use mooring_capsule::CapsuleKey;
+use mooring_store::{GatewayRow, JobRow, Tx, UserRow};
+use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::placement::NoHost;
 use mooring_types::policy::Wanted;
+use mooring_types::quota::Holding;
 use mooring_types::{Clock, Event, JobId, Name, Port};
 
 use super::resources::resources;
 use super::{
-    connection, find_gateway, find_job, parse, permissions, policy, script, secret, security_group, template, volumes,
+    allowed, connection, find_gateway, find_job, parse, permissions, policy, quota, script, secret, security_group,
+    template, volumes,
 };
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 
 const CPU_DEFAULT: u32 = 1;
@@ -28,22 +33,24 @@ pub(crate) async fn submit(context: &Context, user: &User, submission: Submissio
     let spec = spec(&submission, access_path, &id)?;
     let policy = policy::policy(&submission, spec.resources)?;
     let mut tx = context.store.begin().await?;
-    secret::check(context, &mut tx, user, &spec).await?;
-    permissions::may_use(user.role, &context.config.image_paths, &spec.image)?;
-    permissions::may_mount(user.role, &context.config.volume_paths, &spec.volumes)?;
+    user.present(&mut tx).await?;
+    secret::check(context, &mut tx, &user.id, &spec).await?;
+    permissions::may_use(user.role, &context.config.image_paths, &spec.image).at("image")?;
+    permissions::may_mount(user.role, &context.config.volume_paths, &spec.volumes).at("dataVolumes")?;
     if let Some(host) = &submission.host {
-        check_host(&mut tx, host, policy.vm_policy.policy).await?;
+        check_host(&mut tx, host, policy.vm_policy.policy).await.at("host")?;
     }
     let gateway = match &submission.gateway {
         None if !submission.target_ports.is_empty() => {
-            return Err(ApiError::invalid("target ports without a gateway").hint("name the gateway with `--gateway`"));
+            return Err(ApiError::invalid("target ports without a gateway")
+                .hint("name the gateway with `--gateway`")
+                .at("gateway"));
         }
         None => None,
-        Some(gateway) => Some(find_gateway(&mut tx, gateway).await?),
+        Some(gateway) => Some(find_gateway(&mut tx, gateway).await.at("gateway")?),
     };
     let address = free_address(context, &mut tx).await?;
-    let now = context.clock.now();
-    let security_groups = security_group::resolve(&mut tx, &submission.security_groups).await?;
+    let security_groups = security_group::resolve(&mut tx, &submission.security_groups).await.at("securityGroups")?;
     let job = JobRow {
         policy,
         address: Some(address),
@@ -51,10 +58,11 @@ pub(crate) async fn submit(context: &Context, user: &User, submission: Submissio
         requested_gateway: gateway.as_ref().map(|gateway| gateway.id.clone()),
         target_ports: submission.target_ports.iter().map(|port| port.get()).collect(),
         security_groups,
-        ..JobRow::submitted(id, &user.name, spec, now)
+        ..new_row(context, id, &user.name, spec)?
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.commit().await?;
+    audit::about(Kind::Job, job.id.as_str(), job.spec.name.as_str());
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is submitted", job.id, job.spec.name);
     context.wake();
     Ok(job.id)
@@ -74,18 +82,21 @@ async fn check_host(tx: &mut Tx, name: &Name, wanted: Wanted) -> ApiResult<()> {
     Err(refusal.hint("name another host, or give another `--vmPolicy`"))
 }
 
-/// Submits a job with the spec and the options of another one.
+/// Submits a job with the spec and the options of another one, in the name of that one's owner.
+///
+/// An admin who runs a user's job again lends it neither secrets nor rights.
 pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let old = find_job(&mut tx, user, id).await?;
-    permissions::may_rerun(&old)?;
+    allowed::rerun(&old)?;
     let gateway = match &old.requested_gateway {
         Some(gateway) => Some(find_gateway(&mut tx, &gateway.clone().into()).await?),
         None => None,
     };
-    secret::check(context, &mut tx, user, &old.spec).await?;
-    permissions::may_use(user.role, &context.config.image_paths, &old.spec.image)?;
-    permissions::may_mount(user.role, &context.config.volume_paths, &old.spec.volumes)?;
+    let owner = owner(&mut tx, &old).await?;
+    secret::check(context, &mut tx, &owner.id, &old.spec).await?;
+    permissions::may_use(owner.role, &context.config.image_paths, &old.spec.image)?;
+    permissions::may_mount(owner.role, &context.config.volume_paths, &old.spec.volumes)?;
     let mut security_groups = Vec::new();
     for group in tx.security_group_list().await? {
         security_groups.extend(old.security_groups.contains(&group.id).then_some(group.id));
@@ -100,18 +111,35 @@ pub(crate) async fn rerun(context: &Context, user: &User, id: &str) -> ApiResult
         requested_gateway: old.requested_gateway,
         target_ports: old.target_ports,
         security_groups,
-        ..JobRow::submitted(id, &user.name, spec, context.clock.now())
+        ..new_row(context, id, &owner.name, spec)?
     };
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.event_append(&job.id, &Event::Rerun { original: old.id.clone() }, job.submit_time).await?;
     tx.commit().await?;
+    audit::detail(format!("as job {}", job.id));
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is a rerun of {}", job.id, job.spec.name, old.id);
     context.wake();
     Ok(job.id)
 }
 
-/// Adds a job with its connections.
+/// Returns the owner of a job.
+async fn owner(tx: &mut Tx, job: &JobRow) -> ApiResult<UserRow> {
+    tx.user_get(&job.user_name).await?.ok_or_else(|| {
+        ApiError::new(ErrorCode::WrongStatus, format!("the user {} of job {} is deleted", job.user_name, job.id))
+            .hint("submit the job in your own name: `float show` has its arguments")
+    })
+}
+
+/// Makes the row of a new job with default options, and the key of its capsules.
+fn new_row(context: &Context, id: JobId, owner: &str, spec: JobSpec) -> ApiResult<JobRow> {
+    let capsule_key = context.vault.seal_capsule_key(&id, &CapsuleKey::random())?;
+    let row = JobRow::submitted(id, owner, spec, context.clock.now());
+    Ok(JobRow { capsule_key: Some(capsule_key), ..row })
+}
+
+/// Adds a job with its connections, if it fits in the quotas of its owner.
 async fn admit(tx: &mut Tx, job: &JobRow, gateway: Option<&GatewayRow>) -> ApiResult<()> {
+    quota::admit(tx, &job.user_name, Holding::job(job.spec.resources)).await?;
     tx.job_insert(job).await?;
     if let Some(gateway) = gateway {
         connection::insert(tx, gateway, job, &job.target_ports).await?;
@@ -135,21 +163,24 @@ fn spec(submission: &Submission, access_path: String, id: &JobId) -> ApiResult<J
     let image = match &submission.image {
         Some(Image::External) => {
             return Err(ApiError::invalid("image `external` is for external jobs")
-                .hint("register such a job with `float job register`"));
+                .hint("register such a job with `float job register`")
+                .at("image"));
         }
         Some(image) => image.clone(),
         None => {
             return Err(ApiError::invalid("no image")
-                .hint("give `--image dir:/`, `oci:/path` or `oci-archive:/path.tar`, or `--template jupyter`"));
+                .hint("give `--image dir:/`, `oci:/path` or `oci-archive:/path.tar`, or `--template jupyter`")
+                .at("image"));
         }
     };
     let distinct: BTreeSet<Port> = submission.publish.iter().map(|publish| publish.host).collect();
     if distinct.len() != submission.publish.len() {
-        return Err(ApiError::invalid("a port is published twice"));
+        return Err(ApiError::invalid("a port is published twice").at("publish"));
     }
     let working_dir = submission.working_dir.clone().unwrap_or_default();
     if submission.working_dir.is_some() && !working_dir.is_absolute() {
-        return Err(ApiError::invalid(format!("working directory `{}` is not absolute", working_dir.display())));
+        let message = format!("working directory `{}` is not absolute", working_dir.display());
+        return Err(ApiError::invalid(message).at("workingDir"));
     }
     Ok(JobSpec {
         name,
@@ -170,7 +201,7 @@ fn spec(submission: &Submission, access_path: String, id: &JobId) -> ApiResult<J
 pub(crate) async fn cancel(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
-    job.status.allows(Action::Cancel)?;
+    allowed::cancel(&job)?;
     let reason = format!("requested by {}", user.name);
     tx.job_status_set(&job, JobStatus::Cancelling, &reason, context.clock.now()).await?;
     tx.commit().await?;

@@ -1,22 +1,30 @@
 //! The requests of users, hosts and gateways, one file per noun. Each is one transaction: all of it
 //! happens, or nothing.
 
+pub(crate) mod allowed;
+pub(crate) mod api_token;
+pub(crate) mod audit_log;
+pub(crate) mod belongings;
+mod certificate;
 pub(crate) mod connection;
 pub(crate) mod external;
 pub(crate) mod gateway;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod join_token;
 mod membership;
 pub(crate) mod migration;
 pub(crate) mod modify;
 mod permissions;
 mod policy;
-mod resources;
+mod quota;
+pub(crate) mod resources;
 mod script;
 pub(crate) mod secret;
 pub(crate) mod security_group;
 pub(crate) mod session;
+pub(crate) mod setting;
 pub(crate) mod template;
 pub(crate) mod usage;
 pub(crate) mod user;
@@ -26,12 +34,15 @@ use mooring_api::ErrorCode;
 use mooring_store::{GatewayRow, JobRow, Tx};
 use mooring_types::{GatewayId, JobId, Reference};
 
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 
 /// Returns the job with that id, if the user may act on it.
 pub(crate) async fn find_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<JobRow> {
     let job = see_job(tx, user, id).await?;
+    audit::about(Kind::Job, job.id.as_str(), job.spec.name.as_str());
     if user.may_change(&job.user_name) {
         return Ok(job);
     }
@@ -53,6 +64,9 @@ pub(crate) async fn see_job(tx: &mut Tx, user: &User, id: &str) -> ApiResult<Job
 pub(crate) async fn find_gateway(tx: &mut Tx, reference: &Reference<GatewayId>) -> ApiResult<GatewayRow> {
     let all = tx.gateway_list().await?;
     let found = all.into_iter().find(|gateway| reference.is_to(&gateway.id, &gateway.spec.name));
+    if let Some(gateway) = &found {
+        audit::about(Kind::Gateway, gateway.id.as_str(), gateway.spec.name.as_str());
+    }
     found.ok_or_else(|| {
         ApiError::not_found(format!("no gateway `{reference}`")).hint("`float gateway list` shows the gateways")
     })

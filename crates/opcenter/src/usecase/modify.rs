@@ -9,10 +9,10 @@ use mooring_types::job::Image;
 use mooring_types::policy::{IdlePolicy, JobPolicy};
 use mooring_types::{Clock, Event, JobId};
 
-use super::find_job;
 use super::policy::{limited_tags, none_for_zero, tag};
+use super::{allowed, find_job};
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 
 /// Changes a job's policy, tags or name.
@@ -22,10 +22,7 @@ pub(crate) async fn modify(context: &Context, user: &User, id: &str, request: Jo
     }
     let mut tx = context.store.begin().await?;
     let job = find_job(&mut tx, user, id).await?;
-    if job.status.is_final() {
-        return Err(ApiError::new(ErrorCode::WrongStatus, format!("a job that is {} can't be modified", job.status))
-            .hint("the job has ended; submit it again"));
-    }
+    allowed::modify(&job)?;
     if job.spec.image == Image::External && concerns_execution(&request) {
         return Err(ApiError::new(ErrorCode::WrongStatus, "the job runs under another scheduler")
             .hint("its name and its tags can be modified here, the rest there"));
@@ -63,25 +60,26 @@ fn changed(mut policy: JobPolicy, request: &JobModifyRequest) -> ApiResult<JobPo
         if policy.custom_tags.remove(key).is_none() {
             let keys: Vec<&str> = policy.custom_tags.keys().map(String::as_str).collect();
             return Err(ApiError::not_found(format!("the job has no tag `{key}`"))
-                .hint(format!("it has: {}", if keys.is_empty() { "none".into() } else { keys.join(", ") })));
+                .hint(format!("it has: {}", if keys.is_empty() { "none".into() } else { keys.join(", ") }))
+                .at("removeCustomTags"));
         }
     }
     for (key, value) in &request.add_custom_tags {
-        tag(key, value)?;
+        tag(key, value).at("addCustomTags")?;
         policy.custom_tags.insert(key.clone(), value.clone());
     }
-    policy.custom_tags = limited_tags(policy.custom_tags)?;
+    policy.custom_tags = limited_tags(policy.custom_tags).at("addCustomTags")?;
     policy.vm_policy = request.vm_policy.unwrap_or(policy.vm_policy);
     policy.migrate_policy = request.migrate_policy.unwrap_or(policy.migrate_policy);
     policy.resume_on_connect = request.resume_on_connect.unwrap_or(policy.resume_on_connect);
     if let Some(limit) = request.time_limit {
-        policy.time_limit = none_for_zero("a time limit", limit)?;
+        policy.time_limit = none_for_zero("a time limit", limit).at("timeLimit")?;
     }
     if let Some(after) = request.idle {
-        policy.idle = none_for_zero("an idle time", after)?.map(|after| IdlePolicy { after });
+        policy.idle = none_for_zero("an idle time", after).at("idle")?.map(|after| IdlePolicy { after });
     }
     if let Some(interval) = request.snapshot_interval {
-        policy.snapshot_interval = none_for_zero("a snapshot interval", interval)?;
+        policy.snapshot_interval = none_for_zero("a snapshot interval", interval).at("snapshotInterval")?;
     }
     Ok(policy)
 }

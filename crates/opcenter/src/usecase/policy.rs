@@ -9,8 +9,8 @@ use mooring_types::host::Resources;
 use mooring_types::policy::{CustomTag, IdlePolicy, JobPolicy, Moves, Rerun};
 
 use super::parse;
-use super::resources::resources;
-use crate::error::{ApiError, ApiResult};
+use super::resources::{cores, memory};
+use crate::error::{ApiError, ApiResult, At};
 
 /// The shortest time of a policy: the reconciler looks once a second.
 const POLICY_TIME_MIN: Duration = Duration::from_secs(1);
@@ -23,13 +23,14 @@ pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult
     let (cpu_max, mem_gb_max) = largest(submission, resources)?;
     Ok(JobPolicy {
         resume_on_connect: submission.resume_on_connect,
-        idle: at_least_minimum("an idle time", submission.idle)?.map(|after| IdlePolicy { after }),
-        snapshot_interval: at_least_minimum("a snapshot interval", submission.snapshot_interval)?,
+        idle: at_least_minimum("an idle time", submission.idle).at("idle")?.map(|after| IdlePolicy { after }),
+        snapshot_interval: at_least_minimum("a snapshot interval", submission.snapshot_interval)
+            .at("snapshotInterval")?,
         dump_mode: submission.dump_mode.unwrap_or_default(),
-        time_limit: at_least_minimum("a time limit", submission.time_limit)?,
+        time_limit: at_least_minimum("a time limit", submission.time_limit).at("timeLimit")?,
         vm_policy: submission.vm_policy.unwrap_or(default.vm_policy),
         migrate_policy: submission.migrate_policy.unwrap_or(default.migrate_policy),
-        custom_tags: limited_tags(submission.custom_tags.0.clone())?,
+        custom_tags: limited_tags(submission.custom_tags.0.clone()).at("customTags")?,
         rerun: if submission.disable_rerun { Rerun::Disabled } else { Rerun::Allowed },
         moves: if submission.disable_migrate { Moves::Disabled } else { Moves::Allowed },
         egress: submission.egress.unwrap_or_default(),
@@ -40,12 +41,17 @@ pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult
 
 /// Returns the maximum sizes of a job, which are at least the size that it starts with.
 fn largest(submission: &Submission, least: Resources) -> ApiResult<(Option<u32>, Option<f64>)> {
-    let most = resources(submission.cpu_max.unwrap_or(least.cpu), submission.mem_gb_max.unwrap_or(least.mem_gb))?;
+    let most = Resources {
+        cpu: cores(submission.cpu_max.unwrap_or(least.cpu)).at("cpuMax")?,
+        mem_gb: memory(submission.mem_gb_max.unwrap_or(least.mem_gb)).at("memGBMax")?,
+    };
     if most.cpu < least.cpu {
-        return Err(ApiError::invalid(format!("at most {} cores, but at least {}", most.cpu, least.cpu)));
+        let message = format!("at most {} cores, but at least {}", most.cpu, least.cpu);
+        return Err(ApiError::invalid(message).at("cpuMax"));
     }
     if most.mem_gb < least.mem_gb {
-        return Err(ApiError::invalid(format!("at most {} GB of memory, but at least {}", most.mem_gb, least.mem_gb)));
+        let message = format!("at most {} GB of memory, but at least {}", most.mem_gb, least.mem_gb);
+        return Err(ApiError::invalid(message).at("memGBMax"));
     }
     Ok((submission.cpu_max, submission.mem_gb_max))
 }

@@ -7,11 +7,13 @@ use mooring_api::ErrorCode;
 use mooring_api::view::{SecurityGroupCreateRequest, SecurityGroupModifyRequest};
 use mooring_store::{SecurityGroupRow, Tx};
 use mooring_types::security::{DEFAULT_GROUP, InboundRule, InvalidGroup, SecurityGroupSpec};
-use mooring_types::{Clock, Reference, SecurityGroupId};
+use mooring_types::{Clock, Name, Reference, SecurityGroupId};
 
 use super::{parse, taken};
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 use crate::view::security_group::members;
 
@@ -24,11 +26,10 @@ pub(crate) async fn create(
     user: &User,
     request: &SecurityGroupCreateRequest,
 ) -> ApiResult<SecurityGroupId> {
-    let spec = SecurityGroupSpec::new(parse(&request.name)?, &request.description).map_err(refused)?;
-    if spec.name.as_str().parse::<SecurityGroupId>().is_ok() {
-        return Err(ApiError::invalid(format!("`{}` is an id and can't be a name", spec.name)));
-    }
-    let spec = spec.changed(&[], &rules(&request.rules)?).map_err(refused)?;
+    let spec = SecurityGroupSpec::new(group_name(&request.name).at("name")?, &request.description)
+        .map_err(refused)
+        .at("description")?;
+    let spec = spec.changed(&[], &rules(&request.rules).at("rules")?).map_err(refused).at("rules")?;
     let group = SecurityGroupRow {
         id: SecurityGroupId::random(&mut rand::rng()),
         spec,
@@ -37,23 +38,28 @@ pub(crate) async fn create(
     };
     let name = group.spec.name.clone();
     let mut tx = context.store.begin().await?;
+    user.present(&mut tx).await?;
     tx.security_group_insert(&group).await.map_err(|error| {
         taken(error, || format!("a security group is named `{name}` already"))
             .hint("choose another name, or change that group")
+            .at("name")
     })?;
     tx.commit().await?;
+    context.wake();
+    audit::about(Kind::SecurityGroup, group.id.as_str(), name.as_str());
     tracing::info!(group = %group.id, user = user.name, "security group {} ({name}) is created", group.id);
     Ok(group.id)
 }
 
-/// Adds and removes rules, all or none. Gateways and hosts follow at once.
+/// Adds, removes and replaces rules, all or none. Gateways and hosts follow at once, and never
+/// have a group in which only a part of it is done.
 pub(crate) async fn modify(
     context: &Context,
     user: &User,
     id: &str,
     request: &SecurityGroupModifyRequest,
 ) -> ApiResult<SecurityGroupId> {
-    let (remove, add) = (rules(&request.remove_rules)?, rules(&request.add_rules)?);
+    let (remove, add) = (rules(&request.remove_rules).at("removeRules")?, rules(&request.add_rules).at("addRules")?);
     if remove.is_empty() && add.is_empty() {
         return Err(ApiError::invalid("no rule is given").hint("write it as tcp:10000-10500:172.31.0.0/16"));
     }
@@ -72,23 +78,10 @@ pub(crate) async fn delete(context: &Context, user: &User, id: &str) -> ApiResul
     let mut tx = context.store.begin().await?;
     let SecurityGroupRow { id, spec, .. } = find_own(&mut tx, user, id).await?;
     let name = &spec.name;
-    if name.as_str() == DEFAULT_GROUP {
-        return Err(ApiError::new(
-            ErrorCode::WrongStatus,
-            format!("security group `{name}` can't be deleted: gateways and jobs that name no group have it"),
-        )
-        .hint("change its rules with `float securityGroup addRule` and `rmRule`"));
-    }
-    let users = members(user, &id, &tx.gateway_list().await?, tx.job_list_live().await?.iter());
-    if !users.is_empty() {
-        return Err(ApiError::new(
-            ErrorCode::WrongStatus,
-            format!("security group `{name}` is in use by {}", users.join(", ")),
-        )
-        .hint("take it from gateways with `float gateway modify --rmSecurityGroup`; a job keeps it to its end"));
-    }
+    may_delete(name.as_str(), &members(user, &id, &tx.gateway_list().await?, tx.job_list_live().await?.iter()))?;
     tx.security_group_delete(&id).await?;
     tx.commit().await?;
+    context.wake();
     tracing::info!(group = %id, user = user.name, "security group {id} ({name}) is deleted");
     Ok(())
 }
@@ -116,12 +109,43 @@ pub(crate) async fn find(tx: &mut Tx, reference: &Reference<SecurityGroupId>) ->
 
 async fn find_own(tx: &mut Tx, user: &User, id: &str) -> ApiResult<SecurityGroupRow> {
     let group = find(tx, &parse(id)?).await?;
-    if user.may_change(&group.user_name) {
-        return Ok(group);
+    audit::about(Kind::SecurityGroup, group.id.as_str(), group.spec.name.as_str());
+    may_change(user, group.spec.name.as_str(), &group.user_name)?;
+    Ok(group)
+}
+
+/// Checks that a user may change a group with this name and owner.
+pub(crate) fn may_change(user: &User, name: &str, owner: &str) -> ApiResult<()> {
+    if user.may_change(owner) {
+        return Ok(());
     }
-    let owner = &group.user_name;
-    Err(ApiError::new(ErrorCode::PermissionDenied, format!("security group `{}` belongs to {owner}", group.spec.name))
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("security group `{name}` belongs to {owner}"))
         .hint(format!("ask {owner} or an admin, or create one of your own")))
+}
+
+/// Checks that a group of which these are the members may be deleted.
+pub(crate) fn may_delete(name: &str, members: &[String]) -> ApiResult<()> {
+    if name == DEFAULT_GROUP {
+        return Err(ApiError::new(
+            ErrorCode::WrongStatus,
+            format!("security group `{name}` can't be deleted: gateways and jobs that name no group have it"),
+        )
+        .hint("change its rules with `float securityGroup addRule` and `rmRule`"));
+    }
+    if members.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::WrongStatus, format!("security group `{name}` is in use by {}", members.join(", ")))
+        .hint("take it from gateways with `float gateway modify --rmSecurityGroup`; a job keeps it to its end"))
+}
+
+/// Parses a name. An id is refused, since a group is found by either.
+pub(crate) fn group_name(text: &str) -> ApiResult<Name> {
+    let name: Name = parse(text)?;
+    match text.parse::<SecurityGroupId>() {
+        Ok(_) => Err(ApiError::invalid(format!("`{name}` is an id and can't be a name"))),
+        Err(_) => Ok(name),
+    }
 }
 
 fn rules(texts: &[String]) -> ApiResult<Vec<InboundRule>> {
@@ -135,10 +159,11 @@ fn refused(error: InvalidGroup) -> ApiError {
         InvalidGroup::LacksRule { .. } => ErrorCode::NotFound,
     };
     let refusal = ApiError::new(code, error.to_string());
+    let hint = "`float securityGroup show` shows its rules";
     match error {
-        InvalidGroup::Description | InvalidGroup::TooManyRules => refusal,
-        InvalidGroup::HasRule { .. } | InvalidGroup::LacksRule { .. } => {
-            refusal.hint("`float securityGroup show` shows its rules")
-        }
+        InvalidGroup::Description => refusal.at("description"),
+        InvalidGroup::TooManyRules => refusal.at("addRules"),
+        InvalidGroup::HasRule { .. } => refusal.hint(hint).at("addRules"),
+        InvalidGroup::LacksRule { .. } => refusal.hint(hint).at("removeRules"),
     }
 }

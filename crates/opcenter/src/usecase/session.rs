@@ -1,22 +1,39 @@
-//! Sessions: log in, log in for one job, log out.
+//! Sessions: log in, log in for one job or by a link, list, end.
 
 use mooring_api::ErrorCode;
-use mooring_api::view::SessionView;
+use mooring_api::view::{LinkRequest, LinkView, OpenSessionView, SessionView};
 use mooring_store::{SessionRow, Tx, UserRow};
-use mooring_types::{Clock, JobId, Timestamp};
+use mooring_types::{Clock, JobId, SessionId, Timestamp};
 
 use super::{parse, see_job};
-use crate::auth::{UNKNOWN_USER_HASH, User, verify};
+use crate::audit;
+use crate::audit::action::Kind;
+use crate::auth::{SESSION_LIFE, UNKNOWN_USER_HASH, User, has_ended, verify};
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::token::{hash_token, new_token};
 
+/// The longest path of a page that a link opens.
+const PAGE_MAX: usize = 2048;
+
 /// Begins a session.
 pub(crate) async fn login(context: &Context, name: &str, password: &str) -> ApiResult<SessionView> {
+    let now = context.clock.now();
+    let attempt = match context.login_pace.begin(audit::origin().address, name, now) {
+        Ok(attempt) => attempt,
+        Err(until) => {
+            name_claimed(context, name).await?;
+            let seconds = until.duration_since(now).as_secs().max(0) + 1;
+            return Err(ApiError::new(ErrorCode::Unavailable, "too many wrong passwords from your address")
+                .hint(format!("try again in {seconds} s")));
+        }
+    };
     let user = authenticate(context, name, password).await?;
+    context.login_pace.succeeded(attempt);
     let mut tx = context.store.begin().await?;
-    let (_, session) = begin(&mut tx, user, None, context.clock.now()).await?;
+    let (_, session) = begin(&mut tx, user, None, now).await?;
     tx.commit().await?;
+    context.wake();
     Ok(session)
 }
 
@@ -39,10 +56,9 @@ pub(crate) async fn login_for_job(context: &Context, job: &str, name: &str, pass
 
 /// Returns the user with that name and password.
 async fn authenticate(context: &Context, name: &str, password: &str) -> ApiResult<UserRow> {
-    let mut tx = context.store.begin().await?;
-    let user = tx.user_get(name).await?;
-    drop(tx);
+    let user = name_claimed(context, name).await?;
     let known = user.as_ref().map_or_else(|| UNKNOWN_USER_HASH.clone(), |user| user.password_hash.clone());
+    let _turn = context.login_pace.turn().await?;
     let verified = verify(known, password).await;
     user.filter(|_| verified).ok_or_else(|| {
         ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
@@ -50,11 +66,36 @@ async fn authenticate(context: &Context, name: &str, password: &str) -> ApiResul
     })
 }
 
+/// Returns the user with that name, and tells the audit. The name of no user may be a password that
+/// was typed in the wrong place.
+async fn name_claimed(context: &Context, name: &str) -> ApiResult<Option<UserRow>> {
+    let user = context.store.begin().await?.user_get(name).await?;
+    if let Some(user) = &user {
+        audit::claimed(&user.name);
+    }
+    Ok(user)
+}
+
 /// Begins a session in a given transaction.
 async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) -> ApiResult<(User, SessionView)> {
-    let token = new_token();
-    tx.session_insert(&hash_token(&token), &user.id, job, now).await?;
-    let user = User::of(tx, SessionRow { user, create_time: now, last_used: now, job: job.cloned() }, &token).await?;
+    let (token, origin) = (new_token(), audit::origin());
+    let row = SessionRow {
+        id: SessionId::random(&mut rand::rng()),
+        user,
+        token_hash: hash_token(&token),
+        create_time: now,
+        last_used: now,
+        job: job.cloned(),
+        address: origin.address_text(),
+        client: origin.client,
+    };
+    open(tx, row, token).await
+}
+
+async fn open(tx: &mut Tx, row: SessionRow, token: String) -> ApiResult<(User, SessionView)> {
+    tx.session_insert(&row).await?;
+    audit::about(Kind::Session, row.id.as_str(), "");
+    let user = User::of(tx, row).await?;
     let session =
         SessionView { token, username: user.name.clone(), role: user.role.to_string(), expires_at: user.expires_at };
     Ok((user, session))
@@ -63,6 +104,95 @@ async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) 
 /// Ends the user's session.
 pub(crate) async fn logout(context: &Context, user: &User) -> ApiResult<()> {
     let mut tx = context.store.begin().await?;
+    if let Some(session) = tx.session_get(&user.token_hash).await? {
+        audit::about(Kind::Session, session.id.as_str(), "");
+    }
     tx.session_delete(&user.token_hash).await?;
-    Ok(tx.commit().await?)
+    tx.commit().await?;
+    context.wake();
+    Ok(())
+}
+
+/// Lists the open sessions, oldest first: the user's own, and all for an admin.
+pub(crate) async fn list(context: &Context, user: &User) -> ApiResult<Vec<OpenSessionView>> {
+    let now = context.clock.now();
+    let mut tx = context.store.begin().await?;
+    let mut sessions = tx.session_list().await?;
+    sessions.retain(|session| user.may_change(&session.user.name) && !has_ended(session, now));
+    Ok(sessions.into_iter().map(|session| view(user, session)).collect())
+}
+
+fn view(user: &User, session: SessionRow) -> OpenSessionView {
+    OpenSessionView {
+        id: session.id,
+        user: session.user.name,
+        present: session.token_hash == user.token_hash,
+        create_time: session.create_time,
+        last_used: session.last_used,
+        expires_at: session.create_time + SESSION_LIFE,
+        address: session.address,
+        client: session.client,
+        job: session.job,
+    }
+}
+
+/// Ends a session of the user, or any session for an admin.
+pub(crate) async fn end(context: &Context, user: &User, id: &str) -> ApiResult<()> {
+    let id: SessionId = parse(id)?;
+    let mut tx = context.store.begin().await?;
+    let sessions = tx.session_list().await?;
+    let found = sessions.into_iter().find(|session| session.id == id && user.may_change(&session.user.name));
+    let session = found.ok_or_else(|| {
+        ApiError::not_found(format!("no session {id}")).hint("the page `/account` shows your open sessions")
+    })?;
+    audit::about(Kind::Session, id.as_str(), "");
+    audit::detail(format!("of {}", session.user.name));
+    tx.session_delete(&session.token_hash).await?;
+    tx.commit().await?;
+    tracing::info!(session = %id, actor = user.name, "session {id} of {} is ended", session.user.name);
+    context.wake();
+    Ok(())
+}
+
+/// Makes a link that begins a session of the same user in a browser, once. It opens a page.
+pub(crate) fn link_begin(context: &Context, user: &User, request: &LinkRequest) -> ApiResult<LinkView> {
+    let page = request.page.as_str();
+    let is_path = page.is_empty() || page.starts_with('/') && !page.starts_with("//");
+    if !is_path || page.len() > PAGE_MAX || page.contains(['\\', '\r', '\n', '\t']) {
+        return Err(ApiError::invalid(format!("`{page}` is no path of a page")).hint("give a path like `/jobs`"));
+    }
+    let made = context.login_links.make(&user.token_hash, context.clock.now());
+    let (code, expires_at) = made.ok_or_else(|| {
+        ApiError::new(ErrorCode::ResourceExhausted, "too many links wait for their use").hint("try again in a minute")
+    })?;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("code", &code);
+    if !page.is_empty() {
+        query.append_pair("next", page);
+    }
+    Ok(LinkView { path: format!("/login/link?{}", query.finish()), expires_at })
+}
+
+/// Uses a link: begins a session that ends when the session of the link's maker would.
+pub(crate) async fn link_redeem(context: &Context, code: &str) -> ApiResult<SessionView> {
+    let refused = || {
+        ApiError::new(ErrorCode::Unauthenticated, "the link has been used, or is too old").hint("ask for another one")
+    };
+    let now = context.clock.now();
+    let maker = context.login_links.take(code, now).ok_or_else(refused)?;
+    let mut tx = context.store.begin().await?;
+    let maker = tx.session_get(&maker).await?.filter(|maker| !has_ended(maker, now)).ok_or_else(refused)?;
+    let (token, origin) = (new_token(), audit::origin());
+    let row = SessionRow {
+        id: SessionId::random(&mut rand::rng()),
+        token_hash: hash_token(&token),
+        last_used: now,
+        address: origin.address_text(),
+        client: origin.client,
+        ..maker
+    };
+    let (_, session) = open(&mut tx, row, token).await?;
+    tx.commit().await?;
+    context.wake();
+    Ok(session)
 }

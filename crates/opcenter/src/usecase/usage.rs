@@ -2,12 +2,14 @@
 
 use mooring_api::watch::{HostReport, JobObservation};
 use mooring_store::{StoreError, UsageRow};
+use mooring_types::HostId;
 
 use crate::state::context::Context;
 
-/// Stores the new measurements of a host's report.
+/// Stores the new measurements of a host's report, of the jobs that it owns.
 pub(crate) async fn take_in(
     context: &Context,
+    host: &HostId,
     last: Option<&HostReport>,
     report: &HostReport,
 ) -> Result<(), StoreError> {
@@ -27,6 +29,7 @@ pub(crate) async fn take_in(
         // The host may hold a job of a database that is lost.
         if let Some(sample) = observation.usage
             && let Some(job) = tx.job_get(&observation.job).await?
+            && job.host.as_ref() == Some(host)
         {
             let (generation, status) = (observation.generation, job.status);
             tx.usage_insert(&UsageRow { job: job.id, time: sample.time, generation, status, usage: sample.usage })

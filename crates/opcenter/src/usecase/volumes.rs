@@ -3,7 +3,7 @@
 use mooring_types::job::{Volume, VolumeSource};
 use mooring_types::mounts::Scheme;
 
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 
 /// Refuses data volumes that no host can mount.
 pub(super) fn volumes(given: &[Volume]) -> ApiResult<Vec<Volume>> {
@@ -11,11 +11,12 @@ pub(super) fn volumes(given: &[Volume]) -> ApiResult<Vec<Volume>> {
     for volume in given {
         if let Some(reason) = volume.unsupported() {
             return Err(ApiError::invalid(format!("volume `{}` can't be mounted: {reason}", volume.redacted()))
-                .hint(alternative(volume)));
+                .hint(alternative(volume))
+                .at("dataVolumes"));
         }
         if let Some(other) = volumes.iter().find(|other| other.mount == volume.mount) {
             let mount = other.mount.display();
-            return Err(ApiError::invalid(format!("two volumes are mounted at `{mount}`")));
+            return Err(ApiError::invalid(format!("two volumes are mounted at `{mount}`")).at("dataVolumes"));
         }
         volumes.push(volume.clone());
     }

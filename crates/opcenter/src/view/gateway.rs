@@ -48,6 +48,8 @@ impl Views {
             mem_gb: gateway.spec.resources.mem_gb,
             host_name: self.state.host_name(&gateway.host),
             create_time: gateway.create_time,
+            user: gateway.user_name.clone(),
+            ports_used: self.state.connections.iter().filter(|row| row.gateway == gateway.id).count(),
             connections: connections.filter_map(shown).collect(),
         }
     }
@@ -87,6 +89,8 @@ impl Views {
             protocol: connection.protocol,
             hold_limits: connection.hold_limits,
             widget: connection.widget,
+            cookies: connection.cookies,
+            held: observations.iter().map(|report| report.held).sum(),
             clients: observations.iter().flat_map(|report| report.clients.iter().cloned()).collect(),
         })
     }

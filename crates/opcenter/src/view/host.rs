@@ -1,12 +1,22 @@
 //! Hosts, as users read them.
 
+use std::net::IpAddr;
+
 use mooring_api::view::{DrainAnswer, DrainView, HostStatus, HostView};
-use mooring_store::HostRow;
+use mooring_store::{HostRow, JobRow};
 use mooring_types::HostId;
 use mooring_types::host::Readiness;
 
 use super::Views;
+use super::job::NamedJob;
+use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
+
+/// Returns the address for clients, if it is not the one for other hosts.
+fn public_address(host: &HostRow) -> String {
+    let public = host.joined.public_address;
+    if public == IpAddr::from(host.joined.address) { String::new() } else { public.to_string() }
+}
 
 impl Views {
     /// Returns a host that is drained, with the gateways that stay on it.
@@ -19,6 +29,13 @@ impl Views {
     /// Returns the host with that id.
     pub(crate) fn host_of_id(&self, host: &HostId) -> ApiResult<HostView> {
         self.state.host(host).map(|host| self.host(host)).ok_or_else(|| ApiError::not_found(format!("no host {host}")))
+    }
+
+    /// Returns the jobs of a host that a user may see, by name.
+    pub(crate) fn jobs_on(&self, user: &User, host: &HostId) -> Vec<NamedJob> {
+        let here = |job: &&JobRow| !job.status.is_final() && job.host.as_ref() == Some(host);
+        let visible = self.state.jobs.values().filter(here).filter(|job| user.may_see(&job.user_name));
+        NamedJob::all(visible)
     }
 
     /// Returns all hosts.
@@ -35,6 +52,7 @@ impl Views {
             id: host.id.clone(),
             name: host.name.to_string(),
             address: host.joined.address.to_string(),
+            public_address: public_address(host),
             status: match &facts.readiness {
                 _ if !self.observed.host_is_reachable(&host.id) => HostStatus::Unreachable,
                 _ if host.drain().is_some() && self.state.is_empty(&host.id) => HostStatus::Drained,

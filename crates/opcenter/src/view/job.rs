@@ -1,13 +1,11 @@
 //! Jobs and their migrations, as users read them.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mooring_api::Submission;
 use mooring_api::view::{EventView, JobView, MigrationView};
 use mooring_store::{ConnectionRow, EventRow, HostRow, JobRow, MigrationRow, Tx};
 use mooring_types::duration::format_duration;
-use mooring_types::filter::{Filter, Subject};
 use mooring_types::host::Purchase;
 use mooring_types::job::{Image, JobStatus, OutputFile, Volume};
 use mooring_types::usage::Usage;
@@ -19,6 +17,30 @@ use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::db_state::capacity;
+
+/// A job where only its name and status matter.
+#[derive(Debug, Clone)]
+pub(crate) struct NamedJob {
+    pub(crate) id: JobId,
+    pub(crate) name: String,
+    pub(crate) user: String,
+    pub(crate) status: JobStatus,
+}
+
+impl NamedJob {
+    /// Returns jobs by name.
+    pub(crate) fn all<'a>(rows: impl Iterator<Item = &'a JobRow>) -> Vec<Self> {
+        let named = rows.map(|row| Self {
+            id: row.id.clone(),
+            name: row.spec.name.to_string(),
+            user: row.user_name.clone(),
+            status: row.status,
+        });
+        let mut jobs: Vec<Self> = named.collect();
+        jobs.sort_unstable_by(|one, other| (&one.name, &one.id).cmp(&(&other.name, &other.id)));
+        jobs
+    }
+}
 
 impl Views {
     /// Returns the view of a job with its migrations.
@@ -98,11 +120,11 @@ impl Views {
             job.status,
             JobStatus::Initializing | JobStatus::Starting | JobStatus::Floating | JobStatus::Resuming
         );
-        let mut progress = self.observed.holders(&job.id).map(|(_, report)| &report.progress);
-        match progress.find(|progress| waits && !progress.is_empty()) {
-            Some(progress) => progress.clone(),
-            None => job.status_reason.clone(),
+        if !waits {
+            return job.status_reason.clone();
         }
+        let mut progress = self.observed.holders(&job.id).map(|(_, report)| &report.progress);
+        progress.find(|progress| !progress.is_empty()).unwrap_or(&job.status_reason).clone()
     }
 
     /// Returns the last measurement of a job.
@@ -113,23 +135,6 @@ impl Views {
     /// Returns the time from a job's first execution to its end, or to now.
     fn ran(&self, job: &JobRow) -> Duration {
         job.exec_time.map_or(Duration::ZERO, |began| between(began, job.end_time.unwrap_or(self.now)))
-    }
-
-    /// Returns whether all filters match a job as it is shown.
-    fn matches(&self, job: &JobRow, view: &JobView, filters: &[Filter]) -> bool {
-        let subject = Subject {
-            id: view.id.as_str(),
-            name: &view.name,
-            user: &view.user,
-            image: &view.image,
-            host: &view.host_name,
-            tags: &view.custom_tags,
-            status: view.status,
-            submit: view.submit_time,
-            update: view.last_update,
-            duration: self.ran(job),
-        };
-        filters.iter().all(|filter| filter.holds(&subject, self.now))
     }
 
     fn endpoints(&self, job: &JobId) -> Vec<String> {
@@ -164,22 +169,6 @@ pub(crate) async fn job(context: &Context, id: &JobId) -> ApiResult<JobView> {
 pub(crate) async fn job_of(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<JobView> {
     let migrations = tx.migration_list_of_job(&job.id).await?;
     Ok(Views::read_for_job(context, tx, job).await?.job(job, &migrations))
-}
-
-/// Returns the jobs that a user may see and that match all filters, newest last.
-pub(crate) async fn jobs(context: &Context, user: &User, filters: &[Filter]) -> ApiResult<Vec<JobView>> {
-    let mut tx = context.store.begin().await?;
-    let rows = tx.job_list().await?;
-    let mut migrations: BTreeMap<JobId, Vec<MigrationRow>> = BTreeMap::new();
-    for row in tx.migration_list().await? {
-        migrations.entry(row.job.clone()).or_default().push(row);
-    }
-    let views = Views::read(context, &mut tx).await?;
-    let of = |job: &JobRow| migrations.get(&job.id).map(Vec::as_slice).unwrap_or_default();
-    let visible = rows.iter().filter(|job| user.may_see(&job.user_name));
-    let shown = visible.map(|job| (job, views.job(job, of(job))));
-    let matching = shown.filter(|(job, view)| views.matches(job, view, filters));
-    Ok(matching.map(|(_, view)| as_seen_by(user, view)).collect())
 }
 
 /// Hides from a member of the owner's groups all that would let it into the job.

@@ -75,12 +75,10 @@ impl EncodeLabelValue for PhaseLabel {
 /// Returns all metrics in the text format of Prometheus.
 pub(crate) async fn text(context: &Context) -> ApiResult<String> {
     let observed = context.observed().clone();
-    let mut tx = context.store.begin().await?;
+    let mut tx = context.store.begin_read().await?;
     let state = DbState::read(&mut tx, &observed).await?;
-    let mut statuses: BTreeMap<String, i64> = BTreeMap::new();
-    for job in tx.job_list().await? {
-        *statuses.entry(job.status.to_string()).or_default() += 1;
-    }
+    let counted = tx.job_count(None).await?.into_iter();
+    let statuses = counted.map(|(status, jobs)| (status.to_string(), jobs.cast_signed())).collect();
     let migrations = tx.migration_list().await?;
     drop(tx);
     let mut registry = Registry::with_prefix("mooring");

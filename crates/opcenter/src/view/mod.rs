@@ -2,8 +2,10 @@
 
 pub(crate) mod finding;
 mod gateway;
-mod host;
+pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod job_list;
+mod known;
 pub(crate) mod masked;
 pub(crate) mod metrics;
 pub(crate) mod request;
@@ -37,6 +39,26 @@ impl Views {
         Ok(Self { state: state.into(), observed: observed.into(), now: context.clock.now() })
     }
 
+    /// Returns the state of the last moment where no request has changed it since, and reads all
+    /// state otherwise.
+    pub(crate) async fn latest(context: &Context, tx: &mut Tx) -> ApiResult<Self> {
+        match context.last_moment() {
+            Some(Moment { state, observed, .. }) => Ok(Self { state, observed, now: context.clock.now() }),
+            None => Self::read(context, tx).await,
+        }
+    }
+
+    /// Returns the present reports, with the state as [`Views::latest`] has it.
+    pub(crate) async fn present(context: &Context) -> ApiResult<Self> {
+        match context.last_moment() {
+            Some(Moment { state, .. }) => {
+                let observed = context.observed().clone();
+                Ok(Self { state, observed: observed.into(), now: context.clock.now() })
+            }
+            None => Self::read(context, &mut context.store.begin_read().await?).await,
+        }
+    }
+
     /// Makes views of the state that a pass of the reconciler ended with.
     pub(crate) fn of(moment: Moment) -> Self {
         let Moment { state, observed, now } = moment;
@@ -48,6 +70,11 @@ impl Views {
         let state = DbState::read_for_job(tx, job).await?;
         let observed = context.observed().clone();
         Ok(Self { state: state.into(), observed: observed.into(), now: context.clock.now() })
+    }
+
+    /// Returns the desired state that the views are made from.
+    pub(crate) fn state(&self) -> &DbState {
+        &self.state
     }
 
     fn gateway_address(&self, id: &GatewayId) -> Option<String> {

@@ -1,27 +1,24 @@
 //! The numbers of hosts, gateways and jobs, by status.
 
-use mooring_api::view::{GatewayCounts, HostCounts, HostStatus, HostView, JobCounts, StatusView};
-use mooring_store::JobRow;
+use mooring_api::view::{GatewayCounts, HostCounts, HostStatus, HostView, StatusView};
 use mooring_types::gateway::GatewayStatus;
-use mooring_types::job::Category;
 
 use crate::auth::User;
 use crate::error::ApiResult;
 use crate::state::context::Context;
-use crate::view::Views;
+use crate::view::{Views, job_list};
 
 /// Counts hosts, gateways and the jobs that the user may see.
 pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView> {
-    let mut tx = context.store.begin().await?;
-    let mut jobs = tx.job_list().await?;
-    jobs.retain(|job| user.may_see(&job.user_name));
-    let views = Views::read(context, &mut tx).await?;
+    let mut tx = context.store.begin_read().await?;
+    let jobs = job_list::counts(&mut tx, user).await?;
+    let views = Views::latest(context, &mut tx).await?;
     Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         start_time: context.start_time,
         hosts: hosts(&views.hosts()),
         gateways: gateways(views.gateways(user).into_iter().map(|gateway| gateway.status)),
-        jobs: count_jobs(&jobs),
+        jobs,
     })
 }
 
@@ -45,19 +42,6 @@ fn gateways(all: impl Iterator<Item = GatewayStatus>) -> GatewayCounts {
             GatewayStatus::Running => counts.running += 1,
             GatewayStatus::Starting => counts.starting += 1,
             GatewayStatus::Unreachable => counts.unreachable += 1,
-        }
-        counts
-    })
-}
-
-fn count_jobs(all: &[JobRow]) -> JobCounts {
-    all.iter().fold(JobCounts::default(), |mut counts, job| {
-        counts.total += 1;
-        match job.status.category() {
-            Category::Pending => counts.pending += 1,
-            Category::Running => counts.running += 1,
-            Category::Success => counts.success += 1,
-            Category::Failed => counts.failed += 1,
         }
         counts
     })

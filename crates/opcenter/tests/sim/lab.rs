@@ -17,7 +17,8 @@ use mooring_api::watch::StoreAccess;
 use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_opcenter::Config;
 use mooring_ops::Lifecycle;
-use mooring_sim::{Cluster, Machine, SimAgent, SimGateway, Step};
+use mooring_sim::{Cluster, Machine, OpCenter, SimAgent, SimGateway, Step};
+use mooring_store::Store;
 use mooring_types::job::JobStatus;
 use mooring_types::{GatewayId, JobId, ManualClock};
 use tempfile::TempDir;
@@ -61,7 +62,8 @@ impl Lab {
         // The socket takes connections at once; they are answered when the state directory is open.
         anybody.version_get().await.unwrap();
         let admin = login(&anybody, "admin", &secret("admin-password")).await;
-        let cluster = Cluster::start(admin.clone(), &secret("join-token"), machines).await.unwrap();
+        let opcenter = OpCenter::at(listener.local_addr().unwrap().to_string(), &config.state_dir).unwrap();
+        let cluster = Cluster::start(admin.clone(), opcenter, &secret("join-token"), machines).await.unwrap();
         Self { admin, cluster, clock, config, listener, running, _directory: directory }
     }
 
@@ -70,6 +72,16 @@ impl Lab {
         self.stop().await;
         self.running = Some(serve(&self.config, &self.clock, &self.listener));
         self.admin.version_get().await.unwrap();
+    }
+
+    /// The password of `admin`.
+    pub(crate) fn admin_password(&self) -> String {
+        std::fs::read_to_string(self.config.state_dir.join("admin-password")).unwrap().trim().to_owned()
+    }
+
+    /// Opens the database beside OpCenter.
+    pub(crate) async fn store(&self) -> Store {
+        Store::open(&self.config.state_dir.join("opcenter.db")).await.unwrap()
     }
 
     async fn stop(&mut self) {
@@ -105,6 +117,16 @@ impl Lab {
     }
 
     // Hosts and gateways
+
+    /// The state directory of OpCenter.
+    pub(crate) fn state_dir(&self) -> &Path {
+        &self.config.state_dir
+    }
+
+    /// The OpCenter, for daemons.
+    pub(crate) fn opcenter(&self) -> OpCenter {
+        OpCenter::at(self.listener.local_addr().unwrap().to_string(), &self.config.state_dir).unwrap()
+    }
 
     /// The token with which hosts join.
     pub(crate) fn join_token(&self) -> String {
@@ -146,6 +168,16 @@ impl Lab {
         let request = UserAddRequest { name: name.to_owned(), password: password.clone(), ..UserAddRequest::default() };
         self.admin.user_add(&request).await.unwrap();
         login(&Client::new(self.admin.address()).unwrap(), name, &password).await
+    }
+
+    /// Logs in as a user.
+    pub(crate) async fn login(&self, name: &str, password: &str) -> Client {
+        login(&Client::new(self.admin.address()).unwrap(), name, password).await
+    }
+
+    /// Logs in as the admin once more: after an hour the first session has ended.
+    pub(crate) async fn admin_again(&self) -> Client {
+        self.login("admin", &self.admin_password()).await
     }
 
     // Jobs
@@ -292,25 +324,12 @@ impl Default for Plan {
 }
 
 fn config(directory: &Path, plan: &Plan) -> Config {
-    let store = plan.has_store.then(|| StoreAccess {
-        location: format!("dir:{}", directory.join("capsules").display()),
-        endpoint: String::new(),
-        region: String::new(),
-        access_key: String::new(),
-        secret_key: String::new(),
-        seal: String::new(),
-    });
     Config {
-        state_dir: directory.join("opcenter"),
-        listen: Vec::new(),
-        overlay: Default::default(),
-        backend: Default::default(),
-        store,
+        store: plan.has_store.then(|| StoreAccess::in_directory(&directory.join("capsules"))),
         jupyter: "/opt/jupyter".into(),
-        jupyter_image: None,
-        volume_paths: Vec::new(),
-        image_paths: Vec::new(),
         drain_at_once: NonZeroUsize::new(plan.drain_at_once).unwrap(),
+        shared_join_token: true,
+        ..Config::new(directory.join("opcenter"))
     }
 }
 

@@ -4,9 +4,23 @@
 //! One module per concern: `cargo nextest run -p mooring-opcenter --test sim migration::`.
 
 #[cfg(test)]
+mod administration;
+#[cfg(test)]
+mod adoption;
+#[cfg(test)]
+mod api_tokens;
+#[cfg(test)]
+mod audit;
+#[cfg(test)]
+mod authorization;
+#[cfg(test)]
+mod authorization_web;
+#[cfg(test)]
 mod capsules;
 #[cfg(test)]
 mod drain;
+#[cfg(test)]
+mod job_pages;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
@@ -14,7 +28,11 @@ mod lab;
 #[cfg(test)]
 mod migration;
 #[cfg(test)]
+mod names;
+#[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod quotas;
 #[cfg(test)]
 mod random;
 #[cfg(test)]
@@ -22,6 +40,32 @@ mod reconcile;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
+mod scale_pages;
+#[cfg(test)]
+mod sessions;
+#[cfg(test)]
+mod untrusted_host;
+#[cfg(test)]
 mod usecases;
 #[cfg(test)]
+mod viewer;
+#[cfg(test)]
+mod visit;
+#[cfg(test)]
 mod watch;
+#[cfg(test)]
+mod web;
+#[cfg(test)]
+mod web_dialogs;
+#[cfg(test)]
+mod web_gateways;
+#[cfg(test)]
+mod web_job;
+#[cfg(test)]
+mod web_jobs;
+#[cfg(test)]
+mod web_refusals;
+#[cfg(test)]
+mod web_submit;

@@ -21,8 +21,9 @@
 //!   that were submitted since.
 //!
 //! A text is parsed once ([`parse`]) and then tested on jobs ([`Filter::holds`]), each seen as a
-//! [`Subject`].
+//! [`Subject`]. [`complete()`] says how an unfinished text may go on.
 
+mod complete;
 mod parse;
 
 use std::cmp::Ordering;
@@ -30,6 +31,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+pub use complete::{Completion, KEYS, Key, Suggestion, Values, complete};
 pub use parse::InvalidFilter;
 
 use crate::Timestamp;
@@ -144,6 +146,10 @@ impl Filter {
         match self {
             Self::Any(filters) => filters.iter().any(|filter| filter.holds(job, now)),
             Self::All(filters) => filters.iter().all(|filter| filter.holds(job, now)),
+            // As the database does it, which knows the case of ASCII alone.
+            Self::Text { key: key @ TextKey::Tag(_), is: TextTest::Contains, value } => {
+                job.text(key).is_some_and(|tag| tag.to_ascii_lowercase().contains(&value.to_ascii_lowercase()))
+            }
             Self::Text { key, is, value } => is.holds(job.text(key), value),
             Self::Status { is, value } => is.holds(job.status == *value),
             Self::Category { is, value } => is.holds(job.status.category() == *value),
@@ -179,14 +185,17 @@ impl Subject<'_> {
 }
 
 impl Equality {
-    fn holds(self, same: bool) -> bool {
+    /// Says whether the operator holds for two values that are the same or not.
+    #[must_use]
+    pub fn holds(self, same: bool) -> bool {
         (self == Self::Same) == same
     }
 }
 
 impl TextTest {
-    /// A missing text differs from every text.
-    fn holds(self, text: Option<&str>, value: &str) -> bool {
+    /// Says whether the operator holds for a text. A missing text differs from every text.
+    #[must_use]
+    pub fn holds(self, text: Option<&str>, value: &str) -> bool {
         match self {
             Self::Same => text == Some(value),
             Self::Other => text != Some(value),
@@ -196,7 +205,9 @@ impl TextTest {
 }
 
 impl Order {
-    fn holds(self, ordering: Ordering) -> bool {
+    /// Says whether the operator holds for two values in this order.
+    #[must_use]
+    pub fn holds(self, ordering: Ordering) -> bool {
         match self {
             Self::Same => ordering.is_eq(),
             Self::Other => ordering.is_ne(),
@@ -219,7 +230,7 @@ impl fmt::Display for Filter {
                 write!(f, "{key}{is}{quote}{value}{quote}")
             }
             Self::Status { is, value } => write!(f, "status{is}{value}"),
-            Self::Category { is, value } => write!(f, "category{is}{}", parse::category_name(*value)),
+            Self::Category { is, value } => write!(f, "category{is}{value}"),
             Self::Age { key, is, value } => write!(f, "{key}{is}{}", format_duration(*value)),
             Self::Time { key, is, value } => write!(f, "{key}{is}{value}"),
             Self::Ran { is, value } => write!(f, "duration{is}{}", format_duration(*value)),

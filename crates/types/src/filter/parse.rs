@@ -2,19 +2,16 @@
 
 use std::str::FromStr;
 
-use super::{Equality, Filter, Order, TextKey, TextTest, TimeKey};
+use super::{Equality, Filter, KEYS, Order, TextKey, TextTest, TimeKey};
 use crate::Timestamp;
 use crate::duration::parse_duration;
-use crate::job::{Category, JobStatus};
+use crate::job::{Category, JobStatus, UnknownCategory};
 use crate::policy::CustomTag;
 
 /// The longest filter, in bytes.
 const LENGTH_MAX: usize = 4096;
 /// The deepest nesting of parentheses.
 const DEPTH_MAX: usize = 32;
-const KEYS: [&str; 11] =
-    ["status", "user", "name", "id", "image", "host", "category", "tag:KEY", "submit", "update", "duration"];
-const CATEGORIES: [Category; 4] = [Category::Pending, Category::Running, Category::Success, Category::Failed];
 
 /// A text that is no filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,12 +71,12 @@ const FORM: &str = "write `status=Executing or (user=alice and update<=12w)`";
 
 /// The operators as text, longer ones first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Operator {
+pub(super) enum Operator {
     Order(Order),
     Contains,
 }
 
-const OPERATORS: [(&str, Operator); 7] = [
+pub(super) const OPERATORS: [(&str, Operator); 7] = [
     ("!=", Operator::Order(Order::Other)),
     ("<=", Operator::Order(Order::AtMost)),
     (">=", Operator::Order(Order::AtLeast)),
@@ -134,7 +131,7 @@ impl<'a> Reader<'a> {
 
     fn comparison(&mut self) -> Result<Filter, InvalidFilter> {
         let start = self.at;
-        let key = self.take(|byte| byte.is_ascii_alphanumeric() || byte == b':' || byte == b'-');
+        let key = self.take(is_of_key);
         self.skip_blanks();
         let operator_at = self.at;
         let operator = OPERATORS.into_iter().find(|(sign, _)| self.symbol(sign));
@@ -227,6 +224,11 @@ impl<'a> Reader<'a> {
 
 const OPERATORS_HINT: &str = "the operators are =, !=, <, <=, >, >= and ~ for `contains`";
 
+/// Says whether a byte may be part of a key; those of tags have letters of any script.
+pub(super) fn is_of_key(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || byte == b':' || byte == b'-'
+}
+
 /// Says whether a byte may be part of an unquoted value.
 pub(super) fn is_bare(byte: u8) -> bool {
     !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"()\"=!<>~".contains(&byte)
@@ -235,16 +237,6 @@ pub(super) fn is_bare(byte: u8) -> bool {
 /// Says whether a word is `and` or `or`.
 pub(super) fn is_word_of_ours(text: &str) -> bool {
     text.eq_ignore_ascii_case("and") || text.eq_ignore_ascii_case("or")
-}
-
-/// Parses the name of a category.
-pub(super) fn category_name(category: Category) -> &'static str {
-    match category {
-        Category::Pending => "pending",
-        Category::Running => "running",
-        Category::Success => "success",
-        Category::Failed => "failed",
-    }
 }
 
 fn single_or(mut parts: Vec<Filter>, join: fn(Vec<Filter>) -> Filter) -> Filter {
@@ -300,8 +292,9 @@ impl Written<'_> {
                 Ok(Filter::Ran { is: self.order()?, value })
             }
             key => {
-                let all = format!("the keys are {}", KEYS.join(", "));
-                let hint = match crate::nearest(key, KEYS) {
+                let keys = KEYS.map(|key| key.name);
+                let all = format!("the keys are {}", keys.join(", "));
+                let hint = match crate::nearest(key, keys) {
                     Some(near) => format!("did you mean `{near}`? {all}"),
                     None => all,
                 };
@@ -374,11 +367,7 @@ fn status(text: &str) -> Result<JobStatus, Fault> {
 }
 
 fn category(text: &str) -> Result<Category, Fault> {
-    let found = CATEGORIES.into_iter().find(|known| category_name(*known).eq_ignore_ascii_case(text));
-    found.ok_or_else(|| {
-        let all = CATEGORIES.map(category_name).join(", ");
-        fault(Part::Value, format!("unknown category `{text}`"), format!("the categories are {all}"))
-    })
+    text.parse().map_err(|error: UnknownCategory| fault(Part::Value, error.to_string(), error.hint()))
 }
 
 fn fault(part: Part, problem: impl Into<String>, hint: impl Into<String>) -> Fault {

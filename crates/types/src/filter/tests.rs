@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn every_tag_can_be_asked_for(key in "[A-Za-z0-9-]{1,63}", value in "[A-Za-z0-9-]{1,63}") {
+    fn every_tag_can_be_asked_for(key in "[A-Za-z0-9א-ת🚢-]{1,63}", value in "[A-Za-z0-9א-ת🚢-]{1,63}") {
         prop_assume!(CustomTag::is_part(&key));
         let filter = read(&format!("tag:{key}=\"{value}\""));
         prop_assert_eq!(filter, Filter::Text { key: TextKey::Tag(key), is: TextTest::Same, value });

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use image::{Image, InvalidImage};
 pub use output::{OUTPUT_MAX, OutputFile, RESULTS_MAX, UnknownOutput};
 pub use remote::{Bucket, Export};
-pub use status::{Action, Category, JobStatus, Refused, UnknownStatus};
+pub use status::{Action, Category, JobStatus, Refused, UnknownCategory, UnknownStatus};
 pub use volume::{InvalidVolume, Volume, VolumeMode, VolumeSource};
 
 use crate::host::Resources;

@@ -77,6 +77,44 @@ pub enum Category {
     Failed,
 }
 
+impl Category {
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Running, Self::Success, Self::Failed];
+}
+
+impl fmt::Display for Category {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Pending => "pending",
+            Self::Running => "running",
+            Self::Success => "success",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+impl FromStr for Category {
+    type Err = UnknownCategory;
+
+    /// Parses a name in any case.
+    fn from_str(text: &str) -> Result<Self, UnknownCategory> {
+        let found = Self::ALL.into_iter().find(|category| category.to_string().eq_ignore_ascii_case(text));
+        found.ok_or_else(|| UnknownCategory(text.chars().take(80).collect()))
+    }
+}
+
+/// A text that is none of the categories.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown category `{0}`")]
+pub struct UnknownCategory(String);
+
+impl UnknownCategory {
+    /// Returns what to write instead.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!("the categories are {}", Category::ALL.map(|category| category.to_string()).join(", "))
+    }
+}
+
 /// An action that a user requests for a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Action {

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_capsule::{CapsuleStore, Location, SealKey};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Location};
 use mooring_ops::Lifecycle;
+use mooring_tls::{Fingerprint, Trust};
+use mooring_types::HostId;
 use mooring_types::host::HostRole;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
@@ -18,11 +20,11 @@ use crate::config::Config;
 use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::frame::Hello;
 use crate::migrate::stream::listener::MigrationListener;
-use crate::migrate::stream::tls::Identity;
+use crate::migrate::stream::tls::{Identity, PeerHost};
 use crate::network::filter::PacketFilter;
 use crate::network::{HostNetwork, NetworkConfig};
 use crate::runtime::container::Runtime;
-use crate::runtime::image::{Images, Limits};
+use crate::runtime::image::{Bounds, Images, Limits};
 use crate::tools::Tools;
 
 const PROCESS: ProcessId = ProcessId { pid: 1, started: 1 };
@@ -30,6 +32,7 @@ const PROCESS: ProcessId = ProcessId { pid: 1, started: 1 };
 fn config(state_dir: &Path) -> Config {
     Config {
         opcenter: String::new(),
+        trust: Trust::System,
         join_token: String::new(),
         name: "host".parse().unwrap(),
         role: HostRole::Both,
@@ -47,7 +50,9 @@ fn config(state_dir: &Path) -> Config {
         park: false,
         insecure_registries: Vec::new(),
         image_limits: Limits { age: Duration::MAX, high: 100, low: 100 },
+        image_bounds: Bounds { bytes: u64::MAX, files: u64::MAX, reserve: 0 },
         hidden: Vec::new(),
+        job_ranges: Vec::new(),
         metrics_interval: Duration::from_secs(60),
         metadata: None,
         purchase: None,
@@ -66,7 +71,7 @@ async fn host(state_dir: &Path) -> Arc<Host> {
     let filter = PacketFilter::new(network.nft_table());
     Arc::new(Host {
         runtime: Runtime::new(Tools::find(None), "/bin/false".into(), state_dir.join("runc")),
-        images: Images::new(state_dir.join("images"), &[]),
+        images: Images::new(state_dir.join("images"), &[], config.image_bounds, &[]),
         identity: Identity::open(state_dir).unwrap(),
         hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
@@ -88,7 +93,7 @@ async fn absent(state_dir: &Path) -> HeldJob {
 
 /// A job whose files are sent, over a connection that is a capsule here.
 async fn pre_copied(state_dir: &Path, migration: &MigrationId) -> HeldJob {
-    let store = CapsuleStore::open(&Location::Dir(state_dir.join("capsules")), SealKey::random()).unwrap();
+    let store = CapsuleStore::open(&Location::Dir(state_dir.join("capsules")), CapsuleKey::random()).unwrap();
     let sender = CapsuleSender::create_capsule(&store, &"capsule".parse().unwrap()).await.unwrap();
     let mut job = absent(state_dir).await;
     job.enter(LocalState::Running(Running::new(PROCESS, None))).unwrap();
@@ -175,7 +180,8 @@ async fn closed_handles_are_gone_from_the_state() {
     assert!(matches!(&job.state, LocalState::Running(Running { outbound: Outbound::None, .. })));
 
     let hello = Hello { migration: migration.clone(), job: job.id().clone(), token: String::new() };
-    let expected = job.host().migrations.expect(hello, String::new());
+    let stranger = PeerHost { host: HostId::random(&mut rand::rng()), key: Fingerprint::of(b"") };
+    let expected = job.host().migrations.expect(hello, stranger);
     job.enter(LocalState::Receiving { migration, inbound: Inbound::Expected(expected) }).unwrap();
     job.close_handles();
     assert!(matches!(&job.state, LocalState::Receiving { inbound: Inbound::Preparing, .. }));

@@ -2,9 +2,10 @@
 
 use std::net::Ipv4Addr;
 
-use mooring_types::JobId;
+use mooring_tls::Fingerprint;
 use mooring_types::job::JobSpec;
 use mooring_types::migration::Phase;
+use mooring_types::{HostId, JobId};
 use proptest::prelude::*;
 
 use super::super::record::Release;
@@ -12,6 +13,7 @@ use super::*;
 
 pub(in crate::job) fn directive(generation: u64, order: JobOrder) -> JobDirective {
     JobDirective {
+        store: None,
         job: JobId::random(&mut rand::rng()),
         generation: Generation(generation),
         address: Ipv4Addr::LOCALHOST,
@@ -52,9 +54,13 @@ pub(in crate::job) fn every_state(migration: &MigrationId) -> Vec<RecordedState>
     ]
 }
 
+fn host() -> HostId {
+    HostId::random(&mut rand::rng())
+}
+
 fn to_host() -> Destination {
     let address = (Ipv4Addr::LOCALHOST, 1).into();
-    Destination::Host { address, certificate: String::new(), token: String::new() }
+    Destination::Host { host: host(), address, key: Fingerprint::of(b""), token: String::new() }
 }
 
 fn to_store(then: AfterCheckpoint) -> Destination {
@@ -69,7 +75,10 @@ fn every_order(migration: &MigrationId) -> Vec<JobOrder> {
     vec![
         JobOrder::Run { begun: false },
         JobOrder::Run { begun: true },
-        JobOrder::MigrateIn { migration: m(), from: Origin::Host { certificate: String::new(), token: String::new() } },
+        JobOrder::MigrateIn {
+            migration: m(),
+            from: Origin::Host { host: host(), key: Fingerprint::of(b""), token: String::new() },
+        },
         JobOrder::MigrateIn {
             migration: m(),
             from: Origin::Store { capsule: "capsule".parse().expect("a name"), connections: Connections::Reset },

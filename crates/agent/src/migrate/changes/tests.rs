@@ -361,6 +361,22 @@ async fn a_copy_is_the_same_where_the_job_executes_meanwhile() {
 }
 
 #[tokio::test]
+async fn directory_keeps_its_time_when_a_file_in_it_is_written() {
+    let mut job = Carried::new(1);
+    for directory in ["", "dir"] {
+        std::fs::create_dir_all(job.at("root").join(directory)).unwrap();
+        std::fs::write(job.at("root").join(directory).join("log"), "one").unwrap();
+    }
+    job.begin(|_| ()).await;
+    for directory in ["", "dir"] {
+        std::fs::write(job.at("root").join(directory).join("log"), "two").unwrap();
+    }
+    let difference = job.round(&mut Difference::default(), Unreadable::Fails).await;
+    assert_eq!(difference.changed, ["log", "dir/log"].map(PathBuf::from).into());
+    job.assert_equal(1);
+}
+
+#[tokio::test]
 async fn only_what_has_changed_is_looked_at() {
     let mut job = Carried::new(1);
     std::fs::create_dir_all(job.at("root/many/inner")).unwrap();

@@ -39,6 +39,8 @@ use crate::error::{Error, Result, StreamError};
 
 /// The longest payload that is accepted.
 const PAYLOAD_MAX_BYTES: usize = 8 << 20;
+/// The longest hello.
+const HELLO_MAX_BYTES: usize = 4 << 10;
 /// The length of a frame's header: kind and payload length.
 pub(crate) const HEADER_BYTES: usize = 5;
 /// The most pages in one frame.
@@ -249,6 +251,27 @@ pub(crate) async fn receive(from: &mut (impl AsyncRead + Unpin)) -> Result<Frame
     let mut payload = vec![0; length];
     from.read_exact(&mut payload).await.map_err(lost)?;
     parse(kind, payload.into())
+}
+
+/// Reads the first frame of a connection. A longer one than a hello is not read.
+///
+/// # Errors
+/// The connection is lost, or does not begin with a hello.
+pub(crate) async fn receive_hello(from: &mut (impl AsyncRead + Unpin)) -> Result<Hello> {
+    let lost = Error::system("receive a hello");
+    let mut bytes = [0; HEADER_BYTES];
+    let received = async {
+        from.read_exact(&mut bytes).await?;
+        match parse_header(&bytes) {
+            Ok((HELLO, length)) if length <= HELLO_MAX_BYTES => {
+                let mut payload = vec![0; length];
+                from.read_exact(&mut payload).await?;
+                Ok(serde_json::from_slice(&payload).ok())
+            }
+            _ => Ok(None),
+        }
+    };
+    received.await.map_err(lost)?.ok_or_else(|| StreamError::NoHello.into())
 }
 
 /// Decodes a header: the frame's kind and the length of its payload.

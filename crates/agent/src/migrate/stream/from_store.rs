@@ -217,7 +217,7 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::process::{Child, Command, Stdio};
 
-    use mooring_capsule::{Facts, Location, SealKey};
+    use mooring_capsule::{CapsuleKey, Facts, Location};
     use mooring_linux::pages::{self, Memory, PAGE};
     use mooring_types::{Generation, JobId, MigrationId, Timestamp};
 
@@ -242,7 +242,7 @@ mod tests {
     }
 
     fn store(world: &std::path::Path) -> CapsuleStore {
-        CapsuleStore::open(&Location::Dir(world.join("capsules")), SealKey::random()).unwrap()
+        CapsuleStore::open(&Location::Dir(world.join("capsules")), CapsuleKey::random()).unwrap()
     }
 
     /// The memory of a process, one page of each of its ranges.

@@ -1,7 +1,7 @@
 //! The stream of a capsule, between hosts or in the capsule store.
 //!
 //! * [`frame`]: the messages of the stream; [`path_list`]: file names in them.
-//! * [`tls`]: this host's identity and TLS connections with pinned certificates.
+//! * [`tls`]: this host's identity, and TLS connections between hosts of one authority.
 //! * [`sender`]: the source's end; [`sink`]: the connection or the capsule that it writes to.
 //! * [`listener`]: the destination's end of a connection; [`from_store`]: a capsule read from the
 //!   store.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,9 +11,8 @@ use mooring_capsule::{CapsuleStore, Facts, Manifest};
 use mooring_linux::directory_changes::{Changes, Touch};
 use mooring_linux::pages;
 use mooring_types::CapsuleName;
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncWriteExt, BufStream};
-use tokio::net::TcpStream;
+use tokio::net::TcpSocket;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsConnector;
@@ -21,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use super::FRAME_DATA_BYTES;
 use super::frame::{self, Frame, Hello, Seal};
 use super::sink::{OUTPUT_BUFFER_BYTES, Sink};
-use super::tls::Identity;
+use super::tls::{Identity, PeerHost};
 use crate::error::{Error, Result, StreamError};
 use crate::migrate::changes::Follower;
 use crate::migrate::files::{self, Unreadable};
@@ -79,16 +78,23 @@ pub(crate) struct CapsuleSender {
 }
 
 impl CapsuleSender {
-    /// Connects to the destination and sends the hello.
+    /// Connects to the destination and sends the hello. `from` is the address by which the
+    /// destination knows this host.
     ///
     /// # Errors
     /// The destination can't be reached, or has another certificate.
-    pub(crate) async fn open(identity: &Identity, to: SocketAddr, certificate: String, hello: Hello) -> Result<Self> {
-        let config = identity.client(certificate)?;
-        let name = ServerName::try_from("mooring-host")
-            .map_err(|error| Error::Tls { attempt: "name the destination", reason: error.to_string() })?;
+    pub(crate) async fn open(
+        identity: &Identity,
+        from: Ipv4Addr,
+        to: SocketAddr,
+        peer: &PeerHost,
+        hello: Hello,
+    ) -> Result<Self> {
+        let (config, name) = (identity.client()?, peer.server_name()?);
         let connect = async {
-            let stream = TcpStream::connect(to).await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((from, 0).into())?;
+            let stream = socket.connect(to).await?;
             stream.set_nodelay(true)?;
             TlsConnector::from(config).connect(name, stream).await
         };
@@ -96,6 +102,10 @@ impl CapsuleSender {
             .await
             .map_err(|_| Error::TimedOut(format!("connecting to the destination at {to}")))?
             .map_err(Error::system(format!("connect to the destination at {to}")))?;
+        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+        if certificates.first().and_then(PeerHost::of).as_ref() != Some(peer) {
+            return Err(StreamError::Stranger.into());
+        }
         let stream = BufStream::with_capacity(16 << 10, OUTPUT_BUFFER_BYTES, stream);
         let mut outgoing = Self::over(Sink::Host(Box::new(stream)));
         outgoing.send(&Frame::Hello(hello)).await?;

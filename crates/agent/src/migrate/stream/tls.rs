@@ -1,210 +1,135 @@
-//! The identity of this host towards other hosts: a private key and a self-signed certificate.
+//! The identity of this host towards OpCenter and other hosts.
 //!
-//! A certificate is known by its SHA-256. OpCenter gives each end of a migration the fingerprint of
-//! the other end, and a token to both. Without a known certificate no connection passes the
-//! handshake.
+//! The key is made at the first start and stays in the state directory. OpCenter's authority signs
+//! its certificate, which also names the host to other hosts. OpCenter gives each end of a
+//! migration the id of the other end and the fingerprint of its key, and a token to both.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use mooring_api::watch::JoinAnswer;
 use mooring_ops::file::{self, Durability, Mode};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
-};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, ServerConfig, SignatureScheme};
+use mooring_tls::{Daemon, Fingerprint, Peer};
+use mooring_types::{HostId, Timestamp};
+use parking_lot::RwLock;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ServerConfig};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
+/// The file with key and certificate.
 const FILE: &str = "identity.pem";
+/// The file with the certificate of OpCenter's authority.
+const AUTHORITY_FILE: &str = "ca.pem";
 
-/// This host's key and certificate.
+/// This host's key, its certificate, and the authority that has signed it.
 #[derive(Debug)]
 pub(crate) struct Identity {
-    certificate: CertificateDer<'static>,
-    key: PrivateKeyDer<'static>,
+    own: Arc<mooring_tls::Identity>,
+    authority: RwLock<Option<String>>,
+    state_dir: PathBuf,
 }
 
 impl Identity {
     /// Reads the identity in `state_dir`, or creates it.
     pub(crate) fn open(state_dir: &Path) -> Result<Self> {
-        let path = state_dir.join(FILE);
-        if !path.exists() {
-            make(&path)?;
-        }
-        let unreadable = |error: rustls::pki_types::pem::Error| Error::Tls {
-            attempt: "read this host's identity",
-            reason: error.to_string(),
-        };
-        Ok(Self {
-            certificate: CertificateDer::from_pem_file(&path).map_err(unreadable)?,
-            key: PrivateKeyDer::from_pem_file(&path).map_err(unreadable)?,
-        })
+        let unusable = |error| failed("open this host's identity", error);
+        let own = Arc::new(mooring_tls::Identity::open(&state_dir.join(FILE)).map_err(unusable)?);
+        // Absent before the first join.
+        let authority = RwLock::new(std::fs::read_to_string(state_dir.join(AUTHORITY_FILE)).ok());
+        Ok(Self { own, authority, state_dir: state_dir.to_owned() })
     }
 
-    /// The certificate's SHA-256, in hex.
-    pub(crate) fn fingerprint(&self) -> String {
-        fingerprint(&self.certificate)
+    /// The key and certificate of this host, for connections to OpCenter.
+    pub(crate) fn shown(&self) -> Arc<mooring_tls::Identity> {
+        Arc::clone(&self.own)
+    }
+
+    /// Returns a request for a certificate.
+    pub(crate) fn request(&self) -> Result<String> {
+        self.own.request().map_err(|error| failed("ask for a certificate", error))
+    }
+
+    /// Takes what OpCenter has answered to a join.
+    pub(crate) fn joined(&self, answer: &JoinAnswer) -> Result<()> {
+        let path = self.state_dir.join(AUTHORITY_FILE);
+        file::replace(&path, Durability::Synced, Mode::Private, answer.authority.as_bytes())
+            .map_err(Error::system(format!("keep {}", path.display())))?;
+        *self.authority.write() = Some(answer.authority.clone());
+        self.renewed(&answer.certificate)
+    }
+
+    /// Takes the next certificate, and keeps it.
+    pub(crate) fn renewed(&self, certificate: &str) -> Result<()> {
+        let kept = self.own.set_certificate(certificate).and_then(|()| self.own.store(&self.state_dir.join(FILE)));
+        kept.map_err(|error| failed("take this host's certificate", error))
+    }
+
+    /// Returns whether the next certificate should be asked for.
+    pub(crate) fn is_due(&self, now: Timestamp) -> bool {
+        self.own.is_due(now)
     }
 
     /// The key that proves a join under this host's name, in hex: derived from the private key,
     /// which stays here.
     pub(crate) fn join_key(&self) -> String {
-        hex::encode(Sha256::new().chain_update(b"mooring join\0").chain_update(self.key.secret_der()).finalize())
+        hex::encode(Sha256::new().chain_update(b"mooring join\0").chain_update(self.own.secret_der()).finalize())
     }
 
-    /// Returns the configuration for connections to the host with that fingerprint.
+    /// Returns the configuration for connections to other hosts.
     ///
     /// # Errors
-    /// The key does not fit the certificate.
-    pub(crate) fn client(&self, expected: String) -> Result<Arc<ClientConfig>> {
-        let provider = provider();
-        let verifier =
-            Arc::new(Pinned { expected: Some(expected), algorithms: provider.signature_verification_algorithms });
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                builder
-                    .dangerous()
-                    .with_custom_certificate_verifier(verifier)
-                    .with_client_auth_cert(vec![self.certificate.clone()], self.key.clone_key())
-            })
-            .map_err(|error| refused("prepare to connect", &error))?;
-        config.resumption = rustls::client::Resumption::disabled();
-        Ok(Arc::new(config))
+    /// The host has not joined.
+    pub(crate) fn client(&self) -> Result<Arc<ClientConfig>> {
+        mooring_tls::connect_to_daemons(self.shown(), &self.authority()?).map_err(|error| failed("connect", error))
     }
 
-    /// Returns the configuration for connections from any host with a certificate. The hello names
-    /// the migration, and with it the certificate that is expected.
+    /// Returns the configuration for connections from other hosts. The hello names the migration,
+    /// and with it the host that is expected.
     ///
     /// # Errors
-    /// The key does not fit the certificate.
+    /// The host has not joined.
     pub(crate) fn server(&self) -> Result<Arc<ServerConfig>> {
-        let provider = provider();
-        let verifier = Arc::new(Pinned { expected: None, algorithms: provider.signature_verification_algorithms });
-        ServerConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .and_then(|builder| {
-                builder
-                    .with_client_cert_verifier(verifier)
-                    .with_single_cert(vec![self.certificate.clone()], self.key.clone_key())
-            })
-            .map(Arc::new)
-            .map_err(|error| refused("prepare to accept", &error))
+        mooring_tls::accept_daemons(self.shown(), &self.authority()?).map_err(|error| failed("accept", error))
+    }
+
+    fn authority(&self) -> Result<String> {
+        let authority = self.authority.read().clone();
+        authority.ok_or_else(|| Error::Tls {
+            attempt: "speak to another host",
+            reason: "this host has not joined OpCenter yet".to_owned(),
+        })
     }
 }
 
-/// A certificate's SHA-256, in hex.
-pub(crate) fn fingerprint(certificate: &CertificateDer<'_>) -> String {
-    hex::encode(Sha256::digest(certificate))
+/// A host at the other end of a migration, as OpCenter knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PeerHost {
+    pub(crate) host: HostId,
+    /// The fingerprint of its public key.
+    pub(crate) key: Fingerprint,
 }
 
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(aws_lc_rs::default_provider())
-}
+impl PeerHost {
+    /// Returns the name by which the host's certificate is checked.
+    ///
+    /// # Errors
+    /// Never: an id of a host can stand in a name.
+    pub(crate) fn server_name(&self) -> Result<ServerName<'static>> {
+        ServerName::try_from(Daemon::Host(self.host.clone()).dns_name())
+            .map_err(|error| Error::Tls { attempt: "name the other host", reason: error.to_string() })
+    }
 
-fn refused(attempt: &'static str, error: &rustls::Error) -> Error {
-    Error::Tls { attempt, reason: error.to_string() }
-}
-
-fn make(path: &Path) -> Result<()> {
-    let failed = |error: rcgen::Error| Error::Tls { attempt: "make this host's identity", reason: error.to_string() };
-    let made = rcgen::generate_simple_self_signed(vec!["mooring-host".to_owned()]).map_err(failed)?;
-    let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
-    file::replace(path, Durability::Synced, Mode::Private, pem.as_bytes())
-        .map_err(Error::system(format!("keep this host's identity in {}", path.display())))
-}
-
-/// Accepts one certificate by its fingerprint, or any. The peer always proves that it has the key.
-#[derive(Debug)]
-struct Pinned {
-    expected: Option<String>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl Pinned {
-    fn check(&self, certificate: &CertificateDer<'_>) -> Result<(), rustls::Error> {
-        match &self.expected {
-            Some(expected) if *expected != fingerprint(certificate) => {
-                Err(rustls::Error::InvalidCertificate(CertificateError::ApplicationVerificationFailure))
-            }
-            _ => Ok(()),
+    /// Returns the host of a certificate that was verified; `None` if it is of no host.
+    pub(crate) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        match Peer::of(certificate)? {
+            Peer { daemon: Daemon::Host(host), key, .. } => Some(Self { host, key }),
+            Peer { daemon: Daemon::Gateway(_), .. } => None,
         }
     }
 }
 
-impl ServerCertVerifier for Pinned {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.check(end_entity).map(|()| ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
-}
-
-impl ClientCertVerifier for Pinned {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        self.check(end_entity).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
+fn failed(attempt: &'static str, error: mooring_tls::Error) -> Error {
+    Error::Tls { attempt, reason: mooring_ops::log::chain(&error).to_string() }
 }

@@ -16,19 +16,19 @@ use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use mooring_linux::mount;
+use mooring_linux::tree;
 use mooring_ops::file::{self, Durability, Mode};
 use mooring_ops::log::chain;
 use mooring_types::{Clock, SystemClock, Timestamp};
-use nix::sys::statvfs::statvfs;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::collect::{self, Disk, Limits, Unused};
+use super::collect::{self, Limits, Unused};
 use super::parts;
-use crate::error::{Error, Result};
+use crate::disk;
+use crate::error::Result;
 
 const PLACES: [&str; 4] = ["layers", "archives", "blobs/sha256", "tags"];
 /// The interval between two collections.
@@ -95,9 +95,9 @@ impl Cache {
 
     fn sweep(&self, jobs: &Path, limits: &Limits, now: Timestamp) -> Result<()> {
         let here = self.here();
-        let disk = self.disk()?;
+        let disk = disk::measure(&self.directory)?;
         // Measuring layers takes long, and is needed only when the disk is too full.
-        let is_measured = disk.excess(limits).is_some();
+        let is_measured = collect::excess(disk, limits).is_some();
         let size = |name: &String| if is_measured { size(&self.directory.join(name)) } else { 0 };
         let sizes: Vec<u64> = here.iter().map(size).collect();
         // The parts of an image that is being prepared are not known yet.
@@ -121,7 +121,7 @@ impl Cache {
         let aside: Vec<PathBuf> = chosen.iter().filter_map(|part| self.put_aside(&part.name)).collect();
         drop(alone);
         for path in &aside {
-            mount::remove_tree(path)?;
+            tree::remove_tree(path)?;
         }
         if !chosen.is_empty() {
             let names: Vec<&str> = chosen.iter().map(|part| part.name.as_str()).collect();
@@ -137,13 +137,6 @@ impl Cache {
             entries.filter_map(move |entry| Some(format!("{place}/{}", entry.file_name().to_str()?)))
         };
         PLACES.into_iter().flat_map(of).filter(|name| !name.ends_with(".part")).collect()
-    }
-
-    fn disk(&self) -> Result<Disk> {
-        let failed = || format!("ask how full the disk of {} is", self.directory.display());
-        let found = statvfs(&self.directory).map_err(|errno| Error::system(failed())(errno.into()))?;
-        let bytes = |blocks: u64| blocks.saturating_mul(found.fragment_size());
-        Ok(Disk { bytes: bytes(found.blocks()), free: bytes(found.blocks_available()) })
     }
 
     fn put_aside(&self, name: &str) -> Option<PathBuf> {

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use mooring_types::Timestamp;
 
+use crate::disk::Disk;
+
 /// A part that was needed this recently is kept: a job may be retried, or return from its
 /// destination.
 const UNUSED_AGE_MIN: Duration = Duration::from_secs(120);
@@ -36,20 +38,11 @@ pub(super) struct Unused {
     pub(super) last: Timestamp,
 }
 
-/// The file system of the image cache.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Disk {
-    pub(super) bytes: u64,
-    pub(super) free: u64,
-}
-
-impl Disk {
-    /// The bytes to remove when the disk is too full.
-    pub(super) fn excess(self, limits: &Limits) -> Option<u64> {
-        let used = self.bytes.saturating_sub(self.free);
-        let share = |percent: u8| (self.bytes as f64 * f64::from(percent) / 100.0) as u64;
-        (used > share(limits.high)).then(|| used.saturating_sub(share(limits.low)))
-    }
+/// The bytes to remove when the disk is too full.
+pub(super) fn excess(disk: Disk, limits: &Limits) -> Option<u64> {
+    let used = disk.bytes.saturating_sub(disk.free);
+    let share = |percent: u8| (disk.bytes as f64 * f64::from(percent) / 100.0) as u64;
+    (used > share(limits.high)).then(|| used.saturating_sub(share(limits.low)))
 }
 
 /// Returns the parts to remove.
@@ -57,7 +50,7 @@ pub(super) fn choose(mut unused: Vec<Unused>, disk: Disk, limits: &Limits, now: 
     // A clock that was set back gives no age.
     let age = |part: &Unused| Duration::try_from(now.duration_since(part.last)).unwrap_or_default();
     unused.sort_by(|a, b| a.last.cmp(&b.last).then_with(|| a.name.cmp(&b.name)));
-    let (mut left, mut chosen) = (disk.excess(limits).unwrap_or(0), Vec::new());
+    let (mut left, mut chosen) = (excess(disk, limits).unwrap_or(0), Vec::new());
     for part in unused {
         if age(&part) > limits.age || (left > 0 && age(&part) > UNUSED_AGE_MIN) {
             left = left.saturating_sub(part.bytes);

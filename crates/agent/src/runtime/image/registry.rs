@@ -24,6 +24,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::time::MissedTickBehavior;
 
+use super::bounds::Bounds;
 use super::refusal::Refusal;
 use super::{credentials, layer, layout};
 
@@ -49,6 +50,7 @@ type Outcome<T> = Result<T, Refusal>;
 pub(super) struct Registries {
     directory: PathBuf,
     insecure: Vec<String>,
+    bounds: Bounds,
     /// The blobs that are being pulled, by digest.
     under_way: Mutex<HashMap<String, Arc<UnderWay>>>,
 }
@@ -67,8 +69,8 @@ struct Source<'a> {
 }
 
 impl Registries {
-    pub(super) fn new(directory: PathBuf, insecure: Vec<String>) -> Self {
-        Self { directory, insecure, under_way: Mutex::default() }
+    pub(super) fn new(directory: PathBuf, insecure: Vec<String>, bounds: Bounds) -> Self {
+        Self { directory, insecure, bounds, under_way: Mutex::default() }
     }
 
     /// Pulls an image and unpacks its layers. Returns the digest that its name stands for.
@@ -178,7 +180,9 @@ impl Registries {
             return Ok(());
         }
         let under_way: Vec<Arc<UnderWay>> = missing.iter().map(|layer| self.join(layer)).collect();
-        let all: u64 = missing.iter().map(Descriptor::size).sum();
+        let all: u64 = missing.iter().map(Descriptor::size).fold(0, u64::saturating_add);
+        // No layer is smaller unpacked than the bound is for.
+        missing.iter().try_for_each(|layer| self.bounds.bytes(layer.size())).map_err(|excess| excess.to_string())?;
         let each = stream::iter(missing.iter().zip(&under_way).map(Ok));
         let pulled =
             each.try_for_each_concurrent(CONCURRENT_PULLS, |(layer, under_way)| self.layer(source, layer, under_way));
@@ -204,7 +208,7 @@ impl Registries {
         }
         let place = layout::place(&self.directory, layer.digest().as_ref());
         let part = source.blob(layer, &place, &under_way.bytes).await?;
-        layer::unpack_once(&part.0, &target).await.map_err(|error| Refusal::Other(error.chain()))
+        layer::unpack_once(&part.0, &target, self.bounds).await.map_err(|error| Refusal::Other(error.chain()))
     }
 
     /// Joins the pull of a blob, or starts it.
@@ -326,7 +330,8 @@ mod tests {
 
     #[test]
     fn a_registry_without_tls_is_named_with_or_without_its_port() {
-        let registries = Registries::new("/".into(), vec!["a.example".into(), "10.0.0.1:5000".into()]);
+        let bounds = Bounds { bytes: 1, files: 1, reserve: 0 };
+        let registries = Registries::new("/".into(), vec!["a.example".into(), "10.0.0.1:5000".into()], bounds);
         for (registry, insecure) in [
             ("a.example", true),
             ("a.example:80", true),

@@ -18,7 +18,7 @@ use mooring_types::job::Image;
 
 use super::pattern::{Pattern, TOKEN_PLACEHOLDER};
 use crate::config::Config;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::usecase::parse;
 
 /// The directory into which `scripts/setup` installs programs for templates.
@@ -49,7 +49,7 @@ impl BuiltIn {
     pub(crate) fn complete(self, given: &Submission, token: &str) -> ApiResult<(Submission, String)> {
         if let (Some((path, hint)), true) = (&self.lacks, given.command.is_empty()) {
             let message = format!("template `{}` needs {}, which is not there", self.name, path.display());
-            return Err(ApiError::new(ErrorCode::NotFound, message).hint(*hint));
+            return Err(ApiError::new(ErrorCode::NotFound, message).hint(*hint).at("template"));
         }
         let pattern = self.in_image(given).pattern.with_token(token);
         let access_path = pattern.access_path.clone();
@@ -58,7 +58,8 @@ impl BuiltIn {
             && job.env.0.get(key).is_none_or(String::is_empty)
         {
             return Err(ApiError::invalid(format!("template `{}` needs the variable {key}", self.name))
-                .hint(format!("give `-e {key}=…` with {what}")));
+                .hint(format!("give `-e {key}=…` with {what}"))
+                .at("env"));
         }
         Ok((job, access_path))
     }
@@ -321,18 +322,7 @@ mod tests {
 
     #[test]
     fn jupyter_in_an_image_is_the_image_s_own() {
-        let config = Config {
-            drain_at_once: std::num::NonZeroUsize::MIN,
-            store: None,
-            state_dir: "/nowhere".into(),
-            listen: Vec::new(),
-            overlay: mooring_types::address::Overlay::new("100.64.0.0/10".parse().unwrap()).unwrap(),
-            backend: Default::default(),
-            jupyter: "/venv".into(),
-            jupyter_image: None,
-            volume_paths: Vec::new(),
-            image_paths: Vec::new(),
-        };
+        let config = Config { jupyter: "/venv".into(), ..Config::new("/nowhere") };
         let (job, path) = jupyter(&config).unwrap().complete(&given(&[]), "t0").unwrap();
         assert_eq!((image(&job).as_str(), job.command[3].as_str(), path.as_str()), ("dir:/", "/venv", "/lab?token=t0"));
         let notebook = "jupyter/base-notebook".parse::<Image>().unwrap();

@@ -21,8 +21,10 @@ use super::{find_job, parse, taken};
 
 use self::builtin::BuiltIn;
 use self::pattern::Pattern;
+use crate::audit;
+use crate::audit::action::Kind;
 use crate::auth::User;
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 use crate::state::token::new_token;
 use crate::view::masked::masked;
@@ -36,17 +38,19 @@ const DESCRIPTION_MAX: usize = 256;
 
 /// Creates a template.
 pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCreateRequest) -> ApiResult<TemplateView> {
-    let name: TemplateName = parse(&request.name)?;
+    let name: TemplateName = parse(&request.name).at("name")?;
     if name.scope == Scope::Public && !user.is_admin() {
         return Err(ApiError::new(ErrorCode::PermissionDenied, "a public template takes the role `admin`")
-            .hint(format!("create `private::{name}` for yourself, or ask an admin")));
+            .hint(format!("create `private::{name}` for yourself, or ask an admin"))
+            .at("name"));
     }
     if request.description.chars().count() > DESCRIPTION_MAX || request.description.contains(char::is_control) {
-        return Err(ApiError::invalid(format!("a description is one line of at most {DESCRIPTION_MAX} characters")));
+        let message = format!("a description is one line of at most {DESCRIPTION_MAX} characters");
+        return Err(ApiError::invalid(message).at("description"));
     }
     let mut tx = context.store.begin().await?;
     let mut pattern = match (&request.from_job, &request.job) {
-        (None, Some(job)) => Pattern::new(&checked(job)?, "/")?,
+        (None, Some(job)) => Pattern::new(&checked(job).at("job")?, "/")?,
         (None, None) => {
             return Err(ApiError::invalid("nothing to make a template from").hint("name a job or a job file"));
         }
@@ -65,7 +69,9 @@ pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCre
         "" => {}
         path if path.starts_with('/') && !path.contains(char::is_control) => path.clone_into(&mut pattern.access_path),
         other => {
-            return Err(ApiError::invalid(format!("`{other}` is no path")).hint("an access path starts with `/`"));
+            return Err(ApiError::invalid(format!("`{other}` is no path"))
+                .hint("an access path starts with `/`")
+                .at("accessPath"));
         }
     }
     let known = tx.template_list(&user.id).await?;
@@ -85,10 +91,14 @@ pub(crate) async fn create(context: &Context, user: &User, request: &TemplateCre
     };
     let full = full_name(&row);
     tx.template_insert(&row).await.map_err(|error| {
-        taken(error, || format!("there is a template `{full}` already")).hint("choose another tag, or delete that one")
+        taken(error, || format!("there is a template `{full}` already"))
+            .hint("choose another tag, or delete that one")
+            .at("name")
     })?;
     let view = view(row)?;
     tx.commit().await?;
+    context.wake();
+    audit::about(Kind::Template, &full, "");
     tracing::info!(user = user.name, "template {full} is created");
     Ok(view)
 }
@@ -120,9 +130,7 @@ pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiRes
                 .hint("a public template of the same name comes before it"));
         }
     };
-    if row.owner.is_none() {
-        user.refuse_unless_admin("deleting a public template")?;
-    }
+    may_delete(user, name.scope)?;
     if name.tag.is_none() {
         return Err(
             ApiError::invalid("which tag is to be deleted?").hint(format!("the newest is `{}`", full_name(&row)))
@@ -130,15 +138,45 @@ pub(crate) async fn delete(context: &Context, user: &User, name: &str) -> ApiRes
     }
     tx.template_delete(&row).await?;
     tx.commit().await?;
+    context.wake();
     tracing::info!(user = user.name, "template {name} is deleted");
     Ok(())
+}
+
+/// Returns the template that the name without a tag stands for once a template is deleted.
+pub(crate) async fn successor(context: &Context, user: &User, name: &str) -> ApiResult<Option<String>> {
+    let name: TemplateName = parse(name)?;
+    let mut tx = context.store.begin_read().await?;
+    let mut of_name = tx.template_list(&user.id).await?.into_iter().filter(|row| is_of(row, &name));
+    let newest = of_name.rfind(|row| Some(&row.tag) != name.tag.as_ref());
+    let built_in =
+        || builtin::all(&context.config).map(|all| all.into_iter().find(|one| one.name == name.name.as_str()));
+    Ok(match newest {
+        Some(row) => Some(full_name(&row)),
+        None if name.scope == Scope::Public => built_in()?.map(|one| one.name.to_owned()),
+        None => None,
+    })
+}
+
+/// Returns the names of the templates of a user that refer to a secret.
+pub(super) fn referring(rows: &[TemplateRow], secret: &Name) -> Vec<String> {
+    let reference = format!("{{secret:{secret}}}");
+    rows.iter().filter(|row| row.job.to_string().contains(&reference)).map(full_name).collect()
+}
+
+/// Checks that a user may delete a template that it can use and that is not built in.
+pub(crate) fn may_delete(user: &User, scope: Scope) -> ApiResult<()> {
+    match scope {
+        Scope::Public => user.refuse_unless_admin("deleting a public template"),
+        Scope::Private => Ok(()),
+    }
 }
 
 /// Returns the request that a submission stands for, and the access path of its job.
 pub(crate) async fn complete(context: &Context, user: &User, given: Submission) -> ApiResult<(Submission, String)> {
     let Some(name) = &given.template else { return Ok((given, "/".into())) };
     let mut tx = context.store.begin().await?;
-    let found = find(context, &mut tx, user, name).await?;
+    let found = find(context, &mut tx, user, name).await.at("template")?;
     drop(tx);
     let token = new_token()[..TOKEN_LENGTH].to_owned();
     match found {
@@ -203,7 +241,11 @@ fn pattern(row: TemplateRow) -> ApiResult<Pattern> {
 }
 
 fn full_name(row: &TemplateRow) -> String {
-    let scope = if row.owner.is_some() { Scope::Private } else { Scope::Public };
+    name_of(row, if row.owner.is_some() { Scope::Private } else { Scope::Public })
+}
+
+/// Returns the name of a template with its tag.
+pub(super) fn name_of(row: &TemplateRow, scope: Scope) -> String {
     TemplateName { scope, name: row.name.clone(), tag: Some(row.tag.clone()) }.to_string()
 }
 

@@ -1,0 +1,179 @@
+//! Attacks by what is on the disk: trees that can't be removed, images that fill it, and files that
+//! other users of the host read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use mooring_api::{Client, Submission};
+use mooring_testkit::job::{ended, executing};
+use mooring_testkit::wait::wait_for;
+use mooring_testkit::world::{Plan, World};
+use mooring_types::JobId;
+use mooring_types::job::JobStatus;
+use nix::mount::{MsFlags, mount, umount};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+async fn submit(client: &Client, script: &str) -> Result<JobId> {
+    let request = Submission {
+        image: Some("dir:/".parse()?),
+        command: ["/usr/bin/python3", "-c", script].map(str::to_owned).to_vec(),
+        ..Submission::default()
+    };
+    Ok(client.job_submit(&request).await?.id)
+}
+
+/// Makes a tree three times as deep as the longest path, with a file at its end.
+const DIGGER: &str = r#"
+import os, time
+for i in range(1500):
+    os.mkdir("d" * 8)
+    os.chdir("d" * 8)
+open("file", "w").close()
+print("dug", flush=True)
+while True: time.sleep(1)
+"#;
+
+/// S26: a cancelled job is gone, with a tree that no path reaches and files that can't be changed.
+#[test]
+fn job_with_a_deep_tree_can_be_cancelled() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let job = submit(&client, DIGGER).await?;
+        executing(&client, &job, LIMIT).await?;
+        wait_for("the tree", LIMIT, async || Ok(client.job_log(&job, 0).await?.text.contains("dug").then_some(())))
+            .await?;
+        // A file system may keep a file from its removal.
+        let hosts = fs::read_dir(world.directory().join("hosts"))?.flatten();
+        let mut uppers = hosts.map(|host| host.path().join("jobs").join(job.as_str()).join("g1/upper"));
+        let upper = uppers.find(|upper| upper.exists()).context("the job's files")?;
+        fs::create_dir(upper.join("kept"))?;
+        fs::write(upper.join("kept/file"), "")?;
+        for path in ["kept/file", "kept"] {
+            ensure!(Command::new("chattr").arg("+i").arg(upper.join(path)).status()?.success(), "chattr");
+        }
+        client.job_cancel(&job).await?;
+        wait_for("the job to be cancelled", LIMIT, async || {
+            Ok((client.job_get(&job).await?.status == JobStatus::Cancelled).then_some(()))
+        })
+        .await?;
+        ensure!(!upper.exists(), "its files are left");
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// S12, S13: another user of the host has no way to what the daemons keep.
+#[test]
+fn other_users_of_the_host_read_nothing() {
+    let mut world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let masks = |world: &World| -> Result<()> {
+        // The files of an agent are those of jobs, in a directory that is for root alone.
+        for daemon in world.daemons(&["server", "opcenter"]).into_iter().chain(world.daemons(&["up"])) {
+            let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid))?;
+            let mask = status.lines().find_map(|line| line.strip_prefix("Umask:")).map(str::trim);
+            ensure!(mask == Some("0077"), "{:?} has the umask {mask:?}", daemon.arguments);
+        }
+        Ok(())
+    };
+    masks(&world).unwrap();
+    world.stop().unwrap();
+    let directories = ["", "opcenter", "hosts/host-1", "hosts/host-1/jobs"].map(|below| world.directory().join(below));
+    for directory in &directories {
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    world.start_again().unwrap();
+    for directory in &directories {
+        let mode = fs::metadata(directory).unwrap().permissions().mode() & 0o7777;
+        assert_eq!(mode, 0o700, "{}", directory.display());
+    }
+    let mut find = Command::new("setpriv");
+    find.args(["--reuid", "12345", "--regid", "12345", "--clear-groups", "find"]).arg(world.directory());
+    let found = String::from_utf8(find.output().unwrap().stdout).unwrap();
+    assert_eq!(found.trim(), world.directory().display().to_string());
+}
+
+/// S11: an image that unpacks to more than a host allows is refused, and leaves nothing.
+#[test]
+fn image_is_unpacked_within_bounds() {
+    let arguments = ["--image-max-size", "1", "--image-max-files", "1000"].map(str::to_owned).to_vec();
+    let world = World::start(Plan { arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
+    let files = world.files();
+    let tar = |archive: &str, directory: &str| {
+        let mut tar = Command::new("tar");
+        tar.arg("-C").arg(files.join(directory)).arg("-czf").arg(files.join(archive)).arg(".");
+        assert!(tar.status().unwrap().success());
+    };
+    for directory in ["large", "many"] {
+        fs::create_dir(files.join(directory)).unwrap();
+    }
+    fs::File::create(files.join("large/zeros")).unwrap().set_len(1_300_000_000).unwrap();
+    tar("large.tar", "large");
+    for number in 0..1500 {
+        fs::write(files.join(format!("many/{number}")), "").unwrap();
+    }
+    tar("many.tar", "many");
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        for (archive, why) in [("large.tar", "it has more than 1 GB"), ("many.tar", "it has more than 1000 files")] {
+            let image = format!("oci-archive:{}", files.join(archive).display());
+            let request =
+                Submission { image: Some(image.parse()?), command: vec!["/bin/sh".into()], ..Submission::default() };
+            let job = client.job_submit(&request).await?.id;
+            let view = ended(&client, &job, LIMIT).await?;
+            ensure!(view.status == JobStatus::FailToExecute && view.status_reason.contains(why), "{view:?}");
+            ensure!(view.status_reason.contains(archive), "{}", view.status_reason);
+        }
+        for host in fs::read_dir(world.directory().join("hosts"))?.flatten() {
+            let left = fs::read_dir(host.path().join("images/archives")).into_iter().flatten().count();
+            ensure!(left == 0, "{left} parts are left");
+        }
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Mounts a file system of 64 MB at a directory.
+fn tmpfs(directory: &Path) -> Result<()> {
+    let options = Some("size=64m,mode=700");
+    Ok(mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), options)?)
+}
+
+/// S11: below the reserve of its disk a host is not ready, and says why.
+#[test]
+fn host_without_disk_is_not_ready() {
+    let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float"))).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let says = async |expected: usize| {
+            wait_for("the hosts to notice", LIMIT, async || {
+                let hosts = world.float(&["hosts", "-F", "json"])?.stdout;
+                let told = hosts.matches("less than 2 GB is free on the disk of").count();
+                Ok((told == expected).then_some(()))
+            })
+            .await
+        };
+        // A small disk in the place of each host's, in which nobody looks for files meanwhile.
+        let disks = ["host-1", "host-2"].map(|host| world.directory().join("hosts").join(host));
+        for disk in &disks {
+            tmpfs(disk)?;
+            // The tools' `/run`.
+            fs::create_dir(disk.join("run"))?;
+        }
+        says(2).await?;
+        for disk in &disks {
+            umount(disk)?;
+        }
+        says(0).await?;
+        let job = submit(&client, "pass").await?;
+        let view = ended(&client, &job, LIMIT).await?;
+        ensure!(view.status == JobStatus::Completed, "{view:?}");
+        Ok(())
+    });
+    outcome.unwrap();
+}
