@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::capsules::Capsules;
 use crate::config::Config;
+use crate::lease::Lease;
 use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::listener::MigrationListener;
 use crate::migrate::stream::tls::Identity;
@@ -38,6 +39,7 @@ pub(crate) struct Host {
     pub(crate) runtime: Runtime,
     pub(crate) images: Images,
     pub(crate) identity: Identity,
+    pub(crate) lease: Lease,
     pub(crate) network: Mutex<HostNetwork>,
     pub(crate) filter: PacketFilter,
     pub(crate) hooks: Hooks,

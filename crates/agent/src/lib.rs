@@ -14,7 +14,7 @@
 //! * `gateways` runs the gateways placed on this host.
 //! * `look` finds what hinders a migration while the job executes.
 //! * `usage` measures the jobs; `spot` watches for the notice that the cloud reclaims the machine.
-//! * `link` joins, watches and reports.
+//! * `link` joins, watches and reports; `lease` is what an answered report gives.
 //!
 //! An agent is called only by the sources of the migrations that it expects and by CRIU's hooks on
 //! this machine.
@@ -29,6 +29,7 @@ mod facts;
 mod gateways;
 mod host;
 mod job;
+mod lease;
 mod link;
 mod look;
 mod migrate;
@@ -62,6 +63,7 @@ use crate::capsules::Capsules;
 use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
+use crate::lease::Lease;
 use crate::link::Link;
 use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::listener::MigrationListener;
@@ -197,6 +199,7 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
             &config.hidden,
         ),
         identity: Identity::open(&config.state_dir)?,
+        lease: Lease::open(&config.state_dir),
         hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
         network: Mutex::new(network),

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::facts;
 use crate::host::{Host, Membership};
 use crate::job::Jobs;
+use crate::lease::{LEASE, SentReport};
 use crate::network::published::Wanted;
 use crate::spot::CloudFacts;
 use crate::tools::Tools;
@@ -171,6 +172,8 @@ impl Link {
             });
         }
         self.applied.send_replace(slice.sequence);
+        // Jobs that go on now follow the orders of this slice or of a later one.
+        self.host.lease.repeated(slice.lapse);
     }
 
     /// Applies the overlay's configuration, and returns what went wrong.
@@ -191,17 +194,23 @@ impl Link {
         loop {
             let joined = membership.borrow_and_update().clone();
             if let Some(joined) = joined {
+                let sent = self.host.lease.report();
                 let report = HostReport {
                     sequence: *self.applied.borrow(),
+                    lapse: sent.lapse,
                     facts: self.facts(),
                     jobs: self.jobs.observe(),
                     problems: self.all_problems().await,
                     notice: self.cloud.borrow().notice,
                 };
                 // The next report says everything that a lost one did.
-                if let Err(error) = joined.client.host_report(&joined.id, &report).await {
-                    tracing::debug!(error = %chain(&error), "a report did not reach OpCenter");
-                    tokio::time::sleep(RECONNECT_DELAY).await;
+                match self.send(&joined, &report, sent).await {
+                    Ok(has_lapsed) if has_lapsed => continue,
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::debug!(error = %chain(&error), "a report did not reach OpCenter");
+                        tokio::time::sleep(RECONNECT_DELAY).await;
+                    }
                 }
             }
             tokio::select! {
@@ -210,6 +219,14 @@ impl Link {
                 _ = membership.changed() => {}
             }
         }
+    }
+
+    /// Sends a report. Returns whether the lease had lapsed before the answer came.
+    async fn send(&self, joined: &Membership, report: &HostReport, sent: SentReport) -> Result<bool> {
+        // An answer that comes later renews nothing.
+        let answer = timeout(LEASE, joined.client.host_report(&joined.id, report)).await;
+        answer.map_err(|_| Error::TimedOut("a report to OpCenter".to_owned()))??;
+        self.host.lease.answered(sent)
     }
 
     fn facts(&self) -> HostFacts {

@@ -25,6 +25,11 @@
 //! from `Prepared` to `Restored` without another order. The source of a stored capsule may still be
 //! told to roll back: a capsule counts only once OpCenter has recorded it.
 //!
+//! # The lease of a host
+//!
+//! An answered report renews the host's lease to 8 seconds after it was sent. A host without a
+//! lease keeps the jobs frozen that OpCenter may recover elsewhere.
+//!
 //! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent.
 //! An observation has the generation and the migration that it belongs to.
 
@@ -128,6 +133,9 @@ pub struct CertificateAnswer {
 pub struct AgentSlice {
     /// The number of the slice, which grows with every change.
     pub sequence: u64,
+    /// The lapse of the host's lease that its last report named; see [`HostReport::lapse`].
+    #[serde(default)]
+    pub lapse: u64,
     pub host: HostId,
     /// The overlay network.
     pub network: Network,
@@ -200,6 +208,13 @@ pub struct JobDirective {
     /// The access to the capsule store, where the order leads there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreAccess>,
+    /// `true` if the job may be recovered on another host. This host freezes it when it can't reach
+    /// OpCenter.
+    #[serde(default)]
+    pub recoverable: bool,
+    /// The grant, where the host is the job's owner in this generation; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub grant: String,
 }
 
 /// The order for a job; the table in the module's documentation has the details.
@@ -379,6 +394,10 @@ pub struct PublishedPort {
 pub struct HostReport {
     /// The number of the latest applied slice.
     pub sequence: u64,
+    /// The number of the last lapse of the host's lease. A job that was frozen then goes on once a
+    /// slice repeats it: OpCenter has decided on the job since.
+    #[serde(default)]
+    pub lapse: u64,
     /// The resources and versions of the host.
     pub facts: HostFacts,
     /// All jobs of which the host has anything.
@@ -412,6 +431,11 @@ pub struct JobObservation {
     pub job: JobId,
     /// The generation on the host.
     pub generation: Generation,
+    /// The grant that came with the directive; empty as long as the host is not the owner. It
+    /// proves to OpCenter that the job was given to this host in this generation, also when
+    /// OpCenter's database is an older one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub grant: String,
     /// The state of the job.
     pub state: JobState,
     /// The durations of this host's phases of the current migration.

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use futures_util::StreamExt;
@@ -25,6 +26,8 @@ use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId, Name, Tim
 use crate::behaviour::{Attempt, Behaviour, Step};
 use crate::{Delivery, OpCenter, Wire};
 
+/// The time from a report until the lease of a host ends.
+const LEASE: Duration = Duration::from_secs(8);
 /// The bytes that every simulated capsule has.
 const CAPSULE_BYTES: u64 = 1_000_000;
 
@@ -88,8 +91,12 @@ pub(crate) struct LocalJob {
     pub(crate) state: JobState,
     /// Set while the job's processes run.
     pub(crate) executes: bool,
-    /// Set when the host was cut off since it got the job: another host may have recovered it.
-    pub(crate) may_be_stale: bool,
+    /// Set while OpCenter may recover the job elsewhere: it needs the lease of its host.
+    is_recoverable: bool,
+    /// Set while the job is frozen for lack of a lease.
+    is_fenced: bool,
+    /// OpCenter's proof that the job was given to the host.
+    grant: String,
     phases: Vec<PhaseTime>,
     bytes_moved: u64,
     usage: Option<UsageSample>,
@@ -99,8 +106,18 @@ pub(crate) struct LocalJob {
 
 impl LocalJob {
     fn new(generation: Generation, state: JobState) -> Self {
-        let (phases, executes) = (Vec::new(), false);
-        Self { generation, state, executes, may_be_stale: false, phases, bytes_moved: 0, usage: None, written: 0 }
+        Self {
+            generation,
+            state,
+            executes: false,
+            is_recoverable: false,
+            is_fenced: false,
+            grant: String::new(),
+            phases: Vec::new(),
+            bytes_moved: 0,
+            usage: None,
+            written: 0,
+        }
     }
 }
 
@@ -116,6 +133,10 @@ pub struct SimAgent {
     pub(crate) slice: Option<AgentSlice>,
     is_cut_off: bool,
     is_mute: bool,
+    /// The time until the lease ends.
+    lease: Duration,
+    /// The number of the last lapse of the lease.
+    lapse: u64,
     notice: Option<Notice>,
     problems: Vec<String>,
 }
@@ -139,6 +160,8 @@ impl SimAgent {
             slice: None,
             is_cut_off: false,
             is_mute: false,
+            lease: LEASE,
+            lapse: 0,
             notice: None,
             problems: Vec::new(),
         })
@@ -185,10 +208,10 @@ impl SimAgent {
         self.behaviour.take(step, seconds);
     }
 
-    /// Cuts the host off: it neither gets slices nor reports, and its jobs go on.
+    /// Cuts the host off: it neither gets slices nor reports. Its jobs go on, those that may be
+    /// recovered until its lease ends.
     pub fn cut_off(&mut self) {
         self.is_cut_off = true;
-        self.jobs.values_mut().for_each(|job| job.may_be_stale = true);
     }
 
     /// Drops the reports of the host, which goes on to obey its slices.
@@ -315,8 +338,31 @@ impl SimAgent {
         Ok(())
     }
 
+    /// Lets time pass on the host's clock.
+    pub(crate) fn pass_time(&mut self, time: Duration) {
+        self.lease = self.lease.saturating_sub(time);
+        if self.lease.is_zero() {
+            self.lapse += 1;
+            self.fence();
+        }
+    }
+
+    /// Freezes the jobs that may be recovered, where the host has no lease.
+    fn fence(&mut self) {
+        let has_lease = !self.lease.is_zero();
+        for local in self.jobs.values_mut().filter(|local| local.executes && !has_lease) {
+            let is_undecided = matches!(
+                local.state,
+                JobState::Restored { .. } | JobState::SnapshotTaken { .. } | JobState::Stored { .. }
+            );
+            if local.is_recoverable || is_undecided {
+                (local.executes, local.is_fenced) = (false, true);
+            }
+        }
+    }
+
     /// Reports what the host observes.
-    pub async fn report(&self) -> Result<()> {
+    pub async fn report(&mut self) -> Result<()> {
         if self.is_mute {
             return Ok(());
         }
@@ -327,6 +373,7 @@ impl SimAgent {
             differences: Vec::new(),
             job: job.clone(),
             generation: local.generation,
+            grant: local.grant.clone(),
             state: local.state.clone(),
             phases: local.phases.clone(),
             bytes_moved: local.bytes_moved,
@@ -336,13 +383,16 @@ impl SimAgent {
         };
         let report = HostReport {
             sequence: self.slice.as_ref().map_or(0, |slice| slice.sequence),
+            lapse: self.lapse,
             facts: self.machine.facts(),
             jobs: self.jobs.iter().map(observe).collect(),
             problems: self.problems.clone(),
             notice: self.notice,
         };
         let sent = self.client.host_report(&self.host, &report).await;
-        sent.with_context(|| format!("report as {}", self.machine.name))
+        sent.with_context(|| format!("report as {}", self.machine.name))?;
+        self.lease = LEASE;
+        Ok(())
     }
 
     /// Takes one step for each job towards the slice. Returns whether anything changed.
@@ -358,7 +408,21 @@ impl SimAgent {
         for directive in &slice.jobs {
             self.follow(directive).with_context(|| format!("{}: {:?}", self.machine.name, directive.order))?;
         }
+        if slice.lapse == self.lapse && !self.lease.is_zero() {
+            self.lift_fences(&slice.jobs);
+        }
+        self.fence();
         Ok(states(&self.jobs) != before)
+    }
+
+    /// Lets jobs go on that are to execute here.
+    fn lift_fences(&mut self, directives: &[JobDirective]) {
+        for directive in directives.iter().filter(|directive| directive.order.executes()) {
+            let held = self.jobs.get_mut(&directive.job).filter(|local| local.generation == directive.generation);
+            if let Some(local) = held.filter(|local| local.is_fenced) {
+                (local.executes, local.is_fenced) = (true, false);
+            }
+        }
     }
 
     fn follow(&mut self, directive: &JobDirective) -> Result<()> {
@@ -370,7 +434,14 @@ impl SimAgent {
             // A copy of an older generation ends.
             other => other.filter(|local| local.generation == directive.generation),
         };
-        if let Some(local) = self.next(directive, held) {
+        if held.as_ref().is_some_and(|local| local.is_fenced) && directive.order.executes() {
+            // It is frozen, and follows no order before it goes on.
+            self.jobs.extend(held.map(|local| (directive.job.clone(), local)));
+            return Ok(());
+        }
+        if let Some(mut local) = self.next(directive, held) {
+            local.is_recoverable = directive.recoverable;
+            local.grant.clone_from(&directive.grant);
             self.jobs.insert(directive.job.clone(), local);
         }
         Ok(())

@@ -20,6 +20,7 @@ mod remains;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{BufRead, BufReader, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -45,6 +46,10 @@ const FAILPOINTS: &str = "MOORING_FAILPOINTS";
 const USERS_PASSWORD: &str = "correct horse battery";
 /// Time limit until `float up` is ready.
 const READY_WITHIN: Duration = Duration::from_secs(90);
+/// The address of OpCenter for virtual hosts.
+pub const OPCENTER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+/// The nftables table of [`World::part`].
+const PARTED: &str = "parted";
 /// Time limit of a stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(90);
 
@@ -243,6 +248,30 @@ impl World {
     /// Joins a virtual host to the others again.
     pub fn join_again(&self, host: &str) -> Result<()> {
         self.link(host, "up")
+    }
+
+    /// Drops all packets between a virtual host and another address, until [`World::mend`].
+    pub fn part(&self, host: &str, from: Ipv4Addr) -> Result<()> {
+        let rules = format!(
+            "table ip {PARTED} {{ chain input {{ type filter hook input priority -300; ip saddr {from} drop; }}; \
+             chain output {{ type filter hook output priority -300; ip daddr {from} drop; }}; }}"
+        );
+        self.nft_at(host, &rules)
+    }
+
+    /// Ends what [`World::part`] has begun at a virtual host.
+    pub fn mend(&self, host: &str) -> Result<()> {
+        self.nft_at(host, &format!("delete table ip {PARTED}"))
+    }
+
+    /// Runs a command of nftables at a virtual host.
+    fn nft_at(&self, host: &str, rules: &str) -> Result<()> {
+        let mut command = Command::new("nft");
+        command.arg(rules).stdin(Stdio::null());
+        netns::enter_command(&mut command, &self.directory().join("run").join(format!("{host}.netns")))?;
+        let ran = command.output().context("run nft")?;
+        ensure!(ran.status.success(), "nft {rules}: {}", String::from_utf8_lossy(&ran.stderr));
+        Ok(())
     }
 
     fn link(&self, host: &str, to: &str) -> Result<()> {

@@ -78,6 +78,12 @@ pub enum Event {
         /// The host's name.
         host: String,
     },
+    /// The job was found on a host to which the database had not given it: an older one was put
+    /// back.
+    FoundAgain {
+        /// The host's name.
+        host: String,
+    },
     /// The job migrated to another host.
     Migrated {
         /// The source's name.
@@ -207,6 +213,9 @@ impl fmt::Display for Event {
             Self::DestinationLost { host } => {
                 write!(f, "host {host} is unreachable and given up; open connections of the job end")
             }
+            Self::FoundAgain { host } => {
+                write!(f, "found on host {host}, to which it had migrated after the time of OpCenter's database")
+            }
             Self::Migrated { from, to, pause_seconds } => {
                 write!(f, "migrated from {from} to {to}; frozen for {pause_seconds:.3} s")
             }
@@ -275,6 +284,7 @@ mod tests {
                 reason: text("no room"),
             },
             Event::DestinationLost { host: text("host-2") },
+            Event::FoundAgain { host: text("host-2") },
             Event::Migrated { from: text("host-1"), to: text("host-2"), pause_seconds: 0.21 },
             Event::Suspended { from: text("host-1"), capsule },
             Event::SnapshotTaken { pause_seconds: 0.21, capsule },

@@ -16,17 +16,19 @@ use super::directives::Directives;
 use super::furnish;
 use super::held::HeldJob;
 use super::log::Results;
-use super::policy::{Action, Removal, decide};
+use super::policy::{Action, Removal, UnderLease, decide, under_lease};
 use super::state::{AgentsPart, Inbound, LocalState, Outbound, Running, end_of};
 use crate::error::{Error, Result};
 use crate::migrate::stream::listener::SourceConnection;
 use crate::migrate::{destination, restore, source};
 use crate::runtime::container::Runtime;
 use crate::runtime::job_dir::JobDir;
-use crate::runtime::{bundle, volume};
+use crate::runtime::{bundle, fence, volume};
 
 /// The interval at which the end of a job is looked for.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// The interval at which a job that needs a confirmed lease looks at it.
+const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(200);
 /// The pause before a failed action is repeated.
 const ACTION_RETRY_DELAY: Duration = Duration::from_secs(1);
 
@@ -45,6 +47,8 @@ enum Wake {
     Directive,
     /// The job's first process has ended.
     Ended,
+    /// The job may be let go on that was frozen for lack of a lease.
+    Lease,
     /// The source of a migration has connected.
     Connected(SourceConnection),
 }
@@ -89,13 +93,19 @@ impl Driver {
     /// recorded.
     async fn step(&mut self) -> Result<Progress> {
         self.job.publish();
+        // A lease that is confirmed is confirmed by this directive or an earlier one.
+        let is_confirmed = self.job.host().lease.is_confirmed();
         let directive = self.directives.follow();
         if let Some(directive) = &directive {
-            self.job.adopt(directive);
+            self.job.adopt(directive)?;
+            self.job.set_fence(directive)?;
         }
         let (job, directives) = (&mut self.job, &self.directives);
-        match decide(job.journal.generation, &job.state.recorded(), directive.as_ref()) {
-            Action::Nothing => return self.rest().await,
+        let (generation, lease) = (job.journal.generation, job.under_lease(is_confirmed));
+        let action = decide(generation, &job.state.recorded(), directive.as_ref());
+        match under_lease(action, lease, generation, directive.as_ref()) {
+            Action::Nothing | Action::AwaitLease => return self.rest(lease).await,
+            Action::LiftFence => lift_fence(job)?,
             Action::Start => start(job, directives).await?,
             Action::ReportLost => {
                 job.enter(LocalState::Lost { reason: "it is no longer on its host".to_owned() })?;
@@ -128,10 +138,10 @@ impl Driver {
     }
 
     /// Waits until there may be something to do.
-    async fn rest(&mut self) -> Result<Progress> {
-        match self.wake().await {
+    async fn rest(&mut self, lease: UnderLease) -> Result<Progress> {
+        match self.wake(lease).await {
             Wake::Stop => return Ok(Progress::Stopped),
-            Wake::Directive => {}
+            Wake::Directive | Wake::Lease => {}
             Wake::Ended => record_end(&mut self.job).await?,
             Wake::Connected(connection) => {
                 destination::receive(&mut self.job, &self.directives, connection).await?;
@@ -140,7 +150,7 @@ impl Driver {
         Ok(Progress::Continue)
     }
 
-    async fn wake(&mut self) -> Wake {
+    async fn wake(&mut self, lease: UnderLease) -> Wake {
         let process = match &self.job.state {
             LocalState::Running(Running { process, .. }) | LocalState::Restored { process, .. } => Some(*process),
             LocalState::Absent
@@ -161,6 +171,16 @@ impl Driver {
                 tokio::time::sleep(EXIT_POLL_INTERVAL).await;
             }
         };
+        let (host, job_dir) = (self.job.host().clone(), self.job.job_dir());
+        let confirmed = async {
+            if !lease.is_fenced && !lease.is_frozen {
+                return std::future::pending().await;
+            }
+            let is_news = || !lease.is_confirmed || (!lease.is_frozen && fence::is_closed(&job_dir));
+            while !(host.lease.is_confirmed() && is_news()) {
+                tokio::time::sleep(LEASE_POLL_INTERVAL).await;
+            }
+        };
         let stop = self.job.host().stop.clone();
         let connected = async {
             match &mut self.job.state {
@@ -172,6 +192,7 @@ impl Driver {
             () = stop.cancelled() => Wake::Stop,
             changed = self.directives.changed() => if changed.is_err() { Wake::Stop } else { Wake::Directive },
             () = ended => Wake::Ended,
+            () = confirmed => Wake::Lease,
             connection = connected => Wake::Connected(connection),
         }
     }
@@ -228,6 +249,17 @@ impl Driver {
             tracing::warn!(%job, error = %chain(&error), "some mounts of job {job} stay");
         }
     }
+}
+
+/// Lets a job go on that was frozen for lack of a lease. What a migration has frozen stays frozen.
+fn lift_fence(job: &HeldJob) -> Result<()> {
+    let (id, job_dir) = (job.id(), job.job_dir());
+    fence::lift(&job_dir)?;
+    if matches!(job.state, LocalState::Running(_) | LocalState::Restored { .. }) {
+        fence::thaw(&job_dir)?;
+        tracing::warn!(job = %id, "job {id} was frozen while OpCenter could not be reached, and goes on");
+    }
+    Ok(())
 }
 
 /// Makes the job's container and starts it.

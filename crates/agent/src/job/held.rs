@@ -15,11 +15,13 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::log::{LogPump, Results};
+use super::policy::UnderLease;
 use super::record::{Record, RecordedState};
 use super::state::{Inbound, LocalState, Outbound, Running};
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::migrate::stream::sender::CapsuleSender;
+use crate::runtime::fence;
 use crate::runtime::job_dir::JobDir;
 
 /// The observation of a job for the reports; `None` when nothing is held.
@@ -50,6 +52,8 @@ pub(crate) struct Journal {
     bytes_moved: u64,
     /// The connections that the job lacks since it was restored here.
     pub(crate) unaccepted: Option<Unaccepted>,
+    /// OpCenter's proof that the job was given to this host; empty until then.
+    grant: String,
     observation: Observation,
 }
 
@@ -65,6 +69,7 @@ impl HeldJob {
             differences: Vec::new(),
             bytes_moved: 0,
             unaccepted: None,
+            grant: directive.grant.clone(),
             observation: Observation::default(),
             log: LogPump::start(host.clone(), directive.job.clone()),
             host,
@@ -85,6 +90,7 @@ impl HeldJob {
             differences: record.differences,
             bytes_moved: record.bytes_moved,
             unaccepted: record.unaccepted,
+            grant: record.grant,
             observation: Observation::default(),
         };
         let found = Self { journal, state, store: None };
@@ -117,9 +123,12 @@ impl HeldJob {
         self.host().capsules.store(self.store.as_ref().ok_or(Error::NoStore)?)
     }
 
-    /// Takes the access to the store from a directive, and as long as the job is not made its
-    /// generation, address and specification.
-    pub(crate) fn adopt(&mut self, directive: &JobDirective) {
+    /// Takes the access to the store and the grant from a directive. As long as the job is not made,
+    /// takes its generation, address and specification as well.
+    ///
+    /// # Errors
+    /// The record with the grant can't be written.
+    pub(crate) fn adopt(&mut self, directive: &JobDirective) -> Result<()> {
         self.store.clone_from(&directive.store);
         let same = directive.generation == self.journal.generation;
         if matches!(self.state, LocalState::Absent) || (same && matches!(self.state, LocalState::Starting)) {
@@ -128,6 +137,54 @@ impl HeldJob {
             self.journal.spec = directive.spec.clone();
             self.journal.forget_measures();
         }
+        let is_granted = directive.generation == self.journal.generation && !directive.grant.is_empty();
+        if !is_granted || directive.grant == self.journal.grant {
+            return Ok(());
+        }
+        self.journal.grant.clone_from(&directive.grant);
+        // What is not held has no record.
+        if matches!(self.state, LocalState::Absent) { Ok(()) } else { self.save() }
+    }
+
+    /// Puts the job under the lease of this host while OpCenter may recover it elsewhere.
+    ///
+    /// A snapshot and a restore have put it there before OpCenter hears of them. It is taken out
+    /// only when OpCenter has decided on them.
+    ///
+    /// # Errors
+    /// The file that says so can't be written or removed.
+    pub(crate) fn set_fence(&self, directive: &JobDirective) -> Result<()> {
+        if directive.generation != self.journal.generation {
+            return Ok(());
+        }
+        let is_decided = match &self.state {
+            LocalState::Running(Running { outbound, .. }) => match outbound {
+                Outbound::None | Outbound::PreCopied { .. } | Outbound::Failed { .. } => true,
+                Outbound::SnapshotTaken(_) | Outbound::Stored { .. } => false,
+            },
+            LocalState::Freezing { .. }
+            | LocalState::Frozen { .. }
+            | LocalState::Restored { .. }
+            | LocalState::Parked => false,
+            LocalState::Absent
+            | LocalState::Starting
+            | LocalState::Exited { .. }
+            | LocalState::FailedToStart { .. }
+            | LocalState::Lost { .. }
+            | LocalState::Receiving { .. }
+            | LocalState::ReceiveFailed { .. }
+            | LocalState::Gone => return Ok(()),
+        };
+        if directive.recoverable || is_decided {
+            fence::set(&self.job_dir(), self.host().lease.path(), directive.recoverable)?;
+        }
+        Ok(())
+    }
+
+    /// Returns how the lease of this host concerns the job.
+    pub(crate) fn under_lease(&self, is_confirmed: bool) -> UnderLease {
+        let job_dir = self.job_dir();
+        UnderLease { is_fenced: fence::is_set(&job_dir), is_frozen: fence::is_closed(&job_dir), is_confirmed }
     }
 
     /// Enters a state: on disk, then in memory and in the reports.
@@ -309,6 +366,7 @@ impl Journal {
             differences: self.differences.clone(),
             bytes_moved: self.bytes_moved,
             unaccepted: self.unaccepted.clone(),
+            grant: self.grant.clone(),
         }
     }
 

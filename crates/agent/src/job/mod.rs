@@ -109,7 +109,12 @@ impl Jobs {
             let newest = directives.iter().find(|directive| directive.job == *job);
             driven.directive.send_if_modified(|now| {
                 let same = match (now.as_ref(), newest) {
-                    (Some(now), Some(newest)) => now.order == newest.order && now.generation == newest.generation,
+                    (Some(now), Some(newest)) => {
+                        now.order == newest.order
+                            && now.generation == newest.generation
+                            && now.recoverable == newest.recoverable
+                            && now.grant == newest.grant
+                    }
                     (None, None) => true,
                     _ => false,
                 };

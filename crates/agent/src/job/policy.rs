@@ -44,6 +44,21 @@ pub(crate) enum Action {
     Forget,
     /// End the driver: nothing is held, and nothing is ordered.
     End,
+    /// Let a job go on that was frozen for lack of a lease.
+    LiftFence,
+    /// Leave a job frozen until the lease of this host is confirmed, or another order comes.
+    AwaitLease,
+}
+
+/// The lease of this host as it concerns a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct UnderLease {
+    /// OpCenter may recover the job elsewhere.
+    pub(crate) is_fenced: bool,
+    /// The job was frozen for lack of a lease.
+    pub(crate) is_frozen: bool,
+    /// The lease is valid, and OpCenter has given its orders since the last lapse.
+    pub(crate) is_confirmed: bool,
 }
 
 /// A checkpoint of a job on its own host.
@@ -65,7 +80,7 @@ pub(crate) enum Removal {
 }
 
 /// Returns the next action for a job of this generation. Every action but [`Action::Nothing`] and
-/// [`Action::End`] changes the state, so that asking again comes to rest.
+/// [`Action::End`] changes the state, so that asking again comes to rest. [`under_lease`] follows.
 pub(crate) fn decide(generation: Generation, state: &RecordedState, directive: Option<&JobDirective>) -> Action {
     let Some(JobDirective { generation: ordered, order, .. }) = directive else {
         return match state {
@@ -102,6 +117,26 @@ pub(crate) fn decide(generation: Generation, state: &RecordedState, directive: O
         JobOrder::Abort { .. } => abort(state),
         JobOrder::Retire { .. } => retire(state),
         JobOrder::Stop => stop(state),
+    }
+}
+
+/// Returns the action that takes the place of another one where a job may not execute without a
+/// lease.
+pub(crate) fn under_lease(
+    action: Action,
+    lease: UnderLease,
+    generation: Generation,
+    directive: Option<&JobDirective>,
+) -> Action {
+    let is_ordered = directive.is_some_and(|ordered| ordered.generation == generation && ordered.order.executes());
+    match action {
+        // A frozen job heeds no signal.
+        Action::Stop { .. } if lease.is_frozen => Action::Remove(Removal::Ended),
+        Action::Stop { .. } | Action::Remove(_) | Action::Forget | Action::End | Action::ReportLost => action,
+        _ if lease.is_frozen && lease.is_confirmed && is_ordered => Action::LiftFence,
+        _ if lease.is_frozen => Action::AwaitLease,
+        Action::RestoreHere { .. } if lease.is_fenced && !lease.is_confirmed => Action::AwaitLease,
+        action => action,
     }
 }
 

@@ -52,6 +52,9 @@ pub(crate) struct Record {
     /// The differences that the last restore has made, a sentence each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) differences: Vec<String>,
+    /// OpCenter's proof that the job was given to this host; empty until then.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) grant: String,
 }
 
 /// The state of a job, without the handles of a running agent: the projection of
@@ -213,6 +216,7 @@ impl Record {
         Some(JobObservation {
             job: self.job.clone(),
             generation: self.generation,
+            grant: self.grant.clone(),
             state: self.state.observed()?,
             phases: self.phases.clone(),
             bytes_moved: self.bytes_moved,
@@ -274,6 +278,7 @@ mod tests {
             bytes_moved: 7,
             unaccepted: None,
             differences: Vec::new(),
+            grant: "granted".to_owned(),
         }
     }
 

@@ -37,6 +37,7 @@ use crate::job::held::HeldJob;
 use crate::job::state::{Inbound, LocalState, Running};
 use crate::look::{self, Differences};
 use crate::runtime::checkpoint::Checkpoint;
+use crate::runtime::fence;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::volume;
 
@@ -193,6 +194,10 @@ async fn finish(
     // No other connection of the source is taken from here on.
     job.state = receiving(&migration, Inbound::Restoring);
     let job_dir = job.job_dir();
+    // OpCenter may give this host up before it hears that the job is here.
+    if let Err(error) = fence::set(&job_dir, job.host().lease.path(), true) {
+        return receive_failed(job, migration, Failure { phase: Phase::Restore, error });
+    }
     let restored = tokio::select! {
         restored = restore_and_verify(job, &job_dir, checkpoint, memory) => restored,
         // The order that came instead removes what is here. Nothing of it has executed.

@@ -32,6 +32,7 @@ use crate::job::policy::OwnCheckpoint;
 use crate::job::state::{LocalState, Outbound, Running};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
+use crate::runtime::fence;
 use crate::runtime::image::Image;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
@@ -135,7 +136,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     let sockets = Listing::read(&job_dir.upper())?.sockets().map(Path::to_owned).collect();
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, sockets).await {
         put_back(&job_dir).await;
-        job_dir.cgroup().thaw()?;
+        fence::thaw(&job_dir)?;
         job.host().filter.release(&job_dir).await?;
         return Err(error);
     }
@@ -256,7 +257,8 @@ pub(crate) async fn reach(host: &Host, job_dir: &JobDir, peers: Peers) -> Result
     let_run(host, job_dir, peers).await
 }
 
-/// Lets packets reach the job and thaws it. A job that runs already is left alone.
+/// Lets packets reach the job and thaws it. A job that runs already is left alone. One whose host
+/// lacks a lease stays frozen.
 ///
 /// # Errors
 /// The packet filter or the control group refuses.
@@ -281,7 +283,7 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
         tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
     put_back(job_dir).await;
-    Ok(cgroup.thaw()?)
+    fence::thaw(job_dir)
 }
 
 /// Removes a used checkpoint in the background: it takes longer than anyone should wait.

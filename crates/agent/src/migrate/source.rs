@@ -44,6 +44,7 @@ use crate::job::state::{AgentsPart, LocalState, Outbound, Running, exit_code};
 use crate::look;
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::Afterwards;
+use crate::runtime::fence;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::removed_names;
@@ -319,6 +320,8 @@ async fn send_and_store(
     failpoint::check(&Phase::Transfer.failpoint()).await?;
     sender.send_images(checkpoint).await?;
     let bytes = sender.bytes();
+    // OpCenter may recover the job from this capsule as soon as it hears of it.
+    fence::set(&job.job_dir(), job.host().lease.path(), true)?;
     Ok((store(job, sender).await?, bytes))
 }
 

@@ -15,6 +15,11 @@ pub(super) const PID_FILE: &str = "pid";
 /// The file that says how the first process has ended.
 pub(super) const END: &str = "end";
 
+/// The file that puts the job under its host's lease; see [`fence`](super::fence).
+pub(super) const FENCE: &str = "fence";
+/// The file that says that the job was frozen for lack of a lease.
+pub(super) const FENCED: &str = "fenced";
+
 /// The directory of one generation of a job on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct JobDir {
@@ -152,6 +157,16 @@ impl JobDir {
     /// The record of how the first process ended.
     pub(crate) fn end(&self) -> PathBuf {
         self.directory.join(END)
+    }
+
+    /// The file that puts the job under its host's lease.
+    pub(crate) fn fence(&self) -> PathBuf {
+        self.directory.join(FENCE)
+    }
+
+    /// The file that says that the job was frozen for lack of a lease.
+    pub(crate) fn fenced(&self) -> PathBuf {
+        self.directory.join(FENCED)
     }
 
     /// The record of what was taken out of the job's terminals.

@@ -5,6 +5,7 @@
 //! * [`bundle`]: the container's configuration, the same on every host but for paths.
 //! * [`checkpoint`]: the directories of CRIU's images.
 //! * [`container`]: starts, checkpoints, restores, stops and removes a container.
+//! * [`fence`]: the freeze of a job whose host can't renew its lease.
 //! * [`hidden`]: the paths of this host that no job sees.
 //! * [`inotify`]: the paths of the files that a job watches.
 //! * [`inode_list`]: the inode numbers that a job's open files keep.
@@ -21,6 +22,7 @@
 pub(crate) mod bundle;
 pub(crate) mod checkpoint;
 pub(crate) mod container;
+pub(crate) mod fence;
 pub(crate) mod hidden;
 pub(crate) mod image;
 pub(crate) mod inode_list;

@@ -97,7 +97,8 @@ pub(crate) async fn bounded(
     let error = CriuError::Unseizable { process: unseized(job_dir), limit: STALL_TIMEOUT };
     tracing::warn!("CRIU is ended: {error}");
     end_criu(images);
-    // CRIU waits in the kernel for a process that is frozen.
+    // CRIU waits in the kernel for a process that is frozen. Without a lease the job is frozen
+    // again.
     if let Err(error) = job_dir.cgroup().thaw() {
         tracing::error!(error = %chain(&error), "a job whose checkpoint is given up may be frozen");
     }

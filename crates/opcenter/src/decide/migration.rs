@@ -320,6 +320,7 @@ mod tests {
             let observe = |index: usize| JobObservation {
                 job: row.job.clone(),
                 generation: row.generation,
+                grant: String::new(),
                 state: all[index].clone(),
                 phases: Vec::new(),
                 bytes_moved: 0,

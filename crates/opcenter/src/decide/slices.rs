@@ -1,5 +1,6 @@
 //! Makes the slices of hosts and gateways: a pure function of desired state. Observed are only the
-//! generations that hosts hold and the connections that restored jobs lack. The values of secrets
+//! generations that hosts hold, the lapses of their leases and the connections that restored jobs
+//! lack. The values of secrets
 //! come in as well.
 //!
 //! A host gets no more than its orders need. The spec is without values where nothing is executed,
@@ -25,6 +26,7 @@
 //! | snapshot: Restoring (the capsule is being stored) | `MigrateOut` Freeze | it | flow |
 //! | suspend: Retiring | `Retire` | none | held |
 //! | resume, recover: Preparing, Restoring | `MigrateIn` | it | held |
+//! | recover, the lost host | nothing | | |
 //!
 //! At no stage may two hosts execute a job. Only the owner gets `Run` and `Rollback`, and a
 //! destination restores only what the source has frozen.
@@ -54,6 +56,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) config: &'a Config,
     pub(crate) state: &'a DbState,
     pub(crate) holdings: &'a Holdings,
+    /// The last lapse of each host's lease.
+    pub(crate) lapses: &'a HashMap<HostId, u64>,
     pub(crate) secrets: &'a Secrets,
     pub(crate) vault: &'a Vault,
 }
@@ -71,6 +75,7 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
     let Inputs { config, state, .. } = inputs;
     AgentSlice {
         sequence: 0,
+        lapse: inputs.lapses.get(&host.id).copied().unwrap_or_default(),
         host: host.id.clone(),
         network: network(config, state),
         jobs: state.jobs.values().filter_map(|job| directive(inputs, job, &host.id)).collect(),
@@ -199,7 +204,10 @@ fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDire
         spec.resources = resources;
     }
     let store = if order.uses_store() { store_access(inputs, job) } else { None };
-    Some(JobDirective { job: job.id.clone(), generation, address, spec, order, store })
+    let recoverable = state.capsule(&job.id).is_some();
+    let is_owner = job.host.as_ref() == Some(host) && job.generation == generation && order.executes();
+    let grant = if is_owner { inputs.vault.grant(host, &job.id, generation) } else { String::new() };
+    Some(JobDirective { job: job.id.clone(), generation, address, spec, order, store, recoverable, grant })
 }
 
 /// Returns the spec for a host that executes nothing of the job: what others may know of it.
@@ -244,10 +252,9 @@ fn order(state: &DbState, holdings: &Holdings, job: &JobRow, host: &HostId) -> O
     match state.migrations.get(&job.id) {
         Some(row) if row.to.as_ref() == Some(host) => order_at_destination(state, row),
         Some(row) if row.from.as_ref() == Some(host) => order_at_source(state, job, row),
-        // A lost host may come back with the job before the recovery ends, and then keeps it.
-        Some(row) if row.kind == MigrationKind::Recover && job.host.as_ref() == Some(host) => {
-            Some((job.generation, JobOrder::Run { begun: true }))
-        }
+        // A lost host may come back with the job before the recovery ends, and keep it. Until the
+        // recovery is undone, the destination may execute the job.
+        Some(row) if row.kind == MigrationKind::Recover && job.host.as_ref() == Some(host) => None,
         None if job.host.as_ref() == Some(host) => {
             Some((job.generation, JobOrder::Run { begun: job.exec_time.is_some() }))
         }

@@ -117,6 +117,8 @@ impl Round<'_> {
                 let reason = killed.unwrap_or_else(|| format!("it ended with exit code {code}"));
                 self.status(job, JobStatus::FailToComplete, &reason).await
             }
+            // Another host may have it, as after an older database was put back.
+            JobState::Lost { .. } if self.is_too_early(state) => Ok(()),
             JobState::FailedToStart { reason } | JobState::Lost { reason }
                 if job.status.may_become(JobStatus::FailToExecute) =>
             {

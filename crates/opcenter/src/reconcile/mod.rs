@@ -8,12 +8,14 @@
 //! * [`drain`]: hosts that are drained.
 //! * [`policy`]: snapshots, suspends and resizes that policies ask for.
 //! * [`migration`]: migrations from stage to stage.
+//! * [`find_owner`]: jobs that have moved on since the database was copied that is now in use.
 //! * [`publish`]: slices of hosts and gateways. A [`Moment`] for watchers follows.
 //! * [`janitor`], [`usage`] and [`audit`]: tasks of their own that remove capsules, measurements
 //!   and rows of the audit.
 
 pub(crate) mod audit;
 mod drain;
+mod find_owner;
 mod followed;
 pub(crate) mod janitor;
 mod job_status;
@@ -42,6 +44,7 @@ use crate::state::context::Context;
 use crate::state::db_state::DbState;
 use crate::state::moment::Moment;
 use crate::state::observed::Observed;
+use crate::state::vault::Vault;
 
 const TICK: Duration = Duration::from_secs(1);
 /// The most rounds of one pass; more mean that two decisions undo each other.
@@ -74,6 +77,7 @@ async fn pass(context: &Context, followed: &mut Followed, pulse: &mut Pulse) -> 
         let mut round = Round {
             tx,
             config: context.config.clone(),
+            vault: context.vault.clone(),
             observed,
             followed: &mut *followed,
             now: context.clock.now(),
@@ -121,6 +125,7 @@ fn look(context: &Context, pulse: &mut Pulse) -> Observed {
 struct Round<'a> {
     tx: Tx,
     config: Arc<Config>,
+    vault: Arc<Vault>,
     observed: Observed,
     followed: &'a mut Followed,
     now: Timestamp,
@@ -137,6 +142,9 @@ impl Round<'_> {
         }
         for job in state.jobs.values() {
             self.tell_out_of_memory(job).await?;
+            if self.find_owner(state, job).await? {
+                continue;
+            }
             match (job.status, state.migrations.get(&job.id)) {
                 // Another system owns an external job; only its cancellation is decided here.
                 (status, _) if state.externals.contains_key(&job.id) && status != JobStatus::Cancelling => {}

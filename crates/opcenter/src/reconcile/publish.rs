@@ -18,9 +18,23 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
     let mut next = Published { sequence: previous.sequence, ..Published::default() };
     // Sequences grow over restarts as well: they start from the clock.
     let sequence = u64::try_from(context.clock.now().as_microsecond()).unwrap_or(0).max(previous.sequence + 1);
-    let (holdings, secrets) = (observed.holdings(), Secrets(context.vault.unseal_all(&state.secrets)));
-    let inputs =
-        Inputs { config: &context.config, state, holdings: &holdings, secrets: &secrets, vault: &context.vault };
+    let mut holdings = observed.holdings();
+    // A newer generation than the database knows is left alone until its owner is found.
+    holdings.retain(|(host, job), held| {
+        let newer = held.filter(|held| state.jobs.get(job).is_some_and(|known| *held > known.generation));
+        let report = newer.and_then(|held| observed.job(host, job, held));
+        !report.is_some_and(|report| context.vault.has_granted(host, job, report.generation, &report.grant))
+    });
+    let secrets = Secrets(context.vault.unseal_all(&state.secrets));
+    let lapses = observed.lapses();
+    let inputs = Inputs {
+        config: &context.config,
+        state,
+        holdings: &holdings,
+        lapses: &lapses,
+        secrets: &secrets,
+        vault: &context.vault,
+    };
     for host in &state.hosts {
         let slice = slices::for_host(&inputs, host);
         let line = line(previous.hosts.get(&host.id), slice, sequence, |slice: &mut AgentSlice, sequence| {

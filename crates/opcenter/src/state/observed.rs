@@ -142,6 +142,11 @@ impl Observed {
         holdings
     }
 
+    /// Returns the last lapse of the lease of each host that has reported.
+    pub(crate) fn lapses(&self) -> HashMap<HostId, u64> {
+        self.hosts.iter().map(|(host, (report, _))| (host.clone(), report.lapse)).collect()
+    }
+
     /// Returns all reports on a job with their hosts.
     pub(crate) fn holders<'a>(&'a self, job: &'a JobId) -> impl Iterator<Item = (&'a HostId, &'a JobObservation)> {
         self.hosts
@@ -167,7 +172,7 @@ impl Observed {
     }
 
     /// Returns whether users see the same in this state as in another one. The time of a report,
-    /// the slice that it names and the time of a measurement are not seen.
+    /// the slice and the lapse that it names and the time of a measurement are not seen.
     pub(crate) fn looks_like(&self, other: &Self) -> bool {
         let same_host = |(id, (report, _)): (&HostId, &(HostReport, Duration))| {
             self.host_is_reachable(id) == other.host_is_reachable(id)
@@ -190,7 +195,7 @@ impl Observed {
 }
 
 fn looks_alike(one: &HostReport, other: &HostReport) -> bool {
-    let HostReport { sequence: _, facts, jobs, problems, notice } = one;
+    let HostReport { sequence: _, lapse: _, facts, jobs, problems, notice } = one;
     *facts == other.facts
         && *problems == other.problems
         && *notice == other.notice
@@ -206,6 +211,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
     let JobObservation {
         job,
         generation,
+        grant: _,
         state,
         phases,
         bytes_moved,
@@ -255,7 +261,7 @@ mod tests {
             mounts: Vec::new(),
             lacks: Vec::new(),
         };
-        HostReport { sequence: 0, facts, jobs: Vec::new(), problems: Vec::new(), notice: None }
+        HostReport { sequence: 0, lapse: 0, facts, jobs: Vec::new(), problems: Vec::new(), notice: None }
     }
 
     struct Fixture {

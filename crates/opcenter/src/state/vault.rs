@@ -1,4 +1,4 @@
-//! Seals the secrets of users and the capsule keys of jobs.
+//! Seals the secrets of users and the capsule keys of jobs, and proves what was given to hosts.
 //!
 //! The key is in the file `secret-key` of the state directory, never in the database: a copy of the
 //! database alone reveals no secret. A sealed value is bound to its subject, a secret's user and
@@ -7,16 +7,20 @@
 //! ```text
 //!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
 //! ```
+//!
+//! A *grant* is an HMAC-SHA256 of a host, a job and a generation, with a key that follows from the
+//! same file. The owner of a job has it and repeats it in its reports.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::hmac;
 use mooring_capsule::CapsuleKey;
 use mooring_ops::file;
 use mooring_store::SecretRow;
-use mooring_types::{JobId, Name, UserId};
+use mooring_types::{Generation, HostId, JobId, Name, UserId};
 use rand::Rng;
 
 use crate::error::Error;
@@ -24,6 +28,8 @@ use crate::error::Error;
 const KEY_FILE: &str = "secret-key";
 const KEY_LENGTH: usize = 32;
 const VERSION: u8 = 1;
+/// The message from which the key of grants follows.
+const GRANTS: &[u8] = b"mooring: grants of jobs to hosts";
 
 /// The subject of a sealed value.
 #[derive(Debug, Clone, Copy)]
@@ -32,9 +38,10 @@ enum Subject<'a> {
     CapsuleKey(&'a JobId),
 }
 
-/// Seals and opens values.
+/// Seals and opens values, and makes and checks grants.
 pub(crate) struct Vault {
     key: RandomizedNonceKey,
+    grants: hmac::Key,
 }
 
 /// A value that was sealed with another key, or is damaged.
@@ -50,7 +57,20 @@ impl Vault {
         let text = file::secret(&path, draw).map_err(|source| Error::secret_file(&path, source))?;
         let refused = || Error::SecretKey { path: path.clone() };
         let bytes = hex::decode(text).map_err(|_| refused())?;
-        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| refused())? })
+        let derived = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), GRANTS);
+        let grants = hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref());
+        Ok(Self { key: RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| refused())?, grants })
+    }
+
+    /// Returns the grant of a job to its owner.
+    pub(crate) fn grant(&self, host: &HostId, job: &JobId, generation: Generation) -> String {
+        hex::encode(hmac::sign(&self.grants, &granted(host, job, generation)))
+    }
+
+    /// Returns whether a host was given a job in a generation.
+    pub(crate) fn has_granted(&self, host: &HostId, job: &JobId, generation: Generation, grant: &str) -> bool {
+        let Ok(grant) = hex::decode(grant) else { return false };
+        hmac::verify(&self.grants, &granted(host, job, generation), &grant).is_ok()
     }
 
     /// Seals a user's secret.
@@ -99,6 +119,11 @@ impl Vault {
     }
 }
 
+/// Returns what a grant is made of. Ids hold no `/`.
+fn granted(host: &HostId, job: &JobId, generation: Generation) -> Vec<u8> {
+    format!("{host}/{job}/{generation}").into_bytes()
+}
+
 impl fmt::Debug for Vault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Vault")
@@ -121,6 +146,22 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    #[test]
+    fn grant_is_of_one_host_job_and_generation() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let mut rng = rand::rng();
+        let (host, job) = (HostId::random(&mut rng), JobId::random(&mut rng));
+        let grant = vault.grant(&host, &job, Generation(2));
+        assert!(Vault::open(directory.path()).unwrap().has_granted(&host, &job, Generation(2), &grant));
+        assert!(!vault.has_granted(&host, &job, Generation(3), &grant));
+        assert!(!vault.has_granted(&HostId::random(&mut rng), &job, Generation(2), &grant));
+        assert!(!vault.has_granted(&host, &JobId::random(&mut rng), Generation(2), &grant));
+        for forged in ["", "00", &grant[2..], "not hex"] {
+            assert!(!vault.has_granted(&host, &job, Generation(2), forged), "{forged:?}");
+        }
+    }
 
     #[test]
     fn sealed_value_opens_only_for_its_owner_and_key() {

@@ -83,8 +83,14 @@ pub(crate) async fn join(context: &Context, request: JoinRequest) -> ApiResult<J
     }
     audit::by(&format!("host {}", host.name));
     tracing::info!(host = %id, "host {} ({id}) has joined", host.name);
-    let report =
-        HostReport { sequence: 0, facts: request.facts, jobs: request.jobs, problems: Vec::new(), notice: None };
+    let report = HostReport {
+        sequence: 0,
+        lapse: 0,
+        facts: request.facts,
+        jobs: request.jobs,
+        problems: Vec::new(),
+        notice: None,
+    };
     context.observed().host_put(id.clone(), report);
     context.wake();
     Ok(JoinAnswer { host: id, certificate, authority: context.authority.pem().to_owned() })

@@ -1,11 +1,13 @@
-//! Capsules that the database does not know, as after an older copy of it was put back.
+//! Capsules and migrations that the database does not know, as after an older copy of it was put
+//! back.
 
 use std::time::Duration;
 
+use mooring_api::watch::JobOrder;
 use mooring_capsule::{CapsuleKey, CapsuleStore, Facts, Location};
 use mooring_sim::Step;
 use mooring_types::job::JobStatus;
-use mooring_types::{CapsuleName, Clock, Generation, JobId, Timestamp};
+use mooring_types::{CapsuleName, Clock, Event, Generation, JobId, Timestamp};
 use tokio::io::AsyncWriteExt;
 
 use crate::lab::Lab;
@@ -66,6 +68,57 @@ async fn newer_capsule_of_a_suspended_job_is_adopted_and_resumed() {
     lab.expect(&job, JobStatus::Executing).await;
     let row = lab.store().await.begin().await.unwrap().job_get(&job).await.unwrap().unwrap();
     assert!(row.generation > Generation(9), "{:?}", row.generation);
+}
+
+/// Moves a job after OpCenter's database was copied, and puts the copy back.
+async fn with_older_database(lab: &mut Lab, job: &JobId, change: impl AsyncFnOnce(&mut Lab)) {
+    let copy = lab.database_copied().await;
+    change(lab).await;
+    lab.settle().await;
+    lab.expect(job, JobStatus::Executing).await;
+    lab.restart_opcenter_with(&copy).await;
+}
+
+#[tokio::test]
+async fn job_that_migrated_since_is_found_at_its_new_host() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    lab.expect_on(&job, "host-1").await;
+    with_older_database(&mut lab, &job, async |lab| lab.migrate(&job, "host-2").await).await;
+    lab.advance(Duration::from_secs(30)).await;
+    let now = lab.expect_on(&job, "host-2").await;
+    assert_eq!(now.generation, 2);
+    assert!(lab.host("host-2").executes(&job) && lab.host("host-1").state(&job).is_none());
+    let events = lab.admin.job_events(&job).await.unwrap();
+    assert!(events.iter().any(|view| matches!(view.event, Event::FoundAgain { .. })), "{events:?}");
+    lab.migrate(&job, "host-3").await;
+    lab.settle().await;
+    assert_eq!(lab.expect_on(&job, "host-3").await.generation, 3);
+}
+
+#[tokio::test]
+async fn job_that_was_suspended_then_is_found_executing() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    lab.suspend(&job).await;
+    lab.expect(&job, JobStatus::Suspended).await;
+    with_older_database(&mut lab, &job, async |lab| lab.resume(&job).await).await;
+    lab.advance(Duration::from_secs(30)).await;
+    let now = lab.expect(&job, JobStatus::Executing).await;
+    assert_eq!(lab.cluster.executing(&job), [now.host_name.as_str()]);
+}
+
+#[tokio::test]
+async fn newer_generation_without_a_grant_is_stopped() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    lab.expect_on(&job, "host-1").await;
+    lab.host("host-2").claim(&job, Generation(7));
+    lab.host("host-2").report().await.unwrap();
+    lab.cluster.sync().await.unwrap();
+    lab.host("host-2").fetch().await.unwrap();
+    assert_eq!(lab.host("host-2").order(&job), Some(&JobOrder::Stop));
+    assert_eq!(lab.view(&job).await.host_name, "host-1");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,9 +24,8 @@ use mooring_types::{GatewayId, JobId, ManualClock};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-/// The longest step of [`Lab::advance`], shorter than the silence after which a host is
-/// unreachable.
-const ADVANCE_STEP: Duration = Duration::from_secs(8);
+/// The longest step of [`Lab::advance`], shorter than the lease of a host.
+const ADVANCE_STEP: Duration = Duration::from_secs(5);
 
 /// An OpCenter that serves; `None` after a panic.
 type Serving = JoinHandle<Option<Result<(), mooring_opcenter::Error>>>;
@@ -74,6 +73,26 @@ impl Lab {
         self.admin.version_get().await.unwrap();
     }
 
+    /// Copies the database of the running OpCenter.
+    pub(crate) async fn database_copied(&mut self) -> PathBuf {
+        let copy = self.config.state_dir.with_file_name("copy.db");
+        self.stop().await;
+        std::fs::copy(self.config.state_dir.join("opcenter.db"), &copy).unwrap();
+        self.restart_opcenter().await;
+        self.settle().await;
+        copy
+    }
+
+    /// Stops OpCenter, puts a copy of its database back, and starts it again.
+    pub(crate) async fn restart_opcenter_with(&mut self, database: &Path) {
+        self.stop().await;
+        for ending in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(self.config.state_dir.join(format!("opcenter.db{ending}")));
+        }
+        std::fs::copy(database, self.config.state_dir.join("opcenter.db")).unwrap();
+        self.restart_opcenter().await;
+    }
+
     /// The password of `admin`.
     pub(crate) fn admin_password(&self) -> String {
         std::fs::read_to_string(self.config.state_dir.join("admin-password")).unwrap().trim().to_owned()
@@ -110,6 +129,7 @@ impl Lab {
         while !left.is_zero() {
             let step = left.min(ADVANCE_STEP);
             self.clock.advance(step);
+            self.cluster.pass_time(step);
             self.cluster.report().await.unwrap();
             self.cluster.sync().await.unwrap();
             left -= step;

@@ -43,7 +43,8 @@ async fn stale_copy_ends_when_its_host_is_back() {
     let job = with_snapshot(&mut lab).await;
     lab.lose_host("host-1").await;
     let host = lab.expect(&job, JobStatus::Executing).await.host_name;
-    assert!(lab.host("host-1").executes(&job));
+    // It is frozen there, since its host has no lease.
+    assert!(lab.host("host-1").state(&job).is_some() && !lab.host("host-1").executes(&job));
     lab.host("host-1").reconnect();
     lab.settle().await;
     lab.expect_on(&job, &host).await;
@@ -62,6 +63,32 @@ async fn owner_that_is_back_in_time_keeps_the_job() {
     lab.expect_on(&job, "host-1").await;
     lab.release(Step::Restore).await;
     lab.expect_on(&job, "host-1").await;
+}
+
+#[tokio::test]
+async fn lost_owner_goes_on_only_after_the_recovery_is_undone() {
+    let mut lab = Lab::start().await;
+    let job = with_snapshot(&mut lab).await;
+    lab.hold(Step::Restore);
+    lab.hold(Step::Abort);
+    lab.lose_host("host-1").await;
+    lab.expect(&job, JobStatus::Resuming).await;
+    lab.host("host-1").reconnect();
+    lab.settle().await;
+    // The destination has not confirmed that it gives up.
+    assert_eq!(lab.host("host-1").order(&job), None);
+    assert!(!lab.host("host-1").executes(&job));
+    lab.release(Step::Abort).await;
+    lab.expect_on(&job, "host-1").await;
+    assert!(lab.host("host-1").executes(&job));
+}
+
+#[tokio::test]
+async fn job_that_nobody_can_recover_needs_no_lease() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    lab.lose_host("host-1").await;
+    assert!(lab.host("host-1").executes(&job));
 }
 
 #[tokio::test]

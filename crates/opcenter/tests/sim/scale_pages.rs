@@ -70,8 +70,8 @@ async fn page_is_answered_within_its_goal() {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it measures, which takes an idle machine"]
 async fn open_pages_cost_next_to_nothing() {
-    let (lab, visit, job) = filled().await;
-    let cost = async || {
+    let (mut lab, visit, job) = filled().await;
+    let mut cost = async || {
         let (start, before) = (Instant::now(), used());
         while start.elapsed() < SPAN {
             // Hosts and gateways report as they always do, and nothing changes.

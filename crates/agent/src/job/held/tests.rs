@@ -17,6 +17,7 @@ use super::super::policy::tests::directive;
 use super::*;
 use crate::capsules::Capsules;
 use crate::config::Config;
+use crate::lease::Lease;
 use crate::migrate::criu::hooks::Hooks;
 use crate::migrate::stream::frame::Hello;
 use crate::migrate::stream::listener::MigrationListener;
@@ -73,6 +74,7 @@ async fn host(state_dir: &Path) -> Arc<Host> {
         runtime: Runtime::new(Tools::find(None), "/bin/false".into(), state_dir.join("runc")),
         images: Images::new(state_dir.join("images"), &[], config.image_bounds, &[]),
         identity: Identity::open(state_dir).unwrap(),
+        lease: Lease::open(state_dir),
         hooks: Hooks::new(filter.clone(), config.name.as_str()),
         filter,
         network: AsyncMutex::new(network),

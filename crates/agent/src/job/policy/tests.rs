@@ -19,6 +19,8 @@ pub(in crate::job) fn directive(generation: u64, order: JobOrder) -> JobDirectiv
         address: Ipv4Addr::LOCALHOST,
         spec: JobSpec::minimal("job".parse().expect("a name"), "dir:/".parse().expect("an image")),
         order,
+        recoverable: false,
+        grant: String::new(),
     }
 }
 
@@ -119,7 +121,9 @@ fn migration_of(action: &Action) -> Option<&MigrationId> {
         | Action::Stop { .. }
         | Action::Remove(_)
         | Action::Forget
-        | Action::End => None,
+        | Action::End
+        | Action::LiftFence
+        | Action::AwaitLease => None,
     }
 }
 
@@ -164,6 +168,38 @@ proptest! {
         if let Action::RestoreHere { connections: Connections::Reset, .. } = &action {
             let resets = matches!(order, Some(JobOrder::Rollback { connections: Connections::Reset, .. }));
             prop_assert!(resets);
+        }
+    }
+
+    /// A job that was frozen for lack of a lease goes on only by an order that came since.
+    #[test]
+    fn job_without_a_lease_does_not_execute(
+        state in 1_usize..21, order in prop::option::of(0_usize..15), generations in (1_u64..4, 1_u64..4),
+        is_fenced: bool, is_frozen: bool, is_confirmed: bool,
+    ) {
+        let migration = MigrationId::random(&mut rand::rng());
+        let state = one(every_state(&migration), state);
+        let order = order.map(|index| one(every_order(&migration), index));
+        let directive = order.clone().map(|order| directive(generations.1, order));
+        let generation = Generation(generations.0);
+        let lease = UnderLease { is_fenced, is_frozen, is_confirmed };
+        let before = decide(generation, &state, directive.as_ref());
+        let action = under_lease(before.clone(), lease, generation, directive.as_ref());
+        let executes = order.is_some_and(|order| order.executes()) && generations.0 == generations.1;
+        match &action {
+            Action::LiftFence => prop_assert!(is_frozen && is_confirmed && executes),
+            Action::AwaitLease => prop_assert!(is_frozen || (is_fenced && !is_confirmed)),
+            Action::RestoreHere { .. } => prop_assert!(!is_frozen && (is_confirmed || !is_fenced)),
+            Action::Stop { .. } => prop_assert!(!is_frozen),
+            Action::Remove(_) | Action::Forget | Action::End | Action::ReportLost => {}
+            _ => prop_assert!(!is_frozen),
+        }
+        // What ends waits for no lease, and nothing waits that has one.
+        if matches!(before, Action::Stop { .. } | Action::Remove(_) | Action::Forget | Action::ReportLost) {
+            prop_assert!(action != Action::AwaitLease && action != Action::LiftFence);
+        }
+        if is_confirmed && !is_frozen {
+            prop_assert_eq!(action, before);
         }
     }
 

@@ -20,6 +20,7 @@ use mooring_linux::{Error as LinuxError, terminal};
 use crate::error::{Error, Result};
 use crate::migrate::connections::{self, Gateways, Pending};
 use crate::migrate::watches::Watched;
+use crate::runtime::fence;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::seize::describe;
 
@@ -78,11 +79,11 @@ pub(crate) fn freeze(job_dir: &JobDir, gateways: Gateways, watched: &Watched) ->
                 bring_back(&cgroup, &alone)?;
             }
             Some(Obstacle::Vfork(waiting)) => {
-                cgroup.thaw()?;
+                fence::thaw(job_dir)?;
                 wait_for(waiting, began);
             }
             Some(Obstacle::Foreground | Obstacle::Connection(_) | Obstacle::Events) | None => {
-                cgroup.thaw()?;
+                fence::thaw(job_dir)?;
                 thread::sleep(THAW_INTERVAL);
             }
         }

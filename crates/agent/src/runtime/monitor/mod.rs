@@ -11,7 +11,8 @@
 //! ```
 //!
 //! The monitor is the subreaper of what runc starts or restores. It tells the agent how runc ended,
-//! waits for the first process, and writes down how that ended.
+//! waits for the first process, and writes down how that ended. Meanwhile it is the job's
+//! [fence](super::fence).
 //!
 //! | file in the job directory | content |
 //! |---|---|

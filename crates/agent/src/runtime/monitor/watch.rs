@@ -8,22 +8,25 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
 
 use mooring_linux::private_run::PrivateRun;
 use mooring_linux::{process, reaper};
 use mooring_ops::file::{self, Durability, Mode};
 
 use super::{End, SEPARATOR};
-use crate::runtime::job_dir;
+use crate::runtime::{fence, job_dir};
 
 /// Runs the command on stdin, tells on stdout how it ended, and waits for the container's first
 /// process. Writes into the job directory how that has ended. The lock of the file on stdin is kept
-/// until then.
+/// until then. Freezes the job when the lease of its host has ended.
 ///
 /// # Errors
 /// The command can't be run, or the end can't be written down.
 pub fn watch(directory: &Path, private_run: Option<&Path>) -> io::Result<()> {
     reaper::adopt_orphans()?;
+    let fenced = directory.to_owned();
+    thread::Builder::new().name("fence".to_owned()).spawn(move || fence::watch(&fenced))?;
     let runc = start(private_run)?;
     let mut ended = HashMap::new();
     let status = wait_for(runc, &mut ended)?;

@@ -42,6 +42,7 @@ impl Group {
             | Event::PhaseEnded { .. }
             | Event::MigrationFailed { .. }
             | Event::DestinationLost { .. }
+            | Event::FoundAgain { .. }
             | Event::Migrated { .. }
             | Event::Suspended { .. }
             | Event::SnapshotTaken { .. }
@@ -88,6 +89,7 @@ impl EventsTab {
             Event::StatusChanged { status, .. } => ui::tone_of(*status),
             Event::MigrationFailed { .. }
             | Event::DestinationLost { .. }
+            | Event::FoundAgain { .. }
             | Event::OutOfMemory { .. }
             | Event::RestoredWithDifferences { .. }
             | Event::StaysSuspended { .. } => Tone::Bad,
