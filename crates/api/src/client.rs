@@ -27,10 +27,10 @@ use crate::error::{ErrorBody, ErrorCode};
 use crate::paths::{self, fill};
 use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
-    ExternalUpdateRequest, FindingView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
-    HostView, JobModifyRequest, JobPage, JobPageRequest, JobView, LogFileView, LogPiece, LoginRequest, MetricView,
-    MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView,
-    VersionView,
+    ExternalUpdateRequest, FindingView, GatewayCertificateRequest, GatewayCreateRequest, GatewayMetricView,
+    GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobPage, JobPageRequest, JobView, LogFileView,
+    LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest,
+    SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{
     AgentSlice, CertificateAnswer, CertificateRequest, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest,
@@ -443,6 +443,31 @@ impl Client {
     ) -> Answer<CertificateAnswer> {
         let path = fill(paths::HOST_GATEWAY_CERTIFICATE, &[host.as_str(), gateway.as_str()]);
         self.json(Method::POST, &path, Some(request)).await
+    }
+
+    /// Gives a gateway a certificate for its ports.
+    pub async fn gateway_certificate_set(
+        &self,
+        gateway: &Reference<GatewayId>,
+        request: &GatewayCertificateRequest,
+    ) -> Answer<GatewayView> {
+        self.json(Method::PUT, &fill(paths::GATEWAY_CERTIFICATES, &[&gateway.to_string()]), Some(request)).await
+    }
+
+    /// Removes the certificate of a gateway that has that first name.
+    pub async fn gateway_certificate_remove(&self, gateway: &Reference<GatewayId>, name: &str) -> Answer<GatewayView> {
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("name", name).finish();
+        let path = format!("{}?{query}", fill(paths::GATEWAY_CERTIFICATES, &[&gateway.to_string()]));
+        self.json(Method::DELETE, &path, None::<&()>).await
+    }
+
+    /// Gets a certificate for the ports of a gateway: it and the authority's, in PEM.
+    pub async fn gateway_port_certificate(
+        &self,
+        gateway: &GatewayId,
+        request: &CertificateRequest,
+    ) -> Answer<CertificateAnswer> {
+        self.json(Method::POST, &fill(paths::GATEWAY_PORT_CERTIFICATE, &[gateway.as_str()]), Some(request)).await
     }
 
     /// Sends an agent's report.

@@ -76,6 +76,11 @@ pub const GATEWAY_RESTART: &str = "/api/v1/gateways/{id}/restart";
 pub const GATEWAY_SLICES: &str = "/api/v1/gateways/{id}/slices";
 /// `POST` (by a gateway): a report.
 pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
+/// `PUT`: give the gateway a certificate for its ports; `DELETE`: remove the one whose first name
+/// is `?name=`.
+pub const GATEWAY_CERTIFICATES: &str = "/api/v1/gateways/{id}/certificates";
+/// `POST` (by a gateway): a certificate for its ports.
+pub const GATEWAY_PORT_CERTIFICATE: &str = "/api/v1/gateways/{id}/portCertificate";
 /// `GET`: the findings of all jobs on the host.
 pub const HOST_FINDINGS: &str = "/api/v1/hosts/{id}/findings";
 /// `GET`: list security groups; `POST`: create a security group.

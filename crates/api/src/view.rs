@@ -25,8 +25,8 @@ pub use audit::{AuditPage, AuditQuery, AuditView};
 pub use event::EventView;
 pub use finding::FindingView;
 pub use gateway::{
-    ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest,
-    GatewayView,
+    ConnectRequest, ConnectionState, ConnectionView, GatewayCertificateRequest, GatewayCertificateView,
+    GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
 };
 pub use host::{DrainAnswer, DrainRequest, DrainView, HostStatus, HostView};
 pub use job_page::{JobPage, JobPageRequest, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};

@@ -38,7 +38,7 @@ mod store_access;
 
 pub use gateway::{
     ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
-    GatewaySlice, Quiesced, Target,
+    GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective,
 };
 pub use store_access::StoreAccess;
 

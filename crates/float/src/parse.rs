@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ipnet::{IpNet, Ipv4Net};
 use mooring_types::filter::Filter;
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Protocol, Tls};
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
@@ -33,6 +33,12 @@ pub(crate) fn gateway(text: &str) -> Result<Reference<GatewayId>> {
 pub(crate) fn protocol() -> impl TypedValueParser<Value = Protocol> {
     let values = Protocol::ALL.map(|protocol| PossibleValue::new(protocol.name()).help(protocol.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Protocol>())
+}
+
+/// The parser of `on` and `off` for TLS.
+pub(crate) fn tls() -> impl TypedValueParser<Value = Tls> {
+    let values = Tls::ALL.map(|tls| PossibleValue::new(tls.name()).help(tls.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Tls>())
 }
 
 /// A security group's id, or its name.

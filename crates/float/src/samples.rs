@@ -6,7 +6,7 @@ use mooring_api::view::{
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::Event;
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
@@ -125,6 +125,8 @@ pub(crate) fn gateway() -> GatewayView {
         no_public_ip: false,
         port_range: "10000:10500".into(),
         security_groups: vec!["default".into(), "campus".into()],
+        tls: Tls::Off,
+        certificates: Vec::new(),
         cpu: 1,
         mem_gb: 1.0,
         host_name: "gateways".into(),

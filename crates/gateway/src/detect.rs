@@ -5,12 +5,11 @@
 //! around them nor the version.
 
 use std::io;
-use std::os::fd::AsFd;
 use std::time::Duration;
 
-use tokio::io::Interest;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::client_socket::ClientSocket;
 
 /// Time limit of a client's silence, and of undecided first bytes.
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -100,7 +99,7 @@ fn when_late(bytes: &[u8]) -> FirstBytes {
 ///
 /// # Errors
 /// The client's connection broke.
-pub async fn first_bytes(client: &TcpStream) -> io::Result<FirstBytes> {
+pub async fn first_bytes(client: &ClientSocket) -> io::Result<FirstBytes> {
     client.peek(&mut [0]).await?;
     let mut buffer = Box::new([0; EXAMINED_BYTES]);
     let peeked = client.peek(&mut buffer[..]).await?;
@@ -118,26 +117,12 @@ pub async fn first_bytes(client: &TcpStream) -> io::Result<FirstBytes> {
 }
 
 /// Waits until more than the first `peeked` bytes have arrived and decide.
-async fn more_bytes(client: &TcpStream, mut peeked: usize) -> io::Result<FirstBytes> {
-    // Clearing the readiness of the client's own descriptor would hide these bytes from later
-    // readers, so a duplicate is polled.
-    let duplicate = std::net::TcpStream::from(client.as_fd().try_clone_to_owned()?);
-    let polled = TcpStream::from_std(duplicate.try_clone()?)?;
+async fn more_bytes(client: &ClientSocket, mut peeked: usize) -> io::Result<FirstBytes> {
     let mut buffer = Box::new([0; EXAMINED_BYTES]);
     loop {
-        let ready = polled.ready(Interest::READABLE).await?;
-        let peek = || match duplicate.peek(&mut buffer[..])? {
-            length if length == peeked => Err(io::ErrorKind::WouldBlock.into()),
-            length => Ok(length),
-        };
-        match polled.try_io(Interest::READABLE, peek) {
-            Ok(length) => peeked = length,
-            // Readiness for the end can't be cleared: waiting for more would spin.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
-                return Ok(FirstBytes::Other);
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(error) => return Err(error),
+        match client.peek_more(peeked, &mut buffer[..]).await? {
+            Some(length) => peeked = length,
+            None => return Ok(FirstBytes::Other),
         }
         match detect(&buffer[..peeked]) {
             FirstBytes::Undecided => {}

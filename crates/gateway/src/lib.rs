@@ -13,6 +13,7 @@
 //!   touched.
 //! * [`gate`] holds the bytes for a job while the job floats. A closed gate sends no segment.
 //! * [`route`] is what the clients of a port need to know, by the newest slice.
+//! * A connection of a client is a [`client_socket`]: plain, or with [`tls`], which ends here.
 //! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
 //! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any
 //!   other client. Both connect through [`upstream`], with a [`gated`] stream over a `job_socket`.
@@ -39,6 +40,7 @@ pub mod browser;
 pub mod budget;
 pub mod cache;
 pub mod client;
+pub mod client_socket;
 pub mod clients;
 pub mod detect;
 pub mod gate;
@@ -59,6 +61,7 @@ pub mod session;
 pub mod shared;
 pub mod socket;
 pub mod state;
+pub mod tls;
 pub mod tunnel;
 pub mod upstream;
 pub mod websocket;
@@ -148,6 +151,7 @@ pub async fn run(config: Config, lifecycle: Lifecycle) -> Result<(), Error> {
             tokio::join!(
                 link::watch(&client, &config.gateway, &gateway, &config.state_dir),
                 link::report(&client, &config.gateway, &gateway),
+                tls::own::keep_certified(&client, &config.gateway, &config.state_dir, gateway.tls()),
             );
         } => {}
         () = follow(&identity, &path) => {}
@@ -230,6 +234,7 @@ async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result
         opcenter: OpCenterLink::new(client.clone()),
         ..Shared::new(lifecycle.tasks().clone())
     };
+    tls::own::load(&config.state_dir, &shared.tls);
     let gateway = Gateway::new(shared, lifecycle.soft());
     if let Some(slice) = slice.filter(|slice| slice.gateway == config.gateway) {
         gateway.apply(slice);

@@ -2,6 +2,8 @@
 //!
 //! | a client connection | ends by |
 //! |---|---|
+//! | whose handshake of TLS fails, or lasts 10 s | an alert where there is a reason to tell, and a close |
+//! | of plain HTTP at a port with TLS | a redirect, and a close |
 //! | that no rule allows | a reset: at accept, before a byte is read, or when the rules change |
 //! | beyond a [budget](crate::budget) | a reset at accept |
 //! | whose port is disconnected | a close |
@@ -17,18 +19,22 @@ use mooring_ops::accept;
 use mooring_types::{Clock, ConnectionId, JobId, Port, SystemClock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Ended};
 use crate::client::ClientConnection;
+use crate::client_socket::ClientSocket;
 use crate::clients::{ClientRecord, Clients};
+use crate::detect::{FirstBytes, first_bytes};
 use crate::gate::Gate;
+use crate::http::redirect::PlainClient;
 use crate::metrics::Budget;
 use crate::route::{Route, RouteCell, Routes};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::socket;
+use crate::tls::{self, Beginning};
 use crate::upstream::Upstream;
 
 const ACCEPT_BACKLOG: u32 = 1024;
@@ -134,17 +140,16 @@ impl PortServer {
         let record = present.record.clone();
         let _open = self.shared.metrics.connection_opened(&self.job, record.clone());
         self.shared.observed.notify_one();
-        let client = Arc::new(client);
-        tokio::select! {
-            () = self.stop.cancelled() => {}
-            () = self.routes.refuses(address.ip()) => {
-                tracing::info!(client = %address, "no rule allows {address} any more");
-                socket::reset_on_drop(&client);
-            }
-            outcome = self.serve_session(&client, address, &present.record) => if let Err(error) = outcome {
-                tracing::debug!(client = %address, job = %self.job, %error, "the connection of {address} broke");
-                socket::reset_on_drop(&client);
-            },
+        let welcomed = tokio::select! {
+            () = self.stop.cancelled() => None,
+            () = self.routes.refuses(address.ip()) => None,
+            welcomed = self.welcome(client, address) => welcomed.unwrap_or_else(|error| {
+                tracing::debug!(client = %address, job = %self.job, %error, "{address} was not let in");
+                None
+            }),
+        };
+        if let Some(client) = welcomed {
+            self.serve_client(&Arc::new(client), address, &present.record).await;
         }
         // All connections are logged as `tcp`; their requests are logged by what is spoken.
         let access = Access::new(address, self.routes.now().port, &self.job, "tcp");
@@ -153,15 +158,65 @@ impl PortServer {
         self.shared.observed.notify_one();
     }
 
+    /// Begins a client's connection: with a handshake, if the port speaks TLS. `None` if the client
+    /// has left, or is of plain HTTP and has its answer.
+    async fn welcome(&self, client: TcpStream, address: SocketAddr) -> io::Result<Option<ClientSocket>> {
+        client.set_nodelay(true)?;
+        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
+        SockRef::from(&client).set_tcp_keepalive(&keepalive)?;
+        let Some(in_force) = self.shared.tls.in_force() else { return Ok(Some(client.into())) };
+        let begin = async {
+            match tls::beginning(&client).await? {
+                Beginning::End => Ok(None),
+                Beginning::Tls => {
+                    let socket = in_force.accept(client, self.routes.now().protocol).await?;
+                    Ok(Some(ClientSocket::Tls(Box::new(socket))))
+                }
+                Beginning::Plain => {
+                    self.answer_plain(client.into(), address).await?;
+                    Ok(None)
+                }
+            }
+        };
+        // The future is large, and few connections are in it.
+        timeout(tls::HANDSHAKE_TIMEOUT, Box::pin(begin)).await?
+    }
+
+    /// Answers a client that does not speak TLS, at a port that does.
+    async fn answer_plain(&self, socket: ClientSocket, address: SocketAddr) -> io::Result<()> {
+        match first_bytes(&socket).await? {
+            FirstBytes::Http1 => {
+                let (socket, rules) = (Arc::new(socket), self.routes.now().gateway.clone());
+                let heads = self.shared.budgets.heads(address.ip());
+                PlainClient { socket, address: address.ip(), rules }.redirect(heads).await
+            }
+            FirstBytes::Http2 | FirstBytes::Other | FirstBytes::Undecided => Ok(()),
+        }
+    }
+
+    async fn serve_client(&self, client: &Arc<ClientSocket>, address: SocketAddr, record: &Arc<ClientRecord>) {
+        tokio::select! {
+            () = self.stop.cancelled() => client.end_at_once(),
+            () = self.routes.refuses(address.ip()) => {
+                tracing::info!(client = %address, "no rule allows {address} any more");
+                client.reset_on_drop();
+            }
+            outcome = self.serve_session(client, address, record) => match outcome {
+                Ok(()) => client.end_at_once(),
+                Err(error) => {
+                    tracing::debug!(client = %address, job = %self.job, %error, "the connection of {address} broke");
+                    client.reset_on_drop();
+                }
+            },
+        }
+    }
+
     async fn serve_session(
         &self,
-        client: &Arc<TcpStream>,
+        client: &Arc<ClientSocket>,
         address: SocketAddr,
         record: &Arc<ClientRecord>,
     ) -> io::Result<()> {
-        client.set_nodelay(true)?;
-        let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
-        SockRef::from(&**client).set_tcp_keepalive(&keepalive)?;
         let upstream = Upstream { routes: self.routes.clone(), gate: self.gate.clone(), record: record.clone() };
         let session =
             Session::detect(self.routes.now().protocol, client, &upstream, self.shared.budgets.limits().idle).await?;

@@ -12,11 +12,10 @@
 //! | the job is replaced, and ready | a WebSocket: what the job still sends, then a close frame with code 1012; else a reset |
 //! | the job has ended | the end; a WebSocket gets no close frame, since the job has sent none |
 //!
-//! Bytes are moved by splice(2). Bytes from a job on a WebSocket are read instead, in order to
-//! follow its frames.
+//! Bytes are moved by splice(2). They are read instead where they are looked at. So are bytes from
+//! a job on a WebSocket, in order to follow its frames, and all bytes of a client with TLS.
 
 use std::io;
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,11 +26,11 @@ use futures_util::FutureExt;
 use futures_util::future::FusedFuture;
 use mooring_linux::splice::Pipe;
 use parking_lot::{Mutex, MutexGuard};
-use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::client_socket::ClientSocket;
 use crate::detect::{FirstBytes, first_bytes};
 use crate::gated::GatedStream;
 use crate::socket;
@@ -86,7 +85,7 @@ enum End {
 /// # Errors
 /// A side broke; both connections have been reset.
 pub async fn relay(
-    client: &TcpStream,
+    client: &ClientSocket,
     job: Connected,
     upstream: &Upstream,
     content: Content,
@@ -109,7 +108,7 @@ pub async fn relay(
     match end {
         End::BothDirections | End::Job(ConnectionEnd::JobEnded) => Ok(()),
         End::Broken(error) => {
-            socket::reset_on_drop(client);
+            client.reset_on_drop();
             job.reset_on_drop();
             Err(error)
         }
@@ -117,12 +116,12 @@ pub async fn relay(
             job.reset_on_drop();
             drop(job);
             match frames {
-                None => socket::reset_on_drop(client),
+                None => client.reset_on_drop(),
                 Some(frames) if lock(&frames).is_between_frames() => {
                     let uncounted = AtomicU64::new(0);
                     let close = send(client, &CLOSE_RESTARTING, &uncounted, None);
                     if matches!(timeout(CLOSE_FRAME_TIMEOUT, close).await, Ok(Ok(()))) {
-                        return socket::close_gracefully(client).await;
+                        return client.close_gracefully().await;
                     }
                 }
                 Some(_) => {}
@@ -133,7 +132,7 @@ pub async fn relay(
 }
 
 async fn both_directions(
-    client: &TcpStream,
+    client: &ClientSocket,
     job: &GatedStream,
     upstream: &Upstream,
     epoch: u64,
@@ -143,7 +142,7 @@ async fn both_directions(
 ) -> End {
     let to_client = async {
         to_client.await?;
-        SockRef::from(client).shutdown(Shutdown::Write).map_err(Broken::Client)
+        client.end().await.map_err(Broken::Client)
     };
     match tokio::try_join!(to_job(client, job, early, content), to_client) {
         Ok(_) => End::BothDirections,
@@ -152,7 +151,7 @@ async fn both_directions(
             job_replaced = upstream.job_replaced(epoch) => {
                 if job_replaced { End::Job(ConnectionEnd::JobReplaced) } else { End::Broken(error) }
             }
-            () = socket::until_reset(client) => End::Broken(error),
+            () = client.until_reset() => End::Broken(error),
         },
     }
 }
@@ -169,7 +168,7 @@ async fn drain(job: &GatedStream, to_client: impl FusedFuture<Output = Result<()
     let _ = timeout(DRAIN_TIMEOUT, to_client).await;
 }
 
-async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8], content: Content) -> Result<(), Broken> {
+async fn to_job(client: &ClientSocket, job: &GatedStream, early: &[u8], content: Content) -> Result<(), Broken> {
     job.send(early).await.map_err(Broken::Job)?;
     if content == Content::Unexamined {
         refuse_request(client).await.map_err(Broken::Client)?;
@@ -197,7 +196,7 @@ async fn to_job(client: &TcpStream, job: &GatedStream, early: &[u8], content: Co
 ///
 /// # Errors
 /// They are a request of HTTP, or the connection broke.
-async fn refuse_request(client: &TcpStream) -> io::Result<()> {
+async fn refuse_request(client: &ClientSocket) -> io::Result<()> {
     match first_bytes(client).await? {
         FirstBytes::Http1 | FirstBytes::Http2 => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a request of HTTP after the job has spoken"))
@@ -208,7 +207,7 @@ async fn refuse_request(client: &TcpStream) -> io::Result<()> {
 
 async fn to_client(
     job: &GatedStream,
-    client: &TcpStream,
+    client: &ClientSocket,
     early: &[u8],
     frames: Option<&Mutex<Frames>>,
 ) -> Result<(), Broken> {
@@ -216,13 +215,14 @@ async fn to_client(
     // The early bytes were counted when they were read.
     send(client, early, &AtomicU64::new(0), frames).await.map_err(Broken::Client)?;
     loop {
-        let received = match frames {
-            None => receive(From::Job(job)).await,
-            Some(_) => read(From::Job(job)).await,
+        let received = match (frames, client.plain()) {
+            (None, Some(_)) => receive(From::Job(job)).await,
+            // Frames are followed, and TLS seals what is in memory.
+            _ => read(From::Job(job)).await,
         };
-        match received.map_err(Broken::Job)? {
-            Received::End => return Ok(()),
-            Received::Piped(mut pipe) => {
+        match (received.map_err(Broken::Job)?, client.plain()) {
+            (Received::End, _) => return Ok(()),
+            (Received::Piped(mut pipe), Some(client)) => {
                 while pipe.holds() > 0 {
                     let send = || pipe.splice_out(client.as_fd());
                     let sent = client.async_io(Interest::WRITABLE, send).await.map_err(Broken::Client)?;
@@ -230,13 +230,17 @@ async fn to_client(
                 }
                 release(pipe);
             }
-            Received::Read(bytes) => send(client, &bytes, count, frames).await.map_err(Broken::Client)?,
+            (Received::Piped(_), None) => {
+                let error = io::Error::other("bytes for a client with TLS are in a pipe");
+                return Err(Broken::Client(error));
+            }
+            (Received::Read(bytes), _) => send(client, &bytes, count, frames).await.map_err(Broken::Client)?,
         }
     }
 }
 
 async fn send(
-    client: &TcpStream,
+    client: &ClientSocket,
     mut bytes: &[u8],
     count: &AtomicU64,
     frames: Option<&Mutex<Frames>>,
@@ -255,7 +259,7 @@ async fn send(
             Err(error) => return Err(error),
         }
     }
-    Ok(())
+    client.flush().await
 }
 
 /// Bytes that have arrived on a socket.
@@ -268,7 +272,7 @@ enum Received {
 /// The side from which bytes are received.
 #[derive(Clone, Copy)]
 enum From<'a> {
-    Client(&'a TcpStream),
+    Client(&'a ClientSocket),
     /// Bytes that were read ahead come first.
     Job(&'a GatedStream),
 }
@@ -288,16 +292,31 @@ impl From<'_> {
         }
     }
 
-    fn try_read(self, read: impl FnOnce(&TcpStream) -> io::Result<usize>) -> io::Result<usize> {
+    /// Reads into the spare room of a vector.
+    fn try_read_buf(self, bytes: &mut Vec<u8>) -> io::Result<usize> {
         match self {
-            Self::Client(client) => read(client),
-            Self::Job(job) => job.try_read(read),
+            Self::Client(client) => client.try_read_buf(bytes),
+            Self::Job(job) => job.try_read(|stream| stream.try_read_buf(bytes)),
+        }
+    }
+
+    /// Reads into a pipe. Where splice(2) is impossible that is an invalid input.
+    fn try_splice(self, pipe: &mut Pipe) -> io::Result<usize> {
+        let splice = |stream: &TcpStream| stream.try_io(Interest::READABLE, || pipe.splice_in(stream.as_fd()));
+        match self {
+            Self::Client(client) => client.plain().map_or_else(|| Err(io::ErrorKind::InvalidInput.into()), splice),
+            Self::Job(job) => job.try_read(splice),
         }
     }
 }
 
 /// Receives bytes into a pipe, or into memory where splice(2) is impossible.
 async fn receive(from: From<'_>) -> io::Result<Received> {
+    if let From::Client(client) = from
+        && client.is_tls()
+    {
+        return read(from).await;
+    }
     loop {
         if let Some(bytes) = from.read_ahead() {
             return Ok(bytes);
@@ -305,8 +324,7 @@ async fn receive(from: From<'_>) -> io::Result<Received> {
         from.readable().await?;
         // A pipe can be unavailable: the process may be out of descriptors.
         let Ok(mut pipe) = acquire() else { return read(from).await };
-        let splice = |stream: &TcpStream| stream.try_io(Interest::READABLE, || pipe.splice_in(stream.as_fd()));
-        match from.try_read(splice) {
+        match from.try_splice(&mut pipe) {
             Ok(0) => {
                 release(pipe);
                 return Ok(Received::End);
@@ -331,7 +349,7 @@ async fn read(from: From<'_>) -> io::Result<Received> {
         }
         from.readable().await?;
         let mut bytes = Vec::with_capacity(socket::READ_BUFFER_BYTES);
-        match from.try_read(|stream| stream.try_read_buf(&mut bytes)) {
+        match from.try_read_buf(&mut bytes) {
             Ok(0) => return Ok(Received::End),
             Ok(_) => return Ok(Received::Read(bytes.into())),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}

@@ -20,10 +20,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use mooring_types::gateway::Protocol;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::client::ClientConnection;
+use crate::client_socket::ClientSocket;
 use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
 use crate::relay::Content;
 use crate::upstream::{Connected, Upstream};
@@ -44,7 +44,7 @@ impl Session {
     /// The client's connection broke, or the job could not be reached.
     pub async fn detect(
         protocol: Protocol,
-        client: &TcpStream,
+        client: &ClientSocket,
         upstream: &Upstream,
         idle: Duration,
     ) -> io::Result<Self> {
@@ -80,7 +80,7 @@ impl Session {
     }
 
     /// Connects to the job, which may be the side that speaks first.
-    async fn of_silent_client(client: &TcpStream, upstream: &Upstream) -> io::Result<Self> {
+    async fn of_silent_client(client: &ClientSocket, upstream: &Upstream) -> io::Result<Self> {
         let mut connecting = pin!(upstream.connect());
         let connected = tokio::select! {
             biased;

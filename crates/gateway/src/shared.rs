@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 use crate::budget::Budgets;
 use crate::metrics::Metrics;
 use crate::process_role::ProcessRole;
+use crate::tls::PortTls;
 use crate::widget::OpCenterLink;
 
 /// The shared parts of a gateway process.
@@ -18,6 +19,8 @@ pub struct Shared {
     pub role: ProcessRole,
     pub metrics: Metrics,
     pub budgets: Budgets,
+    /// TLS on the ports.
+    pub tls: PortTls,
     /// The widget's link to OpCenter.
     pub opcenter: OpCenterLink,
     /// Notified when the next report should not wait for the heartbeat.
@@ -33,6 +36,7 @@ impl Shared {
             role: ProcessRole::default(),
             metrics: Metrics::default(),
             budgets: Budgets::default(),
+            tls: PortTls::default(),
             opcenter: OpCenterLink::default(),
             observed: Arc::default(),
         }

@@ -34,6 +34,7 @@ use crate::metrics::Metrics;
 use crate::process_role::ProcessRole;
 use crate::route::{GatewayRules, Route, RouteCell};
 use crate::shared::Shared;
+use crate::tls::PortTls;
 
 /// The time between two attempts to listen on a port that is in use.
 const LISTEN_RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -80,6 +81,11 @@ impl Gateway {
     #[must_use]
     pub fn role(&self) -> &ProcessRole {
         &self.shared.role
+    }
+
+    #[must_use]
+    pub fn tls(&self) -> &PortTls {
+        &self.shared.tls
     }
 
     /// Returns whether a slice has been applied.
@@ -130,6 +136,8 @@ impl Gateway {
     /// Applies a slice.
     pub fn apply(&self, slice: GatewaySlice) {
         let mut state = self.lock();
+        // Before a port is opened: no client gets through it without TLS.
+        self.shared.tls.apply(&slice);
         let desired = desired_listeners(&slice);
         self.metrics().retain_jobs(desired.values().map(|listener| listener.job.clone()).collect());
         for directive in &slice.connections {
@@ -170,11 +178,12 @@ impl Gateway {
         // A retired process reports only the clients that it has.
         let is_reported =
             |connection: &ConnectionObservation| !self.role().is_retired() || !connection.clients.is_empty();
+        let without_tls = self.shared.tls.problem();
         let observe = |(key, listener): (&Key, &Listener)| {
             let (bytes_in, bytes_out) = listener.clients.moved();
             ConnectionObservation {
                 connection: key.connection.clone(),
-                problem: listener.problem.clone(),
+                problem: listener.problem.clone().or_else(|| without_tls.clone()),
                 calling: listener.gate.callers(),
                 held: listener.clients.held(),
                 clients: listener.clients.observe(),

@@ -2,10 +2,8 @@
 
 use std::io;
 
-use tokio::net::TcpStream;
-
+use crate::client_socket::ClientSocket;
 use crate::relay::{self, Content, Early};
-use crate::socket;
 use crate::upstream::{Connected, Upstream};
 
 /// Connects a client to the job, unless it is connected, and relays its bytes.
@@ -13,7 +11,7 @@ use crate::upstream::{Connected, Upstream};
 /// # Errors
 /// The job could not be reached in time, or a side broke; the other one has been reset.
 pub async fn tunnel(
-    client: &TcpStream,
+    client: &ClientSocket,
     connected: Option<Connected>,
     upstream: &Upstream,
     content: Content,
@@ -22,7 +20,7 @@ pub async fn tunnel(
         Some(connected) => connected,
         None => tokio::select! {
             connected = upstream.connect() => connected?,
-            () = socket::until_reset(client) => return Err(io::ErrorKind::ConnectionReset.into()),
+            () = client.until_reset() => return Err(io::ErrorKind::ConnectionReset.into()),
         },
     };
     relay::relay(client, job, upstream, content, Early::default()).await

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use futures_util::StreamExt;
-use mooring_api::Client;
 use mooring_api::client::Slices;
 use mooring_api::watch::{
-    ClientObservation, ConnectionDirective, ConnectionObservation, Flow, GatewayPlacement, GatewayReport, GatewaySlice,
-    Quiesced,
+    CertificateRequest, ClientObservation, ConnectionDirective, ConnectionObservation, Flow, GatewayPlacement,
+    GatewayReport, GatewaySlice, Quiesced,
 };
+use mooring_api::{Client, ClientError};
 use mooring_tls::Identity;
 use mooring_types::{ConnectionId, GatewayId, JobId, MigrationId, Timestamp};
 
@@ -102,6 +102,12 @@ impl SimGateway {
     /// Opens another watch.
     pub async fn watch(&self) -> Result<Slices<GatewaySlice>> {
         self.client.gateway_slices(&self.id).await.context("watch as a gateway")
+    }
+
+    /// Asks for a certificate for the gateway's ports.
+    pub async fn ask_for_port_certificate(&self, request: &str) -> Result<String, ClientError> {
+        let request = CertificateRequest { certificate_request: request.to_owned() };
+        Ok(self.client.gateway_port_certificate(&self.id, &request).await?.certificate)
     }
 
     /// Takes the current slice from a watch.

@@ -52,6 +52,7 @@ const FILES: &[File] = &files![
     27 "api tokens" "0027_api_tokens.sql",
     28 "quotas" "0028_quotas.sql",
     29 "public keys" "0029_public_keys.sql",
+    30 "gateway certificates" "0030_gateway_certificates.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use mooring_store::{
-    ConnectionRow, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow, Stage, Store,
-    StoreError, Tx,
+    ConnectionRow, GatewayCertificateRow, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow,
+    Stage, Store, StoreError, Tx,
 };
-use mooring_types::gateway::{Cookies, Exposure, GatewaySpec, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, Exposure, GatewaySpec, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::{MigrationKind, Outcome};
@@ -229,6 +229,7 @@ fn gateway(host: &HostRow) -> GatewayRow {
             port_range: PortRange::DEFAULT,
             exposure: Exposure::Private,
             security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
+            tls: Tls::On,
         },
         host: host.id.clone(),
         public_key: None,
@@ -318,6 +319,30 @@ async fn gateway_is_restarted_and_changed() {
     let larger = GatewaySpec { resources: Resources { cpu: 2, mem_gb: 1.0 }, ..gateway.spec.clone() };
     tx.gateway_update(&gateway.id, &larger).await.unwrap();
     assert_eq!(tx.gateway_list().await.unwrap(), [GatewayRow { spec: larger, restart: 1, ..gateway }]);
+}
+
+#[tokio::test]
+async fn gateway_has_one_certificate_of_a_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let store = open(directory.path()).await;
+    let mut tx = store.begin().await.expect("a transaction");
+    let (gateway, ..) = insert_connected(&mut tx).await;
+    let row = |name: &str, certificate: &str| GatewayCertificateRow {
+        gateway: gateway.id.clone(),
+        name: name.into(),
+        certificate: certificate.into(),
+        sealed_key: vec![1, 2, 3],
+        set_time: now(),
+    };
+    for (name, certificate) in [("lab", "first"), ("other", "other"), ("lab", "second")] {
+        tx.gateway_certificate_put(&row(name, certificate)).await.expect("a certificate");
+    }
+    let all = tx.gateway_certificate_list().await.expect("a list");
+    assert_eq!(all, [row("lab", "second"), row("other", "other")]);
+    assert!(tx.gateway_certificate_delete(&gateway.id, "lab").await.expect("a removal"));
+    assert!(!tx.gateway_certificate_delete(&gateway.id, "lab").await.expect("a removal"));
+    tx.gateway_delete(&gateway.id).await.expect("a removal");
+    assert!(tx.gateway_certificate_list().await.expect("a list").is_empty());
 }
 
 #[tokio::test]

@@ -20,7 +20,8 @@ use rustls::sign::CertifiedKey;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
 
-use crate::{Daemon, Error, Fingerprint, OPCENTER_NAME, provider};
+use crate::port::PORT_LIFE;
+use crate::{Daemon, Error, Fingerprint, INTERNAL_DOMAIN, OPCENTER_NAME, provider};
 
 /// The file with the authority's key and certificate, for OpCenter alone.
 const KEY_FILE: &str = "ca-key.pem";
@@ -117,6 +118,24 @@ impl Authority {
         Ok(signed.pem())
     }
 
+    /// Signs a request for the certificate of a gateway's ports, under names and addresses that
+    /// OpCenter has chosen. Of the request, only the public key counts. Returns the certificate and
+    /// the authority's, in PEM.
+    ///
+    /// # Errors
+    /// The request is no request, or a name belongs to OpCenter and its daemons or can't stand in a
+    /// certificate.
+    pub fn issue_for_ports(&self, names: &[String], request: &str, now: Timestamp) -> Result<String, Error> {
+        if let Some(name) = names.iter().find(|name| is_internal(name)) {
+            return Err(Error::Reserved { name: name.clone() });
+        }
+        let refused = |source| Error::Make { what: "a certificate of this request", source };
+        let request = CertificateSigningRequestParams::from_pem(request).map_err(refused)?;
+        let params = params("Mooring gateway", names, &[ExtendedKeyUsagePurpose::ServerAuth], now, PORT_LIFE)?;
+        let signed = params.signed_by(&request.public_key, &self.issuer).map_err(refused)?;
+        Ok(format!("{}{}", signed.pem(), self.pem))
+    }
+
     /// Makes a key and a certificate for OpCenter itself, under its own name and the names and
     /// addresses that users know.
     ///
@@ -132,6 +151,12 @@ impl Authority {
         let chain = vec![certificate.der().clone(), self.certificate.clone()];
         certified(&provider(), chain, PrivateKeyDer::Pkcs8(key.serialize_der().into()))
     }
+}
+
+/// Returns whether a name is one by which OpCenter and daemons believe each other.
+fn is_internal(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    name.strip_suffix(INTERNAL_DOMAIN).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 
 /// Pairs a certificate with its key.

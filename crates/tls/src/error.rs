@@ -34,6 +34,9 @@ pub enum Error {
         #[source]
         source: rustls::Error,
     },
+    /// A name by which OpCenter and daemons believe each other.
+    #[error("`{name}` can't be the name of a gateway")]
+    Reserved { name: String },
     /// The server did not complete a handshake.
     #[error("{address} does not speak TLS")]
     NoHandshake {

@@ -1,4 +1,5 @@
-//! TLS between OpCenter, the daemons and the users: who is who, and who trusts whom.
+//! TLS between OpCenter, the daemons and the users: who is who, and who trusts whom. And the
+//! certificates of gateway ports.
 //!
 //! ```text
 //!               authority (OpCenter's own CA, made at its first start)
@@ -25,6 +26,7 @@
 //! | `between_daemons` | connections between hosts |
 //! | `daemon` | the name of a daemon in its certificate |
 //! | `identity` | a daemon's key and certificate |
+//! | `port` | certificates of gateway ports, the choice between them |
 //! | `server` | OpCenter's end: its certificate, the check of daemons |
 //! | `trust` | a client's end: which OpCenter it believes |
 
@@ -36,6 +38,7 @@ mod daemon;
 mod error;
 mod fingerprint;
 mod identity;
+mod port;
 mod server;
 mod trust;
 
@@ -49,8 +52,14 @@ pub use crate::daemon::{Daemon, Peer};
 pub use crate::error::Error;
 pub use crate::fingerprint::Fingerprint;
 pub use crate::identity::Identity;
+pub use crate::port::{
+    HTTP_PROTOCOLS, PORT_LIFE, PortCertificate, PortCertificates, PortRequest, Unusable, names_and_end, port_config,
+};
 pub use crate::server::{CertificateFiles, ServerCertificate, server_config};
 pub use crate::trust::{Trust, client_config, first_contact};
+
+/// The domain of the names by which OpCenter and daemons believe each other.
+pub(crate) const INTERNAL_DOMAIN: &str = "mooring.internal";
 
 /// The name in OpCenter's certificate for all clients that trust the authority, at any address.
 pub const OPCENTER_NAME: &str = "opcenter.mooring.internal";

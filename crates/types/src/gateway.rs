@@ -24,6 +24,69 @@ pub struct GatewaySpec {
     /// The security groups that admit clients. Without a group, nobody may connect.
     #[serde(default)]
     pub security_groups: Vec<SecurityGroupId>,
+    /// TLS on its ports.
+    #[serde(default)]
+    pub tls: Tls,
+}
+
+/// TLS on the ports of a gateway.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tls {
+    /// Bytes pass as they are.
+    #[default]
+    Off,
+    /// Each port speaks TLS, which ends at the gateway.
+    On,
+}
+
+/// A text that is neither `on` nor `off`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("TLS is `on` or `off`, not `{0}`")]
+pub struct UnknownTls(String);
+
+impl Tls {
+    pub const ALL: [Self; 2] = [Self::Off, Self::On];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+        }
+    }
+
+    /// A phrase for the help.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Off => "plain HTTP and TCP",
+            Self::On => "TLS 1.2 or 1.3 on every port",
+        }
+    }
+
+    /// The scheme of its URLs.
+    #[must_use]
+    pub fn scheme(self) -> &'static str {
+        match self {
+            Self::Off => "http",
+            Self::On => "https",
+        }
+    }
+}
+
+impl fmt::Display for Tls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Tls {
+    type Err = UnknownTls;
+
+    fn from_str(text: &str) -> Result<Self, UnknownTls> {
+        Self::ALL.into_iter().find(|tls| tls.name() == text).ok_or_else(|| UnknownTls(text.to_owned()))
+    }
 }
 
 /// The address of its host on which a gateway listens.
@@ -190,5 +253,14 @@ mod tests {
             assert_eq!(serde_json::to_value(protocol).unwrap(), protocol.name());
         }
         assert!("udp".parse::<Protocol>().is_err());
+    }
+
+    #[test]
+    fn tls_names_are_those_of_serde() {
+        for tls in Tls::ALL {
+            assert_eq!(tls.to_string().parse(), Ok(tls));
+            assert_eq!(serde_json::to_value(tls).unwrap(), tls.name());
+        }
+        assert!("yes".parse::<Tls>().is_err());
     }
 }

@@ -123,8 +123,8 @@ impl HeldJob {
         self.host().capsules.store(self.store.as_ref().ok_or(Error::NoStore)?)
     }
 
-    /// Takes the access to the store and the grant from a directive. As long as the job is not made,
-    /// takes its generation, address and specification as well.
+    /// Takes the access to the store and the grant from a directive. As long as the job is not
+    /// made, takes its generation, address and specification as well.
     ///
     /// # Errors
     /// The record with the grant can't be written.

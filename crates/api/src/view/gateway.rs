@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +27,9 @@ pub struct GatewayCreateRequest {
     /// `true` if the gateway listens only on the private address of its host.
     #[serde(rename = "noPublicIP")]
     pub no_public_ip: bool,
+    /// TLS on its ports: `on`, or `off` when absent.
+    #[schema(value_type = String)]
+    pub tls: Tls,
 }
 
 /// Changes to a gateway; absent or empty values stay.
@@ -48,6 +51,40 @@ pub struct GatewayModifyRequest {
     /// The security groups to remove, by id or name.
     #[schema(value_type = Vec<String>)]
     pub remove_security_groups: Vec<Reference<SecurityGroupId>>,
+    /// TLS on its ports: `on` or `off`.
+    #[schema(value_type = Option<String>)]
+    pub tls: Option<Tls>,
+}
+
+/// A certificate for the ports of a gateway, in place of the one by OpCenter's authority. One with
+/// the same first name is replaced.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GatewayCertificateRequest {
+    /// The certificate and those between it and its root, in PEM.
+    pub certificate: String,
+    /// The key in PEM, without a passphrase.
+    pub key: String,
+}
+
+impl fmt::Debug for GatewayCertificateRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayCertificateRequest").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
+}
+
+/// A certificate that a user has given a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayCertificateView {
+    /// The names and addresses that it is for. It is known by the first.
+    pub names: Vec<String>,
+    /// The end of its life.
+    #[schema(value_type = String)]
+    pub expire_time: Timestamp,
+    /// The time at which it was given.
+    #[schema(value_type = String)]
+    pub set_time: Timestamp,
 }
 
 /// A gateway.
@@ -68,6 +105,14 @@ pub struct GatewayView {
     pub port_range: String,
     /// The names of the security groups.
     pub security_groups: Vec<String>,
+    /// TLS on its ports: `on` or `off`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub tls: Tls,
+    /// The certificates that users have given it. Names that none of them has are served with one
+    /// by OpCenter's authority.
+    #[serde(default)]
+    pub certificates: Vec<GatewayCertificateView>,
     pub cpu: u32,
     #[serde(rename = "memGB")]
     pub mem_gb: f64,

@@ -1,5 +1,6 @@
 //! The slice and the report of a gateway.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use mooring_types::endpoint::Endpoint;
@@ -37,11 +38,41 @@ pub struct GatewaySlice {
     /// The proxies before it, whose word about clients is believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// The TLS of its ports; absent if they are plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsDirective>,
     /// The connections.
     pub connections: Vec<ConnectionDirective>,
     /// The farewells of ended jobs.
     #[serde(default)]
     pub farewells: Vec<FarewellDirective>,
+}
+
+/// TLS on the ports of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TlsDirective {
+    /// The names and addresses for which the gateway asks the authority for a certificate.
+    pub names: Vec<String>,
+    /// The certificates that users have given it.
+    #[serde(default)]
+    pub certificates: Vec<GivenCertificate>,
+}
+
+/// A certificate of a user, for the ports of one gateway. `Debug` does not show the key.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenCertificate {
+    /// The certificate and those between it and its root, in PEM.
+    pub certificate: String,
+    /// The key in PEM.
+    pub key: String,
+}
+
+impl fmt::Debug for GivenCertificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GivenCertificate").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 /// A connection: a gateway port and the job that it leads to.

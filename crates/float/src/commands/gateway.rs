@@ -1,10 +1,14 @@
 //! `float gateway`.
 
-use anyhow::Result;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{ConnectRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView};
-use mooring_types::gateway::{Cookies, Protocol, Widget};
+use mooring_api::view::{
+    ConnectRequest, GatewayCertificateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
+};
+use mooring_types::gateway::{Cookies, Protocol, Tls, Widget};
 
 use crate::confirm::confirm;
 use crate::parse;
@@ -50,6 +54,9 @@ Example:
     Connect(ConnectArgs),
     /// disconnect a job or one of its ports; closes its client connections
     Disconnect(DisconnectArgs),
+    /// set or remove certificates for a gateway's ports
+    #[command(subcommand)]
+    Certificate(CertificateCommand),
     /// restart a gateway's process with the binary on its host; connections stay open
     #[command(after_help = "\
 Example:
@@ -88,6 +95,49 @@ struct CreateArgs {
     /// listen on the private address of the host only
     #[arg(long = "noPublicIP")]
     no_public_ip: bool,
+    /// TLS on every port, with a certificate of OpCenter's authority or your own
+    #[arg(long, value_parser = parse::tls(), default_value_t)]
+    tls: Tls,
+}
+
+#[derive(Debug, Subcommand)]
+enum CertificateCommand {
+    /// give a gateway a certificate; one for the same first name is replaced
+    #[command(after_help = "\
+Example:
+  float gateway certificate set -g lab --cert fullchain.pem --key privkey.pem
+
+New client connections get it at once; open ones are not interrupted. With several certificates the
+host name that a client asks for (SNI) decides. Clients that ask for a name that no certificate has
+get the certificate of OpCenter's authority, if that has the name. The key is kept sealed and is told
+to this gateway only.
+
+Prints the gateway.")]
+    Set {
+        /// gateway, by id or name
+        #[arg(short, long, value_name = "GATEWAY")]
+        gateway: String,
+        /// file with the certificate, and those between it and its root, in PEM
+        #[arg(long, value_name = "FILE")]
+        cert: PathBuf,
+        /// file with its key in PEM, without a passphrase
+        #[arg(long, value_name = "FILE")]
+        key: PathBuf,
+    },
+    /// remove a certificate from a gateway
+    #[command(after_help = "\
+Example:
+  float gateway certificate remove -g lab --host lab.example.org
+
+Prints the gateway. `float gateway info` shows its certificates.")]
+    Remove {
+        /// gateway, by id or name
+        #[arg(short, long, value_name = "GATEWAY")]
+        gateway: String,
+        /// first host name or address of the certificate
+        #[arg(long, value_name = "NAME")]
+        host: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -95,6 +145,7 @@ struct CreateArgs {
 Examples:
   float gateway modify -g lab --addSecurityGroup campus --rmSecurityGroup default
   float gateway modify -g lab --portRange 10000:10999 -m 2
+  float gateway modify -g lab --tls on
 
 Either all changes are made or none. A gateway without a security group refuses every client.")]
 struct ModifyArgs {
@@ -119,6 +170,9 @@ struct ModifyArgs {
     /// minimum memory in GB
     #[arg(short, long, value_name = "GB")]
     mem: Option<String>,
+    /// TLS on every port; open connections stay as they are
+    #[arg(long, value_parser = parse::tls())]
+    tls: Option<Tls>,
 }
 
 #[derive(Debug, Args)]
@@ -209,6 +263,7 @@ pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printe
             let gateway = parse::gateway(&args.gateway)?;
             printer.list(&client.gateway_connect(&gateway, &args.request()?).await?)
         }
+        GatewayCommand::Certificate(command) => certificate(command, client, printer).await,
         GatewayCommand::Disconnect(args) => disconnect(&args, client, printer).await,
         GatewayCommand::Restart { gateway } => {
             printer.object(&client.gateway_restart(&parse::gateway(&gateway)?).await?)
@@ -226,6 +281,7 @@ impl CreateArgs {
             port_range: self.port_range.unwrap_or_default(),
             security_groups: parse::security_groups(&self.security_group)?,
             no_public_ip: self.no_public_ip,
+            tls: self.tls,
         })
     }
 }
@@ -239,6 +295,7 @@ impl ModifyArgs {
             port_range: self.port_range.clone().unwrap_or_default(),
             add_security_groups: parse::security_groups(&self.add_security_group)?,
             remove_security_groups: parse::security_groups(&self.rm_security_group)?,
+            tls: self.tls,
         })
     }
 }
@@ -256,6 +313,28 @@ impl ConnectArgs {
             cookies: if self.shared_cookies { Cookies::Shared } else { Cookies::Own },
         })
     }
+}
+
+async fn certificate(command: CertificateCommand, client: &Client, printer: &Printer) -> Result<()> {
+    let changed = match command {
+        CertificateCommand::Set { gateway, cert, key } => {
+            let request = GatewayCertificateRequest { certificate: text(&cert)?, key: text(&key)? };
+            client.gateway_certificate_set(&parse::gateway(&gateway)?, &request).await?
+        }
+        CertificateCommand::Remove { gateway, host } => {
+            client.gateway_certificate_remove(&parse::gateway(&gateway)?, &host).await?
+        }
+    };
+    printer.object(&changed)?;
+    if changed.tls == Tls::Off {
+        printer
+            .note(&format!("the ports of gateway {0} are plain; `float gateway modify -g {0} --tls on`", changed.name));
+    }
+    Ok(())
+}
+
+fn text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("can't read {}", path.display()))
 }
 
 async fn disconnect(args: &DisconnectArgs, client: &Client, printer: &Printer) -> Result<()> {
@@ -331,6 +410,8 @@ mod tests {
             (vec!["sg-1".parse().unwrap(), "campus".parse().unwrap()], false)
         );
         assert!(create("float gateway create -n lab --noPublicIP").unwrap().no_public_ip);
+        assert_eq!(create("float gateway create -n lab --tls on").unwrap().tls, Tls::On);
+        assert_eq!(create("float gateway create -n lab").unwrap().tls, Tls::Off);
     }
 
     #[test]
@@ -347,8 +428,10 @@ mod tests {
             port_range: "1:2".into(),
             add_security_groups: ["a", "b"].map(|name| name.parse().unwrap()).into(),
             remove_security_groups: vec!["c".parse().unwrap()],
+            tls: Some(Tls::On),
         };
-        let flags = " --addSecurityGroup a --addSecurityGroup b --rmSecurityGroup c --portRange 1:2 -n new -c 2 -m 4";
+        let flags = " --addSecurityGroup a --addSecurityGroup b --rmSecurityGroup c --portRange 1:2 -n new -c 2 -m 4 \
+                     --tls on";
         assert_eq!(modify(flags), all);
     }
 

@@ -67,7 +67,11 @@ pub(crate) fn revalidate(response: &mut HeaderMap) {
 }
 
 /// Removes from a job's order to a browser what concerns other ports of the host.
+///
+/// `Strict-Transport-Security` has a browser ask all ports of a host name by TLS alone (RFC 6797,
+/// section 8.3). It would no more reach the gateways without TLS.
 pub(crate) fn limit_to_port(response: &mut HeaderMap) {
+    response.remove(header::STRICT_TRANSPORT_SECURITY);
     if !response.contains_key(CLEAR_SITE_DATA) {
         return;
     }

@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +13,13 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use parking_lot::{Mutex, MutexGuard};
-use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 use super::interim::Interim;
 use super::lengths::Lengths;
 use crate::budget::HeadShare;
+use crate::client_socket::ClientSocket;
 
 /// Time limit of the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -57,7 +55,7 @@ impl Requests {
 /// A client's connection.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
-    socket: Arc<TcpStream>,
+    socket: Arc<ClientSocket>,
     /// `Some` for HTTP/1.
     requests: Option<Requests>,
     interim: Interim,
@@ -70,7 +68,12 @@ pub(crate) struct ClientIo {
 }
 
 impl ClientIo {
-    pub(crate) fn new(socket: Arc<TcpStream>, requests: Option<Requests>, interim: Interim, heads: HeadShare) -> Self {
+    pub(crate) fn new(
+        socket: Arc<ClientSocket>,
+        requests: Option<Requests>,
+        interim: Interim,
+        heads: HeadShare,
+    ) -> Self {
         Self { socket, requests, interim, unsent: Bytes::new(), head_timeout: HEAD_TIMEOUT, limit: None, heads }
     }
 
@@ -95,7 +98,7 @@ impl ClientIo {
             return Ok(());
         }
         // hyper takes an error of the first read for an end, and shuts the connection down.
-        let _ = SockRef::from(&*self.socket).send(OVER_BUDGET);
+        self.socket.write_at_once(OVER_BUDGET);
         requests.over_budget.store(true, Ordering::Relaxed);
         self.heads.clear();
         Err(io::ErrorKind::QuotaExceeded.into())
@@ -114,7 +117,7 @@ impl AsyncRead for ClientIo {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         loop {
-            ready!(self.socket.poll_read_ready(context))?;
+            ready!(self.socket.poll_readable(context))?;
             match self.socket.try_read(buffer.initialize_unfilled()) {
                 Ok(count) => {
                     let before = buffer.filled().len();
@@ -154,13 +157,13 @@ impl AsyncWrite for ClientIo {
             ready!(self.poll_unsent(context))?;
             match self.interim.take(context) {
                 Some(unsent) => self.unsent = unsent,
-                None => return Poll::Ready(Ok(())),
+                None => return self.socket.poll_flush(context),
             }
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, _context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(SockRef::from(&*self.socket).shutdown(Shutdown::Write))
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.socket.poll_end(context)
     }
 }
 
@@ -176,10 +179,10 @@ impl ClientIo {
     fn poll_write_with(
         &self,
         context: &mut Context<'_>,
-        write: impl Fn(&TcpStream) -> io::Result<usize>,
+        write: impl Fn(&ClientSocket) -> io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.socket.poll_write_ready(context))?;
+            ready!(self.socket.poll_writable(context))?;
             match write(&self.socket) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => return Poll::Ready(outcome),
@@ -192,8 +195,9 @@ impl ClientIo {
 mod tests {
     use hyper::StatusCode;
     use hyper::header::{self, HeaderMap, HeaderValue};
+    use socket2::SockRef;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::{Instant, timeout};
 
     use super::*;
@@ -209,7 +213,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut io = ClientIo::new(Arc::new(socket), Some(Requests::default()), Interim::default(), heads());
+        let mut io = ClientIo::new(Arc::new(socket.into()), Some(Requests::default()), Interim::default(), heads());
         io.head_timeout = LIMIT;
         let mut buffer = [0; 256];
         // No limit applies before a head, after one and within a body.
@@ -240,7 +244,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
         let interim = Interim::default();
-        let mut io = ClientIo::new(Arc::new(socket), None, interim.clone(), heads());
+        let mut io = ClientIo::new(Arc::new(socket.into()), None, interim.clone(), heads());
         let hint = "x".repeat(50_000);
         let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::try_from(hint.clone()).unwrap())]);
         // The client reads nothing, so a write blocks after a while: the 200's or an interim

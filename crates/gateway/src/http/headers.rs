@@ -36,25 +36,34 @@ pub struct Origin {
     pub client: IpAddr,
     /// The port that the client has asked.
     pub port: u16,
-    /// True if the client speaks TLS, to a proxy.
+    /// True if the client speaks TLS, to the gateway or to a proxy.
     pub is_tls: bool,
 }
 
 impl Origin {
-    /// Returns the origin of a request from `peer` at a gateway port. The word of a trusted proxy
-    /// is believed: the client in its `X-Forwarded-For`, `X-Forwarded-Proto` and
-    /// `X-Forwarded-Port`.
+    /// Returns the origin of a request from `peer`, which may speak TLS, at a gateway port. The
+    /// word of a trusted proxy is believed: the client in its `X-Forwarded-For`,
+    /// `X-Forwarded-Proto` and `X-Forwarded-Port`.
     #[must_use]
-    pub fn of(headers: &HeaderMap, peer: IpAddr, port: Port, trusted: &[IpNet]) -> Self {
-        if !forwarded::is_trusted(peer, trusted) {
-            return Self { client: peer.to_canonical(), port: port.get(), is_tls: false };
+    pub fn of(headers: &HeaderMap, peer: Peer, port: Port, trusted: &[IpNet]) -> Self {
+        let Peer { address, is_tls } = peer;
+        if !forwarded::is_trusted(address, trusted) {
+            return Self { client: address.to_canonical(), port: port.get(), is_tls };
         }
         let list = |name| tokens(headers, &HeaderName::from_static(name)).collect::<Vec<_>>();
-        let client = forwarded::client(peer, list("x-forwarded-for").into_iter(), trusted);
-        let is_tls = list("x-forwarded-proto").last() == Some(&"https");
+        let client = forwarded::client(address, list("x-forwarded-for").into_iter(), trusted);
+        let told = list("x-forwarded-proto").last().map(|scheme| *scheme == "https");
         let asked = list("x-forwarded-port").last().and_then(|port| port.parse().ok());
-        Self { client, port: asked.unwrap_or(if is_tls { 443 } else { port.get() }), is_tls }
+        let usual = if told == Some(true) { 443 } else { port.get() };
+        Self { client, port: asked.unwrap_or(usual), is_tls: told.unwrap_or(is_tls) }
     }
+}
+
+/// The other end of a connection of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub is_tls: bool,
 }
 
 /// A request that is not forwarded.
@@ -228,7 +237,7 @@ mod tests {
         ] {
             sent.insert(name, HeaderValue::from_static(value));
         }
-        let proxy = "10.0.0.1".parse().expect("an address");
+        let proxy = Peer { address: "10.0.0.1".parse().expect("an address"), is_tls: false };
         let trusted = ["10.0.0.0/24".parse().expect("a range")];
         let behind = Origin::of(&sent, proxy, port(), &trusted);
         assert_eq!(behind, Origin { port: 443, is_tls: true, ..origin() });
@@ -243,7 +252,20 @@ mod tests {
             assert_eq!(got[name], value, "{name}");
         }
         let direct = Origin::of(&sent, proxy, port(), &[]);
-        assert_eq!(direct, Origin { client: proxy, ..origin() });
+        assert_eq!(direct, Origin { client: proxy.address, ..origin() });
+    }
+
+    #[test]
+    fn tls_of_the_gateway_counts_unless_a_trusted_proxy_says_otherwise() {
+        let peer = Peer { address: "10.0.0.1".parse().expect("an address"), is_tls: true };
+        let trusted = ["10.0.0.0/24".parse().expect("a range")];
+        for (told, trusted, expected) in
+            [(None, &[][..], true), (Some("http"), &[], true), (None, &trusted, true), (Some("http"), &trusted, false)]
+        {
+            let sent = told.map(|told| (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(told)));
+            let origin = Origin::of(&sent.into_iter().collect(), peer, port(), trusted);
+            assert_eq!((origin.is_tls, origin.port), (expected, port().get()), "{told:?}");
+        }
     }
 
     fn headers() -> impl Strategy<Value = HeaderMap> {

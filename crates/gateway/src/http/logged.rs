@@ -37,7 +37,7 @@ impl Entry {
         let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
         let route = client.upstream.routes.now();
         let trusted = &route.gateway.trusted_proxies;
-        let origin = Origin::of(request.headers(), client.address.ip(), route.port, trusted);
+        let origin = Origin::of(request.headers(), client.peer(), route.port, trusted);
         let address = SocketAddr::new(origin.client, client.address.port());
         Self {
             access: Access::new(address, route.port, &client.job, protocol),

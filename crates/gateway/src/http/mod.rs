@@ -32,6 +32,7 @@ pub mod lengths;
 mod logged;
 mod pool;
 mod proxy;
+pub(crate) mod redirect;
 pub mod response;
 mod upgrade;
 
@@ -52,7 +53,6 @@ use self::proxy::Proxy;
 use crate::client::ClientConnection;
 use crate::metrics::Budget;
 use crate::process_role::ProcessRole;
-use crate::socket;
 use crate::upstream::Connected;
 
 const REQUEST_HEAD_BYTES: usize = 64 * 1024;
@@ -83,7 +83,7 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         async move {
             tokio::select! {
                 response = proxy.respond(request) => response,
-                () = socket::until_end_of_input(&proxy.client().socket) => Err(Aborted::ClientLeft),
+                () = proxy.client().socket.until_end_of_input() => Err(Aborted::ClientLeft),
             }
         }
     });
@@ -111,15 +111,15 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
     match outcome {
         _ if proxy.requests().is_over_budget() => {
             proxy.client().shared.metrics.over_budget(&proxy.client().job, Budget::Heads);
-            return socket::close_gracefully(&socket).await;
+            return socket.close_gracefully().await;
         }
         // hyper has refused the request: the client has to be able to read why.
-        Err(error) if error.is_parse() => return socket::close_gracefully(&socket).await,
+        Err(error) if error.is_parse() => return socket.close_gracefully().await,
         outcome => outcome.map_err(io::Error::other)?,
     }
     match proxy.take_upgrade() {
         Some(upgrade) => upgrade.serve(proxy.client()).await,
-        None => socket::close_gracefully(&socket).await,
+        None => socket.close_gracefully().await,
     }
 }
 

@@ -194,7 +194,7 @@ impl Proxy {
 
     /// Returns the client of a request, behind the proxies that are trusted.
     fn origin(&self, route: &Route, request: &Request<Incoming>) -> Origin {
-        Origin::of(request.headers(), self.client.address.ip(), route.port, &route.gateway.trusted_proxies)
+        Origin::of(request.headers(), self.client.peer(), route.port, &route.gateway.trusted_proxies)
     }
 
     /// Returns whether the rules admit the client of a request. The connection was admitted when it

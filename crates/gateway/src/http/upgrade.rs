@@ -9,7 +9,6 @@ use super::client_io::ClientIo;
 use crate::client::ClientConnection;
 use crate::gated::GatedStream;
 use crate::relay::{self, Content, Early};
-use crate::socket;
 use crate::upstream::Connected;
 use crate::widget::Watcher;
 
@@ -42,7 +41,7 @@ impl Upgrade {
             Self::Watcher(watcher) => {
                 let (routes, role) = (&client.upstream.routes, &client.shared.role);
                 watcher.serve(&client.job, routes, role).await.map_err(io::Error::other)?;
-                socket::close_gracefully(&client.socket).await
+                client.socket.close_gracefully().await
             }
         }
     }

@@ -63,6 +63,7 @@ impl World {
             endpoints: EndpointRules::default(),
             host_names: vec!["*".parse().expect("any name")],
             trusted_proxies: Vec::new(),
+            tls: None,
             connections: Vec::new(),
             farewells: Vec::new(),
         };

@@ -24,19 +24,20 @@ use super::{Body, Named};
 use crate::auth::daemon::{GatewayProcess, HostAgent};
 use crate::error::ApiResult;
 use crate::state::context::{Context, Published};
-use crate::usecase::{host, parse};
+use crate::usecase::{gateway_certificate, host, parse};
 
 /// Returns the router of everything that is not for users.
 pub(super) fn router() -> Router<Context> {
     Router::new()
         .route(paths::HOSTS, post(join))
         .route(paths::HOST_CERTIFICATE, post(host_certificate))
-        .route(paths::HOST_GATEWAY_CERTIFICATE, post(gateway_certificate))
+        .route(paths::HOST_GATEWAY_CERTIFICATE, post(certify_gateway))
         .route(paths::HOST_SLICES, get(host_slices))
         .route(paths::HOST_REPORT, post(host_report))
         .route(paths::HOST_JOB_LOG, put(job_log))
         .route(paths::GATEWAY_SLICES, get(gateway_slices))
         .route(paths::GATEWAY_REPORT, post(gateway_report))
+        .route(paths::GATEWAY_PORT_CERTIFICATE, post(port_certificate))
 }
 
 async fn join(State(context): State<Context>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
@@ -51,7 +52,7 @@ async fn host_certificate(
     Ok(Json(host::renew(&context, &row, &request).await?))
 }
 
-async fn gateway_certificate(
+async fn certify_gateway(
     State(context): State<Context>,
     HostAgent(row): HostAgent,
     Named((_, gateway)): Named<(String, String)>,
@@ -78,6 +79,14 @@ async fn gateway_report(
     context.observed().gateway_put(row.id, report);
     context.wake_for_report();
     Ok(StatusCode::NO_CONTENT)
+}
+
+async fn port_certificate(
+    State(context): State<Context>,
+    GatewayProcess(row): GatewayProcess,
+    Body(request): Body<CertificateRequest>,
+) -> ApiResult<Json<CertificateAnswer>> {
+    Ok(Json(gateway_certificate::issue(&context, &row, &request).await?))
 }
 
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use mooring_api::view::{
-    ConnectRequest, ConnectionView, GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
+    ConnectRequest, ConnectionView, GatewayCertificateRequest, GatewayCreateRequest, GatewayMetricView,
+    GatewayModifyRequest, GatewayView,
 };
 use mooring_api::{ErrorBody, paths};
 use mooring_types::Clock;
@@ -15,7 +16,7 @@ use super::{Asked, Body, Named};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
-use crate::usecase::{connection, find_gateway, gateway, parse};
+use crate::usecase::{connection, find_gateway, gateway, gateway_certificate, parse};
 use crate::view::{Views, usage};
 
 /// List all gateways, oldest first.
@@ -112,6 +113,41 @@ pub(super) async fn restart(
     Named(id): Named<String>,
 ) -> ApiResult<Json<GatewayView>> {
     let id = gateway::restart(&context, &user, &id).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
+}
+
+/// Give a gateway a certificate for its ports. New client connections get it, open ones stay.
+#[utoipa::path(put, path = paths::GATEWAY_CERTIFICATES, params(("id" = String, Path)),
+    request_body = GatewayCertificateRequest,
+    responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn set_certificate(
+    State(context): State<Context>,
+    user: User,
+    Named(id): Named<String>,
+    Body(request): Body<GatewayCertificateRequest>,
+) -> ApiResult<Json<GatewayView>> {
+    let id = gateway_certificate::set(&context, &user, &id, &request).await?;
+    let mut tx = context.store.begin().await?;
+    Ok(Json(Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
+}
+
+/// The certificate to remove.
+#[derive(Debug, Deserialize)]
+pub(super) struct Removed {
+    name: String,
+}
+
+/// Remove a certificate of a gateway, by the first of its names.
+#[utoipa::path(delete, path = paths::GATEWAY_CERTIFICATES, params(("id" = String, Path), ("name" = String, Query)),
+    responses((status = 200, body = GatewayView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn remove_certificate(
+    State(context): State<Context>,
+    user: User,
+    Named(id): Named<String>,
+    Asked(Removed { name }): Asked<Removed>,
+) -> ApiResult<Json<GatewayView>> {
+    let id = gateway_certificate::remove(&context, &user, &id, &name).await?;
     let mut tx = context.store.begin().await?;
     Ok(Json(Views::read(&context, &mut tx).await?.gateway_of_id(&user, &id)?))
 }

@@ -99,6 +99,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(gateway::show, gateway::modify, gateway::destroy))
         .routes(routes!(gateway::connect, gateway::disconnect))
         .routes(routes!(gateway::restart))
+        .routes(routes!(gateway::set_certificate, gateway::remove_certificate))
         .routes(routes!(gateway::metrics))
         .routes(routes!(watch::gateway))
         .routes(routes!(security_group::list, security_group::create))

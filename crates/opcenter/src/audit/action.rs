@@ -94,6 +94,7 @@ const UNRECORDED: &[(&str, &str)] = &[
     ("POST", paths::GATEWAY_REPORT),
     ("POST", paths::HOST_CERTIFICATE),
     ("POST", paths::HOST_GATEWAY_CERTIFICATE),
+    ("POST", paths::GATEWAY_PORT_CERTIFICATE),
     ("POST", "/submit/preview"),
 ];
 
@@ -123,6 +124,8 @@ const OF_API: &[(&str, &str, &str)] = &[
     ("POST", paths::GATEWAY_CONNECTIONS, "gateway.connect"),
     ("DELETE", paths::GATEWAY_CONNECTIONS, "gateway.disconnect"),
     ("POST", paths::GATEWAY_RESTART, "gateway.restart"),
+    ("PUT", paths::GATEWAY_CERTIFICATES, "gateway.setCertificate"),
+    ("DELETE", paths::GATEWAY_CERTIFICATES, "gateway.removeCertificate"),
     ("POST", paths::SECURITY_GROUPS, "securityGroup.create"),
     ("PATCH", paths::SECURITY_GROUP, "securityGroup.modify"),
     ("DELETE", paths::SECURITY_GROUP, "securityGroup.delete"),
@@ -158,6 +161,8 @@ const OF_PAGES: &[(&str, &str, &str)] = &[
     ("POST", "/submit/template", "template.create"),
     ("POST", "/templates/{id}/start", "job.submit"),
     ("POST", "/gateways/new/group", "securityGroup.create"),
+    ("POST", "/gateways/{id}/certificate", "gateway.setCertificate"),
+    ("POST", "/gateways/{id}/certificate/remove", "gateway.removeCertificate"),
     ("POST", "/users", "user.add"),
     ("POST", "/groups", "group.add"),
     ("POST", "/account/password", "user.update"),

@@ -39,7 +39,7 @@ fn directive(row: &FarewellRow) -> FarewellDirective {
 
 #[cfg(test)]
 mod tests {
-    use mooring_types::gateway::{Exposure, GatewaySpec, Protocol, Widget};
+    use mooring_types::gateway::{Exposure, GatewaySpec, Protocol, Tls, Widget};
     use mooring_types::host::Resources;
     use mooring_types::job::JobStatus;
     use mooring_types::{ConnectionId, GatewayId, HostId, JobId, Port};
@@ -83,6 +83,7 @@ mod tests {
                 resources: Resources { cpu: 1, mem_gb: 1.0 },
                 port_range: "10000:10004".parse().unwrap(),
                 exposure: Exposure::Public,
+                tls: Tls::default(),
                 security_groups: Vec::new(),
             },
             host: HostId::random(&mut rand::rng()),

@@ -4,6 +4,7 @@ pub(crate) mod drain;
 pub(crate) mod farewell;
 pub(crate) mod idle;
 pub(crate) mod migration;
+pub(crate) mod port_names;
 pub(crate) mod quota;
 pub(crate) mod resize;
 pub(crate) mod slices;

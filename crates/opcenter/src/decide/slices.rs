@@ -36,16 +36,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use mooring_api::watch::{
     AfterCheckpoint, AgentSlice, Backend, ConnectionDirective, Connections, Destination, Flow, GatewayPlacement,
-    GatewaySlice, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer, PublishedPort, StoreAccess,
-    Target, Unaccepted,
+    GatewaySlice, GivenCertificate, JobDirective, JobOrder, JobRoute, MigrateOutStage, Network, Origin, Peer,
+    PublishedPort, StoreAccess, Target, TlsDirective, Unaccepted,
 };
-use mooring_store::{ConnectionRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
+use mooring_store::{ConnectionRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
+use mooring_types::gateway::Tls;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
 
-use super::farewell;
+use super::{farewell, port_names};
 use crate::config::Config;
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
@@ -94,12 +95,8 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
 }
 
 /// Returns the slice of a gateway, without its sequence.
-pub(crate) fn for_gateway(
-    config: &Config,
-    state: &DbState,
-    observed: &Observed,
-    gateway: &GatewayRow,
-) -> Option<GatewaySlice> {
+pub(crate) fn for_gateway(inputs: &Inputs<'_>, observed: &Observed, gateway: &GatewayRow) -> Option<GatewaySlice> {
+    let Inputs { config, state, .. } = *inputs;
     let connections = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
     Some(GatewaySlice {
         sequence: 0,
@@ -111,9 +108,31 @@ pub(crate) fn for_gateway(
         endpoints: config.endpoint_rules(),
         host_names: config.gateway_hosts.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
+        tls: tls(inputs, gateway),
         connections: connections.filter_map(|connection| connect(state, observed, connection)).collect(),
         farewells: farewell::of_gateway(&state.farewells, gateway),
     })
+}
+
+/// Returns the TLS of a gateway's ports. A certificate whose key can't be opened is left out.
+fn tls(inputs: &Inputs<'_>, gateway: &GatewayRow) -> Option<TlsDirective> {
+    if gateway.spec.tls == Tls::Off {
+        return None;
+    }
+    let given = |row: &GatewayCertificateRow| match inputs.vault.unseal_port_key(
+        &row.gateway,
+        &row.name,
+        &row.sealed_key,
+    ) {
+        Ok(key) => Some(GivenCertificate { certificate: row.certificate.clone(), key }),
+        Err(error) => {
+            tracing::error!(gateway = %gateway.id, %error, "the key of the certificate for {} can't be opened", row.name);
+            None
+        }
+    };
+    let certificates = inputs.state.certificates.iter().filter(|row| row.gateway == gateway.id).filter_map(given);
+    let names = port_names::of(inputs.config, inputs.state, gateway)?;
+    Some(TlsDirective { names, certificates: certificates.collect() })
 }
 
 fn network(config: &Config, state: &DbState) -> Network {
@@ -461,6 +480,7 @@ mod tests {
             connections: Vec::new(),
             farewells: Vec::new(),
             security_groups,
+            certificates: Vec::new(),
             secrets: Vec::new(),
             first_gateways: [].into(),
             capsules: Vec::new(),

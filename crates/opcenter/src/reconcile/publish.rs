@@ -43,7 +43,7 @@ pub(super) fn publish(context: &Context, state: &DbState, observed: &Observed) {
         next.hosts.insert(host.id.clone(), line);
     }
     for gateway in &state.gateways {
-        let Some(slice) = slices::for_gateway(&context.config, state, observed, gateway) else { continue };
+        let Some(slice) = slices::for_gateway(&inputs, observed, gateway) else { continue };
         let line = line(previous.gateways.get(&gateway.id), slice, sequence, |slice: &mut GatewaySlice, sequence| {
             slice.sequence = sequence;
         });

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mooring_store::{
-    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayRow, HostRow, JobRow, MigrationRow, SecretRow,
-    SecurityGroupRow, Stage, StoreError, Tx,
+    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow,
+    MigrationRow, SecretRow, SecurityGroupRow, Stage, StoreError, Tx,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
@@ -29,6 +29,8 @@ pub(crate) struct DbState {
     /// The endpoints of external jobs.
     pub(crate) externals: BTreeMap<JobId, ExternalRow>,
     pub(crate) gateways: Vec<GatewayRow>,
+    /// The certificates that users have given gateways, their keys sealed.
+    pub(crate) certificates: Vec<GatewayCertificateRow>,
     pub(crate) connections: Vec<ConnectionRow>,
     /// The farewells of ended jobs; their ports are free.
     pub(crate) farewells: Vec<FarewellRow>,
@@ -60,6 +62,7 @@ impl DbState {
             migrations: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             externals: tx.external_list().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
             gateways: tx.gateway_list().await?,
+            certificates: tx.gateway_certificate_list().await?,
             connections: tx.connection_list().await?,
             farewells: tx.farewell_list().await?,
             security_groups: tx.security_group_list().await?,
@@ -80,6 +83,7 @@ impl DbState {
             migrations: migration.map(|row| (job.id.clone(), row)).into_iter().collect(),
             externals: tx.external_get(&job.id).await?.map(|row| (job.id.clone(), row)).into_iter().collect(),
             gateways: tx.gateway_list().await?,
+            certificates: Vec::new(),
             connections: tx.connection_list_of_job(&job.id).await?,
             farewells: Vec::new(),
             security_groups: tx.security_group_list().await?,
@@ -99,6 +103,7 @@ impl DbState {
             migrations,
             externals,
             gateways,
+            certificates,
             connections,
             farewells,
             security_groups,
@@ -113,6 +118,7 @@ impl DbState {
             && *migrations == other.migrations
             && *externals == other.externals
             && *gateways == other.gateways
+            && *certificates == other.certificates
             && *connections == other.connections
             && *farewells == other.farewells
             && *security_groups == other.security_groups

@@ -1,8 +1,9 @@
-//! Seals the secrets of users and the capsule keys of jobs, and proves what was given to hosts.
+//! Seals the secrets of users, the capsule keys of jobs and the keys of gateways' certificates, and
+//! proves what was given to hosts.
 //!
 //! The key is in the file `secret-key` of the state directory, never in the database: a copy of the
 //! database alone reveals no secret. A sealed value is bound to its subject, a secret's user and
-//! name or a job, so that it can't replace another one.
+//! name, a job or a gateway, so that it can't replace another one.
 //!
 //! ```text
 //!  version (1 byte, 1) · nonce (12 bytes, random) · AES-256-GCM of the value, with its tag
@@ -20,7 +21,7 @@ use aws_lc_rs::hmac;
 use mooring_capsule::CapsuleKey;
 use mooring_ops::file;
 use mooring_store::SecretRow;
-use mooring_types::{Generation, HostId, JobId, Name, UserId};
+use mooring_types::{GatewayId, Generation, HostId, JobId, Name, UserId};
 use rand::Rng;
 
 use crate::error::Error;
@@ -36,6 +37,7 @@ const GRANTS: &[u8] = b"mooring: grants of jobs to hosts";
 enum Subject<'a> {
     Secret(&'a UserId, &'a Name),
     CapsuleKey(&'a JobId),
+    PortKey(&'a GatewayId, &'a str),
 }
 
 /// Seals and opens values, and makes and checks grants.
@@ -93,6 +95,16 @@ impl Vault {
         self.unseal_value(Subject::CapsuleKey(job), sealed)?.parse().map_err(|_| CantOpen)
     }
 
+    /// Seals the key of a gateway's certificate, which is known by its first name.
+    pub(crate) fn seal_port_key(&self, gateway: &GatewayId, name: &str, key: &str) -> Result<Vec<u8>, Error> {
+        self.seal_value(Subject::PortKey(gateway, name), key)
+    }
+
+    /// Opens the key of a gateway's certificate.
+    pub(crate) fn unseal_port_key(&self, gateway: &GatewayId, name: &str, sealed: &[u8]) -> Result<String, CantOpen> {
+        self.unseal_value(Subject::PortKey(gateway, name), sealed)
+    }
+
     fn seal_value(&self, subject: Subject<'_>, value: &str) -> Result<Vec<u8>, Error> {
         let mut sealed = value.as_bytes().to_vec();
         let nonce = self.key.seal_in_place_append_tag(subject.bound(), &mut sealed).map_err(|_| Error::Seal)?;
@@ -136,6 +148,7 @@ impl Subject<'_> {
         let text = match self {
             Self::Secret(user, name) => format!("{user}/{name}"),
             Self::CapsuleKey(job) => format!("/capsules/{job}"),
+            Self::PortKey(gateway, name) => format!("/ports/{gateway}/{name}"),
         };
         Aad::from(text.into_bytes())
     }
@@ -199,6 +212,18 @@ mod tests {
         assert_eq!(vault.unseal_capsule_key(&JobId::random(&mut rand::rng()), &sealed), Err(CantOpen));
         let (user, name): (UserId, Name) = (UserId::random(&mut rand::rng()), "token".parse().unwrap());
         assert_eq!(vault.unseal(&user, &name, &sealed), Err(CantOpen));
+    }
+
+    #[test]
+    fn port_key_opens_only_for_its_gateway_and_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let vault = Vault::open(directory.path()).unwrap();
+        let gateway = GatewayId::random(&mut rand::rng());
+        let sealed = vault.seal_port_key(&gateway, "lab.example.org", "a key").unwrap();
+        assert_eq!(vault.unseal_port_key(&gateway, "lab.example.org", &sealed).as_deref(), Ok("a key"));
+        assert_eq!(vault.unseal_port_key(&gateway, "example.org", &sealed), Err(CantOpen));
+        let other = GatewayId::random(&mut rand::rng());
+        assert_eq!(vault.unseal_port_key(&other, "lab.example.org", &sealed), Err(CantOpen));
     }
 
     #[test]

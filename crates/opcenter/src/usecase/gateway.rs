@@ -38,7 +38,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     user.present(&mut tx).await?;
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await.at("securityGroups")?;
     quota::admit(&mut tx, &user.name, Holding::gateway(resources)).await?;
-    let spec = GatewaySpec { name, resources, port_range, exposure, security_groups };
+    let spec = GatewaySpec { name, resources, port_range, exposure, security_groups, tls: request.tls };
     let state = DbState::read(&mut tx, &observed).await?;
     let candidates = state.gateway_candidates(&observed);
     let chosen = choose(&candidates, Asked::of_any(spec.resources), None)
@@ -110,6 +110,7 @@ pub(crate) async fn modify_from(
         },
         exposure: old.exposure,
         security_groups: changed_groups(&mut tx, old, request).await?,
+        tls: request.tls.unwrap_or(old.tls),
     };
     quota::admit(&mut tx, &gateway.user_name, Holding::growth(old.resources, spec.resources)).await?;
     if spec.port_range != old.port_range {

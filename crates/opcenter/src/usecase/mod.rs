@@ -9,6 +9,7 @@ mod certificate;
 pub(crate) mod connection;
 pub(crate) mod external;
 pub(crate) mod gateway;
+pub(crate) mod gateway_certificate;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;

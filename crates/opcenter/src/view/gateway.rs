@@ -1,8 +1,8 @@
 //! Gateways and connections, as users read them.
 
-use mooring_api::view::{ConnectionState, ConnectionView, GatewayView};
+use mooring_api::view::{ConnectionState, ConnectionView, GatewayCertificateView, GatewayView};
 use mooring_api::watch::{ConnectionObservation, Flow};
-use mooring_store::{ConnectionRow, GatewayRow};
+use mooring_store::{ConnectionRow, GatewayCertificateRow, GatewayRow};
 use mooring_types::gateway::{Exposure, GatewayStatus};
 use mooring_types::{ConnectionId, GatewayId};
 
@@ -44,6 +44,14 @@ impl Views {
             no_public_ip: gateway.spec.exposure == Exposure::Private,
             port_range: gateway.spec.port_range.to_string(),
             security_groups: texts(&self.group_names(&gateway.spec.security_groups)),
+            tls: gateway.spec.tls,
+            certificates: self
+                .state
+                .certificates
+                .iter()
+                .filter(|row| row.gateway == gateway.id)
+                .filter_map(certificate)
+                .collect(),
             cpu: gateway.spec.resources.cpu,
             mem_gb: gateway.spec.resources.mem_gb,
             host_name: self.state.host_name(&gateway.host),
@@ -69,6 +77,7 @@ impl Views {
     pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
         let job = self.state.jobs.get(&connection.job)?;
         let address = self.gateway_address(&connection.gateway)?;
+        let gateway = self.state.gateways.iter().find(|gateway| gateway.id == connection.gateway)?;
         // During a restart a gateway has several processes, each with its own clients.
         let reported = self.observed.gateway(&connection.gateway);
         let observations: Vec<&ConnectionObservation> = reported
@@ -84,7 +93,12 @@ impl Views {
             job_name: job.spec.name.to_string(),
             target_port: connection.target_port.get(),
             gateway_port: connection.gateway_port.get(),
-            access_url: format!("http://{address}:{}{}", connection.gateway_port, job.spec.access_path),
+            access_url: format!(
+                "{}://{address}:{}{}",
+                gateway.spec.tls.scheme(),
+                connection.gateway_port,
+                job.spec.access_path
+            ),
             state,
             protocol: connection.protocol,
             hold_limits: connection.hold_limits,
@@ -94,4 +108,10 @@ impl Views {
             clients: observations.iter().flat_map(|report| report.clients.iter().cloned()).collect(),
         })
     }
+}
+
+/// Returns what users read of a certificate.
+fn certificate(row: &GatewayCertificateRow) -> Option<GatewayCertificateView> {
+    let (names, expire_time) = mooring_tls::names_and_end(&row.certificate)?;
+    Some(GatewayCertificateView { names, expire_time, set_time: row.set_time })
 }

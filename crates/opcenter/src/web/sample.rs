@@ -5,7 +5,7 @@ use mooring_api::view::{
     MigrationView, OpenSessionView, SecretView, SecurityGroupView, TemplateView, UserView,
 };
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::{HostId, MigrationId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -84,6 +84,8 @@ pub(crate) fn gateway() -> GatewayView {
         no_public_ip: false,
         port_range: "10000:10500".into(),
         security_groups: vec!["default".into(), "campus".into()],
+        tls: Tls::Off,
+        certificates: Vec::new(),
         cpu: 1,
         mem_gb: 1.0,
         host_name: "gateways".into(),

@@ -142,6 +142,8 @@ const TABLE: &[Row] = &[
     ("GET",    paths::GATEWAY_METRICS,     "4 +++++ x +++ 4444", On::Gateway, ""),
     ("PATCH",  paths::GATEWAY,             "4 xxx++ x xx+ 4444", On::Gateway, r#"{"name":"NEW"}"#),
     ("POST",   paths::GATEWAY_RESTART,     "4 xxx++ x xx+ 4444", On::Gateway, ""),
+    ("PUT",    paths::GATEWAY_CERTIFICATES, "4 xxx++ x xx+ 4444", On::Gateway, r#"{"certificate":"","key":""}"#),
+    ("DELETE", paths::GATEWAY_CERTIFICATES, "4 xxx-- x xx- 4444", On::Gateway, ""),
     ("DELETE", paths::GATEWAY,             "4 xxx++ x xx+ 4444", On::NewGateway, ""),
     ("POST",   paths::GATEWAY_CONNECTIONS, "4 x-x++ x x++ 4444", On::Gateway, r#"{"jobId":"JOB","targetPorts":[8080]}"#),
     ("DELETE", paths::GATEWAY_CONNECTIONS, "4 x-x++ x x++ 4444", On::Connected, ""),
@@ -183,6 +185,7 @@ const TABLE: &[Row] = &[
     ("PUT",    paths::HOST_JOB_LOG,        "4 44444 4 444 xx44", On::Host, ""),
     ("GET",    paths::GATEWAY_SLICES,      "4 44444 4 444 44+x", On::Gateway, ""),
     ("POST",   paths::GATEWAY_REPORT,      "4 44444 4 444 44+x", On::Gateway, "{}"),
+    ("POST",   paths::GATEWAY_PORT_CERTIFICATE, "4 44444 4 444 44+x", On::Gateway, r#"{"certificateRequest":""}"#),
     ("DELETE", paths::HOST,                "4 xxxx+ x xxx 4444", On::SimHost, ""),
     ("POST",   paths::LOGOUT,              "4 +++++ + xxx 4444", On::Nothing, ""),
 ];
@@ -363,6 +366,8 @@ impl World {
             let url = format!("{}{}", self.lab.admin.address(), paths::fill(path, &[&id, self.job.as_str()]));
             let url = if method == "DELETE" && path == paths::GATEWAY_CONNECTIONS {
                 format!("{url}?job={}", self.job)
+            } else if method == "DELETE" && path == paths::GATEWAY_CERTIFICATES {
+                format!("{url}?name=lab.example.org")
             } else if path == paths::AUDIT_EXPORT {
                 format!("{url}?format=csv")
             } else if path == paths::JOB_FILES {

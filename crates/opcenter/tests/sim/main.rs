@@ -32,6 +32,8 @@ mod names;
 #[cfg(test)]
 mod policy;
 #[cfg(test)]
+mod port_tls;
+#[cfg(test)]
 mod quotas;
 #[cfg(test)]
 mod random;

@@ -1,5 +1,6 @@
 //! Gateway Details: a gateway's facts, its connected jobs and their clients.
 
+mod certificate;
 mod confirm;
 mod connect;
 mod modify;
@@ -31,6 +32,9 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .page::<GatewayPage>("/gateways/{id}")
         .dialog::<modify::ModifyDialog>("/gateways/{id}/modify")
         .post("/gateways/{id}/modify", modify::modify)
+        .dialog::<certificate::CertificateDialog>("/gateways/{id}/certificate")
+        .post("/gateways/{id}/certificate", certificate::set)
+        .post("/gateways/{id}/certificate/remove", certificate::remove)
         .post("/gateways/{id}/restart", confirm::restart)
         .get("/gateways/{id}/destroy", confirm::destroy_dialog)
         .post("/gateways/{id}/destroy", confirm::destroy)
@@ -86,7 +90,7 @@ impl Connected {
         if self.is_for_browsers() {
             return url;
         }
-        let address = url.trim_start_matches("http://");
+        let address = url.split_once("://").map_or(url.as_str(), |(_, address)| address);
         address.split_once('/').map_or(address, |(before, _)| before)
     }
 }

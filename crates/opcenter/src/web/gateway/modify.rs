@@ -10,7 +10,7 @@ use axum::extract::State;
 use axum::response::Response;
 use mooring_api::ErrorCode;
 use mooring_api::view::GatewayModifyRequest;
-use mooring_types::gateway::GatewaySpec;
+use mooring_types::gateway::{GatewaySpec, Tls};
 use mooring_types::{Reference, SecurityGroupId};
 
 use super::find;
@@ -55,6 +55,7 @@ impl Dialog for ModifyDialog {
             form.set(key, value);
         }
         choose(&mut form, &row.spec.security_groups);
+        check_tls(&mut form, row.spec.tls);
         Ok(Self::of(row.id.as_str(), form, GroupChoice::all(&scene.views)))
     }
 }
@@ -110,6 +111,7 @@ fn changes(began: &GatewaySpec, fields: &Fields) -> GatewayModifyRequest {
             .collect(),
         add_security_groups: added.map(|id| (*id).clone().into()).collect(),
         remove_security_groups: removed.map(|id| id.clone().into()).collect(),
+        tls: Some(fields.tls).filter(|tls| *tls != began.tls),
     }
 }
 
@@ -145,6 +147,10 @@ fn choose(form: &mut Form, groups: &[SecurityGroupId]) {
     }
 }
 
+fn check_tls(form: &mut Form, tls: Tls) {
+    form.replace("tls", if tls == Tls::On { "true" } else { "" });
+}
+
 /// Lets a form follow what was changed since its beginning, and says what that was.
 fn follow(form: &mut Form, began: &GatewaySpec, now: &GatewaySpec, groups: &[GroupChoice]) -> Vec<String> {
     const LABELS: [&str; 4] = ["the name", "the port range", "the minimum CPU", "the minimum memory"];
@@ -171,6 +177,11 @@ fn follow(form: &mut Form, began: &GatewaySpec, now: &GatewaySpec, groups: &[Gro
         meanwhile.push(format!("security group {} was removed", named(id)));
         form.remove("groups", id.as_str());
     }
+    if began.tls != now.tls {
+        meanwhile.push(format!("TLS is {}", now.tls));
+        // There are two values: what the visitor changed is what it is now.
+        check_tls(form, now.tls);
+    }
     begin(form, now);
     meanwhile
 }
@@ -191,6 +202,7 @@ mod tests {
             port_range: PortRange::DEFAULT,
             exposure: Exposure::Public,
             security_groups: vec![sample::group_choice().id],
+            tls: Tls::Off,
         }
     }
 
@@ -199,6 +211,7 @@ mod tests {
         begin(&mut form, spec);
         values(spec).into_iter().for_each(|(key, value)| form.set(key, value));
         choose(&mut form, &spec.security_groups);
+        check_tls(&mut form, spec.tls);
         form
     }
 
@@ -208,8 +221,10 @@ mod tests {
         assert_eq!(changes(&spec(), &Fields::read(&mut form)), GatewayModifyRequest::default());
         form.replace("cpu", "2");
         form.remove("groups", sample::group_choice().id.as_str());
+        form.replace("tls", "true");
         let request = changes(&spec(), &Fields::read(&mut form));
         assert_eq!((request.cpu, request.name.as_str(), request.remove_security_groups.len()), (Some(2), "", 1));
+        assert_eq!(request.tls, Some(Tls::On));
     }
 
     #[test]
@@ -220,12 +235,18 @@ mod tests {
             name: "theirs".parse().unwrap(),
             resources: Resources { cpu: 4, mem_gb: 1.0 },
             security_groups: Vec::new(),
+            tls: Tls::On,
             ..spec()
         };
         let told = follow(&mut form, &spec(), &now, &[sample::group_choice()]);
         assert_eq!(
             told,
-            ["the name is theirs; it was lab", "the minimum CPU is 4; it was 1", "security group campus was removed",]
+            [
+                "the name is theirs; it was lab",
+                "the minimum CPU is 4; it was 1",
+                "security group campus was removed",
+                "TLS is on"
+            ]
         );
         assert_eq!((form.text("name"), form.text("cpu"), form.list("groups").count()), ("mine", "4", 0));
         assert_eq!(serde_json::from_str::<GatewaySpec>(form.text("began")).unwrap(), now);

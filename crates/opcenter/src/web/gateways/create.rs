@@ -88,6 +88,7 @@ pub(super) async fn create(
         port_range: fields.port_range.map(String::from).unwrap_or_default(),
         security_groups: form.parse_list::<Reference<SecurityGroupId>>("groups"),
         no_public_ip: form.is_checked("no_public_ip"),
+        tls: fields.tls,
     };
     match gateway::create(&context, &visitor.user, request).await {
         Ok(id) => Ok(answer::go(&format!("/gateways/{id}"), &format!("Gateway {name} is created"))),

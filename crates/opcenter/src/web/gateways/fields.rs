@@ -1,6 +1,7 @@
 //! The fields that a new gateway and a changed one share.
 
 use mooring_store::SecurityGroupRow;
+use mooring_types::gateway::Tls;
 use mooring_types::size::Size;
 use mooring_types::{Name, PortRange, Reference, SecurityGroupId};
 
@@ -26,6 +27,7 @@ pub(crate) struct Fields {
     pub(crate) mem_gb: Option<f64>,
     pub(crate) port_range: Option<PortRange>,
     pub(crate) groups: Vec<Reference<SecurityGroupId>>,
+    pub(crate) tls: Tls,
 }
 
 impl Fields {
@@ -38,6 +40,7 @@ impl Fields {
             mem_gb: memory(form),
             port_range: form.parse("port_range"),
             groups: form.parse_list("groups"),
+            tls: if form.is_checked("tls") { Tls::On } else { Tls::Off },
         }
     }
 }
