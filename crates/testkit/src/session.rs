@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use mooring_api::view::{ConnectRequest, ConnectionState, ConnectionView, GatewayCreateRequest, GatewayView};
 use mooring_api::{Client, Submission};
-use mooring_types::gateway::{GatewayStatus, Protocol};
+use mooring_types::gateway::{GatewayStatus, Protocol, Tls};
 use mooring_types::{GatewayId, JobId};
 
 use crate::job::executing;
@@ -33,6 +33,12 @@ impl Session {
     /// is connected.
     pub async fn launch(client: &Client, job: Submission) -> Result<Self> {
         let gateway = gateway_of(client, &job).await?;
+        Self::launch_behind(client, &gateway, job).await
+    }
+
+    /// As [`Session::launch`], behind a gateway whose ports speak TLS.
+    pub async fn launch_with_tls(client: &Client, job: Submission) -> Result<Self> {
+        let gateway = make_gateway(client, &job, Tls::On).await?;
         Self::launch_behind(client, &gateway, job).await
     }
 
@@ -71,8 +77,13 @@ impl Session {
 
 /// Creates a gateway of the job's name and waits until it runs.
 async fn gateway_of(client: &Client, job: &Submission) -> Result<GatewayId> {
+    make_gateway(client, job, Tls::Off).await
+}
+
+async fn make_gateway(client: &Client, job: &Submission, tls: Tls) -> Result<GatewayId> {
     let request = GatewayCreateRequest {
         name: job.name.as_ref().context("a job with a name")?.to_string(),
+        tls,
         ..GatewayCreateRequest::default()
     };
     let gateway = client.gateway_create(&request).await.context("create a gateway")?.id;

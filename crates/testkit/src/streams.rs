@@ -35,9 +35,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::{JoinSet, yield_now};
 use tokio_util::sync::CancellationToken;
 
@@ -80,15 +79,24 @@ impl Streams {
     /// Opens `connections` connections to a streamer at `address` and has bytes flow in both
     /// directions of each.
     pub async fn start(address: SocketAddr, connections: usize) -> Result<Self> {
+        let connect =
+            async || TcpStream::connect(address).await.with_context(|| format!("connect to a streamer at {address}"));
+        Self::start_over(connect, connections).await
+    }
+
+    /// As [`Streams::start`], over connections that `connect` makes.
+    pub async fn start_over<S>(connect: impl AsyncFn() -> Result<S>, connections: usize) -> Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Send + 'static,
+    {
         let stop = CancellationToken::new();
         let (mut progress, mut tasks) = (Vec::new(), JoinSet::new());
         for index in 0..connections {
-            let tcp =
-                TcpStream::connect(address).await.with_context(|| format!("connect to a streamer at {address}"))?;
+            let connection = connect().await?;
             let seen = Arc::new(Progress::new());
             progress.push(seen.clone());
             let stop = stop.clone();
-            tasks.spawn(async move { (index, exchange(tcp, rand::random(), &seen, stop).await) });
+            tasks.spawn(async move { (index, exchange(connection, rand::random(), &seen, stop).await) });
         }
         Ok(Self { stop, progress, tasks })
     }
@@ -146,8 +154,13 @@ pub(crate) fn program_named(name: &str) -> Result<PathBuf> {
 }
 
 /// One connection, from its first byte to its report.
-async fn exchange(tcp: TcpStream, seed: u64, progress: &Progress, stop: CancellationToken) -> StreamReport {
-    let (input, output) = tcp.into_split();
+async fn exchange<S: AsyncRead + AsyncWrite>(
+    connection: S,
+    seed: u64,
+    progress: &Progress,
+    stop: CancellationToken,
+) -> StreamReport {
+    let (input, output) = tokio::io::split(connection);
     let mut sent = Source::new(seed);
     let mut received = Checker::new(seed.wrapping_add(1));
     let receive = async {
@@ -178,7 +191,12 @@ async fn exchange(tcp: TcpStream, seed: u64, progress: &Progress, stop: Cancella
     }
 }
 
-async fn send(mut output: OwnedWriteHalf, seed: u64, source: &mut Source, stop: &CancellationToken) -> Result<()> {
+async fn send(
+    mut output: WriteHalf<impl AsyncWrite>,
+    seed: u64,
+    source: &mut Source,
+    stop: &CancellationToken,
+) -> Result<()> {
     output.write_all(&seed.to_be_bytes()).await.context("send the seed")?;
     while !stop.is_cancelled() {
         output.write_all(source.block()).await.context("send")?;
@@ -187,7 +205,7 @@ async fn send(mut output: OwnedWriteHalf, seed: u64, source: &mut Source, stop: 
     output.shutdown().await.context("end the client's half")
 }
 
-async fn receive(mut input: OwnedReadHalf, checker: &mut Checker, progress: &Progress) -> Result<Summary> {
+async fn receive(mut input: ReadHalf<impl AsyncRead>, checker: &mut Checker, progress: &Progress) -> Result<Summary> {
     let mut parts = Parts::default();
     let mut buffer = vec![0; BLOCK];
     loop {

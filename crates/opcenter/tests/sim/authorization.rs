@@ -447,6 +447,7 @@ fn endpoints() -> BTreeSet<(String, String)> {
         ("PUT", paths::HOST_JOB_LOG),
         ("GET", paths::GATEWAY_SLICES),
         ("POST", paths::GATEWAY_REPORT),
+        ("POST", paths::GATEWAY_PORT_CERTIFICATE),
         ("GET", paths::OPENAPI),
         ("GET", paths::HEALTHZ),
         ("GET", paths::READYZ),

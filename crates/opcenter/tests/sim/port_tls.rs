@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use mooring_api::ErrorCode::{InvalidArgument, NotFound, PermissionDenied, WrongStatus};
+use mooring_api::Submission;
 use mooring_api::view::{
     AuditQuery, ConnectRequest, GatewayCertificateRequest, GatewayCreateRequest, GatewayModifyRequest,
 };
@@ -36,7 +37,8 @@ fn tls(tls: Tls) -> GatewayModifyRequest {
 async fn gateway_gets_the_authority_s_certificate_for_its_own_names() {
     let mut lab = Lab::start().await;
     let id = lab.create_gateway("lab").await;
-    let job = lab.job().await;
+    let publish = vec!["8888".parse().unwrap()];
+    let job = lab.job_on("host-1", Submission { publish, ..Submission::default() }).await;
     lab.admin.gateway_connect(&id.clone().into(), &ConnectRequest::new(job.clone())).await.unwrap();
     lab.settle().await;
     let request = PortRequest::generate().unwrap();
