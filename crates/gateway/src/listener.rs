@@ -164,7 +164,7 @@ impl PortServer {
         client.set_nodelay(true)?;
         let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
         SockRef::from(&client).set_tcp_keepalive(&keepalive)?;
-        let Some(in_force) = self.shared.tls.in_force() else { return Ok(Some(client.into())) };
+        let Some(in_force) = self.shared.tls.in_force()? else { return Ok(Some(client.into())) };
         let begin = async {
             match tls::beginning(&client).await? {
                 Beginning::End => Ok(None),

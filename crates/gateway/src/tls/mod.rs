@@ -109,8 +109,16 @@ impl PortTls {
     }
 
     /// The configurations of new connections; `None` if the ports are plain.
-    pub(crate) fn in_force(&self) -> Option<InForce> {
-        self.state.read().in_force.clone()
+    ///
+    /// # Errors
+    /// The ports speak TLS, and no configuration could be made.
+    pub(crate) fn in_force(&self) -> std::io::Result<Option<InForce>> {
+        let state = self.state.read();
+        match (&state.desired, &state.in_force) {
+            (None, _) => Ok(None),
+            (Some(_), Some(in_force)) => Ok(Some(in_force.clone())),
+            (Some(_), None) => Err(std::io::Error::other("the port speaks TLS, and its ciphers can't be used")),
+        }
     }
 
     /// The reason why no client can connect, if none can.
