@@ -21,8 +21,18 @@ const OF_PACKAGES: [&str; 3] =
     ["htmx.org/dist/htmx.min.js", "uplot/dist/uPlot.iife.min.js", "uplot/dist/uPlot.min.css"];
 
 /// Our scripts, in the order in which they run.
-const SCRIPTS: [&str; 9] =
-    ["time.js", "chart.js", "dialog.js", "choices.js", "output.js", "page.js", "pick.js", "submission.js", "live.js"];
+const SCRIPTS: [&str; 10] = [
+    "time.js",
+    "chart.js",
+    "dialog.js",
+    "choices.js",
+    "output.js",
+    "page.js",
+    "pick.js",
+    "submission.js",
+    "live.js",
+    "job_sign_in.js",
+];
 
 /// The style sheets below `web/app/css`, in their order: of two rules, the later one wins.
 const STYLES: [&str; 13] = [

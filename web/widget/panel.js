@@ -1,13 +1,18 @@
 /*
  * The widget's panel: the details of the job behind this address, and the actions on it.
  *
- *   script of the page ◄── ready, session, size, close ── this ── api ──► gateway ──► OpCenter
- *                      ── session, state ───────────────►
+ *   script of the page ◄── ready, session, size, close, sign-in ── this ── api ──► gateway ──► OpCenter
+ *                      ── session, state, answer ───────────────►
  *
- * The calls of `api` are login, logout, job and job/<action>.
+ * The calls of `api` are sign-in, login, logout, job and job/<action>.
  *
- * The panel runs in a frame without an origin: the page around it can neither read what is typed
- * here nor what is shown. Nothing can be stored here either, so the page stores the session, which
+ * No password is typed here, since any page could look like this one. `sign-in` tells the address
+ * of OpCenter's page, which the script of the page opens in a window. The `answer` is a code, the
+ * user's refusal, or that the window could not be opened or was closed. `login` exchanges the code,
+ * with the verifier that only this panel has, for a session.
+ *
+ * The panel runs in a frame without an origin: the page around it can neither read what is shown
+ * here nor press a button. Nothing can be stored here either, so the page stores the session, which
  * is for this job only. The panel accepts messages only from the page that frames it. Status and
  * possible actions come from `state`, at each change; the details are read again then, and every
  * ten seconds. Nothing that comes in is parsed as HTML.
@@ -40,6 +45,14 @@
         cancel: 'Cancel requested.',
     };
 
+    /* Why there is no code. */
+    const UNANSWERED = {
+        refused: 'You did not allow it in OpCenter’s window. You are not signed in.',
+        closed: 'OpCenter’s window was closed. You are not signed in.',
+        blocked:
+            'The browser has blocked OpCenter’s window. Open it with the link at the top of the page.',
+    };
+
     const $ = id => document.getElementById(id);
     const buttons = [...document.querySelectorAll('[data-action]')];
 
@@ -52,7 +65,9 @@
     let session;
     /** The job's details from OpCenter; null before they are read. */
     let job = null;
-    /** `login`, `logout` or the action whose request is in progress, or null. */
+    /** The secrets of the sign-in in progress: `{state, verifier}`, or null. */
+    let asked = null;
+    /** `sign-in`, `login`, `logout` or the action whose request is in progress, or null. */
     let pending = null;
     /** `migrate` or `cancel` while its form is open, or null. */
     let form = null;
@@ -89,7 +104,7 @@
         if (answer.ok) return content;
         if (answer.status === 401 && session) {
             setSession(null);
-            throw new Refused('your session has ended', 'log in again');
+            throw new Refused('your session has ended', 'sign in again');
         }
         throw new Refused(
             content?.message ?? `the gateway answered with status ${answer.status}`,
@@ -127,15 +142,35 @@
         $('error').replaceChildren(...lines.map(line => element('p', ...withCode(line))));
     }
 
-    async function logIn(event) {
-        event.preventDefault();
-        const credentials = {username: $('username').value, password: $('password').value};
+    /** Has OpCenter's page opened. The browser permits it for some seconds after the click. */
+    async function signIn() {
+        asked = null;
+        await attempt('sign-in', async () => {
+            const {url, state, verifier} = await call('GET', 'sign-in');
+            const address = new URL(url);
+            address.searchParams.set('origin', location.origin);
+            asked = {state, verifier};
+            post('sign-in', {url: address.href, state});
+            $('result').textContent = 'Go on in OpCenter’s window.';
+        });
+    }
+
+    /** Takes what came of OpCenter's window. */
+    async function onAnswer({state, code, without}) {
+        if (!asked || asked.state !== state) return;
+        if (!code) {
+            if (without !== 'blocked') asked = null;
+            $('result').textContent = UNANSWERED[without] ?? '';
+            return;
+        }
+        const {verifier} = asked;
+        asked = null;
         await attempt('login', async () => {
-            const {token, username, expiresAt} = await call('POST', 'login', credentials);
-            $('login').reset();
+            const permission = {code, verifier, origin: location.origin};
+            const {token, username, expiresAt} = await call('POST', 'login', permission);
             setSession({token, username, expiresAt});
         });
-        if (!session) return $('password').select();
+        if (!session) return;
         $('name').focus();
         await readJob();
     }
@@ -143,7 +178,7 @@
     async function logOut() {
         await attempt('logout', () => call('POST', 'logout'));
         setSession(null);
-        $('username').focus();
+        $('enter').focus();
     }
 
     async function act(action, body) {
@@ -221,8 +256,8 @@
         $('status').textContent = status;
         $('status').className = `tag ${STATUS_CLASSES[status] ?? 'busy'}`;
         $('login').hidden = !isReady || session !== null;
-        $('enter').disabled = pending === 'login';
-        $('enter').textContent = pending === 'login' ? 'Logging in…' : 'Log in';
+        $('enter').disabled = pending === 'sign-in' || pending === 'login';
+        $('enter').textContent = pending === 'login' ? 'Signing in…' : 'Sign in';
         $('details').hidden = !isReady || !session;
         $('account').hidden = !isReady || !session;
         $('user').textContent = session?.username ?? '';
@@ -317,6 +352,7 @@
         } else if (mooring === 'state') {
             state = content;
         } else {
+            if (mooring === 'answer') onAnswer(content);
             return;
         }
         draw();
@@ -324,9 +360,9 @@
         if (state && session) readJob();
     }
 
-    /** Moves the focus to the login form when the panel gets the focus. */
+    /** Moves the focus to the button when the panel gets the focus. */
     function focusLogin() {
-        if (hasNoFocus() && !$('login').hidden) $('username').focus();
+        if (hasNoFocus() && !$('login').hidden) $('enter').focus();
     }
 
     /** True if the panel has the focus, and none of its elements does. */
@@ -339,7 +375,7 @@
             button.onclick = button.ariaExpanded ? () => openForm(action) : () => act(action);
         }
         for (const back of document.querySelectorAll('[data-back]')) back.onclick = closeForm;
-        $('login').onsubmit = logIn;
+        $('enter').onclick = signIn;
         $('migrate').onsubmit = migrate;
         $('cancel').onsubmit = event => {
             event.preventDefault();

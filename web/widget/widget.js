@@ -4,8 +4,11 @@
  *
  *   gateway ── state: WebSocket ──► this script ──► pill, alert
  *                                        │ ▲
- *            state, stored session       ▼ │  ready, session, size, close
+ *     state, stored session, answer      ▼ │  ready, session, size, close, sign-in
  *                                      panel: a frame without an origin, served by the gateway
+ *
+ * To sign in, this script opens OpCenter's own page in a window and passes on what it answers. Only
+ * a message from that window's origin, with the random text of this attempt, is an answer.
  *
  * The page is an unknown program. The page and the widget must not disturb each other:
  *
@@ -14,8 +17,8 @@
  *    nothing that a Content Security Policy or Trusted Types forbid: styles come from CSSOM,
  *    elements are created one by one, and no text is parsed.
  *  - The shadow tree is open. A closed one would hide the widget from accessibility checkers,
- *    extensions and driven browsers, and protect nothing: the secret, the password, is typed in the
- *    panel's frame, which the page can't read.
+ *    extensions and driven browsers, and protect nothing: the secret, the password, is typed in
+ *    OpCenter's window alone.
  *  - The page has the session for this one job, in `sessionStorage`, for a reload to keep it. The
  *    gateway makes sure that the session is good for nothing else.
  *  - The widget never throws into the page, never takes the focus unasked, and lets clicks through
@@ -37,6 +40,8 @@
     const NOTICE_TIME = 2_000;
     const RELOAD_INTERVAL = 2_000;
     const REATTACH_MAX = 20;
+    const WINDOW_INTERVAL = 300;
+    const WINDOW_FEATURES = 'popup,width=520,height=660';
     const DRAG_THRESHOLD = 4;
     const STEP = 16;
     const GAP = 6;
@@ -63,11 +68,13 @@
             box-shadow: 0 1px 6px #0003; font-size: 14px; }
         .bar.alerts, .bar.back { display: flex; }
         .bar.back { background: var(--back); color: var(--back-text); border-color: var(--back-line); }
+        .bar.blocked > div { flex: none; }
         .bar > div { flex: 1; overflow-wrap: anywhere; }
         .bar > div:empty { display: none; }
         .bar.back button, .bar:has(~ .stage iframe) .open { display: none; }
         .bar button { flex: none; pointer-events: auto; padding: 3px 10px; border: 1px solid currentColor; border-radius: 6px; white-space: nowrap; }
         .bar button:hover { background: #8883; }
+        .bar a { flex: none; pointer-events: auto; color: inherit; font-weight: 600; }
         .stage { position: relative; flex: 1; min-height: 0; margin: 8px; }
         .pill { position: absolute; left: calc(var(--x) * 100%); top: calc(var(--y) * 100%);
             translate: calc(var(--x) * -100%) calc(var(--y) * -100%); display: flex; max-width: 100%; overflow: hidden;
@@ -412,6 +419,65 @@
     }
 
     /**
+     * OpCenter's window: `onAnswer` gets its code, or why there is none. A browser that blocks the
+     * window opens it by the link in `root`, which is a click of the user.
+     */
+    function makeSignIn(onAnswer) {
+        const link = element('a', {target: '_blank', rel: 'opener'}, 'Open OpCenter\u2019s page');
+        const hide = element('button', {type: 'button', 'aria-label': 'Hide this message'}, 'Hide');
+        const told = element('div', {role: 'alert'});
+        const root = element('div', {class: 'bar'}, told, link, hide);
+        let asked = null;
+        let timer = 0;
+
+        function showLink(url) {
+            root.className = url ? 'bar alerts blocked' : 'bar';
+            told.textContent = url ? 'The browser has blocked a window.' : '';
+            if (url) link.href = url;
+            else link.removeAttribute('href');
+        }
+
+        function end() {
+            clearInterval(timer);
+            asked = null;
+            showLink('');
+        }
+
+        function answer(content) {
+            const {state} = asked;
+            end();
+            onAnswer({...content, state});
+        }
+
+        function begin({url, state}) {
+            end();
+            const {origin, protocol} = new URL(url);
+            if (protocol !== 'https:' && protocol !== 'http:') return;
+            const opened = window.open(url, '_blank', WINDOW_FEATURES);
+            asked = {origin, state, opened};
+            if (!opened) {
+                showLink(url);
+                onAnswer({state, without: 'blocked'});
+                return;
+            }
+            timer = setInterval(
+                () => opened.closed && answer({without: 'closed'}),
+                WINDOW_INTERVAL,
+            );
+        }
+
+        function onMessage({source, origin, data}) {
+            if (!asked || origin !== asked.origin || (asked.opened && source !== asked.opened))
+                return;
+            if (data?.mooring !== 'sign-in' || data.state !== asked.state) return;
+            answer(data.code ? {code: data.code} : {without: 'refused'});
+        }
+
+        on(hide, 'click', () => showLink(''));
+        return {root, begin, end, onMessage};
+    }
+
+    /**
      * The panel: a frame that exists while it is open. Each new frame gets the session and the
      * state again.
      */
@@ -421,6 +487,7 @@
         let contentHeight = PANEL_MIN_HEIGHT;
         let state = null;
         let session = null;
+        const signIn = makeSignIn(answer => frame && post('answer', answer));
 
         const sessionKey = () => SESSION_KEY + state.mark;
         /*
@@ -448,6 +515,7 @@
             frame.remove();
             frame = null;
             ready = false;
+            signIn.end();
             pill.main.setAttribute('aria-expanded', 'false');
             if (hadFocus) pill.main.focus();
         }
@@ -484,8 +552,9 @@
         }
 
         function onMessage(event) {
+            signIn.onMessage(event);
             if (!frame || event.source !== frame.contentWindow) return;
-            const {mooring, height, token, username, expiresAt} = event.data ?? {};
+            const {mooring, height, token, username, expiresAt, url} = event.data ?? {};
             if (mooring === 'ready') {
                 ready = true;
                 greet();
@@ -496,6 +565,8 @@
             } else if (mooring === 'size' && Number.isFinite(height)) {
                 contentHeight = Math.max(0, height) + 2 * BORDER;
                 arrange();
+            } else if (mooring === 'sign-in') {
+                signIn.begin({url, state: event.data.state});
             } else if (mooring === 'close') {
                 close();
             }
@@ -507,6 +578,7 @@
             arrange,
             setState,
             onMessage,
+            blocked: signIn.root,
             toggle: () => (frame ? close() : open()),
             isOpen: () => frame !== null,
         };
@@ -570,7 +642,7 @@
         const bar = makeBar(panel.open);
         const onWaitingPage = waitForPage(panel);
         stage.append(pill.root);
-        tree.append(bar.root, stage);
+        tree.append(bar.root, panel.blocked, stage);
 
         let job = null;
         let last = null;

@@ -28,8 +28,8 @@ use crate::paths::{self, fill};
 use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
     ExternalUpdateRequest, FindingView, GatewayCertificateRequest, GatewayCreateRequest, GatewayMetricView,
-    GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobPage, JobPageRequest, JobView, LogFileView,
-    LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest,
+    GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobPage, JobPageRequest, JobSessionRequest, JobView,
+    LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest,
     SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{
@@ -164,9 +164,9 @@ impl Client {
         self.json(Method::POST, paths::LOGIN, Some(credentials)).await
     }
 
-    /// Logs in for one job only; the answer has the token.
-    pub async fn job_login(&self, id: &JobId, credentials: &LoginRequest) -> Answer<SessionView> {
-        self.json(Method::POST, &fill(paths::JOB_SESSION, &[id.as_str()]), Some(credentials)).await
+    /// Begins a session for one job only, by a code of OpCenter's page; the answer has the token.
+    pub async fn job_session_begin(&self, id: &JobId, request: &JobSessionRequest) -> Answer<SessionView> {
+        self.json(Method::POST, &fill(paths::JOB_SESSION, &[id.as_str()]), Some(request)).await
     }
 
     /// Ends the session.

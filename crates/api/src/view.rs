@@ -58,6 +58,18 @@ pub struct LoginRequest {
     pub password: String,
 }
 
+/// The code of a permission that OpCenter's own page gave, for a session for one job.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobSessionRequest {
+    /// The code, which is good once, for a minute.
+    pub code: String,
+    /// The random text whose SHA-256 the page was asked with.
+    pub verifier: String,
+    /// The origin of the job's page, like `http://192.0.2.1:10000`.
+    pub origin: String,
+}
+
 /// A session.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

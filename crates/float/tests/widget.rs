@@ -12,7 +12,7 @@ use mooring_testkit::lab_page::LabPage;
 use mooring_testkit::notebook::Notebook;
 use mooring_testkit::pages::{Page, Pages};
 use mooring_testkit::wait::wait_for;
-use mooring_testkit::widget::{Panel, Widget};
+use mooring_testkit::widget::{Panel, Widget, answer_window};
 use mooring_testkit::world::{Plan, World};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
@@ -43,6 +43,19 @@ const WIDGETS_IN_FRAME: &str = "
     if (inner.readyState !== 'complete' || !inner.body.textContent.includes('bare')) return null;
     return inner.querySelectorAll('mooring-widget').length;";
 
+/// The session that the page has stored.
+const SESSION_OF_PAGE: &str = "
+    const key = Object.keys(sessionStorage).find(key => key.startsWith('mooring.session.'));
+    return JSON.parse(sessionStorage.getItem(key));";
+/// Signs out of OpCenter on a page of it.
+const LOG_OUT: &str = "
+    const csrf = document.querySelector('meta[name=csrf-token]').content;
+    return (await fetch('/logout', {method: 'POST', headers: {'X-CSRF-Token': csrf, 'HX-Request': 'true'}})).status;";
+/// Presses the button of the panel when the browser has forgotten the user's last click.
+const CLICK_LATE: &str = "
+    await new Promise(resolve => setTimeout(resolve, 6000));
+    document.querySelector('#enter').click();";
+
 fn float(world: &World, line: &str) -> Result<JobView> {
     let ran = world.float(&format!("{line} -F json").split(' ').collect::<Vec<_>>())?;
     ensure!(ran.code == Some(0), "{line}: {}", ran.stderr);
@@ -65,6 +78,8 @@ fn ensure_near(seen: (i64, i64), wanted: (i64, i64)) -> Result<()> {
 /// At the top right, moved by pointer and by keys, and where it was left after a reload.
 async fn is_moved(browser: &Browser, notebook: &Notebook) -> Result<()> {
     browser.open(&notebook.access_url).await?;
+    // A browser's first visit may still remove what an earlier job has left.
+    browser.element("#jp-main-dock-panel", LIMIT).await?;
     let widget = Widget::find(browser, "lab Executing").await?;
     let width: i64 = browser.run("return innerWidth", &[]).await?;
     let (right, top) = widget.place().await?;
@@ -100,7 +115,44 @@ async fn alerts_through_a_move(browser: &Browser, client: &Client, notebook: &No
     Ok(())
 }
 
-/// Log in, suspend, resume and migrate.
+/// Nobody types a password here; what does not come back from OpCenter's window is told.
+async fn is_not_signed_in(browser: &Browser, world: &World, notebook: &Notebook) -> Result<()> {
+    browser.open(&notebook.access_url).await?;
+    let widget = Widget::find(browser, "lab Executing").await?;
+    widget.click().await?;
+    let told = async |what: &str| widget.in_panel(async |panel| panel.shows("#result", what).await).await;
+    widget.in_panel(async |panel| panel.shows("#login", "to see and manage job lab").await).await?;
+    let fields = widget.in_panel(async |_| browser.count("#login input, [type=password]").await).await?;
+    ensure!(fields == 0, "{fields} fields");
+
+    widget.begin_sign_in().await?;
+    told("Go on in OpCenter").await?;
+    browser.in_opened_window(async |browser| browser.close_window().await).await?;
+    told("OpCenter’s window was closed. You are not signed in.").await?;
+    widget.begin_sign_in().await?;
+    let password = world.password()?;
+    let refuse = async |browser: &Browser| answer_window(browser, "admin", &password, "[data-refuse]").await;
+    browser.in_opened_window(refuse).await?;
+    told("You did not allow it").await?;
+
+    // A click that is too long ago opens no window; the link does.
+    widget.in_panel(async |_| browser.run::<()>(CLICK_LATE, &[]).await).await?;
+    told("The browser has blocked OpCenter’s window.").await?;
+    ensure!(browser.windows().await? == 1, "a window was opened");
+    widget.follow_link().await?;
+    let allow = async |browser: &Browser| answer_window(browser, "admin", &password, "[data-allow]").await;
+    browser.in_opened_window(allow).await?;
+    widget
+        .in_panel(async |panel| {
+            panel.shows("#user", "admin").await?;
+            panel.click("#logout").await?;
+            panel.shows("#login", "Sign in").await
+        })
+        .await?;
+    widget.click().await
+}
+
+/// Suspend, resume and migrate, once somebody has signed in.
 async fn does_what_the_panel_is_told(
     browser: &Browser,
     world: &World,
@@ -109,13 +161,9 @@ async fn does_what_the_panel_is_told(
 ) -> Result<()> {
     let widget = Widget::find(browser, "lab Executing").await?;
     widget.click().await?;
+    widget.sign_in("admin", &world.password()?).await?;
     widget
         .in_panel(async |panel| {
-            panel.shows("#login", "to see and manage job lab").await?;
-            panel.log_in("admin", "wrong").await?;
-            panel.shows("#error", "wrong user name or password").await?;
-            panel.shows("#error", "hint: ").await?;
-            panel.log_in("admin", &world.password()?).await?;
             panel.shows("#facts", notebook.job.as_str()).await?;
             panel.shows("#facts", "host-").await?;
             panel.shows("#facts", "paused for").await?;
@@ -170,6 +218,26 @@ async fn resumes_from_the_waiting_page(browser: &Browser, notebook: &Notebook) -
     browser.element("#jp-main-dock-panel", LIMIT).await.map(drop)
 }
 
+/// A session that OpCenter's own has allowed ends with it, wherever its token is.
+async fn ends_with_opcenters_session(browser: &Browser, world: &World, notebook: &Notebook) -> Result<()> {
+    browser.open(&notebook.access_url).await?;
+    Widget::find(browser, "lab Executing").await?;
+    let session: Value = browser.run(SESSION_OF_PAGE, &[]).await?;
+    let client = Client::new(world.url())?.with_token(session["token"].as_str().context("the page has no session")?);
+    client.job_get(&notebook.job).await?;
+    browser.open(&format!("{}/account", world.url())).await?;
+    let status: u16 = browser.run(LOG_OUT, &[]).await?;
+    ensure!(status == 204, "{status}");
+    let replayed = client.job_get(&notebook.job).await;
+    ensure!(replayed.is_err_and(|error| error.code() == Some(ErrorCode::Unauthenticated)), "the token is still good");
+    browser.open(&notebook.access_url).await?;
+    let widget = Widget::find(browser, "lab Executing").await?;
+    widget.click().await?;
+    widget.in_panel(async |panel| panel.shows("#error", "your session has ended").await).await?;
+    widget.sign_in("admin", &world.password()?).await?;
+    widget.in_panel(async |panel| panel.shows("#user", "admin").await).await
+}
+
 /// A reload keeps the login; what the page has of it is good for this job alone.
 async fn keeps_its_session_to_itself(
     browser: &Browser,
@@ -181,9 +249,7 @@ async fn keeps_its_session_to_itself(
     let widget = Widget::find(browser, "lab Executing").await?;
     widget.click().await?;
     widget.in_panel(async |panel| panel.shows("#user", "admin").await).await?;
-    let kept = "const key = Object.keys(sessionStorage).find(key => key.startsWith('mooring.session.'));
-        return JSON.parse(sessionStorage.getItem(key));";
-    let session: Value = browser.run(kept, &[]).await?;
+    let session: Value = browser.run(SESSION_OF_PAGE, &[]).await?;
     let token = session["token"].as_str().context("the page has no session")?;
     let client = Client::new(world.url())?.with_token(token);
     client.job_get(&notebook.job).await?;
@@ -252,8 +318,10 @@ async fn cancels(browser: &Browser, client: &Client, notebook: &Notebook) -> Res
 async fn use_it(browser: &Browser, world: &World, client: &Client, notebook: &Notebook, other: &JobView) -> Result<()> {
     is_moved(browser, notebook).await.context("place")?;
     alerts_through_a_move(browser, client, notebook).await.context("alert")?;
+    is_not_signed_in(browser, world, notebook).await.context("sign-in")?;
     does_what_the_panel_is_told(browser, world, client, notebook).await.context("panel")?;
     keeps_its_session_to_itself(browser, world, notebook, other).await.context("session")?;
+    ends_with_opcenters_session(browser, world, notebook).await.context("logout")?;
     is_on_other_pages(browser, world, other).await.context("other pages")?;
     cancels(browser, client, notebook).await.context("cancel")
 }

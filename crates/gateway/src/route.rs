@@ -13,7 +13,7 @@ use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
-use mooring_types::{Name, Port, Timestamp};
+use mooring_types::{ConnectionId, Name, Port, Timestamp};
 use tokio::sync::watch;
 
 use crate::browser::CookieNames;
@@ -21,6 +21,7 @@ use crate::browser::CookieNames;
 /// All that the clients of a listener need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    pub connection: ConnectionId,
     /// The port of the listener.
     pub port: Port,
     /// The address at which the job listens.
@@ -51,6 +52,8 @@ pub struct GatewayRules {
     pub host_names: Vec<HostPattern>,
     /// The proxies whose word about clients is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The URL by which browsers reach OpCenter; empty where it is the gateway's own.
+    pub opcenter: String,
 }
 
 impl GatewayRules {
@@ -62,6 +65,7 @@ impl GatewayRules {
             endpoints: slice.endpoints.clone(),
             host_names: slice.host_names.clone(),
             trusted_proxies: slice.trusted_proxies.clone(),
+            opcenter: slice.opcenter.clone(),
         }
     }
 }
@@ -80,6 +84,7 @@ impl Route {
     #[must_use]
     pub fn new(directive: &ConnectionDirective, gateway: Arc<GatewayRules>) -> Self {
         Self {
+            connection: directive.connection.clone(),
             port: directive.gateway_port,
             target: directive.target.clone(),
             epoch: directive.epoch,
@@ -99,6 +104,7 @@ impl Route {
     #[must_use]
     pub fn farewell(directive: &FarewellDirective, gateway: Arc<GatewayRules>) -> Self {
         Self {
+            connection: directive.connection.clone(),
             port: directive.gateway_port,
             target: Target::Endpoints(Vec::new()),
             epoch: 0,
@@ -234,7 +240,7 @@ impl Routes {
 
 #[cfg(test)]
 mod tests {
-    use mooring_types::{ConnectionId, JobId};
+    use mooring_types::JobId;
 
     use super::*;
 

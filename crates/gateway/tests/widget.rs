@@ -13,6 +13,7 @@ use mooring_api::watch::Flow;
 use mooring_types::gateway::{Protocol, Widget};
 use mooring_types::job::JobStatus;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -132,10 +133,39 @@ async fn page_watches_job() {
 }
 
 #[tokio::test]
+async fn sign_in_is_at_opcenter_and_differs_each_time() {
+    let mut world = World::with_opcenter("https://192.0.2.1:8443");
+    let job = world.job(page).await;
+    let port = world.connect(job.address, Protocol::Auto, Flow::Open).await;
+    world.change(|connection| connection.widget = Widget::Shown);
+    let mut wire = Wire::connect(port).await;
+    let mut ask = async || {
+        let got = wire.ask("GET /.mooring/api/sign-in HTTP/1.1\r\nHost: a\r\nOrigin: null\r\n\r\n").await;
+        assert_eq!((got.status(), got.header("cache-control")), (200, Some("no-store")));
+        serde_json::from_str::<Value>(&got.body).expect("JSON")
+    };
+    let first = ask().await;
+    let text = |of: &Value, key: &str| of[key].as_str().expect("a text").to_owned();
+    let challenge: String = Sha256::digest(text(&first, "verifier")).iter().map(|byte| format!("{byte:02x}")).collect();
+    let (connection, state) = (world.slice.connections[0].connection.clone(), text(&first, "state"));
+    let query = format!("connection={connection}&challenge={challenge}&state={state}");
+    assert_eq!(text(&first, "url"), format!("https://192.0.2.1:8443/sign-in-for-job?{query}"));
+    // A stranger asks.
+    assert!(!first.to_string().contains(world.slice.connections[0].job.as_str()), "{first}");
+    world.slice.opcenter = "https://float.example.org".into();
+    world.change(|_| {});
+    let second = ask().await;
+    assert!(text(&second, "url").starts_with("https://float.example.org/sign-in-for-job?"), "{second}");
+    assert!(second["state"] != first["state"] && second["verifier"] != first["verifier"]);
+    assert_eq!(job.requests(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn panel_without_opcenter_gets_503() {
     let (world, job, port) = world().await;
     let mut wire = Wire::connect(port).await;
-    let body = "{\"username\":\"a\",\"password\":\"b\"}";
+    let body = "{\"code\":\"a\",\"verifier\":\"b\",\"origin\":\"http://a\"}";
     let got = wire
         .ask(format!(
             "POST /.mooring/api/login HTTP/1.1\r\nHost: a\r\nOrigin: null\r\nContent-Length: {}\r\n\r\n{body}",

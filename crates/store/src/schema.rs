@@ -53,6 +53,7 @@ const FILES: &[File] = &files![
     28 "quotas" "0028_quotas.sql",
     29 "public keys" "0029_public_keys.sql",
     30 "gateway certificates" "0030_gateway_certificates.sql",
+    31 "session parent" "0031_session_parent.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

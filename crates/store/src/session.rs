@@ -18,6 +18,8 @@ pub struct SessionRow {
     pub last_used: Timestamp,
     /// The job of a session that is for one job alone.
     pub job: Option<JobId>,
+    /// The session that has allowed this one, and with which it ends.
+    pub parent: Option<SessionId>,
     /// The address that the login came from; empty in sessions of earlier versions.
     pub address: String,
     /// The program that logged in, by its own word.
@@ -29,7 +31,7 @@ macro_rules! select {
         concat!(
             "SELECT user.id, user.name, user.role, user.password_hash, user.create_time, user.quota,
                 session.id AS session_id, session.token_hash, session.create_time AS began, session.last_used,
-                session.job_id, session.address, session.client
+                session.job_id, session.parent_id, session.address, session.client
              FROM session JOIN user ON user.id = session.user_id ",
             $rest
         )
@@ -40,13 +42,14 @@ impl Tx {
     /// Begins a session.
     pub async fn session_insert(&mut self, session: &SessionRow) -> Result<()> {
         sqlx::query(
-            "INSERT INTO session (id, token_hash, user_id, job_id, create_time, last_used, address, client)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO session (id, token_hash, user_id, job_id, parent_id, create_time, last_used, address, client)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(session.id.as_str())
         .bind(&session.token_hash)
         .bind(session.user.id.as_str())
         .bind(session.job.as_ref().map(JobId::as_str))
+        .bind(session.parent.as_ref().map(SessionId::as_str))
         .bind(session.create_time.to_string())
         .bind(session.last_used.to_string())
         .bind(&session.address)
@@ -81,7 +84,17 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends a session.
+    /// Ends a session, and those that it has allowed.
+    pub async fn session_end(&mut self, id: &SessionId) -> Result<()> {
+        sqlx::query("DELETE FROM session WHERE id = ?1 OR parent_id = ?1")
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
+    /// Removes a session that nobody has used for too long. Those that it has allowed have ends of
+    /// their own.
     pub async fn session_delete(&mut self, token_hash: &str) -> Result<()> {
         sqlx::query("DELETE FROM session WHERE token_hash = ?").bind(token_hash).execute(&mut *self.inner).await?;
         Ok(())
@@ -102,6 +115,7 @@ fn read(row: &SqliteRow) -> Result<SessionRow> {
         create_time: parsed(row, "began")?,
         last_used: parsed(row, "last_used")?,
         job: parsed_option(row, "job_id")?,
+        parent: parsed_option(row, "parent_id")?,
         address: row.try_get("address")?,
         client: row.try_get("client")?,
     })

@@ -3,7 +3,7 @@
 use mooring_store::{ApiTokenRow, GroupRow, MembershipRow, SessionRow, Store, TemplateRow, Tx, UserRow};
 use mooring_types::api_token::TokenScope;
 use mooring_types::quota::Quota;
-use mooring_types::{ApiTokenId, Name, Role, SessionId, Timestamp, UserId};
+use mooring_types::{ApiTokenId, JobId, Name, Role, SessionId, Timestamp, UserId};
 use serde_json::json;
 
 fn now() -> Timestamp {
@@ -46,6 +46,7 @@ fn session(user: &UserRow) -> SessionRow {
         create_time: now(),
         last_used: now(),
         job: None,
+        parent: None,
         address: "192.0.2.1".into(),
         client: "float".into(),
     }
@@ -106,6 +107,32 @@ async fn deleting_a_user_removes_its_own_rows() {
     tx.group_delete(&lab.name).await.unwrap();
     assert_eq!(tx.membership_list().await.unwrap(), []);
     assert!(tx.membership_mates(&bob.id).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn session_ends_with_those_that_it_has_allowed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    let (own, others) = (session(&alice), session(&bob));
+    let child = |token_hash: &str, parent: &SessionRow| SessionRow {
+        id: SessionId::random(&mut rand::rng()),
+        token_hash: token_hash.into(),
+        job: Some(JobId::random(&mut rand::rng())),
+        parent: Some(parent.id.clone()),
+        ..parent.clone()
+    };
+    let (first, second, of_other) = (child("first", &own), child("second", &own), child("third", &others));
+    for row in [&own, &others, &first, &second, &of_other] {
+        tx.session_insert(row).await.unwrap();
+    }
+    assert_eq!(tx.session_get("first").await.unwrap().as_ref(), Some(&first));
+    tx.session_end(&second.id).await.unwrap();
+    assert!(tx.session_get("second").await.unwrap().is_none() && tx.session_get("alice").await.unwrap().is_some());
+    tx.session_end(&own.id).await.unwrap();
+    assert!(tx.session_get("alice").await.unwrap().is_none() && tx.session_get("first").await.unwrap().is_none());
+    // One that was not used for too long leaves those that it has allowed.
+    tx.session_delete(&others.token_hash).await.unwrap();
+    assert_eq!(tx.session_get("third").await.unwrap(), Some(of_other));
 }
 
 #[tokio::test]

@@ -225,6 +225,39 @@ impl Browser {
         Ok(self.driver()?.action_chain().send_keys(keys).perform().await?)
     }
 
+    /// Does something in the window that the page has opened. Then the browser shows the page
+    /// again.
+    pub async fn in_opened_window<T>(&self, work: impl AsyncFnOnce(&Self) -> Result<T>) -> Result<T> {
+        let driver = self.driver()?;
+        let page = driver.window().await?;
+        let opened = wait_for("a window that the page opens", STARTS_WITHIN, async || {
+            Ok(driver.windows().await?.into_iter().find(|window| *window != page))
+        })
+        .await?;
+        driver.switch_to_window(opened).await?;
+        let outcome = work(self).await;
+        driver.switch_to_window(page).await?;
+        outcome
+    }
+
+    /// Does something in a frame of the page.
+    pub async fn in_frame<T>(&self, selector: &str, work: impl AsyncFnOnce() -> Result<T>) -> Result<T> {
+        self.element(selector, STARTS_WITHIN).await?.enter_frame().await?;
+        let outcome = work().await;
+        self.driver()?.enter_default_frame().await?;
+        outcome
+    }
+
+    /// Closes the window that the browser shows.
+    pub async fn close_window(&self) -> Result<()> {
+        Ok(self.driver()?.close_window().await?)
+    }
+
+    /// Returns the number of open windows.
+    pub async fn windows(&self) -> Result<usize> {
+        Ok(self.driver()?.windows().await?.len())
+    }
+
     /// Writes a PNG of the page into the browser's directory.
     pub async fn screenshot(&self, name: &str) -> Result<PathBuf> {
         let file = self.directory.join(name).with_extension("png");

@@ -123,6 +123,25 @@ impl<'a> Widget<'a> {
         self.browser.run(&format!("{TREE} {READS_PANEL}"), &[]).await
     }
 
+    /// Presses the panel's button to sign in.
+    pub async fn begin_sign_in(&self) -> Result<()> {
+        self.in_panel(async |panel| panel.click("#enter").await).await
+    }
+
+    /// Follows the link that is shown in place of a window that the browser has blocked.
+    pub async fn follow_link(&self) -> Result<()> {
+        Ok(self.find_in(".blocked a").await?.click().await?)
+    }
+
+    /// Signs in by OpCenter's own window: logs in there, if it asks for that, and allows what the
+    /// page asks.
+    pub async fn sign_in(&self, user: &str, password: &str) -> Result<()> {
+        self.begin_sign_in().await?;
+        self.browser
+            .in_opened_window(async |browser| answer_window(browser, user, password, "[data-allow]").await)
+            .await
+    }
+
     /// Does something in the open panel.
     pub async fn in_panel<T>(&self, work: impl AsyncFnOnce(Panel<'a>) -> Result<T>) -> Result<T> {
         self.find_in("iframe").await?.enter_frame().await?;
@@ -150,14 +169,19 @@ impl<'a> Widget<'a> {
     }
 }
 
-impl Panel<'_> {
-    /// Fills in the form and sends it off.
-    pub async fn log_in(&self, user: &str, password: &str) -> Result<()> {
-        self.fill("#username", user).await?;
-        self.fill("#password", password).await?;
-        self.click("#enter").await
+/// Logs in to OpCenter in the window that the browser shows, if that asks for it, and presses a
+/// button of the question.
+pub async fn answer_window(browser: &Browser, user: &str, password: &str, button: &str) -> Result<()> {
+    browser.element("[name=password], [data-job-sign-in]", LIMIT).await?;
+    if browser.count("[name=password]").await? > 0 {
+        browser.type_into("[name=username]", user, LIMIT).await?;
+        browser.type_into("[name=password]", password, LIMIT).await?;
+        browser.click("form .primary", LIMIT).await?;
     }
+    browser.click(&format!("{button}:enabled"), LIMIT).await
+}
 
+impl Panel<'_> {
     /// Writes something into a field.
     pub async fn fill(&self, selector: &str, text: &str) -> Result<()> {
         let field = self.browser.element(selector, LIMIT).await?;

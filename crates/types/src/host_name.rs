@@ -46,6 +46,13 @@ pub fn may_name(host: &str, declared: &[HostPattern]) -> bool {
     is_no_site || declared.iter().any(|pattern| pattern.matches(name))
 }
 
+/// Returns whether an admin has declared a name. `*` admits any name and declares none.
+#[must_use]
+pub fn is_declared(name: &str, declared: &[HostPattern]) -> bool {
+    let name = name.to_ascii_lowercase();
+    declared.iter().any(|pattern| pattern.0 != "*" && pattern.matches(&name))
+}
+
 impl FromStr for HostPattern {
     type Err = InvalidHostPattern;
 
@@ -106,6 +113,14 @@ mod tests {
             let declared: Vec<HostPattern> = declared.iter().map(|text| text.parse().unwrap()).collect();
             assert_eq!(may_name(host, &declared), expected, "{host} {declared:?}");
         }
+    }
+
+    #[test]
+    fn star_admits_names_and_declares_none() {
+        let declared = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<HostPattern>>();
+        assert!(is_declared("LAB.example", &declared(&["*", "lab.example"])));
+        assert!(is_declared("a.lab.example", &declared(&["*.lab.example"])));
+        assert!(!is_declared("lab.example", &declared(&["*"])) && !is_declared("lab", &declared(&[])));
     }
 
     #[test]

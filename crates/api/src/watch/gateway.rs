@@ -41,6 +41,10 @@ pub struct GatewaySlice {
     /// The TLS of its ports; absent if they are plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsDirective>,
+    /// The URL by which browsers reach OpCenter; empty where it is the one by which the gateway
+    /// does.
+    #[serde(default)]
+    pub opcenter: String,
     /// The connections.
     pub connections: Vec<ConnectionDirective>,
     /// The farewells of ended jobs.

@@ -285,11 +285,23 @@ fn virtual_host(number: u8) -> String {
     format!("host-{number}")
 }
 
+/// Returns the URL by which browsers reach OpCenter, if the options tell it. On the loopback of
+/// this machine that takes no TLS.
+fn url_for_browsers(up: &Args) -> Option<String> {
+    let listen = up.listen.ip();
+    let address = if listen.is_unspecified() { up.public_address? } else { listen };
+    let scheme = if address.is_loopback() { "http" } else { "https" };
+    Some(format!("{scheme}://{}", SocketAddr::new(address, up.listen.port())))
+}
+
 fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     let mut daemon = Daemon::new("opcenter", &["server", "opcenter"]);
     daemon.path("--state-dir", state).option("--listen", &up.listen.to_string());
     if !up.listen.ip().is_unspecified() {
         daemon.option("--listen", &inner.to_string());
+    }
+    if let Some(url) = url_for_browsers(up) {
+        daemon.option("--external-url", &url);
     }
     daemon.option("--backend", up.backend.name()).path("--jupyter", &up.jupyter);
     daemon.option("--drain-at-once", &up.drain_at_once.to_string()).flag("--shared-join-token");

@@ -181,7 +181,8 @@ impl Proxy {
     }
 
     async fn serve_widget(&self, request: Request<Incoming>) -> Answer {
-        let (answer, watcher) = widget::answer(&self.client.shared.opcenter, &self.client.job, request).await;
+        let route = self.client.upstream.routes.now();
+        let (answer, watcher) = widget::answer(&self.client.shared.opcenter, &route, &self.client.job, request).await;
         if let Some(watcher) = watcher {
             self.goes_over(Upgrade::Watcher(watcher));
         }

@@ -13,12 +13,12 @@
 //! request to these paths goes to the job. The widget works while the job is away. It counts as no
 //! traffic of a client, and never resumes a job unasked.
 //!
-//! **Trust.** The job's page is an unknown program. The panel runs in a sandboxed frame without an
-//! origin, so that the page can't read the password that is typed there. The page gets a session
-//! for this one job ([`mooring_api::paths::JOB_SESSION`]). It allows no more than the job could do
-//! to itself. A page may draw a panel of its own to ask for passwords: a user who does not trust a
-//! job logs in elsewhere. No cookie is set, since a cookie is sent to all ports of the gateway's
-//! address.
+//! **Trust.** The job's page is an unknown program, and can draw all that the widget draws. So
+//! nobody types a password here. The panel has OpCenter's own page opened in a window, and there
+//! the user allows a session for this one job ([`mooring_api::paths::JOB_SESSION`]). The page gets
+//! that session, which allows no more than the job could do to itself. The panel runs in a
+//! sandboxed frame without an origin, so that scripts of the page neither read nor press what is in
+//! it. No cookie is set, since a cookie is sent to all ports of the gateway's address.
 
 mod asset;
 pub mod opcenter_link;
@@ -52,6 +52,7 @@ pub(crate) fn concerns(route: &Route, path: &str) -> bool {
 /// The response to a request for the widget; with the watcher if the connection becomes one.
 pub(crate) async fn answer(
     opcenter: &OpCenterLink,
+    route: &Route,
     job: &JobId,
     mut request: Request<Incoming>,
 ) -> (Response<Full<Bytes>>, Option<Watcher>) {
@@ -60,7 +61,7 @@ pub(crate) async fn answer(
         return state::begin(&mut request);
     }
     let answer = match path.strip_prefix(API_PATH) {
-        Some(call) => opcenter.answer(job, call, request).await,
+        Some(call) => opcenter.answer(route, job, call, request).await,
         None => match asset::find(&path) {
             Some(_) if *request.method() != Method::GET => {
                 plain(StatusCode::METHOD_NOT_ALLOWED, "the widget's files allow only `GET`")

@@ -3,6 +3,7 @@
 //!
 //! | call | forwarded as |
 //! |---|---|
+//! | `GET sign-in` | not at all: the address of OpCenter's page that asks the user, with the secrets of this attempt |
 //! | `POST login`, `POST logout` | the begin and the end of a session for the job |
 //! | `GET job` | the same for the job |
 //! | `POST job/migrate`, `job/suspend`, `job/resume`, `job/cancel` | the same for the job |
@@ -18,14 +19,18 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use mooring_api::view::{LoginRequest, MigrateRequest};
+use mooring_api::view::{JobSessionRequest, MigrateRequest};
 use mooring_api::{Client, ClientError, ErrorBody, ErrorCode};
 use mooring_ops::log::chain;
 use mooring_types::JobId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
+
+use crate::route::Route;
 
 const BODY_BYTES: usize = 16 * 1024;
 /// Time limit of the body of a panel's request.
@@ -55,12 +60,18 @@ impl OpCenterLink {
     }
 
     /// The response to a panel's call about a job.
-    pub(super) async fn answer(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    pub(super) async fn answer(
+        &self,
+        route: &Route,
+        job: &JobId,
+        call: &str,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let is_of_panel = request.headers().get(header::ORIGIN).is_some_and(|origin| origin == OPAQUE_ORIGIN);
         let mut answer = if *request.method() == Method::OPTIONS {
             preflight()
         } else {
-            self.call(job, call, request).await.unwrap_or_else(refusal)
+            self.call(route, job, call, request).await.unwrap_or_else(refusal)
         };
         let headers = answer.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -71,7 +82,7 @@ impl OpCenterLink {
         answer
     }
 
-    async fn call(&self, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
+    async fn call(&self, route: &Route, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
         let no_link = || ErrorBody::new(ErrorCode::Unavailable, "this gateway has no link to OpCenter");
         let link = self.0.as_deref().ok_or_else(no_link)?;
         let _permit = link.calls.try_acquire().map_err(|_| {
@@ -80,9 +91,10 @@ impl OpCenterLink {
         let (parts, body) = request.into_parts();
         let session = || Ok::<_, ErrorBody>(link.opcenter.clone().with_token(bearer(&parts.headers)?));
         match (&parts.method, call) {
+            (&Method::GET, "sign-in") => json(StatusCode::OK, &link.sign_in(route)),
             (&Method::POST, "login") => {
-                let credentials: LoginRequest = read(body).await?;
-                respond(StatusCode::OK, link.opcenter.job_login(job, &credentials).await)
+                let request: JobSessionRequest = read(body).await?;
+                respond(StatusCode::OK, link.opcenter.job_session_begin(job, &request).await)
             }
             (&Method::POST, "logout") => {
                 session()?.logout().await.map_err(error_body)?;
@@ -99,6 +111,32 @@ impl OpCenterLink {
             _ => Err(ErrorBody::new(ErrorCode::NotFound, "the panel has no such call")),
         }
     }
+}
+
+impl Link {
+    /// The address of OpCenter's page that asks the user, without the origin of the page that asks,
+    /// which the panel adds. It names the connection, since strangers may not learn the job's id.
+    ///
+    /// The panel keeps the verifier until it has the code. Pages without TLS can't hash.
+    fn sign_in(&self, route: &Route) -> serde_json::Value {
+        let opcenter = match route.gateway.opcenter.as_str() {
+            "" => self.opcenter.address(),
+            url => url,
+        };
+        let [state, verifier] = [random(), random()];
+        let challenge = hex(&Sha256::digest(&verifier));
+        let query = format!("connection={}&challenge={challenge}&state={state}", route.connection);
+        json!({ "url": format!("{opcenter}/sign-in-for-job?{query}"), "state": state, "verifier": verifier })
+    }
+}
+
+/// Returns 32 random bytes in hex.
+fn random() -> String {
+    hex(&rand::random::<[u8; 32]>())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The response to a preflight request (Fetch standard, CORS).

@@ -17,10 +17,12 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use mooring_api::Client;
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, Flow, GatewaySlice, Target};
 use mooring_gateway::budget::Budgets;
 use mooring_gateway::shared::Shared;
 use mooring_gateway::state::Gateway;
+use mooring_gateway::widget::OpCenterLink;
 use mooring_ops::Lifecycle;
 use mooring_types::external::EndpointRules;
 use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
@@ -52,6 +54,18 @@ impl World {
     pub(crate) fn with_budgets(budgets: Budgets) -> Self {
         let lifecycle = Lifecycle::new();
         let shared = Shared { budgets, ..Shared::new(lifecycle.tasks().clone()) };
+        Self::of(lifecycle, shared)
+    }
+
+    /// A gateway with a link to an OpCenter, which need not answer.
+    pub(crate) fn with_opcenter(url: &str) -> Self {
+        let lifecycle = Lifecycle::new();
+        let opcenter = OpCenterLink::new(Client::new(url).expect("an address"));
+        let shared = Shared { opcenter, ..Shared::new(lifecycle.tasks().clone()) };
+        Self::of(lifecycle, shared)
+    }
+
+    fn of(lifecycle: Lifecycle, shared: Shared) -> Self {
         let gateway = Gateway::new(shared, lifecycle.soft());
         let slice = GatewaySlice {
             sequence: 1,
@@ -64,6 +78,7 @@ impl World {
             host_names: vec!["*".parse().expect("any name")],
             trusted_proxies: Vec::new(),
             tls: None,
+            opcenter: String::new(),
             connections: Vec::new(),
             farewells: Vec::new(),
         };

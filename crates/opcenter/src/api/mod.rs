@@ -75,7 +75,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(session::link))
         .routes(routes!(session::list))
         .routes(routes!(session::end))
-        .routes(routes!(session::login_for_job))
+        .routes(routes!(session::begin_for_job))
         .routes(routes!(status::show))
         .routes(routes!(job::list, job::submit))
         .routes(routes!(job::page))

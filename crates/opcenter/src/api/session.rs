@@ -6,13 +6,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, StatusCode};
 use mooring_api::ErrorBody;
 use mooring_api::paths;
-use mooring_api::view::{LinkRequest, LinkView, LoginRequest, OpenSessionView, SessionView};
+use mooring_api::view::{JobSessionRequest, LinkRequest, LinkView, LoginRequest, OpenSessionView, SessionView};
 
 use super::{Body, Named};
 use crate::auth::{User, basic};
 use crate::error::ApiResult;
 use crate::state::context::Context;
-use crate::usecase::session;
+use crate::usecase::{job_session, session};
 
 type Begun = ([(HeaderName, String); 1], Json<SessionView>);
 
@@ -37,16 +37,17 @@ async fn begin(context: &Context, name: &str, password: &str) -> ApiResult<Begun
     Ok(([(AUTHORIZATION, session.token.clone())], Json(session)))
 }
 
-/// Log in for one job alone: the session may show, migrate, suspend, resume and cancel it, and
-/// nothing else. After too many failed attempts a name has to wait.
-#[utoipa::path(post, path = paths::JOB_SESSION, params(("id" = String, Path)), request_body = LoginRequest, security(),
+/// Begin a session for one job alone, by a code that a user has given a page of the job in
+/// OpCenter's own window. The session may show, migrate, suspend, resume and cancel the job, and
+/// nothing else. It ends with the session that has allowed it.
+#[utoipa::path(post, path = paths::JOB_SESSION, params(("id" = String, Path)), request_body = JobSessionRequest, security(),
     responses((status = 200, body = SessionView), (status = "4XX", body = ErrorBody)))]
-pub(super) async fn login_for_job(
+pub(super) async fn begin_for_job(
     State(context): State<Context>,
     Named(id): Named<String>,
-    Body(request): Body<LoginRequest>,
+    Body(request): Body<JobSessionRequest>,
 ) -> ApiResult<Json<SessionView>> {
-    Ok(Json(session::login_for_job(&context, &id, &request.username, &request.password).await?))
+    Ok(Json(job_session::begin(&context, &id, &request).await?))
 }
 
 /// End the session.

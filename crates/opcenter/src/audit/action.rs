@@ -103,7 +103,7 @@ const OF_API: &[(&str, &str, &str)] = &[
     ("POST", paths::LOGIN, "session.login"),
     ("GET", paths::LOGIN, "session.login"),
     ("POST", paths::LOGOUT, "session.logout"),
-    ("POST", paths::JOB_SESSION, "session.loginForJob"),
+    ("POST", paths::JOB_SESSION, "session.beginForJob"),
     ("POST", paths::SESSION_LINK, "session.link"),
     ("DELETE", paths::SESSION_OF_ID, "session.end"),
     ("POST", paths::API_TOKENS, "token.create"),
@@ -154,6 +154,7 @@ const OF_API: &[(&str, &str, &str)] = &[
 const OF_PAGES: &[(&str, &str, &str)] = &[
     ("POST", "/login", "session.login"),
     ("GET", "/login/link", "session.loginByLink"),
+    ("POST", "/sign-in-for-job", "session.allowForJob"),
     ("POST", "/logout", "session.logout"),
     ("POST", "/secrets", "secret.set"),
     ("POST", "/secrets/{id}/remove", "secret.unset"),

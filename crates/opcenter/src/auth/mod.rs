@@ -7,9 +7,9 @@
 
 pub(crate) mod cookie;
 pub(crate) mod daemon;
+pub(crate) mod job_code;
 pub(crate) mod login_link;
 pub(crate) mod login_pace;
-pub(crate) mod login_throttle;
 mod rights;
 
 use std::collections::BTreeSet;
@@ -356,6 +356,7 @@ mod tests {
             create_time,
             last_used,
             job: None,
+            parent: None,
             address: String::new(),
             client: String::new(),
         }

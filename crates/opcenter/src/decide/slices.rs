@@ -109,6 +109,7 @@ pub(crate) fn for_gateway(inputs: &Inputs<'_>, observed: &Observed, gateway: &Ga
         host_names: config.gateway_hosts.clone(),
         trusted_proxies: config.trusted_proxies.clone(),
         tls: tls(inputs, gateway),
+        opcenter: config.external_url.clone().unwrap_or_default(),
         connections: connections.filter_map(|connection| connect(state, observed, connection)).collect(),
         farewells: farewell::of_gateway(&state.farewells, gateway),
     })

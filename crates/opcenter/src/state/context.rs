@@ -13,9 +13,9 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::auth::daemon::DaemonConnections;
+use crate::auth::job_code::JobCodes;
 use crate::auth::login_link::LoginLinks;
 use crate::auth::login_pace::LoginPace;
-use crate::auth::login_throttle::LoginThrottle;
 use crate::config::Config;
 use crate::state::logs::Logs;
 use crate::state::moment::Moment;
@@ -64,9 +64,9 @@ pub(crate) struct Context {
     pub(crate) requests_seen: Arc<AtomicU64>,
     pub(crate) logs: Arc<Logs>,
     pub(crate) vault: Arc<Vault>,
-    pub(crate) login_throttle: Arc<LoginThrottle>,
     pub(crate) login_pace: Arc<LoginPace>,
     pub(crate) login_links: Arc<LoginLinks>,
+    pub(crate) job_codes: Arc<JobCodes>,
     /// The time at which this process began to serve.
     pub(crate) start_time: Timestamp,
     pub(crate) observed: Arc<Mutex<Observed>>,

@@ -13,6 +13,7 @@ pub(crate) mod gateway_certificate;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod job_session;
 pub(crate) mod join_token;
 mod membership;
 pub(crate) mod migration;

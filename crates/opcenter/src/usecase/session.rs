@@ -1,11 +1,12 @@
-//! Sessions: log in, log in for one job or by a link, list, end.
+//! Sessions: log in, with a password or by a link, list, end. Those for one job are in
+//! [`super::job_session`].
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{LinkRequest, LinkView, OpenSessionView, SessionView};
 use mooring_store::{SessionRow, Tx, UserRow};
-use mooring_types::{Clock, JobId, SessionId, Timestamp};
+use mooring_types::{Clock, SessionId, Timestamp};
 
-use super::{parse, see_job};
+use super::parse;
 use crate::audit;
 use crate::audit::action::Kind;
 use crate::auth::{SESSION_LIFE, UNKNOWN_USER_HASH, User, has_ended, verify};
@@ -31,26 +32,9 @@ pub(crate) async fn login(context: &Context, name: &str, password: &str) -> ApiR
     let user = authenticate(context, name, password).await?;
     context.login_pace.succeeded(attempt);
     let mut tx = context.store.begin().await?;
-    let (_, session) = begin(&mut tx, user, None, now).await?;
+    let session = begin(&mut tx, user, now).await?;
     tx.commit().await?;
     context.wake();
-    Ok(session)
-}
-
-/// Begins a session for one job alone.
-pub(crate) async fn login_for_job(context: &Context, job: &str, name: &str, password: &str) -> ApiResult<SessionView> {
-    let job: JobId = parse(job)?;
-    let now = context.clock.now();
-    context.login_throttle.begin(name, now).map_err(|until| {
-        ApiError::new(ErrorCode::Unavailable, format!("a wrong password was given too often for `{name}`"))
-            .hint(format!("try again after {until}, or use `float login`"))
-    })?;
-    let user = authenticate(context, name, password).await?;
-    context.login_throttle.succeeded(name);
-    let mut tx = context.store.begin().await?;
-    let (user, session) = begin(&mut tx, user, Some(&job), now).await?;
-    see_job(&mut tx, &user, job.as_str()).await?;
-    tx.commit().await?;
     Ok(session)
 }
 
@@ -77,7 +61,7 @@ async fn name_claimed(context: &Context, name: &str) -> ApiResult<Option<UserRow
 }
 
 /// Begins a session in a given transaction.
-async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) -> ApiResult<(User, SessionView)> {
+async fn begin(tx: &mut Tx, user: UserRow, now: Timestamp) -> ApiResult<SessionView> {
     let (token, origin) = (new_token(), audit::origin());
     let row = SessionRow {
         id: SessionId::random(&mut rand::rng()),
@@ -85,14 +69,16 @@ async fn begin(tx: &mut Tx, user: UserRow, job: Option<&JobId>, now: Timestamp) 
         token_hash: hash_token(&token),
         create_time: now,
         last_used: now,
-        job: job.cloned(),
+        job: None,
+        parent: None,
         address: origin.address_text(),
         client: origin.client,
     };
-    open(tx, row, token).await
+    Ok(open(tx, row, token).await?.1)
 }
 
-async fn open(tx: &mut Tx, row: SessionRow, token: String) -> ApiResult<(User, SessionView)> {
+/// Adds a session whose token is known.
+pub(super) async fn open(tx: &mut Tx, row: SessionRow, token: String) -> ApiResult<(User, SessionView)> {
     tx.session_insert(&row).await?;
     audit::about(Kind::Session, row.id.as_str(), "");
     let user = User::of(tx, row).await?;
@@ -101,13 +87,13 @@ async fn open(tx: &mut Tx, row: SessionRow, token: String) -> ApiResult<(User, S
     Ok((user, session))
 }
 
-/// Ends the user's session.
+/// Ends the user's session, and those for single jobs that it has allowed.
 pub(crate) async fn logout(context: &Context, user: &User) -> ApiResult<()> {
     let mut tx = context.store.begin().await?;
     if let Some(session) = tx.session_get(&user.token_hash).await? {
         audit::about(Kind::Session, session.id.as_str(), "");
+        tx.session_end(&session.id).await?;
     }
-    tx.session_delete(&user.token_hash).await?;
     tx.commit().await?;
     context.wake();
     Ok(())
@@ -147,7 +133,7 @@ pub(crate) async fn end(context: &Context, user: &User, id: &str) -> ApiResult<(
     })?;
     audit::about(Kind::Session, id.as_str(), "");
     audit::detail(format!("of {}", session.user.name));
-    tx.session_delete(&session.token_hash).await?;
+    tx.session_end(&session.id).await?;
     tx.commit().await?;
     tracing::info!(session = %id, actor = user.name, "session {id} of {} is ended", session.user.name);
     context.wake();

@@ -77,7 +77,7 @@ impl Views {
         &self.state
     }
 
-    fn gateway_address(&self, id: &GatewayId) -> Option<String> {
+    pub(crate) fn gateway_address(&self, id: &GatewayId) -> Option<String> {
         let gateway = self.state.gateways.iter().find(|gateway| gateway.id == *id)?;
         let address = self.state.gateway_address(&gateway.host, gateway.spec.exposure)?;
         Some(if address.is_ipv6() { format!("[{address}]") } else { address.to_string() })

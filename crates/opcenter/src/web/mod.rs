@@ -41,6 +41,7 @@ mod gateways;
 mod home;
 mod hosts;
 mod job;
+mod job_sign_in;
 mod jobs;
 mod live;
 mod login;
@@ -79,6 +80,7 @@ fn routes() -> Routes {
         gateways::routes,
         home::routes,
         hosts::routes,
+        job_sign_in::routes,
         jobs::routes,
         login::routes,
         palette::routes,

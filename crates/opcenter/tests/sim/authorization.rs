@@ -24,6 +24,7 @@ use mooring_types::{GatewayId, HostId, JobId};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::job_sign_in::session_of_job;
 use crate::lab::Lab;
 
 /// The identities, in the order of the letters of a row. `vera`, a viewer, and `mate` share a group
@@ -258,8 +259,7 @@ impl World {
         }
         let credentials = LoginRequest { username: "admin".into(), password: lab.admin_password() };
         tokens.push(Client::new(lab.admin.address()).unwrap().login(&credentials).await.unwrap().token);
-        let credentials = LoginRequest { username: "owner".into(), password: "password of owner".into() };
-        tokens.push(owner.job_login(&job, &credentials).await.unwrap().token);
+        tokens.push(session_of_job(&lab, "owner", "password of owner", &job).await.0.token);
         for scope in ["read", "jobs", "all"] {
             let request = ApiTokenRequest { name: scope.into(), scope: scope.into(), ..ApiTokenRequest::default() };
             tokens.push(owner.api_token_create(&request).await.unwrap().token);

@@ -23,6 +23,9 @@ const TABLE: &[Row] = &[
     ("GET",  "/login/again", "+ +++++", On::Nothing, ""),
     ("GET",  "/login/link", "4 44444", On::Nothing, ""),
     ("POST", "/login", "+ +++++", On::Nothing, "username=x"),
+    // A document of OpCenter's own sends strangers to the login. `job_sign_in` has the rights.
+    ("GET",  "/sign-in-for-job", "+ +++++", On::Nothing, ""),
+    ("POST", "/sign-in-for-job", "4 +++++", On::Nothing, "origin=x"),
     ("GET",  "/", "4 +++++", On::Nothing, ""),
     ("GET",  "/account", "4 +++++", On::Nothing, ""),
     ("GET",  "/account/password", "4 +++++", On::Nothing, ""),

@@ -22,6 +22,8 @@ mod drain;
 #[cfg(test)]
 mod job_pages;
 #[cfg(test)]
+mod job_sign_in;
+#[cfg(test)]
 mod join;
 #[cfg(test)]
 mod lab;

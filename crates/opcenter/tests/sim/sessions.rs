@@ -2,10 +2,11 @@
 
 use mooring_api::ErrorCode::{InvalidArgument, NotFound, PermissionDenied, Unauthenticated, Unavailable};
 use mooring_api::view::{AuditQuery, LinkRequest, LoginRequest};
-use mooring_api::{Client, ClientError};
+use mooring_api::{Client, ClientError, Submission};
 
 use reqwest::StatusCode;
 
+use crate::job_sign_in::session_of_job;
 use crate::lab::{Lab, refused, seconds};
 use crate::visit::Visit;
 
@@ -46,10 +47,9 @@ async fn sessions_are_listed_and_ended() {
 #[tokio::test]
 async fn links_take_a_whole_session_and_a_path() {
     let mut lab = Lab::start().await;
-    let job = lab.job().await;
-    let password = std::fs::read_to_string(lab.state_dir().join("admin-password")).unwrap();
-    let credentials = LoginRequest { username: "admin".into(), password: password.trim().into() };
-    let of_job = anybody(&lab).job_login(&job, &credentials).await.unwrap();
+    let publish = vec!["8080".parse().unwrap()];
+    let job = lab.job_on("host-1", Submission { publish, ..Submission::default() }).await;
+    let (of_job, _) = session_of_job(&lab, "admin", &lab.admin_password(), &job).await;
     let of_job = anybody(&lab).with_token(of_job.token);
     refused(of_job.session_link(&LinkRequest::default()).await, PermissionDenied, "alone");
     refused(of_job.session_list().await, PermissionDenied, "alone");

@@ -3,11 +3,10 @@
 use mooring_api::Client;
 use mooring_api::ErrorCode::{NotFound, PermissionDenied, Unauthenticated};
 use mooring_api::Submission;
-use mooring_api::view::{
-    AuditQuery, GatewayCreateRequest, GroupAddRequest, LoginRequest, SecretSetRequest, UserUpdateRequest,
-};
+use mooring_api::view::{AuditQuery, GatewayCreateRequest, GroupAddRequest, SecretSetRequest, UserUpdateRequest};
 use reqwest::StatusCode;
 
+use crate::job_sign_in::session_of_job;
 use crate::lab::{Lab, refused};
 use crate::visit::Visit;
 
@@ -61,7 +60,8 @@ async fn viewer_sees_its_groups_and_changes_nothing() {
 async fn viewer_keeps_what_it_had_as_a_user_and_can_only_look_at_it() {
     let lab = Lab::start().await;
     let user = lab.user("ada").await;
-    let job = user.job_submit(&submission()).await.unwrap().id;
+    let publish = vec!["8080".parse().unwrap()];
+    let job = user.job_submit(&Submission { publish, ..submission() }).await.unwrap().id;
     user.secret_set("key", &SecretSetRequest { value: "x".into() }).await.unwrap();
     let role = UserUpdateRequest { role: "viewer".into(), ..UserUpdateRequest::default() };
     lab.admin.user_update("ada", &role).await.unwrap();
@@ -70,8 +70,7 @@ async fn viewer_keeps_what_it_had_as_a_user_and_can_only_look_at_it() {
     refused(user.secret_get("key").await, PermissionDenied, REASON);
     refused(user.job_cancel(&job).await, PermissionDenied, REASON);
     // A session from the job's page is no way around it.
-    let credentials = LoginRequest { username: "ada".into(), password: "password of ada".into() };
-    let session = Client::new(lab.admin.address()).unwrap().job_login(&job, &credentials).await.unwrap();
+    let (session, _) = session_of_job(&lab, "ada", "password of ada", &job).await;
     let of_job = Client::new(lab.admin.address()).unwrap().with_token(session.token);
     assert_eq!(of_job.job_get(&job).await.unwrap().id, job);
     refused(of_job.job_cancel(&job).await, PermissionDenied, REASON);

@@ -87,6 +87,8 @@ impl Program {
                 }
                 chromium.add_arg(&format!("--user-data-dir={}", directory.join("profile").display()))?;
                 chromium.add_experimental_option("prefs", json!({ "download.default_directory": downloads }))?;
+                // Windows that nobody asked for are blocked, as they are for people.
+                chromium.add_experimental_option("excludeSwitches", json!(["disable-popup-blocking"]))?;
                 Ok(chromium.into())
             }
             Self::Firefox => {
