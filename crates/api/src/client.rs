@@ -33,7 +33,8 @@ use crate::view::{
     SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{
-    AgentSlice, CertificateAnswer, CertificateRequest, GatewayReport, GatewaySlice, HostReport, JoinAnswer, JoinRequest,
+    AgentSlice, CertificateAnswer, CertificateRequest, GatewayReport, GatewaySlice, HostReport, JoinAnswer,
+    JoinRequest, VisitAnswer, VisitRequest,
 };
 
 /// The time limit of a TCP connect.
@@ -498,6 +499,11 @@ impl Client {
     /// Sends a gateway's report.
     pub async fn gateway_report(&self, gateway: &GatewayId, report: &GatewayReport) -> Answer<()> {
         self.nothing(Method::POST, &fill(paths::GATEWAY_REPORT, &[gateway.as_str()]), Some(report)).await
+    }
+
+    /// Begins a browser's visit at a gateway.
+    pub async fn gateway_visit_begin(&self, gateway: &GatewayId, request: &VisitRequest) -> Answer<VisitAnswer> {
+        self.json(Method::POST, &fill(paths::GATEWAY_VISITS, &[gateway.as_str()]), Some(request)).await
     }
 
     /// Watches a gateway's slice.

@@ -81,6 +81,8 @@ pub const GATEWAY_REPORT: &str = "/api/v1/gateways/{id}/report";
 pub const GATEWAY_CERTIFICATES: &str = "/api/v1/gateways/{id}/certificates";
 /// `POST` (by a gateway): a certificate for its ports.
 pub const GATEWAY_PORT_CERTIFICATE: &str = "/api/v1/gateways/{id}/portCertificate";
+/// `POST`: begin the visit of a browser that OpCenter has sent back to a gateway.
+pub const GATEWAY_VISITS: &str = "/api/v1/gateways/{id}/visits";
 /// `GET`: the findings of all jobs on the host.
 pub const HOST_FINDINGS: &str = "/api/v1/hosts/{id}/findings";
 /// `GET`: list security groups; `POST`: create a security group.

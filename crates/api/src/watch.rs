@@ -38,7 +38,7 @@ mod store_access;
 
 pub use gateway::{
     ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
-    GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective,
+    GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective, VisitAnswer, VisitRequest,
 };
 pub use store_access::StoreAccess;
 

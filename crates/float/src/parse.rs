@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ipnet::{IpNet, Ipv4Net};
 use mooring_types::filter::Filter;
-use mooring_types::gateway::{Protocol, Tls};
+use mooring_types::gateway::{Access, Protocol, Tls};
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
@@ -39,6 +39,12 @@ pub(crate) fn protocol() -> impl TypedValueParser<Value = Protocol> {
 pub(crate) fn tls() -> impl TypedValueParser<Value = Tls> {
     let values = Tls::ALL.map(|tls| PossibleValue::new(tls.name()).help(tls.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Tls>())
+}
+
+/// The parser of an access's name, which tells the help of each.
+pub(crate) fn access() -> impl TypedValueParser<Value = Access> {
+    let values = Access::ALL.map(|access| PossibleValue::new(access.name()).help(access.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<Access>())
 }
 
 /// A security group's id, or its name.

@@ -6,7 +6,7 @@ use mooring_api::view::{
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::Event;
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
@@ -144,6 +144,8 @@ pub(crate) fn gateway() -> GatewayView {
             hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
             cookies: Cookies::Own,
+            access: Access::Open,
+            shares: Vec::new(),
             held: 0,
             clients: vec![ClientObservation {
                 address: "198.18.0.1:51234".parse().unwrap(),

@@ -22,6 +22,7 @@
 //!   Serving depends on neither. A gateway that starts without OpCenter serves the cached slice.
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
 //!   and connections stay in their process until they end. A process has a role, [`process_role`].
+//! * `entry` lets browsers in where a connection takes a login.
 //! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
 //! * [`browser`] keeps apart what browsers keep for an address: cookies, storage, service workers.
 //! * [`budget`] bounds what clients use.
@@ -43,6 +44,7 @@ pub mod client;
 pub mod client_socket;
 pub mod clients;
 pub mod detect;
+mod entry;
 pub mod gate;
 pub mod gated;
 pub mod handover;
@@ -231,7 +233,7 @@ async fn open(config: &Config, client: &Client, lifecycle: &Lifecycle) -> Result
     let shared = Shared {
         role: ProcessRole::new(rand::random(), replaces, sockets),
         metrics: Metrics::new(&config.gateway),
-        opcenter: OpCenterLink::new(client.clone()),
+        opcenter: OpCenterLink::new(client.clone(), config.gateway.clone()),
         ..Shared::new(lifecycle.tasks().clone())
     };
     tls::own::load(&config.state_dir, &shared.tls);

@@ -219,7 +219,8 @@ impl PortServer {
     ) -> io::Result<()> {
         let upstream = Upstream { routes: self.routes.clone(), gate: self.gate.clone(), record: record.clone() };
         let session =
-            Session::detect(self.routes.now().protocol, client, &upstream, self.shared.budgets.limits().idle).await?;
+            Session::detect(self.routes.now().client_protocol(), client, &upstream, self.shared.budgets.limits().idle)
+                .await?;
         let connection = ClientConnection {
             socket: client.clone(),
             address,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, GatewaySlice, Target};
 use mooring_types::external::{EndpointRules, IpNet};
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
@@ -33,6 +33,9 @@ pub struct Route {
     /// The names of the connection's cookies.
     pub names: CookieNames,
     pub cookies: Cookies,
+    pub access: Access,
+    /// The SHA-256 of the tokens with which browsers are let in, sorted.
+    pub visits: Vec<String>,
     pub job_name: Name,
     pub job_status: JobStatus,
     /// The rules of the whole gateway.
@@ -93,6 +96,8 @@ impl Route {
             widget: directive.widget,
             names: CookieNames::of(&directive.connection),
             cookies: directive.cookies,
+            access: directive.access,
+            visits: directive.visits.clone(),
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             gateway,
@@ -113,6 +118,8 @@ impl Route {
             widget: directive.widget,
             names: CookieNames::of(&directive.connection),
             cookies: Cookies::default(),
+            access: Access::Open,
+            visits: Vec::new(),
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             gateway,
@@ -131,6 +138,18 @@ impl Route {
             Cookies::Own => Some(&self.names),
             Cookies::Shared => None,
         }
+    }
+
+    /// Returns whether a browser is let in by the hash of its token.
+    #[must_use]
+    pub fn lets_in(&self, visit: &str) -> bool {
+        !self.access.is_guarded() || self.visits.binary_search_by(|known| known.as_str().cmp(visit)).is_ok()
+    }
+
+    /// The protocol of clients: nothing but HTTP has a login.
+    #[must_use]
+    pub fn client_protocol(&self) -> Protocol {
+        if self.access.is_guarded() { Protocol::Http } else { self.protocol }
     }
 
     /// Returns whether a client may connect.
@@ -223,6 +242,11 @@ impl Routes {
     /// Waits until the job's epoch is not `epoch` or the job has ended.
     pub async fn epoch_passed(&self, epoch: u64) {
         self.wait_for(|route| route.epoch != epoch || route.ending.is_some()).await;
+    }
+
+    /// Waits until a browser is let in by the hash of its token.
+    pub async fn lets_in(&self, visit: &str) {
+        self.wait_for(|route| route.lets_in(visit)).await;
     }
 
     /// Waits until the job has ended.

@@ -163,6 +163,7 @@ async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
         login_pace: Arc::default(),
         login_links: Arc::default(),
         job_codes: Arc::default(),
+        entry_codes: Arc::default(),
         config: Arc::new(config),
         store,
         start_time: clock.now(),

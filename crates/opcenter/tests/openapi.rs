@@ -17,6 +17,7 @@ const NOT_FOR_USERS: [&str; 12] = [
     paths::GATEWAY_SLICES,
     paths::GATEWAY_REPORT,
     paths::GATEWAY_PORT_CERTIFICATE,
+    paths::GATEWAY_VISITS,
     paths::HOST_SLICES,
     paths::HOST_REPORT,
     paths::HOST_JOB_LOG,

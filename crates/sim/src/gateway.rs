@@ -99,6 +99,12 @@ impl SimGateway {
         all.filter(move |directive| directive.job == *job)
     }
 
+    /// A client with the gateway's certificate.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Opens another watch.
     pub async fn watch(&self) -> Result<Slices<GatewaySlice>> {
         self.client.gateway_slices(&self.id).await.context("watch as a gateway")

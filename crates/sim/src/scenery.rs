@@ -13,7 +13,7 @@ use mooring_api::view::{
     SecurityGroupCreateRequest, TemplateCreateRequest, UserAddRequest,
 };
 use mooring_api::{Client, Submission};
-use mooring_types::gateway::{Cookies, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, Protocol, Widget};
 use mooring_types::host::{HostRole, Purchase, Resources};
 use mooring_types::usage::Usage;
 use mooring_types::{Clock, GatewayId, JobId, ManualClock};
@@ -274,6 +274,8 @@ impl Scenery {
                     held_max: None,
                     widget: Widget::default(),
                     cookies: Cookies::default(),
+                    access: Access::default(),
+                    shares: Vec::new(),
                 };
                 // A job that waits for a host has no ports to connect.
                 if self.admin.gateway_connect(&gateway.clone().into(), &request).await.is_ok() {

@@ -1,7 +1,8 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
 
 use crate::{Result, StoreError, Tx, json, parsed, to_json, unsigned};
@@ -21,6 +22,11 @@ pub struct ConnectionRow {
     pub hold_limits: HoldLimits,
     pub widget: Widget,
     pub cookies: Cookies,
+    pub access: Access,
+    /// The names of the users with whom it is shared.
+    pub shares: Vec<String>,
+    /// The SHA-256 of the secret of its link.
+    pub link_hash: Option<String>,
 }
 
 impl Tx {
@@ -31,8 +37,9 @@ impl Tx {
     pub async fn connection_insert(&mut self, connection: &ConnectionRow) -> Result<()> {
         self.farewell_give_way(connection).await?;
         sqlx::query(
-            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget, cookies)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget, cookies,
+                access, shares, link_hash)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -43,6 +50,9 @@ impl Tx {
         .bind(to_json(&connection.hold_limits)?)
         .bind(to_json(&connection.widget)?)
         .bind(to_json(&connection.cookies)?)
+        .bind(to_json(&connection.access)?)
+        .bind(to_json(&connection.shares)?)
+        .bind(&connection.link_hash)
         .execute(&mut *self.inner)
         .await?;
         self.gateway_port_use(connection).await
@@ -97,6 +107,9 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         hold_limits: json(row, "hold_limits")?,
         widget: json(row, "widget")?,
         cookies: json(row, "cookies")?,
+        access: json(row, "access")?,
+        shares: json(row, "shares")?,
+        link_hash: row.try_get("link_hash")?,
     })
 }
 

@@ -55,7 +55,8 @@ impl Tx {
     /// Leaves a farewell at each connection of an ended job whose protocol has one.
     pub(crate) async fn farewell_begin(&mut self, job: &JobId) -> Result<()> {
         for connection in self.connection_list_of_job(job).await? {
-            if !connection.protocol.leaves_farewell() {
+            // Strangers learn nothing of a job behind a login.
+            if !connection.protocol.leaves_farewell() || connection.access.is_guarded() {
                 continue;
             }
             sqlx::query(

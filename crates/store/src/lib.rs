@@ -41,6 +41,7 @@ mod setting;
 mod template;
 mod usage;
 mod user;
+mod visit;
 
 pub use api_token::ApiTokenRow;
 pub use audit::{AuditActor, AuditChoice, AuditLimits, AuditRow};
@@ -64,6 +65,7 @@ pub use session::SessionRow;
 pub use template::TemplateRow;
 pub use usage::UsageRow;
 pub use user::UserRow;
+pub use visit::VisitRow;
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, ErrorKind};

@@ -84,8 +84,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends a session, and those that it has allowed.
+    /// Ends a session, those that it has allowed, and its visits.
     pub async fn session_end(&mut self, id: &SessionId) -> Result<()> {
+        sqlx::query("DELETE FROM visit WHERE session_id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         sqlx::query("DELETE FROM session WHERE id = ?1 OR parent_id = ?1")
             .bind(id.as_str())
             .execute(&mut *self.inner)
@@ -100,8 +101,9 @@ impl Tx {
         Ok(())
     }
 
-    /// Ends every session of a user.
+    /// Ends every session and visit of a user.
     pub async fn session_delete_of_user(&mut self, id: &UserId) -> Result<()> {
+        sqlx::query("DELETE FROM visit WHERE user_id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         sqlx::query("DELETE FROM session WHERE user_id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
         Ok(())
     }

@@ -230,6 +230,71 @@ pub enum Cookies {
     Shared,
 }
 
+/// The users whom a connection lets in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Access {
+    /// Everybody whom the security groups admit.
+    #[default]
+    Open,
+    /// The owner of the job, admins, and users with whom it is shared.
+    Private,
+    /// These, and the members of the owner's groups.
+    Group,
+    /// These without the groups, and everybody who has the link.
+    Link,
+}
+
+/// A text that names no access.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown access `{0}`")]
+pub struct UnknownAccess(String);
+
+impl Access {
+    pub const ALL: [Self; 4] = [Self::Open, Self::Private, Self::Group, Self::Link];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Private => "private",
+            Self::Group => "group",
+            Self::Link => "link",
+        }
+    }
+
+    /// A phrase for the help.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Open => "everybody whom the security groups admit",
+            Self::Private => "the job's owner, admins, and users of --share, after OpCenter's login",
+            Self::Group => "these, and members of the owner's groups",
+            Self::Link => "the job's owner, admins, users of --share, and everybody with the link",
+        }
+    }
+
+    /// Returns whether nothing passes without a login or a link.
+    #[must_use]
+    pub fn is_guarded(self) -> bool {
+        self != Self::Open
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Access {
+    type Err = UnknownAccess;
+
+    fn from_str(text: &str) -> Result<Self, UnknownAccess> {
+        Self::ALL.into_iter().find(|access| access.name() == text).ok_or_else(|| UnknownAccess(text.to_owned()))
+    }
+}
+
 /// The state of a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

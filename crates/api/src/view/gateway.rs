@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -183,6 +183,13 @@ pub struct ConnectionView {
     #[serde(default)]
     #[schema(value_type = String)]
     pub cookies: Cookies,
+    /// The users whom the connection lets in: `open`, `private`, `group` or `link`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub access: Access,
+    /// The users with whom it is shared.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<String>,
     /// The number of requests that wait for the job.
     #[serde(default)]
     pub held: u32,
@@ -221,6 +228,8 @@ impl ConnectRequest {
             held_max: None,
             widget: Widget::default(),
             cookies: Cookies::default(),
+            access: Access::default(),
+            shares: Vec::new(),
         }
     }
 }
@@ -256,4 +265,12 @@ pub struct ConnectRequest {
     #[serde(default)]
     #[schema(value_type = String)]
     pub cookies: Cookies,
+    /// The users whom the connection lets in: `open` for all whom the security groups admit,
+    /// `private`, `group`, or `link`. The link is in the answer, and shown once.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub access: Access,
+    /// The users with whom it is shared, by name.
+    #[serde(default)]
+    pub shares: Vec<String>,
 }

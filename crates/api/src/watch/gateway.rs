@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mooring_types::endpoint::Endpoint;
 use mooring_types::external::{EndpointRules, IpNet};
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::InboundRule;
@@ -108,6 +108,12 @@ pub struct ConnectionDirective {
     /// The cookies of the job.
     #[serde(default)]
     pub cookies: Cookies,
+    /// The users whom the connection lets in.
+    #[serde(default)]
+    pub access: Access,
+    /// The SHA-256 of the tokens with which browsers are let in, in hex, sorted.
+    #[serde(default)]
+    pub visits: Vec<String>,
     /// The gate: bytes pass or are held.
     pub flow: Flow,
     /// The connections that the restored job lacks. The gateway makes them again once for each
@@ -142,6 +148,25 @@ pub struct FarewellDirective {
     /// The widget in HTML pages.
     #[serde(default)]
     pub widget: Widget,
+}
+
+/// A browser that OpCenter has sent back to a gateway.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VisitRequest {
+    pub connection: ConnectionId,
+    /// OpCenter's code, which is good once.
+    pub code: String,
+    /// The origin at which the browser is.
+    pub origin: String,
+}
+
+/// The answer to [`VisitRequest`].
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VisitAnswer {
+    /// The secret that the browser keeps.
+    pub token: String,
 }
 
 /// The address of a job.

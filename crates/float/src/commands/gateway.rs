@@ -8,7 +8,7 @@ use mooring_api::Client;
 use mooring_api::view::{
     ConnectRequest, GatewayCertificateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
 };
-use mooring_types::gateway::{Cookies, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, Protocol, Tls, Widget};
 
 use crate::confirm::confirm;
 use crate::parse;
@@ -181,12 +181,16 @@ Examples:
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol --targetPort 8888 --targetPort 6006
   float gateway connect -g lab -j uqaj8l6a407u88v0106ol --targetPort 22 --protocol tcp
+  float gateway connect -g lab -j uqaj8l6a407u88v0106ol --access private --share ada --share grace
 
 While the job does not execute, new requests wait up to the hold limit and then get 503. A browser's
 page load gets a waiting page earlier.
 
 HTML pages get a widget at the top right. It shows the job's status, an alert while the job can't
-answer, and after login the job's details with migrate, suspend, resume and cancel.
+answer, and after a sign-in the job's details with migrate, suspend, resume and cancel.
+
+With an access other than `open`, a browser is sent to OpCenter's login before a byte reaches the
+job, and everything else is refused. With `link`, `accessUrl` has the link, which is shown once.
 
 Prints the new connections; open `accessUrl` in a browser.")]
 struct ConnectArgs {
@@ -217,6 +221,12 @@ struct ConnectArgs {
     /// share the job's cookies with other jobs that share theirs, instead of keeping them apart
     #[arg(long = "sharedCookies")]
     shared_cookies: bool,
+    /// users whom the connection lets in
+    #[arg(long, value_parser = parse::access(), default_value_t)]
+    access: Access,
+    /// user who is let in as well, where the access takes a login; repeatable
+    #[arg(long = "share", value_name = "USER")]
+    shares: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -311,6 +321,8 @@ impl ConnectArgs {
             held_max: self.held_max,
             widget: if self.no_widget { Widget::Hidden } else { Widget::Shown },
             cookies: if self.shared_cookies { Cookies::Shared } else { Cookies::Own },
+            access: self.access,
+            shares: self.shares.clone(),
         })
     }
 }

@@ -30,7 +30,7 @@ const MARKER_BEGIN: &[u8] = b"__m";
 const MARKER_END: u8 = b'_';
 const TAG_CHARACTERS: usize = 8;
 /// The beginning of the names of the gateway's own cookies.
-pub(super) const GATEWAYS: &str = "mooring-port-";
+pub(crate) const GATEWAYS: &str = "mooring-port-";
 
 /// The names of the cookies of one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -97,6 +97,8 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
     let mut connection = pin!(connection.with_upgrades());
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        // Also a response that is under way ends with the visit.
+        () = proxy.expelled() => return Ok(()),
         // A request that comes meanwhile is answered with `Connection: close`. An idle connection
         // is not closed at once, since its client may be sending a request.
         () = retired_for(&proxy.client().shared.role, RETIRED_IDLE_TIMEOUT) => {
@@ -118,7 +120,10 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         outcome => outcome.map_err(io::Error::other)?,
     }
     match proxy.take_upgrade() {
-        Some(upgrade) => upgrade.serve(proxy.client()).await,
+        Some(upgrade) => tokio::select! {
+            outcome = upgrade.serve(proxy.client()) => outcome,
+            () = proxy.expelled() => Ok(()),
+        },
         None => socket.close_gracefully().await,
     }
 }
@@ -134,6 +139,7 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let shared = proxy.client().shared.clone();
     let heads = shared.budgets.heads(proxy.client().address.ip());
     let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone(), heads);
+    let expelled = proxy.clone();
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move { proxy.respond(request).await }
@@ -146,6 +152,7 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
+        () = expelled.expelled() => return Ok(()),
         () = shared.role.retired() => {
             connection.as_mut().graceful_shutdown();
             connection.await

@@ -30,6 +30,7 @@ use super::{Aborted, farewell, headers, response};
 use crate::browser::leftovers::{self, FirstVisit};
 use crate::browser::worker::{self, WorkerBody};
 use crate::client::ClientConnection;
+use crate::entry::{self, Asking};
 use crate::metrics::Unavailable;
 use crate::page::{self, Additions, Injection, PageBody};
 use crate::relay::Content;
@@ -52,6 +53,8 @@ pub(crate) struct Proxy {
     interim: Interim,
     count: AtomicU64,
     upgrade: Mutex<Option<Upgrade>>,
+    /// The hash of the token of the last request that was let in, where that takes a login.
+    visit: Mutex<Option<String>>,
     /// The number of requests whose responses are not out.
     busy: watch::Sender<usize>,
 }
@@ -77,6 +80,7 @@ impl Proxy {
             interim: Interim::default(),
             count: AtomicU64::new(0),
             upgrade: Mutex::default(),
+            visit: Mutex::default(),
             busy: watch::Sender::new(0),
         })
     }
@@ -153,6 +157,7 @@ impl Proxy {
             true => Err(Refusal::ConflictingLengths),
             false if !self.is_for_this_host(&request) => Err(Refusal::Misdirected),
             false if !self.admits(&request) => Err(Refusal::Client),
+            false if !self.is_let_in(&request) => return Ok(self.ask_for_login(request).await),
             false if widget::concerns(&self.client.upstream.routes.now(), request.uri().path()) => {
                 return Ok(self.serve_widget(request).await);
             }
@@ -178,6 +183,49 @@ impl Proxy {
         }
         self.client.shared.metrics.request_answered(&self.client.job, answer.status().as_u16());
         Ok(answer)
+    }
+
+    /// Returns whether the connection lets the sender of a request in. What is open to everybody
+    /// tells nothing of the job.
+    fn is_let_in(&self, request: &Request<Incoming>) -> bool {
+        let route = self.client.upstream.routes.now();
+        let path = request.uri().path();
+        if !route.access.is_guarded() || path != entry::PATH && widget::is_public(&route, path) {
+            return true;
+        }
+        let visit = entry::visit(&route, request.headers()).filter(|visit| route.lets_in(visit));
+        let is_let_in = visit.is_some();
+        if is_let_in {
+            *self.visit.lock() = visit;
+        }
+        is_let_in
+    }
+
+    async fn ask_for_login(&self, request: Request<Incoming>) -> Answer {
+        let route = self.client.upstream.routes.now();
+        let named = request.uri().authority().map(|authority| authority.as_str().to_owned());
+        let in_header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
+        let host = named.or_else(in_header).unwrap_or_default();
+        let asking = Asking {
+            method: request.method(),
+            uri: request.uri(),
+            headers: request.headers(),
+            host: &host,
+            is_tls: self.origin(&route, &request).is_tls,
+        };
+        entry::answer(&asking, &self.client.upstream.routes, &self.client.shared.opcenter).await.map(Either::Left)
+    }
+
+    /// Waits until the visit of the last request that was let in has ended.
+    pub(crate) async fn expelled(&self) {
+        let mut routes = self.client.upstream.routes.clone();
+        loop {
+            let visit = self.visit.lock().clone();
+            if visit.is_some_and(|visit| !routes.now().lets_in(&visit)) {
+                return;
+            }
+            routes.changed().await;
+        }
     }
 
     async fn serve_widget(&self, request: Request<Incoming>) -> Answer {

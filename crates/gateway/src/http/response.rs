@@ -106,7 +106,7 @@ pub(crate) fn refused(status: StatusCode, reason: &str) -> Response<Full<Bytes>>
     response
 }
 
-pub(super) fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+pub(crate) fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = status;
     let headers = response.headers_mut();

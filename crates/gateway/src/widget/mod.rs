@@ -49,6 +49,13 @@ pub(crate) fn concerns(route: &Route, path: &str) -> bool {
     route.widget == Widget::Shown && path.starts_with(PREFIX)
 }
 
+/// Returns whether a path is the widget's and tells nothing of the job. The panel has no cookies;
+/// its calls take a session.
+#[must_use]
+pub(crate) fn is_public(route: &Route, path: &str) -> bool {
+    concerns(route, path) && path != STATE_PATH
+}
+
 /// The response to a request for the widget; with the watcher if the connection becomes one.
 pub(crate) async fn answer(
     opcenter: &OpCenterLink,

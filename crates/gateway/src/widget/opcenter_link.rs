@@ -20,9 +20,10 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use mooring_api::view::{JobSessionRequest, MigrateRequest};
+use mooring_api::watch::{VisitAnswer, VisitRequest};
 use mooring_api::{Client, ClientError, ErrorBody, ErrorCode};
 use mooring_ops::log::chain;
-use mooring_types::JobId;
+use mooring_types::{GatewayId, JobId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
@@ -47,16 +48,30 @@ pub struct OpCenterLink(Option<Arc<Link>>);
 #[derive(Debug)]
 struct Link {
     opcenter: Client,
+    gateway: GatewayId,
     calls: Semaphore,
 }
 
 type Answer = Result<Response<Full<Bytes>>, ErrorBody>;
 
 impl OpCenterLink {
-    /// A link to an OpCenter. The client's token is not used.
+    /// The link of a gateway to its OpCenter. The client's token is not used.
     #[must_use]
-    pub fn new(opcenter: Client) -> Self {
-        Self(Some(Arc::new(Link { opcenter, calls: Semaphore::new(CALLS_MAX) })))
+    pub fn new(opcenter: Client, gateway: GatewayId) -> Self {
+        Self(Some(Arc::new(Link { opcenter, gateway, calls: Semaphore::new(CALLS_MAX) })))
+    }
+
+    /// The URL by which browsers reach OpCenter.
+    pub(crate) fn url(&self, route: &Route) -> Result<String, ErrorBody> {
+        let link = self.0.as_deref().ok_or_else(no_link)?;
+        Ok(link.url(route).to_owned())
+    }
+
+    /// Begins the visit of a browser that OpCenter has sent back.
+    pub(crate) async fn begin_visit(&self, request: &VisitRequest) -> Result<VisitAnswer, ErrorBody> {
+        let link = self.0.as_deref().ok_or_else(no_link)?;
+        let _permit = link.calls.try_acquire().map_err(|_| too_many())?;
+        link.opcenter.gateway_visit_begin(&link.gateway, request).await.map_err(error_body)
     }
 
     /// The response to a panel's call about a job.
@@ -83,11 +98,8 @@ impl OpCenterLink {
     }
 
     async fn call(&self, route: &Route, job: &JobId, call: &str, request: Request<Incoming>) -> Answer {
-        let no_link = || ErrorBody::new(ErrorCode::Unavailable, "this gateway has no link to OpCenter");
         let link = self.0.as_deref().ok_or_else(no_link)?;
-        let _permit = link.calls.try_acquire().map_err(|_| {
-            ErrorBody::new(ErrorCode::Unavailable, "too many requests at the moment").hint("try again in a moment")
-        })?;
+        let _permit = link.calls.try_acquire().map_err(|_| too_many())?;
         let (parts, body) = request.into_parts();
         let session = || Ok::<_, ErrorBody>(link.opcenter.clone().with_token(bearer(&parts.headers)?));
         match (&parts.method, call) {
@@ -113,16 +125,28 @@ impl OpCenterLink {
     }
 }
 
+fn no_link() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Unavailable, "this gateway has no link to OpCenter")
+}
+
+fn too_many() -> ErrorBody {
+    ErrorBody::new(ErrorCode::Unavailable, "too many requests at the moment").hint("try again in a moment")
+}
+
 impl Link {
+    fn url<'a>(&'a self, route: &'a Route) -> &'a str {
+        match route.gateway.opcenter.as_str() {
+            "" => self.opcenter.address(),
+            url => url,
+        }
+    }
+
     /// The address of OpCenter's page that asks the user, without the origin of the page that asks,
     /// which the panel adds. It names the connection, since strangers may not learn the job's id.
     ///
     /// The panel keeps the verifier until it has the code. Pages without TLS can't hash.
     fn sign_in(&self, route: &Route) -> serde_json::Value {
-        let opcenter = match route.gateway.opcenter.as_str() {
-            "" => self.opcenter.address(),
-            url => url,
-        };
+        let opcenter = self.url(route);
         let [state, verifier] = [random(), random()];
         let challenge = hex(&Sha256::digest(&verifier));
         let query = format!("connection={}&challenge={challenge}&state={state}", route.connection);
@@ -131,11 +155,11 @@ impl Link {
 }
 
 /// Returns 32 random bytes in hex.
-fn random() -> String {
+pub(crate) fn random() -> String {
     hex(&rand::random::<[u8; 32]>())
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -25,7 +25,7 @@ use mooring_gateway::state::Gateway;
 use mooring_gateway::widget::OpCenterLink;
 use mooring_ops::Lifecycle;
 use mooring_types::external::EndpointRules;
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -60,7 +60,8 @@ impl World {
     /// A gateway with a link to an OpCenter, which need not answer.
     pub(crate) fn with_opcenter(url: &str) -> Self {
         let lifecycle = Lifecycle::new();
-        let opcenter = OpCenterLink::new(Client::new(url).expect("an address"));
+        let gateway = GatewayId::random(&mut rand::rng());
+        let opcenter = OpCenterLink::new(Client::new(url).expect("an address"), gateway);
         let shared = Shared { opcenter, ..Shared::new(lifecycle.tasks().clone()) };
         Self::of(lifecycle, shared)
     }
@@ -100,6 +101,8 @@ impl World {
             hold_limits: HoldLimits::default(),
             widget: Widget::Hidden,
             cookies: Cookies::Shared,
+            access: Access::Open,
+            visits: Vec::new(),
             flow,
             unaccepted: None,
         });

@@ -13,7 +13,8 @@ use axum::routing::{get, post, put};
 use axum::{Extension, Json, Router};
 use mooring_api::paths;
 use mooring_api::watch::{
-    CertificateAnswer, CertificateRequest, GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE,
+    CertificateAnswer, CertificateRequest, GatewayReport, HostReport, JoinAnswer, JoinRequest, KEEPALIVE, VisitAnswer,
+    VisitRequest,
 };
 use mooring_types::job::OutputFile;
 use mooring_types::{Clock, JobId};
@@ -24,7 +25,7 @@ use super::{Body, Named};
 use crate::auth::daemon::{GatewayProcess, HostAgent};
 use crate::error::ApiResult;
 use crate::state::context::{Context, Published};
-use crate::usecase::{gateway_certificate, host, parse};
+use crate::usecase::{gateway_certificate, host, parse, visit};
 
 /// Returns the router of everything that is not for users.
 pub(super) fn router() -> Router<Context> {
@@ -38,6 +39,7 @@ pub(super) fn router() -> Router<Context> {
         .route(paths::GATEWAY_SLICES, get(gateway_slices))
         .route(paths::GATEWAY_REPORT, post(gateway_report))
         .route(paths::GATEWAY_PORT_CERTIFICATE, post(port_certificate))
+        .route(paths::GATEWAY_VISITS, post(gateway_visit))
 }
 
 async fn join(State(context): State<Context>, Body(request): Body<JoinRequest>) -> ApiResult<Json<JoinAnswer>> {
@@ -87,6 +89,14 @@ async fn port_certificate(
     Body(request): Body<CertificateRequest>,
 ) -> ApiResult<Json<CertificateAnswer>> {
     Ok(Json(gateway_certificate::issue(&context, &row, &request).await?))
+}
+
+async fn gateway_visit(
+    State(context): State<Context>,
+    GatewayProcess(row): GatewayProcess,
+    Body(request): Body<VisitRequest>,
+) -> ApiResult<Json<VisitAnswer>> {
+    Ok(Json(visit::begin(&context, &row, &request).await?))
 }
 
 #[derive(Debug, Deserialize)]

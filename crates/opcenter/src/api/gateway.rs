@@ -164,7 +164,7 @@ pub(super) async fn connect(
     let connections = connection::connect(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
     let views = Views::read(&context, &mut tx).await?;
-    Ok((StatusCode::CREATED, Json(views.connections(&connections))))
+    Ok((StatusCode::CREATED, Json(views.connected(&connections))))
 }
 
 /// The connections to remove.

@@ -105,6 +105,7 @@ const OF_API: &[(&str, &str, &str)] = &[
     ("POST", paths::LOGOUT, "session.logout"),
     ("POST", paths::JOB_SESSION, "session.beginForJob"),
     ("POST", paths::SESSION_LINK, "session.link"),
+    ("POST", paths::GATEWAY_VISITS, "session.enter"),
     ("DELETE", paths::SESSION_OF_ID, "session.end"),
     ("POST", paths::API_TOKENS, "token.create"),
     ("DELETE", paths::API_TOKEN, "token.delete"),

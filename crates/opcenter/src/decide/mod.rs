@@ -1,5 +1,6 @@
 //! The decisions: pure functions of plain data, without clock, database or network.
 
+pub(crate) mod access;
 pub(crate) mod drain;
 pub(crate) mod farewell;
 pub(crate) mod idle;

@@ -46,7 +46,7 @@ use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
 use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
 
-use super::{farewell, port_names};
+use super::{access, farewell, port_names};
 use crate::config::Config;
 use crate::state::db_state::DbState;
 use crate::state::observed::Observed;
@@ -392,6 +392,8 @@ fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> 
         hold_limits: connection.hold_limits,
         widget: connection.widget,
         cookies: connection.cookies,
+        access: connection.access,
+        visits: access::visits(state, connection, &job.user_name),
         flow: flow(state, job),
         unaccepted: unaccepted(observed, job),
     })
@@ -479,6 +481,8 @@ mod tests {
             externals: [].into(),
             gateways: Vec::new(),
             connections: Vec::new(),
+            visits: Vec::new(),
+            memberships: Vec::new(),
             farewells: Vec::new(),
             security_groups,
             certificates: Vec::new(),

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::{AGE_MAX, LIMITS};
 use crate::auth::has_ended;
 use crate::state::context::Context;
+use crate::usecase::visit::VISIT_LIFE;
 
 /// The time between two removals.
 const TIDY_INTERVAL: Duration = Duration::from_secs(60);
@@ -35,8 +36,16 @@ async fn tidy_once(context: &Context) -> Result<(), StoreError> {
         tx.session_delete(&session.token_hash).await?;
         gone += 1;
     }
+    let mut are_out = false;
+    for visit in tx.visit_list().await?.iter().filter(|visit| visit.create_time + VISIT_LIFE <= now) {
+        tx.visit_delete(&visit.token_hash).await?;
+        (are_out, gone) = (true, gone + 1);
+    }
     if gone > 0 {
         tx.commit().await?;
+    }
+    if are_out {
+        context.wake();
     }
     Ok(())
 }

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::{Notify, watch};
 
 use crate::auth::daemon::DaemonConnections;
-use crate::auth::job_code::JobCodes;
+use crate::auth::job_code::{Codes, Entry, Permission};
 use crate::auth::login_link::LoginLinks;
 use crate::auth::login_pace::LoginPace;
 use crate::config::Config;
@@ -66,7 +66,8 @@ pub(crate) struct Context {
     pub(crate) vault: Arc<Vault>,
     pub(crate) login_pace: Arc<LoginPace>,
     pub(crate) login_links: Arc<LoginLinks>,
-    pub(crate) job_codes: Arc<JobCodes>,
+    pub(crate) job_codes: Arc<Codes<Permission>>,
+    pub(crate) entry_codes: Arc<Codes<Entry>>,
     /// The time at which this process began to serve.
     pub(crate) start_time: Timestamp,
     pub(crate) observed: Arc<Mutex<Observed>>,

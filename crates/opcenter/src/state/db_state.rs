@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mooring_store::{
-    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow,
-    MigrationRow, SecretRow, SecurityGroupRow, Stage, StoreError, Tx,
+    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow, MembershipRow,
+    MigrationRow, SecretRow, SecurityGroupRow, Stage, StoreError, Tx, VisitRow,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};
@@ -32,6 +32,9 @@ pub(crate) struct DbState {
     /// The certificates that users have given gateways, their keys sealed.
     pub(crate) certificates: Vec<GatewayCertificateRow>,
     pub(crate) connections: Vec<ConnectionRow>,
+    /// The browsers that connections let in.
+    pub(crate) visits: Vec<VisitRow>,
+    pub(crate) memberships: Vec<MembershipRow>,
     /// The farewells of ended jobs; their ports are free.
     pub(crate) farewells: Vec<FarewellRow>,
     pub(crate) security_groups: Vec<SecurityGroupRow>,
@@ -64,6 +67,8 @@ impl DbState {
             gateways: tx.gateway_list().await?,
             certificates: tx.gateway_certificate_list().await?,
             connections: tx.connection_list().await?,
+            visits: tx.visit_list().await?,
+            memberships: tx.membership_list().await?,
             farewells: tx.farewell_list().await?,
             security_groups: tx.security_group_list().await?,
             first_gateways: tx.connection_list_first().await?.into_iter().collect(),
@@ -85,6 +90,8 @@ impl DbState {
             gateways: tx.gateway_list().await?,
             certificates: Vec::new(),
             connections: tx.connection_list_of_job(&job.id).await?,
+            visits: Vec::new(),
+            memberships: Vec::new(),
             farewells: Vec::new(),
             security_groups: tx.security_group_list().await?,
             first_gateways: BTreeMap::new(),
@@ -105,6 +112,8 @@ impl DbState {
             gateways,
             certificates,
             connections,
+            visits,
+            memberships,
             farewells,
             security_groups,
             first_gateways,
@@ -120,6 +129,8 @@ impl DbState {
             && *gateways == other.gateways
             && *certificates == other.certificates
             && *connections == other.connections
+            && *visits == other.visits
+            && *memberships == other.memberships
             && *farewells == other.farewells
             && *security_groups == other.security_groups
             && *first_gateways == other.first_gateways

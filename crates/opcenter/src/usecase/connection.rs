@@ -5,18 +5,30 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::{ConnectionId, Port};
 
 use super::{allowed, find_gateway, find_job, parse};
 use crate::auth::User;
 use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
+use crate::state::token::{hash_token, new_token};
 
 /// The longest hold in seconds: a week.
 const HOLD_SECONDS_MAX: u32 = 7 * 24 * 3600;
 /// The most held requests: each costs a socket and its headers.
 const HELD_REQUESTS_MAX: u32 = 1_000_000;
+
+/// The most users with whom a connection is shared.
+const SHARES_MAX: usize = 100;
+
+/// A new connection.
+#[derive(Debug)]
+pub(crate) struct Connected {
+    pub(crate) id: ConnectionId,
+    /// The secret of its link, which is kept nowhere.
+    pub(crate) link: Option<String>,
+}
 
 /// Connects ports of a job to a gateway, all or none. Returns the new connections.
 pub(crate) async fn connect(
@@ -24,14 +36,17 @@ pub(crate) async fn connect(
     user: &User,
     gateway: &str,
     request: &ConnectRequest,
-) -> ApiResult<Vec<ConnectionId>> {
+) -> ApiResult<Vec<Connected>> {
     let manner = Manner {
         protocol: request.protocol,
         hold_limits: hold_limits(request)?,
         widget: request.widget,
         cookies: request.cookies,
+        access: request.access,
+        shares: request.shares.clone(),
     };
     let mut tx = context.store.begin().await?;
+    check_access(&mut tx, request).await?;
     let gateway = find_gateway(&mut tx, &parse(gateway).at("gateway")?).await.at("gateway")?;
     let job = find_job(&mut tx, user, request.job_id.as_str()).await.at("jobId")?;
     allowed::connect(&job).at("jobId")?;
@@ -42,12 +57,38 @@ pub(crate) async fn connect(
 }
 
 /// The options of a connection.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 struct Manner {
     protocol: Protocol,
     hold_limits: HoldLimits,
     widget: Widget,
     cookies: Cookies,
+    access: Access,
+    shares: Vec<String>,
+}
+
+/// Checks who is to be let in.
+async fn check_access(tx: &mut Tx, request: &ConnectRequest) -> ApiResult<()> {
+    let access = request.access;
+    if access.is_guarded() && !request.protocol.speaks_http() {
+        return Err(ApiError::invalid(format!("access `{access}` takes a browser, and the protocol is `tcp`"))
+            .hint("connect with the protocol `http`, or restrict a security group")
+            .at("access"));
+    }
+    if !access.is_guarded() && !request.shares.is_empty() {
+        return Err(ApiError::invalid("a connection that is open is shared with everybody")
+            .hint("choose the access `private`")
+            .at("shares"));
+    }
+    if request.shares.len() > SHARES_MAX {
+        return Err(ApiError::invalid(format!("a connection is shared with at most {SHARES_MAX} users")).at("shares"));
+    }
+    for name in &request.shares {
+        if tx.user_get(name).await?.is_none() {
+            return Err(ApiError::not_found(format!("no user `{name}`")).at("shares"));
+        }
+    }
+    Ok(())
 }
 
 /// Returns the hold limits that are requested, or the defaults, after checking them.
@@ -87,7 +128,8 @@ pub(crate) async fn insert(
     job: &JobRow,
     targets: &[u16],
 ) -> ApiResult<Vec<ConnectionId>> {
-    insert_with(tx, gateway, job, targets, Manner::default()).await
+    let connected = insert_with(tx, gateway, job, targets, Manner::default()).await?;
+    Ok(connected.into_iter().map(|connected| connected.id).collect())
 }
 
 async fn insert_with(
@@ -96,7 +138,7 @@ async fn insert_with(
     job: &JobRow,
     targets: &[u16],
     manner: Manner,
-) -> ApiResult<Vec<ConnectionId>> {
+) -> ApiResult<Vec<Connected>> {
     let targets = published(job, targets).at("targetPorts")?;
     let all = tx.connection_list().await?;
     let of_gateway: Vec<&ConnectionRow> = all.iter().filter(|connection| connection.gateway == gateway.id).collect();
@@ -125,6 +167,7 @@ async fn insert_with(
     })?;
     let mut connections = Vec::new();
     for (target_port, gateway_port) in targets.into_iter().zip(ports) {
+        let link = (manner.access == Access::Link).then(new_token);
         let connection = ConnectionRow {
             id: ConnectionId::random(&mut rand::rng()),
             gateway: gateway.id.clone(),
@@ -135,9 +178,12 @@ async fn insert_with(
             hold_limits: manner.hold_limits,
             widget: manner.widget,
             cookies: manner.cookies,
+            access: manner.access,
+            shares: manner.shares.clone(),
+            link_hash: link.as_deref().map(hash_token),
         };
         tx.connection_insert(&connection).await?;
-        connections.push(connection.id);
+        connections.push(Connected { id: connection.id, link });
     }
     Ok(connections)
 }

@@ -133,7 +133,7 @@ async fn end_of(tx: &mut Tx, id: &ConnectionId) -> ApiResult<Option<(JobId, Gate
 
 /// Returns whether an origin is that of a gateway's port: by the gateway's address, or by a name
 /// that was declared. `*` declares no name, since any site may have its name lead here.
-fn leads_to(origin: &str, address: &str, port: Port, declared: &[HostPattern]) -> bool {
+pub(super) fn leads_to(origin: &str, address: &str, port: Port, declared: &[HostPattern]) -> bool {
     let Some((host, named)) = host_and_port(origin) else { return false };
     named == port.get() && (host == address || host_name::is_declared(host, declared))
 }

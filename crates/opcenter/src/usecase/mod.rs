@@ -30,6 +30,7 @@ pub(crate) mod setting;
 pub(crate) mod template;
 pub(crate) mod usage;
 pub(crate) mod user;
+pub(crate) mod visit;
 mod volumes;
 
 use mooring_api::ErrorCode;

@@ -10,6 +10,13 @@ use super::{Views, texts, without_query};
 use crate::auth::User;
 use crate::decide::slices;
 use crate::error::{ApiError, ApiResult};
+use crate::usecase::connection::Connected;
+
+/// Splits a URL into origin and path.
+fn split_url(url: &str) -> (&str, &str) {
+    let begin = url.find("://").map_or(0, |at| at + 3);
+    url.split_at(url[begin..].find('/').map_or(url.len(), |at| begin + at))
+}
 
 impl Views {
     /// Returns all gateways with the connections that a user may see.
@@ -68,10 +75,21 @@ impl Views {
         found.map(|gateway| self.gateway(user, gateway)).ok_or_else(|| ApiError::not_found(format!("no gateway {id}")))
     }
 
-    /// Returns the connections with these ids.
-    pub(crate) fn connections(&self, ids: &[ConnectionId]) -> Vec<ConnectionView> {
-        let has_id = |row: &&ConnectionRow| ids.contains(&row.id);
-        self.state.connections.iter().filter(has_id).filter_map(|row| self.connection(row)).collect()
+    /// Returns new connections. The Access URL of one with a link is the link.
+    pub(crate) fn connected(&self, connected: &[Connected]) -> Vec<ConnectionView> {
+        let ids: Vec<ConnectionId> = connected.iter().map(|connected| connected.id.clone()).collect();
+        let with_link = |row: &ConnectionRow| {
+            let mut view = self.connection(row)?;
+            let link = connected.iter().find(|connected| connected.id == row.id).and_then(|made| made.link.as_ref());
+            if let Some(secret) = link {
+                let (origin, path) = split_url(&view.access_url);
+                let mut query = form_urlencoded::Serializer::new(String::new());
+                query.append_pair("key", secret).append_pair("to", path);
+                view.access_url = format!("{origin}/.mooring/enter?{}", query.finish());
+            }
+            Some(view)
+        };
+        self.state.connections.iter().filter(|row| ids.contains(&row.id)).filter_map(with_link).collect()
     }
 
     pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
@@ -104,6 +122,8 @@ impl Views {
             hold_limits: connection.hold_limits,
             widget: connection.widget,
             cookies: connection.cookies,
+            access: connection.access,
+            shares: connection.shares.clone(),
             held: observations.iter().map(|report| report.held).sum(),
             clients: observations.iter().flat_map(|report| report.clients.iter().cloned()).collect(),
         })

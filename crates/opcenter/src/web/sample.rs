@@ -5,7 +5,7 @@ use mooring_api::view::{
     MigrationView, OpenSessionView, SecretView, SecurityGroupView, TemplateView, UserView,
 };
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::{HostId, MigrationId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -108,6 +108,8 @@ pub(crate) fn connection() -> ConnectionView {
         hold_limits: HoldLimits::default(),
         widget: Widget::Shown,
         cookies: Cookies::Own,
+        access: Access::Open,
+        shares: Vec::new(),
         held: 3,
         clients: vec![ClientObservation {
             address: "198.18.0.7:51234".parse().unwrap(),

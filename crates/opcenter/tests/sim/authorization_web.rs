@@ -26,6 +26,7 @@ const TABLE: &[Row] = &[
     // A document of OpCenter's own sends strangers to the login. `job_sign_in` has the rights.
     ("GET",  "/sign-in-for-job", "+ +++++", On::Nothing, ""),
     ("POST", "/sign-in-for-job", "4 +++++", On::Nothing, "origin=x"),
+    ("GET",  "/enter", "+ +++++", On::Nothing, ""),
     ("GET",  "/", "4 +++++", On::Nothing, ""),
     ("GET",  "/account", "4 +++++", On::Nothing, ""),
     ("GET",  "/account/password", "4 +++++", On::Nothing, ""),

@@ -58,6 +58,8 @@ mod viewer;
 #[cfg(test)]
 mod visit;
 #[cfg(test)]
+mod visits;
+#[cfg(test)]
 mod watch;
 #[cfg(test)]
 mod web;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use mooring_api::view::{GatewayCreateRequest, JobPageRequest};
 use mooring_sim::Machine;
 use mooring_store::{ConnectionRow, JobRow, Store};
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host::{HostRole, Resources};
 use mooring_types::job::{Category, JobSpec, JobStatus};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, SecurityGroupId, Timestamp};
@@ -151,6 +151,9 @@ async fn connect(store: &Store, gateways: &[GatewayId], groups: &[SecurityGroupI
             hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
             cookies: Cookies::default(),
+            access: Access::Open,
+            shares: Vec::new(),
+            link_hash: None,
         };
         tx.connection_insert(&connection).await.unwrap();
     }

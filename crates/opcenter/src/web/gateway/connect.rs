@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{GatewayRow, JobRow};
-use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::job::Action;
 use mooring_types::{JobId, Port};
 
@@ -26,8 +26,18 @@ use crate::web::visitor::Visitor;
 use crate::web::{answer, ui};
 
 /// The fields of the form.
-const FIELDS: [&str; 8] =
-    ["job", "protocol", "widget", "shared_cookies", "hold_limit", "page_patience", "held_max", "limits"];
+const FIELDS: [&str; 10] = [
+    "job",
+    "protocol",
+    "widget",
+    "shared_cookies",
+    "access",
+    "shares",
+    "hold_limit",
+    "page_patience",
+    "held_max",
+    "limits",
+];
 
 /// The fields at which refusals stand.
 const PLACES: &Places = &[
@@ -36,6 +46,8 @@ const PLACES: &Places = &[
     ("holdLimit", "hold_limit"),
     ("pagePatience", "page_patience"),
     ("heldMax", "held_max"),
+    ("access", "access"),
+    ("shares", "shares"),
 ];
 
 /// The dialogue.
@@ -50,6 +62,7 @@ pub(super) struct ConnectDialog {
     /// The number of the visitor's jobs that publish no port.
     portless: usize,
     protocols: Vec<Choice>,
+    accesses: Vec<Choice>,
     limits: [String; 3],
 }
 
@@ -99,6 +112,7 @@ impl ConnectDialog {
             form,
             portless: portless.len(),
             protocols: Protocol::ALL.map(protocol_choice).into(),
+            accesses: accesses(),
             limits: usual_limits(),
         }
     }
@@ -177,6 +191,12 @@ pub(super) async fn connect(
     answer::invalid(&ConnectDialog::with(&scene, row, form, Some(&chosen)).await?)
 }
 
+/// Returns the kinds of access to choose from. A link is shown once, by the command line.
+fn accesses() -> Vec<Choice> {
+    let offered = Access::ALL.into_iter().filter(|access| *access != Access::Link);
+    offered.map(|access| Choice::new(access.name(), access.name())).collect()
+}
+
 fn request(form: &mut Form) -> Option<ConnectRequest> {
     let job: Option<JobId> = form.require("job");
     let ports: Vec<Port> = form.parse_list("ports");
@@ -189,6 +209,9 @@ fn request(form: &mut Form) -> Option<ConnectRequest> {
     let held_max = limit(form, "held_max", connection::held_max);
     let widget = if form.is_checked("widget") { Widget::Shown } else { Widget::Hidden };
     let cookies = if form.is_checked("shared_cookies") { Cookies::Shared } else { Cookies::Own };
+    let access: Option<Access> = form.parse("access");
+    let shares =
+        form.text("shares").split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect();
     let (job, protocol) = job.zip(protocol).filter(|_| form.is_valid())?;
     let target_ports = ports.into_iter().map(Port::get).collect();
     Some(ConnectRequest {
@@ -199,6 +222,8 @@ fn request(form: &mut Form) -> Option<ConnectRequest> {
         held_max,
         widget,
         cookies,
+        access: access.unwrap_or_default(),
+        shares,
         ..ConnectRequest::new(job)
     })
 }
@@ -236,6 +261,7 @@ mod tests {
             ],
             portless: 2,
             protocols: vec![Choice::plain("auto")],
+            accesses: accesses(),
             limits: usual_limits(),
         }
     }

@@ -4,6 +4,8 @@
 //! the user has read here, and to no other. The address says which page asks; the use-case checks
 //! that the job is really there.
 
+mod enter;
+
 use askama::Template;
 use axum::Json;
 use axum::extract::State;
@@ -28,7 +30,7 @@ const STATE_MAX: usize = 200;
 
 /// Adds the routes.
 pub(super) fn routes(routes: Routes) -> Routes {
-    routes.open(Method::GET, PATH, show).post(PATH, allow)
+    enter::routes(routes.open(Method::GET, PATH, show).post(PATH, allow))
 }
 
 /// The question.
