@@ -66,6 +66,11 @@ const Dialogs = (() => {
         toast('You are signed in again');
         Live.start();
     });
+    // The visitor may have signed in again in another window.
+    window.addEventListener('focus', () => {
+        if (dialog('again')?.open)
+            htmx.ajax('GET', '/login/state', {target: '#again', swap: 'none'});
+    });
     // A button that closes, and a click beside the dialogue.
     document.addEventListener('click', event => {
         if (event.target.closest('[data-close]')) event.target.closest('dialog')?.close();

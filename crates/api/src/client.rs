@@ -7,6 +7,7 @@ mod api_token;
 mod audit;
 mod download;
 mod host;
+mod key;
 mod secret;
 mod template;
 mod watch;
@@ -29,8 +30,8 @@ use crate::view::{
     ConnectRequest, ConnectionView, DrainAnswer, DrainRequest, EventView, ExternalRegisterRequest,
     ExternalUpdateRequest, FindingView, GatewayCertificateRequest, GatewayCreateRequest, GatewayMetricView,
     GatewayModifyRequest, GatewayView, HostView, JobModifyRequest, JobPage, JobPageRequest, JobSessionRequest, JobView,
-    LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest, SecurityGroupModifyRequest,
-    SecurityGroupView, SessionView, StatusView, VersionView,
+    LogFileView, LogPiece, LoginRequest, MetricView, MigrateRequest, SecurityGroupCreateRequest,
+    SecurityGroupModifyRequest, SecurityGroupView, SessionView, StatusView, VersionView,
 };
 use crate::watch::{
     AgentSlice, CertificateAnswer, CertificateRequest, GatewayReport, GatewaySlice, HostReport, JoinAnswer,

@@ -25,3 +25,6 @@ pub use submission::Submission;
 /// The names of the cookie with a session of OpCenter's web interface: over plain HTTP, and over
 /// TLS. Gateways keep it from jobs.
 pub const SESSION_COOKIES: [&str; 2] = ["mooring-session", "__Host-mooring-session"];
+
+/// The cookies of a sign-in under way at an OpenID provider: over plain HTTP, and over TLS.
+pub const SIGN_IN_COOKIES: [&str; 2] = ["mooring-sign-in", "__Host-mooring-sign-in"];

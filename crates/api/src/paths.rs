@@ -3,6 +3,9 @@
 /// `POST`: log in with a JSON body; `GET`: with HTTP Basic. The token comes in the body and in the
 /// header `Authorization`.
 pub const LOGIN: &str = "/api/v1/login";
+/// `POST`: ask for a session that a user confirms in a browser; `GET`, with the secret of the
+/// request as a token: its state.
+pub const LOGIN_REQUESTS: &str = "/api/v1/login/requests";
 /// `POST`: end the session.
 pub const LOGOUT: &str = "/api/v1/logout";
 /// `GET`: the session.
@@ -19,6 +22,10 @@ pub const AUDIT: &str = "/api/v1/audit";
 pub const AUDIT_EXPORT: &str = "/api/v1/audit/export";
 /// `GET`: the settings that OpCenter runs with.
 pub const SETTINGS: &str = "/api/v1/settings";
+/// `GET`: the keys of OpCenter, by their ids.
+pub const KEYS: &str = "/api/v1/keys";
+/// `POST`: replace the key that seals secrets and capsule keys.
+pub const KEYS_ROTATE: &str = "/api/v1/keys/rotate";
 /// `GET`: the version, and the numbers of hosts, gateways and jobs.
 pub const STATUS: &str = "/api/v1/status";
 /// `GET`: list the jobs that match every `?filter=`; `POST`: submit a job.

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    audit, auth, check, external, gateway, group, host, job, log, metrics, migrate, secret, security_group, session,
-    submit, suspend, template, token, user, web,
+    audit, auth, check, external, gateway, group, host, job, key, log, metrics, migrate, secret, security_group,
+    session, submit, suspend, template, token, user, web,
 };
 use crate::global::Global;
 use crate::{server, up};
@@ -105,6 +105,8 @@ Example:
     Token(token::TokenArgs),
     /// open OpCenter's pages in a browser, signed in
     Web(web::WebArgs),
+    /// list and rotate the keys of OpCenter (admins)
+    Key(key::KeyArgs),
     /// show who changed what and when (admins)
     Audit(audit::AuditArgs),
     /// show the settings that OpCenter runs with (admins)

@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod browser;
 mod cli;
 mod commands;
 mod confirm;
@@ -26,6 +27,7 @@ mod global;
 mod job_file;
 mod known;
 mod link;
+mod oidc;
 mod parse;
 mod printer;
 mod server;

@@ -22,6 +22,7 @@ use mooring_types::{GatewayId, Name, SystemClock};
 use nix::sys::stat::{Mode, umask};
 
 use crate::global::Global;
+use crate::oidc::OidcArgs;
 use crate::parse::{self, one_of};
 use crate::store::StoreArgs;
 
@@ -66,6 +67,8 @@ struct OpCenter {
     external_url: Option<String>,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    oidc: OidcArgs,
     /// network backend between hosts
     #[arg(long, value_parser = backends(), default_value_t)]
     backend: Backend,
@@ -374,6 +377,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 external_url: arguments.external_url,
                 tls_files: arguments.tls.files(),
                 tls_names: arguments.tls.tls_names,
+                oidc: arguments.oidc.config(),
                 overlay: Overlay::new(arguments.overlay)?,
                 backend: arguments.backend,
                 store: arguments.store.access()?,

@@ -20,7 +20,7 @@ Commands:
   network       gateway, securityGroup, job
   sharing       template, secret, user, group
   session       login, logout, web, session, token, version, completion
-  admin         audit, settings
+  admin         audit, settings, key
   daemons       up, server
 
 Help:

@@ -188,7 +188,7 @@ impl Tabular for FindingView {
 impl Tabular for UserView {
     const NONE: &'static str = "No users";
     const COLUMNS: &'static [&'static str] =
-        &["ID", "NAME", "ROLE", "GROUPS", "CREATED", "JOBS", "CORES", "GB", "GATEWAYS"];
+        &["ID", "NAME", "ROLE", "GROUPS", "SIGN-IN", "CREATED", "JOBS", "CORES", "GB", "GATEWAYS"];
 
     fn row(&self) -> Vec<String> {
         [
@@ -196,6 +196,7 @@ impl Tabular for UserView {
             self.name.clone(),
             self.role.to_string(),
             self.groups.join(", "),
+            self.sign_in.clone(),
             seconds(self.create_time),
         ]
         .into_iter()

@@ -54,8 +54,17 @@ fn nothing_is_told_to_whoever_is_not_logged_in() {
 }
 
 /// The routes of the web interface that serve visitors without a session.
-const OPEN: [(&str, &str); 4] =
-    [("GET", "/login"), ("POST", "/login"), ("GET", "/login/again"), ("GET", "/login/link")];
+const OPEN: [(&str, &str); 8] = [
+    ("GET", "/login"),
+    ("POST", "/login"),
+    ("GET", "/login/again"),
+    ("GET", "/login/link"),
+    ("GET", "/login/oidc"),
+    ("GET", "/login/oidc/callback"),
+    // They lead strangers to the login themselves, and remember what was asked for.
+    ("GET", "/sign-in-for-job"),
+    ("GET", "/enter"),
+];
 
 #[test]
 fn pages_lead_whoever_is_not_signed_in_to_the_login() {

@@ -129,16 +129,16 @@ impl Writer {
     }
 }
 
-fn world(hosts: u32) -> World {
-    // Failpoints are in the agents; each virtual host has room for all jobs.
+/// Starts a world whose hosts have room for all jobs.
+fn world(hosts: u32) -> Result<World> {
     let arguments = vec!["--cores".to_owned(), "16".to_owned()];
-    World::start(Plan { virtual_hosts: hosts, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap()
+    World::start(Plan { virtual_hosts: hosts, arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) })
 }
 
 /// An agent that hangs renews no lease. Its jobs are frozen by their monitors.
 #[test]
 fn agent_that_hangs_executes_nothing_that_is_recovered() {
-    let world = world(2);
+    let world = world(2).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let recoverable = Writer::launch(&world, &client, "recoverable", SOURCE).await?;
@@ -182,7 +182,7 @@ async fn recovered(client: &Client, job: &JobId, from: &str) -> Result<JobView> 
 /// A short time without OpCenter: the job is frozen, and goes on where it was.
 #[test]
 fn job_goes_on_when_its_host_is_back_in_time() {
-    let world = world(1);
+    let world = world(1).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
         let writer = Writer::launch(&world, &client, "patient", SOURCE).await?;
@@ -206,23 +206,23 @@ fn job_goes_on_when_its_host_is_back_in_time() {
 
 #[test]
 fn source_without_opcenter() {
-    parted(&[(SOURCE, OPCENTER)]);
+    parted(&[(SOURCE, OPCENTER)]).unwrap();
 }
 
 #[test]
 fn destination_without_opcenter() {
-    parted(&[(DESTINATION, OPCENTER)]);
+    parted(&[(DESTINATION, OPCENTER)]).unwrap();
 }
 
 #[test]
 fn hosts_without_each_other() {
-    parted(&[(SOURCE, Ipv4Addr::new(198, 18, 0, 3))]);
+    parted(&[(SOURCE, Ipv4Addr::new(198, 18, 0, 3))]).unwrap();
 }
 
 /// Brings a job into each phase of a migration, and parts the parties for a while.
-fn parted(pairs: &[(&str, Ipv4Addr)]) {
-    let world = world(3);
-    let outcome = world.run_inside(async || {
+fn parted(pairs: &[(&str, Ipv4Addr)]) -> Result<()> {
+    let world = world(3)?;
+    world.run_inside(async || {
         let client = world.client().await?;
         let mut writers = BTreeMap::new();
         for phase in PHASES {
@@ -271,6 +271,5 @@ fn parted(pairs: &[(&str, Ipv4Addr)]) {
             writer.check(&world, &client).await?;
         }
         Ok(())
-    });
-    outcome.unwrap();
+    })
 }

@@ -84,6 +84,12 @@ async fn come_back(asking: &Asking<'_>, routes: &Routes, opcenter: &OpCenterLink
         pairs.into_iter().find(|(name, _)| *name == key).map(|(_, value)| decoded(value)).unwrap_or_default()
     };
     let (key, code, to) = (of_query("key"), of_query("code"), of_query("to"));
+    let is_own = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n', '\t']);
+    let to = if is_own { to.as_str() } else { "/" };
+    // The browser has come in meanwhile, as in another tab.
+    if visit(&route, asking.headers).is_some_and(|visit| route.lets_in(&visit)) {
+        return redirect(to, &[]);
+    }
     let token = if key.is_empty() {
         let state = of_query("state");
         if state.is_empty() || cookie(asking.headers, &name(&route, "state")) != Some(state.as_str()) {
@@ -106,10 +112,9 @@ async fn come_back(asking: &Asking<'_>, routes: &Routes, opcenter: &OpCenterLink
     if timeout(SLICE_TIMEOUT, routes.lets_in(&hash(&token))).await.is_err() {
         return refused(StatusCode::SERVICE_UNAVAILABLE, "OpCenter does not answer; open the job again");
     }
-    let is_own = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n', '\t']);
     let visit = asking.cookie(&name(&route, "visit"), &token, "");
     let state = asking.cookie(&name(&route, "state"), "", "; Max-Age=0");
-    redirect(if is_own { &to } else { "/" }, &[visit, state])
+    redirect(to, &[visit, state])
 }
 
 impl Asking<'_> {

@@ -120,6 +120,10 @@ async fn link_sets_a_cookie_that_the_job_does_not_get() {
     }
     let sent = format!("Cookie: a=b; {}=secret\r\n", cookie(&world, "visit"));
     assert_eq!(get(port, "/", &sent).await.body, "a=b");
+    // The link once more, also where the paths of the widget are the job's.
+    world.change(|connection| connection.widget = Widget::Hidden);
+    let again = get(port, "/.mooring/enter?key=secret&to=%2Flab", &sent).await;
+    assert_eq!((again.status(), again.header("location")), (303, Some("/lab")));
     world.change(|connection| connection.cookies = Cookies::Own);
     assert_eq!(get(port, "/", &sent).await.body, "none");
     assert_eq!(job.requests(), 2);

@@ -25,6 +25,8 @@ pub struct Config {
     pub tls_names: Vec<String>,
     /// The certificate for browsers, in place of one that OpCenter's own authority signs.
     pub tls_files: Option<CertificateFiles>,
+    /// The provider at which users may sign in, beside passwords.
+    pub oidc: Option<OidcConfig>,
     /// The network of overlay addresses.
     pub overlay: Overlay,
     /// The backend by which hosts reach each other's jobs.
@@ -53,6 +55,27 @@ pub struct Config {
     pub shared_join_token: bool,
 }
 
+/// An OpenID provider at which users sign in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OidcConfig {
+    /// Its URL, as the provider itself writes it: `https://`, or `http://` on this machine.
+    pub issuer: String,
+    /// The name under which the provider knows OpCenter.
+    pub client_id: String,
+    /// The file with the secret that proves it.
+    pub client_secret_file: PathBuf,
+    /// The provider's name for people.
+    pub name: String,
+    /// The claim with the name of a person.
+    pub name_claim: String,
+    /// The claim with the groups of a person.
+    pub group_claim: String,
+    /// The group whose members are admins.
+    pub admin_group: Option<String>,
+    /// The certificates by which the provider is believed, in place of those of this machine.
+    pub ca: Option<PathBuf>,
+}
+
 impl Config {
     /// Returns the configuration with a state directory and nothing else: no addresses, no capsule
     /// store, no directories for users.
@@ -64,6 +87,7 @@ impl Config {
             external_url: None,
             tls_names: Vec::new(),
             tls_files: None,
+            oidc: None,
             overlay: Overlay::default(),
             backend: Backend::default(),
             store: None,

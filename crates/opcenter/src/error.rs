@@ -34,6 +34,9 @@ pub enum Error {
     Capsules(#[from] mooring_capsule::Error),
     #[error("can't use OpCenter's keys and certificates")]
     Tls(#[from] mooring_tls::Error),
+    /// The configuration of the OpenID provider can't be used.
+    #[error("can't use the OpenID provider: {reason}")]
+    Oidc { reason: String },
     #[error("can't seal a secret")]
     Seal,
     #[error("can't hash a password: {0}")]

@@ -8,16 +8,17 @@
 //!                              reconcile ──► slices ──► watch ──► agents, gateways
 //! ```
 //!
-//! OpCenter calls nobody. `reconcile` is one task that each request and each report wakes. It reads
-//! all state, decides (placement, job status, stage of each migration), commits, and publishes the
-//! slices of hosts and gateways. After a restart all hosts and gateways report again, and the next
-//! pass continues from the last commit.
+//! OpCenter calls nobody but the OpenID provider of its users, if there is one. `reconcile` is one
+//! task that each request and each report wakes. It reads all state, decides (placement, job
+//! status, stage of each migration), commits, and publishes the slices of hosts and gateways. After
+//! a restart all hosts and gateways report again, and the next pass continues from the last commit.
 //!
 //! | wing | holds |
 //! |---|---|
 //! | `api` | HTTP handlers |
 //! | `audit` | the lasting record of requests that change something |
 //! | `auth` | users, sessions and tokens of requests |
+//! | `oidc` | sign-in by an OpenID provider |
 //! | `usecase` | what users, hosts and gateways can ask for; one transaction each |
 //! | `reconcile` | the background tasks: decisions that follow from state and time |
 //! | `decide` | the decisions themselves, as pure functions |
@@ -35,6 +36,7 @@ mod auth;
 mod config;
 mod decide;
 mod error;
+mod oidc;
 mod reconcile;
 mod server;
 mod state;
@@ -44,7 +46,7 @@ mod view;
 mod web;
 
 pub use api::openapi;
-pub use config::Config;
+pub use config::{Config, OidcConfig};
 pub use error::Error;
 use mooring_ops::log::chain;
 pub use web::{Access, WebRoute, web_routes};
@@ -65,6 +67,7 @@ use mooring_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::oidc::Oidc;
 use crate::reconcile::{janitor, usage};
 use crate::server::Server;
 use crate::state::context::Context;
@@ -72,6 +75,7 @@ use crate::state::logs::Logs;
 use crate::state::observed::Observed;
 use crate::state::token::new_token;
 use crate::state::vault::Vault;
+use crate::usecase::key;
 
 /// The database's name in the state directory.
 const DATABASE: &str = "opcenter.db";
@@ -152,7 +156,8 @@ async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
     if let Some(access) = &config.store {
         check_capsule_store(access, is_first_start)?;
     }
-    let vault = Vault::open(&config.state_dir)?;
+    let oidc = config.oidc.clone().map(Oidc::new).transpose()?.map(Arc::new);
+    let vault = open_vault(&store, &config.state_dir).await?;
     give_capsule_keys(&store, &vault, &config.state_dir).await?;
     let authority = Authority::open(&config.state_dir, SystemClock.now())?;
     Ok(Context {
@@ -164,6 +169,8 @@ async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Context, Error> {
         login_links: Arc::default(),
         job_codes: Arc::default(),
         entry_codes: Arc::default(),
+        login_requests: Arc::default(),
+        oidc,
         config: Arc::new(config),
         store,
         start_time: clock.now(),
@@ -208,6 +215,18 @@ fn check_capsule_store(access: &StoreAccess, is_first_start: bool) -> Result<(),
             Ok(())
         }
     }
+}
+
+/// Opens the vault, and records the id of its key.
+async fn open_vault(store: &Store, state_dir: &Path) -> Result<Vault, Error> {
+    let mut tx = store.begin().await?;
+    let in_use = tx.setting_get(key::IN_USE).await?;
+    let vault = Vault::open(state_dir, in_use.as_deref())?;
+    if in_use.as_deref() != Some(vault.present().id()) {
+        tx.setting_set(key::IN_USE, vault.present().id()).await?;
+        tx.commit().await?;
+    }
+    Ok(vault)
 }
 
 /// Gives the jobs of an earlier version their capsule keys: the cluster's capsule key, with which

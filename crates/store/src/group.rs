@@ -21,6 +21,16 @@ pub struct MembershipRow {
     pub group: Name,
     pub user: UserId,
     pub user_name: String,
+    pub by: MembershipBy,
+}
+
+/// The giver of a membership.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MembershipBy {
+    /// An admin, who alone takes it away.
+    Admin,
+    /// The user's OpenID provider, which takes it away as well.
+    Provider,
 }
 
 impl Tx {
@@ -73,7 +83,7 @@ impl Tx {
     /// Lists all memberships by group and user name.
     pub async fn membership_list(&mut self) -> Result<Vec<MembershipRow>> {
         let rows = sqlx::query(
-            "SELECT group_name, user_id, user.name AS user_name
+            "SELECT group_name, user_id, is_of_provider, user.name AS user_name
              FROM group_member JOIN user ON user.id = group_member.user_id ORDER BY group_name, user.name",
         )
         .fetch_all(&mut *self.inner)
@@ -83,6 +93,7 @@ impl Tx {
                 group: parsed(row, "group_name")?,
                 user: parsed(row, "user_id")?,
                 user_name: row.try_get("user_name")?,
+                by: if row.try_get("is_of_provider")? { MembershipBy::Provider } else { MembershipBy::Admin },
             })
         };
         rows.iter().map(read).collect()
@@ -103,10 +114,11 @@ impl Tx {
 
     /// Adds a member. Fails with [`StoreError::is_taken`](crate::StoreError::is_taken) for a
     /// present one.
-    pub async fn membership_insert(&mut self, group: &Name, user: &UserId) -> Result<()> {
-        sqlx::query("INSERT INTO group_member (group_name, user_id) VALUES (?, ?)")
+    pub async fn membership_insert(&mut self, group: &Name, user: &UserId, by: MembershipBy) -> Result<()> {
+        sqlx::query("INSERT INTO group_member (group_name, user_id, is_of_provider) VALUES (?, ?, ?)")
             .bind(group.as_str())
             .bind(user.as_str())
+            .bind(by == MembershipBy::Provider)
             .execute(&mut *self.inner)
             .await?;
         Ok(())

@@ -189,6 +189,14 @@ impl Tx {
         Ok(given.fetch_one(&mut *self.inner).await?)
     }
 
+    /// Lists the sealed capsule keys of all jobs, ended ones included.
+    pub async fn job_capsule_key_list(&mut self) -> Result<Vec<(JobId, Vec<u8>)>> {
+        let rows = sqlx::query("SELECT id, capsule_key FROM job WHERE capsule_key IS NOT NULL ORDER BY id")
+            .fetch_all(&mut *self.inner)
+            .await?;
+        rows.iter().map(|row| Ok((parsed(row, "id")?, row.try_get("capsule_key")?))).collect()
+    }
+
     /// Sets the key of a job's capsules.
     pub async fn job_capsule_key_set(&mut self, id: &JobId, sealed: &[u8]) -> Result<()> {
         sqlx::query("UPDATE job SET capsule_key = ? WHERE id = ?")

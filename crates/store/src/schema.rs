@@ -54,6 +54,7 @@ const FILES: &[File] = &files![
     29 "public keys" "0029_public_keys.sql",
     30 "gateway certificates" "0030_gateway_certificates.sql",
     31 "session parent" "0031_session_parent.sql",
+    32 "identities" "0032_identities.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

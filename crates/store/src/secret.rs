@@ -41,6 +41,17 @@ impl Tx {
         Ok(())
     }
 
+    /// Replaces the sealed form of a secret whose value stays.
+    pub async fn secret_reseal(&mut self, user: &UserId, name: &Name, sealed: &[u8]) -> Result<()> {
+        sqlx::query("UPDATE secret SET sealed = ? WHERE user_id = ? AND name = ?")
+            .bind(sealed)
+            .bind(user.as_str())
+            .bind(name.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
+    }
+
     /// Lists all secrets by user and name.
     pub async fn secret_list(&mut self) -> Result<Vec<SecretRow>> {
         let sql = format!("{SELECT} ORDER BY secret.user_id, secret.name");

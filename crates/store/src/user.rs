@@ -13,7 +13,7 @@ pub struct UserRow {
     pub id: UserId,
     pub name: String,
     pub role: Role,
-    /// The argon2 hash of the password.
+    /// The argon2 hash of the password; empty for a user who has none.
     pub password_hash: String,
     pub create_time: Timestamp,
     pub quota: Quota,
@@ -74,8 +74,8 @@ impl Tx {
         Ok(())
     }
 
-    /// Removes a user with its sessions, API tokens, memberships, secrets and private templates.
-    /// Its jobs stay.
+    /// Removes a user with its identity, sessions, API tokens, memberships, secrets and private
+    /// templates. Its jobs stay.
     pub async fn user_delete(&mut self, id: &UserId) -> Result<()> {
         self.session_delete_of_user(id).await?;
         // Another person may get the name.

@@ -1,6 +1,8 @@
 //! Users, groups, secrets and templates in the real database.
 
-use mooring_store::{ApiTokenRow, GroupRow, MembershipRow, SessionRow, Store, TemplateRow, Tx, UserRow};
+use mooring_store::{
+    ApiTokenRow, GroupRow, IdentityRow, MembershipBy, MembershipRow, SessionRow, Store, TemplateRow, Tx, UserRow,
+};
 use mooring_types::api_token::TokenScope;
 use mooring_types::quota::Quota;
 use mooring_types::{ApiTokenId, JobId, Name, Role, SessionId, Timestamp, UserId};
@@ -81,7 +83,7 @@ async fn deleting_a_user_removes_its_own_rows() {
     let lab = GroupRow { name: name("lab"), description: String::new(), create_time: now(), quota: Quota::default() };
     tx.group_insert(&lab).await.unwrap();
     for user in [&alice, &bob] {
-        tx.membership_insert(&lab.name, &user.id).await.unwrap();
+        tx.membership_insert(&lab.name, &user.id, MembershipBy::Provider).await.unwrap();
         tx.secret_put(&user.id, &name("key"), b"sealed", now()).await.unwrap();
         tx.template_insert(&template(Some(user), "1")).await.unwrap();
         tx.session_insert(&session(user)).await.unwrap();
@@ -98,7 +100,12 @@ async fn deleting_a_user_removes_its_own_rows() {
     assert!(tx.api_token_get("token of alice").await.unwrap().is_none());
     assert_eq!(tx.api_token_get("token of bob").await.unwrap().unwrap().user, bob);
     assert_eq!(tx.api_token_list().await.unwrap().len(), 1);
-    let left = MembershipRow { group: lab.name.clone(), user: bob.id.clone(), user_name: "bob".into() };
+    let left = MembershipRow {
+        group: lab.name.clone(),
+        user: bob.id.clone(),
+        user_name: "bob".into(),
+        by: MembershipBy::Provider,
+    };
     assert_eq!(tx.membership_list().await.unwrap(), [left]);
     assert_eq!(tx.secret_list().await.unwrap().len(), 1);
     assert_eq!(tx.template_list(&alice.id).await.unwrap(), [template(None, "1")]);
@@ -176,4 +183,29 @@ async fn user_update_changes_password_and_role() {
     tx.user_update(&changed).await.unwrap();
     assert_eq!(tx.user_get("alice").await.unwrap(), Some(changed));
     assert_eq!(tx.user_get("bob").await.unwrap(), Some(bob));
+}
+
+#[tokio::test]
+async fn identity_is_of_one_user_and_goes_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut tx, alice, bob) = world(directory.path()).await;
+    let identity = |user: &UserRow, subject: &str| IdentityRow {
+        issuer: "https://login.example.org".into(),
+        subject: subject.into(),
+        user: user.id.clone(),
+        makes_admin: false,
+    };
+    let of_alice = IdentityRow { makes_admin: true, ..identity(&alice, "1") };
+    tx.identity_insert(&of_alice).await.unwrap();
+    // Neither has a user two identities, nor an identity two users.
+    assert!(tx.identity_insert(&identity(&bob, "1")).await.unwrap_err().is_taken());
+    assert!(tx.identity_insert(&identity(&alice, "2")).await.unwrap_err().is_taken());
+    assert_eq!(tx.identity_user(&of_alice.issuer, "1").await.unwrap(), Some(alice.clone()));
+    assert_eq!(tx.identity_user("https://login.example.com", "1").await.unwrap(), None);
+    assert_eq!(tx.identity_list().await.unwrap(), [of_alice]);
+    tx.identity_update(&identity(&alice, "1")).await.unwrap();
+    assert_eq!(tx.identity_list().await.unwrap(), [identity(&alice, "1")]);
+    tx.user_delete(&alice.id).await.unwrap();
+    assert_eq!(tx.identity_list().await.unwrap(), []);
+    tx.identity_insert(&identity(&bob, "1")).await.unwrap();
 }

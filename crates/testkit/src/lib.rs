@@ -64,6 +64,7 @@ pub mod load;
 pub mod metadata_service;
 pub mod notebook;
 pub mod oci;
+pub mod oidc;
 pub mod pages;
 pub mod registry;
 #[cfg(feature = "s3")]

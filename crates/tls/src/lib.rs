@@ -56,7 +56,7 @@ pub use crate::port::{
     HTTP_PROTOCOLS, PORT_LIFE, PortCertificate, PortCertificates, PortRequest, Unusable, names_and_end, port_config,
 };
 pub use crate::server::{CertificateFiles, ServerCertificate, server_config};
-pub use crate::trust::{Trust, client_config, first_contact};
+pub use crate::trust::{Trust, client_config, client_config_for_others, first_contact};
 
 /// The domain of the names by which OpCenter and daemons believe each other.
 pub(crate) const INTERNAL_DOMAIN: &str = "mooring.internal";

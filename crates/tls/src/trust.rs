@@ -111,6 +111,35 @@ pub fn client_config(trust: &Trust, identity: Option<Arc<Identity>>) -> Result<C
     Ok(config)
 }
 
+/// Returns the TLS configuration of a client of others' servers, like a company's sign-in. A server
+/// is believed by the authorities in a file alone, in PEM; without one, by those of this machine.
+///
+/// # Errors
+/// The file can't be read, or holds no certificate that can be used.
+pub fn client_config_for_others(authorities: Option<&Path>) -> Result<ClientConfig, Error> {
+    let roots = match authorities {
+        None => system_roots(),
+        Some(path) => roots_in(path)?,
+    };
+    let refused = |source| Error::Refused { what: "the client's TLS", source };
+    let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
+    let mut config = builder.map_err(refused)?.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The certificates in a file.
+fn roots_in(path: &Path) -> Result<RootCertStore, Error> {
+    let pem = std::fs::read(path).map_err(|source| Error::Unreadable { path: path.to_owned(), source })?;
+    let missing = || Error::Missing { what: path.display().to_string(), missing: "certificate in PEM" };
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    let mut roots = RootCertStore::empty();
+    for one in found.map_err(|_| missing())? {
+        roots.add(one).map_err(|source| Error::Refused { what: "a certificate of an authority", source })?;
+    }
+    if roots.is_empty() { Err(missing()) } else { Ok(roots) }
+}
+
 /// The certificates of this machine.
 fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();

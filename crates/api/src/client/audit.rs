@@ -5,7 +5,10 @@ use reqwest::Method;
 
 use super::{Answer, Client, Download};
 use crate::paths::{self, fill};
-use crate::view::{AuditPage, AuditQuery, LinkRequest, LinkView, OpenSessionView, SettingsView};
+use crate::view::{
+    AuditPage, AuditQuery, LinkRequest, LinkView, OpenSessionView, SessionRequest, SessionRequestState,
+    SessionRequestView, SettingsView,
+};
 
 impl Client {
     /// Lists entries of the audit, newest first.
@@ -28,6 +31,16 @@ impl Client {
     /// Ends a session.
     pub async fn session_end(&self, id: &SessionId) -> Answer<()> {
         self.nothing(Method::DELETE, &fill(paths::SESSION_OF_ID, &[id.as_str()]), None::<&()>).await
+    }
+
+    /// Asks for a session that a user confirms in a browser.
+    pub async fn session_request(&self, request: &SessionRequest) -> Answer<SessionRequestView> {
+        self.json(Method::POST, paths::LOGIN_REQUESTS, Some(request)).await
+    }
+
+    /// Reads what has become of a request for a session, whose secret is this client's token.
+    pub async fn session_request_state(&self) -> Answer<SessionRequestState> {
+        self.json(Method::GET, paths::LOGIN_REQUESTS, None::<&()>).await
     }
 
     /// Makes a link that logs a browser in, once.

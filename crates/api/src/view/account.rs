@@ -50,12 +50,25 @@ pub struct UserView {
     pub role: Role,
     /// The names of the user's groups.
     pub groups: Vec<String>,
+    /// `password`, or the URL of the OpenID provider at which the user signs in.
+    pub sign_in: String,
     /// The time of the creation.
     #[schema(value_type = String)]
     pub create_time: Timestamp,
     pub quota: QuotaView,
     /// The amounts that count against the quota now.
     pub used: HoldingView,
+}
+
+impl UserView {
+    /// The sign-in of a user who has a password.
+    pub const BY_PASSWORD: &'static str = "password";
+
+    /// Returns whether the user has a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.sign_in == Self::BY_PASSWORD
+    }
 }
 
 /// A group to add.

@@ -11,6 +11,7 @@ pub(crate) mod gateway;
 pub(crate) mod group;
 pub(crate) mod host;
 pub(crate) mod job;
+pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod metrics;
 pub(crate) mod migrate;
@@ -83,6 +84,7 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         Command::Group(args) => group::group(args, client, printer).await,
         Command::Session(args) => session::session(args, client, printer).await,
         Command::Token(args) => token::token(args, client, printer).await,
+        Command::Key(args) => key::key(args, client, printer).await,
         Command::Audit(args) => audit::audit(args, client, printer).await,
         Command::Settings => setting::settings(client, printer).await,
         Command::Login(_)

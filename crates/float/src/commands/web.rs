@@ -1,18 +1,13 @@
 //! `float web`: OpCenter's pages in a browser, signed in.
 
-use std::io::ErrorKind;
-use std::process::{Command, Stdio};
-
 use anyhow::Result;
 use clap::Args;
 use mooring_api::view::LinkRequest;
 
 use crate::access::Access;
+use crate::browser;
 use crate::global::Global;
 use crate::printer::Printer;
-
-/// The programs that open a URL in the user's browser.
-const OPENERS: [&str; 2] = ["xdg-open", "open"];
 
 /// The arguments of `float web`.
 #[derive(Debug, Args)]
@@ -43,15 +38,8 @@ pub(crate) async fn web(args: WebArgs, global: &Global, printer: &Printer) -> Re
     let link = client.session_link(&LinkRequest { page }).await?;
     let url = format!("{}{}", client.address(), link.path);
     printer.line(&url)?;
-    if !args.print && !OPENERS.iter().any(|opener| opens(opener, &url)) {
+    if !args.print && !browser::open(&url) {
         printer.note("no browser was found: open the address in one within a minute");
     }
     Ok(())
-}
-
-/// Starts a program with a URL; `false` if there is no such program.
-fn opens(opener: &str, url: &str) -> bool {
-    let started =
-        Command::new(opener).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    !matches!(started, Err(error) if error.kind() == ErrorKind::NotFound)
 }

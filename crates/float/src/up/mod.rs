@@ -39,6 +39,7 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
+use crate::oidc::OidcArgs;
 use crate::parse::{self, from_wire_name};
 use crate::server::{
     Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, NewFiles, SpotArgs, TlsArgs, backends, interval,
@@ -88,6 +89,8 @@ pub(crate) struct Args {
     images: ImageArgs,
     #[command(flatten)]
     tls: TlsArgs,
+    #[command(flatten)]
+    oidc: OidcArgs,
     #[command(flatten)]
     store: StoreArgs,
     /// virtual environment with JupyterLab for the template `jupyter`
@@ -322,6 +325,9 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     }
     if let (Some(certificate), Some(key)) = (&up.tls.tls_cert, &up.tls.tls_key) {
         daemon.path("--tls-cert", certificate).path("--tls-key", key);
+    }
+    for (name, value) in up.oidc.options() {
+        daemon.option(name, &value);
     }
     let store = &up.store;
     match &store.capsule_store {

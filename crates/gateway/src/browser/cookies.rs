@@ -20,7 +20,7 @@
 //! A name grows by the 12 bytes of its marker. Browsers refuse a cookie of more than 4096 bytes.
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use mooring_api::SESSION_COOKIES;
+use mooring_api::{SESSION_COOKIES, SIGN_IN_COOKIES};
 use mooring_types::ConnectionId;
 
 /// The prefixes of names that browsers hold to stricter rules, in lower case; longer ones first
@@ -110,14 +110,14 @@ fn of_response(line: &[u8], names: Option<&CookieNames>) -> Option<Vec<u8>> {
     Some(set)
 }
 
-/// Returns whether a cookie is not for a job that shares its cookies: it is a session of OpCenter,
-/// the gateway's own, or another connection's.
+/// Returns whether a cookie is not for a job that shares its cookies. It is a session of OpCenter,
+/// a sign-in there, the gateway's own, or another connection's.
 fn is_kept_back(name: &[u8]) -> bool {
     let rest = &name[prefix_length(name)..];
     let is_marked = rest.strip_prefix(MARKER_BEGIN).is_some_and(|rest| rest.get(TAG_CHARACTERS) == Some(&MARKER_END));
     is_marked
         || name.starts_with(GATEWAYS.as_bytes())
-        || SESSION_COOKIES.iter().any(|session| name == session.as_bytes())
+        || SESSION_COOKIES.iter().chain(&SIGN_IN_COOKIES).any(|own| name == own.as_bytes())
 }
 
 /// Returns name and value of a pair; the name of a pair without `=` is empty.

@@ -193,6 +193,10 @@ impl Proxy {
         if !route.access.is_guarded() || path != entry::PATH && widget::is_public(&route, path) {
             return true;
         }
+        // The job gets neither codes nor links.
+        if path == entry::PATH {
+            return false;
+        }
         let visit = entry::visit(&route, request.headers()).filter(|visit| route.lets_in(visit));
         let is_let_in = visit.is_some();
         if is_let_in {

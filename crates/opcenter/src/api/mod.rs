@@ -14,6 +14,7 @@ mod job;
 mod job_file;
 mod job_log;
 mod join_token;
+mod key;
 mod secret;
 mod security_group;
 mod session;
@@ -70,6 +71,7 @@ impl utoipa::Modify for Bearer {
 fn described() -> OpenApiRouter<Context> {
     OpenApiRouter::with_openapi(Described::openapi())
         .routes(routes!(session::login, session::login_basic))
+        .routes(routes!(session::request, session::request_state))
         .routes(routes!(session::logout))
         .routes(routes!(session::show))
         .routes(routes!(session::link))
@@ -117,6 +119,8 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         .routes(routes!(setting::list))
+        .routes(routes!(key::list))
+        .routes(routes!(key::rotate))
         .routes(routes!(host::list))
         .routes(routes!(host::remove))
         .routes(routes!(join_token::list, join_token::create))

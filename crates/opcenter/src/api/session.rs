@@ -6,10 +6,13 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderName, StatusCode};
 use mooring_api::ErrorBody;
 use mooring_api::paths;
-use mooring_api::view::{JobSessionRequest, LinkRequest, LinkView, LoginRequest, OpenSessionView, SessionView};
+use mooring_api::view::{
+    JobSessionRequest, LinkRequest, LinkView, LoginRequest, OpenSessionView, SessionRequest, SessionRequestState,
+    SessionRequestView, SessionView,
+};
 
 use super::{Body, Named};
-use crate::auth::{User, basic};
+use crate::auth::{User, basic, bearer};
 use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::usecase::{job_session, session};
@@ -48,6 +51,28 @@ pub(super) async fn begin_for_job(
     Body(request): Body<JobSessionRequest>,
 ) -> ApiResult<Json<SessionView>> {
     Ok(Json(job_session::begin(&context, &id, &request).await?))
+}
+
+/// Ask for a session that a user confirms in a browser, within five minutes.
+#[utoipa::path(post, path = paths::LOGIN_REQUESTS, request_body = SessionRequest, security(),
+    responses((status = 201, body = SessionRequestView), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn request(
+    State(context): State<Context>,
+    Body(request): Body<SessionRequest>,
+) -> ApiResult<(StatusCode, Json<SessionRequestView>)> {
+    Ok((StatusCode::CREATED, Json(session::request(&context, &request)?)))
+}
+
+/// Tell what has become of a request for a session. Its secret is the token of this request, and
+/// afterwards that of the session.
+#[utoipa::path(get, path = paths::LOGIN_REQUESTS,
+    responses((status = 200, body = SessionRequestState), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn request_state(
+    State(context): State<Context>,
+    request: Request,
+) -> ApiResult<Json<SessionRequestState>> {
+    let (parts, _) = request.into_parts();
+    Ok(Json(session::request_state(&context, bearer(&parts)?).await?))
 }
 
 /// End the session.

@@ -16,6 +16,7 @@ pub(crate) enum Kind {
     Group,
     Host,
     Job,
+    Key,
     Secret,
     SecurityGroup,
     Session,
@@ -24,12 +25,13 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 10] = [
+    const ALL: [Self; 11] = [
         Self::ApiToken,
         Self::Gateway,
         Self::Group,
         Self::Host,
         Self::Job,
+        Self::Key,
         Self::Secret,
         Self::SecurityGroup,
         Self::Session,
@@ -45,6 +47,7 @@ impl Kind {
             Self::Group => "groups",
             Self::Host => "hosts",
             Self::Job => "jobs",
+            Self::Key => "keys",
             Self::Secret => "secrets",
             Self::SecurityGroup => "security-groups",
             Self::Session => "sessions",
@@ -60,6 +63,7 @@ impl Kind {
             Self::Group => "group",
             Self::Host => "host",
             Self::Job => "job",
+            Self::Key => "key",
             Self::Secret => "secret",
             Self::SecurityGroup => "securityGroup",
             Self::Session => "session",
@@ -102,6 +106,7 @@ const UNRECORDED: &[(&str, &str)] = &[
 const OF_API: &[(&str, &str, &str)] = &[
     ("POST", paths::LOGIN, "session.login"),
     ("GET", paths::LOGIN, "session.login"),
+    ("POST", paths::LOGIN_REQUESTS, "session.request"),
     ("POST", paths::LOGOUT, "session.logout"),
     ("POST", paths::JOB_SESSION, "session.beginForJob"),
     ("POST", paths::SESSION_LINK, "session.link"),
@@ -148,6 +153,7 @@ const OF_API: &[(&str, &str, &str)] = &[
     ("DELETE", paths::HOST, "host.remove"),
     ("POST", paths::JOIN_TOKENS, "host.createJoinToken"),
     ("DELETE", paths::JOIN_TOKEN, "host.deleteJoinToken"),
+    ("POST", paths::KEYS_ROTATE, "key.rotate"),
     ("GET", paths::AUDIT_EXPORT, "audit.export"),
 ];
 
@@ -156,6 +162,9 @@ const OF_PAGES: &[(&str, &str, &str)] = &[
     ("POST", "/login", "session.login"),
     ("GET", "/login/link", "session.loginByLink"),
     ("POST", "/sign-in-for-job", "session.allowForJob"),
+    ("GET", "/login/oidc/callback", "session.loginByProvider"),
+    ("POST", "/login/confirm", "session.confirm"),
+    ("POST", "/login/confirm/refuse", "session.refuse"),
     ("POST", "/logout", "session.logout"),
     ("POST", "/secrets", "secret.set"),
     ("POST", "/secrets/{id}/remove", "secret.unset"),

@@ -13,10 +13,11 @@ use axum::extract::FromRequestParts;
 use axum::http::header::{COOKIE, HOST, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, Method};
-use mooring_api::{ErrorCode, SESSION_COOKIES};
+use mooring_api::{ErrorCode, SESSION_COOKIES, SIGN_IN_COOKIES};
 use sha2::{Digest, Sha256};
 
 use crate::error::{ApiError, ApiResult};
+use crate::oidc::SIGN_IN_LIFE;
 use crate::state::context::Context;
 
 /// The header with the CSRF token.
@@ -46,7 +47,11 @@ impl FromRequestParts<Context> for IsSecure {
 
 /// Returns the session token of a request, if it has the cookie.
 pub(crate) fn token(headers: &HeaderMap, is_secure: bool) -> Option<&str> {
-    let name = name(is_secure);
+    named(headers, name(is_secure))
+}
+
+/// Returns the value of the cookie of that name.
+fn named<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let pairs = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok()).flat_map(|line| line.split(';'));
     pairs.filter_map(|pair| pair.trim().split_once('=')).find_map(|(key, value)| (key == name).then_some(value))
 }
@@ -59,6 +64,28 @@ pub(crate) fn set(token: &str, is_secure: bool) -> String {
 /// Returns the header `Set-Cookie` that removes the cookie.
 pub(crate) fn remove(is_secure: bool) -> String {
     format!("{}=; {}; Max-Age=0", name(is_secure), attributes(is_secure))
+}
+
+/// Returns the sign-in under way of a request, if it has the cookie.
+pub(crate) fn sign_in(headers: &HeaderMap, is_secure: bool) -> Option<&str> {
+    named(headers, SIGN_IN_COOKIES[usize::from(is_secure)])
+}
+
+/// Returns the header `Set-Cookie` for a sign-in at the OpenID provider.
+///
+/// The provider, which is another site, sends the browser back with a link. A browser sends no
+/// `Strict` cookie there.
+pub(crate) fn set_sign_in(value: &str, is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let (name, life) = (SIGN_IN_COOKIES[usize::from(is_secure)], SIGN_IN_LIFE.as_secs());
+    format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age={life}{secure}")
+}
+
+/// Returns the header `Set-Cookie` that removes the cookie of a sign-in.
+pub(crate) fn remove_sign_in(is_secure: bool) -> String {
+    let secure = if is_secure { "; Secure" } else { "" };
+    let name = SIGN_IN_COOKIES[usize::from(is_secure)];
+    format!("{name}=; Path=/; HttpOnly; SameSite=Lax; Max-Age=0{secure}")
 }
 
 fn name(is_secure: bool) -> &'static str {
@@ -131,6 +158,20 @@ mod tests {
         );
         let secure = set("abc", true);
         assert!(secure.starts_with("__Host-") && secure.contains("; Secure") && !secure.contains("Domain"), "{secure}");
+    }
+
+    #[test]
+    fn cookie_of_a_sign_in_is_short_lived_and_closed_to_scripts() {
+        for (is_secure, begin) in [(false, "mooring-sign-in=v;"), (true, "__Host-mooring-sign-in=v;")] {
+            let set = set_sign_in("v", is_secure);
+            assert!(set.starts_with(begin) && set.contains("HttpOnly") && set.contains("SameSite=Lax"), "{set}");
+            assert!(set.contains("Max-Age=600") && set.contains("Secure") == is_secure, "{set}");
+            let jar = headers(&[(COOKIE, set.split(';').next().unwrap())]);
+            assert_eq!(
+                (sign_in(&jar, is_secure), sign_in(&jar, !is_secure), token(&jar, is_secure)),
+                (Some("v"), None, None)
+            );
+        }
     }
 
     #[test]

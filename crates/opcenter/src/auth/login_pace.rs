@@ -4,7 +4,8 @@
 //! doubles the wait before the next attempt of the same kind, up to [`DELAY_MAX`]. Nothing is
 //! counted by name alone. A stranger who guesses the password of a user slows down one address, and
 //! the user gets in from another one. A right password forgives the failures of its address and
-//! name. Those of the address stay, so that one account does not help to guess others.
+//! name. Those of the address stay, so that one account does not help to guess others. Sign-ins at
+//! the OpenID provider are counted in the same way, under a name that is no user's.
 //!
 //! Passwords are hashed by a few tasks at a time, with a queue of [`QUEUE_MAX`]: logins can't take
 //! all cores.
@@ -59,7 +60,7 @@ impl Default for LoginPace {
 
 /// The network that an attempt comes from: an IPv4 address, or the /64 of an IPv6 one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(Option<IpAddr>);
+pub(super) struct Source(Option<IpAddr>);
 
 impl From<Option<IpAddr>> for Source {
     fn from(address: Option<IpAddr>) -> Self {

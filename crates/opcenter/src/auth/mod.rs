@@ -1,5 +1,6 @@
 //! Authentication: users by password, session and API token, hosts and gateways by certificate
-//! (`daemon`). Of every token only the SHA-256 is kept.
+//! (`daemon`). Of every token only the SHA-256 is kept. Users may also sign in at an OpenID
+//! provider ([`crate::oidc`]).
 //!
 //! [`mooring_types::user`] says what a user may do. [`rights`] checks what the role and the
 //! credential permit, for every request; [`User::may_see`] and [`User::may_change`] check whose
@@ -10,6 +11,7 @@ pub(crate) mod daemon;
 pub(crate) mod job_code;
 pub(crate) mod login_link;
 pub(crate) mod login_pace;
+pub(crate) mod login_request;
 mod rights;
 
 use std::collections::BTreeSet;
@@ -313,7 +315,7 @@ pub(crate) fn has_ended(session: &SessionRow, now: Timestamp) -> bool {
 }
 
 /// Returns the token of a request: after `Bearer`, or alone, as older programs send it.
-fn bearer(parts: &Parts) -> ApiResult<&str> {
+pub(crate) fn bearer(parts: &Parts) -> ApiResult<&str> {
     let header = parts.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).ok_or_else(unknown)?;
     let token = header.strip_prefix("Bearer ").unwrap_or(header).trim();
     if token.is_empty() || token.contains(' ') { Err(unknown()) } else { Ok(token) }

@@ -41,7 +41,7 @@ enum Effect {
     Changes,
     /// It changes the user's own password, sessions or API tokens.
     OwnAccount,
-    /// It changes users, groups, or the credentials of others.
+    /// It changes users, groups, the credentials of others, or keys of OpCenter.
     Accounts,
 }
 
@@ -59,7 +59,7 @@ impl Effect {
             Some("gateway.connect" | "gateway.disconnect") => Self::ChangesJobs,
             Some(action) => match action.split_once('.').map(|(kind, _)| kind) {
                 Some("session" | "token") => Self::OwnAccount,
-                Some("user" | "group") => Self::Accounts,
+                Some("user" | "group" | "key") => Self::Accounts,
                 Some("job") => Self::ChangesJobs,
                 _ => Self::Changes,
             },

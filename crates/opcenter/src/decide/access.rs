@@ -52,6 +52,7 @@ pub(crate) fn visits(state: &DbState, connection: &ConnectionRow, owner: &str) -
 
 #[cfg(test)]
 mod tests {
+    use mooring_store::MembershipBy;
     use mooring_types::gateway::{Cookies, HoldLimits, Protocol, Widget};
     use mooring_types::{ConnectionId, GatewayId, JobId, Port, UserId};
 
@@ -77,6 +78,7 @@ mod tests {
             group: "lab".parse().unwrap(),
             user: UserId::random(&mut rand::rng()),
             user_name: user.into(),
+            by: MembershipBy::Admin,
         };
         let memberships = [member("owner"), member("mate")];
         let callers = [

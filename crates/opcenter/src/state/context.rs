@@ -16,7 +16,9 @@ use crate::auth::daemon::DaemonConnections;
 use crate::auth::job_code::{Codes, Entry, Permission};
 use crate::auth::login_link::LoginLinks;
 use crate::auth::login_pace::LoginPace;
+use crate::auth::login_request::LoginRequests;
 use crate::config::Config;
+use crate::oidc::Oidc;
 use crate::state::logs::Logs;
 use crate::state::moment::Moment;
 use crate::state::observed::Observed;
@@ -68,6 +70,9 @@ pub(crate) struct Context {
     pub(crate) login_links: Arc<LoginLinks>,
     pub(crate) job_codes: Arc<Codes<Permission>>,
     pub(crate) entry_codes: Arc<Codes<Entry>>,
+    pub(crate) login_requests: Arc<LoginRequests>,
+    /// Sign-in by an OpenID provider, if there is one.
+    pub(crate) oidc: Option<Arc<Oidc>>,
     /// The time at which this process began to serve.
     pub(crate) start_time: Timestamp,
     pub(crate) observed: Arc<Mutex<Observed>>,

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use mooring_store::{
-    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow, MembershipRow,
-    MigrationRow, SecretRow, SecurityGroupRow, Stage, StoreError, Tx, VisitRow,
+    CapsuleRow, ConnectionRow, ExternalRow, FarewellRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow,
+    MembershipRow, MigrationRow, SecretRow, SecurityGroupRow, Stage, StoreError, Tx, VisitRow,
 };
 use mooring_types::gateway::Exposure;
 use mooring_types::host::{Readiness, Resources};

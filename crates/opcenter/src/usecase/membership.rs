@@ -1,7 +1,7 @@
 //! Members of groups: the part that users and groups share.
 
 use mooring_api::ErrorCode;
-use mooring_store::{GroupRow, Tx, UserRow};
+use mooring_store::{GroupRow, MembershipBy, Tx, UserRow};
 
 use super::taken;
 use crate::error::{ApiError, ApiResult};
@@ -25,7 +25,7 @@ pub(super) async fn leave(tx: &mut Tx, group: &str, user: &UserRow) -> ApiResult
 
 /// Adds a user to a group.
 pub(super) async fn insert(tx: &mut Tx, group: &GroupRow, user: &UserRow) -> ApiResult<()> {
-    let inserted = tx.membership_insert(&group.name, &user.id).await;
+    let inserted = tx.membership_insert(&group.name, &user.id, MembershipBy::Admin).await;
     inserted.map_err(|error| {
         taken(error, || format!("user `{}` is in group `{}` already", user.name, group.name)).hint(GROUP_HINT)
     })

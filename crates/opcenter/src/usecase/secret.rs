@@ -40,8 +40,9 @@ pub(crate) async fn set(
         ))
         .at("value"));
     }
-    let sealed = context.vault.seal(&user.id, &name, &request.value)?;
     let mut tx = context.store.begin().await?;
+    // Within the transaction: a rotation of the key waits for it, or has ended.
+    let sealed = context.vault.seal(&user.id, &name, &request.value)?;
     tx.secret_put(&user.id, &name, &sealed, context.clock.now()).await?;
     let all = tx.secret_list_of_user(&user.id).await?;
     if all.len() > SECRETS_MAX {

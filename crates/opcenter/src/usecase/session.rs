@@ -1,19 +1,25 @@
-//! Sessions: log in, with a password or by a link, list, end. Those for one job are in
-//! [`super::job_session`].
+//! Sessions: log in, with a password, by a link or for a program that a user confirms in a browser;
+//! list, end. Those for one job are in [`super::job_session`].
 
 use mooring_api::ErrorCode;
-use mooring_api::view::{LinkRequest, LinkView, OpenSessionView, SessionView};
+use mooring_api::view::{
+    LinkRequest, LinkView, OpenSessionView, SessionRequest, SessionRequestState, SessionRequestView, SessionView,
+};
 use mooring_store::{SessionRow, Tx, UserRow};
+use mooring_types::audit::plain;
 use mooring_types::{Clock, SessionId, Timestamp};
 
 use super::parse;
 use crate::audit;
 use crate::audit::action::Kind;
+use crate::auth::login_request::{Asked, Fate};
 use crate::auth::{SESSION_LIFE, UNKNOWN_USER_HASH, User, has_ended, verify};
-use crate::error::{ApiError, ApiResult};
+use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 use crate::state::token::{hash_token, new_token};
 
+/// The longest name of a machine that is shown, in characters.
+const MACHINE_MAX: usize = 80;
 /// The longest path of a page that a link opens.
 const PAGE_MAX: usize = 2048;
 
@@ -24,9 +30,7 @@ pub(crate) async fn login(context: &Context, name: &str, password: &str) -> ApiR
         Ok(attempt) => attempt,
         Err(until) => {
             name_claimed(context, name).await?;
-            let seconds = until.duration_since(now).as_secs().max(0) + 1;
-            return Err(ApiError::new(ErrorCode::Unavailable, "too many wrong passwords from your address")
-                .hint(format!("try again in {seconds} s")));
+            return Err(too_many(until, now));
         }
     };
     let user = authenticate(context, name, password).await?;
@@ -38,15 +42,28 @@ pub(crate) async fn login(context: &Context, name: &str, password: &str) -> ApiR
     Ok(session)
 }
 
+/// Makes the refusal of a login from an address whose logins have failed too often.
+pub(super) fn too_many(until: Timestamp, now: Timestamp) -> ApiError {
+    let seconds = until.duration_since(now).as_secs().max(0) + 1;
+    ApiError::new(ErrorCode::Unavailable, "too many failed logins from your address")
+        .hint(format!("try again in {seconds} s"))
+}
+
 /// Returns the user with that name and password.
 async fn authenticate(context: &Context, name: &str, password: &str) -> ApiResult<UserRow> {
     let user = name_claimed(context, name).await?;
-    let known = user.as_ref().map_or_else(|| UNKNOWN_USER_HASH.clone(), |user| user.password_hash.clone());
+    // A user without a password takes as long as an unknown one, and is refused with any.
+    let known = user.as_ref().map(|user| user.password_hash.clone()).filter(|hash| !hash.is_empty());
+    let has_password = known.is_some();
     let _turn = context.login_pace.turn().await?;
-    let verified = verify(known, password).await;
-    user.filter(|_| verified).ok_or_else(|| {
-        ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password")
-            .hint("the first password of `admin` is in the file `admin-password` of OpCenter's state directory")
+    let verified = verify(known.unwrap_or_else(|| UNKNOWN_USER_HASH.clone()), password).await;
+    user.filter(|_| verified && has_password).ok_or_else(|| {
+        let first = "the first password of `admin` is in the file `admin-password` of OpCenter's state directory";
+        let refusal = ApiError::new(ErrorCode::Unauthenticated, "wrong user name or password");
+        match &context.oidc {
+            Some(oidc) => refusal.hint(format!("users of {} log in with `float login --sso`; {first}", oidc.name())),
+            None => refusal.hint(first),
+        }
     })
 }
 
@@ -61,7 +78,7 @@ async fn name_claimed(context: &Context, name: &str) -> ApiResult<Option<UserRow
 }
 
 /// Begins a session in a given transaction.
-async fn begin(tx: &mut Tx, user: UserRow, now: Timestamp) -> ApiResult<SessionView> {
+pub(super) async fn begin(tx: &mut Tx, user: UserRow, now: Timestamp) -> ApiResult<SessionView> {
     let (token, origin) = (new_token(), audit::origin());
     let row = SessionRow {
         id: SessionId::random(&mut rand::rng()),
@@ -181,4 +198,84 @@ pub(crate) async fn link_redeem(context: &Context, code: &str) -> ApiResult<Sess
     tx.commit().await?;
     context.wake();
     Ok(session)
+}
+
+/// Keeps the request of a program for a session that a user confirms in a browser.
+pub(crate) fn request(context: &Context, request: &SessionRequest) -> ApiResult<SessionRequestView> {
+    let named: String = plain(request.machine.trim()).chars().take(MACHINE_MAX).collect();
+    if named.is_empty() {
+        return Err(ApiError::invalid("the request names no machine, which the user has to see")
+            .hint("give the name of the program's machine")
+            .at("machine"));
+    }
+    let made = context.login_requests.make(&named, audit::origin(), context.clock.now()).ok_or_else(|| {
+        ApiError::new(ErrorCode::ResourceExhausted, "too many logins wait for a browser")
+            .hint("confirm those that have begun, or try again in five minutes")
+    })?;
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair("code", &made.code).finish();
+    let path = format!("/login/confirm?{query}");
+    Ok(SessionRequestView { secret: made.secret, code: made.code, path, expires_at: made.expires_at })
+}
+
+/// Tells a program what has become of its request.
+pub(crate) async fn request_state(context: &Context, secret: &str) -> ApiResult<SessionRequestState> {
+    let now = context.clock.now();
+    match context.login_requests.fate(secret, now) {
+        Fate::Waiting => return Ok(SessionRequestState { session: None }),
+        Fate::Refused => {
+            return Err(ApiError::new(ErrorCode::PermissionDenied, "the login was refused in the browser")
+                .hint("run `float login --sso` again, if it was you"));
+        }
+        Fate::Gone => {}
+    }
+    let mut tx = context.store.begin_read().await?;
+    let session = tx.session_get(&hash_token(secret)).await?.filter(|session| !has_ended(session, now));
+    let session = session.ok_or_else(|| {
+        ApiError::new(ErrorCode::Unauthenticated, "nobody has confirmed the login in time")
+            .hint("run `float login --sso` again")
+    })?;
+    let expires_at = session.create_time + SESSION_LIFE;
+    let (username, role) = (session.user.name, session.user.role.to_string());
+    Ok(SessionRequestState { session: Some(SessionView { token: secret.to_owned(), username, role, expires_at }) })
+}
+
+/// Returns the request that waits under a code.
+pub(crate) fn requested(context: &Context, code: &str) -> ApiResult<Asked> {
+    context.login_requests.find(code, context.clock.now()).ok_or_else(request_is_over)
+}
+
+fn request_is_over() -> ApiError {
+    ApiError::not_found("no login waits under this code: it was confirmed or refused, or is too old")
+        .hint("run `float login --sso` again")
+}
+
+/// Confirms the request of a program. Its session is the user's, and ends when the session of the
+/// one who confirms would.
+pub(crate) async fn confirm(context: &Context, user: &User, code: &str) -> ApiResult<Asked> {
+    let now = context.clock.now();
+    let mut tx = context.store.begin().await?;
+    let own = tx.session_get(&user.token_hash).await?.filter(|own| !has_ended(own, now));
+    let own = own.ok_or_else(|| ApiError::new(ErrorCode::Unauthenticated, "the session has ended"))?;
+    let (token_hash, asked) = context.login_requests.take(code, now).ok_or_else(request_is_over)?;
+    let row = SessionRow {
+        id: SessionId::random(&mut rand::rng()),
+        token_hash,
+        last_used: now,
+        address: asked.origin.address_text(),
+        client: asked.origin.client.clone(),
+        ..own
+    };
+    tx.session_insert(&row).await?;
+    tx.commit().await?;
+    audit::about(Kind::Session, row.id.as_str(), "");
+    audit::detail(format!("for {} at {}", asked.machine, row.address));
+    context.wake();
+    Ok(asked)
+}
+
+/// Refuses the request of a program.
+pub(crate) fn refuse(context: &Context, code: &str) -> ApiResult<Asked> {
+    let asked = context.login_requests.refuse(code, context.clock.now()).ok_or_else(request_is_over)?;
+    audit::detail(format!("of {} at {}", asked.machine, asked.origin.address_text()));
+    Ok(asked)
 }

@@ -71,6 +71,14 @@ pub(crate) fn list(context: &Context, user: &User) -> ApiResult<SettingsView> {
             values: config.trusted_proxies.iter().map(ToString::to_string).collect(),
             ..setting("trustedProxies", "--trusted-proxy", [], "proxies whose word about clients is believed")
         },
+        SettingView {
+            values: config.oidc.iter().map(|oidc| format!("{} ({})", oidc.issuer, oidc.name)).collect(),
+            ..setting("oidcIssuer", "--oidc-issuer", [], "provider at which users sign in, beside passwords")
+        },
+        SettingView {
+            values: config.oidc.iter().filter_map(|oidc| oidc.admin_group.clone()).collect(),
+            ..setting("oidcAdminGroup", "--oidc-admin-group", [], "group of the provider whose members are admins")
+        },
         setting(
             "drainAtOnce",
             "--drain-at-once",

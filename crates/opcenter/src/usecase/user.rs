@@ -4,10 +4,13 @@
 //! one. A new password and a deletion end the user's sessions at once. API tokens end as well when
 //! an admin sets the password: the account may have been in other hands. The last admin is neither
 //! deleted nor given another role.
+//!
+//! A user who signs in at the OpenID provider has no password, and gets none while OpCenter knows
+//! that provider. The provider alone says who may come in. [`super::sign_in`] adds such users.
 
 use mooring_api::ErrorCode;
 use mooring_api::view::{QuotaChange, UserAddRequest, UserUpdateRequest, UserView};
-use mooring_store::{JobRow, MembershipRow, Tx, UserRow};
+use mooring_store::{IdentityRow, JobRow, MembershipRow, Tx, UserRow};
 use mooring_types::job::{Action, JobStatus};
 use mooring_types::quota::Quota;
 use mooring_types::{Clock, Name, Role, UserId};
@@ -49,7 +52,7 @@ pub(crate) async fn add(context: &Context, actor: &User, request: &UserAddReques
     for group in &request.groups {
         join(&mut tx, group, &user).await.at("groups")?;
     }
-    let view = view(&user, &tx.membership_list().await?, &quotas::read(&mut tx).await?);
+    let view = view(&user, &Facts::read(&mut tx).await?);
     tx.commit().await?;
     context.wake();
     audit::about(Kind::User, &user.name, "");
@@ -72,17 +75,16 @@ async fn refuse_name_of_another(tx: &mut Tx, name: &Name) -> ApiResult<()> {
 /// Lists all users for an admin, and the user itself for everybody else.
 pub(crate) async fn list(context: &Context, actor: &User) -> ApiResult<Vec<UserView>> {
     let mut tx = context.store.begin().await?;
-    let (users, memberships) = (tx.user_list().await?, tx.membership_list().await?);
-    let quotas = quotas::read(&mut tx).await?;
+    let (users, facts) = (tx.user_list().await?, Facts::read(&mut tx).await?);
     let visible = users.iter().filter(|user| actor.may_change(&user.name));
-    Ok(visible.map(|user| view(user, &memberships, &quotas)).collect())
+    Ok(visible.map(|user| view(user, &facts)).collect())
 }
 
 /// Returns one user.
 pub(crate) async fn show(context: &Context, actor: &User, name: &str) -> ApiResult<UserView> {
     let mut tx = context.store.begin().await?;
     let user = find(&mut tx, actor, name).await?;
-    Ok(view(&user, &tx.membership_list().await?, &quotas::read(&mut tx).await?))
+    Ok(view(&user, &Facts::read(&mut tx).await?))
 }
 
 /// Changes a user, all of the request or nothing.
@@ -131,7 +133,7 @@ pub(crate) async fn update(
             tx.api_token_delete_of_user(&user.id).await?;
         }
     }
-    let view = view(&user, &tx.membership_list().await?, &quotas::read(&mut tx).await?);
+    let view = view(&user, &Facts::read(&mut tx).await?);
     tx.commit().await?;
     context.wake();
     tracing::info!(user = %user.id, actor = actor.name, "user {name} ({}) is updated", user.id);
@@ -162,6 +164,7 @@ async fn changed_password(
     request: &UserUpdateRequest,
     password: &str,
 ) -> ApiResult<String> {
+    refuse_password_of_provider(context, user).await?;
     let _turn = context.login_pace.turn().await?;
     // An open session must not be enough to take the user over.
     if actor.id == user.id && !auth::verify(user.password_hash.clone(), &request.current_password).await {
@@ -170,6 +173,19 @@ async fn changed_password(
             .at("currentPassword"));
     }
     auth::new_hash(password).await.at("password")
+}
+
+/// Refuses a password for a user who signs in at the provider.
+async fn refuse_password_of_provider(context: &Context, user: &UserRow) -> ApiResult<()> {
+    let Some(oidc) = &context.oidc else { return Ok(()) };
+    let identities = context.store.begin().await?.identity_list().await?;
+    if !identities.iter().any(|identity| identity.user == user.id && identity.issuer == oidc.issuer()) {
+        return Ok(());
+    }
+    let message = format!("`{}` signs in by {} and has no password here", user.name, oidc.name());
+    Err(ApiError::new(ErrorCode::WrongStatus, message)
+        .hint(format!("passwords of {} are changed there", oidc.name()))
+        .at("password"))
 }
 
 /// The fate of the jobs of a user that is deleted.
@@ -226,7 +242,7 @@ async fn find(tx: &mut Tx, actor: &User, name: &str) -> ApiResult<UserRow> {
     user.ok_or_else(|| ApiError::not_found(format!("no user `{name}`")).hint(USER_HINT))
 }
 
-async fn refuse_last_admin(tx: &mut Tx, user: &UserRow) -> ApiResult<()> {
+pub(super) async fn refuse_last_admin(tx: &mut Tx, user: &UserRow) -> ApiResult<()> {
     let others = tx.user_list().await?.into_iter().filter(|other| other.role == Role::Admin && other.id != user.id);
     if user.role != Role::Admin || others.count() > 0 {
         return Ok(());
@@ -239,15 +255,34 @@ fn role(text: &str) -> ApiResult<Option<Role>> {
     if text.is_empty() { Ok(None) } else { parse(text).at("role").map(Some) }
 }
 
-fn view(user: &UserRow, memberships: &[MembershipRow], quotas: &Quotas) -> UserView {
-    let groups = memberships.iter().filter(|membership| membership.user == user.id);
+/// The facts that views of users tell beside their rows.
+struct Facts {
+    memberships: Vec<MembershipRow>,
+    identities: Vec<IdentityRow>,
+    quotas: Quotas,
+}
+
+impl Facts {
+    async fn read(tx: &mut Tx) -> ApiResult<Self> {
+        Ok(Self {
+            memberships: tx.membership_list().await?,
+            identities: tx.identity_list().await?,
+            quotas: quotas::read(tx).await?,
+        })
+    }
+}
+
+fn view(user: &UserRow, facts: &Facts) -> UserView {
+    let identity = facts.identities.iter().find(|identity| identity.user == user.id);
+    let groups = facts.memberships.iter().filter(|membership| membership.user == user.id);
     UserView {
         id: user.id.clone(),
         name: user.name.clone(),
         role: user.role,
         groups: groups.map(|membership| membership.group.to_string()).collect(),
+        sign_in: identity.map_or_else(|| UserView::BY_PASSWORD.to_owned(), |identity| identity.issuer.clone()),
         create_time: user.create_time,
         quota: quota::view(user.quota),
-        used: quota::holding_view(quotas.held_by(&user.name)),
+        used: quota::holding_view(facts.quotas.held_by(&user.name)),
     }
 }

@@ -146,7 +146,8 @@ pub(crate) fn drained_host() -> HostView {
 /// Returns a user as the list of users has it.
 pub(crate) fn account() -> UserView {
     read(json!({
-        "id": "u-106oluqaj8l6a407u88v0", "name": "ada", "role": "user", "groups": ["physics"], "createTime": moment(),
+        "id": "u-106oluqaj8l6a407u88v0", "name": "ada", "role": "user", "groups": ["physics"], "signIn": "password",
+        "createTime": moment(),
         "quota": {"jobs": 3, "cores": null, "memGb": null, "gateways": null},
         "used": {"jobs": 2, "cores": 4, "memGb": 8.0, "gateways": 0},
     }))

@@ -17,6 +17,8 @@ mod markup;
 #[cfg(test)]
 mod meanwhile;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
 mod pages;
 #[cfg(test)]
 mod readonly;

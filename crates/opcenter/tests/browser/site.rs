@@ -8,7 +8,7 @@ use std::time::Duration;
 use mooring_api::Client;
 use mooring_api::view::LoginRequest;
 use mooring_api::watch::StoreAccess;
-use mooring_opcenter::Config;
+use mooring_opcenter::{Config, OidcConfig};
 use mooring_ops::Lifecycle;
 use mooring_sim::{OpCenter, Plan, Scenery};
 use mooring_testkit::browser::Browser;
@@ -47,13 +47,26 @@ impl Site {
         site
     }
 
+    /// Starts an OpCenter at which users of an OpenID provider sign in.
+    pub(crate) async fn with_provider(oidc: OidcConfig) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = Config { oidc: Some(oidc), ..config(directory.path()) };
+        let mut site = Self::of(config).await;
+        site.directory = Some(directory);
+        site
+    }
+
     /// Starts an OpCenter in whose store there is nothing, with all that it keeps below a directory
     /// that outlives it.
     pub(crate) async fn below(directory: &Path) -> Self {
+        Self::of(config(directory)).await
+    }
+
+    async fn of(config: Config) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let (config, clock) = (config(directory), ManualClock::new(SystemClock.now()));
+        let clock = ManualClock::new(SystemClock.now());
         let running = Some(serve(&config, &clock, &listener));
         let anybody = Client::new(&address).unwrap();
         anybody.version_get().await.unwrap();

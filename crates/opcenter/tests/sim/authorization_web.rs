@@ -27,6 +27,13 @@ const TABLE: &[Row] = &[
     ("GET",  "/sign-in-for-job", "+ +++++", On::Nothing, ""),
     ("POST", "/sign-in-for-job", "4 +++++", On::Nothing, "origin=x"),
     ("GET",  "/enter", "+ +++++", On::Nothing, ""),
+    // No provider is set up.
+    ("GET",  "/login/oidc", "- -----", On::Nothing, ""),
+    ("GET",  "/login/oidc/callback", "- -----", On::Nothing, ""),
+    // Nobody waits.
+    ("GET",  "/login/confirm?code=BCDF-GHJK", "4 -----", On::Nothing, ""),
+    ("POST", "/login/confirm", "4 -----", On::Nothing, "code=BCDF-GHJK"),
+    ("POST", "/login/confirm/refuse", "4 -----", On::Nothing, "code=BCDF-GHJK"),
     ("GET",  "/", "4 +++++", On::Nothing, ""),
     ("GET",  "/account", "4 +++++", On::Nothing, ""),
     ("GET",  "/account/password", "4 +++++", On::Nothing, ""),

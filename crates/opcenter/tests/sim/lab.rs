@@ -15,12 +15,12 @@ use mooring_api::Submission;
 use mooring_api::view::{GatewayCreateRequest, HostView, JobView, LoginRequest, MigrateRequest, UserAddRequest};
 use mooring_api::watch::StoreAccess;
 use mooring_api::{Client, ClientError, ErrorCode};
-use mooring_opcenter::Config;
+use mooring_opcenter::{Config, OidcConfig};
 use mooring_ops::Lifecycle;
 use mooring_sim::{Cluster, Machine, OpCenter, SimAgent, SimGateway, Step};
 use mooring_store::Store;
 use mooring_types::job::JobStatus;
-use mooring_types::{GatewayId, JobId, ManualClock};
+use mooring_types::{GatewayId, JobId, ManualClock, Timestamp};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
@@ -54,7 +54,7 @@ impl Lab {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let config = config(directory.path(), &plan);
-        let clock = ManualClock::new("2026-03-01T09:00:00Z".parse().unwrap());
+        let clock = ManualClock::new(plan.begin);
         let running = Some(serve(&config, &clock, &listener));
         let secret = |name: &str| std::fs::read_to_string(config.state_dir.join(name)).unwrap().trim().to_owned();
         let anybody = Client::new(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -335,11 +335,16 @@ pub(crate) struct Plan {
     pub(crate) has_store: bool,
     /// The number of jobs that leave a drained host at a time.
     pub(crate) drain_at_once: usize,
+    /// The OpenID provider at which users sign in.
+    pub(crate) oidc: Option<OidcConfig>,
+    /// The time at which the clock stands first.
+    pub(crate) begin: Timestamp,
 }
 
 impl Default for Plan {
     fn default() -> Self {
-        Self { has_store: true, drain_at_once: 1 }
+        let begin = "2026-03-01T09:00:00Z".parse().unwrap();
+        Self { has_store: true, drain_at_once: 1, oidc: None, begin }
     }
 }
 
@@ -349,6 +354,7 @@ fn config(directory: &Path, plan: &Plan) -> Config {
         jupyter: "/opt/jupyter".into(),
         drain_at_once: NonZeroUsize::new(plan.drain_at_once).unwrap(),
         shared_join_token: true,
+        oidc: plan.oidc.clone(),
         ..Config::new(directory.join("opcenter"))
     }
 }

@@ -26,15 +26,23 @@ mod job_sign_in;
 #[cfg(test)]
 mod join;
 #[cfg(test)]
+mod key;
+#[cfg(test)]
 mod lab;
 #[cfg(test)]
 mod migration;
 #[cfg(test)]
 mod names;
 #[cfg(test)]
+mod oidc;
+#[cfg(test)]
+mod oidc_forged;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod port_tls;
+#[cfg(test)]
+mod provider;
 #[cfg(test)]
 mod quotas;
 #[cfg(test)]
@@ -47,6 +55,8 @@ mod recovery;
 mod scale;
 #[cfg(test)]
 mod scale_pages;
+#[cfg(test)]
+mod session_requests;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]

@@ -72,7 +72,7 @@ async fn wrong_passwords_slow_their_address_down() {
     for _ in 0..5 {
         refused(login(&lab, "alice", "wrong").await, Unauthenticated, "wrong user name or password");
     }
-    refused(login(&lab, "alice", "password of alice").await, Unavailable, "too many wrong passwords");
+    refused(login(&lab, "alice", "password of alice").await, Unavailable, "too many failed logins");
     login(&lab, "bob", "password of bob").await.unwrap();
     lab.clock.advance(seconds(1));
     login(&lab, "alice", "password of alice").await.unwrap();

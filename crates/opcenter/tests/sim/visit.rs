@@ -45,19 +45,34 @@ impl Visit {
         assert_eq!(answer.status(), StatusCode::SEE_OTHER, "{answer:?}");
         let cookie = answer.headers()[SET_COOKIE].to_str().unwrap();
         visit.cookie = cookie.split(';').next().unwrap().to_owned();
-        let page = visit.get("/secrets").await.text;
-        let (_, rest) = page.split_once("name=\"csrf-token\" content=\"").unwrap();
-        visit.csrf = rest.split('"').next().unwrap().to_owned();
+        visit.read_csrf().await;
         visit
     }
 
-    /// Opens an address that signs in, and keeps the cookie that it sets.
+    /// Opens an address that signs in, and keeps the cookies that it sets.
     pub(crate) async fn follow(&mut self, path: &str) -> Answer {
         let response = self.request(Method::GET, path).send().await.unwrap();
-        if let Some(cookie) = response.headers().get(SET_COOKIE) {
-            self.cookie = cookie.to_str().unwrap().split(';').next().unwrap().to_owned();
+        for set in response.headers().get_all(SET_COOKIE) {
+            self.keep(set.to_str().unwrap());
         }
         answer(response).await
+    }
+
+    /// Keeps a cookie in place of the one of that name.
+    fn keep(&mut self, set: &str) {
+        let pair = set.split(';').next().unwrap();
+        let (name, _) = pair.split_once('=').unwrap();
+        let others = self.cookie.split("; ").filter(|kept| !kept.is_empty() && !kept.starts_with(&format!("{name}=")));
+        let is_removed = set.contains("Max-Age=0");
+        let kept: Vec<&str> = others.chain((!is_removed).then_some(pair)).collect();
+        self.cookie = kept.join("; ");
+    }
+
+    /// Reads the CSRF token of the session from a page.
+    pub(crate) async fn read_csrf(&mut self) {
+        let page = self.get("/secrets").await.text;
+        let (_, rest) = page.split_once("name=\"csrf-token\" content=\"").unwrap();
+        self.csrf = rest.split('"').next().unwrap().to_owned();
     }
 
     /// Opens a page.

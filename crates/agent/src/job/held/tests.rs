@@ -166,10 +166,10 @@ async fn directive_is_adopted_until_the_job_is_made() {
     let world = tempfile::tempdir().unwrap();
     let mut job = absent(world.path()).await;
     let newer = directive(2, mooring_api::watch::JobOrder::Run { begun: false });
-    job.adopt(&newer);
+    job.adopt(&newer).unwrap();
     assert_eq!(job.journal.generation, newer.generation);
     job.enter(LocalState::Starting).unwrap();
-    job.adopt(&directive(3, mooring_api::watch::JobOrder::Stop));
+    job.adopt(&directive(3, mooring_api::watch::JobOrder::Stop)).unwrap();
     assert_eq!(job.journal.generation, newer.generation, "a started job keeps its generation");
 }
 

@@ -23,6 +23,6 @@ pub(super) async fn login(
             // The code is not in the address that the browser keeps.
             Ok((set, Redirect::to(own_path(address.one("next")))).into_response())
         }
-        Err(error) => super::page_of_refusal(error, address.one("next")),
+        Err(error) => super::page_of_refusal(&context, error, address.one("next")),
     }
 }

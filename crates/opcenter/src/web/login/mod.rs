@@ -1,6 +1,9 @@
-//! Sign in and out.
+//! Sign in and out: by password, at the OpenID provider, by a link of another session, and for a
+//! program that waits.
 
+mod confirm;
 mod link;
+mod oidc;
 
 use askama::Template;
 use axum::extract::State;
@@ -31,6 +34,11 @@ pub(super) fn routes(routes: Routes) -> Routes {
         .open(Method::POST, PATH, login)
         .open(Method::GET, "/login/link", link::login)
         .open(Method::GET, "/login/again", dialog)
+        .open(Method::GET, "/login/oidc", oidc::begin)
+        .open(Method::GET, crate::oidc::CALLBACK, oidc::come_back)
+        .page::<confirm::ConfirmPage>("/login/confirm")
+        .post("/login/confirm", confirm::confirm)
+        .post("/login/confirm/refuse", confirm::refuse)
         .get("/login/state", state)
         .post("/logout", logout)
 }
@@ -54,6 +62,8 @@ pub(super) fn again() -> Response {
 #[template(path = "login/login.html")]
 struct LoginPage {
     form: Form,
+    /// The name of the OpenID provider, if there is one.
+    provider: Option<String>,
 }
 
 /// The dialogue over a page whose session has ended.
@@ -61,30 +71,38 @@ struct LoginPage {
 #[template(path = "login/again.html")]
 struct LoginDialog {
     form: Form,
+    /// The name of the OpenID provider, if there is one.
+    provider: Option<String>,
 }
 
-async fn show(address: Address) -> Result<Response, Problem> {
-    page(StatusCode::OK, Form::with("next", address.one("next")))
+async fn show(State(context): State<Context>, address: Address) -> Result<Response, Problem> {
+    page(&context, StatusCode::OK, Form::with("next", address.one("next")))
 }
 
 /// Returns the page with the reason why another way to sign in failed.
-fn page_of_refusal(error: ApiError, next: &str) -> Result<Response, Problem> {
+fn page_of_refusal(context: &Context, error: ApiError, next: &str) -> Result<Response, Problem> {
     let mut form = Form::with("next", next);
     form.refused(error);
-    page(StatusCode::UNAUTHORIZED, form)
+    page(context, StatusCode::UNAUTHORIZED, form)
 }
 
-fn page(status: StatusCode, form: Form) -> Result<Response, Problem> {
-    Ok((status, Html(shell::bare("Sign in", &LoginPage { form })?)).into_response())
+fn page(context: &Context, status: StatusCode, form: Form) -> Result<Response, Problem> {
+    let provider = provider(context);
+    Ok((status, Html(shell::bare("Sign in", &LoginPage { form, provider })?)).into_response())
 }
 
-async fn dialog() -> Result<Response, Problem> {
-    answer::part(&LoginDialog { form: Form::default() })
+async fn dialog(State(context): State<Context>) -> Result<Response, Problem> {
+    answer::part(&LoginDialog { form: Form::default(), provider: provider(&context) })
 }
 
-/// Answers whether the session is valid.
-async fn state(_visitor: Visitor) -> StatusCode {
-    StatusCode::NO_CONTENT
+fn provider(context: &Context) -> Option<String> {
+    context.oidc.as_ref().map(|oidc| oidc.name().to_owned())
+}
+
+/// Answers whether the session is valid. A page that waits for the visitor to sign in again, maybe
+/// in another window, goes on with the session.
+async fn state(visitor: Visitor) -> Response {
+    answer::trigger(StatusCode::NO_CONTENT, &json!({ "mooring:session": { "csrf": visitor.csrf } }))
 }
 
 /// Begins a session and sets its cookie.
@@ -111,7 +129,11 @@ async fn login(
                 code => StatusCode::from_u16(code.http_status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             };
             form.refused(error);
-            if is_by_script(&headers) { answer::invalid(&LoginDialog { form }) } else { page(status, form) }
+            if is_by_script(&headers) {
+                answer::invalid(&LoginDialog { form, provider: provider(&context) })
+            } else {
+                page(&context, status, form)
+            }
         }
     }
 }
@@ -156,8 +178,16 @@ mod tests {
     fn page_keeps_the_name_and_hides_the_password() {
         let mut form = Form::with("username", "<ada>");
         form.set("password", "secret-of-ada");
-        let text = LoginPage { form }.render().unwrap();
+        let text = LoginPage { form: form.clone(), provider: None }.render().unwrap();
         assert!(!text.contains("secret-of-ada") && !text.contains("<ada>") && text.contains("ada"), "{text}");
-        assert!(LoginDialog { form: Form::default() }.render().unwrap().contains("hx-post=\"/login\""));
+        assert!(!text.contains("/login/oidc"), "{text}");
+        let dialog = LoginDialog { form: Form::default(), provider: None }.render().unwrap();
+        assert!(dialog.contains("hx-post=\"/login\"") && !dialog.contains("/login/oidc"), "{dialog}");
+        form.set("next", "/jobs?a=b&c");
+        let text = LoginPage { form, provider: Some("<Harbour>".into()) }.render().unwrap();
+        assert!(
+            text.contains("href=\"/login/oidc?next=%2Fjobs%3Fa%3Db%26c\"") && !text.contains("<Harbour>"),
+            "{text}"
+        );
     }
 }

@@ -152,6 +152,22 @@ mod tests {
     }
 
     #[test]
+    fn user_of_a_provider_is_offered_no_password() {
+        let user = UserView { sign_in: "https://login.example.org".into(), ..sample::account() };
+        let page = |users| UsersPage {
+            users,
+            groups: Vec::new(),
+            sessions: Vec::new(),
+            own_name: "admin".into(),
+            is_admin: true,
+        };
+        let text = page(vec![user]).render().unwrap();
+        assert!(text.contains("https://login.example.org") && !text.contains("/users/ada/password"), "{text}");
+        let text = page(vec![sample::account()]).render().unwrap();
+        assert!(text.contains("/users/ada/password"), "{text}");
+    }
+
+    #[test]
     fn page_shows_texts_as_texts_and_offers_users_nothing() {
         let group = GroupView { description: sample::MARKUP.into(), ..sample::group() };
         let session = OpenSessionView { present: false, client: sample::MARKUP.into(), ..sample::session() };
