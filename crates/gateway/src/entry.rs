@@ -8,7 +8,7 @@
 //! | any other | 401 in words |
 //!
 //! The gateway keeps nothing of a visit: the slice has the hashes of all tokens. So a visit ends in
-//! every process of the gateway when OpCenter ends it. The cookie of [`Attempt::state`] shows that
+//! every process of the gateway when OpCenter ends it. A cookie for the way to OpCenter shows that
 //! the browser that comes back is the one that was sent.
 //!
 //! The cookies have the connection's tag in their names, and no job gets them: their names begin as

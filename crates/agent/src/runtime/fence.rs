@@ -10,7 +10,7 @@
 //! | `fenced` | the monitor, before it freezes the job | nothing |
 //!
 //! A job that is `fenced` is not thawed before [`lift`]. The agent calls that when its
-//! [lease](crate::lease) is confirmed and OpCenter's order is to execute the job here.
+//! [lease] is confirmed and OpCenter's order is to execute the job here.
 
 use std::fs;
 use std::io;
