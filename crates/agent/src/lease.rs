@@ -9,7 +9,8 @@
 //! | `CLOCK_BOOTTIME` of the host, which goes on while the machine sleeps | the lease |
 //! | the monotonic clock of OpCenter | the silence of a host |
 //!
-//! The two rates may differ by a fifth before two seconds are used up. No clock is set to another.
+//! The two rates may differ by a sixth: a monitor takes up to a quarter of a second. No clock is
+//! compared with another.
 //!
 //! The end of the lease is in a file, [`END_FILE`]. The monitor of each job reads that file and
 //! freezes the job in time, also when the agent is dead; see [`fence`](crate::runtime::fence).

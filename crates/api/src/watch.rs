@@ -25,13 +25,13 @@
 //! from `Prepared` to `Restored` without another order. The source of a stored capsule may still be
 //! told to roll back: a capsule counts only once OpCenter has recorded it.
 //!
+//! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent.
+//! An observation has the generation and the migration that it belongs to.
+//!
 //! # The lease of a host
 //!
 //! An answered report renews the host's lease to 8 seconds after it was sent. A host without a
 //! lease keeps the jobs frozen that OpCenter may recover elsewhere.
-//!
-//! A job without an order is left alone, so an empty slice ends nothing. Every order is idempotent.
-//! An observation has the generation and the migration that it belongs to.
 
 mod gateway;
 mod store_access;

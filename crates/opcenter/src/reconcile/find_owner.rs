@@ -4,32 +4,49 @@
 //! than the database knows, with OpCenter's grant for it. The key of grants is not in the database.
 //! What a host says without a grant changes nothing.
 
-use mooring_api::watch::{JobObservation, JobState};
+use std::collections::HashMap;
+
+use mooring_api::watch::JobState;
 use mooring_store::{JobRow, StoreError};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::Outcome;
-use mooring_types::{Event, HostId};
+use mooring_types::{Event, Generation, HostId, JobId};
 
 use super::Round;
 use crate::decide::migration;
 use crate::state::db_state::DbState;
 
+/// The owners that the database does not know, each with the generation that it was given.
+pub(super) type Owners = HashMap<JobId, (HostId, Generation)>;
+
 impl Round<'_> {
-    /// Gives a job to the host that has a grant for a newer generation of it. Returns whether there
-    /// was one.
-    pub(super) async fn find_owner(&mut self, state: &DbState, job: &JobRow) -> Result<bool, StoreError> {
-        if job.status.is_final() || state.externals.contains_key(&job.id) {
-            return Ok(false);
-        }
-        let granted = |(host, report): &(&HostId, &JobObservation)| {
-            report.generation > job.generation
+    /// Returns the hosts that have grants for newer generations than the database knows.
+    pub(super) fn unknown_owners(&self, state: &DbState) -> Owners {
+        let mut owners = Owners::new();
+        for (host, report) in self.observed.observations() {
+            let generation = report.generation;
+            let is_newer = state.jobs.get(&report.job).is_some_and(|job| {
+                generation > job.generation && !job.status.is_final() && !state.externals.contains_key(&job.id)
+            });
+            let is_first = owners.get(&report.job).is_none_or(|(_, known)| generation > *known);
+            if is_newer
+                && is_first
                 && executes(&report.state)
-                && self.vault.has_granted(host, &job.id, report.generation, &report.grant)
-        };
-        let newest = self.observed.holders(&job.id).filter(granted).max_by_key(|(_, report)| report.generation);
-        let Some((host, generation)) = newest.map(|(host, report)| (host.clone(), report.generation)) else {
-            return Ok(false);
-        };
+                && self.vault.has_granted(host, &report.job, generation, &report.grant)
+            {
+                owners.insert(report.job.clone(), (host.clone(), generation));
+            }
+        }
+        owners
+    }
+
+    /// Gives a job to the owner that was found.
+    pub(super) async fn give_back(
+        &mut self,
+        state: &DbState,
+        job: &JobRow,
+        (host, generation): (HostId, Generation),
+    ) -> Result<(), StoreError> {
         let name = state.host_name(&host);
         tracing::warn!(job = %job.id, %host, %generation, "job {} is found on host {name}: the database is older than that", job.id);
         self.changed = true;
@@ -52,7 +69,7 @@ impl Round<'_> {
         if now.status.may_become(JobStatus::Executing) {
             self.status(&now, JobStatus::Executing, "").await?;
         }
-        Ok(true)
+        Ok(())
     }
 }
 

@@ -140,9 +140,11 @@ impl Round<'_> {
         if self.drain(state, &mut candidates).await? {
             return Ok(());
         }
+        let mut owners = self.unknown_owners(state);
         for job in state.jobs.values() {
             self.tell_out_of_memory(job).await?;
-            if self.find_owner(state, job).await? {
+            if let Some(owner) = owners.remove(&job.id) {
+                self.give_back(state, job, owner).await?;
                 continue;
             }
             match (job.status, state.migrations.get(&job.id)) {

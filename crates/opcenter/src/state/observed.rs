@@ -147,12 +147,14 @@ impl Observed {
         self.hosts.iter().map(|(host, (report, _))| (host.clone(), report.lapse)).collect()
     }
 
+    /// Returns all reports on jobs with their hosts.
+    pub(crate) fn observations(&self) -> impl Iterator<Item = (&HostId, &JobObservation)> {
+        self.hosts.iter().flat_map(|(host, (report, _))| report.jobs.iter().map(move |observation| (host, observation)))
+    }
+
     /// Returns all reports on a job with their hosts.
     pub(crate) fn holders<'a>(&'a self, job: &'a JobId) -> impl Iterator<Item = (&'a HostId, &'a JobObservation)> {
-        self.hosts
-            .iter()
-            .flat_map(|(host, (report, _))| report.jobs.iter().map(move |observation| (host, observation)))
-            .filter(move |(_, observation)| observation.job == *job)
+        self.observations().filter(move |(_, observation)| observation.job == *job)
     }
 
     /// Returns whether a client waits at a connection for its job to be resumed.
