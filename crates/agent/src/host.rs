@@ -50,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) stop: CancellationToken,
     /// Notified of an observation that is worth a report at once.
     pub(crate) observed: Arc<Notify>,
+    /// True while the disk of the state directory lacks room.
+    pub(crate) disk_is_short: watch::Sender<bool>,
 }
 
 impl Host {

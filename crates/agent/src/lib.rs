@@ -63,6 +63,7 @@ use crate::capsules::Capsules;
 use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
+use crate::job::disk_guard::DiskGuard;
 use crate::lease::Lease;
 use crate::link::Link;
 use crate::migrate::criu::hooks::Hooks;
@@ -209,6 +210,7 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
         tasks: lifecycle.tasks().clone(),
         stop: lifecycle.soft().clone(),
         observed: Arc::default(),
+        disk_is_short: watch::Sender::new(false),
         config,
     })
 }
@@ -261,6 +263,7 @@ async fn start_background(
         tasks.spawn("published ports", publisher.run(stop.clone())),
         tasks.spawn("isolation", isolation.run(stop.clone())),
         tasks.spawn("usage", sampler.run(stop.clone())),
+        tasks.spawn("disk guard", DiskGuard::new(host.clone(), jobs.clone()).run(stop.clone())),
         tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
     ];

@@ -8,12 +8,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use mooring_api::view::MigrateRequest;
 use mooring_api::{Client, Submission};
 use mooring_testkit::job::{ended, executing};
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
-use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::{Event, JobId};
 use nix::mount::{MsFlags, mount, umount};
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -175,5 +176,98 @@ fn host_without_disk_is_not_ready() {
         ensure!(view.status == JobStatus::Completed, "{view:?}");
         Ok(())
     });
+    outcome.unwrap();
+}
+
+/// Writes zeros to a file until the disk is full, and says how far it came.
+const FILLER: &str = r#"
+import os, time
+written = 0
+with open("/var/tmp/filler", "wb", buffering=0) as file:
+    while True:
+        written += file.write(bytes(1 << 20))
+        if written % (16 << 20) == 0:
+            print(f"at {written >> 20}", flush=True)
+"#;
+
+/// Writes a line to a small file, often.
+const NEIGHBOUR: &str = r#"
+import time
+while True:
+    with open("/var/tmp/note", "a") as file: file.write(".")
+    print("wrote", flush=True)
+    time.sleep(0.1)
+"#;
+
+/// Puts a file system of its own below the directory of a host that is stopped.
+fn small_disk(world: &World, host: &str, megabytes: u64) -> Result<()> {
+    let directory = world.directory().join("hosts").join(host);
+    let (image, kept) = (world.files().join(format!("{host}.ext4")), world.files().join(host));
+    let run = |program: &str, arguments: &[&Path]| -> Result<()> {
+        let status = Command::new(program).args(arguments).status()?;
+        ensure!(status.success(), "{program} {arguments:?}: {status}");
+        Ok(())
+    };
+    fs::File::create(&image)?.set_len(megabytes << 20)?;
+    run("mkfs.ext4", &[Path::new("-q"), Path::new("-m0"), &image])?;
+    run("cp", &[Path::new("-a"), &directory, &kept])?;
+    run("mount", &[Path::new("-o"), Path::new("loop"), &image, &directory])?;
+    fs::remove_dir(directory.join("lost+found"))?;
+    run("cp", &[Path::new("-aT"), &kept, &directory])
+}
+
+/// S11: a job that fills its host's disk stands still before it is full. Others go on, the host
+/// recovers, and the job goes on once there is room.
+#[test]
+fn job_that_fills_the_disk_stands_still() {
+    let arguments = ["--disk-reserve", "1"].map(str::to_owned).to_vec();
+    let mut world = World::start(Plan { arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
+    world.stop().unwrap();
+    small_disk(&world, "host-1", 2600).unwrap();
+    world.start_again().unwrap();
+    let disk = world.directory().join("hosts/host-1");
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        world.float(&["hosts", "drain", "host-2"])?;
+        let neighbour = submit(&client, NEIGHBOUR).await?;
+        executing(&client, &neighbour, LIMIT).await?;
+        let filler = submit(&client, FILLER).await?;
+        wait_for("the job to stand still", LIMIT, async || {
+            let view = client.job_get(&filler).await?;
+            Ok(view.status_reason.starts_with("stands still: the disk of host-1 is nearly full").then_some(()))
+        })
+        .await?;
+        // A job that stands still writes nothing, and the reserve is not used up.
+        let file = disk.join("jobs").join(filler.as_str()).join("g1/upper/var/tmp/filler");
+        let before = fs::metadata(&file)?.len();
+        let lines = async || anyhow::Ok(client.job_log(&neighbour, 0).await?.text.lines().count());
+        let seen = lines().await?;
+        wait_for("the neighbour to go on", LIMIT, async || Ok((lines().await? > seen + 20).then_some(()))).await?;
+        ensure!(fs::metadata(&file)?.len() == before, "it went on");
+        let free = nix::sys::statvfs::statvfs(&disk)?;
+        let free = u64::from(free.fragment_size()) * free.blocks_available();
+        ensure!(free > 500_000_000, "{free} bytes are left");
+        let events = client.job_events(&filler).await?;
+        let told = |is_over: bool| {
+            let is = |event: &Event| matches!(event, Event::ShortOfDisk { is_over: over, .. } if *over == is_over);
+            events.iter().filter(|entry| is(&entry.event)).count()
+        };
+        ensure!((told(false), told(true)) == (1, 0), "{events:?}");
+        // It goes on at a host with room.
+        client.host_undrain(&"host-2".parse()?).await?;
+        client.job_migrate(&filler, &MigrateRequest::default()).await?;
+        wait_for("the job to go on", LIMIT, async || {
+            let view = client.job_get(&filler).await?;
+            let text = client.job_log(&filler, 0).await?.text;
+            let at = text.lines().filter_map(|line| line.strip_prefix("at ")?.parse::<u64>().ok()).max();
+            Ok((view.host_name == "host-2" && at > Some((before >> 20) + 16)).then_some(()))
+        })
+        .await?;
+        client.job_cancel(&filler).await?;
+        ended(&client, &filler, LIMIT).await?;
+        Ok(())
+    });
+    // Agents that still use it keep it until they stop.
+    Command::new("umount").arg("-l").arg(&disk).status().unwrap();
     outcome.unwrap();
 }

@@ -41,6 +41,18 @@ pub struct Memory {
     pub limit_hits: u64,
 }
 
+/// Returns the bytes that a process has written to files on disks, less those that it took back by
+/// truncating. `None` where it is gone.
+#[must_use]
+pub fn written(pid: i32) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+    let counter = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))?;
+        line.trim().parse::<u64>().ok()
+    };
+    Some(counter("write_bytes")?.saturating_sub(counter("cancelled_write_bytes")?))
+}
+
 impl Cgroup {
     /// Returns the usage of the group. Fails where the group does not exist.
     pub fn counters(&self) -> Result<Counters> {

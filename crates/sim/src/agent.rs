@@ -368,6 +368,7 @@ impl SimAgent {
         }
         let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
             out_of_memory: None,
+            is_short_of_disk: false,
             findings: Vec::new(),
             unaccepted: None,
             differences: Vec::new(),

@@ -151,6 +151,15 @@ pub enum Event {
         /// The generation of the job.
         generation: Generation,
     },
+    /// The disk of the job's host lacks room: the job stands still, or goes on.
+    ShortOfDisk {
+        /// The name of the host.
+        host: String,
+        /// True for the event that the job goes on.
+        is_over: bool,
+        /// The generation of the job.
+        generation: Generation,
+    },
     /// The job was to be resumed automatically, and stays suspended until a user resumes it.
     StaysSuspended {
         /// The reason.
@@ -241,6 +250,10 @@ impl fmt::Display for Event {
                 write!(f, " at the job's limit of {limit_gb} GB")?;
                 if *kills > 1 { write!(f, ", and {} more before", kills - 1) } else { Ok(()) }
             }
+            Self::ShortOfDisk { host, is_over: false, .. } => {
+                write!(f, "stands still: the disk of {host} is nearly full, and this job wrote most to it")
+            }
+            Self::ShortOfDisk { host, is_over: true, .. } => write!(f, "goes on: the disk of {host} has room again"),
             Self::StaysSuspended { reason } => write!(f, "stays suspended: {reason}"),
             Self::Note { text } => f.write_str(text),
         }
@@ -305,6 +318,7 @@ mod tests {
                 total: 3,
                 generation: Generation(1),
             },
+            Event::ShortOfDisk { host: text("host-1"), is_over: false, generation: Generation(1) },
             Event::StaysSuspended { reason: text("no host") },
             Event::Note { text: text("a note") },
         ]

@@ -13,6 +13,7 @@ use mooring_ops::log::chain;
 use mooring_types::migration::Phase;
 
 use super::directives::Directives;
+use super::disk_guard;
 use super::furnish;
 use super::held::HeldJob;
 use super::log::Results;
@@ -23,7 +24,7 @@ use crate::migrate::stream::listener::SourceConnection;
 use crate::migrate::{destination, restore, source};
 use crate::runtime::container::Runtime;
 use crate::runtime::job_dir::JobDir;
-use crate::runtime::{bundle, fence, volume};
+use crate::runtime::{bundle, fence, thaw, volume};
 
 /// The interval at which the end of a job is looked for.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(200);
@@ -49,6 +50,8 @@ enum Wake {
     Ended,
     /// The job may be let go on that was frozen for lack of a lease.
     Lease,
+    /// The job may be let go on that stood still for lack of disk.
+    DiskFreed,
     /// The source of a migration has connected.
     Connected(SourceConnection),
 }
@@ -142,6 +145,7 @@ impl Driver {
         match self.wake(lease).await {
             Wake::Stop => return Ok(Progress::Stopped),
             Wake::Directive | Wake::Lease => {}
+            Wake::DiskFreed => go_on(&self.job)?,
             Wake::Ended => record_end(&mut self.job).await?,
             Wake::Connected(connection) => {
                 destination::receive(&mut self.job, &self.directives, connection).await?;
@@ -181,7 +185,9 @@ impl Driver {
                 tokio::time::sleep(LEASE_POLL_INTERVAL).await;
             }
         };
-        let stop = self.job.host().stop.clone();
+        let host = self.job.host().clone();
+        let freed = disk_guard::freed(&host, &job_dir);
+        let stop = host.stop.clone();
         let connected = async {
             match &mut self.job.state {
                 LocalState::Receiving { inbound: Inbound::Expected(expected), .. } => expected.connected().await,
@@ -193,6 +199,7 @@ impl Driver {
             changed = self.directives.changed() => if changed.is_err() { Wake::Stop } else { Wake::Directive },
             () = ended => Wake::Ended,
             () = confirmed => Wake::Lease,
+            () = freed => Wake::DiskFreed,
             connection = connected => Wake::Connected(connection),
         }
     }
@@ -251,12 +258,24 @@ impl Driver {
     }
 }
 
+/// Lets a job go on that stood still for lack of disk. What a migration has frozen stays frozen.
+fn go_on(job: &HeldJob) -> Result<()> {
+    let (id, job_dir) = (job.id(), job.job_dir());
+    disk_guard::forget(&job_dir.short_of_disk())?;
+    if matches!(job.state, LocalState::Running(_) | LocalState::Restored { .. }) {
+        thaw::thaw(&job_dir)?;
+        tracing::info!(job = %id, "the disk has room again, and job {id} goes on");
+    }
+    job.host().observed.notify_one();
+    Ok(())
+}
+
 /// Lets a job go on that was frozen for lack of a lease. What a migration has frozen stays frozen.
 fn lift_fence(job: &HeldJob) -> Result<()> {
     let (id, job_dir) = (job.id(), job.job_dir());
     fence::lift(&job_dir)?;
     if matches!(job.state, LocalState::Running(_) | LocalState::Restored { .. }) {
-        fence::thaw(&job_dir)?;
+        thaw::thaw(&job_dir)?;
         tracing::warn!(job = %id, "job {id} was frozen while OpCenter could not be reached, and goes on");
     }
     Ok(())

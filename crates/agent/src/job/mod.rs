@@ -6,6 +6,7 @@
 //! * [`policy`]: the next action, as a pure function of the recorded state and the directive.
 //! * [`driver`]: the task that performs it. The steps of a migration are in
 //!   [`migrate`](crate::migrate).
+//! * [`disk_guard`]: the freeze of jobs that fill the disk.
 //! * [`directives`]: the watch of a job's directive; [`furnish`]: image, bundle and network of a
 //!   job.
 //! * [`recovery`]: the state of a job after the agent was killed or stopped.
@@ -13,6 +14,7 @@
 //!   kernel has killed.
 
 pub(crate) mod directives;
+pub(crate) mod disk_guard;
 mod driver;
 pub(crate) mod furnish;
 pub(crate) mod held;
@@ -138,6 +140,7 @@ impl Jobs {
             observed.findings = looked.map(|(_, findings)| findings.clone()).unwrap_or_default();
             let job_dir = self.host.job_dir(&observed.job, observed.generation, driven.address);
             observed.out_of_memory = self.kills.lock().of(&job_dir);
+            observed.is_short_of_disk = job_dir.short_of_disk().exists();
             Some(observed)
         };
         self.driven().values().filter_map(read).collect()

@@ -20,9 +20,9 @@ use super::state::{AgentsPart, LocalState, Outbound, Running, end_of, exit_code}
 use crate::host::Host;
 use crate::migrate::restore::{self, Peers};
 use crate::migrate::socket_files;
-use crate::runtime::fence;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::removed_names;
+use crate::runtime::thaw;
 
 /// Returns a recorded job in the state in which it is found. What executes may be reached, and is
 /// frozen only for lack of a lease.
@@ -157,7 +157,7 @@ async fn find_freezing(host: &Host, job_dir: &JobDir, process: ProcessId, migrat
         socket_files::sweep(job_dir);
         removed_names::sweep(job_dir);
         restore::put_back(job_dir).await;
-        if let Err(error) = fence::thaw(job_dir) {
+        if let Err(error) = thaw::thaw(job_dir) {
             tracing::warn!(error = %chain(&error), "a job may still be frozen");
         }
         if let Err(error) = host.filter.release(job_dir).await {

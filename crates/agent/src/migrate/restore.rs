@@ -32,7 +32,6 @@ use crate::job::policy::OwnCheckpoint;
 use crate::job::state::{LocalState, Outbound, Running};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::container::{Afterwards, Runtime};
-use crate::runtime::fence;
 use crate::runtime::image::Image;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
@@ -40,6 +39,7 @@ use crate::runtime::name_servers;
 use crate::runtime::own;
 use crate::runtime::removed_names;
 use crate::runtime::seize;
+use crate::runtime::thaw;
 use crate::runtime::volume;
 
 /// The pause before a job that could not be let run is tried again.
@@ -136,7 +136,7 @@ pub(crate) async fn park(job: &mut HeldJob) -> Result<()> {
     let sockets = Listing::read(&job_dir.upper())?.sockets().map(Path::to_owned).collect();
     if let Err(error) = dump(job.host(), &job_dir, &checkpoint, Afterwards::Ended, sockets).await {
         put_back(&job_dir).await;
-        fence::thaw(&job_dir)?;
+        thaw::thaw(&job_dir)?;
         job.host().filter.release(&job_dir).await?;
         return Err(error);
     }
@@ -283,7 +283,7 @@ pub(crate) async fn let_run(host: &Host, job_dir: &JobDir, peers: Peers) -> Resu
         tracing::debug!(ended, woken, "ended {ended} connections of a restored job and woke {woken}");
     }
     put_back(job_dir).await;
-    fence::thaw(job_dir)
+    thaw::thaw(job_dir)
 }
 
 /// Removes a used checkpoint in the background: it takes longer than anyone should wait.

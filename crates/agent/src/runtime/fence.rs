@@ -61,18 +61,7 @@ pub(crate) fn is_closed(job_dir: &JobDir) -> bool {
     job_dir.fenced().exists()
 }
 
-/// Thaws a job, unless it is frozen for lack of a lease: it stays frozen then.
-///
-/// # Errors
-/// The control group refuses.
-pub(crate) fn thaw(job_dir: &JobDir) -> Result<()> {
-    if is_closed(job_dir) {
-        return Ok(());
-    }
-    Ok(job_dir.cgroup().thaw()?)
-}
-
-/// Forgets that a job was frozen for lack of a lease, so that [`thaw`] thaws it.
+/// Forgets that a job was frozen for lack of a lease, so that [`thaw`](super::thaw) thaws it.
 ///
 /// A monitor may still act on the lease as it was. The job is frozen once more then, with the file
 /// that says so.

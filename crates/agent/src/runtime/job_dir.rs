@@ -19,6 +19,8 @@ pub(super) const END: &str = "end";
 pub(super) const FENCE: &str = "fence";
 /// The file that says that the job was frozen for lack of a lease.
 pub(super) const FENCED: &str = "fenced";
+/// The file that says that the job was frozen for lack of disk.
+const SHORT_OF_DISK: &str = "short-of-disk";
 
 /// The directory of one generation of a job on this host.
 #[derive(Debug, Clone)]
@@ -167,6 +169,11 @@ impl JobDir {
     /// The file that says that the job was frozen for lack of a lease.
     pub(crate) fn fenced(&self) -> PathBuf {
         self.directory.join(FENCED)
+    }
+
+    /// The file that says that the job was frozen for lack of disk.
+    pub(crate) fn short_of_disk(&self) -> PathBuf {
+        self.directory.join(SHORT_OF_DISK)
     }
 
     /// The record of what was taken out of the job's terminals.

@@ -14,6 +14,7 @@
 //! * [`removed_names`]: CRIU's links to open files whose name was removed.
 //! * [`seccomp`]: the system calls of a container.
 //! * [`volume`]: the volumes of a job.
+//! * [`thaw`]: the end of a freeze.
 //! * [`tool`]: system programs that create and mount file systems.
 //! * [`user`]: the user that a container runs as.
 //! * [`own_image`]: the agent's own images in a checkpoint.
@@ -35,6 +36,7 @@ pub(crate) mod own_image;
 pub(crate) mod removed_names;
 mod seccomp;
 pub(crate) mod seize;
+pub(crate) mod thaw;
 mod tool;
 pub(crate) mod user;
 pub(crate) mod volume;

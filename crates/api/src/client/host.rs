@@ -5,12 +5,13 @@ use reqwest::Method;
 
 use super::{Answer, Client};
 use crate::paths::{self, fill};
-use crate::view::{JoinTokenAnswer, JoinTokenRequest, JoinTokenView};
+use crate::view::{HostRemoval, JoinTokenAnswer, JoinTokenRequest, JoinTokenView};
 
 impl Client {
     /// Removes a host.
-    pub async fn host_remove(&self, host: &Reference<HostId>) -> Answer<()> {
-        self.nothing(Method::DELETE, &fill(paths::HOST, &[&host.to_string()]), None::<&()>).await
+    pub async fn host_remove(&self, host: &Reference<HostId>, removal: HostRemoval) -> Answer<()> {
+        let query = if removal.lost { "?lost=true" } else { "" };
+        self.nothing(Method::DELETE, &(fill(paths::HOST, &[&host.to_string()]) + query), None::<&()>).await
     }
 
     /// Makes a token with which one host may join.

@@ -5,7 +5,7 @@ use std::fmt;
 use mooring_types::host::{Capability, HostRole, Purchase};
 use mooring_types::{HostId, Timestamp};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 /// The status of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -112,6 +112,16 @@ pub struct DrainView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     pub reason: String,
+}
+
+/// How a host is removed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
+#[serde(rename_all = "camelCase", default)]
+#[into_params(parameter_in = Query)]
+pub struct HostRemoval {
+    /// True where the machine is gone for ever: its jobs are recovered or end, and its gateways are
+    /// destroyed.
+    pub lost: bool,
 }
 
 /// A drain to start.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
-use mooring_api::view::{DrainRequest, HostStatus, HostView, JoinTokenRequest};
+use mooring_api::view::{DrainRequest, HostRemoval, HostStatus, HostView, JoinTokenRequest};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Capability;
 use mooring_types::{JoinTokenId, Name, Reference};
@@ -41,7 +41,7 @@ enum Action {
     Undrain(UndrainArgs),
     /// let a host that lost its state directory join again (admins)
     Rejoin(RejoinArgs),
-    /// remove a host without jobs and gateways (admins)
+    /// remove a host that has no jobs and gateways, or is lost (admins)
     Remove(RemoveArgs),
     /// tokens with which hosts join (admins)
     #[command(
@@ -101,12 +101,18 @@ struct TokenDeleteArgs {
 #[command(after_help = "\
 Examples:
   float hosts drain host-1 --wait && float hosts remove host-1
+  float hosts remove host-1 --lost
 
-The agent is not let in again without a new join token. Its name is free.")]
+The agent is not let in again without a new join token. Its name is free.
+With --lost, jobs with a snapshot are recovered on other hosts, the other jobs end, and the gateways of the host are
+destroyed. A machine that runs on nevertheless goes on with jobs that have no snapshot: shut it down before.")]
 struct RemoveArgs {
     /// host, by name or id
     #[arg(value_name = "NAME")]
     host: String,
+    /// the machine is gone for ever: remove the host with its jobs and gateways
+    #[arg(long)]
+    lost: bool,
 }
 
 /// The arguments of `float hosts drain`.
@@ -171,7 +177,7 @@ pub(crate) async fn hosts(args: HostsArgs, client: &Client, printer: &Printer) -
         Some(Action::Drain(args)) => drain(args, client, printer).await,
         Some(Action::Undrain(args)) => printer.object(&client.host_undrain(&parse::host(&args.host)?).await?),
         Some(Action::Remove(args)) => {
-            client.host_remove(&parse::host(&args.host)?).await?;
+            client.host_remove(&parse::host(&args.host)?, HostRemoval { lost: args.lost }).await?;
             printer.note(&format!("host {} removed", args.host));
             Ok(())
         }

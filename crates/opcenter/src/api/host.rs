@@ -3,10 +3,10 @@
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use mooring_api::view::{DrainAnswer, DrainRequest, FindingView, HostView};
+use mooring_api::view::{DrainAnswer, DrainRequest, FindingView, HostRemoval, HostView};
 use mooring_api::{ErrorBody, paths};
 
-use super::{Body, Named};
+use super::{Asked, Body, Named};
 use crate::auth::User;
 use crate::error::ApiResult;
 use crate::state::context::Context;
@@ -19,15 +19,16 @@ pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResu
     Ok(Json(Views::present(&context).await?.hosts()))
 }
 
-/// Remove a host without jobs and gateways. It takes an admin.
-#[utoipa::path(delete, path = paths::HOST, params(("id" = String, Path)),
+/// Remove a host without jobs and gateways, or one that is lost with what it has. It takes an admin.
+#[utoipa::path(delete, path = paths::HOST, params(("id" = String, Path), HostRemoval),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn remove(
     State(context): State<Context>,
     user: User,
     Named(id): Named<String>,
+    Asked(removal): Asked<HostRemoval>,
 ) -> ApiResult<StatusCode> {
-    host::remove(&context, &user, &id).await?;
+    host::remove(&context, &user, &id, removal).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -327,6 +327,7 @@ mod tests {
                 image_digest: String::new(),
                 usage: None,
                 out_of_memory: None,
+                is_short_of_disk: false,
                 findings: Vec::new(),
                 unaccepted: None,
                 differences: Vec::new(),

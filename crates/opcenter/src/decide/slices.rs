@@ -299,7 +299,8 @@ fn order_to_stop(state: &DbState, holdings: &Holdings, job: &JobRow, host: &Host
     }
 }
 
-/// Returns the hosts that may hold a job, each with the generation.
+/// Returns the hosts that may hold a job, each with the generation. A host that was removed tells
+/// nothing any more, and is not waited for.
 pub(crate) fn stoppers(state: &DbState, job: &JobRow) -> Vec<(HostId, Generation)> {
     let moving = state.migrations.get(&job.id);
     let ends = |row: &MigrationRow| {
@@ -312,6 +313,7 @@ pub(crate) fn stoppers(state: &DbState, job: &JobRow) -> Vec<(HostId, Generation
     {
         stoppers.push((owner.clone(), job.generation));
     }
+    stoppers.retain(|(host, _)| !state.removed_hosts.contains_key(host));
     stoppers
 }
 

@@ -74,10 +74,14 @@ impl Round<'_> {
     pub(super) async fn follow(&mut self, state: &DbState, job: &JobRow) -> Result<(), StoreError> {
         let Some(host) = &job.host else { return Ok(()) };
         let host_name = state.host_name(host);
-        if self.observed.host_is_silent(host) {
+        let was_removed = state.removed_hosts.contains_key(host);
+        if was_removed || self.observed.host_is_silent(host) {
             return match job.status {
                 JobStatus::Executing => {
                     self.status(job, JobStatus::Unknown, &format!("host {host_name} is unreachable")).await
+                }
+                JobStatus::Initializing | JobStatus::Starting if was_removed => {
+                    self.status(job, JobStatus::FailToExecute, &removed(&host_name)).await
                 }
                 _ => Ok(()),
             };
@@ -196,12 +200,16 @@ impl Round<'_> {
         job: &JobRow,
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
+        let removed_host = job.host.as_ref().and_then(|host| state.removed_hosts.get(host));
         let lost = job.host.as_ref().is_none_or(|host| self.observed.host_is_silent(host));
-        if !lost {
+        if !lost && removed_host.is_none() {
             return self.follow(state, job).await;
         }
         if state.capsule(&job.id).is_none() {
-            return Ok(());
+            return match removed_host {
+                Some(name) => self.status(job, JobStatus::FailToComplete, &removed(name.as_str())).await,
+                None => Ok(()),
+            };
         }
         if !self.has_rested(job, MigrationKind::Recover).await? {
             return Ok(());
@@ -304,6 +312,11 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// Returns the reason for the end of a job that was lost with its host.
+fn removed(host: &str) -> String {
+    format!("its host {host} was removed as lost, and the job has no snapshot")
 }
 
 /// Returns the pause after a number of failures in a row.

@@ -24,6 +24,7 @@ mod out_of_memory;
 mod policy;
 mod publish;
 mod pulse;
+mod short_of_disk;
 pub(crate) mod usage;
 
 use std::sync::Arc;
@@ -143,6 +144,7 @@ impl Round<'_> {
         let mut owners = self.unknown_owners(state);
         for job in state.jobs.values() {
             self.tell_out_of_memory(job).await?;
+            self.tell_short_of_disk(state, job).await?;
             if let Some(owner) = owners.remove(&job.id) {
                 self.give_back(state, job, owner).await?;
                 continue;

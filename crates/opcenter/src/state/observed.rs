@@ -221,6 +221,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         image_digest,
         usage: _,
         out_of_memory,
+        is_short_of_disk,
         findings,
         differences,
         unaccepted,
@@ -234,6 +235,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         && *progress == other.progress
         && *image_digest == other.image_digest
         && *out_of_memory == other.out_of_memory
+        && *is_short_of_disk == other.is_short_of_disk
         && *findings == other.findings
         && *differences == other.differences
         && *unaccepted == other.unaccepted

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use mooring_api::ErrorCode;
-use mooring_api::view::{DrainRequest, FindingView};
+use mooring_api::view::{DrainRequest, FindingView, HostRemoval};
 use mooring_api::watch::{CertificateAnswer, CertificateRequest, HostReport, JoinAnswer, JoinRequest};
 use mooring_ops::log::chain;
-use mooring_store::{Drain, Extent, HostKey, HostRow, JobRow, Joined, StoreError, Tx};
+use mooring_store::{Drain, Extent, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, StoreError, Tx};
 use mooring_tls::Daemon;
 use mooring_types::duration::parse_duration;
 use mooring_types::{Clock, GatewayId, HostId, JobId};
@@ -18,6 +18,7 @@ use crate::decide::drain;
 use crate::error::{ApiError, ApiResult, At};
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
+use crate::state::observed::Observed;
 use crate::state::token::hash_token;
 use crate::usecase::certificate::{self, Issued};
 use crate::usecase::{join_token, usage};
@@ -182,20 +183,57 @@ pub(crate) async fn rejoin(context: &Context, user: &User, id: &str) -> ApiResul
     Ok(host.id)
 }
 
-/// Removes a host without jobs and gateways. Its agent is not let in again without a join token.
-pub(crate) async fn remove(context: &Context, user: &User, id: &str) -> ApiResult<()> {
+/// Removes a host. Its agent is not let in again without a join token.
+///
+/// A host without jobs and gateways is removed at once. One that is lost for ever is removed with
+/// them: its gateways are destroyed, and its jobs are recovered from their snapshots or end.
+pub(crate) async fn remove(context: &Context, user: &User, id: &str, removal: HostRemoval) -> ApiResult<()> {
     user.refuse_unless_admin("removing a host")?;
     let mut tx = context.store.begin().await?;
     let host = find(&mut tx, id).await?;
     let observed = context.observed().clone();
-    refuse_removal(&DbState::read(&mut tx, &observed).await?, &host)?;
+    let state = DbState::read(&mut tx, &observed).await?;
+    let mut gateways = Vec::new();
+    if removal.lost {
+        refuse_as_lost(&state, &observed, &host)?;
+        gateways = gateways_on(&state, &host).map(|gateway| gateway.id.clone()).collect();
+        for gateway in &gateways {
+            tx.gateway_delete(gateway).await?;
+        }
+    } else {
+        refuse_removal(&state, &host)?;
+    }
     tx.host_remove(&host.id, context.clock.now()).await?;
     tx.commit().await?;
     context.daemons.end(&Daemon::Host(host.id.clone()));
+    for gateway in gateways {
+        context.traffic.forget(&gateway);
+        context.daemons.end(&Daemon::Gateway(gateway));
+    }
     context.observed().host_forget(&host.id);
     context.wake();
     tracing::info!(host = %host.id, user = user.name, "host {} is removed", host.name);
     Ok(())
+}
+
+/// Refuses to remove a host as lost while it is there, or while a migration waits for it.
+fn refuse_as_lost(state: &DbState, observed: &Observed, host: &HostRow) -> ApiResult<()> {
+    if observed.host_is_reachable(&host.id) {
+        let message = format!("host {} is not lost: its agent reports", host.name);
+        return Err(ApiError::new(ErrorCode::WrongStatus, message)
+            .hint(format!("let its jobs leave: `float hosts drain {} --wait`", host.name)));
+    }
+    let is_end = |row: &&MigrationRow| [&row.from, &row.to].into_iter().flatten().any(|end| *end == host.id);
+    let moving: Vec<String> = state.migrations.values().filter(is_end).map(|row| row.job.to_string()).collect();
+    if moving.is_empty() {
+        return Ok(());
+    }
+    let message = format!("migrations from or to host {} have not ended: jobs {}", host.name, moving.join(", "));
+    Err(ApiError::new(ErrorCode::WrongStatus, message).hint("they end by themselves: try again in a minute"))
+}
+
+fn gateways_on<'a>(state: &'a DbState, host: &'a HostRow) -> impl Iterator<Item = &'a GatewayRow> {
+    state.gateways.iter().filter(|gateway| gateway.host == host.id)
 }
 
 /// Refuses to remove a host as long as something is on it.
@@ -209,16 +247,23 @@ pub(crate) fn refuse_removal(state: &DbState, host: &HostRow) -> ApiResult<()> {
         state.jobs.values().filter(is_here).map(|job| format!("{} ({})", job.spec.name, job.id)).collect();
     if !jobs.is_empty() {
         let message = format!("host {} has jobs: {}", host.name, jobs.join(", "));
-        return Err(ApiError::new(ErrorCode::WrongStatus, message)
-            .hint(format!("let them leave: `float hosts drain {} --wait`", host.name)));
+        return Err(ApiError::new(ErrorCode::WrongStatus, message).hint(format!(
+            "let them leave: `float hosts drain {0} --wait`; {1}",
+            host.name,
+            if_lost(host)
+        )));
     }
-    let on_host = state.gateways.iter().filter(|gateway| gateway.host == host.id);
-    let gateways: Vec<String> = on_host.map(|gateway| gateway.spec.name.to_string()).collect();
+    let gateways: Vec<String> = gateways_on(state, host).map(|gateway| gateway.spec.name.to_string()).collect();
     if !gateways.is_empty() {
         let message = format!("host {} has gateways: {}", host.name, gateways.join(", "));
-        return Err(ApiError::new(ErrorCode::WrongStatus, message).hint("destroy them first: `float gateway destroy`"));
+        return Err(ApiError::new(ErrorCode::WrongStatus, message)
+            .hint(format!("destroy them first: `float gateway destroy`; {}", if_lost(host))));
     }
     Ok(())
+}
+
+fn if_lost(host: &HostRow) -> String {
+    format!("if its machine never comes back: `float hosts remove {} --lost`", host.name)
 }
 
 /// Returns what matters to the migrations of the jobs on a host.

@@ -6,7 +6,7 @@ use futures_util::StreamExt;
 use mooring_api::ErrorCode::{
     AlreadyExists, InvalidArgument, NotFound, PermissionDenied, Unauthenticated, WrongStatus,
 };
-use mooring_api::view::{AuditQuery, JoinTokenRequest};
+use mooring_api::view::{AuditQuery, HostRemoval, JoinTokenRequest};
 use mooring_api::watch::{CertificateRequest, JoinRequest};
 use mooring_sim::Machine;
 use mooring_tls::Identity;
@@ -109,7 +109,7 @@ async fn bad_requests_of_tokens_are_refused() {
     };
     refused(alice.join_token_create(&ask("", "", "http://10.0.0.5:8443")).await, PermissionDenied, "admin");
     refused(alice.join_token_list().await, PermissionDenied, "admin");
-    refused(alice.host_remove(&"host-1".parse().unwrap()).await, PermissionDenied, "admin");
+    refused(alice.host_remove(&"host-1".parse().unwrap(), HostRemoval::default()).await, PermissionDenied, "admin");
     for opcenter in ["10.0.0.5:8443", "http://", "http://a; rm -rf /", "http://$(id)", "http://a\nb"] {
         refused(lab.admin.join_token_create(&ask("", "", opcenter)).await, InvalidArgument, "URL");
     }
@@ -123,12 +123,12 @@ async fn removed_host_is_not_let_in_again() {
     let mut lab = Lab::start().await;
     let job = lab.job().await;
     let name = "host-1".parse().unwrap();
-    refused(lab.admin.host_remove(&name).await, WrongStatus, "work");
+    refused(lab.admin.host_remove(&name, HostRemoval::default()).await, WrongStatus, "work");
     lab.migrate(&job, "host-2").await;
     lab.settle().await;
     let mut watch = lab.host("host-1").watch().await.unwrap();
     watch.next().await.unwrap().unwrap();
-    lab.admin.host_remove(&name).await.unwrap();
+    lab.admin.host_remove(&name, HostRemoval::default()).await.unwrap();
     // Its stream ends, and it can neither report nor join with the key that it has.
     while let Some(Ok(_)) = watch.next().await {}
     assert!(lab.host("host-1").report().await.is_err());

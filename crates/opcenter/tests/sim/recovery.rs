@@ -1,11 +1,13 @@
 //! Jobs of a lost host: recovered from their newest snapshot, or waiting for their host.
 
+use mooring_api::ErrorCode::{NotFound, WrongStatus};
 use mooring_api::Submission;
+use mooring_api::view::HostRemoval;
 use mooring_sim::{Machine, Step};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 
-use crate::lab::{Lab, Plan, seconds};
+use crate::lab::{Lab, Plan, refused, seconds};
 
 /// A job on `host-1` with a snapshot.
 async fn with_snapshot(lab: &mut Lab) -> JobId {
@@ -35,6 +37,40 @@ async fn job_without_a_snapshot_waits_for_its_host() {
     lab.host("host-1").reconnect();
     lab.settle().await;
     lab.expect_on(&job, "host-1").await;
+}
+
+#[tokio::test]
+async fn host_that_is_lost_for_ever_is_removed_with_what_it_has() {
+    let mut lab = Lab::with(vec![Machine::named("host-1")], Plan::default()).await;
+    let (kept, lost, cancelled) = (with_snapshot(&mut lab).await, lab.job().await, lab.job().await);
+    let (name, removal) = ("host-1".parse().unwrap(), HostRemoval { lost: true });
+    refused(lab.admin.host_remove(&name, removal).await, WrongStatus, "not lost: its agent reports");
+    lab.lose_host("host-1").await;
+    lab.admin.job_cancel(&cancelled).await.unwrap();
+    lab.advance(seconds(60)).await;
+    // Nobody can say that it has ended.
+    lab.expect(&cancelled, JobStatus::Cancelling).await;
+    refused(lab.admin.host_remove(&name, HostRemoval::default()).await, WrongStatus, "has jobs");
+    lab.admin.host_remove(&name, removal).await.unwrap();
+    lab.settle().await;
+    lab.expect(&cancelled, JobStatus::Cancelled).await;
+    let view = lab.expect(&lost, JobStatus::FailToComplete).await;
+    assert!(view.status_reason.contains("host host-1 was removed as lost"), "{}", view.status_reason);
+    // The job with a snapshot waits for a host, and the lost one is not let in again.
+    lab.expect(&kept, JobStatus::Unknown).await;
+    lab.host("host-1").reconnect();
+    assert!(lab.host("host-1").report().await.is_err());
+}
+
+#[tokio::test]
+async fn gateways_of_a_host_that_is_lost_for_ever_are_destroyed() {
+    let mut lab = Lab::start().await;
+    let gateway = lab.create_gateway("lab").await;
+    let name = "gateways".parse().unwrap();
+    lab.lose_host("gateways").await;
+    refused(lab.admin.host_remove(&name, HostRemoval::default()).await, WrongStatus, "has gateways: ");
+    lab.admin.host_remove(&name, HostRemoval { lost: true }).await.unwrap();
+    refused(lab.admin.gateway_get(&gateway.into()).await, NotFound, "");
 }
 
 #[tokio::test]

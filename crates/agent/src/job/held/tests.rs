@@ -84,6 +84,7 @@ async fn host(state_dir: &Path) -> Arc<Host> {
         tasks: lifecycle.tasks().clone(),
         stop: lifecycle.soft().clone(),
         observed: Arc::default(),
+        disk_is_short: watch::Sender::new(false),
         config,
     })
 }

@@ -20,9 +20,9 @@ use mooring_linux::{Error as LinuxError, terminal};
 use crate::error::{Error, Result};
 use crate::migrate::connections::{self, Gateways, Pending};
 use crate::migrate::watches::Watched;
-use crate::runtime::fence;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::seize::describe;
+use crate::runtime::thaw;
 
 /// The longest wait for a shell to take its terminal back; a shell that runs needs microseconds.
 const FOREGROUND_GAP_MAX: Duration = Duration::from_secs(1);
@@ -79,11 +79,11 @@ pub(crate) fn freeze(job_dir: &JobDir, gateways: Gateways, watched: &Watched) ->
                 bring_back(&cgroup, &alone)?;
             }
             Some(Obstacle::Vfork(waiting)) => {
-                fence::thaw(job_dir)?;
+                thaw::thaw(job_dir)?;
                 wait_for(waiting, began);
             }
             Some(Obstacle::Foreground | Obstacle::Connection(_) | Obstacle::Events) | None => {
-                fence::thaw(job_dir)?;
+                thaw::thaw(job_dir)?;
                 thread::sleep(THAW_INTERVAL);
             }
         }

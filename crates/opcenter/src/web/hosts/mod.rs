@@ -6,7 +6,7 @@ mod join;
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use mooring_api::view::{HostStatus, HostView};
+use mooring_api::view::{HostRemoval, HostStatus, HostView};
 use mooring_types::host::HostRole;
 
 use super::address::Address;
@@ -193,7 +193,7 @@ async fn remove_dialog(
 }
 
 async fn remove(State(context): State<Context>, visitor: Visitor, address: Address) -> Result<Response, Problem> {
-    host::remove(&context, &visitor.user, address.id()).await?;
+    host::remove(&context, &visitor.user, address.id(), HostRemoval::default()).await?;
     Ok(answer::go("/hosts", "The host is removed"))
 }
 

@@ -37,7 +37,10 @@ impl Group {
 
     fn has(self, event: &Event) -> bool {
         let own = match event {
-            Event::StatusChanged { .. } | Event::OutOfMemory { .. } | Event::StaysSuspended { .. } => Self::Status,
+            Event::StatusChanged { .. }
+            | Event::OutOfMemory { .. }
+            | Event::ShortOfDisk { .. }
+            | Event::StaysSuspended { .. } => Self::Status,
             Event::MigrationStarted { .. }
             | Event::PhaseEnded { .. }
             | Event::MigrationFailed { .. }
@@ -92,12 +95,14 @@ impl EventsTab {
             | Event::FoundAgain { .. }
             | Event::OutOfMemory { .. }
             | Event::RestoredWithDifferences { .. }
+            | Event::ShortOfDisk { is_over: false, .. }
             | Event::StaysSuspended { .. } => Tone::Bad,
             Event::Migrated { .. }
             | Event::Suspended { .. }
             | Event::SnapshotTaken { .. }
             | Event::Resumed { .. }
-            | Event::Recovered { .. } => Tone::Good,
+            | Event::Recovered { .. }
+            | Event::ShortOfDisk { is_over: true, .. } => Tone::Good,
             Event::MigrationStarted { .. } => Tone::Busy,
             _ => Tone::Rest,
         }
