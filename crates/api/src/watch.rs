@@ -454,7 +454,7 @@ pub struct JobObservation {
     /// The kills for lack of memory in this generation; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_memory: Option<OutOfMemory>,
-    /// True while the job stands still, since the disk of the host lacks room.
+    /// True while the job is frozen, since the disk of the host lacks room.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_short_of_disk: bool,
     /// The findings of the last look at the job, while it executes here.

@@ -216,10 +216,10 @@ fn small_disk(world: &World, host: &str, megabytes: u64) -> Result<()> {
     run("cp", &[Path::new("-aT"), &kept, &directory])
 }
 
-/// S11: a job that fills its host's disk stands still before it is full. Others go on, the host
+/// S11: a job that fills its host's disk is frozen before it is full. Others go on, the host
 /// recovers, and the job goes on once there is room.
 #[test]
-fn job_that_fills_the_disk_stands_still() {
+fn job_that_fills_the_disk_is_frozen() {
     let arguments = ["--disk-reserve", "1"].map(str::to_owned).to_vec();
     let mut world = World::start(Plan { arguments, ..Plan::new(env!("CARGO_BIN_EXE_float")) }).unwrap();
     world.stop().unwrap();
@@ -232,12 +232,12 @@ fn job_that_fills_the_disk_stands_still() {
         let neighbour = submit(&client, NEIGHBOUR).await?;
         executing(&client, &neighbour, LIMIT).await?;
         let filler = submit(&client, FILLER).await?;
-        wait_for("the job to stand still", LIMIT, async || {
+        wait_for("the job to be frozen", LIMIT, async || {
             let view = client.job_get(&filler).await?;
-            Ok(view.status_reason.starts_with("stands still: the disk of host-1 is nearly full").then_some(()))
+            Ok(view.status_reason.starts_with("frozen: the disk of host-1 is nearly full").then_some(()))
         })
         .await?;
-        // A job that stands still writes nothing, and the reserve is not used up.
+        // A job that is frozen writes nothing, and the reserve is not used up.
         let file = disk.join("jobs").join(filler.as_str()).join("g1/upper/var/tmp/filler");
         let before = fs::metadata(&file)?.len();
         let lines = async || anyhow::Ok(client.job_log(&neighbour, 0).await?.text.lines().count());

@@ -151,7 +151,7 @@ pub enum Event {
         /// The generation of the job.
         generation: Generation,
     },
-    /// The disk of the job's host lacks room: the job stands still, or goes on.
+    /// The disk of the job's host lacks room: the job is frozen, or goes on.
     ShortOfDisk {
         /// The name of the host.
         host: String,
@@ -251,7 +251,7 @@ impl fmt::Display for Event {
                 if *kills > 1 { write!(f, ", and {} more before", kills - 1) } else { Ok(()) }
             }
             Self::ShortOfDisk { host, is_over: false, .. } => {
-                write!(f, "stands still: the disk of {host} is nearly full, and this job wrote most to it")
+                write!(f, "frozen: the disk of {host} is nearly full, and this job wrote most to it")
             }
             Self::ShortOfDisk { host, is_over: true, .. } => write!(f, "goes on: the disk of {host} has room again"),
             Self::StaysSuspended { reason } => write!(f, "stays suspended: {reason}"),

@@ -1,4 +1,4 @@
-//! The guard of the disk: jobs that fill it stand still before it is full.
+//! The guard of the disk: jobs that fill it are frozen before it is full.
 //!
 //! ```text
 //!  free disk   more than twice the reserve │ less: writes are counted │ less than the reserve
@@ -7,9 +7,10 @@
 //! ```
 //!
 //! One job is frozen at each look, so that one that writes less is frozen only where that was not
-//! enough. With a quarter more than the reserve free, all go on. A job that was frozen has a file in
-//! its directory, so that nothing else [thaws](crate::runtime::thaw) it meanwhile, a restarted agent
-//! included. Its driver thaws it: only the driver knows whether a migration has it frozen as well.
+//! enough. With a quarter more than the reserve free, all go on. A job that was frozen has a file
+//! in its directory, so that nothing else [thaws](crate::runtime::thaw) it meanwhile, a restarted
+//! agent included. Its driver thaws it: only the driver knows whether a migration has it frozen as
+//! well.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -48,7 +49,7 @@ pub(crate) struct DiskGuard {
     writers: HashMap<JobId, Writer>,
 }
 
-/// What the processes of a job have written since the guard began to count.
+/// The bytes that the processes of a job have written since the guard began to count.
 #[derive(Debug, Default, Clone)]
 struct Writer {
     bytes: u64,
@@ -58,14 +59,14 @@ struct Writer {
     processes: HashMap<i32, u64>,
 }
 
-/// How much of a disk is free.
+/// The free space of a disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Room {
     /// More than twice the reserve.
     Ample,
     /// More than the reserve and a quarter.
     Enough,
-    /// More than the reserve. What stands still for lack of disk stays so.
+    /// More than the reserve. A job that is frozen for lack of disk stays frozen.
     Scarce,
     /// Less than the reserve.
     Short,
@@ -141,8 +142,8 @@ impl DiskGuard {
         let Some((job, bytes)) = candidates.into_iter().find(|(job, _)| self.may_freeze(job)) else { return };
         let Some(job_dir) = executing.get(job) else { return };
         let reserve = self.host.config.image_bounds.reserve;
-        tracing::warn!(%job, "job {job} stands still: it wrote {bytes} bytes to a disk with less than {reserve} free");
-        if let Err(error) = stop(job_dir).await {
+        tracing::warn!(%job, "job {job} is frozen: it wrote {bytes} bytes to a disk with less than {reserve} free");
+        if let Err(error) = freeze(job_dir).await {
             tracing::error!(%job, error = %chain(&error), "job {job} fills the disk and can't be frozen");
         }
         self.host.observed.notify_one();
@@ -169,8 +170,8 @@ impl Writer {
     }
 }
 
-/// Has a job stand still, after the file that says so.
-async fn stop(job_dir: &JobDir) -> Result<()> {
+/// Freezes a job, after the file that says so.
+async fn freeze(job_dir: &JobDir) -> Result<()> {
     let path = job_dir.short_of_disk();
     file::replace(&path, Durability::Renamed, Mode::Private, b"")
         .map_err(Error::system(format!("write {}", path.display())))?;
@@ -180,7 +181,7 @@ async fn stop(job_dir: &JobDir) -> Result<()> {
     frozen.map_or(Ok(()), |frozen| Ok(frozen?))
 }
 
-/// Waits until a job stands still for lack of disk, and the disk has room again.
+/// Waits until a job is frozen for lack of disk, and the disk has room again.
 pub(crate) async fn freed(host: &Host, job_dir: &JobDir) {
     let (mut is_short, path) = (host.disk_is_short.subscribe(), job_dir.short_of_disk());
     loop {
@@ -193,7 +194,7 @@ pub(crate) async fn freed(host: &Host, job_dir: &JobDir) {
     }
 }
 
-/// Forgets that a job stands still for lack of disk.
+/// Forgets that a job is frozen for lack of disk.
 ///
 /// # Errors
 /// The file can't be removed.

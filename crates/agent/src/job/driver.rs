@@ -50,7 +50,7 @@ enum Wake {
     Ended,
     /// The job may be let go on that was frozen for lack of a lease.
     Lease,
-    /// The job may be let go on that stood still for lack of disk.
+    /// The job may be let go on that was frozen for lack of disk.
     DiskFreed,
     /// The source of a migration has connected.
     Connected(SourceConnection),
@@ -258,7 +258,7 @@ impl Driver {
     }
 }
 
-/// Lets a job go on that stood still for lack of disk. What a migration has frozen stays frozen.
+/// Lets a job go on that was frozen for lack of disk. What a migration has frozen stays frozen.
 fn go_on(job: &HeldJob) -> Result<()> {
     let (id, job_dir) = (job.id(), job.job_dir());
     disk_guard::forget(&job_dir.short_of_disk())?;

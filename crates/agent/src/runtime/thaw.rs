@@ -1,6 +1,6 @@
-//! The end of a freeze, unless the job stands still for another reason as well.
+//! The end of a freeze, unless the job is frozen for another reason as well.
 //!
-//! | a job stands still | until |
+//! | a job is frozen | until |
 //! |---|---|
 //! | for lack of a [lease](super::fence) | OpCenter's order to execute it is confirmed |
 //! | for lack of [disk](crate::job::disk_guard) | the disk of its host has room again |
@@ -9,7 +9,7 @@ use super::fence;
 use super::job_dir::JobDir;
 use crate::error::Result;
 
-/// Thaws a job. Where something else has it stand still, it stays frozen.
+/// Thaws a job. Where it is frozen for another reason as well, it stays frozen.
 ///
 /// # Errors
 /// The control group refuses.

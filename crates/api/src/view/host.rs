@@ -114,7 +114,7 @@ pub struct DrainView {
     pub reason: String,
 }
 
-/// How a host is removed.
+/// The removal of a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, IntoParams)]
 #[serde(rename_all = "camelCase", default)]
 #[into_params(parameter_in = Query)]

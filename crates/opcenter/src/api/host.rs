@@ -19,7 +19,8 @@ pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResu
     Ok(Json(Views::present(&context).await?.hosts()))
 }
 
-/// Remove a host without jobs and gateways, or one that is lost with what it has. It takes an admin.
+/// Remove a host without jobs and gateways, or one that is lost with what it has. It takes an
+/// admin.
 #[utoipa::path(delete, path = paths::HOST, params(("id" = String, Path), HostRemoval),
     responses((status = 204), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn remove(
