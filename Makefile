@@ -12,8 +12,12 @@ export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 endif
 
-# Evaluated where it is used: cargo-nextest may be installed by then. PATH is that of the recipes.
-TESTS = $(if $(shell PATH='$(PATH)' command -v cargo-nextest),cargo nextest run,cargo test) --workspace --locked
+# Evaluated where it is used: cargo-nextest is installed by then. PATH is that of the recipes.
+NEXTEST = $(shell PATH='$(PATH)' command -v cargo-nextest)
+# The programs of the tests as `make test-list` finds them. With these, running them takes no
+# lock of cargo's, which `make lint` may hold meanwhile.
+PROGRAMS := target/test-programs.json
+PACKAGES := target/test-packages.json
 # One command: several would build the crates that they share with different features, each anew.
 MEASURED := cargo build --release --locked --no-default-features -p float -p bench -p mooring-testkit --bins
 NEEDS_ROOT = @[ "$$(id -u)" = 0 ] || { echo 'make $@ needs root: it makes network namespaces and runs containers' >&2; exit 1; }
@@ -27,7 +31,7 @@ FUZZ_SECONDS ?= 60
 # Another seed each day. A seed that was printed gives the same sequence again.
 SEED ?= $(shell date +%Y%m%d)
 
-.PHONY: help build demo test test-programs run-tests attack lint advisories flaky bench apps soak chaos fuzz fmt clean
+.PHONY: help build demo test test-programs test-list run-tests attack lint advisories flaky bench apps soak chaos fuzz fmt clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,17 +47,31 @@ demo: ## Run a JupyterLab that migrates while its client stays connected (TOUR=1
 	scripts/beside 'scripts/setup run demo' cargo build --profile demo --locked -p float -p bench
 	TOUR='$(TOURING)' scripts/demo
 
+# Tests wait much, for clocks and for the kernel: the lints run beside them.
 test: ## Check the format, run the lints and every test (needs root)
 	$(NEEDS_ROOT)
 	scripts/setup build lint
-	scripts/beside 'scripts/setup test' $(MAKE) --no-print-directory lint test-programs
-	$(MAKE) --no-print-directory run-tests
+	cargo fmt --all --check
+	scripts/beside 'scripts/setup test' $(MAKE) --no-print-directory test-programs
+	$(MAKE) --no-print-directory test-list
+	scripts/beside 'nice -n 19 $(MAKE) --no-print-directory lint >target/lint.log 2>&1 || { cat target/lint.log; false; }' \
+	  $(MAKE) --no-print-directory run-tests
 
 test-programs:
-	$(TESTS) --no-run
+	cargo test --workspace --locked --no-run
+
+test-list:
+ifneq ($(NEXTEST),)
+	cargo nextest list --workspace --locked --list-type binaries-only --message-format json >$(PROGRAMS)
+	cargo metadata --format-version 1 --locked >$(PACKAGES)
+endif
 
 run-tests:
-	$(TESTS) --no-fail-fast
+ifeq ($(NEXTEST),)
+	cargo test --workspace --locked --no-fail-fast
+else
+	cargo nextest run --binaries-metadata $(PROGRAMS) --cargo-metadata $(PACKAGES) --no-fail-fast
+endif
 
 attack: ## Carry out every attack of crates/float/tests/attack_*.rs on a running system (needs root)
 	$(NEEDS_ROOT)

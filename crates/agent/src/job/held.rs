@@ -22,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::migrate::stream::sender::CapsuleSender;
 use crate::runtime::fence;
+use crate::runtime::image::Image;
 use crate::runtime::job_dir::JobDir;
 
 /// The observation of a job for the reports; `None` when nothing is held.
@@ -34,6 +35,9 @@ pub(crate) struct HeldJob {
     pub(crate) state: LocalState,
     /// The access to the capsule store that came with the order.
     store: Option<StoreAccess>,
+    /// The image of a job that is received, from its preparation until the restore. To find it
+    /// again would be part of the pause.
+    pub(crate) image: Option<Image>,
 }
 
 /// Writes a job's states to disk and into the reports.
@@ -74,7 +78,7 @@ impl HeldJob {
             log: LogPump::start(host.clone(), directive.job.clone()),
             host,
         };
-        Self { journal, state: LocalState::Absent, store: None }
+        Self { journal, state: LocalState::Absent, store: None, image: None }
     }
 
     /// A job that an earlier agent has recorded, in the state in which it was found.
@@ -93,7 +97,7 @@ impl HeldJob {
             grant: record.grant,
             observation: Observation::default(),
         };
-        let found = Self { journal, state, store: None };
+        let found = Self { journal, state, store: None, image: None };
         found.publish();
         found
     }

@@ -38,6 +38,7 @@ use crate::job::state::{Inbound, LocalState, Running};
 use crate::look::{self, Differences};
 use crate::runtime::checkpoint::Checkpoint;
 use crate::runtime::fence;
+use crate::runtime::image::Image;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::volume;
 
@@ -153,6 +154,7 @@ async fn make_ready(job: &mut HeldJob, directives: &Directives, started: Instant
     furnish::check_disk(job)?;
     let image = furnish::ready_image(job, directives).await?;
     furnish::make_bundle(job, &image).await?;
+    job.image = Some(image.without_lease());
     job.journal.measure(Phase::Prepare, started, 0);
     Ok(())
 }
@@ -232,7 +234,12 @@ async fn restore_and_verify(
 ) -> Result<ProcessId, Failure> {
     let source = if memory.is_some() { Source::Store } else { Source::Host };
     let started = Instant::now();
-    let (process, waited) = restore_with_memory(job, job_dir, checkpoint, memory).await?;
+    // A restarted agent has forgotten what it made ready.
+    let image = match job.image.take() {
+        Some(image) => image,
+        None => job.host().images.ready(&job.journal.spec.image).await.in_phase(Phase::Restore)?,
+    };
+    let (process, waited) = restore_with_memory(job, job_dir, &image, checkpoint, memory).await?;
     // The time that the restore waited for memory belongs to the transfer.
     // Another host knows how much it has sent: images may be larger.
     let bytes = match source {
@@ -251,18 +258,18 @@ async fn restore_and_verify(
 async fn restore_with_memory(
     job: &HeldJob,
     job_dir: &JobDir,
+    image: &Image,
     checkpoint: &Checkpoint,
     memory: Option<Unpacking<'_>>,
 ) -> Result<(ProcessId, Duration), Failure> {
     let (host, spec) = (job.host(), &job.journal.spec);
     failpoint::check(&Phase::Restore.failpoint()).await.in_phase(Phase::Restore)?;
-    let image = host.images.ready(&spec.image).await.in_phase(Phase::Restore)?;
     let Some(memory) = memory else {
-        let restored = restore::restore(host, job_dir, spec, &image, checkpoint, None).await;
+        let restored = restore::restore(host, job_dir, spec, image, checkpoint, None).await;
         return Ok((restored.in_phase(Phase::Restore)?, Duration::ZERO));
     };
     let (opener, gate) = memory_gate::closed();
-    let restoring = restore::restore(host, job_dir, spec, &image, checkpoint, Some(gate.clone()));
+    let restoring = restore::restore(host, job_dir, spec, image, checkpoint, Some(gate.clone()));
     let process = join_restore(restoring, memory, opener).await?;
     Ok((process, gate.waited().unwrap_or_default()))
 }

@@ -1,6 +1,8 @@
 //! Every page, in both themes and on a phone. Nothing fails, violates its policy, is wider than the
 //! screen or shifts; no text is taken for markup. axe-core finds no serious fault.
 
+use mooring_api::Client;
+use mooring_api::view::SessionRequest;
 use mooring_opcenter::{Access, web_routes};
 use mooring_testkit::appearance::{Screen, Theme};
 use mooring_testkit::browser::Browser;
@@ -70,7 +72,8 @@ pub(crate) async fn look(
     browser.set_screen(screen).await.unwrap();
     site.open(browser, path).await;
     browser.element("main#page", SOON).await.unwrap();
-    let name = path.trim_matches('/').replace(&['/', '?', '=', '&'][..], "-");
+    let (path_alone, _) = path.split_once("?code").or_else(|| path.split_once("?connection")).unwrap_or((path, ""));
+    let name = path_alone.trim_matches('/').replace(&['/', '?', '=', '&'][..], "-");
     let name = site.jobs.iter().fold(name, |name, job| name.replace(job.as_str(), "job"));
     let name = site.gateways.iter().fold(name, |name, gateway| name.replace(gateway.as_str(), "gateway"));
     let name = if name.is_empty() { "home".to_owned() } else { name };
@@ -124,6 +127,34 @@ async fn login_is_sound() {
     for theme in [Theme::Light, Theme::Dark] {
         wrong.extend(look(&site, &browser, "/login", "", theme, Screen::Phone).await);
         wrong.extend(look(&site, &browser, "/login", "", theme, Screen::Desktop).await);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    browser.quit().await;
+}
+
+/// The pages that a program and a page of a job have a user open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_that_ask_for_a_session_are_sound() {
+    let site = Site::small().await;
+    let browser = site.visit("/secrets").await;
+    let program = Client::new(site.admin.address()).unwrap();
+    let asked = program.session_request(&SessionRequest { machine: "rhine".into() }).await.unwrap();
+    let (connection, origin) = site.connection().await;
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs([("connection", &*connection), ("origin", &*origin), ("challenge", &"0".repeat(64))]);
+    query.extend_pairs([("state", "<state>"), ("arrived", "1")]);
+    let for_job = format!("/sign-in-for-job?{}", query.finish());
+    let mut wrong = Vec::new();
+    for (path, name, words) in [
+        (&*asked.path, "confirm-", &*asked.code),
+        (&*for_job, "job-", &*origin),
+        ("/sign-in-for-job?connection=c-1&origin=x&challenge=y&state=z&arrived=1", "refused-", "connection"),
+    ] {
+        for (theme, screen) in [(Theme::Light, Screen::Desktop), (Theme::Dark, Screen::Phone)] {
+            wrong.extend(look(&site, &browser, path, name, theme, screen).await);
+            let text: String = browser.run("return document.body.innerText;", &[]).await.unwrap();
+            assert!(text.contains(words), "{path}: {text}");
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     browser.quit().await;

@@ -11,6 +11,7 @@ use mooring_api::watch::StoreAccess;
 use mooring_opcenter::{Config, OidcConfig};
 use mooring_ops::Lifecycle;
 use mooring_sim::{OpCenter, Plan, Scenery};
+use mooring_store::Store;
 use mooring_testkit::browser::Browser;
 use mooring_types::{Clock, GatewayId, JobId, ManualClock, SystemClock};
 use tempfile::TempDir;
@@ -107,6 +108,19 @@ impl Site {
         site.gateways = gateways.into_iter().map(|gateway| gateway.id).collect();
         site.scenery = Some(scenery);
         site
+    }
+
+    /// A connection of a job, with the origin of its pages.
+    pub(crate) async fn connection(&self) -> (String, String) {
+        let store = Store::open(&self.config.state_dir.join("opcenter.db")).await.unwrap();
+        let rows = store.begin().await.unwrap().connection_list().await.unwrap();
+        let views = self.admin.gateway_list().await.unwrap().into_iter().flat_map(|gateway| gateway.connections);
+        let mut urls = views.map(|view| view.access_url.splitn(4, '/').take(3).collect::<Vec<_>>().join("/"));
+        let of = |origin: String| {
+            let row = rows.iter().find(|row| origin.ends_with(&format!(":{}", row.gateway_port)))?;
+            Some((row.id.to_string(), origin))
+        };
+        urls.find_map(of).unwrap()
     }
 
     /// The token with which hosts join.

@@ -77,6 +77,13 @@ pub(crate) struct Image {
     pub(crate) _lease: Option<Lease>,
 }
 
+impl Image {
+    /// The image of a job whose bundle is written: the bundle names its parts.
+    pub(crate) fn without_lease(self) -> Self {
+        Self { _lease: None, ..self }
+    }
+}
+
 /// The images of this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Images {
