@@ -12,11 +12,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use mooring_api::view::{JobView, MigrateRequest};
 use mooring_api::{Client, Submission};
+use mooring_linux::process::ProcessId;
 use mooring_testkit::job::executing;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{OPCENTER, Plan, World};
@@ -202,6 +204,58 @@ fn job_goes_on_when_its_host_is_back_in_time() {
         Ok(())
     });
     outcome.unwrap();
+}
+
+/// The lease ends while CRIU reads the job's processes. The checkpoint goes on after that, and the
+/// job as well.
+#[test]
+fn checkpoint_goes_on_when_the_host_is_back_in_time() {
+    let world = world(2).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let writer = Writer::launch(&world, &client, "read", SOURCE).await?;
+        writer.snapshot(&client).await?;
+        let directory = world.directory().join("hosts").join(SOURCE).join("jobs").join(writer.job.as_str()).join("g1");
+        let first = fs::read_to_string(directory.join("pid"))?;
+        let (seized, fenced) = (directory.join("criu-seized"), directory.join("fenced"));
+        // CRIU is stopped as soon as it has seized all processes.
+        let stopper = thread::spawn(move || -> Result<Vec<ProcessId>> {
+            let began = Instant::now();
+            while !seized.exists() {
+                ensure!(began.elapsed() < WITHIN, "no checkpoint has begun");
+                thread::sleep(Duration::from_micros(200));
+            }
+            let criu = checkpoints_of(first.trim());
+            ensure!(criu.iter().all(|criu| criu.signal(Signal::SIGSTOP)), "CRIU has ended");
+            Ok(criu)
+        });
+        client.job_migrate(&writer.job, &MigrateRequest::default()).await?;
+        let criu = stopper.join().map_err(|_| anyhow!("the stopper has panicked"))??;
+        ensure!(!criu.is_empty(), "the checkpoint was over at once");
+        world.part(SOURCE, OPCENTER)?;
+        wait_for("the lease to end", WITHIN, async || Ok(fenced.exists().then_some(()))).await?;
+        let frozen = writer.written(&world)?.len();
+        world.mend(SOURCE)?;
+        ensure!(criu.iter().all(|criu| criu.signal(Signal::SIGCONT)), "CRIU has ended");
+        wait_for("CRIU to end", WITHIN, async || Ok(criu.iter().all(|criu| !criu.lives()).then_some(()))).await?;
+        executing(&client, &writer.job, WITHIN).await?;
+        writer.writes(&world).await?;
+        ensure!(writer.written(&world)?.len() > frozen, "it does not go on");
+        writer.check(&world, &client).await
+    });
+    outcome.unwrap();
+}
+
+/// Returns the CRIU processes that read the job with this first process.
+fn checkpoints_of(first: &str) -> Vec<ProcessId> {
+    let numbers = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let reads = |pid: &i32| {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        name.trim() == "criu" && arguments.split(['\0', ' ']).any(|argument| argument == first)
+    };
+    pids.filter(reads).filter_map(ProcessId::find).collect()
 }
 
 #[test]

@@ -165,7 +165,7 @@ pub(crate) async fn dump(
     let found = tokio::task::spawn_blocking(move || Watched::find(&watching, &written)).await;
     registered.expect_watches(found.map_err(|_| CriuError::FreezeAborted)??);
     let dumped = host.runtime.checkpoint(job_dir, images, afterwards);
-    let outcome = seize::bounded(job_dir, images, || registered.is_asked(), dumped).await;
+    let outcome = seize::bounded(job_dir, images, &host.lease, || registered.is_asked(), dumped).await;
     seize::finish(job_dir);
     if outcome.is_err() {
         removed_names::sweep(job_dir);

@@ -19,6 +19,10 @@
 //!
 //! A CRIU that makes no progress while it seizes is ended, and the job is thawed. A process that
 //! the kernel keeps from CRIU would hold up everything else.
+//!
+//! The lease of the host may end meanwhile, and the job's monitor freezes it. CRIU's own code in
+//! the processes then stops, too. Once the lease is confirmed again, the job is thawed as long as
+//! CRIU holds all processes: none of them executes the job's code.
 
 use std::fs;
 use std::io;
@@ -32,8 +36,10 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::fence;
 use super::job_dir::JobDir;
 use crate::error::{CriuError, Error, Result};
+use crate::lease::Lease;
 
 /// The longest time without progress. CRIU needs microseconds for a process.
 const STALL_TIMEOUT: Duration = Duration::from_secs(5);
@@ -86,6 +92,7 @@ pub(crate) fn finish(job_dir: &JobDir) {
 pub(crate) async fn bounded(
     job_dir: &JobDir,
     images: &Path,
+    lease: &Lease,
     is_asked: impl Fn() -> bool,
     checkpoint: impl Future<Output = Result<()>>,
 ) -> Result<()> {
@@ -93,12 +100,16 @@ pub(crate) async fn bounded(
     tokio::select! {
         outcome = &mut checkpoint => return outcome,
         () = stalled(job_dir, images, is_asked) => {}
+        () = thaw_while_seized(job_dir, lease) => {}
+    }
+    // A job that is thawed executes, and may be executed elsewhere by now.
+    while fence::is_closed(job_dir) && !lease.is_confirmed() {
+        tokio::time::sleep(POLL).await;
     }
     let error = CriuError::Unseizable { process: unseized(job_dir), limit: STALL_TIMEOUT };
     tracing::warn!("CRIU is ended: {error}");
     end_criu(images);
-    // CRIU waits in the kernel for a process that is frozen. Without a lease the job is frozen
-    // again.
+    // CRIU waits in the kernel for a process that is frozen.
     if let Err(error) = job_dir.cgroup().thaw() {
         tracing::error!(error = %chain(&error), "a job whose checkpoint is given up may be frozen");
     }
@@ -119,6 +130,22 @@ async fn stalled(job_dir: &JobDir, images: &Path, is_asked: impl Fn() -> bool) {
         let now = size();
         if now != last || !is_asked() {
             (last, since) = (now, Instant::now());
+        }
+    }
+}
+
+/// Thaws the job whenever its monitor has frozen it and the lease is confirmed again, as long as
+/// CRIU holds all processes. Never returns.
+async fn thaw_while_seized(job_dir: &JobDir, lease: &Lease) {
+    let cgroup = job_dir.cgroup();
+    let is_held = |pid: &i32| process::tracer(*pid) != Some(0) || process::state(*pid) == Some(b'Z');
+    loop {
+        tokio::time::sleep(POLL).await;
+        let is_fenced = job_dir.criu_seized().exists() && fence::is_closed(job_dir) && lease.is_confirmed();
+        if is_fenced && cgroup.is_frozen() && cgroup.pids().iter().all(is_held) {
+            tracing::warn!("the checkpoint of {} goes on, which a lost lease held up", job_dir.container());
+            // The next look tries again.
+            drop(cgroup.thaw());
         }
     }
 }

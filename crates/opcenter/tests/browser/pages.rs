@@ -148,7 +148,11 @@ async fn pages_that_ask_for_a_session_are_sound() {
     for (path, name, words) in [
         (&*asked.path, "confirm-", &*asked.code),
         (&*for_job, "job-", &*origin),
-        ("/sign-in-for-job?connection=c-1&origin=x&challenge=y&state=z&arrived=1", "refused-", "this address is not complete"),
+        (
+            "/sign-in-for-job?connection=c-1&origin=x&challenge=y&state=z&arrived=1",
+            "refused-",
+            "this address is not complete",
+        ),
     ] {
         for (theme, screen) in [(Theme::Light, Screen::Desktop), (Theme::Dark, Screen::Phone)] {
             wrong.extend(look(&site, &browser, path, name, theme, screen).await);
