@@ -1,10 +1,19 @@
-//! The options and group memberships of UDP sockets, which CRIU does not restore.
+//! The state of UDP sockets that CRIU does not restore: options, group memberships and waiting
+//! datagrams.
 //!
-//! They are read through descriptors of the processes that have the sockets, and set in the same
-//! way. A group is one of an interface, which has a number of its own on each host and the same
-//! name on all.
+//! They are read through descriptors of the processes that have the sockets. Options and groups are
+//! set in the same way. A group is one of an interface, which is known by its name. Datagrams
+//! arrive once more, as packets: see [`inlet`].
+//!
+//! * [`queue`]: the datagrams that wait in a socket.
+//! * [`packet`]: the packets of a datagram.
+//! * [`inlet`]: the way of packets into a job's sockets.
 
 #![expect(unsafe_code, reason = "addresses are read and written as the kernel lays them out")]
+
+pub mod inlet;
+mod packet;
+pub mod queue;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,6 +22,7 @@ use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{OwnedFd, RawFd};
 
+use nix::sys::stat::fstat;
 use serde::{Deserialize, Serialize};
 
 use crate::connections::{Integers, get, pidfd_getfd, pidfd_open, set, update};
@@ -189,6 +199,18 @@ impl DatagramSocket {
     /// The process has ended, or has no such descriptor.
     pub fn open(pid: i32, own_pid: i32, descriptor: RawFd) -> io::Result<Self> {
         Ok(Self { own_pid, descriptor, pid, socket: pidfd_getfd(&pidfd_open(pid)?, descriptor)? })
+    }
+
+    /// The kernel's id of the process.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Says whether another descriptor is of the same socket.
+    fn is_same(&self, other: &Self) -> bool {
+        let number = |socket: &Self| fstat(&socket.socket).ok().map(|found| found.st_ino);
+        number(self) == number(other)
     }
 
     /// Reads options and memberships.

@@ -3,7 +3,8 @@
 //!
 //! The job's namespace has one interface, `eth0`, with the job's address as a /32. Its default
 //! route leads over a link-local address that no machine has. A permanent neighbour entry maps that
-//! address to the host's end of the veth pair. Both ends have constant hardware addresses.
+//! address to the host's end of the veth pair. Both ends have constant hardware addresses, and
+//! `eth0` has a constant number: programs keep it.
 
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -12,6 +13,9 @@ use crate::{Error, Result, ip, netns, nft};
 
 const GATEWAY: &str = "169.254.1.1";
 const HOST_MAC: &str = "ee:ee:ee:ee:ee:ee";
+/// The number of `eth0`. The lowest ones belong to interfaces that the kernel makes in each
+/// namespace: the loopback, and tunnels where their modules are loaded.
+const INTERFACE_NUMBER: u32 = 64;
 
 /// A job's network interface on this host. Its users may all send echo requests, for which no raw
 /// socket is needed.
@@ -36,15 +40,12 @@ impl JobNet {
         nft::install_loopback(namespace).await?;
         if !ip::link_exists(Some(namespace), "eth0").await {
             ip::link_delete(None, host_interface).await?;
-            // The peer is made in this namespace and moved by the namespace's file, which `ip`
-            // takes only as an open file of a process.
-            let inner = format!("{}p", host_interface.get(..14).unwrap_or(host_interface));
-            ip::link_delete(None, &inner).await?;
-            ip::batch(None, &[format!("link add {host_interface} type veth peer name {inner}")]).await?;
-            netns::move_link(&inner, namespace)?;
+            netns::add_link("eth0", INTERFACE_NUMBER, namespace, host_interface)?;
+            // Nobody else is on this link: an address of IPv6 need not be looked for there.
+            netns::run_in(namespace, || sysctl("net/ipv6/conf/eth0/accept_dad", "0").or_else(is_absent))??;
             let mac = self.job_mac();
             let inside = [
-                format!("link set {inner} name eth0 address {mac} mtu {mtu}"),
+                format!("link set eth0 address {mac} mtu {mtu}"),
                 format!("address replace {address}/32 dev eth0"),
                 "link set eth0 up".to_owned(),
                 format!("neighbour replace {GATEWAY} lladdr {HOST_MAC} dev eth0 nud permanent"),
@@ -76,17 +77,27 @@ impl JobNet {
     }
 
     fn job_mac(&self) -> String {
-        let [a, b, c, d] = self.address.octets();
-        format!("0a:58:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+        hardware_address(self.address).map(|byte| format!("{byte:02x}")).join(":")
     }
+}
+
+/// The hardware address of the job with an address.
+pub(crate) fn hardware_address(job: Ipv4Addr) -> [u8; 6] {
+    let [a, b, c, d] = job.octets();
+    [0x0a, 0x58, a, b, c, d]
 }
 
 /// Turns MPTCP off in this thread's network namespace: its sockets can't be checkpointed. Programs
 /// use TCP instead, as on a kernel without MPTCP.
 fn without_mptcp() -> Result<()> {
-    match sysctl("net/mptcp/enabled", "0") {
-        Err(Error::System { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        set => set,
+    sysctl("net/mptcp/enabled", "0").or_else(is_absent)
+}
+
+/// Takes a setting that this kernel does not have for set.
+fn is_absent(error: Error) -> Result<()> {
+    match error {
+        Error::System { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        error => Err(error),
     }
 }
 

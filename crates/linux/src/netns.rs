@@ -106,24 +106,37 @@ pub fn delete(path: &Path) -> Result<()> {
 
 /// Moves a link of this namespace into the one at `path`.
 pub fn move_link(link: &str, path: &Path) -> Result<()> {
-    // `ip` takes a namespace by a process in it. This process ends with its standard input.
+    ip_of_process(path, |process| ["link", "set", link, "netns", process].map(str::to_owned).to_vec())
+}
+
+/// Makes a link in the namespace at `path`, under a number that nothing there has. Its other end,
+/// `peer`, is in this namespace.
+pub fn add_link(link: &str, number: u32, path: &Path, peer: &str) -> Result<()> {
+    let number = number.to_string();
+    ip_of_process(path, |process| {
+        let arguments = ["link", "add", link, "index", &number, "netns", process, "type", "veth", "peer", "name", peer];
+        arguments.map(str::to_owned).to_vec()
+    })
+}
+
+/// Runs an `ip` command that names the namespace at `path` by a process in it.
+fn ip_of_process(path: &Path, arguments: impl FnOnce(&str) -> Vec<String>) -> Result<()> {
+    // `ip` knows no file of a namespace. This process ends with its standard input.
     let mut anchor = Command::new("cat");
     anchor.stdin(Stdio::piped()).stdout(Stdio::null());
     enter_command(&mut anchor, path)?;
     let mut anchor = anchor.spawn().map_err(Error::system("run `cat`"))?;
-    let moved = Command::new("ip")
-        .args(["link", "set", link, "netns", &anchor.id().to_string()])
-        .output()
-        .map_err(Error::system("run `ip`"));
+    let arguments = arguments(&anchor.id().to_string());
+    let ran = Command::new("ip").args(&arguments).output().map_err(Error::system("run `ip`"));
     drop(anchor.stdin.take());
     let waited = anchor.wait().map_err(Error::system("wait for `cat`"));
-    let moved = moved?;
+    let ran = ran?;
     waited?;
-    if moved.status.success() {
+    if ran.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&moved.stderr).trim().to_owned();
-    Err(Error::Tool { tool: format!("ip link set {link} netns"), said })
+    let said = String::from_utf8_lossy(&ran.stderr).trim().to_owned();
+    Err(Error::Tool { tool: format!("ip {}", arguments.join(" ")), said })
 }
 
 /// Runs `work` on a thread that has entered the namespace at `path`.

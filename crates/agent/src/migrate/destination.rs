@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use super::connections;
 use super::criu::memory_gate::{self, Opener};
+use super::datagrams;
 use super::failure::{Failure, InPhase};
 use super::restore::{self, Peers};
 use super::stream::frame::Hello;
@@ -350,7 +351,12 @@ async fn verify(
 
 async fn compare(job: &HeldJob, job_dir: &JobDir, checkpoint: &Checkpoint) -> Result<Differences> {
     let (host, job_dir, images) = (job.host().config.name.clone(), job_dir.clone(), checkpoint.images().to_owned());
-    let compared = tokio::task::spawn_blocking(move || look::at_restored(host.as_str(), &job_dir, &images)).await;
+    let compared = tokio::task::spawn_blocking(move || {
+        let mut found = look::at_restored(host.as_str(), &job_dir, &images)?;
+        found.changed.extend(datagrams::dropped(&images)?);
+        Ok(found)
+    });
+    let compared = compared.await;
     compared.map_err(|error| Error::system("compare the restored job with what it was")(error.into()))?
 }
 

@@ -11,7 +11,7 @@
 //! * [`shared_locks`]: locks that the source can't keep while the destination restores the job.
 //! * [`connections`]: the connections that no checkpoint has.
 //! * [`socket_files`]: the names of unix sockets.
-//! * [`datagrams`]: the options and groups of UDP sockets.
+//! * [`datagrams`]: the options and groups of UDP sockets, and what waits in them.
 //! * [`epoll_targets`]: targets of epoll sets that another process has open.
 //! * [`message_queues`]: message queues without messages.
 //! * [`criu`]: the hooks that CRIU calls during a checkpoint or a restore.

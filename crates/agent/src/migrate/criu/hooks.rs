@@ -6,15 +6,16 @@
 //! * Before a dump the agent freezes the job: CRIU's own polling takes up to 100 ms. It looks at
 //!   the job, which may be refused here, and writes its inventory. It makes the names that unix
 //!   sockets were bound to and drops all packets of the job. It writes down the options of UDP
-//!   sockets and the connections that are not accepted. It takes what CRIU can't restore: watches,
-//!   targets of epoll sets and empty message queues. It empties the job's terminals.
+//!   sockets with what waits in them, and the connections that are not accepted. It takes what CRIU
+//!   can't restore: watches, targets of epoll sets and empty message queues. It empties the job's
+//!   terminals.
 //! * A job with a stopped process is frozen only when CRIU is about to let go of it. Its terminals
 //!   are emptied when CRIU has seized it.
 //! * After a dump the agent notes the links that CRIU has made for files without their names.
 //! * A restore that started before all memory had arrived waits for it before it reads any.
-//! * Before CRIU resumes a restored job the agent freezes it, sets these options and fills its
-//!   terminals. The job executes only once the restore has succeeded and the record says that this
-//!   host has the job.
+//! * Before CRIU resumes a restored job the agent freezes it, sets these options, and fills its UDP
+//!   sockets and terminals. The job executes only once the restore has succeeded and the record
+//!   says that this host has the job.
 //!
 //! Without an agent the hook fails: CRIU gives up the dump or restore, and a dumped job continues.
 
