@@ -236,6 +236,7 @@ impl Link {
     async fn all_problems(&self) -> Vec<String> {
         let mut problems = self.problems.lock().await.clone();
         problems.extend(self.unpublished.borrow().iter().cloned());
+        problems.extend(self.cloud.borrow().silence.clone());
         problems
     }
 

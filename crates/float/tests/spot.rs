@@ -2,7 +2,7 @@
 //! takes jobs again.
 
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
@@ -17,6 +17,12 @@ use mooring_types::{Clock, SystemClock};
 use nix::sys::signal::Signal;
 
 const WITHIN: Duration = Duration::from_secs(60);
+/// The time of an answer of a slow metadata service.
+const SLOW: Duration = Duration::from_secs(10);
+/// The time for which a metadata service refuses requests.
+const REFUSES_FOR: Duration = Duration::from_secs(15);
+/// The time of a notice beyond that of its answer.
+const HEARD_WITHIN: Duration = Duration::from_secs(8);
 /// In the world's own namespace, at every address of it.
 const ENDPOINT: &str = "http://198.18.0.1:8080";
 
@@ -72,6 +78,59 @@ fn reclaimed_host_is_left_in_time() {
         ensure!(job.host_name == home && job.migrations.len() == 2, "{job:?}");
         drop(asking.finish().await);
         Ok(())
+    });
+    outcome.unwrap();
+}
+
+#[test]
+fn a_slow_or_failing_service_is_heard() {
+    let mut plan = Plan::new(env!("CARGO_BIN_EXE_float"));
+    plan.arguments = ["--spot", "aws", "--metadata-endpoint", ENDPOINT].map(str::to_owned).to_vec();
+    let world = World::start(plan).unwrap();
+    let outcome = world.run_inside(async || {
+        let client = world.client().await?;
+        let began = Instant::now();
+        // It comes up after the agents have looked, and is slow.
+        let service = Service::start("0.0.0.0:8080".parse()?).await?;
+        service.answer_after(SLOW);
+        wait_for("the agents to look", WITHIN, async || {
+            Ok((service.looks(machine(1)) > 1 && service.looks(machine(2)) > 1).then_some(()))
+        })
+        .await?;
+        ensure!(began.elapsed() < 2 * SLOW + HEARD_WITHIN, "the first answers took {:?}", began.elapsed());
+
+        let began = Instant::now();
+        service.interrupt(machine(1), SystemClock.now() + Duration::from_secs(120));
+        host(&client, "host-1", HostStatus::Drained).await?;
+        ensure!(began.elapsed() < SLOW + HEARD_WITHIN, "a slow notice took {:?}", began.elapsed());
+        service.answer_after(Duration::ZERO);
+        service.withdraw(machine(1));
+        host(&client, "host-1", HostStatus::Ready).await?;
+
+        let began = Instant::now();
+        service.refuse_for(REFUSES_FOR);
+        service.interrupt(machine(2), SystemClock.now() + Duration::from_secs(120));
+        host(&client, "host-2", HostStatus::Drained).await?;
+        ensure!(began.elapsed() < REFUSES_FOR + HEARD_WITHIN, "a refused notice took {:?}", began.elapsed());
+        service.withdraw(machine(2));
+        host(&client, "host-2", HostStatus::Ready).await?;
+
+        // Its silence is told until it answers again.
+        drop(service);
+        let silent = "the metadata service does not answer since ";
+        let problems = async |told: bool| {
+            wait_for("the hosts' problems", WITHIN, async || {
+                let hosts = client.host_list().await?;
+                let says = |host: &HostView| host.problems.iter().any(|problem| problem.starts_with(silent));
+                Ok(hosts.iter().all(|host| says(host) == told).then_some(()))
+            })
+            .await
+        };
+        problems(true).await?;
+        let ran = world.float(&["hosts", "-F", "table"])?;
+        ensure!(ran.stderr.contains(&format!("host-1: {silent}")), "{ran:?}");
+        let _service = Service::start("0.0.0.0:8080".parse()?).await?;
+        problems(false).await
     });
     outcome.unwrap();
 }

@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use axum::extract::{ConnectInfo, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 use axum::{Json, Router};
 use mooring_types::Timestamp;
@@ -40,6 +42,9 @@ struct Told {
     recommendations: HashMap<IpAddr, Timestamp>,
     looks: HashMap<IpAddr, u64>,
     spot: HashSet<IpAddr>,
+    /// The time that each answer takes.
+    delay: Duration,
+    refuses_until: Option<Instant>,
 }
 
 impl Service {
@@ -52,6 +57,7 @@ impl Service {
             .route("/latest/meta-data/instance-life-cycle", get(life_cycle))
             .route("/latest/meta-data/spot/instance-action", get(action))
             .route("/latest/meta-data/events/recommendations/rebalance", get(rebalance))
+            .layer(middleware::from_fn_with_state(Arc::clone(&told), slowly))
             .with_state(Arc::clone(&told))
             .into_make_service_with_connect_info::<SocketAddr>();
         let mut task = JoinSet::new();
@@ -87,6 +93,16 @@ impl Service {
         told.recommendations.remove(&machine);
     }
 
+    /// Each answer takes that time from now on.
+    pub fn answer_after(&self, delay: Duration) {
+        lock(&self.told).delay = delay;
+    }
+
+    /// All requests are refused for some time, as too many.
+    pub fn refuse_for(&self, time: Duration) {
+        lock(&self.told).refuses_until = Some(Instant::now() + time);
+    }
+
     /// No token that was given out is good any more.
     pub fn forget_tokens(&self) {
         lock(&self.told).tokens.clear();
@@ -101,6 +117,19 @@ impl Service {
 
 fn lock(told: &Shared) -> MutexGuard<'_, Told> {
     told.lock()
+}
+
+/// Answers as late as the service is slow, or refuses.
+async fn slowly(State(told): State<Shared>, request: Request, next: Next) -> Response {
+    let (delay, refuses_until) = {
+        let told = lock(&told);
+        (told.delay, told.refuses_until)
+    };
+    tokio::time::sleep(delay).await;
+    if refuses_until.is_some_and(|until| Instant::now() < until) {
+        return StatusCode::TOO_MANY_REQUESTS.into_response();
+    }
+    next.run(request).await
 }
 
 async fn token(

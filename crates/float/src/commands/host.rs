@@ -220,6 +220,11 @@ async fn list(client: &Client, printer: &Printer) -> Result<()> {
             capability.prevents()
         ));
     }
+    for host in &hosts {
+        for problem in &host.problems {
+            printer.note_below_table(&format!("{}: {problem}", host.name));
+        }
+    }
     Ok(())
 }
 
