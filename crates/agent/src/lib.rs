@@ -14,6 +14,7 @@
 //! * `gateways` runs the gateways placed on this host.
 //! * `look` finds what hinders a migration while the job executes.
 //! * `usage` measures the jobs; `spot` watches for the notice that the cloud reclaims the machine.
+//! * `store_look` tells when this host can't reach the capsule store.
 //! * `link` joins, watches and reports; `lease` is what an answered report gives.
 //!
 //! An agent is called only by the sources of the migrations that it expects and by CRIU's hooks on
@@ -36,6 +37,7 @@ mod migrate;
 pub mod network;
 mod runtime;
 mod spot;
+mod store_look;
 mod tool_text;
 mod tools;
 mod usage;
@@ -50,7 +52,7 @@ pub use tool_text::ToolText;
 use std::path::Path;
 use std::sync::Arc;
 
-use mooring_api::watch::{GatewayPlacement, Network};
+use mooring_api::watch::{GatewayPlacement, Network, StorePlace};
 use mooring_ops::log::chain;
 use mooring_ops::{Lifecycle, file};
 use mooring_types::host::{HostFacts, Readiness};
@@ -76,6 +78,7 @@ use crate::network::{HostNetwork, NetworkConfig};
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
 use crate::spot::{CloudFacts, Watcher};
+use crate::store_look::StoreLook;
 use crate::tools::Tools;
 use crate::usage::Sampler;
 
@@ -135,6 +138,8 @@ impl Agent {
             applied: watch::Sender::new(0),
             problems: Mutex::default(),
             cloud: channels.cloud,
+            store: channels.store,
+            store_problem: channels.store_problem,
         };
         Ok(Self { host, tools, jobs, link, migrations, hooks, background })
     }
@@ -222,6 +227,8 @@ struct Channels {
     network: watch::Sender<Option<Network>>,
     unpublished: watch::Receiver<Vec<String>>,
     cloud: watch::Receiver<CloudFacts>,
+    store: watch::Sender<Option<StorePlace>>,
+    store_problem: watch::Receiver<Option<String>>,
 }
 
 /// Starts the tasks that run beside the link: gateways, published ports, usage, images, and the
@@ -267,11 +274,17 @@ async fn start_background(
         tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
     ];
+    let (store, place) = watch::channel(None);
+    let (problem, store_problem) = watch::channel(None);
+    if host.config.role.takes_jobs() {
+        let look = StoreLook { place, problem, observed: host.observed.clone() };
+        background.push(tasks.spawn("capsule store", look.run(stop.clone())));
+    }
     if let Some(endpoint) = host.config.metadata.clone() {
         let watcher = Watcher::new(endpoint, learned, host.observed.clone());
         background.push(tasks.spawn("spot", watcher.run(stop.clone())));
     }
-    (background, Channels { gateways, published, network, unpublished, cloud })
+    (background, Channels { gateways, published, network, unpublished, cloud, store, store_problem })
 }
 
 /// Removes the devices and groups of a host that is shut down.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use mooring_api::watch::{
-    AgentSlice, CertificateRequest, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network,
+    AgentSlice, CertificateRequest, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network, StorePlace,
 };
 use mooring_api::{Client, ErrorCode};
 use mooring_ops::log::chain;
@@ -54,6 +54,9 @@ pub(crate) struct Link {
     /// The problems of the overlay network.
     pub(crate) problems: Mutex<Vec<String>>,
     pub(crate) cloud: watch::Receiver<CloudFacts>,
+    /// The place of the capsule store of the last slice.
+    pub(crate) store: watch::Sender<Option<StorePlace>>,
+    pub(crate) store_problem: watch::Receiver<Option<String>>,
 }
 
 impl Link {
@@ -171,6 +174,11 @@ impl Link {
                 changed
             });
         }
+        self.store.send_if_modified(|current| {
+            let changed = *current != slice.store;
+            *current = slice.store;
+            changed
+        });
         self.applied.send_replace(slice.sequence);
         // Jobs that go on now follow the orders of this slice or of a later one.
         self.host.lease.repeated(slice.lapse);
@@ -237,6 +245,7 @@ impl Link {
         let mut problems = self.problems.lock().await.clone();
         problems.extend(self.unpublished.borrow().iter().cloned());
         problems.extend(self.cloud.borrow().silence.clone());
+        problems.extend(self.store_problem.borrow().clone());
         problems
     }
 

@@ -40,7 +40,7 @@ pub use gateway::{
     ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
     GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective, VisitAnswer, VisitRequest,
 };
-pub use store_access::StoreAccess;
+pub use store_access::{StoreAccess, StorePlace};
 
 pub use mooring_types::network::Backend;
 
@@ -146,6 +146,9 @@ pub struct AgentSlice {
     /// The published ports of jobs on this host.
     #[serde(default)]
     pub published: Vec<PublishedPort>,
+    /// The place of the capsule store, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<StorePlace>,
 }
 
 /// The overlay network: its hosts, and the host of each job.

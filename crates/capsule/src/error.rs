@@ -15,6 +15,12 @@ pub enum Error {
     /// The store did not answer, or not in time.
     #[error("the capsule store at {at} does not answer")]
     Unreachable { at: String, source: Cause },
+    /// The store asks to wait, or fails for a time.
+    #[error("the capsule store at {at} is busy")]
+    Busy { at: String, source: Cause },
+    /// The clocks differ by more than the store takes.
+    #[error("the clock of this host differs from that of the capsule store at {at}")]
+    Clock { at: String, source: Cause },
     /// The store refused access.
     #[error("access to the capsule store at {at} is denied")]
     Denied { at: String, source: Cause },
@@ -112,6 +118,8 @@ impl Error {
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreachable { .. } => "check that the store is running and that hosts can reach its address",
+            Self::Busy { .. } => "try again later, or see the log of the store",
+            Self::Clock { .. } => "set the clock of the host or of the store",
             Self::Denied { .. } => "check the access key and its secret, or the permissions of the directory",
             Self::NoPlace { .. } => "create the bucket or directory, or configure another one",
             Self::Full { .. } => "remove capsules that are no longer needed, or add storage",
@@ -130,7 +138,7 @@ impl Error {
     /// Says whether a retry may succeed although nobody has changed anything.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Failed { .. })
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Failed { .. })
     }
 
     /// Returns the failure inside an [`io::Error`] of a reader or a writer.
@@ -149,8 +157,8 @@ impl Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error {
-            Error::Unreachable { .. } => io::ErrorKind::TimedOut,
-            Error::Denied { .. } => io::ErrorKind::PermissionDenied,
+            Error::Unreachable { .. } | Error::Busy { .. } => io::ErrorKind::TimedOut,
+            Error::Denied { .. } | Error::Clock { .. } => io::ErrorKind::PermissionDenied,
             Error::NoPlace { .. } | Error::NotFound { .. } => io::ErrorKind::NotFound,
             Error::Full { .. } => io::ErrorKind::StorageFull,
             Error::Exists { .. } => io::ErrorKind::AlreadyExists,

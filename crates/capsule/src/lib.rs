@@ -61,9 +61,9 @@
 //!
 //! # Failures
 //!
-//! Each [`Error`] names one cause and has a [hint](Error::hint) for the user. A store that does not
-//! answer is [`Error::Unreachable`] within about 15 seconds. A failed writer leaves no capsule, and
-//! the job's own state is untouched.
+//! Each [`Error`] names one cause and has a [hint](Error::hint) for the user. An object store may
+//! be away for [`PATIENCE`] without an error; [`CapsuleStore::away`] tells of it. A failed writer
+//! leaves no capsule, and the job's own state is untouched.
 //!
 //! | module | noun |
 //! |---|---|
@@ -75,6 +75,7 @@
 //! | `manifest` | the facts that are known without opening a capsule |
 //! | `key` | the capsule key and the keys derived from it |
 //! | `backend`, `location` | objects in directories and buckets |
+//! | `patience` | requests that are repeated while an object store is away |
 //! | `pool` | buffers between two uses |
 //! | `sweep` | remains of uploads that never ended |
 
@@ -86,6 +87,7 @@ mod format;
 mod key;
 mod location;
 mod manifest;
+mod patience;
 mod piece;
 mod piece_source;
 mod pool;
@@ -100,6 +102,7 @@ pub use error::{Cause, Damage, Error, Result};
 pub use key::{CapsuleKey, InvalidKey};
 pub use location::{Location, S3Options};
 pub use manifest::{Base, Deferred, Facts, Manifest};
+pub use patience::PATIENCE;
 pub use reader::CapsuleReader;
 pub use store::CapsuleStore;
 pub use sweep::Swept;

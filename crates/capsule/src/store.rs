@@ -1,6 +1,7 @@
 //! The store: capsules by name, and the paths of their objects.
 
 use std::num::NonZero;
+use std::time::Duration;
 
 use futures_util::TryStreamExt;
 use mooring_types::CapsuleName;
@@ -17,6 +18,7 @@ use crate::format::{HEADER_BYTES, StreamKey};
 use crate::key::{CapsuleKey, random};
 use crate::location::Location;
 use crate::manifest::{Base, Manifest};
+use crate::patience::PATIENCE;
 use crate::reader::{CapsuleReader, Reading};
 use crate::writer::CapsuleWriter;
 
@@ -41,7 +43,24 @@ impl CapsuleStore {
     /// Opens the store at a location. Makes the directory where it is missing, but not its parents.
     /// Contacts no object store: that is up to [`CapsuleStore::probe`].
     pub fn open(location: &Location, key: CapsuleKey) -> Result<Self> {
-        Ok(Self { backend: Backend::open(location)?, key, tasks: TaskTracker::new() })
+        Self::open_patiently(location, key, PATIENCE)
+    }
+
+    /// Opens a store like [`CapsuleStore::open`], with another bound for the time that an object
+    /// store may be away.
+    pub fn open_patiently(location: &Location, key: CapsuleKey, patience: Duration) -> Result<Self> {
+        Ok(Self { backend: Backend::open(location, patience)?, key, tasks: TaskTracker::new() })
+    }
+
+    /// Returns the error of a store that is away.
+    #[must_use]
+    pub fn unreachable(&self) -> Error {
+        self.backend.unreachable("it does not answer a request")
+    }
+
+    /// Resolves when the store has not answered for some time, as long as it does not.
+    pub async fn away(&self, longer_than: Duration) {
+        self.backend.patience().away(longer_than).await;
     }
 
     /// Returns the same store, whose capsules have another key.

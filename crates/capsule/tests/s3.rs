@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use deferring::write_deferring;
 use line::Line;
-use mooring_capsule::{CapsuleKey, CapsuleStore, Error, Location, S3Options, Swept};
+use mooring_capsule::{CapsuleKey, CapsuleStore, Error, Location, PATIENCE, S3Options, Swept};
 use mooring_testkit::s3::{Keys, Server, make_bucket};
 use support::{MIB, facts, memory, name};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use whole::{later, read, write};
 
 /// A server with one bucket, `capsules`.
@@ -73,8 +73,12 @@ fn options(endpoint: String) -> S3Options {
 }
 
 fn open(location: &str, options: S3Options) -> CapsuleStore {
+    open_patiently(location, options, Duration::ZERO)
+}
+
+fn open_patiently(location: &str, options: S3Options, patience: Duration) -> CapsuleStore {
     let location: Location = location.parse().expect("a location");
-    CapsuleStore::open(&location.with_s3(options), CapsuleKey::random()).expect("a store")
+    CapsuleStore::open_patiently(&location.with_s3(options), CapsuleKey::random(), patience).expect("a store")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -175,7 +179,64 @@ async fn a_store_that_is_away_is_an_error_in_time() -> Result<()> {
         let away = store.probe().await.unwrap_err();
         assert!(matches!(away, Error::Unreachable { .. }), "{away:?}");
         assert!(away.is_passing());
+        let told = std::error::Error::source(&away).expect("a cause").to_string();
+        assert!(told.starts_with("away since ") && !told.contains("retries"), "{told}");
         assert!(began.elapsed() < Duration::from_secs(17), "{:?}", began.elapsed());
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_away_for_a_while_fails_nothing() -> Result<()> {
+    let world = World::new().await?;
+    let mut line = Line::to(world.server.endpoint().trim_start_matches("http://").parse()?).await?;
+    let store = open_patiently("s3://capsules", options(line.endpoint()), PATIENCE);
+    let (capsule, bytes) = (name("a"), memory(60 * MIB, 3));
+    let (manifest, absent) = tokio::join!(write(&store, &capsule, &bytes), async {
+        line.has_carried(10 * MIB).await?;
+        line.cut().await;
+        store.away(Duration::from_secs(4)).await;
+        line.mend().await?;
+        anyhow::Ok(())
+    });
+    absent?;
+    store.confirm(&manifest?).await?;
+
+    // It goes away while it is read.
+    let (got, absent) = tokio::join!(read(&store, &capsule), async {
+        line.has_answered(20 * MIB).await?;
+        line.cut().await;
+        store.away(Duration::from_secs(4)).await;
+        line.mend().await
+    });
+    absent?;
+    assert!(got? == bytes);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_busy_server_is_left_alone_for_as_long_as_it_asks() -> Result<()> {
+    let world = World::new().await?;
+    let server = world.server.endpoint().trim_start_matches("http://").to_owned();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let store = open_patiently("s3://capsules", options(format!("http://{}", listener.local_addr()?)), PATIENCE);
+    let answers = async {
+        let (mut busy, _) = listener.accept().await?;
+        let _ = busy.read(&mut [0; 4096]).await?;
+        let answer = b"HTTP/1.1 503 Slow Down\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        busy.write_all(answer).await?;
+        busy.shutdown().await?;
+        let began = Instant::now();
+        loop {
+            let (mut client, _) = listener.accept().await?;
+            anyhow::ensure!(began.elapsed() > Duration::from_millis(2900), "asked again after {:?}", began.elapsed());
+            let mut server = TcpStream::connect(&server).await?;
+            tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+        }
+    };
+    tokio::select! {
+        listed = store.list() => assert_eq!(listed?, []),
+        answered = answers => answered?,
     }
     Ok(())
 }
@@ -186,7 +247,8 @@ async fn a_server_that_goes_away_in_an_upload_is_an_error_and_what_it_kept_is_sw
     let mut line = Line::to(world.server.endpoint().trim_start_matches("http://").parse()?).await?;
     let key = CapsuleKey::random();
     let location: Location = "s3://capsules".parse()?;
-    let far = CapsuleStore::open(&location.clone().with_s3(options(line.endpoint())), key.clone())?;
+    let bucket = location.clone().with_s3(options(line.endpoint()));
+    let far = CapsuleStore::open_patiently(&bucket, key.clone(), Duration::ZERO)?;
     let noise = memory(8 * MIB, 3);
 
     let mut writer = far.create(&name("a")).await?;

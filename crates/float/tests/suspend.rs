@@ -1,13 +1,15 @@
 //! A job in the capsule store: suspended for longer than any time-out of its client, resumed under
 //! the same address, snapshotted while it goes on.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::Client;
-use mooring_api::view::JobView;
+use mooring_api::view::{HostView, JobView};
+use mooring_linux::cgroup::Cgroup;
 use mooring_testkit::job::executing;
 use mooring_testkit::s3::{self, Keys};
 use mooring_testkit::wait::wait_for;
@@ -16,8 +18,11 @@ use mooring_testkit::world::{Plan, World};
 use mooring_types::JobId;
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
+use tokio::task::JoinSet;
 
 const WITHIN: Duration = Duration::from_secs(90);
+/// The time for which an object store is away.
+const AWAY: Duration = Duration::from_secs(8);
 
 #[test]
 fn suspend_keeps_connections() {
@@ -100,9 +105,13 @@ fn a_capsule_is_taken_of_a_job_that_goes_on() {
 /// The address of the gateways' host, which jobs' hosts reach.
 const BUCKETS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1)), 9000);
 
-#[test]
-fn suspend_without_a_store_keeps_the_job() {
-    let keys = Keys { access: "mooring".into(), secret: "a-secret".into() };
+fn keys() -> Keys {
+    Keys { access: "mooring".into(), secret: "a-secret".into() }
+}
+
+/// A world whose capsules are in a bucket.
+fn world_with_bucket() -> World {
+    let keys = keys();
     let plan = Plan {
         arguments: [
             "--capsule-store",
@@ -120,11 +129,108 @@ fn suspend_without_a_store_keeps_the_job() {
         ],
         ..Plan::new(env!("CARGO_BIN_EXE_float"))
     };
-    let world = World::start(plan).unwrap();
+    World::start(plan).expect("a world")
+}
+
+/// An object store, as long as this value lives.
+struct Serving(JoinSet<Result<Infallible>>);
+
+impl Serving {
+    fn start(buckets: &Path) -> Self {
+        let (buckets, mut task) = (buckets.to_owned(), JoinSet::new());
+        task.spawn(async move { s3::serve(BUCKETS, &buckets, &keys()).await });
+        Self(task)
+    }
+
+    /// Breaks all connections and takes no more.
+    async fn stop(mut self) {
+        self.0.shutdown().await;
+    }
+}
+
+#[test]
+fn a_store_that_is_away_for_a_while_fails_no_suspend() {
+    let world = world_with_bucket();
+    let program = world.bring(&witness::program().unwrap()).unwrap();
+    let buckets = world.files().join("buckets");
+    let outcome = world.run_inside(async || {
+        std::fs::create_dir(&buckets)?;
+        s3::make_bucket(&buckets, "capsules")?;
+        let client = world.client().await?;
+        let witness = Witness::launch(&client, "patient", &program).await?;
+        let id = witness.session.job.clone();
+        let asking = Asking::start(witness.session.address);
+        asking.answered(20, WITHIN).await?;
+
+        // Away while the job executes.
+        client.job_suspend(&id).await?;
+        tokio::time::sleep(AWAY).await;
+        ensure!(!is_frozen(&witness)?, "it is frozen for a store that is away");
+        let serving = Serving::start(&buckets);
+        resumes(&client, &id).await?;
+        asking.answered(20, WITHIN).await?;
+
+        // Away as soon as the job is frozen: it goes on, and is frozen again.
+        client.job_suspend(&id).await?;
+        let pids = witness.pids();
+        let freeze = async {
+            while !any_is_frozen(&pids) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(WITHIN, freeze).await.context("it was not frozen")?;
+        serving.stop().await;
+        wait_for("the job to go on", AWAY, async || Ok((!is_frozen(&witness)?).then_some(()))).await?;
+        let serving = Serving::start(&buckets);
+        resumes(&client, &id).await?;
+        let seen = asking.answered(20, WITHIN).await?;
+        ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
+        serving.stop().await;
+        Ok(())
+    });
+    outcome.unwrap();
+}
+
+/// Waits until a suspend has succeeded, and resumes the job.
+async fn resumes(client: &Client, job: &JobId) -> Result<()> {
+    let suspended = status(client, job, JobStatus::Suspended).await?;
+    let last = suspended.migrations.last().context("no migration")?;
+    ensure!(last.outcome == Outcome::Succeeded, "{last:?}");
+    client.job_resume(job).await?;
+    executing(client, job, WITHIN).await.map(drop)
+}
+
+/// Returns whether the processes of a witness are frozen.
+fn is_frozen(witness: &Witness) -> Result<bool> {
+    let pids = witness.pids();
+    ensure!(!pids.is_empty(), "the witness has no process");
+    Ok(any_is_frozen(&pids))
+}
+
+fn any_is_frozen(pids: &[u32]) -> bool {
+    pids.iter().any(|pid| {
+        let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        // The freezers of control groups of version 1 and 2.
+        let group = groups.lines().find_map(|line| line.split_once(":freezer:").or_else(|| line.split_once("0::")));
+        group.is_some_and(|(_, path)| Cgroup::open(path.trim_start_matches('/')).is_frozen())
+    })
+}
+
+#[test]
+fn suspend_without_a_store_keeps_the_job() {
+    let world = world_with_bucket();
     let program = world.bring(&witness::program().unwrap()).unwrap();
     let buckets = world.files().join("buckets");
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
+        // Each host tells at its start that it can't reach the store.
+        let told = "the capsule store at http://198.18.0.1:9000 can't be reached from this host";
+        wait_for("the hosts' problems", WITHIN, async || {
+            let tells = |host: &HostView| host.problems.iter().any(|problem| problem.starts_with(told));
+            let hosts = client.host_list().await?;
+            Ok(hosts.iter().filter(|host| host.role.takes_jobs()).all(tells).then_some(()))
+        })
+        .await?;
         let witness = Witness::launch(&client, "remote", &program).await?;
         let id = witness.session.job.clone();
         let asking = Asking::start(witness.session.address);
@@ -155,6 +261,7 @@ fn suspend_without_a_store_keeps_the_job() {
             ensure!(seen.broken == 0 && seen.fault.is_none(), "{seen:?}");
             Ok(())
         };
+        let keys = keys();
         tokio::select! {
             outcome = tried => outcome,
             served = s3::serve(BUCKETS, &buckets, &keys) => served.map(|never| match never {}),

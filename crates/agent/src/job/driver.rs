@@ -116,7 +116,7 @@ impl Driver {
             Action::Receive { migration, from } => destination::prepare(job, directives, migration, from).await?,
             Action::PreCopy { migration, to } => source::pre_copy(job, directives, migration, to).await?,
             Action::MoveToHost { migration } => source::move_to_host(job, directives, migration).await?,
-            Action::Suspend { migration } => source::suspend(job, directives, migration).await?,
+            Action::Suspend { migration, to } => source::suspend(job, directives, migration, to).await?,
             Action::Snapshot { migration, base } => source::snapshot(job, directives, migration, base).await?,
             Action::ForgetMigration => {
                 job.journal.forget_measures();

@@ -22,7 +22,7 @@ pub(crate) enum Action {
     /// Freeze the job, checkpoint it and send the checkpoint to the other host.
     MoveToHost { migration: MigrationId },
     /// Freeze the job, checkpoint it and store the checkpoint.
-    Suspend { migration: MigrationId },
+    Suspend { migration: MigrationId, to: Destination },
     /// Freeze the job, checkpoint it, let it execute again and store the checkpoint.
     Snapshot {
         migration: MigrationId,
@@ -223,7 +223,7 @@ fn freeze(migration: &MigrationId, to: &Destination) -> Action {
     let migration = migration.clone();
     match to {
         Destination::Host { .. } => Action::MoveToHost { migration },
-        Destination::Store { then: AfterCheckpoint::StayFrozen, .. } => Action::Suspend { migration },
+        Destination::Store { then: AfterCheckpoint::StayFrozen, .. } => Action::Suspend { migration, to: to.clone() },
         Destination::Store { then: AfterCheckpoint::GoOn, base, .. } => {
             Action::Snapshot { migration, base: base.clone() }
         }

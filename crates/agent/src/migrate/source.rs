@@ -14,12 +14,18 @@
 //! To a host, and in a suspend, memory is sent while CRIU still writes it. Into the store, the seal
 //! completes the capsule.
 //!
+//! A capsule store may go away while a job is frozen. The job then goes on for as long, and is
+//! frozen again later; a snapshot fails, since another one follows.
+//!
 //! The record says that the seal is sent before it is. From then on the destination may execute the
 //! job, and only OpCenter lets this host roll back. A capsule in the store is restored by nobody
 //! until OpCenter knows it to be complete. So a suspend may be rolled back at any time.
 
+use std::future::pending;
+use std::time::Duration;
+
 use mooring_api::watch::{AfterCheckpoint, Destination};
-use mooring_capsule::{Facts, Manifest};
+use mooring_capsule::{CapsuleStore, Facts, Manifest};
 use mooring_linux::process::ProcessId;
 use mooring_ops::failpoint;
 use mooring_ops::log::chain;
@@ -48,6 +54,12 @@ use crate::runtime::fence;
 use crate::runtime::inode_list;
 use crate::runtime::job_dir::JobDir;
 use crate::runtime::removed_names;
+
+/// The longest time for which a job stays frozen because the capsule store is away.
+const AWAY_WHILE_FROZEN_MAX: Duration = Duration::from_secs(2);
+/// The number of times that a job is frozen to be suspended, while the store comes and goes. The
+/// last time it waits for the store.
+const SUSPEND_ATTEMPTS: usize = 4;
 
 /// Sends the job's files, and its memory where that shortens the pause, while the job executes.
 ///
@@ -118,7 +130,7 @@ struct Frozen {
 /// # Errors
 /// The record can't be written. Everything else that fails is recorded.
 pub(crate) async fn move_to_host(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
-    let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
+    let Some(frozen) = freeze(job, &migration, None).await? else { return Ok(()) };
     let started = Instant::now();
     let process = frozen.process;
     let mut sender = match send_checkpoint(job, directives, &migration, frozen).await {
@@ -140,39 +152,112 @@ pub(crate) async fn move_to_host(job: &mut HeldJob, directives: &Directives, mig
     }
 }
 
-/// Freezes the job, checkpoints it, stores the checkpoint, and reads it back.
+/// Freezes the job, checkpoints it, stores the checkpoint, and reads it back. Where the store goes
+/// away meanwhile, the job executes until it is back, and is frozen again.
 ///
 /// # Errors
 /// The record can't be written. Everything else that fails is recorded.
-pub(crate) async fn suspend(job: &mut HeldJob, directives: &Directives, migration: MigrationId) -> Result<()> {
-    let Some(frozen) = freeze(job, &migration).await? else { return Ok(()) };
-    let started = Instant::now();
-    let process = frozen.process;
-    let stored = async {
-        let sender = send_checkpoint(job, directives, &migration, frozen).await?;
-        let bytes = sender.bytes();
-        let stored = async {
-            let stored = store(job, sender).await?;
-            from_store::read_back(&job.capsule_store()?, &stored.manifest.name).await?;
-            Ok((stored.manifest.stored_bytes, bytes))
-        };
-        tokio::select! {
-            stored = stored => stored,
-            () = directives.superseded(&migration) => Err(Error::Superseded),
-        }
+pub(crate) async fn suspend(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: MigrationId,
+    to: Destination,
+) -> Result<()> {
+    let capsules = match job.capsule_store() {
+        Ok(capsules) => capsules,
+        Err(error) => return job.fail_outbound(failed(migration, Phase::Freeze, &error)),
     };
-    match stored.await {
-        Ok((stored_bytes, bytes)) => {
-            job.journal.measure(Phase::Transfer, started, bytes);
-            enter_frozen(job, &migration, Release::Stored { stored_bytes })
+    for attempts_left in (0..SUSPEND_ATTEMPTS).rev() {
+        let needed = (attempts_left > 0).then_some(&capsules);
+        let Some(frozen) = freeze(job, &migration, needed).await? else { return Ok(()) };
+        let started = Instant::now();
+        let process = frozen.process;
+        let stored = tokio::select! {
+            stored = store_frozen(job, directives, &migration, frozen, &capsules) => stored,
+            error = away(needed) => Err(error),
+        };
+        match stored {
+            Ok((stored_bytes, bytes)) => {
+                job.journal.measure(Phase::Transfer, started, bytes);
+                return enter_frozen(job, &migration, Release::Stored { stored_bytes });
+            }
+            Err(error) if needed.is_some() && is_away(&error) && process.lives() => {
+                if !go_on_until_store_is_back(job, directives, &migration, process, to.clone()).await? {
+                    return Ok(());
+                }
+            }
+            Err(error) => return roll_back(job, process, migration, &error).await,
         }
-        Err(error) => roll_back(job, process, migration, &error).await,
+    }
+    Ok(())
+}
+
+/// Resolves with an error when a capsule store is away for longer than a job should be frozen.
+async fn away(store: Option<&CapsuleStore>) -> Error {
+    match store {
+        Some(store) => {
+            store.away(AWAY_WHILE_FROZEN_MAX).await;
+            store.unreachable().into()
+        }
+        None => pending().await,
     }
 }
 
+fn is_away(error: &Error) -> bool {
+    matches!(error, Error::Capsule(mooring_capsule::Error::Unreachable { .. } | mooring_capsule::Error::Busy { .. }))
+}
+
+/// Stores the checkpoint of a frozen job and reads it back. Returns the bytes of the capsule and of
+/// the checkpoint.
+async fn store_frozen(
+    job: &HeldJob,
+    directives: &Directives,
+    migration: &MigrationId,
+    frozen: Frozen,
+    capsules: &CapsuleStore,
+) -> Result<(u64, u64)> {
+    let stored = async {
+        let sender = send_checkpoint(job, directives, migration, frozen).await?;
+        let bytes = sender.bytes();
+        let stored = store(job, sender).await?;
+        from_store::read_back(capsules, &stored.manifest.name).await?;
+        Ok((stored.manifest.stored_bytes, bytes))
+    };
+    tokio::select! {
+        stored = stored => stored,
+        () = directives.superseded(migration) => Err(Error::Superseded),
+    }
+}
+
+/// Lets a frozen job go on until the capsule store answers, and makes the migration ready to freeze
+/// it again. Returns whether it is; where it has failed, that is recorded.
+async fn go_on_until_store_is_back(
+    job: &mut HeldJob,
+    directives: &Directives,
+    migration: &MigrationId,
+    process: ProcessId,
+    to: Destination,
+) -> Result<bool> {
+    let id = job.id().clone();
+    tracing::warn!(job = %id, "the capsule store is away: job {id} goes on and is frozen again later");
+    restore::thaw(job, process, Outbound::None, Peers::Kept).await?;
+    restore::clean_up(job.host(), job.job_dir().checkpoint(migration));
+    let capsules = job.capsule_store()?;
+    let answers = tokio::select! {
+        answers = capsules.probe() => answers.map_err(Error::from),
+        () = directives.superseded(migration) => Err(Error::Superseded),
+    };
+    if let Err(error) = answers {
+        job.set_outbound(failed(migration.clone(), Phase::Transfer, &error))?;
+        return Ok(false);
+    }
+    pre_copy(job, directives, migration.clone(), to).await?;
+    Ok(matches!(&job.state, LocalState::Running(Running { outbound: Outbound::PreCopied { .. }, .. })))
+}
+
 /// Freezes and checkpoints the job, and sends its memory meanwhile. `None` when the checkpoint
-/// failed, which is recorded.
-async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Frozen>> {
+/// failed, which is recorded. Memory is not sent where a needed store is away.
+async fn freeze(job: &mut HeldJob, migration: &MigrationId, needed: Option<&CapsuleStore>) -> Result<Option<Frozen>> {
     let job_dir = job.job_dir();
     let checkpoint = job_dir.checkpoint(migration);
     let started = Instant::now();
@@ -195,7 +280,12 @@ async fn freeze(job: &mut HeldJob, migration: &MigrationId) -> Result<Option<Fro
             done.send_replace(true);
             dump
         },
-        sender.send_memory_during_dump(&checkpoint, dumped)
+        async {
+            tokio::select! {
+                sent = sender.send_memory_during_dump(&checkpoint, dumped) => sent,
+                error = away(needed) => Err(error),
+            }
+        }
     );
     if let Err(error) = dump {
         checkpoint_failed(job, process, migration, &error).await?;
@@ -307,7 +397,11 @@ async fn checkpoint_and_stay(
     ready_to_freeze(job).await?;
     let mapped = prepare_checkpoint(job_dir, checkpoint)?;
     restore::dump(job.host(), job_dir, checkpoint, Afterwards::Frozen, sender.sockets()).await?;
-    sender.send_changed_files(job_dir, &mapped).await
+    let capsules = job.capsule_store()?;
+    tokio::select! {
+        sent = sender.send_changed_files(job_dir, &mapped) => sent,
+        error = away(Some(&capsules)) => Err(error),
+    }
 }
 
 /// Sends the images of a snapshot and completes its capsule; returns the bytes that were sent as

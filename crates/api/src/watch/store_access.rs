@@ -27,7 +27,28 @@ pub struct StoreAccess {
     pub key: String,
 }
 
+/// The place of the capsule store, without any key. A host tells whether it reaches it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorePlace {
+    /// As in [`StoreAccess`].
+    pub location: String,
+    /// As in [`StoreAccess`].
+    #[serde(default)]
+    pub endpoint: String,
+    /// As in [`StoreAccess`].
+    #[serde(default)]
+    pub region: String,
+}
+
 impl StoreAccess {
+    /// Returns the place of the store.
+    #[must_use]
+    pub fn place(&self) -> StorePlace {
+        let Self { location, endpoint, region, .. } = self.clone();
+        StorePlace { location, endpoint, region }
+    }
+
     /// Returns the access to a capsule store in a directory; OpCenter adds the key.
     #[must_use]
     pub fn in_directory(directory: &Path) -> Self {

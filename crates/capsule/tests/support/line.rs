@@ -20,8 +20,10 @@ enum State {
 /// A TCP port that passes on to another.
 pub(crate) struct Line {
     address: SocketAddr,
+    server: SocketAddr,
     state: watch::Sender<State>,
-    carried: watch::Receiver<usize>,
+    carried: watch::Sender<usize>,
+    answered: watch::Sender<usize>,
     task: JoinSet<Result<()>>,
 }
 
@@ -30,10 +32,10 @@ impl Line {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (state, watching) = watch::channel(State::Passes);
-        let (carrying, carried) = watch::channel(0);
+        let (carried, answered) = (watch::Sender::new(0), watch::Sender::new(0));
         let mut task = JoinSet::new();
-        task.spawn(accept(listener, server, watching, carrying));
-        Ok(Self { address, state, carried, task })
+        task.spawn(accept(listener, server, watching, carried.clone(), answered.clone()));
+        Ok(Self { address, server, state, carried, answered, task })
     }
 
     pub(crate) fn endpoint(&self) -> String {
@@ -42,7 +44,21 @@ impl Line {
 
     /// Returns once the client has sent `bytes` bytes.
     pub(crate) async fn has_carried(&mut self, bytes: usize) -> Result<()> {
-        self.carried.wait_for(|carried| *carried >= bytes).await?;
+        self.carried.subscribe().wait_for(|carried| *carried >= bytes).await?;
+        Ok(())
+    }
+
+    /// Returns once the server has sent `bytes` bytes.
+    pub(crate) async fn has_answered(&mut self, bytes: usize) -> Result<()> {
+        self.answered.subscribe().wait_for(|answered| *answered >= bytes).await?;
+        Ok(())
+    }
+
+    /// Takes connections again after a cut.
+    pub(crate) async fn mend(&mut self) -> Result<()> {
+        let listener = TcpListener::bind(self.address).await?;
+        let (watching, carried, answered) = (self.state.subscribe(), self.carried.clone(), self.answered.clone());
+        self.task.spawn(accept(listener, self.server, watching, carried, answered));
         Ok(())
     }
 
@@ -67,11 +83,12 @@ async fn accept(
     server: SocketAddr,
     state: watch::Receiver<State>,
     carried: watch::Sender<usize>,
+    answered: watch::Sender<usize>,
 ) -> Result<()> {
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await?;
-        connections.spawn(pass(client, server, state.clone(), carried.clone()));
+        connections.spawn(pass(client, server, state.clone(), carried.clone(), answered.clone()));
     }
 }
 
@@ -80,10 +97,21 @@ async fn pass(
     server: SocketAddr,
     mut state: watch::Receiver<State>,
     carried: watch::Sender<usize>,
+    answered: watch::Sender<usize>,
 ) -> Result<()> {
     let (mut from_server, mut to_server) = TcpStream::connect(server).await?.into_split();
     let (mut from_client, mut to_client) = client.into_split();
-    let back = tokio::io::copy(&mut from_server, &mut to_client);
+    let back = async {
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let taken = from_server.read(&mut buffer).await?;
+            if taken == 0 {
+                return Ok(());
+            }
+            to_client.write_all(&buffer[..taken]).await?;
+            answered.send_modify(|answered| *answered += taken);
+        }
+    };
     let forth = async {
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -99,7 +127,7 @@ async fn pass(
         }
     };
     tokio::select! {
-        done = back => done.map(drop).map_err(Into::into),
+        done = back => done,
         done = forth => done,
     }
 }

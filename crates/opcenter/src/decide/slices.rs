@@ -91,6 +91,7 @@ pub(crate) fn for_host(inputs: &Inputs<'_>, host: &HostRow) -> AgentSlice {
             })
             .collect(),
         published: published(state, &host.id),
+        store: config.store.as_ref().map(StoreAccess::place),
     }
 }
 

@@ -44,6 +44,14 @@ pub(crate) fn open(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule
     CapsuleStore::open(&access.location.parse::<Location>()?.with_s3(options), CapsuleKey::random())
 }
 
+/// Opens a store, and finds out whether it can be used.
+async fn look(access: &StoreAccess) -> Result<CapsuleStore, mooring_capsule::Error> {
+    let store = open(access)?;
+    store.probe().await?;
+    tracing::info!("the capsule store at {} is usable", store.at());
+    Ok(store)
+}
+
 /// Removes unused capsules until asked to stop.
 pub(crate) async fn run(context: Context, stop: CancellationToken) {
     let Some(access) = context.config.store.clone() else { return };
@@ -53,7 +61,7 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
             // The store may be unreachable when this process starts.
             let store = match &opened {
                 Some(store) => store.clone(),
-                None => opened.insert(open(&access)?).clone(),
+                None => opened.insert(look(&access).await?).clone(),
             };
             tidy(&context, &store).await?;
             if swept.is_none_or(|at| context.clock.monotonic().saturating_sub(at) >= SWEEP_INTERVAL) {
@@ -66,11 +74,13 @@ pub(crate) async fn run(context: Context, stop: CancellationToken) {
             outcome = outcome => outcome,
             () = stop.cancelled() => return,
         };
-        if let Err(error) = outcome {
-            tracing::warn!(
-                error = %chain(&error),
-                "the capsule store is not cleaned up; trying again"
-            );
+        match outcome {
+            Ok(()) => {}
+            Err(Unfinished::Capsules(error)) => {
+                let hint = error.hint();
+                tracing::warn!(error = %chain(&error), "the capsule store can't be used, trying again: {hint}");
+            }
+            Err(error) => tracing::warn!(error = %chain(&error), "the capsule store is not cleaned up; trying again"),
         }
         tokio::select! {
             () = stop.cancelled() => return,

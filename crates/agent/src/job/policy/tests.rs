@@ -109,7 +109,7 @@ fn migration_of(action: &Action) -> Option<&MigrationId> {
         Action::Receive { migration, .. }
         | Action::PreCopy { migration, .. }
         | Action::MoveToHost { migration }
-        | Action::Suspend { migration }
+        | Action::Suspend { migration, .. }
         | Action::Snapshot { migration, .. }
         | Action::TakeOver { migration, .. }
         | Action::RestoreHere { from: OwnCheckpoint::Migration(migration), .. } => Some(migration),
