@@ -501,7 +501,8 @@
             if (frame) return;
             frame = element('iframe', {
                 sandbox: 'allow-scripts allow-forms',
-                src: PANEL_PATH,
+                /* A path alone would lead to the server of the page's `base`. */
+                src: location.origin + PANEL_PATH,
                 title: 'Job details',
             });
             pill.root.after(frame);

@@ -30,12 +30,37 @@ const STRICT: Page = Page {
     policy: Some("default-src 'none'; script-src 'nonce-x'; require-trusted-types-for 'script'"),
     html: "<!doctype html><html><head><script nonce=x>document.title = 'ran'</script></head><body>strict</body></html>",
 };
-const BARE: Page = Page { path: "/bare", policy: None, html: "<p>bare" };
+const BARE: Page = Page { path: "/bare", policy: None, html: "<!doctype html><p>bare" };
 const FRAMING: Page = Page {
     path: "/framing",
     policy: None,
     html: "<!doctype html><html><head><title>framing</title></head><body><iframe src='/bare'></iframe></body></html>",
 };
+/// A server at which nobody listens.
+const NOWHERE: &str = "http://127.0.0.1:9/x/";
+/// Pages whose addresses lead there.
+const BASED: [Page; 4] = [
+    Page {
+        path: "/based",
+        policy: None,
+        html: "<!doctype html><html><head><base href='http://127.0.0.1:9/x/'><title>a</title></head><body>based",
+    },
+    Page { path: "/based/bare", policy: None, html: "<base href='http://127.0.0.1:9/x/'><title>a</title><p>based" },
+    Page {
+        path: "/based/before",
+        policy: None,
+        html: "<base href='http://127.0.0.1:9/x/'><!doctype html><html><head><title>a</title></head><body>based",
+    },
+    Page {
+        path: "/based/late",
+        policy: None,
+        html: "<!doctype html><html><head><title>a</title></head><body>based<script>
+            const base = document.createElement('base');
+            base.href = 'http://127.0.0.1:9/x/';
+            document.head.append(base);
+        </script>",
+    },
+];
 
 /// The number of widgets in a loaded frame.
 const WIDGETS_IN_FRAME: &str = "
@@ -278,6 +303,14 @@ async fn is_on_other_pages(browser: &Browser, world: &World, job: &JobView) -> R
     }
     let in_frame: usize = wait_for("the frame", LIMIT, async || browser.run(WIDGETS_IN_FRAME, &[]).await).await?;
     ensure!(in_frame == 0, "{in_frame} in the frame");
+    for page in BASED {
+        browser.open(&format!("{base}{}", page.path)).await?;
+        let widget = Widget::find(browser, "pages Executing").await?;
+        let leads_to: String = browser.run("return document.baseURI", &[]).await?;
+        ensure!(leads_to == NOWHERE, "{page:?} leads to {leads_to}");
+        widget.click().await?;
+        widget.in_panel(async |panel| panel.shows("#login", "job pages").await).await.context(page.path)?;
+    }
     browser.open(&format!("{base}{}", STRICT.path)).await?;
     let widget = Widget::find(browser, "pages Executing").await?;
     ensure!(browser.run::<String>("return document.title", &[]).await? == "ran", "the page's own script did not run");
@@ -331,7 +364,7 @@ fn widget_shows_and_controls_its_job() {
     let world = World::start(Plan::new(env!("CARGO_BIN_EXE_float")).with_endpoints_here()).unwrap();
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
-        let pages = Pages::start(&[STRICT, BARE, FRAMING]).await?;
+        let pages = Pages::start(&[&[STRICT, BARE, FRAMING][..], &BASED].concat()).await?;
         let notebook = Notebook::launch(&client, "lab").await?;
         let other = format!("job register -n pages --endpoint {} --gateway {}", pages.address(), notebook.gateway);
         let other = float(&world, &other)?;

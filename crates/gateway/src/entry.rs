@@ -138,10 +138,12 @@ fn hash(token: &str) -> String {
     hex(&Sha256::digest(token))
 }
 
+/// Returns the value of a cookie of the gateway's. Those beside it may have any bytes.
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    let lines = headers.get_all(header::COOKIE).into_iter().filter_map(|line| line.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.into_iter().find(|(key, _)| *key == name).map(|(_, value)| value)
+    let pairs =
+        headers.get_all(header::COOKIE).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+    let texts = pairs.filter_map(|pair| std::str::from_utf8(pair).ok());
+    texts.filter_map(|pair| pair.trim().split_once('=')).find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 fn refused(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {
@@ -202,6 +204,13 @@ mod tests {
             assert_eq!(decoded(&encoded(text)), text);
         }
         assert_eq!(decoded("a+b%2"), "a b%2");
+    }
+
+    #[test]
+    fn cookie_is_found_beside_any_bytes() {
+        let line = HeaderValue::from_bytes(b"a=\xFC; own=1; b").unwrap();
+        let headers = HeaderMap::from_iter([(header::COOKIE, line)]);
+        assert_eq!((cookie(&headers, "own"), cookie(&headers, "b")), (Some("1"), None));
     }
 
     #[test]

@@ -48,6 +48,7 @@ mod entry;
 pub mod gate;
 pub mod gated;
 pub mod handover;
+mod header_text;
 pub mod http;
 mod job_socket;
 pub mod link;

@@ -21,8 +21,9 @@ use world::{Body, PATIENCE, Wire, World, server, text};
 /// Says which cookies the request has, and sets some.
 async fn site(request: Request<Incoming>) -> Response<Body> {
     let cookies: Vec<_> = request.headers().get_all("cookie").iter().map(|line| line.to_str().unwrap_or("?")).collect();
-    let mut response = text(format!("cookies: {}", cookies.join("|")));
     let path = request.uri().path();
+    let begin = if path == "/page" { "<!doctype html>" } else { "" };
+    let mut response = text(format!("{begin}cookies: {}", cookies.join("|")));
     let mut set = |name: &'static str, value: &'static str| {
         response.headers_mut().append(HeaderName::from_static(name), HeaderValue::from_static(value));
     };

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use futures_util::StreamExt;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderValue};
 use hyper::{Request, Response};
 use mooring_api::watch::Flow;
 use mooring_types::gateway::{Protocol, Widget};
@@ -21,8 +21,13 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream};
 use world::{Body, GET, Job, PATIENCE, Received, Wire, World, text};
 
-const NAVIGATION: &str = "Host: example\r\nAccept: text/html,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n";
+const NAVIGATION: &str =
+    "Host: example\r\nAccept: text/html,application/xhtml+xml,*/*;q=0.8\r\nAccept-Encoding: gzip, br\r\n";
 const SCRIPT: &str = "<script src=\"/.mooring/widget.js\"";
+
+/// Responses that are called pages, and are none or no whole ones.
+const NO_PAGES: [(&str, &str); 4] =
+    [("/row", "<tr><td>1</td></tr>"), ("/ok", "OK\n"), ("/one", "a"), ("/utf16", "\u{FE}\u{FF}\0<\0p\0>")];
 
 /// Responds with a page that names the request's `Accept-Encoding`; at `/data` with JSON.
 async fn page(request: Request<Incoming>) -> Response<Body> {
@@ -30,7 +35,15 @@ async fn page(request: Request<Incoming>) -> Response<Body> {
     let coding = request.headers().get("accept-encoding").and_then(|value| value.to_str().ok()).unwrap_or("none");
     let page = format!("<html><head><title>{path}</title></head><body>{coding}</body></html>");
     let _ = request.into_body().collect().await;
-    let mut answer = text(page);
+    let no_page = NO_PAGES.iter().find(|(own, _)| path.ends_with(own));
+    let bytes =
+        no_page.map(|(_, body)| body.chars().map(|byte| u8::try_from(byte).expect("a byte")).collect::<Vec<_>>());
+    let mut answer = text(bytes.unwrap_or_else(|| page.into_bytes()));
+    answer.headers_mut().insert(ETAG, HeaderValue::from_static("\"1\""));
+    if path.starts_with("/download") {
+        let name = HeaderValue::from_bytes("attachment; filename=\"Ü.html\"".as_bytes()).expect("a value");
+        answer.headers_mut().insert(CONTENT_DISPOSITION, name);
+    }
     let kind = if path == "/data" { "application/json" } else { "text/html; charset=utf-8" };
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     answer
@@ -76,6 +89,33 @@ async fn only_navigations_get_widget() {
     assert!(!got.body.contains(SCRIPT) && got.body.contains("gzip, br"), "{}", got.body);
     let got = wire.ask("GET /.mooring/widget.js HTTP/1.1\r\nHost: example\r\n\r\n").await;
     assert!(got.body.contains("<title>/.mooring/widget.js</title>"), "{}", got.body);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_page_is_unchanged() {
+    let (world, _job, port) = world().await;
+    let ask = async |path: &str, headers: &str| {
+        let mut wire = Wire::connect(port).await;
+        wire.send(format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n")).await;
+        let head = wire.head().await;
+        assert!(head.contains("etag: \"1\"") && head.contains("content-length: "), "{path}: {head}");
+        wire.rest().await
+    };
+    for (path, body) in NO_PAGES {
+        let bytes: Vec<u8> = body.chars().map(|byte| u8::try_from(byte).expect("a byte")).collect();
+        assert_eq!(ask(path, NAVIGATION).await, bytes, "{path}");
+    }
+    let page = ask("/lab", "Host: example\r\n").await;
+    for (path, headers) in [
+        ("/lab", "Host: example\r\nAccept: text/html\r\n"),
+        ("/lab", &format!("{NAVIGATION}Turbo-Frame: a\r\n")),
+        ("/lab", "Host: example\r\nAccept: text/vnd.turbo-stream.html, text/html, application/xhtml+xml\r\n"),
+    ] {
+        assert!(ask(path, headers).await.len() >= page.len() - 4, "{headers}");
+    }
+    let download = ask("/download", NAVIGATION).await;
+    assert!(!String::from_utf8_lossy(&download).contains(SCRIPT));
     world.stop().await;
 }
 

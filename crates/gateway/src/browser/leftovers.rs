@@ -12,6 +12,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use mooring_types::Port;
 
 use super::cookies::{CookieNames, GATEWAYS};
+use crate::header_text::{self, has_word};
 
 const CLEAR_SITE_DATA: HeaderName = HeaderName::from_static("clear-site-data");
 /// The time for which a browser keeps the mark in seconds: the longest that browsers allow.
@@ -59,9 +60,7 @@ impl FirstVisit {
 /// Makes a browser ask again before it shows a cached page: an earlier job's would never be
 /// replaced.
 pub(crate) fn revalidate(response: &mut HeaderMap) {
-    let lines = response.get_all(header::CACHE_CONTROL).into_iter().filter_map(|line| line.to_str().ok());
-    let is_stored = !lines.flat_map(|line| line.split(',')).any(|word| word.trim().eq_ignore_ascii_case("no-store"));
-    if is_stored {
+    if !has_word(response, &header::CACHE_CONTROL, "no-store") {
         response.append(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     }
 }
@@ -78,10 +77,11 @@ pub(crate) fn limit_to_port(response: &mut HeaderMap) {
     let lines: Vec<HeaderValue> = response.get_all(CLEAR_SITE_DATA).into_iter().cloned().collect();
     response.remove(CLEAR_SITE_DATA);
     for line in lines {
-        let words = line.to_str().unwrap_or_default().split(',').map(str::trim);
+        let line = header_text::text(&line);
+        let words = line.split(',').map(str::trim);
         let kept: Vec<&str> = words.filter(|word| !word.is_empty() && !OF_THE_HOST.contains(word)).collect();
         if !kept.is_empty()
-            && let Ok(kept) = HeaderValue::try_from(kept.join(", "))
+            && let Some(kept) = header_text::line(&kept.join(", "))
         {
             response.append(CLEAR_SITE_DATA, kept);
         }
@@ -132,10 +132,12 @@ mod tests {
             ("\"cookies\", \"storage\"", vec!["\"storage\""]),
             ("\"*\"", vec![]),
             ("\"cookies\"", vec![]),
+            ("\"cookies\", \"storage\", Ü", vec!["\"storage\", Ü"]),
         ] {
             let mut response = headers(&[("clear-site-data", order)]);
             limit_to_port(&mut response);
-            let left: Vec<_> = response.get_all("clear-site-data").iter().collect();
+            let left: Vec<_> = response.get_all("clear-site-data").iter().map(HeaderValue::as_bytes).collect();
+            let expected: Vec<_> = expected.iter().map(|line| line.as_bytes()).collect();
             assert_eq!(left, expected, "{order}");
         }
     }
@@ -146,6 +148,7 @@ mod tests {
             (vec![], vec!["no-cache"]),
             (vec!["max-age=9"], vec!["max-age=9", "no-cache"]),
             (vec!["private, No-Store"], vec!["private, No-Store"]),
+            (vec!["no-store, x=\"Ü\""], vec!["no-store, x=\"Ü\""]),
         ] {
             let lines: Vec<_> = before.iter().map(|line| ("cache-control", *line)).collect();
             let mut response = headers(&lines);

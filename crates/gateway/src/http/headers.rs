@@ -11,6 +11,7 @@ use mooring_types::external::IpNet;
 use mooring_types::{Port, forwarded};
 
 use crate::browser::{CookieNames, cookies, leftovers};
+use crate::header_text::elements;
 
 const HOP_BY_HOP: [HeaderName; 7] = [
     header::CONNECTION,
@@ -50,7 +51,11 @@ impl Origin {
         if !forwarded::is_trusted(address, trusted) {
             return Self { client: address.to_canonical(), port: port.get(), is_tls };
         }
-        let list = |name| tokens(headers, &HeaderName::from_static(name)).collect::<Vec<_>>();
+        // What is no text is no address either, and counts as one that is unknown.
+        let list = |name| {
+            let elements = elements(headers, &HeaderName::from_static(name));
+            elements.map(|element| std::str::from_utf8(element).unwrap_or("unknown")).collect::<Vec<_>>()
+        };
         let client = forwarded::client(address, list("x-forwarded-for").into_iter(), trusted);
         let told = list("x-forwarded-proto").last().map(|scheme| *scheme == "https");
         let asked = list("x-forwarded-port").last().and_then(|port| port.parse().ok());
@@ -108,7 +113,7 @@ pub fn forward_headers(
         (Some(host), ..) | (None, Some(host), None) => host.clone(),
     };
     let upgrade = upgrade(headers);
-    let trailers = tokens(headers, &header::TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    let trailers = elements(headers, &header::TE).any(|token| token.eq_ignore_ascii_case(b"trailers"));
     let mut forwarded = end_to_end(headers);
     let spoofed: Vec<HeaderName> = forwarded.keys().filter(|name| is_spoofed(name)).cloned().collect();
     for name in spoofed {
@@ -140,25 +145,26 @@ pub fn response_headers(headers: &HeaderMap, names: Option<&CookieNames>) -> Hea
 /// clients speak from the first byte or not at all.
 #[must_use]
 pub fn upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
-    let asked = tokens(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
-    let is_http = tokens(headers, &header::UPGRADE).any(|token| token.to_ascii_lowercase().starts_with("h2"));
+    let asked = elements(headers, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let is_http = elements(headers, &header::UPGRADE).any(|token| token.to_ascii_lowercase().starts_with(b"h2"));
     headers.get(header::UPGRADE).filter(|_| asked && !is_http).cloned()
 }
 
 fn check_lengths(headers: &HeaderMap) -> Result<(), Refusal> {
     let lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-    let mut codings = tokens(headers, &header::TRANSFER_ENCODING);
+    let mut codings = elements(headers, &header::TRANSFER_ENCODING);
     match (lengths, codings.next(), codings.next()) {
         (2.., ..) | (1, Some(_), _) => Err(Refusal::ConflictingLengths),
         (_, Some(_), Some(_)) => Err(Refusal::TransferCoding),
-        (_, Some(coding), None) if !coding.eq_ignore_ascii_case("chunked") => Err(Refusal::TransferCoding),
+        (_, Some(coding), None) if !coding.eq_ignore_ascii_case(b"chunked") => Err(Refusal::TransferCoding),
         _ if headers.contains_key(header::TRANSFER_ENCODING) && lengths > 0 => Err(Refusal::ConflictingLengths),
         _ => Ok(()),
     }
 }
 
 fn end_to_end(headers: &HeaderMap) -> HeaderMap {
-    let named: Vec<HeaderName> = tokens(headers, &header::CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    let named = elements(headers, &header::CONNECTION).filter_map(|token| HeaderName::from_bytes(token).ok());
+    let named: Vec<HeaderName> = named.collect();
     let goes_on = |name: &HeaderName| !HOP_BY_HOP.contains(name) && !named.contains(name);
     headers.iter().filter(|(name, _)| goes_on(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -202,12 +208,6 @@ fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origi
         }
     }
     headers.insert("x-forwarded-host", host.clone());
-}
-
-/// The elements of a list, over all lines of that name.
-fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).map(str::trim).filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -351,7 +351,7 @@ mod tests {
                 Some(b"te") => prop_assert_eq!(&got["te"], "trailers"),
                 Some(other) => prop_assert!(false, "{:?}", other),
             }
-            let names_hop = tokens(&sent, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case("x-hop"));
+            let names_hop = elements(&sent, &header::CONNECTION).any(|token| token.eq_ignore_ascii_case(b"x-hop"));
             prop_assert!(!(names_hop && got.contains_key("x-hop")));
         }
 
@@ -363,6 +363,30 @@ mod tests {
                 prop_assert_eq!(forward_headers(&sent, Some(&host), origin(), None), Err(Refusal::ConflictingLengths));
             }
         }
+    }
+
+    #[test]
+    fn lists_with_any_bytes_are_read() {
+        let host = HeaderValue::from_static("lab.example");
+        let line = |value: &[u8]| HeaderValue::from_bytes(value).unwrap();
+        let mut sent = HeaderMap::new();
+        sent.insert("connection", line(b"x-hop, te, \xFC"));
+        sent.insert("te", line(b"\xFC, trailers"));
+        sent.insert("x-hop", line(b"1"));
+        sent.insert("referer", line(b"/\xFC"));
+        let got = forward_headers(&sent, Some(&host), origin(), None).unwrap();
+        assert_eq!(
+            (&got["connection"], &got["te"], &got["referer"]),
+            (&line(b"te"), &line(b"trailers"), &line(b"/\xFC"))
+        );
+        assert!(!got.contains_key("x-hop"));
+        sent.insert("transfer-encoding", line(b"chunked, \xFC"));
+        assert_eq!(forward_headers(&sent, Some(&host), origin(), None), Err(Refusal::TransferCoding));
+        // What a client puts before a proxy's word is never taken for a proxy's.
+        sent.insert("x-forwarded-for", line(b"127.0.0.1, \xFC"));
+        let proxy = Peer { address: "10.0.0.1".parse().unwrap(), is_tls: false };
+        let trusted = ["10.0.0.0/24".parse().unwrap()];
+        assert_ne!(Origin::of(&sent, proxy, port(), &trusted).client.to_string(), "127.0.0.1");
     }
 
     #[test]

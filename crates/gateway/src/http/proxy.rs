@@ -32,7 +32,7 @@ use crate::browser::worker::{self, WorkerBody};
 use crate::client::ClientConnection;
 use crate::entry::{self, Asking};
 use crate::metrics::Unavailable;
-use crate::page::{self, Additions, Injection, PageBody};
+use crate::page::{self, Additions, MaybePage};
 use crate::relay::Content;
 use crate::route::Route;
 use crate::upstream::{Connected, ConnectionEnd};
@@ -41,7 +41,7 @@ use crate::widget;
 /// The number of connections that are tried for a request, where each turns out to be closed.
 const ATTEMPTS_MAX: usize = 3;
 
-type AnswerBody = Either<Full<Bytes>, Either<JobBody, Either<PageBody<JobBody>, WorkerBody<JobBody>>>>;
+type AnswerBody = Either<Full<Bytes>, Either<MaybePage<JobBody>, WorkerBody<JobBody>>>;
 type Answer = Response<AnswerBody>;
 
 /// The state that the requests of one client share.
@@ -366,7 +366,7 @@ impl Proxy {
                 Ok(Ok(response)) => {
                     pooled.unasked = expectation.and_then(Expectation::refuse);
                     let answer = self.pass_on(response, pooled, upgrade.take());
-                    return Ok(gets.add_to(answer, &self.client.upstream.routes.now()));
+                    return Ok(gets.add_to(answer, &self.client.upstream.routes.now()).await);
                 }
                 Ok(Err(mut failed)) => match failed.take_message() {
                     Some(unsent) => request = unsent,
@@ -417,7 +417,7 @@ impl Proxy {
         let (parts, body) = response.into_parts();
         let pooled = PooledConnection { used: true, ..pooled };
         let body = JobBody::new(body, &self.client.upstream, pooled, &self.pool);
-        let mut answer = Response::new(Either::Right(Either::Left(body)));
+        let mut answer = Response::new(Either::Right(Either::Left(Either::Left(body))));
         (*answer.status_mut(), *answer.headers_mut()) = (parts.status, headers);
         answer
     }
@@ -492,10 +492,10 @@ impl Gets {
     }
 
     /// Adds the gateway's part to the job's response.
-    fn add_to(self, answer: Answer, route: &Route) -> Answer {
+    async fn add_to(self, answer: Answer, route: &Route) -> Answer {
         match self {
             Self::Nothing => answer,
-            Self::Page { additions, visit } => with_scripts(answer, additions, visit.as_ref()),
+            Self::Page { additions, visit } => with_scripts(answer, additions, visit.as_ref()).await,
             Self::Worker => behind_statements(answer, route),
         }
     }
@@ -511,17 +511,17 @@ struct Wait {
 }
 
 /// The response to a navigation, with scripts if it is a page.
-fn with_scripts(answer: Answer, additions: Additions, visit: Option<&FirstVisit>) -> Answer {
+async fn with_scripts(answer: Answer, additions: Additions, visit: Option<&FirstVisit>) -> Answer {
     let (mut parts, body) = answer.into_parts();
     leftovers::revalidate(&mut parts.headers);
     if let Some(visit) = visit {
         visit.answer(&mut parts.headers);
     }
     let body = match body {
-        Either::Right(Either::Left(page)) => match Injection::plan(parts.status, &mut parts.headers, additions) {
-            Some(injection) => Either::Right(Either::Right(Either::Left(PageBody::new(page, injection)))),
-            None => Either::Right(Either::Left(page)),
-        },
+        Either::Right(Either::Left(Either::Left(page))) => {
+            let page = page::add(parts.status, &mut parts.headers, page, additions).await;
+            Either::Right(Either::Left(page))
+        }
         other => other,
     };
     Response::from_parts(parts, body)
@@ -531,14 +531,12 @@ fn with_scripts(answer: Answer, additions: Additions, visit: Option<&FirstVisit>
 fn behind_statements(answer: Answer, route: &Route) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let script = match body {
-        Either::Right(Either::Left(script)) => script,
+        Either::Right(Either::Left(Either::Left(script))) => script,
         other => return Response::from_parts(parts, other),
     };
     match worker::plan(parts.status, &mut parts.headers, route.own_names()) {
-        Ok(None) => Response::from_parts(parts, Either::Right(Either::Left(script))),
-        Ok(Some(before)) => {
-            Response::from_parts(parts, Either::Right(Either::Right(Either::Right(WorkerBody::new(before, script)))))
-        }
+        Ok(None) => Response::from_parts(parts, Either::Right(Either::Left(Either::Left(script)))),
+        Ok(Some(before)) => Response::from_parts(parts, Either::Right(Either::Right(WorkerBody::new(before, script)))),
         Err(compressed) => response::plain(StatusCode::BAD_GATEWAY, format!("{compressed}\n")).map(Either::Left),
     }
 }

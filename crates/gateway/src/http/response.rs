@@ -11,11 +11,18 @@ use hyper::{Method, Response, StatusCode};
 use mooring_types::gateway::Widget;
 
 use super::headers;
+use crate::header_text::elements;
 use crate::route::Route;
 use crate::widget;
 
 /// The `Retry-After` of a 503.
 const RETRY_AFTER_SECONDS: u32 = 5;
+/// The kinds that every browser accepts for a page. A script that asks for HTML names fewer.
+const OF_NAVIGATIONS: [&str; 3] = ["text/html", "application/xhtml+xml", "*/*"];
+/// The headers by which scripts say that they ask: of jQuery and others, htmx, pjax, Turbo,
+/// Unpoly and Inertia.
+const OF_SCRIPTS: [&str; 7] =
+    ["x-requested-with", "hx-request", "x-pjax", "turbo-frame", "x-up-version", "x-up-target", "x-inertia"];
 /// The reload interval of the waiting page.
 const REFRESH_SECONDS: u32 = 2;
 
@@ -36,21 +43,26 @@ pub fn is_navigation(method: &Method, request: &HeaderMap) -> bool {
 /// Returns whether a request is a browser's navigation, in a frame or outside of one.
 #[must_use]
 pub fn is_document(method: &Method, request: &HeaderMap) -> bool {
-    let is_of_script = request.contains_key("x-requested-with") || request.contains_key("hx-request");
-    matches!(*method, Method::GET | Method::POST) && !is_of_script && asks_for_page(request)
+    let is_of_script = OF_SCRIPTS.iter().any(|name| request.contains_key(*name));
+    let is_of_browser = request.contains_key("sec-fetch-mode") || accepts(request, &OF_NAVIGATIONS);
+    matches!(*method, Method::GET | Method::POST) && !is_of_script && is_of_browser && asks_for_page(request)
+}
+
+/// Returns whether a request accepts all of these kinds by name.
+fn accepts(request: &HeaderMap, kinds: &[&str]) -> bool {
+    let accepted: Vec<&[u8]> = elements(request, &header::ACCEPT)
+        .map(|kind| kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
+        .collect();
+    kinds.iter().all(|kind| accepted.iter().any(|other| other.eq_ignore_ascii_case(kind.as_bytes())))
 }
 
 fn asks_for_page(request: &HeaderMap) -> bool {
     let is = |name: &str, expected: &str| request.get(name).is_none_or(|value| value == expected);
-    let accepts_pages = request
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|accept| accept.to_ascii_lowercase().contains("text/html")));
     let navigates = match request.get("sec-fetch-mode") {
         Some(mode) => mode == "navigate",
         None => is("sec-fetch-dest", "document"),
     };
-    accepts_pages && navigates && headers::upgrade(request).is_none()
+    accepts(request, &["text/html"]) && navigates && headers::upgrade(request).is_none()
 }
 
 /// Returns whether a request shows that somebody wants the job: a person who opens a page, or a
@@ -207,9 +219,17 @@ mod tests {
 
     #[test]
     fn navigation_is_recognized() {
-        let html = ("accept", "text/html,application/xhtml+xml;q=0.9");
+        let html = ("accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8");
         for (lines, expected) in [
             (vec![html], true),
+            (vec![("accept", "text/html"), ("sec-fetch-mode", "navigate")], true),
+            (vec![("accept", "text/html")], false),
+            (vec![("accept", "text/html, */*; q=0.01")], false),
+            (vec![("accept", "text/html, application/xhtml+xml")], false),
+            (vec![("accept", "text/vnd.turbo-stream.html, text/html, application/xhtml+xml")], false),
+            (vec![html, ("turbo-frame", "a")], false),
+            (vec![html, ("x-up-target", "b")], false),
+            (vec![html, ("sec-fetch-mode", "cors")], false),
             (vec![html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "document")], true),
             (vec![html, ("sec-fetch-mode", "navigate"), ("sec-fetch-dest", "iframe")], false),
             (vec![html, ("x-requested-with", "XMLHttpRequest")], false),

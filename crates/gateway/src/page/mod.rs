@@ -1,40 +1,41 @@
 //! Adds scripts to a page of a job: the [widget], and the names of the job's cookies
 //! ([`browser`](crate::browser)).
 //!
-//! A page is the HTML document of a navigation; the widget is for those outside of frames. Its
-//! bytes are streamed through a rewriter, which adds the scripts as the first elements of the head
-//! and changes nothing else. A page that the rewriter can't follow (a tag longer than
-//! [`REWRITER_BYTES`]) continues without them.
+//! A page is the HTML document of a navigation. Its bytes are streamed: the scripts are added before
+//! the first element that could do anything ([`beginning`]), policies in `meta` elements allow them
+//! ([`csp`]), and nothing else is changed. A page that the rewriter can't follow (a tag longer than
+//! 256 KiB) continues without changes to later policies.
 //!
-//! These responses are not rewritten:
+//! The widget is for documents outside of frames. Where a browser does not say what it loads, as
+//! without TLS, the widget's script finds that out. The names of cookies are for pieces of documents
+//! as well, which a browser has loaded as a page.
+//!
+//! These responses are not rewritten, and stay byte for byte as they are:
 //!
 //! * compressed ones; a navigation asks for none, see [`ask_for_page`],
 //! * attachments, partial responses and those with `no-transform`,
-//! * those in an encoding that does not contain ASCII,
+//! * those in an encoding that does not contain ASCII, by the header or by a byte order mark,
+//! * those that do not begin like HTML,
 //! * pages in a sandbox that forbids scripts.
 
+mod beginning;
+mod body;
 mod csp;
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
-
 use bytes::Bytes;
+use http_body_util::Either;
 use hyper::StatusCode;
-use hyper::body::{Body, Frame, SizeHint};
+use hyper::body::Body;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use lol_html::html_content::ContentType;
-use lol_html::send::{HtmlRewriter, Settings};
-use lol_html::{AsciiCompatibleEncoding, MemorySettings, OutputSink, element, end};
-use parking_lot::Mutex;
+use lol_html::AsciiCompatibleEncoding;
 
+use self::beginning::Beginning;
+pub(crate) use self::body::{BegunBody, PageBody};
 use crate::browser::{CookieNames, script};
+use crate::header_text::{self, has_word};
 use crate::http::Aborted;
 use crate::widget;
 
-/// The memory limit of the rewriter: a tag is kept until its end is seen.
-const REWRITER_BYTES: usize = 256 << 10;
 const POLICIES: [HeaderName; 2] = [header::CONTENT_SECURITY_POLICY, header::CONTENT_SECURITY_POLICY_REPORT_ONLY];
 /// Headers that describe the exact bytes of the job's response.
 pub(crate) const OF_BYTES: [HeaderName; 6] = [
@@ -46,9 +47,29 @@ pub(crate) const OF_BYTES: [HeaderName; 6] = [
     HeaderName::from_static("repr-digest"),
 ];
 
+/// The body of a response that may be a page: as it was, begun, or with additions.
+pub(crate) type MaybePage<B> = Either<B, Either<BegunBody<B>, PageBody<BegunBody<B>>>>;
+
 /// Makes a navigation ask for an uncompressed page.
 pub(crate) fn ask_for_page(request: &mut HeaderMap) {
     request.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+}
+
+/// Adds scripts to a response to a navigation, and changes its headers accordingly.
+pub(crate) async fn add<B>(status: StatusCode, headers: &mut HeaderMap, body: B, additions: Additions) -> MaybePage<B>
+where
+    B: Body<Data = Bytes, Error = Aborted> + Unpin,
+{
+    let Some(encoding) = encoding_of_page(status, headers).filter(|_| !additions.is_empty()) else {
+        return Either::Left(body);
+    };
+    let (beginning, page) = BegunBody::begin(body).await;
+    let additions = additions.to(beginning);
+    if additions.is_empty() {
+        return Either::Right(Either::Left(page));
+    }
+    let injection = Injection::plan(encoding, headers, additions);
+    Either::Right(Either::Right(PageBody::new(page, injection)))
 }
 
 /// The scripts that a page gets.
@@ -63,11 +84,20 @@ impl Additions {
     pub(crate) fn is_empty(&self) -> bool {
         self.cookies.is_none() && !self.widget
     }
+
+    /// The additions to a page that begins so.
+    fn to(self, beginning: Beginning) -> Self {
+        match beginning {
+            Beginning::Document => self,
+            Beginning::Piece => Self { widget: false, ..self },
+            Beginning::Other => Self::default(),
+        }
+    }
 }
 
 /// The plan of adding scripts to a page.
 #[derive(Debug)]
-pub(crate) struct Injection {
+struct Injection {
     encoding: AsciiCompatibleEncoding,
     additions: Additions,
     nonce: String,
@@ -76,31 +106,16 @@ pub(crate) struct Injection {
 }
 
 impl Injection {
-    /// Plans the additions to a response and changes its headers accordingly. Returns `None` for a
-    /// response that gets none.
-    pub(crate) fn plan(status: StatusCode, headers: &mut HeaderMap, additions: Additions) -> Option<Self> {
-        let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
-        if status.is_informational() || bodiless || status == StatusCode::PARTIAL_CONTENT {
-            return None;
-        }
-        let encoding = encoding(headers)?;
-        let lists = |name, token| has_word(headers, &name, token);
-        if additions.is_empty()
-            || is_coded(headers)
-            || lists(header::CACHE_CONTROL, "no-transform")
-            || lists(header::CONTENT_DISPOSITION, "attachment")
-            || policies(headers).any(csp::shuts_out)
-        {
-            return None;
-        }
+    /// Plans the additions to a page and changes its headers accordingly.
+    fn plan(encoding: AsciiCompatibleEncoding, headers: &mut HeaderMap, additions: Additions) -> Self {
         let nonce = hex(rand::random());
-        let is_inline = policies(headers).any(csp::takes_inline_alone);
+        let is_inline = policies(headers).any(|policies| csp::takes_inline_alone(&policies));
         allow(headers, &nonce, additions.widget);
         for name in OF_BYTES {
             headers.remove(name);
         }
         weaken(headers);
-        Some(Self { encoding, additions, nonce, is_inline })
+        Self { encoding, additions, nonce, is_inline }
     }
 
     /// The elements that are added. The names of cookies come first, before any script of the page.
@@ -115,49 +130,20 @@ impl Injection {
         };
         cookies + &widget
     }
+}
 
-    fn rewriter(self, output: Output) -> HtmlRewriter<'static, Output> {
-        let script = self.elements();
-        let (is_in, widget) = (Arc::new(AtomicBool::new(false)), self.additions.widget);
-        let once = move |is_in: &AtomicBool| !is_in.swap(true, Ordering::Relaxed);
-        let (of_head, of_body, of_end) = (is_in.clone(), is_in.clone(), is_in);
-        let (for_head, for_body, nonce) = (script.clone(), script.clone(), self.nonce);
-        let memory = MemorySettings::new()
-            .with_max_allowed_memory_usage(REWRITER_BYTES)
-            .with_graceful_bail_out_on_memory_limit_exceeded(true);
-        let settings = Settings::new_send()
-            .with_encoding(self.encoding)
-            .with_memory_settings(memory)
-            .with_strict(false)
-            .append_element_content_handler(element!("head", move |head| {
-                if once(&of_head) {
-                    head.prepend(&for_head, ContentType::Html);
-                }
-                Ok(())
-            }))
-            .append_element_content_handler(element!("body", move |body| {
-                if once(&of_body) {
-                    body.prepend(&for_body, ContentType::Html);
-                }
-                Ok(())
-            }))
-            .append_element_content_handler(element!("meta[http-equiv][content]", move |meta| {
-                let is_policy = meta
-                    .get_attribute("http-equiv")
-                    .is_some_and(|name| name.trim().eq_ignore_ascii_case("content-security-policy"));
-                if let Some(policy) = meta.get_attribute("content").filter(|_| is_policy) {
-                    meta.set_attribute("content", &csp::allow(&policy, &nonce, widget))?;
-                }
-                Ok(())
-            }))
-            .append_document_content_handler(end!(move |end| {
-                if once(&of_end) {
-                    end.append(&script, ContentType::Html);
-                }
-                Ok(())
-            }));
-        HtmlRewriter::new(settings, output)
+/// Returns the encoding of a response that may be a page with additions, by its head.
+fn encoding_of_page(status: StatusCode, headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
+    let bodiless = matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    if status.is_informational() || bodiless || status == StatusCode::PARTIAL_CONTENT {
+        return None;
     }
+    let encoding = encoding(headers)?;
+    let is_kept = is_coded(headers)
+        || has_word(headers, &header::CACHE_CONTROL, "no-transform")
+        || has_word(headers, &header::CONTENT_DISPOSITION, "attachment")
+        || policies(headers).any(|policies| csp::shuts_out(&policies));
+    (!is_kept).then_some(encoding)
 }
 
 /// Returns whether a response is compressed.
@@ -165,15 +151,10 @@ pub(crate) fn is_coded(headers: &HeaderMap) -> bool {
     headers.contains_key(header::CONTENT_ENCODING) && !has_word(headers, &header::CONTENT_ENCODING, "identity")
 }
 
-fn has_word(headers: &HeaderMap, name: &HeaderName, word: &str) -> bool {
-    let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split([',', ';'])).any(|other| other.trim().eq_ignore_ascii_case(word))
-}
-
 /// The encoding of an HTML document, if it contains ASCII.
 fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
     // Browsers use the last of several.
-    let kind = headers.get_all(header::CONTENT_TYPE).into_iter().next_back()?.to_str().ok()?;
+    let kind = header_text::lines(headers, &header::CONTENT_TYPE).next_back()?;
     let mut parts = kind.split(';').map(str::trim);
     if !parts.next()?.eq_ignore_ascii_case("text/html") {
         return None;
@@ -189,8 +170,8 @@ fn encoding(headers: &HeaderMap) -> Option<AsciiCompatibleEncoding> {
     }
 }
 
-fn policies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
-    headers.get_all(header::CONTENT_SECURITY_POLICY).into_iter().filter_map(|line| line.to_str().ok())
+fn policies(headers: &HeaderMap) -> impl Iterator<Item = String> {
+    header_text::lines(headers, &header::CONTENT_SECURITY_POLICY)
 }
 
 /// Makes the page's policies allow the additions.
@@ -199,8 +180,7 @@ fn allow(headers: &mut HeaderMap, nonce: &str, widget: bool) {
         let lines: Vec<HeaderValue> = headers.get_all(&name).into_iter().cloned().collect();
         headers.remove(&name);
         for line in lines {
-            let allowed = line.to_str().ok().map(|line| csp::allow(line, nonce, widget));
-            let allowed = allowed.and_then(|line| HeaderValue::try_from(line).ok());
+            let allowed = header_text::line(&csp::allow(&header_text::text(&line), nonce, widget));
             headers.append(&name, allowed.unwrap_or(line));
         }
     }
@@ -220,101 +200,24 @@ fn hex(bytes: [u8; 16]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The output of the rewriter, until it is sent.
-#[derive(Debug, Clone, Default)]
-struct Output(Arc<Mutex<Vec<u8>>>);
-
-impl Output {
-    fn take(&self) -> Option<Bytes> {
-        let mut gathered = self.0.lock();
-        (!gathered.is_empty()).then(|| Bytes::from(std::mem::take(&mut *gathered)))
-    }
-}
-
-impl OutputSink for Output {
-    fn handle_chunk(&mut self, chunk: &[u8]) {
-        self.0.lock().extend_from_slice(chunk);
-    }
-}
-
-/// A page with the additions in it.
-pub(crate) struct PageBody<B> {
-    page: B,
-    /// `None` once the page's last byte has been read.
-    rewriter: Option<Box<HtmlRewriter<'static, Output>>>,
-    output: Output,
-    trailers: Option<Frame<Bytes>>,
-}
-
-impl<B> PageBody<B> {
-    pub(crate) fn new(page: B, injection: Injection) -> Self {
-        let output = Output::default();
-        let rewriter = Box::new(injection.rewriter(output.clone()));
-        Self { page, rewriter: Some(rewriter), output, trailers: None }
-    }
-
-    fn read(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), Aborted> {
-        let data = match frame.map(Frame::into_data) {
-            Some(Ok(data)) => Some(data),
-            Some(Err(trailers)) => {
-                self.trailers = Some(trailers);
-                None
-            }
-            None => None,
-        };
-        let outcome = match (data, self.rewriter.take()) {
-            (_, None) => Ok(()),
-            (None, Some(rewriter)) => rewriter.end(),
-            (Some(data), Some(mut rewriter)) => {
-                let outcome = rewriter.write(&data);
-                self.rewriter = Some(rewriter);
-                outcome
-            }
-        };
-        outcome.map_err(|error| {
-            tracing::warn!(%error, "can't add scripts to a page, the response is aborted");
-            Aborted::Page
-        })
-    }
-}
-
-impl<B: Body<Data = Bytes, Error = Aborted> + Unpin> Body for PageBody<B> {
-    type Data = Bytes;
-    type Error = Aborted;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        loop {
-            if let Some(data) = self.output.take() {
-                return Poll::Ready(Some(Ok(Frame::data(data))));
-            }
-            if self.rewriter.is_none() {
-                return Poll::Ready(self.trailers.take().map(Ok));
-            }
-            let frame = ready!(Pin::new(&mut self.page).poll_frame(context)).transpose()?;
-            self.read(frame)?;
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Frame;
     use mooring_types::ConnectionId;
     use proptest::prelude::*;
 
     use super::*;
 
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+    const HTML: (&str, &str) = ("content-type", "text/html");
+
+    fn headers(lines: &[(&str, &str)]) -> HeaderMap {
         let mut headers = HeaderMap::new();
         for (name, value) in lines {
-            headers.append(name.parse::<HeaderName>().expect("a name"), HeaderValue::from_static(value));
+            let value = HeaderValue::from_bytes(value.as_bytes()).expect("a value");
+            headers.append(name.parse::<HeaderName>().expect("a name"), value);
         }
         headers
     }
@@ -324,28 +227,49 @@ mod tests {
         Additions { cookies: Some(cookies), widget: true }
     }
 
-    /// The page as a browser gets it from pieces of these sizes, and the elements.
-    fn rewritten(page: &[u8], sizes: &[usize]) -> (Vec<u8>, String) {
-        let injection = Injection::plan(StatusCode::OK, &mut headers(&[("content-type", "text/html")]), both());
-        let injection = injection.expect("a page");
-        let script = injection.elements();
-        let (mut pieces, mut rest, mut sizes) = (Vec::new(), page, sizes.iter().cycle());
+    /// The plan for a page with these headers, and the headers that it makes of them.
+    fn planned(lines: &[(&str, &str)], additions: Additions) -> (Injection, HeaderMap) {
+        let mut headers = headers(&[&[HTML], lines].concat());
+        let encoding = encoding_of_page(StatusCode::OK, &headers).expect("a page");
+        (Injection::plan(encoding, &mut headers, additions), headers)
+    }
+
+    fn pieces(page: &[u8], sizes: &[usize]) -> VecDeque<Result<Frame<Bytes>, Aborted>> {
+        let (mut pieces, mut rest, mut sizes) = (VecDeque::new(), page, sizes.iter().cycle());
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(*sizes.next().unwrap_or(&1)));
-            pieces.push(Ok::<_, Aborted>(Frame::data(Bytes::copy_from_slice(piece))));
+            pieces.push_back(Ok(Frame::data(Bytes::copy_from_slice(piece))));
             rest = after;
         }
-        let body = PageBody::new(StreamBody::new(futures_util::stream::iter(pieces)), injection);
+        pieces
+    }
+
+    /// The page as a browser gets it from pieces of these sizes, with its headers.
+    fn sent(lines: &[(&str, &str)], page: &[u8], sizes: &[usize], additions: Additions) -> (Vec<u8>, HeaderMap) {
+        let mut headers = headers(lines);
+        let body = StreamBody::new(futures_util::stream::iter(pieces(page, sizes)));
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let body = runtime.block_on(add(StatusCode::OK, &mut headers, body, additions));
         let got = runtime.block_on(body.collect()).expect("a page").to_bytes();
-        (got.to_vec(), script)
+        (got.to_vec(), headers)
+    }
+
+    /// The page with its additions as `*`.
+    fn marked(page: &[u8], sizes: &[usize]) -> Vec<u8> {
+        let (injection, _) = planned(&[], both());
+        let script = injection.elements().into_bytes();
+        let body = StreamBody::new(futures_util::stream::iter(pieces(page, sizes)));
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let got = runtime.block_on(PageBody::new(body, injection).collect()).expect("a page").to_bytes();
+        let at = got.windows(script.len()).position(|window| window == script).expect("the additions");
+        [&got[..at], &b"*"[..], &got[at + script.len()..]].concat()
     }
 
     #[test]
     fn widget_is_inline_where_a_policy_forbids_files() {
         let policy = "script-src 'unsafe-inline'";
-        let mut page = headers(&[("content-type", "text/html"), ("content-security-policy", policy)]);
-        let elements = Injection::plan(StatusCode::OK, &mut page, both()).expect("a page").elements();
+        let (injection, page) = planned(&[("content-security-policy", policy)], both());
+        let elements = injection.elements();
         assert_eq!(page["content-security-policy"], policy);
         assert!(elements.contains(widget::SCRIPT) && !elements.contains("src="), "{elements}");
         // Nothing in it ends the element.
@@ -353,47 +277,81 @@ mod tests {
     }
 
     #[test]
-    fn script_is_first_in_head() {
-        for (page, expected) in [
-            ("<!doctype html><html><head><base href=/x><title>a</title></head><body>b", "<head>*<base"),
-            ("<HTML><HEAD lang=en>\n<title>", "<HEAD lang=en>*\n<title>"),
-            ("<title>a</title><body class=b><p>c", "<body class=b>*<p>c"),
-            ("<p>Hello", "<p>Hello*"),
-            ("", ""),
-            ("<!-- <head> --><script>'<head>'</script><head></head>", "</script><head>*</head>"),
+    fn script_is_before_all_that_could_do_anything() {
+        for page in [
+            "<!doctype html><html><head>*<base href=/x><title>a</title></head><body>b",
+            "*<base href=/x><title>a</title><p>hi",
+            "*<base href=/x><!doctype html><html><head><title>a</title>",
+            "<HTML><HEAD lang=en>*\n<title>",
+            "*<title>a</title><body class=b><p>c",
+            "<!doctype html>*text<base href=/x>",
+            "*<p>Hello",
+            "<!-- <head> -->*<script>'<head>'</script><head></head>",
         ] {
-            let (got, script) = rewritten(page.as_bytes(), &[3]);
-            let got = String::from_utf8(got).unwrap();
-            let expected = expected.replace('*', &script);
-            assert!(got.contains(&expected), "{page} became {got}");
-            assert_eq!(got.matches(&script).count(), usize::from(!page.is_empty() || got == script), "{got}");
+            let got = marked(page.replace('*', "").as_bytes(), &[3]);
+            assert_eq!(String::from_utf8(got).unwrap(), page);
         }
     }
 
     #[test]
     fn pages_get_what_they_should() {
-        for (additions, inline, widget) in [
-            (both(), true, true),
-            (Additions { widget: false, ..both() }, true, false),
-            (Additions { cookies: None, ..both() }, false, true),
+        let document = "<!doctype html><p>a";
+        for (additions, page, inline, widget) in [
+            (both(), document, true, true),
+            (Additions { widget: false, ..both() }, document, true, false),
+            (Additions { cookies: None, ..both() }, document, false, true),
+            // A piece of a document that a browser has loaded as a page.
+            (both(), "<p>a", true, false),
         ] {
-            let mut got = headers(&[("content-type", "text/html"), ("content-security-policy", "default-src 'none'")]);
-            let injection = Injection::plan(StatusCode::OK, &mut got, additions).unwrap();
-            let elements = injection.elements();
-            assert_eq!((elements.contains("(marker =>"), elements.contains("widget.js")), (inline, widget));
+            let policy = ("content-security-policy", "default-src 'none'");
+            let (got, headers) = sent(&[HTML, policy], page.as_bytes(), &[2], additions);
+            let got = String::from_utf8(got).unwrap();
+            assert_eq!((got.contains("(marker =>"), got.contains("widget.js")), (inline, widget), "{got}");
             // The names of cookies need no connection and no frame.
-            let policy = got["content-security-policy"].to_str().unwrap();
+            let policy = headers["content-security-policy"].to_str().unwrap();
             assert_eq!((policy.contains("'nonce-"), policy.contains("frame-src")), (true, widget), "{policy}");
         }
-        let mut got = headers(&[("content-type", "text/html")]);
-        assert!(Injection::plan(StatusCode::OK, &mut got, Additions::default()).is_none());
+    }
+
+    #[test]
+    fn what_does_not_begin_like_a_page_is_unchanged() {
+        let utf16: Vec<u8> = "\u{FEFF}<!doctype html><html>".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let swapped: Vec<u8> = utf16.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
+        let latin = ("content-type", "text/html; charset=iso-8859-1");
+        let widget_alone = Additions { cookies: None, widget: true };
+        for (page, additions) in [
+            (utf16.as_slice(), both()),
+            (&swapped, both()),
+            (b"OK\n", both()),
+            (b"", both()),
+            (b"a", both()),
+            (b"\xEF\xBB", both()),
+            (b"<tr><td>1</td></tr>", widget_alone),
+            (b"<!doctype html>", Additions::default()),
+        ] {
+            let length = page.len().to_string();
+            let lines = [latin, ("content-length", &length), ("etag", "\"1\""), ("digest", "sha-256=a")];
+            for size in [1, 1000] {
+                let (got, kept) = sent(&lines, page, &[size], additions.clone());
+                assert_eq!((got.as_slice(), &kept), (page, &headers(&lines)));
+            }
+        }
+        let (got, _) = sent(&[latin], "\u{FEFF}<html>".as_bytes(), &[1], both());
+        assert!(got.starts_with("\u{FEFF}<html><script".as_bytes()));
+    }
+
+    #[test]
+    fn length_of_a_page_that_was_begun_is_kept() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let whole = http_body_util::Full::new(Bytes::from_static(b"OK\n")).map_err(|never| match never {});
+        let (beginning, body) = runtime.block_on(BegunBody::begin(whole));
+        assert_eq!((beginning, body.size_hint().exact(), body.is_end_stream()), (Beginning::Other, Some(3), false));
     }
 
     #[test]
     fn meta_policy_allows_widget() {
         let page = b"<head><meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'\"><meta name=a content=b>";
-        let (got, _) = rewritten(page, &[7]);
-        let got = String::from_utf8(got).unwrap();
+        let got = String::from_utf8(marked(page, &[7])).unwrap();
         assert!(got.contains("connect-src 'self'") && got.contains("script-src-elem 'nonce-"), "{got}");
         assert!(got.ends_with("<meta name=a content=b>"), "{got}");
     }
@@ -417,36 +375,44 @@ mod tests {
             (200, vec![html, ("content-encoding", "gzip")], false),
             (200, vec![html, ("content-encoding", "identity")], true),
             (200, vec![html, ("cache-control", "private, no-transform")], false),
+            (200, vec![html, ("cache-control", "no-transform, x=\"Ü\"")], false),
             (200, vec![html, ("content-disposition", "attachment; filename=a.html")], false),
+            (200, vec![html, ("content-disposition", "attachment; filename=\"Übersicht.html\"")], false),
+            (200, vec![html, ("content-disposition", "inline; a=Ü"), ("content-disposition", "attachment")], false),
             (200, vec![html, ("content-disposition", "inline")], true),
             (200, vec![html, ("content-security-policy", "sandbox")], false),
+            (200, vec![html, ("content-security-policy", "sandbox; report-uri /Ü")], false),
         ] {
-            let mut got = headers(&lines);
             let status = StatusCode::from_u16(status).unwrap();
-            assert_eq!(Injection::plan(status, &mut got, both()).is_some(), gets, "{status} {lines:?}");
-            if !gets {
-                assert_eq!(got, headers(&lines));
-            }
+            assert_eq!(encoding_of_page(status, &headers(&lines)).is_some(), gets, "{status} {lines:?}");
         }
     }
 
     #[test]
+    fn policy_with_any_bytes_allows_widget() {
+        let policy = "default-src 'none'; script-src 'self'; report-uri /Ü";
+        let (injection, got) = planned(&[("content-security-policy", policy)], both());
+        let line = got["content-security-policy"].as_bytes();
+        let allowed = String::from_utf8(line.to_vec()).unwrap();
+        assert!(allowed.contains("report-uri /Ü;") && allowed.contains(&injection.nonce), "{allowed}");
+    }
+
+    #[test]
     fn headers_about_bytes_are_changed() {
-        let mut got = headers(&[
-            ("content-type", "text/html"),
-            ("content-length", "7"),
-            ("etag", "\"a\""),
-            ("content-security-policy", "script-src 'self'"),
-            ("set-cookie", "a=b"),
-        ]);
-        let injection = Injection::plan(StatusCode::OK, &mut got, both()).unwrap();
+        let (injection, got) = planned(
+            &[
+                ("content-length", "7"),
+                ("etag", "\"a\""),
+                ("content-security-policy", "script-src 'self'"),
+                ("set-cookie", "a=b"),
+            ],
+            both(),
+        );
         assert!(!got.contains_key("content-length"));
         assert_eq!((&got["etag"], &got["set-cookie"]), (&"W/\"a\"".parse().unwrap(), &"a=b".parse().unwrap()));
         let nonce = format!("'nonce-{}'", injection.nonce);
         assert!(got["content-security-policy"].to_str().unwrap().contains(&nonce));
-        let mut weak = headers(&[("content-type", "text/html"), ("etag", "W/\"a\"")]);
-        Injection::plan(StatusCode::OK, &mut weak, both()).unwrap();
-        assert_eq!(weak["etag"], "W/\"a\"");
+        assert_eq!(planned(&[("etag", "W/\"a\"")], both()).1["etag"], "W/\"a\"");
     }
 
     proptest! {
@@ -455,7 +421,7 @@ mod tests {
             parts in prop::collection::vec(
                 prop_oneof![
                     "(<!doctype html>|<html>|<head>|</head>|<body>|<p>|<meta charset=utf-8>|<!--|-->|<script>|</script>|<svg>|<textarea>)",
-                    "[ -~]{0,20}",
+                    "[ -)+-~]{0,20}",
                     "\\PC{0,8}",
                 ],
                 0..20),
@@ -463,12 +429,9 @@ mod tests {
             sizes in prop::collection::vec(1_usize..30, 1..5),
         ) {
             let page = [parts.concat().as_bytes(), &noise].concat();
-            let (got, script) = rewritten(&page, &sizes);
-            let at = got.windows(script.len()).position(|window| window == script.as_bytes());
-            let without = match at {
-                Some(at) => [&got[..at], &got[at + script.len()..]].concat(),
-                None => got,
-            };
+            let mut without = marked(&page, &sizes);
+            let before = page.iter().zip(&without).take_while(|(one, other)| one == other).count();
+            prop_assert_eq!(without.remove(before), b'*');
             prop_assert_eq!(String::from_utf8_lossy(&without), String::from_utf8_lossy(&page));
         }
     }
