@@ -137,6 +137,14 @@ impl GatedStream {
         Ok(())
     }
 
+    /// Sends some of `bytes`, and returns how many. Nothing is lost if the future is dropped.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(crate) async fn send_some(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.sending(|| self.job.try_send([bytes], |stream| stream.try_write(bytes))).await
+    }
+
     /// Sends the content of a pipe, which is not kept.
     ///
     /// # Errors

@@ -17,7 +17,8 @@
 //! * [`session`] finds out what a client speaks, with [`detect`], and serves it.
 //! * [`http`] forwards requests, and holds them for the job; [`tunnel`] relays the bytes of any
 //!   other client. Both connect through [`upstream`], with a [`gated`] stream over a `job_socket`.
-//!   Between the two connections [`relay`] moves bytes, and [`websocket`] follows frames.
+//!   Between the two connections [`relay`] moves bytes, [`websocket`] follows frames, and `unsent`
+//!   answers the pings of a WebSocket while its job is away.
 //! * [`link`] keeps the watch and sends the reports; [`cache`] keeps the newest slice on disk.
 //!   Serving depends on neither. A gateway that starts without OpCenter serves the cached slice.
 //! * [`handover`] replaces the process under load: a successor takes over the listening sockets,
@@ -66,6 +67,7 @@ pub mod socket;
 pub mod state;
 pub mod tls;
 pub mod tunnel;
+mod unsent;
 pub mod upstream;
 pub mod websocket;
 pub mod widget;

@@ -3,7 +3,8 @@
 //!
 //! A half-close and a reset are passed on. Back-pressure goes from end to end: bytes are read only
 //! when those before them are written, but for one pipe. While the gate is closed the client's
-//! connection stays open and is not read. Nothing is sent to the job, not even an end.
+//! connection stays open and is not read. Nothing is sent to the job, not even an end. A WebSocket is
+//! read all the same, up to a bound, and its pings are answered (`unsent`).
 //!
 //! | event | the client sees |
 //! |---|---|
@@ -12,8 +13,8 @@
 //! | the job is replaced, and ready | a WebSocket: what the job still sends, then a close frame with code 1012; else a reset |
 //! | the job has ended | the end; a WebSocket gets no close frame, since the job has sent none |
 //!
-//! Bytes are moved by splice(2). They are read instead where they are looked at. So are bytes from
-//! a job on a WebSocket, in order to follow its frames, and all bytes of a client with TLS.
+//! Bytes are moved by splice(2). They are read instead where they are looked at: on a WebSocket, in
+//! order to follow its frames, and with TLS.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -34,6 +35,7 @@ use crate::client_socket::ClientSocket;
 use crate::detect::{FirstBytes, first_bytes};
 use crate::gated::GatedStream;
 use crate::socket;
+use crate::unsent::{Pongs, Unsent};
 use crate::upstream::{Connected, ConnectionEnd, Upstream};
 use crate::websocket::{CLOSE_RESTARTING, Frames};
 
@@ -80,6 +82,14 @@ enum End {
     Job(ConnectionEnd),
 }
 
+/// What the two directions of a WebSocket tell each other.
+#[derive(Debug, Default)]
+struct WebSocket {
+    /// The frames that the client has got.
+    frames: Mutex<Frames>,
+    pongs: Pongs,
+}
+
 /// Relays the bytes of one client.
 ///
 /// # Errors
@@ -92,15 +102,21 @@ pub async fn relay(
     early: Early,
 ) -> io::Result<()> {
     let Connected { stream: job, epoch } = job;
-    let frames = (content == Content::WebSocket).then(Mutex::default);
+    let websocket = (content == Content::WebSocket).then(WebSocket::default);
     let end = {
-        let mut to_client = pin!(to_client(&job, client, &early.from_job, frames.as_ref()).fuse());
+        let mut to_client = pin!(to_client(&job, client, &early.from_job, websocket.as_ref()).fuse());
+        let to_job = async {
+            match &websocket {
+                Some(websocket) => frames_to_job(client, &job, early.from_client, &websocket.pongs).await,
+                None => to_job(client, &job, &early.from_client, content).await,
+            }
+        };
         let end = tokio::select! {
             biased;
             end = upstream.end(epoch) => End::Job(end),
-            end = both_directions(client, &job, upstream, epoch, &early.from_client, content, to_client.as_mut()) => end,
+            end = both_directions(client, upstream, epoch, to_job, to_client.as_mut()) => end,
         };
-        if frames.is_some() && matches!(end, End::Job(ConnectionEnd::JobReplaced)) {
+        if websocket.is_some() && matches!(end, End::Job(ConnectionEnd::JobReplaced)) {
             drain(&job, to_client).await;
         }
         end
@@ -115,9 +131,9 @@ pub async fn relay(
         End::Job(ConnectionEnd::JobReplaced) => {
             job.reset_on_drop();
             drop(job);
-            match frames {
+            match websocket {
                 None => client.reset_on_drop(),
-                Some(frames) if lock(&frames).is_between_frames() => {
+                Some(WebSocket { frames, .. }) if lock(&frames).is_between_frames() => {
                     let uncounted = AtomicU64::new(0);
                     let close = send(client, &CLOSE_RESTARTING, &uncounted, None);
                     if matches!(timeout(CLOSE_FRAME_TIMEOUT, close).await, Ok(Ok(()))) {
@@ -133,18 +149,16 @@ pub async fn relay(
 
 async fn both_directions(
     client: &ClientSocket,
-    job: &GatedStream,
     upstream: &Upstream,
     epoch: u64,
-    early: &[u8],
-    content: Content,
+    to_job: impl Future<Output = Result<(), Broken>>,
     to_client: impl Future<Output = Result<(), Broken>>,
 ) -> End {
     let to_client = async {
         to_client.await?;
         client.end().await.map_err(Broken::Client)
     };
-    match tokio::try_join!(to_job(client, job, early, content), to_client) {
+    match tokio::try_join!(to_job, to_client) {
         Ok(_) => End::BothDirections,
         Err(Broken::Client(error)) => End::Broken(error),
         Err(Broken::Job(error)) => tokio::select! {
@@ -192,6 +206,38 @@ async fn to_job(client: &ClientSocket, job: &GatedStream, early: &[u8], content:
     }
 }
 
+/// Sends the frames of a WebSocket's client. While the gate is closed they wait, up to a bound, but
+/// for pings, which are answered.
+async fn frames_to_job(client: &ClientSocket, job: &GatedStream, early: Bytes, pongs: &Pongs) -> Result<(), Broken> {
+    let (mut unsent, mut has_ended) = (Unsent::default(), false);
+    unsent.push(early);
+    loop {
+        let is_held = job.gate().is_held();
+        if is_held {
+            pongs.add(unsent.answer_pings());
+        }
+        let front = unsent.front();
+        if has_ended && front.is_none() {
+            return job.send_end().await.map_err(Broken::Job);
+        }
+        let may_read = !has_ended && if is_held { unsent.has_room() } else { front.is_none() };
+        tokio::select! {
+            biased;
+            sent = job.send_some(front.as_deref().unwrap_or_default()), if front.is_some() => {
+                unsent.sent(sent.map_err(Broken::Job)?);
+            }
+            received = read(From::Client(client)), if may_read => match received.map_err(Broken::Client)? {
+                // A buffer is larger than most frames, which may wait for long.
+                Received::Read(bytes) if job.gate().is_held() => unsent.push(Bytes::copy_from_slice(&bytes)),
+                Received::Read(bytes) => unsent.push(bytes),
+                Received::End | Received::Piped(_) => has_ended = true,
+            },
+            // From now on more may be read, and pings are answered.
+            () = job.gate().closed(), if !is_held && front.is_some() => {}
+        }
+    }
+}
+
 /// Waits for the first bytes of a client.
 ///
 /// # Errors
@@ -209,16 +255,29 @@ async fn to_client(
     job: &GatedStream,
     client: &ClientSocket,
     early: &[u8],
-    frames: Option<&Mutex<Frames>>,
+    websocket: Option<&WebSocket>,
 ) -> Result<(), Broken> {
-    let count = &job.record().bytes_out;
+    let (count, uncounted) = (&job.record().bytes_out, AtomicU64::new(0));
+    let frames = websocket.map(|websocket| &websocket.frames);
     // The early bytes were counted when they were read.
-    send(client, early, &AtomicU64::new(0), frames).await.map_err(Broken::Client)?;
+    send(client, early, &uncounted, frames).await.map_err(Broken::Client)?;
     loop {
-        let received = match (frames, client.plain()) {
+        let received = match (websocket, client.plain()) {
             (None, Some(_)) => receive(From::Job(job)).await,
-            // Frames are followed, and TLS seals what is in memory.
-            _ => read(From::Job(job)).await,
+            // TLS seals what is in memory.
+            (None, None) => read(From::Job(job)).await,
+            (Some(WebSocket { frames, pongs }), _) => {
+                while lock(frames).is_between_frames()
+                    && let Some(pong) = pongs.next()
+                {
+                    send(client, &pong, &uncounted, Some(frames)).await.map_err(Broken::Client)?;
+                }
+                tokio::select! {
+                    biased;
+                    received = read(From::Job(job)) => received,
+                    () = pongs.added() => continue,
+                }
+            }
         };
         match (received.map_err(Broken::Job)?, client.plain()) {
             (Received::End, _) => return Ok(()),

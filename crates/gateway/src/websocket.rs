@@ -42,7 +42,7 @@ impl Frames {
 }
 
 /// The length of a frame's payload, by its head; `None` while the head is incomplete.
-fn payload(head: &[u8]) -> Option<u64> {
+pub(crate) fn payload(head: &[u8]) -> Option<u64> {
     let second = *head.get(1)?;
     let (extended, mask) = (second & 0x7F, if second & 0x80 == 0 { 0 } else { 4 });
     let size = match extended {

@@ -15,6 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use mooring_api::watch::Flow;
 use mooring_types::gateway::Protocol;
 use mooring_types::{ConnectionId, MigrationId, Port};
+use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -106,7 +107,7 @@ async fn held_requests_are_counted_by_connection() {
     let mut other = Wire::connect(free).await;
     other.send(GET).await;
     world.until(|world| by_connection(world) == (Some(1), Some(1))).await;
-    drop(first);
+    first.reset();
     world.until(|world| by_connection(world) == (Some(0), Some(1))).await;
     world.stop().await;
 }
@@ -125,7 +126,7 @@ async fn held_max_limits_requests() {
         let mut third = Wire::connect(port).await;
         let refused = third.ask(GET).await;
         assert_eq!((refused.status(), refused.header("retry-after")), (503, Some("5")));
-        drop(waiting.remove(leaves));
+        waiting.remove(leaves).reset();
         // The place and the socket of the request are free while the job is still away.
         world.until(|world| world.clients() == 2).await;
         third.send(GET).await;
@@ -188,6 +189,7 @@ async fn abandoned_polls_leave_nothing() {
             poll.send(format!("GET /{path} HTTP/1.1\r\nHost: example\r\n\r\n")).await;
             polls.push(poll);
         }
+        polls.into_iter().for_each(Wire::reset);
     }
     world.until(|world| world.clients() == 0).await;
     assert_eq!(job.accepted(), 0);
@@ -362,5 +364,89 @@ async fn held_websocket_loses_nothing() {
     world.open();
     timeout(PATIENCE, opening).await.unwrap().unwrap();
     drop(client);
+    world.stop().await;
+}
+
+/// A masked frame of a client, whose mask is zero.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    [&[first, 0x80 | payload.len() as u8, 0, 0, 0, 0], payload].concat()
+}
+
+#[tokio::test]
+async fn pings_are_answered_while_the_job_is_away() {
+    const PING: u8 = 0x89;
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Auto, Flow::Open).await;
+    let mut client = Wire::connect(port).await;
+    client
+        .send(
+            "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        )
+        .await;
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
+    let mut job = Wire(tokio::io::BufReader::new(stream));
+    job.head().await;
+    job.send("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    client.head().await;
+    let read = async |wire: &mut Wire, expected: &[u8]| {
+        let mut got = vec![0; expected.len()];
+        timeout(PATIENCE, tokio::io::AsyncReadExt::read_exact(&mut wire.0, &mut got)).await.unwrap().unwrap();
+        assert_eq!(got, expected);
+    };
+    // While the job is there, it answers.
+    client.send(frame(PING, b"1")).await;
+    read(&mut job, &frame(PING, b"1")).await;
+    job.send(b"\x8A\x011").await;
+    read(&mut client, b"\x8A\x011").await;
+
+    for round in 0..3 {
+        // The job has sent a frame in part.
+        if round == 2 {
+            job.send(b"\x81\x04ha").await;
+            read(&mut client, b"\x81\x04ha").await;
+        }
+        let migration = MigrationId::random(&mut rand::rng());
+        world.change(|connection| connection.flow = Flow::Held { quiesce: Some(migration) });
+        world.until(|world| !world.gateway.observe().quiesced.is_empty()).await;
+        let text = [frame(0x01, b"be"), frame(PING, b"2"), frame(0x80, b"gun")].concat();
+        client.send(&text).await;
+        if round == 2 {
+            assert!(client.is_quiet().await, "a pong is not within a frame");
+        } else {
+            read(&mut client, b"\x8A\x012").await;
+        }
+        // One in two pieces is answered once it is whole, and not before.
+        let cut = frame(PING, b"three");
+        client.send(&cut[..8]).await;
+        assert!(client.is_quiet().await && job.is_quiet().await);
+        if round == 0 {
+            client.send(&cut[8..]).await;
+            read(&mut client, b"\x8A\x05three").await;
+        }
+        world.open();
+        read(&mut job, &[frame(0x01, b"be"), frame(0x80, b"gun")].concat()).await;
+        if round > 0 {
+            // The job is back before the rest comes: this one is its own.
+            read(&mut job, &cut[..8]).await;
+            client.send(&cut[8..]).await;
+            read(&mut job, &cut[8..]).await;
+        }
+        if round == 2 {
+            job.send(b"lf").await;
+            read(&mut client, b"lf\x8A\x012").await;
+        }
+        assert!(client.is_quiet().await && job.is_quiet().await, "no pong comes twice");
+    }
+
+    // More than the bound waits in the kernel, and nothing is lost. An end comes last.
+    world.hold();
+    let long = [vec![0x82, 0xFF], 300_000_u64.to_be_bytes().to_vec(), vec![0; 4], vec![7; 300_000]].concat();
+    client.send(&long).await;
+    client.0.get_mut().shutdown().await.unwrap();
+    assert!(job.is_quiet().await);
+    world.open();
+    assert!(job.rest().await == long);
     world.stop().await;
 }

@@ -265,6 +265,11 @@ impl Wire {
         Self(BufReader::new(timeout(PATIENCE, TcpStream::connect(port)).await.expect("in time").expect("a connection")))
     }
 
+    /// Leaves for good. The end alone may be that of one direction.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(self.0.get_ref()).set_linger(Some(Duration::ZERO)).expect("a connection");
+    }
+
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.0.write_all(bytes.as_ref()).await.expect("the client is connected");
     }
