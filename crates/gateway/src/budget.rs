@@ -4,9 +4,10 @@
 //! |---|---|---|---|
 //! | client connections | 10,000 | 20,000 | 40,000 |
 //! | bytes of request heads that are not whole | 32 MiB | | 128 MiB |
+//! | bytes of heads of answers that are not whole | | 32 MiB | 128 MiB |
 //!
 //! Clients stay far below them. A connection beyond its budget is reset when it is accepted. A head
-//! beyond it is answered with 503, and its connection is closed. Metrics count both. A connection
+//! beyond it is answered with 503, and its connection is closed; so is a request whose answer has one. Metrics count both. A connection
 //! of HTTP/1 that has had no request for 15 minutes is closed.
 
 use std::collections::HashMap;
@@ -27,6 +28,8 @@ pub struct Limits {
     /// In bytes.
     pub heads_of_address: usize,
     /// In bytes.
+    pub heads_of_job: usize,
+    /// In bytes, of requests and of answers each.
     pub heads: usize,
     /// The time for which a connection of HTTP/1 may have no request.
     pub idle: Duration,
@@ -39,6 +42,7 @@ impl Default for Limits {
             connections_of_job: 20_000,
             connections: 40_000,
             heads_of_address: 32 << 20,
+            heads_of_job: 32 << 20,
             heads: 128 << 20,
             idle: Duration::from_secs(15 * 60),
         }
@@ -65,8 +69,10 @@ struct Connections {
 
 #[derive(Debug, Default)]
 struct Heads {
-    in_all: usize,
+    of_requests: usize,
     of_addresses: HashMap<IpAddr, usize>,
+    of_answers: usize,
+    of_jobs: HashMap<JobId, usize>,
 }
 
 /// A client connection within its budgets; returned by drop.
@@ -81,8 +87,15 @@ pub struct ConnectionShare {
 #[derive(Debug)]
 pub struct HeadShare {
     budgets: Budgets,
-    address: IpAddr,
+    sender: Sender,
     bytes: usize,
+}
+
+/// The sender of a head.
+#[derive(Debug)]
+enum Sender {
+    Client(IpAddr),
+    Job(JobId),
 }
 
 impl Budgets {
@@ -115,32 +128,51 @@ impl Budgets {
         Some(ConnectionShare { budgets: self.clone(), address, job: job.clone() })
     }
 
-    /// The unfinished heads of a connection: none yet.
+    /// The unfinished heads of a client's connection: none yet.
     #[must_use]
     pub fn heads(&self, address: IpAddr) -> HeadShare {
-        HeadShare { budgets: self.clone(), address: address.to_canonical(), bytes: 0 }
+        HeadShare { budgets: self.clone(), sender: Sender::Client(address.to_canonical()), bytes: 0 }
+    }
+
+    /// The unfinished heads of a connection to a job: none yet.
+    #[must_use]
+    pub fn heads_of_job(&self, job: &JobId) -> HeadShare {
+        HeadShare { budgets: self.clone(), sender: Sender::Job(job.clone()), bytes: 0 }
     }
 }
 
 impl HeadShare {
     /// Adds bytes of an unfinished head; returns whether they are within the budgets.
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let Limits { heads_of_address, heads, .. } = self.budgets.0.limits;
+        let Limits { heads_of_address, heads_of_job, heads, .. } = self.budgets.0.limits;
         let mut used = self.budgets.0.heads.lock();
-        let of_address = used.of_addresses.entry(self.address).or_default();
-        *of_address += bytes;
-        let of_address = *of_address;
-        used.in_all += bytes;
+        let used = &mut *used;
+        let (of_sender, most, in_all) = match &self.sender {
+            Sender::Client(address) => {
+                (used.of_addresses.entry(*address).or_default(), heads_of_address, &mut used.of_requests)
+            }
+            Sender::Job(job) => (used.of_jobs.entry(job.clone()).or_default(), heads_of_job, &mut used.of_answers),
+        };
+        *of_sender += bytes;
+        *in_all += bytes;
         self.bytes += bytes;
-        of_address <= heads_of_address && used.in_all <= heads
+        *of_sender <= most && *in_all <= heads
     }
 
     /// Returns the bytes of a head that has ended.
     pub fn clear(&mut self) {
         if self.bytes > 0 {
             let mut used = self.budgets.0.heads.lock();
-            used.in_all -= self.bytes;
-            give_back(&mut used.of_addresses, &self.address, self.bytes);
+            match &self.sender {
+                Sender::Client(address) => {
+                    used.of_requests -= self.bytes;
+                    give_back(&mut used.of_addresses, address, self.bytes);
+                }
+                Sender::Job(job) => {
+                    used.of_answers -= self.bytes;
+                    give_back(&mut used.of_jobs, job, self.bytes);
+                }
+            }
             self.bytes = 0;
         }
     }
@@ -181,6 +213,7 @@ mod tests {
         connections_of_job: 4,
         connections: 6,
         heads_of_address: 30,
+        heads_of_job: 40,
         heads: 50,
         idle: Duration::MAX,
     };
@@ -223,7 +256,19 @@ mod tests {
         assert!(two.grow(18) && !two.grow(1));
         drop((one, two, other));
         let used = budgets.0.heads.lock();
-        assert!(used.in_all == 0 && used.of_addresses.is_empty());
+        assert!(used.of_requests == 0 && used.of_addresses.is_empty());
+    }
+
+    #[test]
+    fn heads_of_a_job_have_a_budget_of_their_own() {
+        let budgets = Budgets::new(LIMITS);
+        let job = JobId::random(&mut rand::rng());
+        let [mut one, mut two] = [&job, &job].map(|job| budgets.heads_of_job(job));
+        let mut of_client = budgets.heads(address(1));
+        assert!(one.grow(20) && two.grow(20) && of_client.grow(30) && !two.grow(1));
+        drop((one, two, of_client));
+        let used = budgets.0.heads.lock();
+        assert!(used.of_answers == 0 && used.of_jobs.is_empty());
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::clients::{ClientRecord, Clients};
 use crate::detect::{FirstBytes, first_bytes};
 use crate::gate::Gate;
 use crate::http::redirect::PlainClient;
+use crate::http::speech::Speech;
 use crate::metrics::Budget;
 use crate::route::{Route, RouteCell, Routes};
 use crate::session::Session;
@@ -71,6 +72,7 @@ pub(crate) struct PortServer {
     pub(crate) routes: Routes,
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Clients,
+    pub(crate) speech: Arc<Speech>,
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
 }
@@ -217,7 +219,12 @@ impl PortServer {
         address: SocketAddr,
         record: &Arc<ClientRecord>,
     ) -> io::Result<()> {
-        let upstream = Upstream { routes: self.routes.clone(), gate: self.gate.clone(), record: record.clone() };
+        let upstream = Upstream {
+            routes: self.routes.clone(),
+            gate: self.gate.clone(),
+            record: record.clone(),
+            speech: self.speech.clone(),
+        };
         let session =
             Session::detect(self.routes.now().client_protocol(), client, &upstream, self.shared.budgets.limits().idle)
                 .await?;

@@ -90,6 +90,10 @@ pub enum Unavailable {
     Unreachable,
     /// The connection to the job broke before the response.
     Broken,
+    /// The response has a head beyond the limits.
+    HeadTooLarge,
+    /// The job speaks HTTP/2 alone, and the request was of HTTP/1.
+    Http2Alone,
 }
 
 /// A budget that is used up.
@@ -315,7 +319,8 @@ impl Default for Metrics {
 }
 
 impl Unavailable {
-    const ALL: [Self; 4] = [Self::HeldTooLong, Self::TooManyHeld, Self::Unreachable, Self::Broken];
+    const ALL: [Self; 6] =
+        [Self::HeldTooLong, Self::TooManyHeld, Self::Unreachable, Self::Broken, Self::HeadTooLarge, Self::Http2Alone];
 }
 
 impl Drop for OpenConnection {
@@ -364,6 +369,8 @@ impl EncodeLabelValue for Unavailable {
             Self::TooManyHeld => "tooManyHeld",
             Self::Unreachable => "unreachable",
             Self::Broken => "broken",
+            Self::HeadTooLarge => "headTooLarge",
+            Self::Http2Alone => "http2Alone",
         })
     }
 }

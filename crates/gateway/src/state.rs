@@ -319,6 +319,7 @@ impl Gateway {
                     routes: route.routes(),
                     gate: gate.clone(),
                     clients: clients.clone(),
+                    speech: Arc::default(),
                     stop: stop.clone(),
                     shared: self.shared.clone(),
                 };

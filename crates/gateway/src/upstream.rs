@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 use crate::clients::ClientRecord;
 use crate::gate::Gate;
 use crate::gated::GatedStream;
+use crate::http::speech::Speech;
 use crate::route::{Route, Routes};
 
 /// Time limit for a job's port to accept: a server that was just started may not listen yet.
@@ -30,6 +31,8 @@ pub struct Upstream {
     pub gate: Arc<Gate>,
     /// The client, for which bytes are counted.
     pub record: Arc<ClientRecord>,
+    /// What is known of the job's HTTP, by all clients of the port.
+    pub speech: Arc<Speech>,
 }
 
 /// A connection to the job.

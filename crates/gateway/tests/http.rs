@@ -237,22 +237,78 @@ async fn smuggling_is_refused() {
 #[tokio::test]
 async fn request_head_limits() {
     let (world, job, port) = mirrored(Protocol::Auto).await;
-    let many: String = (0..200).map(|number| format!("X-{number}: 1\r\n")).collect();
-    for (request, status) in [
-        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), [414, 431]),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(70_000)), [431, 431]),
-        (format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n"), [431, 431]),
+    let lines = |count: usize| (0..count).map(|number| format!("X-{number}: 1\r\n")).collect::<String>();
+    for (request, status, reason) in [
+        (format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(70_000)), 414, "65534 bytes"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(530_000)), 431, "524288 bytes"),
+        (format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(1000)), 431, "1000 header lines"),
     ] {
         let mut client = Wire::connect(port).await;
         let answer = client.ask(request).await;
-        assert!(status.contains(&answer.status()), "{answer:?}");
+        assert!(answer.status() == status && answer.body.contains(reason), "{answer:?}");
         client.rest().await;
     }
-    // A long path within the limits is forwarded.
+    // Heads within the limits are forwarded, one after the other.
     let mut client = Wire::connect(port).await;
-    let answer = client.ask(format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(20_000))).await;
-    assert_eq!((answer.status(), job.requests()), (200, 1));
+    for (round, head) in [
+        format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "x".repeat(60_000)),
+        format!("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n", lines(80)),
+    ]
+    .iter()
+    .enumerate()
+    {
+        assert_eq!((client.ask(head).await.status(), job.requests()), (200, round + 1));
+    }
     world.stop().await;
+}
+
+/// A job that answers with the head that it got, behind a head of its own.
+async fn heads(own: &'static str, count: usize) -> (World, SocketAddr) {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    let stop = world.lifecycle.soft().clone();
+    world.lifecycle.tasks().spawn("job", async move {
+        while let Some(Ok((stream, _))) = stop.run_until_cancelled(listener.accept()).await {
+            let mut job = Wire(tokio::io::BufReader::new(stream));
+            let head = job.head().await;
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{}\r\n{head}", head.len(), own.repeat(count));
+            // A head that is too large is not read to its end.
+            let _ = job.0.write_all(answer.as_bytes()).await;
+        }
+    });
+    (world, port)
+}
+
+#[tokio::test]
+async fn heads_of_a_job_and_of_its_clients_have_one_limit() {
+    let many: String = (0..990).map(|number| format!("X-{number}: 1\r\n")).collect();
+    for (own, count, request) in [
+        ("Server-Timing: a;dur=1\r\n", 999, format!("GET / HTTP/1.1\r\nHost: a\r\n{many}\r\n")),
+        ("X: 0123456789\r\n", 900, format!("GET / HTTP/1.1\r\nHost: a\r\nX-Long: {}\r\n\r\n", "x".repeat(520_000))),
+    ] {
+        let (world, port) = heads(own, count).await;
+        let got = Wire::connect(port).await.ask(&request).await;
+        assert_eq!(got.status(), 200, "{}", got.body);
+        assert_eq!(got.head.lines().filter(|line| line.eq_ignore_ascii_case(own.trim())).count(), count);
+        assert!(got.body.len() > request.len(), "the job has got all lines");
+        world.stop().await;
+    }
+    let long: &str = Box::leak(format!("X-Long: {}\r\n", "x".repeat(500_000)).into_boxed_str());
+    for (own, count, fits) in [(long, 1, true), (long, 2, false), ("A: b\r\n", 1000, false)] {
+        let (world, port) = heads(own, count).await;
+        let navigation = "GET / HTTP/1.1\r\nHost: a\r\nAccept: text/html\r\n\r\n";
+        for request in [GET, navigation] {
+            let got = Wire::connect(port).await.ask(request).await;
+            assert_eq!(got.status(), if fits { 200 } else { 503 });
+            if !fits {
+                assert!(got.body.contains("head of more than 524288 bytes or 1000 lines"), "{}", got.body);
+                assert_eq!(got.header("retry-after"), None);
+            }
+        }
+        world.stop().await;
+    }
 }
 
 #[tokio::test]

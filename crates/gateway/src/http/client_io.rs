@@ -1,39 +1,63 @@
 //! A client's HTTP connection, as hyper reads and writes it.
 //!
-//! The head of a request has a time limit once it has begun, and its bytes have a
-//! [budget](crate::budget). Between requests, during one and after an upgrade there is no limit.
+//! The head of a request has a time limit once it has begun. Its bytes and lines have
+//! [limits](super::limits), and a [budget](crate::budget). Between requests, during one and after an
+//! upgrade there is no limit.
 
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
+use hyper::StatusCode;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{Sleep, sleep};
 
 use super::interim::Interim;
 use super::lengths::Lengths;
+use super::limits::TooLarge;
 use crate::budget::HeadShare;
 use crate::client_socket::ClientSocket;
 
 /// Time limit of the head of a request.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The answer to a head beyond the budget.
-const OVER_BUDGET: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 5\r\n\
-    Content-Type: text/plain; charset=utf-8\r\nContent-Length: 74\r\n\r\n\
-    Too many unfinished requests. Close some connections, and try again later\n";
+/// The most bytes of one read outside of heads.
+const READ_BYTES: usize = (64 << 10) - 1;
+const OVER_BUDGET: &str = "Too many unfinished requests. Close some connections, and try again later";
 
 /// The framing of the requests of one connection.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Requests {
     lengths: Arc<Mutex<Lengths>>,
-    over_budget: Arc<AtomicBool>,
+    refused: Arc<Mutex<Option<RefusedHead>>>,
+}
+
+/// The reason why a head is refused before it is whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum RefusedHead {
+    OverBudget,
+    TooLarge(TooLarge),
+}
+
+impl RefusedHead {
+    /// The answer, in place of hyper's, which has no words.
+    fn answer(self) -> String {
+        let (status, more, reason) = match self {
+            Self::OverBudget => (StatusCode::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", OVER_BUDGET.to_owned()),
+            Self::TooLarge(limit) => (limit.status(), "", limit.to_string()),
+        };
+        format!(
+            "HTTP/1.1 {status}\r\nConnection: close\r\n{more}Content-Type: text/plain; charset=utf-8\r\n\
+             Content-Length: {}\r\n\r\n{reason}\n",
+            reason.len() + 1
+        )
+    }
 }
 
 impl Requests {
@@ -42,9 +66,9 @@ impl Requests {
         self.lengths().conflict(request)
     }
 
-    /// Returns whether a head was beyond the budget.
-    pub(crate) fn is_over_budget(&self) -> bool {
-        self.over_budget.load(Ordering::Relaxed)
+    /// The reason why a head was refused, if one was.
+    pub(crate) fn refused(&self) -> Option<RefusedHead> {
+        *self.refused.lock()
     }
 
     fn lengths(&self) -> MutexGuard<'_, Lengths> {
@@ -53,7 +77,6 @@ impl Requests {
 }
 
 /// A client's connection.
-#[derive(Debug)]
 pub(crate) struct ClientIo {
     socket: Arc<ClientSocket>,
     /// `Some` for HTTP/1.
@@ -65,6 +88,14 @@ pub(crate) struct ClientIo {
     limit: Option<Pin<Box<Sleep>>>,
     /// The bytes of a head that is not whole.
     heads: HeadShare,
+    /// The number of requests whose answers are not out.
+    busy: watch::Receiver<usize>,
+}
+
+impl std::fmt::Debug for ClientIo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ClientIo").field("socket", &self.socket).finish_non_exhaustive()
+    }
 }
 
 impl ClientIo {
@@ -73,14 +104,16 @@ impl ClientIo {
         requests: Option<Requests>,
         interim: Interim,
         heads: HeadShare,
+        busy: watch::Receiver<usize>,
     ) -> Self {
-        Self { socket, requests, interim, unsent: Bytes::new(), head_timeout: HEAD_TIMEOUT, limit: None, heads }
+        let (unsent, head_timeout) = (Bytes::new(), HEAD_TIMEOUT);
+        Self { socket, requests, interim, unsent, head_timeout, limit: None, heads, busy }
     }
 
     /// Follows the bytes that were read.
     ///
     /// # Errors
-    /// A head is beyond the budget ([`io::ErrorKind::QuotaExceeded`]).
+    /// A head is beyond the budget or too large ([`io::ErrorKind::QuotaExceeded`]).
     fn take_note(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(requests) = &self.requests else { return Ok(()) };
         let mut lengths = requests.lengths();
@@ -90,17 +123,23 @@ impl ClientIo {
             (false, Some(_)) => self.limit = None,
             _ => {}
         }
-        if !lengths.in_head() {
-            self.heads.clear();
-            return Ok(());
-        }
-        if self.heads.grow(bytes.len()) {
+        let refused = match lengths.too_large() {
+            Some(limit) => RefusedHead::TooLarge(limit),
+            None if !lengths.in_head() => {
+                self.heads.clear();
+                return Ok(());
+            }
+            None if self.heads.grow(bytes.len()) => return Ok(()),
+            None => RefusedHead::OverBudget,
+        };
+        self.heads.clear();
+        if matches!(refused, RefusedHead::TooLarge(_)) && *self.busy.borrow() > 0 {
+            // Another answer is under way. hyper refuses the head after it.
             return Ok(());
         }
         // hyper takes an error of the first read for an end, and shuts the connection down.
-        self.socket.write_at_once(OVER_BUDGET);
-        requests.over_budget.store(true, Ordering::Relaxed);
-        self.heads.clear();
+        self.socket.write_at_once(refused.answer().as_bytes());
+        *requests.refused.lock() = Some(refused);
         Err(io::ErrorKind::QuotaExceeded.into())
     }
 }
@@ -116,9 +155,12 @@ impl AsyncRead for ClientIo {
         {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
+        // A head needs a large buffer, and hyper makes it larger when one is filled.
+        let is_in_head = self.limit.is_some();
+        let room = if is_in_head { buffer.remaining() } else { buffer.remaining().min(READ_BYTES) };
         loop {
             ready!(self.socket.poll_readable(context))?;
-            match self.socket.try_read(buffer.initialize_unfilled()) {
+            match self.socket.try_read(buffer.initialize_unfilled_to(room)) {
                 Ok(count) => {
                     let before = buffer.filled().len();
                     buffer.advance(count);
@@ -193,7 +235,6 @@ impl ClientIo {
 
 #[cfg(test)]
 mod tests {
-    use hyper::StatusCode;
     use hyper::header::{self, HeaderMap, HeaderValue};
     use socket2::SockRef;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -203,8 +244,9 @@ mod tests {
     use super::*;
     use crate::budget::Budgets;
 
-    fn heads() -> HeadShare {
-        Budgets::default().heads([127, 0, 0, 1].into())
+    fn io(socket: TcpStream, requests: Option<Requests>, interim: Interim) -> ClientIo {
+        let heads = Budgets::default().heads([127, 0, 0, 1].into());
+        ClientIo::new(Arc::new(socket.into()), requests, interim, heads, watch::channel(0).1)
     }
 
     #[tokio::test]
@@ -213,7 +255,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let mut io = ClientIo::new(Arc::new(socket.into()), Some(Requests::default()), Interim::default(), heads());
+        let mut io = io(socket, Some(Requests::default()), Interim::default());
         io.head_timeout = LIMIT;
         let mut buffer = [0; 256];
         // No limit applies before a head, after one and within a body.
@@ -244,7 +286,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         SockRef::from(&socket).set_send_buffer_size(4096).unwrap();
         let interim = Interim::default();
-        let mut io = ClientIo::new(Arc::new(socket.into()), None, interim.clone(), heads());
+        let mut io = io(socket, None, interim.clone());
         let hint = "x".repeat(50_000);
         let headers = HeaderMap::from_iter([(header::LINK, HeaderValue::try_from(hint.clone()).unwrap())]);
         // The client reads nothing, so a write blocks after a while: the 200's or an interim

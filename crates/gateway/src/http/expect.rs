@@ -22,6 +22,7 @@ use std::error::Error;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -125,12 +126,23 @@ pub(crate) fn is_expected(headers: &HeaderMap) -> bool {
 pub(crate) struct ClientBody {
     body: Incoming,
     decided: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
+    cut_off: CutOff,
+}
+
+/// Tells whether a client has broken off its request.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CutOff(Arc<AtomicBool>);
+
+impl CutOff {
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl ClientBody {
-    pub(crate) fn new(body: Incoming, expectation: Option<&Expectation>, gate: &Arc<Gate>) -> Self {
+    pub(crate) fn new(body: Incoming, expectation: Option<&Expectation>, gate: &Arc<Gate>, cut_off: CutOff) -> Self {
         let decided = expectation.map(|expectation| Box::pin(expectation.clone().decided(gate.clone())) as _);
-        Self { body, decided }
+        Self { body, decided, cut_off }
     }
 }
 
@@ -154,7 +166,11 @@ impl Body for ClientBody {
             }
             self.decided = None;
         }
-        Pin::new(&mut self.body).poll_frame(context).map_err(Into::into)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if matches!(frame, Some(Err(_))) {
+            self.cut_off.0.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -10,6 +10,7 @@ use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use mooring_types::external::IpNet;
 use mooring_types::{Port, forwarded};
 
+use super::limits::TooLarge;
 use crate::browser::{CookieNames, cookies, leftovers};
 use crate::header_text::elements;
 
@@ -76,6 +77,8 @@ pub struct Peer {
 pub enum Refusal {
     #[error("the request has conflicting lengths")]
     ConflictingLengths,
+    #[error("{0}")]
+    TooLarge(TooLarge),
     #[error("the request's transfer coding is not `chunked`")]
     TransferCoding,
     /// The request asks for a tunnel to another host.

@@ -17,10 +17,11 @@ use hyper::header::{self, HeaderMap};
 use parking_lot::{Mutex, MutexGuard};
 
 use super::headers;
+use super::limits::HEAD_BYTES;
 use crate::browser::CookieNames;
 
 /// The most bytes of interim responses that wait for a client that does not read.
-const WAITING_BYTES: usize = 64 * 1024;
+const WAITING_BYTES: usize = 2 * HEAD_BYTES;
 
 /// The interim responses of one connection.
 #[derive(Debug, Clone, Default)]

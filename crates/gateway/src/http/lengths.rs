@@ -1,9 +1,12 @@
-//! Detects requests with conflicting lengths, the raw material of request smuggling.
+//! Detects requests with conflicting lengths, the raw material of request smuggling, and heads that
+//! are too large.
 //!
 //! hyper parses requests and frames them again towards the job, so nothing is smuggled past it. But
 //! hyper resolves a conflict silently, and a client that sends one has to be refused. This module
 //! follows the same bytes, from head to head. It is no parser: if the two differ in their view of a
 //! request, the job gets hyper's view.
+
+use super::limits::{HEAD_BYTES, HEAD_LINES, REQUEST_LINE_BYTES, TooLarge};
 
 /// The part of a header line that is examined; the two headers with their values are shorter.
 const LINE_BYTES: usize = 128;
@@ -16,6 +19,7 @@ pub struct Lengths {
     head: Head,
     heads: u64,
     conflict: Option<u64>,
+    too_large: Option<TooLarge>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +36,8 @@ enum State {
 
 #[derive(Debug, Default)]
 struct Head {
-    lines: u32,
+    bytes: usize,
+    lines: usize,
     content_length: Option<u64>,
     lengths: u32,
     chunked: bool,
@@ -64,6 +69,12 @@ impl Lengths {
         self.state == State::Head
     }
 
+    /// Returns the limit that a head exceeds, if one does.
+    #[must_use]
+    pub fn too_large(&self) -> Option<TooLarge> {
+        self.too_large
+    }
+
     /// Returns whether a request up to this number, from 0, has conflicting lengths.
     #[must_use]
     pub fn conflict(&self, request: u64) -> bool {
@@ -76,6 +87,10 @@ impl Lengths {
         }
         let end = bytes.iter().position(|byte| *byte == b'\n');
         let (part, rest) = bytes.split_at(end.map_or(bytes.len(), |end| end + 1));
+        if self.state == State::Head {
+            self.head.bytes += part.len();
+            self.too_large = self.too_large.or_else(|| self.head.too_large());
+        }
         let room = LINE_BYTES - self.line.len();
         self.line.extend(&part[..part.len().min(room)]);
         if end.is_some() {
@@ -125,8 +140,20 @@ impl Lengths {
 }
 
 impl Head {
+    /// Returns the limit that the head exceeds with the line that comes in.
+    fn too_large(&self) -> Option<TooLarge> {
+        // The first line is no header, and the last one is empty.
+        if self.lines == 0 && self.bytes > REQUEST_LINE_BYTES {
+            return Some(TooLarge::RequestLine);
+        }
+        if self.lines > HEAD_LINES + 1 {
+            return Some(TooLarge::Lines);
+        }
+        (self.bytes > HEAD_BYTES).then_some(TooLarge::Bytes)
+    }
+
     fn take(&mut self, line: &[u8]) {
-        self.lines = self.lines.saturating_add(1);
+        self.lines += 1;
         let Some(colon) = line.iter().position(|byte| *byte == b':') else { return };
         let (name, value) = (line[..colon].trim_ascii(), line[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
@@ -179,6 +206,28 @@ mod tests {
         ]
         .prop_map(|headers| (format!("POST / HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n").into_bytes(), true));
         prop::collection::vec(prop_oneof![3 => fixed, 3 => chunked, 2 => bare, 1 => conflicts], 1..6)
+    }
+
+    #[test]
+    fn limits_of_heads_are_exact() {
+        let lines = |lines: usize| format!("GET / HTTP/1.1\r\n{}\r\n", "A: 1\r\n".repeat(lines));
+        let bytes = |bytes: usize| {
+            let begin = "GET / HTTP/1.1\r\nA: ";
+            format!("{begin}{}\r\n\r\n", "x".repeat(bytes - begin.len() - 4))
+        };
+        let target = |bytes: usize| format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(bytes - 16));
+        for (stream, expected) in [
+            ([lines(HEAD_LINES), bytes(HEAD_BYTES), target(REQUEST_LINE_BYTES)].concat(), None),
+            (lines(HEAD_LINES + 1), Some(TooLarge::Lines)),
+            (bytes(HEAD_BYTES + 1), Some(TooLarge::Bytes)),
+            (target(REQUEST_LINE_BYTES + 1), Some(TooLarge::RequestLine)),
+        ] {
+            for size in [1000, usize::MAX] {
+                let mut lengths = Lengths::default();
+                stream.as_bytes().chunks(size.min(stream.len())).for_each(|piece| lengths.advance(piece));
+                assert_eq!(lengths.too_large(), expected);
+            }
+        }
     }
 
     proptest! {

@@ -1,4 +1,5 @@
-//! HTTP between a client and its job: HTTP/1.1 or HTTP/2 from the client, HTTP/1.1 to the job.
+//! HTTP between a client and its job: HTTP/1.1 or HTTP/2 from the client, and to the job what the
+//! job speaks ([`speech`]). A client of HTTP/1.1 gets HTTP/1.1 alone.
 //!
 //! ```text
 //!  client ─► hyper's server ─► proxy ─► headers ─► pool ─► hyper's client ─► gated stream ─► job
@@ -15,6 +16,11 @@
 //! * Bodies stream in both directions. With `Expect: 100-continue` the client is asked for the body
 //!   when the job asks for it (`expect`); other interim responses are passed on (`interim`).
 //! * A request that was sent to the job stays with the job while the job is away.
+//! * A client of HTTP/1 that ends its direction after its requests gets their answers. One that has left is
+//!   known by a reset: at once if it has not read all, else when it is sent something, or by the
+//!   kernel's probes of a silent connection after about a minute.
+//! * A job may answer before it has read a request (`job_io`).
+//! * Heads have 1000 lines and 512 KiB at most (`limits`), of requests and of answers.
 //! * A request in progress is aborted when the job is replaced: the client's connection is closed,
 //!   or the stream of HTTP/2 is reset. An idle connection stays.
 //! * A request is retried if none of its bytes was sent. A request with a safe method (RFC 9110,
@@ -28,12 +34,15 @@ mod expect;
 pub(crate) mod farewell;
 pub mod headers;
 mod interim;
+mod job_io;
 pub mod lengths;
+pub mod limits;
 mod logged;
 mod pool;
 mod proxy;
 pub(crate) mod redirect;
 pub mod response;
+pub mod speech;
 mod upgrade;
 
 use std::future::Future;
@@ -48,15 +57,14 @@ use mooring_ops::Tasks;
 use tokio_util::sync::CancellationToken;
 
 pub use self::aborted::Aborted;
-use self::client_io::ClientIo;
+use self::client_io::{ClientIo, RefusedHead};
+use self::limits::{HEAD_BYTES, HEAD_LINES, HEADER_LIST_BYTES};
 use self::proxy::Proxy;
 use crate::client::ClientConnection;
 use crate::metrics::Budget;
 use crate::process_role::ProcessRole;
 use crate::upstream::Connected;
 
-const REQUEST_HEAD_BYTES: usize = 64 * 1024;
-const REQUEST_HEADERS_MAX: usize = 128;
 /// The number of concurrent requests on one connection of HTTP/2.
 const STREAMS_MAX: u32 = 200;
 /// The time for which an idle connection of a retired process stays open.
@@ -77,22 +85,24 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
     }
     let socket = proxy.client().socket.clone();
     let heads = proxy.client().shared.budgets.heads(proxy.client().address.ip());
-    let io = ClientIo::new(socket.clone(), Some(proxy.requests().clone()), proxy.interim().clone(), heads);
+    let requests = Some(proxy.requests().clone());
+    let io = ClientIo::new(socket.clone(), requests, proxy.interim().clone(), heads, proxy.busy());
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move {
             tokio::select! {
                 response = proxy.respond(request) => response,
-                () = proxy.client().socket.until_end_of_input() => Err(Aborted::ClientLeft),
+                () = proxy.client().socket.until_reset() => Err(Aborted::ClientLeft),
             }
         }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(None)
-        .max_buf_size(REQUEST_HEAD_BYTES)
-        .max_header_size(REQUEST_HEAD_BYTES)
-        .max_headers(REQUEST_HEADERS_MAX)
+        .half_close(true)
+        .max_buf_size(HEAD_BYTES)
+        .max_header_size(HEAD_BYTES)
+        .max_headers(HEAD_LINES)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection.with_upgrades());
     let outcome = tokio::select! {
@@ -111,8 +121,10 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         }
     };
     match outcome {
-        _ if proxy.requests().is_over_budget() => {
-            proxy.client().shared.metrics.over_budget(&proxy.client().job, Budget::Heads);
+        _ if let Some(refused) = proxy.requests().refused() => {
+            if refused == RefusedHead::OverBudget {
+                proxy.client().shared.metrics.over_budget(&proxy.client().job, Budget::Heads);
+            }
             return socket.close_gracefully().await;
         }
         // hyper has refused the request: the client has to be able to read why.
@@ -138,7 +150,7 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let proxy = Proxy::new(client, stop);
     let shared = proxy.client().shared.clone();
     let heads = shared.budgets.heads(proxy.client().address.ip());
-    let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone(), heads);
+    let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone(), heads, proxy.busy());
     let expelled = proxy.clone();
     let service = service_fn(|request| {
         let proxy = proxy.clone();
@@ -147,7 +159,7 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let connection = http2::Builder::new(TaskExecutor(shared.tasks.clone()))
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
-        .max_header_list_size(REQUEST_HEAD_BYTES as u32)
+        .max_header_list_size(HEADER_LIST_BYTES)
         .serve_connection(TokioIo::new(io), service);
     let mut connection = pin!(connection);
     let outcome = tokio::select! {
@@ -169,7 +181,7 @@ async fn retired_for(role: &ProcessRole, time: Duration) {
 
 /// Runs the tasks of hyper as owned tasks.
 #[derive(Debug, Clone)]
-struct TaskExecutor(Tasks);
+pub(super) struct TaskExecutor(Tasks);
 
 impl<F> hyper::rt::Executor<F> for TaskExecutor
 where

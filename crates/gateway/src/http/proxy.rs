@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::body::JobBody;
 use super::client_io::Requests;
-use super::expect::{self, ClientBody, Expectation};
+use super::expect::{self, ClientBody, CutOff, Expectation};
 use super::headers::{Origin, Refusal};
 use super::interim::Interim;
+use super::limits::TooLarge;
 use super::logged::{Entry, Logged};
 use super::pool::{Pool, PooledConnection};
+use super::speech::{self, Asks, JobHttp};
 use super::upgrade::{JobUpgrade, Upgrade};
 use super::{Aborted, farewell, headers, response};
 use crate::browser::leftovers::{self, FirstVisit};
@@ -90,7 +92,7 @@ impl Proxy {
     /// # Errors
     /// The connection is broken.
     pub(crate) async fn use_first(&self, connected: Connected) -> io::Result<()> {
-        self.pool.give_back(self.pool.begin(connected).await?);
+        self.pool.give_back(self.pool.begin(connected, JobHttp::Http1).await?);
         Ok(())
     }
 
@@ -107,6 +109,11 @@ impl Proxy {
     /// The job's interim responses.
     pub(crate) fn interim(&self) -> &Interim {
         &self.interim
+    }
+
+    /// The number of requests whose answers are not out.
+    pub(crate) fn busy(&self) -> watch::Receiver<usize> {
+        self.busy.subscribe()
     }
 
     /// Waits until there has been no request for a time.
@@ -155,6 +162,7 @@ impl Proxy {
         let unanswered = (request.version() == Version::HTTP_11).then(|| self.interim.begin(number));
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
+            false if let Some(limit) = TooLarge::of(request.headers()) => Err(Refusal::TooLarge(limit)),
             false if !self.is_for_this_host(&request) => Err(Refusal::Misdirected),
             false if !self.admits(&request) => Err(Refusal::Client),
             false if !self.is_let_in(&request) => return Ok(self.ask_for_login(request).await),
@@ -174,6 +182,7 @@ impl Proxy {
                     Refusal::ConflictingLengths | Refusal::Host => StatusCode::BAD_REQUEST,
                     Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
                     Refusal::Client => StatusCode::FORBIDDEN,
+                    Refusal::TooLarge(limit) => limit.status(),
                 };
                 response::refused(status, &refusal.to_string()).map(Either::Left)
             }
@@ -266,7 +275,8 @@ impl Proxy {
         let origin = self.origin(&route, &request);
         let host = self.named_host(&request);
         let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin, route.own_names())?;
-        if request.version() == Version::HTTP_2 {
+        let request_version = request.version();
+        if request_version == Version::HTTP_2 {
             join_cookies(&mut headers);
         }
         if request.version() < Version::HTTP_11 && expect::is_expected(&headers) {
@@ -285,7 +295,8 @@ impl Proxy {
         let path = parts.uri.path_and_query().map_or_else(|| Uri::from_static("/"), |path| Uri::from(path.clone()));
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
-        Ok(Prepared { head, body, upgrade, is_page_load, is_call, gets })
+        let is_of_http2 = request_version == Version::HTTP_2;
+        Ok(Prepared { head, body, upgrade, is_page_load, is_call, is_of_http2, gets })
     }
 
     /// Handles the job's interim responses to a request.
@@ -325,19 +336,23 @@ impl Proxy {
     }
 
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load, is_call, gets } = prepared;
-        let wait = Wait { is_page_load, is_call };
+        let Prepared { head, body, mut upgrade, is_page_load, is_call, is_of_http2, gets } = prepared;
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
+        let asks = is_of_http2.then(|| Asks { of_grpc: speech::is_of_grpc(head.headers()), repeatable });
+        let wait = Wait { is_page_load, is_call, asks };
+        let speech = &self.client.upstream.speech;
+        let cut_off = CutOff::default();
         let body = match bodiless {
             true => Either::Right(Empty::new()),
-            false => Either::Left(ClientBody::new(body, expectation, &self.client.upstream.gate)),
+            false => Either::Left(ClientBody::new(body, expectation, &self.client.upstream.gate, cut_off.clone())),
         };
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
         if self.client.upstream.routes.now().ending.is_some() {
             return Ok(self.unavailable(why, is_page_load));
         }
+        let budgets = &self.client.shared.budgets;
         for _ in 0..ATTEMPTS_MAX {
             let pooled = tokio::select! {
                 biased;
@@ -351,11 +366,13 @@ impl Proxy {
                     break;
                 }
             };
+            pooled.head.expect(budgets.heads_of_job(&self.client.job));
             let sent = tokio::select! {
                 biased;
                 end = self.client.upstream.end(pooled.epoch) => Err(end),
-                sent = pooled.sender.try_send_request(request) => Ok(sent),
+                sent = pooled.sender.send(request) => Ok(sent),
             };
+            pooled.head.end();
             match sent {
                 Err(ConnectionEnd::JobEnded) => break,
                 // No response has begun, and the method is safe: the new job is asked.
@@ -364,19 +381,40 @@ impl Proxy {
                 }
                 Err(ConnectionEnd::JobReplaced) => return Err(Aborted::JobReplaced),
                 Ok(Ok(response)) => {
+                    if pooled.sender.version() == JobHttp::Http1 {
+                        speech.answers_http1(pooled.epoch);
+                    }
                     pooled.unasked = expectation.and_then(Expectation::refuse);
                     let answer = self.pass_on(response, pooled, upgrade.take());
                     return Ok(gets.add_to(answer, &self.client.upstream.routes.now()).await);
                 }
                 Ok(Err(mut failed)) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
+                    Some(unsent) => request = head.clone().map(|()| unsent.into_body()),
                     None => {
                         tracing::debug!(error = %failed.error(), "a job did not answer a request");
+                        if cut_off.is_cut_off() {
+                            return Err(Aborted::ClientLeft);
+                        }
+                        if failed.error().is_parse_too_large() || pooled.head.is_over_budget() {
+                            why = Unavailable::HeadTooLarge;
+                            break;
+                        }
                         let job_replaced = self.client.upstream.job_replaced(pooled.epoch).await;
                         if job_replaced && !repeatable {
                             return Err(Aborted::JobReplaced);
                         }
-                        if !repeatable || !pooled.used && !job_replaced {
+                        let is_new = !pooled.used && !job_replaced;
+                        if is_new && pooled.sender.version() == JobHttp::Http2 {
+                            speech.forget(pooled.epoch);
+                        } else if is_new && speech.is_http2_alone(&self.client.upstream).await {
+                            if !is_of_http2 {
+                                why = Unavailable::Http2Alone;
+                                break;
+                            }
+                        } else if is_new {
+                            break;
+                        }
+                        if !repeatable {
                             break;
                         }
                         request = head.clone().map(|()| Either::Right(Empty::new()));
@@ -393,7 +431,12 @@ impl Proxy {
             return farewell::respond(&route, ending, is_page_load).map(Either::Left);
         }
         self.client.shared.metrics.request_refused(&self.client.job, why);
-        let answer = if is_page_load { response::waiting_page(&route) } else { response::unavailable(&route) };
+        // Another attempt of a browser ends like this one.
+        let is_lasting = matches!(why, Unavailable::HeadTooLarge | Unavailable::Http2Alone);
+        let answer = match is_page_load && !is_lasting {
+            true => response::waiting_page(&route),
+            false => response::unavailable(&route, why),
+        };
         answer.map(Either::Left)
     }
 
@@ -426,11 +469,11 @@ impl Proxy {
     async fn pooled(&self, wait: Wait) -> Result<PooledConnection, Unavailable> {
         let upstream = &self.client.upstream;
         if upstream.gate.is_open() {
-            if let Some(pooled) = self.pool.take().await {
+            if let Some(pooled) = self.idle(wait.asks).await {
                 return Ok(pooled);
             }
             if let Ok(connected) = upstream.connect_once().await {
-                return self.pool.begin(connected).await.map_err(|_| Unavailable::Broken);
+                return self.begin(connected, wait.asks).await;
             }
         }
         let hold_limits = upstream.routes.now().hold_limits;
@@ -445,13 +488,32 @@ impl Proxy {
         };
         let ready = async {
             upstream.gate.opened().await;
-            if let Some(pooled) = self.pool.take().await {
+            if let Some(pooled) = self.idle(wait.asks).await {
                 return Ok(pooled);
             }
             let connected = upstream.connect().await.map_err(|_| Unavailable::Unreachable)?;
-            self.pool.begin(connected).await.map_err(|_| Unavailable::Broken)
+            self.begin(connected, wait.asks).await
         };
         timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))
+    }
+
+    /// Takes a connection that can carry a request now, if there is one.
+    async fn idle(&self, asks: Option<Asks>) -> Option<PooledConnection> {
+        let upstream = &self.client.upstream;
+        let version = match asks {
+            None => JobHttp::Http1,
+            Some(asks) => upstream.speech.version(upstream.routes.now().epoch, asks)?,
+        };
+        self.pool.take(version).await
+    }
+
+    /// Prepares a connection for a request.
+    async fn begin(&self, connected: Connected, asks: Option<Asks>) -> Result<PooledConnection, Unavailable> {
+        let version = match asks {
+            None => JobHttp::Http1,
+            Some(asks) => self.client.upstream.speech.choose(&self.client.upstream, asks).await,
+        };
+        self.pool.begin(connected, version).await.map_err(|_| Unavailable::Broken)
     }
 }
 
@@ -463,6 +525,7 @@ struct Prepared {
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
     is_call: bool,
+    is_of_http2: bool,
     gets: Gets,
 }
 
@@ -508,6 +571,8 @@ struct Wait {
     is_page_load: bool,
     /// The request shows that a person or a program wants the job, and is no poll of an open page.
     is_call: bool,
+    /// For a request of an HTTP/2 client.
+    asks: Option<Asks>,
 }
 
 /// The response to a navigation, with scripts if it is a page.

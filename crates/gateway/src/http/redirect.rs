@@ -16,10 +16,12 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use mooring_types::{forwarded, host_name};
+use tokio::sync::watch;
 
 use super::client_io::{ClientIo, Requests};
 use super::interim::Interim;
-use super::{REQUEST_HEAD_BYTES, REQUEST_HEADERS_MAX, response};
+use super::limits::{HEAD_BYTES, HEAD_LINES};
+use super::response;
 use crate::budget::HeadShare;
 use crate::client_socket::ClientSocket;
 use crate::route::GatewayRules;
@@ -37,7 +39,9 @@ impl PlainClient {
     /// # Errors
     /// The client's connection broke, or it violates the protocol.
     pub(crate) async fn redirect(self, heads: HeadShare) -> io::Result<()> {
-        let io = ClientIo::new(self.socket.clone(), Some(Requests::default()), Interim::default(), heads);
+        let (_idle, busy) = watch::channel(0);
+        let requests = Requests::default();
+        let io = ClientIo::new(self.socket.clone(), Some(requests), Interim::default(), heads, busy);
         let answer = service_fn(|request: Request<Incoming>| {
             let answer = self.answer(&request);
             async move { Ok::<_, Infallible>(answer) }
@@ -46,9 +50,10 @@ impl PlainClient {
             .timer(TokioTimer::new())
             .header_read_timeout(None)
             .keep_alive(false)
-            .max_buf_size(REQUEST_HEAD_BYTES)
-            .max_header_size(REQUEST_HEAD_BYTES)
-            .max_headers(REQUEST_HEADERS_MAX)
+            .half_close(true)
+            .max_buf_size(HEAD_BYTES)
+            .max_header_size(HEAD_BYTES)
+            .max_headers(HEAD_LINES)
             .serve_connection(TokioIo::new(io), answer)
             .await;
         match served {

@@ -11,7 +11,9 @@ use hyper::{Method, Response, StatusCode};
 use mooring_types::gateway::Widget;
 
 use super::headers;
+use super::limits::{HEAD_BYTES, HEAD_LINES};
 use crate::header_text::elements;
+use crate::metrics::Unavailable;
 use crate::route::Route;
 use crate::widget;
 
@@ -74,11 +76,29 @@ pub fn is_call(request: &HeaderMap) -> bool {
 
 /// The 503 of a job that can't answer.
 #[must_use]
-pub(crate) fn unavailable(route: &Route) -> Response<Full<Bytes>> {
-    let text = format!(
-        "The job {} ({}) does not answer at the moment. Try again in {RETRY_AFTER_SECONDS} seconds.\n",
-        route.job_name, route.job_status
-    );
+pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Bytes>> {
+    let job = format!("The job {} ({})", route.job_name, route.job_status);
+    let what = match why {
+        Unavailable::HeadTooLarge => {
+            let text = format!(
+                "{job} has answered, but the job's answer has a head of more than {HEAD_BYTES} bytes or \
+                 {HEAD_LINES} lines.\n"
+            );
+            return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+        Unavailable::Http2Alone => {
+            let text = format!(
+                "{job} speaks HTTP/2 alone, and this request is of HTTP/1: use a client that begins with HTTP/2, as \
+                 gRPC's do, or have the port connected with `--protocol tcp`.\n"
+            );
+            return plain(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+        Unavailable::Broken => "has closed the connection without an answer",
+        Unavailable::HeldTooLong | Unavailable::TooManyHeld | Unavailable::Unreachable => {
+            "does not answer at the moment"
+        }
+    };
+    let text = format!("{job} {what}. Try again in {RETRY_AFTER_SECONDS} seconds.\n");
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
     response

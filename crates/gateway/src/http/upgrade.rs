@@ -6,8 +6,8 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
 use super::client_io::ClientIo;
+use super::job_io::JobIo;
 use crate::client::ClientConnection;
-use crate::gated::GatedStream;
 use crate::relay::{self, Content, Early};
 use crate::upstream::Connected;
 use crate::widget::Watcher;
@@ -52,10 +52,10 @@ impl JobUpgrade {
         let (client_side, job_side) = tokio::try_join!(self.client, self.job).map_err(io::Error::other)?;
         let unexpected = |_: Upgraded| io::Error::other("an upgraded connection has an unexpected type");
         let client_side = client_side.downcast::<TokioIo<ClientIo>>().map_err(unexpected)?;
-        let job_side = job_side.downcast::<TokioIo<GatedStream>>().map_err(unexpected)?;
+        let job_side = job_side.downcast::<TokioIo<JobIo>>().map_err(unexpected)?;
         let early = Early { from_client: client_side.read_buf, from_job: job_side.read_buf };
         drop(client_side.io);
-        let job = Connected { stream: job_side.io.into_inner(), epoch: self.epoch };
+        let job = Connected { stream: job_side.io.into_inner().into_inner(), epoch: self.epoch };
         relay::relay(&client.socket, job, &client.upstream, self.content, early).await
     }
 }

@@ -1,0 +1,139 @@
+//! The connection to a job, as hyper reads and writes it.
+//!
+//! A job may answer before it has read a request, and close its side: an upload is too large, or its
+//! sender not signed in. The write that breaks then says nothing of the answer, which may have
+//! arrived. So a broken write is no error here. What would follow it is thrown away, and what is read
+//! decides.
+//!
+//! The bytes of an answer's head have a [budget](crate::budget).
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use crate::budget::HeadShare;
+use crate::gated::GatedStream;
+
+/// The head of the answer that is expected on a connection.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct AnswerHead(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// The bytes of the head, while it is not whole.
+    share: Option<HeadShare>,
+    is_over_budget: bool,
+}
+
+impl AnswerHead {
+    /// Records that a request is sent.
+    pub(crate) fn expect(&self, share: HeadShare) {
+        self.0.lock().share = Some(share);
+    }
+
+    /// Records that the head is whole, or that none will come.
+    pub(crate) fn end(&self) {
+        self.0.lock().share = None;
+    }
+
+    /// Returns whether the head was beyond the budget.
+    pub(crate) fn is_over_budget(&self) -> bool {
+        self.0.lock().is_over_budget
+    }
+
+    fn take_note(&self, bytes: usize) -> io::Result<()> {
+        let mut state = self.0.lock();
+        if state.share.as_mut().is_none_or(|share| share.grow(bytes)) {
+            return Ok(());
+        }
+        *state = State { share: None, is_over_budget: true };
+        Err(io::ErrorKind::QuotaExceeded.into())
+    }
+}
+
+/// A connection to a job.
+#[derive(Debug)]
+pub(crate) struct JobIo {
+    stream: GatedStream,
+    head: AnswerHead,
+    /// A write has failed.
+    broken: bool,
+}
+
+impl JobIo {
+    pub(crate) fn new(stream: GatedStream, head: AnswerHead) -> Self {
+        Self { stream, head, broken: false }
+    }
+
+    pub(crate) fn into_inner(self) -> GatedStream {
+        self.stream
+    }
+
+    /// The outcome of a write of so many bytes.
+    fn written(&mut self, outcome: io::Result<usize>, length: usize) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(outcome.unwrap_or_else(|error| {
+            tracing::debug!(%error, "a job reads no more of a request");
+            self.broken = true;
+            length
+        })))
+    }
+}
+
+impl AsyncRead for JobIo {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        let read = buffer.filled().len() - before;
+        if read == 0 && self.broken {
+            // The write has got the error that would come here.
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(self.head.take_note(read))
+    }
+}
+
+impl AsyncWrite for JobIo {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.broken {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
+        self.written(outcome, bytes.len())
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        pieces: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let length = pieces.iter().map(|piece| piece.len()).sum();
+        if self.broken {
+            return Poll::Ready(Ok(length));
+        }
+        let outcome = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces));
+        self.written(outcome, length)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.broken {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
