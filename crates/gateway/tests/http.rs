@@ -11,7 +11,7 @@ use hyper::header::HeaderMap;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use mooring_api::watch::Flow;
-use mooring_types::gateway::Protocol;
+use mooring_types::gateway::{Protocol, Widget};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -166,6 +166,59 @@ async fn trailers_are_forwarded() {
         body.push(timeout(PATIENCE, client.0.read_u8()).await.unwrap().unwrap().into());
     }
     assert_eq!(body.to_lowercase(), "5\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn trailers_need_no_announcement() {
+    let mut world = World::new();
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    world.change(|connection| connection.widget = Widget::Shown);
+    let asked = "GET / HTTP/1.1\r\nHost: example\r\n";
+    let navigation = "Accept: text/html,application/xhtml+xml,*/*\r\n";
+    let coded = "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nTransfer-Encoding: chunked\r\n";
+    let last = "0\r\nx-checksum: 5d41402a\r\nx-end: 1\r\n\r\n";
+    let accept =
+        async || Wire(tokio::io::BufReader::new(timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0));
+    let until_end = async |wire: &mut Wire| {
+        let mut got = String::new();
+        while !got.ends_with(last) {
+            let byte = timeout(PATIENCE, wire.0.read_u8()).await.unwrap();
+            got.push(byte.unwrap_or_else(|_| panic!("only {got}")).into());
+        }
+        got
+    };
+    for (request, announced, body) in [
+        ("", "", "5\r\nhello\r\n"),
+        ("TE: trailers\r\n", "Trailer: x-checksum\r\n", "5\r\nhello\r\n"),
+        // What looks like an end within a chunk is none.
+        ("", "", "5\r\n0\r\n\r\n\r\n"),
+        (navigation, "", "1B\r\n<!doctype html><html><head>\r\n"),
+        ("Connection: close\r\n", "", ""),
+    ] {
+        let mut client = Wire::connect(port).await;
+        client.send(format!("{asked}{request}\r\n")).await;
+        let mut job = accept().await;
+        job.head().await;
+        job.send(format!("{coded}{announced}\r\n{body}{last}")).await;
+        let head = client.head().await;
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("transfer-encoding: chunked"), "{head}");
+        let got = until_end(&mut client).await;
+        let is_page = request == navigation;
+        assert!(if is_page { got.contains("widget.js") } else { got == format!("{body}{last}") }, "{got}");
+    }
+
+    // Trailers of a request pass as well.
+    let mut client = Wire::connect(port).await;
+    let begin = "POST / HTTP/1.1\r\nHost: example\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    client.send(format!("{begin}{last}")).await;
+    let mut job = accept().await;
+    job.head().await;
+    let got = until_end(&mut job).await;
+    assert_eq!(got, format!("5\r\nhello\r\n{last}"));
+    job.send(format!("{coded}\r\n{last}")).await;
+    client.head().await;
     world.stop().await;
 }
 

@@ -8,8 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::Aborted;
 use super::pool::{Pool, PooledConnection};
+use super::{Aborted, headers};
 use crate::upstream::Upstream;
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -60,7 +60,13 @@ impl Body for JobBody {
             return Poll::Ready(Some(Err(Aborted::JobReplaced)));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            Some(Ok(frame)) => Poll::Ready(Some(Ok(frame))),
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_trailers() {
+                Ok(trailers) => {
+                    let route = self.upstream.routes.now();
+                    Frame::trailers(headers::response_headers(&trailers, route.own_names()))
+                }
+                Err(frame) => frame,
+            }))),
             None => {
                 self.ended = true;
                 Poll::Ready(None)

@@ -21,6 +21,7 @@ use tokio::time::{Sleep, sleep};
 use super::interim::Interim;
 use super::lengths::Lengths;
 use super::limits::TooLarge;
+use super::trailers::{Trailers, Write};
 use crate::budget::HeadShare;
 use crate::client_socket::ClientSocket;
 
@@ -82,7 +83,7 @@ pub(crate) struct ClientIo {
     /// `Some` for HTTP/1.
     requests: Option<Requests>,
     interim: Interim,
-    /// The unsent rest of an interim response; nothing may be written before it.
+    /// The unsent rest of an interim response or of trailers; nothing may be written before it.
     unsent: Bytes,
     head_timeout: Duration,
     limit: Option<Pin<Box<Sleep>>>,
@@ -90,6 +91,8 @@ pub(crate) struct ClientIo {
     heads: HeadShare,
     /// The number of requests whose answers are not out.
     busy: watch::Receiver<usize>,
+    /// Those of the response that is written.
+    trailers: Trailers,
 }
 
 impl std::fmt::Debug for ClientIo {
@@ -105,9 +108,10 @@ impl ClientIo {
         interim: Interim,
         heads: HeadShare,
         busy: watch::Receiver<usize>,
+        trailers: Trailers,
     ) -> Self {
         let (unsent, head_timeout) = (Bytes::new(), HEAD_TIMEOUT);
-        Self { socket, requests, interim, unsent, head_timeout, limit: None, heads, busy }
+        Self { socket, requests, interim, unsent, head_timeout, limit: None, heads, busy, trailers }
     }
 
     /// Follows the bytes that were read.
@@ -186,6 +190,14 @@ impl AsyncWrite for ClientIo {
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(context))?;
+        let pieces = match self.trailers.look(pieces) {
+            Write::AsTheyAre => pieces,
+            Write::AllButLast => &pieces[..pieces.len() - 1],
+            Write::Instead(trailers) => {
+                self.unsent = trailers;
+                return Poll::Ready(Ok(pieces.iter().map(|piece| piece.len()).sum()));
+            }
+        };
         self.poll_write_with(context, |socket| socket.try_write_vectored(pieces))
     }
 
@@ -204,7 +216,8 @@ impl AsyncWrite for ClientIo {
         }
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(context))?;
         self.socket.poll_end(context)
     }
 }
@@ -246,7 +259,7 @@ mod tests {
 
     fn io(socket: TcpStream, requests: Option<Requests>, interim: Interim) -> ClientIo {
         let heads = Budgets::default().heads([127, 0, 0, 1].into());
-        ClientIo::new(Arc::new(socket.into()), requests, interim, heads, watch::channel(0).1)
+        ClientIo::new(Arc::new(socket.into()), requests, interim, heads, watch::channel(0).1, Trailers::default())
     }
 
     #[tokio::test]

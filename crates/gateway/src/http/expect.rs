@@ -33,6 +33,7 @@ use hyper::{Request, Version};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::trailers::Trailers;
 use crate::gate::Gate;
 
 /// Time limit of a job's silence: as long as curl and Go's client wait themselves.
@@ -127,6 +128,8 @@ pub(crate) struct ClientBody {
     body: Incoming,
     decided: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     cut_off: CutOff,
+    /// Where trailers go that HTTP/1 does not take with the body.
+    trailers: Option<Trailers>,
 }
 
 /// Tells whether a client has broken off its request.
@@ -142,7 +145,12 @@ impl CutOff {
 impl ClientBody {
     pub(crate) fn new(body: Incoming, expectation: Option<&Expectation>, gate: &Arc<Gate>, cut_off: CutOff) -> Self {
         let decided = expectation.map(|expectation| Box::pin(expectation.clone().decided(gate.clone())) as _);
-        Self { body, decided, cut_off }
+        Self { body, decided, cut_off, trailers: None }
+    }
+
+    /// Gives the trailers to a connection of HTTP/1, or leaves them with the body.
+    pub(crate) fn give_trailers(&mut self, to: Option<Trailers>) {
+        self.trailers = to;
     }
 }
 
@@ -167,10 +175,22 @@ impl Body for ClientBody {
             self.decided = None;
         }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if matches!(frame, Some(Err(_))) {
-            self.cut_off.0.store(true, Ordering::Relaxed);
+        let frame = match frame {
+            Some(Err(error)) => {
+                self.cut_off.0.store(true, Ordering::Relaxed);
+                return Poll::Ready(Some(Err(error.into())));
+            }
+            Some(Ok(frame)) => frame,
+            None => return Poll::Ready(None),
+        };
+        match (frame.into_trailers(), &self.trailers) {
+            (Ok(trailers), Some(to)) => {
+                to.put(trailers);
+                Poll::Ready(None)
+            }
+            (Ok(trailers), None) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
+            (Err(frame), _) => Poll::Ready(Some(Ok(frame))),
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {

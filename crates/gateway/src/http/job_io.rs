@@ -12,18 +12,22 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::trailers::{Trailers, Write};
 use crate::budget::HeadShare;
 use crate::gated::GatedStream;
 
-/// The head of the answer that is expected on a connection.
+/// The request on a connection, and the head of the answer that is expected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnswerHead(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
+    /// The trailers of the request.
+    trailers: Trailers,
     /// The bytes of the head, while it is not whole.
     share: Option<HeadShare>,
     is_over_budget: bool,
@@ -31,8 +35,9 @@ struct State {
 
 impl AnswerHead {
     /// Records that a request is sent.
-    pub(crate) fn expect(&self, share: HeadShare) {
-        self.0.lock().share = Some(share);
+    pub(crate) fn expect(&self, share: HeadShare, trailers: &Trailers) {
+        let mut state = self.0.lock();
+        (state.share, state.trailers) = (Some(share), trailers.clone());
     }
 
     /// Records that the head is whole, or that none will come.
@@ -45,12 +50,16 @@ impl AnswerHead {
         self.0.lock().is_over_budget
     }
 
+    fn trailers(&self) -> Trailers {
+        self.0.lock().trailers.clone()
+    }
+
     fn take_note(&self, bytes: usize) -> io::Result<()> {
         let mut state = self.0.lock();
         if state.share.as_mut().is_none_or(|share| share.grow(bytes)) {
             return Ok(());
         }
-        *state = State { share: None, is_over_budget: true };
+        (state.share, state.is_over_budget) = (None, true);
         Err(io::ErrorKind::QuotaExceeded.into())
     }
 }
@@ -62,15 +71,28 @@ pub(crate) struct JobIo {
     head: AnswerHead,
     /// A write has failed.
     broken: bool,
+    /// The unsent rest of trailers; nothing may be written before it.
+    unsent: Bytes,
 }
 
 impl JobIo {
     pub(crate) fn new(stream: GatedStream, head: AnswerHead) -> Self {
-        Self { stream, head, broken: false }
+        Self { stream, head, broken: false, unsent: Bytes::new() }
     }
 
     pub(crate) fn into_inner(self) -> GatedStream {
         self.stream
+    }
+
+    fn poll_unsent(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.unsent.is_empty() && !self.broken {
+            let outcome = ready!(Pin::new(&mut self.stream).poll_write(context, &self.unsent));
+            let length = self.unsent.len();
+            if let Poll::Ready(Ok(written)) = self.written(outcome, length) {
+                self.unsent.advance(written);
+            }
+        }
+        Poll::Ready(())
     }
 
     /// The outcome of a write of so many bytes.
@@ -105,6 +127,7 @@ impl AsyncWrite for JobIo {
         if self.broken {
             return Poll::Ready(Ok(bytes.len()));
         }
+        ready!(self.poll_unsent(context));
         let outcome = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
         self.written(outcome, bytes.len())
     }
@@ -114,12 +137,20 @@ impl AsyncWrite for JobIo {
         context: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let length = pieces.iter().map(|piece| piece.len()).sum();
         if self.broken {
-            return Poll::Ready(Ok(length));
+            return Poll::Ready(Ok(length(pieces)));
         }
+        ready!(self.poll_unsent(context));
+        let pieces = match self.head.trailers().look(pieces) {
+            Write::AsTheyAre => pieces,
+            Write::AllButLast => &pieces[..pieces.len() - 1],
+            Write::Instead(trailers) => {
+                self.unsent = trailers;
+                return Poll::Ready(Ok(length(pieces)));
+            }
+        };
         let outcome = ready!(Pin::new(&mut self.stream).poll_write_vectored(context, pieces));
-        self.written(outcome, length)
+        self.written(outcome, length(pieces))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -127,6 +158,7 @@ impl AsyncWrite for JobIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_unsent(context));
         Pin::new(&mut self.stream).poll_flush(context)
     }
 
@@ -134,6 +166,11 @@ impl AsyncWrite for JobIo {
         if self.broken {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_unsent(context));
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
+}
+
+fn length(pieces: &[IoSlice<'_>]) -> usize {
+    pieces.iter().map(|piece| piece.len()).sum()
 }

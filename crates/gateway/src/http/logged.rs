@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::headers::Origin;
 use super::proxy::Busy;
+use super::trailers::Trailers;
 use crate::access::{Access, Ended};
 use crate::client::ClientConnection;
 use crate::clients::ClientRecord;
@@ -72,11 +73,13 @@ impl Drop for Entry {
 pub(crate) struct Logged<B> {
     body: B,
     entry: Entry,
+    /// Where trailers go that HTTP/1 does not take with the body.
+    trailers: Option<Trailers>,
 }
 
 impl<B> Logged<B> {
-    pub(crate) fn new(body: B, entry: Entry) -> Self {
-        Self { body, entry }
+    pub(crate) fn new(body: B, entry: Entry, trailers: Option<Trailers>) -> Self {
+        Self { body, entry, trailers }
     }
 }
 
@@ -88,7 +91,13 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(Ok(last)) = &frame
+            && let (Some(trailers), Some(to)) = (last.trailers_ref(), &self.trailers)
+        {
+            to.put(trailers.clone());
+            frame = None;
+        }
         if let Some(Ok(frame)) = &frame {
             self.entry.access.bytes_out += frame.data_ref().map_or(0, |data| data.remaining() as u64);
         }

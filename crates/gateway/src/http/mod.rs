@@ -43,6 +43,7 @@ mod proxy;
 pub(crate) mod redirect;
 pub mod response;
 pub mod speech;
+mod trailers;
 mod upgrade;
 
 use std::future::Future;
@@ -86,7 +87,8 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
     let socket = proxy.client().socket.clone();
     let heads = proxy.client().shared.budgets.heads(proxy.client().address.ip());
     let requests = Some(proxy.requests().clone());
-    let io = ClientIo::new(socket.clone(), requests, proxy.interim().clone(), heads, proxy.busy());
+    let interim = proxy.interim().clone();
+    let io = ClientIo::new(socket.clone(), requests, interim, heads, proxy.busy(), proxy.trailers().clone());
     let service = service_fn(|request| {
         let proxy = proxy.clone();
         async move {
@@ -150,7 +152,8 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let proxy = Proxy::new(client, stop);
     let shared = proxy.client().shared.clone();
     let heads = shared.budgets.heads(proxy.client().address.ip());
-    let io = ClientIo::new(proxy.client().socket.clone(), None, proxy.interim().clone(), heads, proxy.busy());
+    let (socket, interim) = (proxy.client().socket.clone(), proxy.interim().clone());
+    let io = ClientIo::new(socket, None, interim, heads, proxy.busy(), proxy.trailers().clone());
     let expelled = proxy.clone();
     let service = service_fn(|request| {
         let proxy = proxy.clone();

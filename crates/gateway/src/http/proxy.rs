@@ -27,6 +27,7 @@ use super::limits::TooLarge;
 use super::logged::{Entry, Logged};
 use super::pool::{Pool, PooledConnection};
 use super::speech::{self, Asks, JobHttp};
+use super::trailers::Trailers;
 use super::upgrade::{JobUpgrade, Upgrade};
 use super::{Aborted, farewell, headers, response};
 use crate::browser::leftovers::{self, FirstVisit};
@@ -59,6 +60,8 @@ pub(crate) struct Proxy {
     visit: Mutex<Option<String>>,
     /// The number of requests whose responses are not out.
     busy: watch::Sender<usize>,
+    /// The trailers of the response that is written to a client of HTTP/1.
+    trailers: Trailers,
 }
 
 /// A request whose response is not out; counted out by drop.
@@ -84,6 +87,7 @@ impl Proxy {
             upgrade: Mutex::default(),
             visit: Mutex::default(),
             busy: watch::Sender::new(0),
+            trailers: Trailers::default(),
         })
     }
 
@@ -109,6 +113,11 @@ impl Proxy {
     /// The job's interim responses.
     pub(crate) fn interim(&self) -> &Interim {
         &self.interim
+    }
+
+    /// The trailers of the response that is written to a client of HTTP/1.
+    pub(crate) fn trailers(&self) -> &Trailers {
+        &self.trailers
     }
 
     /// The number of requests whose answers are not out.
@@ -141,6 +150,7 @@ impl Proxy {
         self.busy.send_modify(|busy| *busy += 1);
         let mut entry = Entry::new(&self.client, &request, Busy(self.busy.clone()));
         let is_one_of_many = request.version() == Version::HTTP_2;
+        let is_chunked = request.version() == Version::HTTP_11 && *request.method() != Method::HEAD;
         let expectation = Expectation::of(&request);
         let mut answer = self.find_answer(request, expectation.as_ref()).await?;
         entry.answered(answer.status().as_u16());
@@ -150,7 +160,10 @@ impl Proxy {
         if is_last && !is_one_of_many && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        Ok(answer.map(|body| Logged::new(body, entry)))
+        // HTTP/1.0 has none, and HTTP/2 takes them with the body.
+        let trailers = is_chunked.then(|| self.trailers.clone());
+        self.trailers.clear();
+        Ok(answer.map(|body| Logged::new(body, entry, trailers)))
     }
 
     async fn find_answer(
@@ -366,7 +379,11 @@ impl Proxy {
                     break;
                 }
             };
-            pooled.head.expect(budgets.heads_of_job(&self.client.job));
+            let trailers = Trailers::default();
+            pooled.head.expect(budgets.heads_of_job(&self.client.job), &trailers);
+            if let Either::Left(body) = request.body_mut() {
+                body.give_trailers((pooled.sender.version() == JobHttp::Http1).then_some(trailers));
+            }
             let sent = tokio::select! {
                 biased;
                 end = self.client.upstream.end(pooled.epoch) => Err(end),

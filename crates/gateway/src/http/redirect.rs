@@ -22,6 +22,7 @@ use super::client_io::{ClientIo, Requests};
 use super::interim::Interim;
 use super::limits::{HEAD_BYTES, HEAD_LINES};
 use super::response;
+use super::trailers::Trailers;
 use crate::budget::HeadShare;
 use crate::client_socket::ClientSocket;
 use crate::route::GatewayRules;
@@ -41,7 +42,8 @@ impl PlainClient {
     pub(crate) async fn redirect(self, heads: HeadShare) -> io::Result<()> {
         let (_idle, busy) = watch::channel(0);
         let requests = Requests::default();
-        let io = ClientIo::new(self.socket.clone(), Some(requests), Interim::default(), heads, busy);
+        let io =
+            ClientIo::new(self.socket.clone(), Some(requests), Interim::default(), heads, busy, Trailers::default());
         let answer = service_fn(|request: Request<Incoming>| {
             let answer = self.answer(&request);
             async move { Ok::<_, Infallible>(answer) }
