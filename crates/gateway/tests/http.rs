@@ -15,7 +15,7 @@ use mooring_types::gateway::{Protocol, Widget};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use world::{Body, GET, Job, PATIENCE, Wire, World, server, text};
@@ -166,6 +166,52 @@ async fn trailers_are_forwarded() {
         body.push(timeout(PATIENCE, client.0.read_u8()).await.unwrap().unwrap().into());
     }
     assert_eq!(body.to_lowercase(), "5\r\nhello\r\n0\r\nx-sum: 42\r\n\r\n");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn targets_arrive_as_they_were_sent() {
+    let (world, port) = heads("", 0).await;
+    let targets: [&[u8]; 12] = [
+        b"/?ids=[\"a\"]",
+        b"/?q=<b>",
+        b"/`x`",
+        b"/<x>",
+        b"/?q=\xe9",
+        b"/x#y",
+        b"/#",
+        b"/%2F%252F//a/../b?c=%;@~{}|^\\",
+        "/ü".as_bytes(),
+        b"/.well-known/\"",
+        b"http://example/<x>?\"#y",
+        b"*",
+    ];
+    for pieces in [1, 2, 40] {
+        let mut client = Wire::connect(port).await;
+        // A request of an older connection leaves nothing behind.
+        for target in targets {
+            let method: &[u8] = if target == b"*" { b"OPTIONS" } else { b"GET" };
+            let request = [method, b" ", target, b" HTTP/1.1\r\nHost: example\r\n\r\n"].concat();
+            for piece in request.chunks(request.len().div_ceil(pieces)) {
+                client.send(piece).await;
+                tokio::task::yield_now().await;
+            }
+            let head = client.head().await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{}: {head}", String::from_utf8_lossy(target));
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).expect("a length");
+            let mut got = vec![0; length.parse().expect("a number")];
+            client.0.read_exact(&mut got).await.expect("a body");
+            let path = target.strip_prefix(b"http://example").unwrap_or(target);
+            let line = [method, b" ", path, b" HTTP/1.1\r\n"].concat();
+            assert!(got.starts_with(&line), "{}", String::from_utf8_lossy(&got));
+        }
+    }
+    for (target, byte) in [("/a b", "0x20"), ("/\t", "0x09"), ("/\u{7F}", "0x7F")] {
+        let mut client = Wire::connect(port).await;
+        let got = client.ask(format!("GET {target} HTTP/1.1\r\nHost: example\r\n\r\n")).await;
+        assert!(got.status() == 400 && got.body.contains(byte), "{got:?}");
+        assert_eq!(client.rest().await, b"");
+    }
     world.stop().await;
 }
 
@@ -323,12 +369,11 @@ async fn heads(own: &'static str, count: usize) -> (World, SocketAddr) {
     let stop = world.lifecycle.soft().clone();
     world.lifecycle.tasks().spawn("job", async move {
         while let Some(Ok((stream, _))) = stop.run_until_cancelled(listener.accept()).await {
-            let mut job = Wire(tokio::io::BufReader::new(stream));
-            let head = job.head().await;
-            let answer =
-                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{}\r\n{head}", head.len(), own.repeat(count));
+            let (mut job, mut head) = (tokio::io::BufReader::new(stream), Vec::new());
+            while !head.ends_with(b"\r\n\r\n") && job.read_until(b'\n', &mut head).await.expect("a head") > 0 {}
+            let begin = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n{}\r\n", head.len(), own.repeat(count));
             // A head that is too large is not read to its end.
-            let _ = job.0.write_all(answer.as_bytes()).await;
+            let _ = job.write_all(&[begin.as_bytes(), &head].concat()).await;
         }
     });
     (world, port)

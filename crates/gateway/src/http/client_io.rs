@@ -4,6 +4,7 @@
 //! [limits](super::limits), and a [budget](crate::budget). Between requests, during one and after an
 //! upgrade there is no limit.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -21,6 +22,7 @@ use tokio::time::{Sleep, sleep};
 use super::interim::Interim;
 use super::lengths::Lengths;
 use super::limits::TooLarge;
+use super::targets::{Line, Targets};
 use super::trailers::{Trailers, Write};
 use crate::budget::HeadShare;
 use crate::client_socket::ClientSocket;
@@ -37,6 +39,7 @@ const OVER_BUDGET: &str = "Too many unfinished requests. Close some connections,
 pub(crate) struct Requests {
     lengths: Arc<Mutex<Lengths>>,
     refused: Arc<Mutex<Option<RefusedHead>>>,
+    targets: Arc<Mutex<Targets>>,
 }
 
 /// The reason why a head is refused before it is whole.
@@ -44,6 +47,8 @@ pub(crate) struct Requests {
 pub(crate) enum RefusedHead {
     OverBudget,
     TooLarge(TooLarge),
+    /// The target has this byte.
+    Target(u8),
 }
 
 impl RefusedHead {
@@ -52,6 +57,10 @@ impl RefusedHead {
         let (status, more, reason) = match self {
             Self::OverBudget => (StatusCode::SERVICE_UNAVAILABLE, "Retry-After: 5\r\n", OVER_BUDGET.to_owned()),
             Self::TooLarge(limit) => (limit.status(), "", limit.to_string()),
+            Self::Target(byte) => {
+                let reason = format!("the request's target has the byte 0x{byte:02X}, which has to be escaped");
+                (StatusCode::BAD_REQUEST, "", reason)
+            }
         };
         format!(
             "HTTP/1.1 {status}\r\nConnection: close\r\n{more}Content-Type: text/plain; charset=utf-8\r\n\
@@ -70,6 +79,11 @@ impl Requests {
     /// The reason why a head was refused, if one was.
     pub(crate) fn refused(&self) -> Option<RefusedHead> {
         *self.refused.lock()
+    }
+
+    /// Takes the target of a request as it was sent, unless hyper has got it so.
+    pub(crate) fn target(&self, request: u64) -> Option<Bytes> {
+        self.targets.lock().take(request)
     }
 
     fn lengths(&self) -> MutexGuard<'_, Lengths> {
@@ -93,6 +107,10 @@ pub(crate) struct ClientIo {
     busy: watch::Receiver<usize>,
     /// Those of the response that is written.
     trailers: Trailers,
+    /// The first line of a request, while its end has not come.
+    line: Vec<u8>,
+    /// Bytes for hyper that did not fit into its buffer.
+    ready: Bytes,
 }
 
 impl std::fmt::Debug for ClientIo {
@@ -111,35 +129,52 @@ impl ClientIo {
         trailers: Trailers,
     ) -> Self {
         let (unsent, head_timeout) = (Bytes::new(), HEAD_TIMEOUT);
-        Self { socket, requests, interim, unsent, head_timeout, limit: None, heads, busy, trailers }
+        Self {
+            socket,
+            requests,
+            interim,
+            unsent,
+            head_timeout,
+            limit: None,
+            heads,
+            busy,
+            trailers,
+            line: Vec::new(),
+            ready: Bytes::new(),
+        }
     }
 
-    /// Follows the bytes that were read.
+    /// Follows the bytes that were read. Returns those for hyper, if they are others.
     ///
     /// # Errors
-    /// A head is beyond the budget or too large ([`io::ErrorKind::QuotaExceeded`]).
-    fn take_note(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(requests) = &self.requests else { return Ok(()) };
+    /// A head is beyond the budget or too large ([`io::ErrorKind::QuotaExceeded`]), or its target has
+    /// a byte that none may have.
+    fn take_note(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
+        let Some(requests) = &self.requests else { return Ok(None) };
         let mut lengths = requests.lengths();
-        lengths.advance(bytes);
+        let mut read =
+            Read { lengths: &mut lengths, targets: &requests.targets, line: &mut self.line, forbidden: None };
+        let other = read.follow(bytes);
+        let forbidden = read.forbidden;
         match (lengths.in_head(), &self.limit) {
             (true, None) => self.limit = Some(Box::pin(sleep(self.head_timeout))),
             (false, Some(_)) => self.limit = None,
             _ => {}
         }
-        let refused = match lengths.too_large() {
-            Some(limit) => RefusedHead::TooLarge(limit),
-            None if !lengths.in_head() => {
+        let refused = match (lengths.too_large(), forbidden) {
+            (Some(limit), _) => RefusedHead::TooLarge(limit),
+            (None, Some(byte)) => RefusedHead::Target(byte),
+            (None, None) if !lengths.in_head() => {
                 self.heads.clear();
-                return Ok(());
+                return Ok(other);
             }
-            None if self.heads.grow(bytes.len()) => return Ok(()),
-            None => RefusedHead::OverBudget,
+            (None, None) if self.heads.grow(bytes.len()) => return Ok(other),
+            (None, None) => RefusedHead::OverBudget,
         };
         self.heads.clear();
-        if matches!(refused, RefusedHead::TooLarge(_)) && *self.busy.borrow() > 0 {
+        if refused != RefusedHead::OverBudget && *self.busy.borrow() > 0 {
             // Another answer is under way. hyper refuses the head after it.
-            return Ok(());
+            return Ok(other);
         }
         // hyper takes an error of the first read for an end, and shuts the connection down.
         self.socket.write_at_once(refused.answer().as_bytes());
@@ -148,28 +183,96 @@ impl ClientIo {
     }
 }
 
+/// Follows requests, and finds another first line for hyper where one is needed.
+struct Read<'a> {
+    lengths: &'a mut Lengths,
+    targets: &'a Mutex<Targets>,
+    line: &'a mut Vec<u8>,
+    forbidden: Option<u8>,
+}
+
+impl Read<'_> {
+    /// Follows bytes; returns those for hyper, if they are others.
+    fn follow(&mut self, bytes: &[u8]) -> Option<Vec<u8>> {
+        let (mut other, mut at) = (None::<Vec<u8>>, 0);
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            if self.lengths.is_given_up() || !self.lengths.in_first_line() {
+                let length = self.lengths.advance_message(rest);
+                if let Some(other) = &mut other {
+                    other.extend_from_slice(&rest[..length]);
+                }
+                at += length;
+                continue;
+            }
+            let end = rest.iter().position(|byte| *byte == b'\n');
+            let part = &rest[..end.map_or(rest.len(), |end| end + 1)];
+            let request = self.lengths.heads();
+            self.lengths.advance(part);
+            let begun = std::mem::take(self.line);
+            let line = if begun.is_empty() { Cow::Borrowed(part) } else { Cow::Owned([&begun, part].concat()) };
+            if end.is_none() && may_be_request(&line) {
+                other.get_or_insert_with(|| bytes[..at].to_vec());
+                *self.line = line.into_owned();
+                return other;
+            }
+            match self.targets.lock().read(request, &line) {
+                Line::AsItIs if begun.is_empty() => {
+                    if let Some(other) = &mut other {
+                        other.extend_from_slice(part);
+                    }
+                }
+                Line::AsItIs => other.get_or_insert_with(|| bytes[..at].to_vec()).extend_from_slice(&line),
+                Line::Other(line) => other.get_or_insert_with(|| bytes[..at].to_vec()).extend(line),
+                Line::Refused(byte) => {
+                    self.forbidden = Some(byte);
+                    other.get_or_insert_with(|| bytes[..at].to_vec()).extend_from_slice(&line);
+                }
+            }
+            at += part.len();
+        }
+        other
+    }
+}
+
+/// Returns whether a line that has begun may be the first one of a request.
+fn may_be_request(line: &[u8]) -> bool {
+    line.first().is_some_and(|byte| byte.is_ascii_alphabetic())
+}
+
 impl AsyncRead for ClientIo {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(limit) = &mut self.limit
-            && limit.as_mut().poll(context).is_ready()
-        {
-            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
-        }
         // A head needs a large buffer, and hyper makes it larger when one is filled.
         let is_in_head = self.limit.is_some();
         let room = if is_in_head { buffer.remaining() } else { buffer.remaining().min(READ_BYTES) };
         loop {
+            if let Some(limit) = &mut self.limit
+                && limit.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            if !self.ready.is_empty() {
+                let length = self.ready.len().min(buffer.remaining());
+                buffer.put_slice(&self.ready.split_to(length));
+                return Poll::Ready(Ok(()));
+            }
             ready!(self.socket.poll_readable(context))?;
             match self.socket.try_read(buffer.initialize_unfilled_to(room)) {
                 Ok(count) => {
                     let before = buffer.filled().len();
                     buffer.advance(count);
-                    self.take_note(&buffer.filled()[before..])?;
-                    return Poll::Ready(Ok(()));
+                    let other = match count {
+                        // A line that does not end is for hyper to judge.
+                        0 => (!self.line.is_empty()).then(|| std::mem::take(&mut self.line)),
+                        _ => self.take_note(&buffer.filled()[before..])?,
+                    };
+                    let Some(other) = other else { return Poll::Ready(Ok(())) };
+                    buffer.set_filled(before);
+                    self.ready = other.into();
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),

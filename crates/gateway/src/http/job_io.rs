@@ -16,6 +16,7 @@ use bytes::{Buf, Bytes};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::targets::with_target;
 use super::trailers::{Trailers, Write};
 use crate::budget::HeadShare;
 use crate::gated::GatedStream;
@@ -28,6 +29,8 @@ pub(crate) struct AnswerHead(Arc<Mutex<State>>);
 struct State {
     /// The trailers of the request.
     trailers: Trailers,
+    /// The target of the request, until its first line is written.
+    target: Option<Bytes>,
     /// The bytes of the head, while it is not whole.
     share: Option<HeadShare>,
     is_over_budget: bool,
@@ -35,9 +38,9 @@ struct State {
 
 impl AnswerHead {
     /// Records that a request is sent.
-    pub(crate) fn expect(&self, share: HeadShare, trailers: &Trailers) {
+    pub(crate) fn expect(&self, share: HeadShare, trailers: &Trailers, target: Option<&Bytes>) {
         let mut state = self.0.lock();
-        (state.share, state.trailers) = (Some(share), trailers.clone());
+        (state.share, state.trailers, state.target) = (Some(share), trailers.clone(), target.cloned());
     }
 
     /// Records that the head is whole, or that none will come.
@@ -52,6 +55,14 @@ impl AnswerHead {
 
     fn trailers(&self) -> Trailers {
         self.0.lock().trailers.clone()
+    }
+
+    /// Returns the first line of the request, which bytes of hyper begin with, if it has to be
+    /// another; and the length of hyper's.
+    fn other_line(&self, bytes: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let target = self.0.lock().target.take()?;
+        let length = bytes.iter().position(|byte| *byte == b'\n')? + 1;
+        Some((with_target(&bytes[..length], &target)?, length))
     }
 
     fn take_note(&self, bytes: usize) -> io::Result<()> {
@@ -71,7 +82,7 @@ pub(crate) struct JobIo {
     head: AnswerHead,
     /// A write has failed.
     broken: bool,
-    /// The unsent rest of trailers; nothing may be written before it.
+    /// The unsent rest of a first line or of trailers; nothing may be written before it.
     unsent: Bytes,
 }
 
@@ -128,6 +139,10 @@ impl AsyncWrite for JobIo {
             return Poll::Ready(Ok(bytes.len()));
         }
         ready!(self.poll_unsent(context));
+        if let Some((line, length)) = self.head.other_line(bytes) {
+            self.unsent = line.into();
+            return Poll::Ready(Ok(length));
+        }
         let outcome = ready!(Pin::new(&mut self.stream).poll_write(context, bytes));
         self.written(outcome, bytes.len())
     }
@@ -141,6 +156,10 @@ impl AsyncWrite for JobIo {
             return Poll::Ready(Ok(length(pieces)));
         }
         ready!(self.poll_unsent(context));
+        if let Some((line, length)) = pieces.first().and_then(|first| self.head.other_line(first)) {
+            self.unsent = line.into();
+            return Poll::Ready(Ok(length));
+        }
         let pieces = match self.head.trailers().look(pieces) {
             Write::AsTheyAre => pieces,
             Write::AllButLast => &pieces[..pieces.len() - 1],

@@ -20,6 +20,8 @@ pub struct Lengths {
     heads: u64,
     conflict: Option<u64>,
     too_large: Option<TooLarge>,
+    /// A request has asked for another protocol.
+    upgrades: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,26 +43,63 @@ struct Head {
     content_length: Option<u64>,
     lengths: u32,
     chunked: bool,
+    upgrades: bool,
 }
 
 impl Lengths {
     /// Follows the next bytes of the connection.
     pub fn advance(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && self.conflict.is_none() {
-            bytes = match self.state {
-                State::Body(left) => {
-                    let (rest, left) = skip(bytes, left);
-                    self.state = if left == 0 { State::Idle } else { State::Body(left) };
-                    rest
-                }
-                State::Chunk(left) => {
-                    let (rest, left) = skip(bytes, left);
-                    self.state = if left == 0 { State::ChunkSize } else { State::Chunk(left) };
-                    rest
-                }
-                State::Idle | State::Head | State::ChunkSize | State::Trailers => self.advance_line(bytes),
-            };
+            bytes = self.step(bytes);
         }
+    }
+
+    /// Follows the next bytes of a request behind its first line, until the next one may begin.
+    /// Returns how many.
+    pub fn advance_message(&mut self, bytes: &[u8]) -> usize {
+        let mut rest = bytes;
+        while !rest.is_empty() && self.conflict.is_none() && !self.in_first_line() {
+            rest = self.step(rest);
+        }
+        if self.is_given_up() { bytes.len() } else { bytes.len() - rest.len() }
+    }
+
+    fn step<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        match self.state {
+            State::Body(left) => {
+                let (rest, left) = skip(bytes, left);
+                self.state = if left == 0 { State::Idle } else { State::Body(left) };
+                rest
+            }
+            State::Chunk(left) => {
+                let (rest, left) = skip(bytes, left);
+                self.state = if left == 0 { State::ChunkSize } else { State::Chunk(left) };
+                rest
+            }
+            State::Idle | State::Head | State::ChunkSize | State::Trailers => self.advance_line(bytes),
+        }
+    }
+
+    /// Returns whether the next byte is of the first line of a request.
+    #[must_use]
+    pub fn in_first_line(&self) -> bool {
+        match self.state {
+            State::Idle => true,
+            State::Head => self.head.lines == 0,
+            _ => false,
+        }
+    }
+
+    /// Returns whether what follows may be no requests.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.upgrades || self.conflict.is_some()
+    }
+
+    /// The number of whole heads.
+    #[must_use]
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Returns whether the head of a request has begun and not ended.
@@ -131,6 +170,7 @@ impl Lengths {
             self.conflict = Some(self.heads);
         }
         self.heads += 1;
+        self.upgrades |= head.upgrades;
         self.state = match head {
             Head { chunked: true, .. } => State::ChunkSize,
             Head { content_length: Some(length), .. } if length > 0 => State::Body(length),
@@ -161,6 +201,8 @@ impl Head {
             self.content_length = number(value, 10);
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.chunked = true;
+        } else if name.eq_ignore_ascii_case(b"upgrade") {
+            self.upgrades = true;
         }
     }
 }

@@ -43,6 +43,7 @@ mod proxy;
 pub(crate) mod redirect;
 pub mod response;
 pub mod speech;
+mod targets;
 mod trailers;
 mod upgrade;
 

@@ -186,6 +186,7 @@ impl Proxy {
         };
         let answer = match prepared {
             Ok(mut prepared) => {
+                prepared.target = self.requests.target(number);
                 self.listen(&mut prepared.head, number, expectation);
                 self.forward(prepared, expectation).await?
             }
@@ -309,7 +310,7 @@ impl Proxy {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
         let is_of_http2 = request_version == Version::HTTP_2;
-        Ok(Prepared { head, body, upgrade, is_page_load, is_call, is_of_http2, gets })
+        Ok(Prepared { head, target: None, body, upgrade, is_page_load, is_call, is_of_http2, gets })
     }
 
     /// Handles the job's interim responses to a request.
@@ -349,7 +350,7 @@ impl Proxy {
     }
 
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, body, mut upgrade, is_page_load, is_call, is_of_http2, gets } = prepared;
+        let Prepared { head, target, body, mut upgrade, is_page_load, is_call, is_of_http2, gets } = prepared;
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let asks = is_of_http2.then(|| Asks { of_grpc: speech::is_of_grpc(head.headers()), repeatable });
@@ -380,7 +381,7 @@ impl Proxy {
                 }
             };
             let trailers = Trailers::default();
-            pooled.head.expect(budgets.heads_of_job(&self.client.job), &trailers);
+            pooled.head.expect(budgets.heads_of_job(&self.client.job), &trailers, target.as_ref());
             if let Either::Left(body) = request.body_mut() {
                 body.give_trailers((pooled.sender.version() == JobHttp::Http1).then_some(trailers));
             }
@@ -537,6 +538,8 @@ impl Proxy {
 /// A request for the job.
 struct Prepared {
     head: Request<()>,
+    /// The target as the client has sent it, if the head has another.
+    target: Option<Bytes>,
     body: Incoming,
     /// The client's side of the upgrade that the request asks for.
     upgrade: Option<OnUpgrade>,
