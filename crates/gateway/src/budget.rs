@@ -7,8 +7,9 @@
 //! | bytes of heads of answers that are not whole | | 32 MiB | 128 MiB |
 //!
 //! Clients stay far below them. A connection beyond its budget is reset when it is accepted. A head
-//! beyond it is answered with 503, and its connection is closed; so is a request whose answer has one. Metrics count both. A connection
-//! of HTTP/1 that has had no request for 15 minutes is closed.
+//! of a request beyond it is answered with 503, and its connection is closed; metrics count both. A
+//! request whose answer has a head beyond it gets 503. A connection of HTTP/1 that has had no
+//! request for 15 minutes is closed.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -3,8 +3,8 @@
 //!
 //! A half-close and a reset are passed on. Back-pressure goes from end to end: bytes are read only
 //! when those before them are written, but for one pipe. While the gate is closed the client's
-//! connection stays open and is not read. Nothing is sent to the job, not even an end. A WebSocket is
-//! read all the same, up to a bound, and its pings are answered (`unsent`).
+//! connection stays open and is not read. Nothing is sent to the job, not even an end. A WebSocket
+//! is read all the same, up to a bound, and its pings are answered (`unsent`).
 //!
 //! | event | the client sees |
 //! |---|---|
@@ -82,7 +82,7 @@ enum End {
     Job(ConnectionEnd),
 }
 
-/// What the two directions of a WebSocket tell each other.
+/// The state that the two directions of a WebSocket share.
 #[derive(Debug, Default)]
 struct WebSocket {
     /// The frames that the client has got.

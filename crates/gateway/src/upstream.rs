@@ -31,7 +31,7 @@ pub struct Upstream {
     pub gate: Arc<Gate>,
     /// The client, for which bytes are counted.
     pub record: Arc<ClientRecord>,
-    /// What is known of the job's HTTP, by all clients of the port.
+    /// The versions of HTTP that the job speaks, as all clients of the port have found out.
     pub speech: Arc<Speech>,
 }
 

@@ -40,7 +40,7 @@ async fn early(answer: &'static str) -> (World, SocketAddr) {
 
 /// The answer to an upload, which ends when the answer has begun.
 async fn upload(port: SocketAddr, framing: &str) -> String {
-    let stream = TcpStream::connect(port).await.unwrap();
+    let stream = TcpStream::connect(port).await.expect("a connection");
     let (mut reading, mut writing) = stream.into_split();
     let head = format!("PUT / HTTP/1.1\r\nHost: a\r\n{framing}\r\n\r\n");
     let sending = async {
@@ -55,7 +55,7 @@ async fn upload(port: SocketAddr, framing: &str) -> String {
     let receiving = async {
         let mut got = Vec::new();
         let _ = timeout(PATIENCE, reading.read_to_end(&mut got)).await.expect("an answer in time");
-        String::from_utf8(got).unwrap()
+        String::from_utf8(got).expect("text")
     };
     let mut receiving = std::pin::pin!(receiving);
     tokio::select! {

@@ -27,7 +27,7 @@ use world::{Body, GET, PATIENCE, QUIET, Wire, World, held, server, text};
 const LINES: usize = 5;
 const GRPC: &str = "application/grpc";
 
-/// What the job answers: at `/count` lines, one after the other; else what it gets. Trailers follow.
+/// Answers with lines at `/count`, one after the other; else with what it gets. Trailers follow.
 async fn answer(request: Request<Incoming>) -> Response<Body> {
     let trailers = || {
         let names = ["grpc-status", "x-undeclared"];

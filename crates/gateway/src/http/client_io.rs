@@ -1,8 +1,8 @@
 //! A client's HTTP connection, as hyper reads and writes it.
 //!
 //! The head of a request has a time limit once it has begun. Its bytes and lines have
-//! [limits](super::limits), and a [budget](crate::budget). Between requests, during one and after an
-//! upgrade there is no limit.
+//! [limits](super::limits), and a [budget](crate::budget). Between requests, during one and after
+//! an upgrade there is no limit.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -144,11 +144,16 @@ impl ClientIo {
         }
     }
 
+    /// Returns the bytes that hyper has not read.
+    pub(crate) fn into_unread(self) -> Bytes {
+        self.ready
+    }
+
     /// Follows the bytes that were read. Returns those for hyper, if they are others.
     ///
     /// # Errors
-    /// A head is beyond the budget or too large ([`io::ErrorKind::QuotaExceeded`]), or its target has
-    /// a byte that none may have.
+    /// A head is beyond the budget or too large ([`io::ErrorKind::QuotaExceeded`]), or its target
+    /// has a byte that none may have.
     fn take_note(&mut self, bytes: &[u8]) -> io::Result<Option<Vec<u8>>> {
         let Some(requests) = &self.requests else { return Ok(None) };
         let mut lengths = requests.lengths();

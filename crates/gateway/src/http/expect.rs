@@ -128,7 +128,7 @@ pub(crate) struct ClientBody {
     body: Incoming,
     decided: Option<Pin<Box<dyn Future<Output = bool> + Send>>>,
     cut_off: CutOff,
-    /// Where trailers go that HTTP/1 does not take with the body.
+    /// The receiver of trailers that HTTP/1 does not take with the body.
     trailers: Option<Trailers>,
 }
 

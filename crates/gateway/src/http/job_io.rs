@@ -1,9 +1,9 @@
 //! The connection to a job, as hyper reads and writes it.
 //!
-//! A job may answer before it has read a request, and close its side: an upload is too large, or its
-//! sender not signed in. The write that breaks then says nothing of the answer, which may have
-//! arrived. So a broken write is no error here. What would follow it is thrown away, and what is read
-//! decides.
+//! A job may answer before it has read a request, and close its side: an upload is too large, or
+//! its sender not signed in. The write that breaks then says nothing of the answer, which may have
+//! arrived. So a broken write is no error here. What would follow it is thrown away, and what is
+//! read decides.
 //!
 //! The bytes of an answer's head have a [budget](crate::budget).
 
@@ -106,7 +106,7 @@ impl JobIo {
         Poll::Ready(())
     }
 
-    /// The outcome of a write of so many bytes.
+    /// The outcome of a write of this length.
     fn written(&mut self, outcome: io::Result<usize>, length: usize) -> Poll<io::Result<usize>> {
         Poll::Ready(Ok(outcome.unwrap_or_else(|error| {
             tracing::debug!(%error, "a job reads no more of a request");

@@ -73,7 +73,7 @@ impl Drop for Entry {
 pub(crate) struct Logged<B> {
     body: B,
     entry: Entry,
-    /// Where trailers go that HTTP/1 does not take with the body.
+    /// The receiver of trailers that HTTP/1 does not take with the body.
     trailers: Option<Trailers>,
 }
 

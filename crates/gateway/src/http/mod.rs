@@ -16,9 +16,9 @@
 //! * Bodies stream in both directions. With `Expect: 100-continue` the client is asked for the body
 //!   when the job asks for it (`expect`); other interim responses are passed on (`interim`).
 //! * A request that was sent to the job stays with the job while the job is away.
-//! * A client of HTTP/1 that ends its direction after its requests gets their answers. One that has left is
-//!   known by a reset: at once if it has not read all, else when it is sent something, or by the
-//!   kernel's probes of a silent connection after about a minute.
+//! * A client of HTTP/1 that ends its direction after its requests gets their answers. One that has
+//!   left is known by a reset: at once if it has not read all, else when it is sent something. The
+//!   kernel probes a silent connection after a minute.
 //! * A job may answer before it has read a request (`job_io`).
 //! * Heads have 1000 lines and 512 KiB at most (`limits`), of requests and of answers.
 //! * A request in progress is aborted when the job is replaced: the client's connection is closed,
@@ -38,6 +38,7 @@ mod job_io;
 pub mod lengths;
 pub mod limits;
 mod logged;
+mod own_part;
 mod pool;
 mod proxy;
 pub(crate) mod redirect;

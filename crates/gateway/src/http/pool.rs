@@ -69,7 +69,8 @@ impl Sender {
     }
 }
 
-/// HTTP/2 has the host in the target, and no headers about the connection (RFC 9113, section 8.2.2).
+/// HTTP/2 has the host in the target, and no headers about the connection (RFC 9113, section
+/// 8.2.2).
 fn name_host_in_target(request: &mut Request<RequestBody>) {
     let host = request.headers_mut().remove(header::HOST);
     request.headers_mut().remove(header::CONNECTION);

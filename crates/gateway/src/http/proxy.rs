@@ -11,7 +11,6 @@ use hyper::body::{Body, Incoming};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
-use mooring_types::gateway::Widget;
 use mooring_types::host_name;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -25,17 +24,17 @@ use super::headers::{Origin, Refusal};
 use super::interim::Interim;
 use super::limits::TooLarge;
 use super::logged::{Entry, Logged};
+use super::own_part::{Answer, AnswerBody, OwnPart};
 use super::pool::{Pool, PooledConnection};
 use super::speech::{self, Asks, JobHttp};
 use super::trailers::Trailers;
 use super::upgrade::{JobUpgrade, Upgrade};
 use super::{Aborted, farewell, headers, response};
-use crate::browser::leftovers::{self, FirstVisit};
-use crate::browser::worker::{self, WorkerBody};
+use crate::browser::worker;
 use crate::client::ClientConnection;
 use crate::entry::{self, Asking};
 use crate::metrics::Unavailable;
-use crate::page::{self, Additions, MaybePage};
+use crate::page;
 use crate::relay::Content;
 use crate::route::Route;
 use crate::upstream::{Connected, ConnectionEnd};
@@ -43,9 +42,6 @@ use crate::widget;
 
 /// The number of connections that are tried for a request, where each turns out to be closed.
 const ATTEMPTS_MAX: usize = 3;
-
-type AnswerBody = Either<Full<Bytes>, Either<MaybePage<JobBody>, WorkerBody<JobBody>>>;
-type Answer = Response<AnswerBody>;
 
 /// The state that the requests of one client share.
 #[derive(Debug)]
@@ -150,7 +146,7 @@ impl Proxy {
         self.busy.send_modify(|busy| *busy += 1);
         let mut entry = Entry::new(&self.client, &request, Busy(self.busy.clone()));
         let is_one_of_many = request.version() == Version::HTTP_2;
-        let is_chunked = request.version() == Version::HTTP_11 && *request.method() != Method::HEAD;
+        let may_be_chunked = request.version() == Version::HTTP_11 && *request.method() != Method::HEAD;
         let expectation = Expectation::of(&request);
         let mut answer = self.find_answer(request, expectation.as_ref()).await?;
         entry.answered(answer.status().as_u16());
@@ -161,8 +157,8 @@ impl Proxy {
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         // HTTP/1.0 has none, and HTTP/2 takes them with the body.
+        let is_chunked = may_be_chunked && !answer.headers().contains_key(header::CONTENT_LENGTH);
         let trailers = is_chunked.then(|| self.trailers.clone());
-        self.trailers.clear();
         Ok(answer.map(|body| Logged::new(body, entry, trailers)))
     }
 
@@ -298,10 +294,10 @@ impl Proxy {
         }
         let is_page_load = response::is_page_load(request.method(), request.headers());
         let is_call = response::is_call(request.headers());
-        let gets = Gets::of(&route, request.method(), request.headers());
+        let gets = OwnPart::of(&route, request.method(), request.headers());
         match &gets {
-            Gets::Page { additions, .. } if !additions.is_empty() => page::ask_for_page(&mut headers),
-            Gets::Worker => worker::ask_for_script(&mut headers),
+            OwnPart::Page { additions, .. } if !additions.is_empty() => page::ask_for_page(&mut headers),
+            OwnPart::Worker => worker::ask_for_script(&mut headers),
             _ => {}
         }
         let upgrade = headers.contains_key(header::UPGRADE).then(|| hyper::upgrade::on(&mut request));
@@ -546,42 +542,7 @@ struct Prepared {
     is_page_load: bool,
     is_call: bool,
     is_of_http2: bool,
-    gets: Gets,
-}
-
-/// The gateway's part in a response.
-enum Gets {
-    /// A page gets scripts, and a browser's first visit is marked.
-    Page {
-        additions: Additions,
-        visit: Option<FirstVisit>,
-    },
-    /// The script of a service worker gets statements in front.
-    Worker,
-    Nothing,
-}
-
-impl Gets {
-    fn of(route: &Route, method: &Method, request: &HeaderMap) -> Self {
-        if worker::is_asked_for(request) {
-            return Self::Worker;
-        }
-        if !response::is_document(method, request) {
-            return Self::Nothing;
-        }
-        let widget = route.widget == Widget::Shown && response::is_navigation(method, request);
-        let additions = Additions { cookies: route.own_names().cloned(), widget };
-        Self::Page { additions, visit: FirstVisit::of(request, route.port, &route.names) }
-    }
-
-    /// Adds the gateway's part to the job's response.
-    async fn add_to(self, answer: Answer, route: &Route) -> Answer {
-        match self {
-            Self::Nothing => answer,
-            Self::Page { additions, visit } => with_scripts(answer, additions, visit.as_ref()).await,
-            Self::Worker => behind_statements(answer, route),
-        }
-    }
+    gets: OwnPart,
 }
 
 /// The limits and effects of holding a request.
@@ -593,37 +554,6 @@ struct Wait {
     is_call: bool,
     /// For a request of an HTTP/2 client.
     asks: Option<Asks>,
-}
-
-/// The response to a navigation, with scripts if it is a page.
-async fn with_scripts(answer: Answer, additions: Additions, visit: Option<&FirstVisit>) -> Answer {
-    let (mut parts, body) = answer.into_parts();
-    leftovers::revalidate(&mut parts.headers);
-    if let Some(visit) = visit {
-        visit.answer(&mut parts.headers);
-    }
-    let body = match body {
-        Either::Right(Either::Left(Either::Left(page))) => {
-            let page = page::add(parts.status, &mut parts.headers, page, additions).await;
-            Either::Right(Either::Left(page))
-        }
-        other => other,
-    };
-    Response::from_parts(parts, body)
-}
-
-/// The script of a service worker behind the gateway's statements.
-fn behind_statements(answer: Answer, route: &Route) -> Answer {
-    let (mut parts, body) = answer.into_parts();
-    let script = match body {
-        Either::Right(Either::Left(Either::Left(script))) => script,
-        other => return Response::from_parts(parts, other),
-    };
-    match worker::plan(parts.status, &mut parts.headers, route.own_names()) {
-        Ok(None) => Response::from_parts(parts, Either::Right(Either::Left(Either::Left(script)))),
-        Ok(Some(before)) => Response::from_parts(parts, Either::Right(Either::Right(WorkerBody::new(before, script)))),
-        Err(compressed) => response::plain(StatusCode::BAD_GATEWAY, format!("{compressed}\n")).map(Either::Left),
-    }
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

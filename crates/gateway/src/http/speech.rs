@@ -39,14 +39,14 @@ pub(crate) enum JobHttp {
     Http2,
 }
 
-/// What decides about the version for a request.
+/// The properties of a request that decide about its version.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asks {
     pub(crate) of_grpc: bool,
     pub(crate) repeatable: bool,
 }
 
-/// What is known of a job.
+/// The knowledge of a job.
 #[derive(Debug, Default)]
 pub struct Speech {
     known: Mutex<Known>,

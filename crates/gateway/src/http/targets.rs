@@ -2,7 +2,8 @@
 //!
 //! Browsers and old applications send bytes that no URI has: `"`, `<`, a letter of Latin-1. Servers
 //! take them, and hyper refuses them. So hyper is given a target in which they are escaped, and the
-//! job gets the one that was sent. What the gateway decides by a path, it decides by the escaped one.
+//! job gets the one that was sent. What the gateway decides by a path, it decides by the escaped
+//! one.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
 //! Trailers that no header has announced.
 //!
-//! hyper writes the trailers of HTTP/1 that a `Trailer` header names, and a stream that ends with a
-//! checksum rarely has one. So the connections write them. hyper is given a body without trailers,
-//! and its last chunk, which it writes in a piece of its own, is replaced by one with trailers.
+//! hyper writes the trailers of HTTP/1 that a `Trailer` header names. A stream that ends with a
+//! checksum rarely has one, so the connections write them. hyper is given a body without trailers.
+//! It writes the last chunk in a piece of its own, which is replaced by one with trailers.
 
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const FORBIDDEN: [HeaderName; 7] = [
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Trailers(Arc<Mutex<Option<HeaderMap>>>);
 
-/// What to do with pieces that hyper writes.
+/// The treatment of pieces that hyper writes.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Write {
     /// Write all of them but the last.
@@ -42,11 +42,6 @@ impl Trailers {
     /// Records the trailers of a message whose body hyper takes for ended.
     pub(crate) fn put(&self, trailers: HeaderMap) {
         *self.0.lock() = Some(trailers);
-    }
-
-    /// Forgets those of a message that was not written to its end.
-    pub(crate) fn clear(&self) {
-        *self.0.lock() = None;
     }
 
     /// Looks for the last chunk in pieces that hyper writes.

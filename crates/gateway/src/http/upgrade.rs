@@ -53,8 +53,10 @@ impl JobUpgrade {
         let unexpected = |_: Upgraded| io::Error::other("an upgraded connection has an unexpected type");
         let client_side = client_side.downcast::<TokioIo<ClientIo>>().map_err(unexpected)?;
         let job_side = job_side.downcast::<TokioIo<JobIo>>().map_err(unexpected)?;
-        let early = Early { from_client: client_side.read_buf, from_job: job_side.read_buf };
-        drop(client_side.io);
+        let unread = client_side.io.into_inner().into_unread();
+        let from_client =
+            if unread.is_empty() { client_side.read_buf } else { [client_side.read_buf, unread].concat().into() };
+        let early = Early { from_client, from_job: job_side.read_buf };
         let job = Connected { stream: job_side.io.into_inner().into_inner(), epoch: self.epoch };
         relay::relay(&client.socket, job, &client.upstream, self.content, early).await
     }

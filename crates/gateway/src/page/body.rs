@@ -83,7 +83,7 @@ impl<B: Body<Data = Bytes, Error = Aborted> + Unpin> Body for BegunBody<B> {
 /// A page with the additions in it.
 pub(crate) struct PageBody<B> {
     page: B,
-    /// Where the additions go, until they are in.
+    /// The place of the additions, until they are in.
     place: Option<(Place, String)>,
     /// `None` once the page's last byte has been read.
     rewriter: Option<Box<HtmlRewriter<'static, Output>>>,

@@ -1,14 +1,14 @@
 //! Adds scripts to a page of a job: the [widget], and the names of the job's cookies
 //! ([`browser`](crate::browser)).
 //!
-//! A page is the HTML document of a navigation. Its bytes are streamed: the scripts are added before
-//! the first element that could do anything ([`beginning`]), policies in `meta` elements allow them
-//! ([`csp`]), and nothing else is changed. A page that the rewriter can't follow (a tag longer than
-//! 256 KiB) continues without changes to later policies.
+//! A page is the HTML document of a navigation. Its bytes are streamed. The scripts are added
+//! before the first element that could do anything ([`beginning`]). Policies in `meta` elements
+//! allow them ([`csp`]), and nothing else is changed. A page that the rewriter can't follow (a tag
+//! longer than 256 KiB) continues without changes to later policies.
 //!
 //! The widget is for documents outside of frames. Where a browser does not say what it loads, as
-//! without TLS, the widget's script finds that out. The names of cookies are for pieces of documents
-//! as well, which a browser has loaded as a page.
+//! without TLS, the widget's script finds that out. The names of cookies are for pieces of
+//! documents as well, which a browser has loaded as a page.
 //!
 //! These responses are not rewritten, and stay byte for byte as they are:
 //!
