@@ -9,10 +9,10 @@ use std::time::Duration;
 use mooring_api::watch::Flow;
 use mooring_gateway::budget::{Budgets, Limits};
 use mooring_types::gateway::Protocol;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
-use world::{GET, Job, PATIENCE, Wire, World, text};
+use world::{GET, Job, PATIENCE, Wire, World, server, text};
 
 async fn world(limits: Limits) -> (World, Job, SocketAddr) {
     let mut world = World::with_budgets(Budgets::new(limits));
@@ -87,6 +87,31 @@ async fn heads_beyond_the_budget_of_an_address_are_refused() {
     again.send(&unfinished).await;
     assert!(again.is_quiet().await);
     assert!(job.requests() >= 2);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn heads_beyond_the_budget_of_a_job_are_answered_for() {
+    const HEAD: usize = 100_000;
+    let mut world = World::with_budgets(Budgets::new(Limits { heads_of_job: HEAD * 3 / 2, ..Limits::default() }));
+    let (listener, target) = server().await;
+    let port = world.connect(target, Protocol::Http, Flow::Open).await;
+    let (mut first, mut beyond) = (Wire::connect(port).await, Wire::connect(port).await);
+    let mut jobs = Vec::new();
+    for client in [&mut first, &mut beyond] {
+        client.send(GET).await;
+        let mut job = Wire(BufReader::new(timeout(PATIENCE, listener.accept()).await.unwrap().unwrap().0));
+        job.head().await;
+        job.send(format!("HTTP/1.1 200 OK\r\nX-Long: {}", "x".repeat(HEAD))).await;
+        jobs.push(job);
+        if jobs.len() == 1 {
+            assert!(client.is_quiet().await);
+        }
+    }
+    let got = beyond.receive().await;
+    assert!(got.status() == 503 && got.body.contains("head of more than"), "{got:?}");
+    jobs[0].send("\r\nContent-Length: 4\r\n\r\nfine").await;
+    assert_eq!(first.receive().await.body, "fine");
     world.stop().await;
 }
 

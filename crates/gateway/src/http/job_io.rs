@@ -21,6 +21,9 @@ use super::trailers::{Trailers, Write};
 use crate::budget::HeadShare;
 use crate::gated::GatedStream;
 
+/// The bytes of a head that do not count: nearly all heads are shorter.
+const UNCOUNTED_BYTES: usize = 16 << 10;
+
 /// The request on a connection, and the head of the answer that is expected.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct AnswerHead(Arc<Mutex<State>>);
@@ -33,6 +36,8 @@ struct State {
     target: Option<Bytes>,
     /// The bytes of the head, while it is not whole.
     share: Option<HeadShare>,
+    /// The number of bytes that have come of it.
+    read: usize,
     is_over_budget: bool,
 }
 
@@ -40,7 +45,8 @@ impl AnswerHead {
     /// Records that a request is sent.
     pub(crate) fn expect(&self, share: HeadShare, trailers: &Trailers, target: Option<&Bytes>) {
         let mut state = self.0.lock();
-        (state.share, state.trailers, state.target) = (Some(share), trailers.clone(), target.cloned());
+        (state.share, state.read) = (Some(share), 0);
+        (state.trailers, state.target) = (trailers.clone(), target.cloned());
     }
 
     /// Records that the head is whole, or that none will come.
@@ -67,7 +73,8 @@ impl AnswerHead {
 
     fn take_note(&self, bytes: usize) -> io::Result<()> {
         let mut state = self.0.lock();
-        if state.share.as_mut().is_none_or(|share| share.grow(bytes)) {
+        state.read = state.read.saturating_add(bytes);
+        if state.read <= UNCOUNTED_BYTES || state.share.as_mut().is_none_or(|share| share.grow(bytes)) {
             return Ok(());
         }
         (state.share, state.is_over_budget) = (None, true);
