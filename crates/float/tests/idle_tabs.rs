@@ -32,7 +32,8 @@ fn held(pid: i32) -> Result<(usize, u64)> {
 
 async fn poll(gateway: SocketAddr, path: &str) -> Result<()> {
     let mut tcp = TcpStream::connect(gateway).await?;
-    tcp.write_all(format!("GET {path} HTTP/1.1\r\nHost: tab\r\nAccept: application/json\r\n\r\n").as_bytes()).await?;
+    let headers = "Host: tab\r\nUser-Agent: Mozilla/5.0\r\nAccept: application/json\r\n";
+    tcp.write_all(format!("GET {path} HTTP/1.1\r\n{headers}\r\n").as_bytes()).await?;
     // The tab gives up while its request is held.
     ensure!(tokio::time::timeout(PATIENCE, tcp.readable()).await.is_err(), "a suspended job answered");
     Ok(())

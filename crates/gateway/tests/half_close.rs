@@ -111,8 +111,14 @@ async fn client_that_has_left_is_noticed() {
         client.reset();
         world.until(|world| world.clients() == 0).await;
     }
+    // A browser ends no direction but by leaving.
+    let poll = "GET / HTTP/1.1\r\nHost: a\r\nUser-Agent: Mozilla/5.0 (X11)\r\n\r\n";
+    assert_eq!(half_closed(port, poll).await.rest().await, b"");
     world.open();
     assert_eq!(Wire::connect(port).await.ask(GET).await.status(), 200);
     assert_eq!(job.requests(), 1);
+    // While the job is there, it is answered all the same.
+    let got = half_closed(port, poll).await.rest().await;
+    assert!(got.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&got));
     world.stop().await;
 }

@@ -18,7 +18,8 @@
 //! * A request that was sent to the job stays with the job while the job is away.
 //! * A client of HTTP/1 that ends its direction after its requests gets their answers. One that has
 //!   left is known by a reset: at once if it has not read all, else when it is sent something. The
-//!   kernel probes a silent connection after a minute.
+//!   kernel probes a silent connection after a minute. A browser ends no direction but by leaving,
+//!   and its held request ends with it.
 //! * A job may answer before it has read a request (`job_io`).
 //! * Heads have 1000 lines and 512 KiB at most (`limits`), of requests and of answers.
 //! * A request in progress is aborted when the job is replaced: the client's connection is closed,

@@ -350,7 +350,8 @@ impl Proxy {
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let asks = is_of_http2.then(|| Asks { of_grpc: speech::is_of_grpc(head.headers()), repeatable });
-        let wait = Wait { is_page_load, is_call, asks };
+        let may_only_leave = !is_of_http2 && response::is_of_browser(head.headers());
+        let wait = Wait { is_page_load, is_call, asks, may_only_leave };
         let speech = &self.client.upstream.speech;
         let cut_off = CutOff::default();
         let body = match bodiless {
@@ -368,6 +369,7 @@ impl Proxy {
                 biased;
                 pooled = self.pooled(wait) => pooled,
                 () = self.client.upstream.routes.job_ended() => break,
+                () = self.leaves_while_held(wait) => return Err(Aborted::ClientLeft),
             };
             let mut pooled = match pooled {
                 Ok(pooled) => pooled,
@@ -511,6 +513,16 @@ impl Proxy {
         timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))
     }
 
+    /// Waits until a browser has left whose request is held: an open page polls, gives up and polls
+    /// again.
+    async fn leaves_while_held(&self, wait: Wait) {
+        if !wait.may_only_leave {
+            return std::future::pending().await;
+        }
+        self.client.upstream.gate.closed().await;
+        self.client.socket.until_end_of_input().await;
+    }
+
     /// Takes a connection that can carry a request now, if there is one.
     async fn idle(&self, asks: Option<Asks>) -> Option<PooledConnection> {
         let upstream = &self.client.upstream;
@@ -554,6 +566,8 @@ struct Wait {
     is_call: bool,
     /// For a request of an HTTP/2 client.
     asks: Option<Asks>,
+    /// The client ends its direction by leaving alone, as browsers do.
+    may_only_leave: bool,
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

@@ -50,6 +50,12 @@ pub fn is_document(method: &Method, request: &HeaderMap) -> bool {
     matches!(*method, Method::GET | Method::POST) && !is_of_script && is_of_browser && asks_for_page(request)
 }
 
+/// Returns whether a request says that it is a browser's. Some programs say so as well.
+#[must_use]
+pub fn is_of_browser(request: &HeaderMap) -> bool {
+    request.get(header::USER_AGENT).is_some_and(|agent| agent.as_bytes().starts_with(b"Mozilla/"))
+}
+
 /// Returns whether a request accepts all of these kinds by name.
 fn accepts(request: &HeaderMap, kinds: &[&str]) -> bool {
     let accepted: Vec<&[u8]> = elements(request, &header::ACCEPT)
