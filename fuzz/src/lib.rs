@@ -5,8 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use mooring_gateway::browser::CookieNames;
 use mooring_gateway::detect::{FirstBytes, detect};
 use mooring_gateway::http::headers::{Origin, forward_headers, response_headers, upgrade};
+use mooring_gateway::http::lengths::Lengths;
+use mooring_types::ConnectionId;
 use mooring_types::security::{InboundRule, allows};
 
 /// Headers that a proxy has to treat specially.
@@ -82,4 +85,32 @@ pub fn rule(bytes: &[u8]) {
     let Ok(rule) = text.parse::<InboundRule>() else { return };
     assert_eq!(rule.to_string().parse::<InboundRule>(), Ok(rule), "{text}");
     assert!(allows(&[rule], rule.ports().0, rule.source().addr()), "{text}");
+}
+
+/// The bytes of a connection: what the gateway finds in them does not depend on the pieces in which
+/// they come. The first byte is the length of the pieces.
+///
+/// # Panics
+/// It does.
+pub fn requests(bytes: &[u8]) {
+    let Some((length, bytes)) = bytes.split_first() else { return };
+    let (mut whole, mut in_pieces) = (Lengths::default(), Lengths::default());
+    whole.advance(bytes);
+    for piece in bytes.chunks(usize::from(*length).max(1)) {
+        in_pieces.advance(piece);
+    }
+    let found = |lengths: &Lengths| (lengths.heads(), lengths.in_head(), lengths.is_given_up(), lengths.conflict(u64::MAX));
+    assert_eq!(found(&whole), found(&in_pieces), "{bytes:?} in pieces of {length}");
+}
+
+/// The names of cookies: a job gets back the name that it chose, and no other connection's.
+///
+/// # Panics
+/// It gets another.
+pub fn cookies(bytes: &[u8]) {
+    let names = ["c-4k2m9x7c1b8v5n3z6q0wd", "c-9z1m9x7c1b8v5n3z6q0wd"];
+    let [own, other] = names.map(|id| CookieNames::of(&id.parse::<ConnectionId>().expect("an id")));
+    let wire = own.to_wire(bytes);
+    assert_eq!(own.from_wire(&wire).as_deref(), Some(bytes), "{bytes:?}");
+    assert_eq!(other.from_wire(&wire), None, "{bytes:?}");
 }

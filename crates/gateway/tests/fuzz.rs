@@ -27,4 +27,20 @@ proptest! {
     fn rule_of_any_text(text in "(tcp|TCP|udp)?:?[0-9*-]{0,11}:[0-9a-f.:/]{0,30}") {
         invariants::rule(text.as_bytes());
     }
+
+    #[test]
+    fn requests_in_pieces(length in any::<u8>(), text in "((GET|POST) [/a-z]{0,9} HTTP/1\\.[01]\r?\n((Content-Length: ?[0-9]{0,3}|Transfer-Encoding: ?chunked|Upgrade: x|a:b)\r?\n){0,4}\r?\n[0-9a-f\r\n]{0,30}){0,4}") {
+        invariants::requests(&[&[length], text.as_bytes()].concat());
+    }
+
+    #[test]
+    fn requests_of_noise(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        invariants::requests(&bytes);
+    }
+
+    #[test]
+    fn names_of_cookies(bytes in prop::collection::vec(any::<u8>(), 0..60), name in "(__Host-|__Secure-|__m)?[!-~]{0,30}") {
+        invariants::cookies(&bytes);
+        invariants::cookies(name.as_bytes());
+    }
 }
