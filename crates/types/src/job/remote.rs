@@ -23,6 +23,8 @@ pub struct Bucket {
     pub region: String,
     /// The access key and its secret; absent for a public bucket.
     pub keys: Option<(String, String)>,
+    /// The session token that belongs to temporary keys.
+    pub token: Option<String>,
 }
 
 /// An export of an NFS server.
@@ -41,9 +43,9 @@ impl Bucket {
     pub fn of(volume: &Volume) -> Result<Self, &'static str> {
         let location = location(volume, Scheme::S3)?;
         let (name, prefix) = location.split_once('/').unwrap_or((location, ""));
-        let known = ["endpoint", "region", "accessKey", "secret", "secretKey"];
+        let known = ["endpoint", "region", "accessKey", "secret", "secretKey", "token"];
         if !volume.options.keys().all(|key| known.iter().any(|known| known.eq_ignore_ascii_case(key))) {
-            return Err("the options of a bucket are `mode`, `endpoint`, `region`, `accessKey` and `secret`");
+            return Err("the options of a bucket are `mode`, `endpoint`, `region`, `accessKey`, `secret` and `token`");
         }
         let option = |name: &str| {
             let mut found =
@@ -75,8 +77,15 @@ impl Bucket {
         if keys.as_ref().is_some_and(|(access, secret)| broken(access) || is_split(access) || broken(secret)) {
             return Err("its keys contain control characters or `:`");
         }
+        let token = option("token");
+        if token.is_some() && keys.is_none() {
+            return Err("its `token` belongs to an `accessKey` and a `secret`");
+        }
+        if token.as_deref().is_some_and(broken) {
+            return Err("its token contains control characters");
+        }
         let is_aws = endpoint == AWS;
-        Ok(Self { name: name.to_owned(), prefix, endpoint, is_aws, region, keys })
+        Ok(Self { name: name.to_owned(), prefix, endpoint, is_aws, region, keys, token })
     }
 }
 
@@ -146,6 +155,9 @@ mod tests {
         assert_eq!((bucket.endpoint.as_str(), bucket.is_aws), ("http://10.0.0.1:9000", false));
         assert_eq!(bucket.keys, Some(("AK".into(), "S".into())));
         assert!(!format!("{bucket:?} {:?}", volume(given)).contains("AK"));
+        let temporary = "[accessKey=AK,secret=S,token=AQoD+/==]s3://data:/mnt";
+        assert_eq!(Bucket::of(&volume(temporary)).unwrap().token.as_deref(), Some("AQoD+/=="));
+        assert!(!volume(temporary).redacted().to_string().contains("AQoD"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 //! The process runs in a session and a control group of its own beside the job's. It survives a
 //! restart of the agent, runs while the job is frozen, and its resources are not counted as the
 //! job's. It exits when the bucket is unmounted. The keys are in a file for root alone, which is
-//! removed once they were read.
+//! removed once they were read. Temporary keys have a session token, which such a file can't hold:
+//! they are in the process's environment, which root alone can read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -74,7 +75,7 @@ pub(super) async fn mount(
     let [keys, log, cache] = ["keys", "log", "cache"].map(|kind| directory.with_extension(kind));
     let failed = || format!("make {} ready", directory.display());
     fs::create_dir_all(&cache).map_err(Error::system(failed()))?;
-    if let Some((access, secret)) = &bucket.keys {
+    if let (Some((access, secret)), None) = (&bucket.keys, &bucket.token) {
         write_keys(&keys, access, secret).map_err(Error::system(failed()))?;
     }
     let outcome = start(bucket, mode, directory, cgroup, user, &log).await;
@@ -101,6 +102,7 @@ async fn start(
     for name in FOREIGN_KEYS {
         command.env_remove(name);
     }
+    command.envs(environment(bucket));
     process::new_session(command.as_std_mut());
     let mut child = command.spawn().map_err(Error::system(failed()))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or_default();
@@ -137,6 +139,16 @@ pub(super) async fn end(cgroup: &Cgroup) -> Result<()> {
     Ok(cgroup.remove()?)
 }
 
+/// The variables with temporary keys.
+fn environment(bucket: &Bucket) -> Vec<(&'static str, &str)> {
+    match (&bucket.keys, &bucket.token) {
+        (Some((access, secret)), Some(token)) => {
+            vec![("AWSACCESSKEYID", access), ("AWSSECRETACCESSKEY", secret), ("AWSSESSIONTOKEN", token)]
+        }
+        _ => Vec::new(),
+    }
+}
+
 fn write_keys(file: &Path, access: &str, secret: &str) -> std::io::Result<()> {
     drop(fs::remove_file(file));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
@@ -162,6 +174,7 @@ fn arguments(bucket: &Bucket, mode: VolumeMode, directory: &Path, user: &User) -
         "allow_other,umask=0022,nosuid,nodev,ensure_diskfree=512".to_owned(),
     ];
     options.push(match bucket.keys {
+        Some(_) if bucket.token.is_some() => "use_session_token".into(),
         Some(_) => format!("passwd_file={}", beside("keys")),
         None => "public_bucket=1".into(),
     });
@@ -196,6 +209,14 @@ mod tests {
             assert!(arguments.iter().any(|argument| argument == option), "{option}: {arguments:?}");
         }
         assert!(!arguments.iter().any(|argument| argument.contains("KEY")));
+        assert!(environment(&bucket).is_empty());
+        let temporary: Volume = "[accessKey=AKEY,secret=SKEY,token=TOKEN]s3://data:/mnt".parse().unwrap();
+        let bucket = Bucket::of(&temporary).unwrap();
+        assert!(
+            super::arguments(&bucket, volume.mode, Path::new("/3"), &User::default())
+                .contains(&"use_session_token".to_owned())
+        );
+        assert_eq!(environment(&bucket)[2], ("AWSSESSIONTOKEN", "TOKEN"));
         let world = tempfile::tempdir().unwrap();
         let file = world.path().join("3.keys");
         write_keys(&file, "AKEY", "SKEY").unwrap();
