@@ -8,6 +8,7 @@ mod audit;
 mod download;
 mod host;
 mod key;
+mod program;
 mod secret;
 mod template;
 mod watch;
@@ -524,7 +525,12 @@ impl Client {
 
     async fn send(&self, request: RequestBuilder) -> Answer<reqwest::Response> {
         let unreachable = |source| ClientError::Unreachable { address: self.address().to_owned(), source };
-        let response = request.send().await.map_err(unreachable)?;
+        self.success(request.send().await.map_err(unreachable)?).await
+    }
+
+    /// Returns the response if it is a success, else the refusal in it.
+    async fn success(&self, response: reqwest::Response) -> Answer<reqwest::Response> {
+        let unreachable = |source| ClientError::Unreachable { address: self.address().to_owned(), source };
         let status = response.status();
         if status.is_success() {
             return Ok(response);

@@ -33,6 +33,9 @@ pub const JOBS: &str = "/api/v1/jobs";
 /// `GET`: a page of the jobs that match every `?filter=` and `?category=`: at most `?limit=` of
 /// them, `?before=` or `?after=` a job.
 pub const JOB_PAGE: &str = "/api/v1/jobs/page";
+/// `GET`: the jobs of [`JOBS`], or with a place or a limit those of [`JOB_PAGE`]. They are under
+/// the key `Jobs`, as clients of the original expect it.
+pub const JOB_PAGES: &str = "/api/v1/jobPages";
 /// `GET`: a job; `PATCH`: modify it; `DELETE`: cancel it.
 pub const JOB: &str = "/api/v1/jobs/{id}";
 /// `GET`: server-sent events, its view now and after each change.
@@ -144,6 +147,11 @@ pub const HOST_DRAIN: &str = "/api/v1/hosts/{id}/drain";
 pub const HOST_REJOIN: &str = "/api/v1/hosts/{id}/rejoin";
 /// `GET`: the OpenAPI document.
 pub const OPENAPI: &str = "/api/v1/openapi.json";
+/// `GET`: the program that runs OpCenter.
+pub const PROGRAM: &str = "/float";
+/// The platforms for which clients ask for the program: `GET` [`PROGRAM`], a dot, and one of them.
+pub const PLATFORMS: [&str; 6] =
+    ["linux_amd64", "linux_arm64", "darwin_amd64", "darwin_arm64", "windows_amd64", "windows_arm64"];
 /// `GET`: the version.
 pub const VERSION: &str = "/api/v1/version";
 /// `GET`: whether the process is alive.

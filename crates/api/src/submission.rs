@@ -13,11 +13,13 @@
 //! Users may write a value in several ways, and all readers accept all of them. For example a list
 //! or its only item, a text or a number, a map or `KEY=VALUE` items. What is written is always the
 //! same: texts, lists of texts, numbers. An empty text stands for an absent value. Values that are
-//! absent are not written.
+//! absent are not written. A value that becomes text is the text that was written, also where it
+//! looks like a number: [`Written`].
 
 mod field;
 mod json;
 mod values;
+mod written;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -30,9 +32,11 @@ use serde_json::Value;
 
 pub use field::{Field, Flag, InvalidSubmission, Section};
 pub use values::{Environment, Tags};
+pub use written::{Accepted, Content, Misplaced, Place, Written};
 
 use values::FieldValue;
 pub(crate) use values::text;
+pub(crate) use written::optional;
 
 /// Declares the submission: for each field its doc, name, type, JSON key, flag as the help shows
 /// it, and an example.
@@ -141,7 +145,7 @@ submission! {
         /// The path to outside networks: through the `host`, or through the host of a `gateway`,
         /// where connections survive migrations [default: host].
         egress: Option<Egress> = "egress", "--egress <host|gateway>", "gateway";
-        /// A tag; key and value have 1 to 63 letters, digits, emoji or `-`; repeatable.
+        /// A tag; key and value have 1 to 63 letters, digits, emoji, `.`, `_` or `-`; repeatable.
         custom_tags: Tags = "customTags", "--customTag <KEY:VALUE>", {"project": "course-7"};
         /// Refuse `float rerun`.
         disable_rerun: bool = "disableRerun", "--disableRerun", true;
@@ -151,7 +155,7 @@ submission! {
 }
 
 /// Other keys that older scripts use.
-const ALIASES: [(&str, &str); 2] = [("envs", "env"), ("jobContent", "script")];
+const ALIASES: [(&str, &str); 3] = [("envs", "env"), ("jobContent", "script"), ("dirMap", "dataVolumes")];
 
 impl Submission {
     /// Reads a submission from JSON or YAML values. A key is the API's or the long name of a flag.

@@ -30,7 +30,7 @@ pub use gateway::{
     GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
 };
 pub use host::{DrainAnswer, DrainRequest, DrainView, HostRemoval, HostStatus, HostView};
-pub use job_page::{JobPage, JobPageRequest, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+pub use job_page::{JobPage, JobPageRequest, JobPages, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, SubmittedView};
 pub use join_token::{JoinTokenAnswer, JoinTokenRequest, JoinTokenView};
 pub use key::KeyView;
 pub use quota::{Change, HoldingView, QuotaChange, QuotaView};
@@ -38,7 +38,7 @@ pub use secret::{SecretSetRequest, SecretValue, SecretView};
 pub use security_group::{SecurityGroupCreateRequest, SecurityGroupModifyRequest, SecurityGroupView};
 pub use session::{LinkRequest, LinkView, OpenSessionView, SessionRequest, SessionRequestState, SessionRequestView};
 pub use setting::{SettingView, SettingsView};
-pub use status::{GatewayCounts, HostCounts, JobCounts, StatusView};
+pub use status::{GatewayCounts, HostCounts, JobCounts, JobTotals, StatusView};
 pub use template::{TemplateCreateRequest, TemplateView};
 
 use std::collections::BTreeMap;

@@ -3,6 +3,7 @@
 //! | value | first of |
 //! |---|---|
 //! | address | `-a`, the session's, 127.0.0.1:8443 |
+//! | port | that of the address; the session's of the same host; the first that answers |
 //! | certificates | `--ca`, those known of the address, those of the first contact |
 //! | token | `-O`; a login with `-u` for this command; the session's, if its address is the same |
 //! | password | `-p`, `$MOORING_PASSWORD`, the terminal |
@@ -16,7 +17,7 @@ use mooring_api::view::LoginRequest;
 use mooring_api::{Client, ErrorCode};
 use mooring_tls::Trust;
 
-use crate::error::{self, LOGIN_HINT, Local};
+use crate::error::{self, LOGIN_HINT, Local, UNREACHABLE_HINT};
 use crate::global::Global;
 use crate::known::KnownOpCenters;
 use crate::session::{Session, SessionFile};
@@ -73,14 +74,35 @@ pub(crate) async fn stranger(global: &Global) -> Result<Client> {
 }
 
 async fn client(global: &Global, session: Option<&Session>) -> Result<Client> {
-    let text = address(global, session);
-    let address = Address::parse(&text)?;
+    let candidates = Address::candidates(&address(global, session))?;
+    if let [only] = candidates.as_slice() {
+        return at(global, only).await;
+    }
+    let mut tried = Vec::new();
+    for candidate in &candidates {
+        match answering(global, candidate).await {
+            Ok(client) => return Ok(client),
+            Err(error) => tried.push(error::message(&error)),
+        }
+    }
+    Err(Local::new(tried.join("; "), UNREACHABLE_HINT).into())
+}
+
+/// A client for an address.
+async fn at(global: &Global, address: &Address) -> Result<Client> {
     let trust = match global.trust()? {
         _ if !address.is_tls() => Trust::System,
         Some(given) => given,
-        None => KnownOpCenters::of_user()?.trust(&address).await?,
+        None => KnownOpCenters::of_user()?.trust(address).await?,
     };
-    Ok(Client::connect(&text, trust)?)
+    Ok(Client::connect(address.url(), trust)?)
+}
+
+/// A client for an address where an OpCenter answers.
+async fn answering(global: &Global, address: &Address) -> Result<Client> {
+    let client = at(global, address).await?;
+    client.version_get().await?;
+    Ok(client)
 }
 
 /// Remembers the certificates of `--ca` for later commands.
@@ -131,8 +153,21 @@ fn session(global: &Global) -> Result<Option<Session>> {
 }
 
 fn address(global: &Global, session: Option<&Session>) -> String {
-    let kept = || session.map(|session| session.address.clone());
-    global.address.clone().or_else(kept).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned())
+    let kept = session.map(|session| &session.address);
+    match (&global.address, kept) {
+        // The port was found by the login.
+        (Some(given), Some(kept)) if is_port_of(given, kept) => kept.clone(),
+        (Some(given), _) => given.clone(),
+        (None, Some(kept)) => kept.clone(),
+        (None, None) => DEFAULT_ADDRESS.to_owned(),
+    }
+}
+
+/// Returns whether an address is one at which another one, without a port, may be found.
+fn is_port_of(given: &str, kept: &str) -> bool {
+    let kept = Address::parse(kept);
+    let candidates = Address::candidates(given).unwrap_or_default();
+    candidates.len() > 1 && kept.is_ok_and(|kept| candidates.contains(&kept))
 }
 
 fn same_address(one: &str, other: &str) -> bool {
@@ -179,6 +214,9 @@ mod tests {
         assert_eq!(address(&global("float -a x:1 list"), Some(&kept())), "x:1");
         assert_eq!(address(&global("float list"), Some(&kept())), "10.0.0.5:8443");
         assert_eq!(address(&global("float list"), None), DEFAULT_ADDRESS);
+        assert_eq!(address(&global("float -a 10.0.0.5 list"), Some(&kept())), "10.0.0.5:8443");
+        assert_eq!(address(&global("float -a 10.0.0.6 list"), Some(&kept())), "10.0.0.6");
+        assert_eq!(address(&global("float -a 10.0.0.5:443 list"), Some(&kept())), "10.0.0.5:443");
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands::{
-    audit, auth, check, external, gateway, group, host, job, key, log, metrics, migrate, secret, security_group,
-    session, submit, suspend, template, token, user, web,
+    audit, auth, check, external, gateway, group, host, job, key, log, metrics, migrate, release, secret,
+    security_group, session, submit, suspend, template, token, user, web,
 };
 use crate::global::Global;
 use crate::{server, up};
@@ -132,6 +132,15 @@ Examples:
 Example:
   float version -F json")]
     Version,
+    /// update this program
+    Release(release::ReleaseArgs),
+    /// accepted for scripts: Mooring needs no license
+    #[command(hide = true)]
+    License {
+        /// what to do; it changes nothing
+        #[arg(value_parser = ["info", "acquire"], default_value = "info")]
+        action: String,
+    },
     /// run a container and write down how it ends
     #[command(hide = true)]
     Monitor {

@@ -10,7 +10,7 @@ use crate::printer::Format;
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// address of OpCenter, `host:port` or a URL [default: from the last login, else
+    /// address of OpCenter: `host`, `host:port` or a URL [default: from the last login, else
     /// 127.0.0.1:8443]
     #[arg(short, long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
@@ -27,9 +27,12 @@ pub(crate) struct Global {
     /// token of a session or an API token, instead of user and password
     #[arg(short = 'O', long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
-    /// output format
-    #[arg(short = 'F', long, global = true, value_enum, default_value_t)]
-    pub(crate) format: Format,
+    /// output format [default: table for lists, yaml for one object]
+    #[arg(short = 'F', long, global = true, value_enum)]
+    pub(crate) format: Option<Format>,
+    /// show tables with all columns and whole cells, also where the terminal is too narrow
+    #[arg(long, global = true)]
+    pub(crate) wide: bool,
     /// log level on stderr [default: warn]
     #[arg(long = "logLevel", global = true, value_enum, value_name = "LEVEL", hide_possible_values = false)]
     pub(crate) log_level: Option<LogLevel>,
@@ -89,7 +92,7 @@ mod tests {
             assert_eq!(cli.global.address.as_deref(), Some("x"));
             assert_eq!(cli.global.username.as_deref(), Some("me"));
             assert_eq!(cli.global.password.as_deref(), Some("secret"));
-            assert_eq!(cli.global.format, Format::Json);
+            assert_eq!(cli.global.format, Some(Format::Json));
         }
     }
 

@@ -7,7 +7,8 @@
 //!                                              printer (stdout) ◄── table, json, yaml
 //! ```
 //!
-//! * [`cli`] has the commands and [`global`] the global options. [`access`] finds the OpCenter and
+//! * [`cli`] has the commands, [`global`] the global options, and [`original`] what the original
+//!   has besides. [`command_line`] parses or refuses them. [`access`] finds the OpCenter and
 //!   the session; [`session`] is the file that `login` writes.
 //! * [`commands`] has a module for each noun. A command reads its arguments, calls OpCenter and
 //!   prints the answer.
@@ -19,15 +20,18 @@
 mod access;
 mod browser;
 mod cli;
+mod command_line;
 mod commands;
 mod confirm;
 mod error;
 mod file;
 mod global;
+mod help;
 mod job_file;
 mod known;
 mod link;
 mod oidc;
+mod original;
 mod parse;
 mod printer;
 mod server;
@@ -36,6 +40,7 @@ mod start_page;
 mod store;
 mod table;
 mod up;
+mod yaml;
 
 #[cfg(test)]
 mod samples;
@@ -43,23 +48,33 @@ mod samples;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
 
 use crate::cli::{Cli, Command};
+use crate::global::Global;
 use crate::printer::Printer;
 
 fn main() -> ExitCode {
     // Without arguments there is no command: a page of first steps helps more than an error.
-    let outcome = if std::env::args_os().len() > 1 { run(Cli::parse()) } else { start_page::print() };
-    match outcome {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => error::report(&error),
+    if std::env::args_os().len() <= 1 {
+        return ended(start_page::print(), &Printer::default());
+    }
+    match command_line::parse() {
+        Ok(Cli { global, command }) => {
+            let printer = Printer::of(&global);
+            ended(run(command, &global, &printer), &printer)
+        }
+        Err(refused) => refused,
     }
 }
 
-fn run(cli: Cli) -> Result<()> {
-    let Cli { global, command } = cli;
-    let printer = Printer::new(global.format);
+fn ended(outcome: Result<()>, printer: &Printer) -> ExitCode {
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error::report(&error, printer),
+    }
+}
+
+fn run(command: Command, global: &Global, printer: &Printer) -> Result<()> {
     match command {
         // CRIU waits for the answer while the job is frozen: no runtime, no log, nothing that takes
         // time.
@@ -69,12 +84,12 @@ fn run(cli: Cli) -> Result<()> {
         Command::Monitor { directory, run } => {
             mooring_agent::watch_container(&directory, run.as_deref()).context("can't watch the container")
         }
-        Command::Completion { shell } => commands::program::completion(shell, &printer),
-        Command::Server(args) => block_on(server::run(args, &global)),
+        Command::Completion { shell } => commands::program::completion(shell, printer),
+        Command::Server(args) => block_on(server::run(args, global)),
         Command::Up(args) => block_on(up::run(*args)),
         command => {
             mooring_ops::log::init(global.log_filter());
-            block_on(commands::run(command, &global, &printer))
+            block_on(commands::run(command, global, printer))
         }
     }
 }

@@ -13,16 +13,11 @@ use mooring_types::gateway::{Access, Protocol, Tls};
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
-use mooring_types::size::Size;
-use mooring_types::{ApiTokenId, GatewayId, HostId, JobId, Name, Reference, SecurityGroupId, TemplateName};
+use mooring_types::size::{InvalidSize, Size};
+use mooring_types::{ApiTokenId, GatewayId, HostId, Name, Reference, SecurityGroupId, TemplateName};
 use serde::de::DeserializeOwned;
 
 use crate::error::invalid;
-
-/// A job's id.
-pub(crate) fn job_id(text: &str) -> Result<JobId> {
-    text.parse().map_err(|error: InvalidId| invalid(error.to_string(), "`float list` shows the jobs"))
-}
 
 /// A gateway's id, or its name.
 pub(crate) fn gateway(text: &str) -> Result<Reference<GatewayId>> {
@@ -132,13 +127,13 @@ pub(crate) fn memory(text: &str) -> Result<f64> {
 
 /// Cores, `min` or `min:max`.
 pub(crate) fn core_range(text: &str) -> Result<Size<u32>> {
-    let refused = |_| invalid(format!("invalid number of cores `{text}`"), "write `2`, or `2:4` for a range");
+    let refused = |error: InvalidSize| invalid(error.told("number of cores"), "write `2`, or `2:4` for a range");
     text.parse().map_err(refused)
 }
 
 /// Memory in GB, `min` or `min:max`.
 pub(crate) fn memory_range(text: &str) -> Result<Size<f64>> {
-    let refused = |_| invalid(format!("invalid memory `{text}`"), "write GB: `4`, `0.5`, or `4:8` for a range");
+    let refused = |error: InvalidSize| invalid(error.told("memory"), "write GB: `4`, `0.5`, or `4:8` for a range");
     text.parse().map_err(refused)
 }
 
@@ -196,7 +191,6 @@ mod tests {
     #[test]
     fn path_parts_are_restricted() {
         for bad in ["", "..", "../hosts", "a/b", "a?b", "a b", "g-%2e"] {
-            assert!(job_id(bad).is_err(), "{bad}");
             assert!(gateway(bad).is_err(), "{bad}");
             assert!(security_group(bad).is_err(), "{bad}");
             assert!(user(bad).is_err() && group(bad).is_err() && secret(bad).is_err(), "{bad}");
@@ -204,7 +198,6 @@ mod tests {
         }
         assert!(gateway("lab").is_ok());
         assert!(gateway("g-sidlpgb7oi9p48kxycpmn").is_ok());
-        assert!(job_id("uqaj8l6a407u88v0106ol").is_ok());
     }
 
     #[test]

@@ -19,7 +19,7 @@ Commands:
   monitoring    log, metrics, top, df, hosts, status
   network       gateway, securityGroup, job
   sharing       template, secret, user, group
-  session       login, logout, web, session, token, version, completion
+  session       login, logout, web, session, token, version, release, completion
   admin         audit, settings, key
   daemons       up, server
 

@@ -1,5 +1,10 @@
-//! Tables: ASCII, headers in capitals, `|` between columns. Scripts count words, so no cell is
-//! empty.
+//! Tables: headers in capitals, `|` between columns. Scripts count words, so no cell is empty.
+//!
+//! A list fits the width of a terminal. The columns that a type can spare are left out, then the
+//! widest ones are cut with `…`. The values of one object are wrapped. Without a width nothing is
+//! left out, cut or wrapped.
+
+mod columns;
 
 use anyhow::{Context, Result};
 use comfy_table::{Cell, ContentArrangement, Table, TableComponent, presets};
@@ -11,12 +16,17 @@ use mooring_types::Timestamp;
 use serde::Serialize;
 use serde_norway::Value;
 
+use self::columns::Column;
+use crate::yaml;
+
 /// A type with a table row.
 pub(crate) trait Tabular: Serialize {
     /// The text for an empty list.
     const NONE: &'static str;
     /// The column headers.
     const COLUMNS: &'static [&'static str];
+    /// The columns that a narrow terminal does without, the least useful one first.
+    const SPARE: &'static [&'static str] = &[];
 
     /// One cell for each column.
     fn row(&self) -> Vec<String>;
@@ -26,6 +36,7 @@ impl Tabular for JobView {
     const NONE: &'static str = "No jobs";
     const COLUMNS: &'static [&'static str] =
         &["ID", "NAME", "HOST", "USER", "STATUS", "SUBMITTED", "DURATION", "PORTS"];
+    const SPARE: &'static [&'static str] = &["SUBMITTED", "USER", "DURATION", "HOST"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -45,6 +56,7 @@ impl Tabular for GatewayView {
     const NONE: &'static str = "No gateways";
     const COLUMNS: &'static [&'static str] =
         &["ID", "NAME", "STATUS", "ADDRESS", "PORT RANGE", "HOST", "CONNECTIONS", "CREATED", "SECURITY GROUPS"];
+    const SPARE: &'static [&'static str] = &["CREATED", "SECURITY GROUPS", "HOST", "CONNECTIONS", "PORT RANGE"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -65,6 +77,7 @@ impl Tabular for ConnectionView {
     const NONE: &'static str = "No connections";
     const COLUMNS: &'static [&'static str] =
         &["JOB ID", "JOB NAME", "TARGET PORT", "GATEWAY PORT", "STATE", "CLIENTS", "ACCESS URL"];
+    const SPARE: &'static [&'static str] = &["CLIENTS", "GATEWAY PORT", "JOB ID", "TARGET PORT"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -110,6 +123,7 @@ impl Tabular for HostView {
     const COLUMNS: &'static [&'static str] = &[
         "ID", "NAME", "ADDRESS", "STATUS", "ROLE", "JOBS", "CPU USED", "GB USED", "KERNEL", "CRIU", "RUNC", "PURCHASE",
     ];
+    const SPARE: &'static [&'static str] = &["RUNC", "CRIU", "KERNEL", "ID", "PURCHASE", "ADDRESS"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -143,6 +157,7 @@ impl Tabular for MetricView {
         "SENT/S",
         "GB ON DISK",
     ];
+    const SPARE: &'static [&'static str] = &["GB SWAPPED", "GB CACHED", "PROCESSES", "GB ON DISK", "STATUS"];
 
     fn row(&self) -> Vec<String> {
         vec![
@@ -189,6 +204,7 @@ impl Tabular for UserView {
     const NONE: &'static str = "No users";
     const COLUMNS: &'static [&'static str] =
         &["ID", "NAME", "ROLE", "GROUPS", "SIGN-IN", "CREATED", "JOBS", "CORES", "GB", "GATEWAYS"];
+    const SPARE: &'static [&'static str] = &["ID", "CREATED", "SIGN-IN", "GROUPS"];
 
     fn row(&self) -> Vec<String> {
         [
@@ -256,20 +272,34 @@ impl Tabular for TemplateView {
     }
 }
 
-/// A table with a row for each item.
-pub(crate) fn of_list<T: Tabular>(items: &[T]) -> String {
-    let mut table = empty();
-    table.set_header(T::COLUMNS);
+/// A table with a row for each item, and whether columns of it are left out.
+pub(crate) fn of_list<T: Tabular>(items: &[T], width: Option<usize>) -> (String, bool) {
+    let mut columns: Vec<Column> =
+        T::COLUMNS.iter().map(|header| Column { header, cells: Vec::with_capacity(items.len()) }).collect();
     for item in items {
-        table.add_row(item.row().iter().map(|cell| Cell::new(filled(cell))));
+        for (column, cell) in columns.iter_mut().zip(item.row()) {
+            column.cells.push(filled(&cell));
+        }
     }
-    format!("{table}\n")
+    let all = columns.len();
+    if let Some(width) = width {
+        columns::fit(&mut columns, T::SPARE, width);
+    }
+    let mut table = empty();
+    table.set_header(columns.iter().map(|column| column.header));
+    for row in 0..items.len() {
+        table.add_row(columns.iter().map(|column| Cell::new(&column.cells[row])));
+    }
+    (format!("{table}\n"), columns.len() < all)
 }
 
 /// A table with a row for each key; nested values are YAML in their cells.
-pub(crate) fn of_object(object: &impl Serialize) -> Result<String> {
+pub(crate) fn of_object(object: &impl Serialize, width: Option<usize>) -> Result<String> {
     let value = serde_norway::to_value(object).context("can't convert the answer")?;
     let mut table = empty();
+    if let Some(width) = width.and_then(|width| u16::try_from(width).ok()) {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
+    }
     table.set_header(["KEY", "VALUE"]);
     if let Value::Mapping(keys) = value {
         for (key, value) in keys {
@@ -297,7 +327,7 @@ fn text(value: &Value) -> Result<String> {
         Value::Sequence(items) if items.iter().all(Value::is_string) => {
             items.iter().map(text).collect::<Result<Vec<_>>>()?.join("\n")
         }
-        nested => serde_norway::to_string(nested).context("can't write the answer as YAML")?.trim_end().to_owned(),
+        nested => yaml::to_string(nested)?.trim_end().to_owned(),
     })
 }
 

@@ -143,7 +143,7 @@ async fn kept(world: &World, client: &Client, view: &JobView) -> Result<()> {
     ensure!(float(&["log", "cat", "results/table.txt", "-j", job.as_str()])? == "what came of it\n");
     let refused = world.float(&["log", "cat", "nothing", "-j", job.as_str()])?;
     ensure!(refused.code == Some(1) && refused.stderr.contains("`results/table.txt`"), "{refused:?}");
-    ensure!(float(&["show", "-j", job.as_str()])?.contains("rc: '3'"));
+    ensure!(float(&["show", "-j", job.as_str()])?.contains("rc: \"3\""));
     Ok(())
 }
 

@@ -76,6 +76,41 @@ fn help_of_every_command() {
 }
 
 #[test]
+fn help_is_wrapped_once_at_the_width_of_the_terminal() {
+    for width in [60, 80, 100] {
+        let mut below = vec![Vec::new()];
+        while let Some(path) = below.pop() {
+            let home = tempfile::tempdir().unwrap();
+            let mut command = float(home.path());
+            let output = command.env("COLUMNS", width.to_string()).args(&path).arg("--help").output().unwrap();
+            let help = text(&output.stdout);
+            is_wrapped_once(&help, width, &path);
+            below.extend(commands(&help).into_iter().map(|name| [path.clone(), vec![name.to_owned()]].concat()));
+        }
+    }
+}
+
+/// Checks that no line is too long, and that no line of prose ends where its next word had room.
+fn is_wrapped_once(help: &str, width: usize, path: &[String]) {
+    let lines: Vec<&str> = help.lines().collect();
+    for line in &lines {
+        let can_be_broken = line.trim().contains(' ') && !line.starts_with("Usage:") && !line.trim().starts_with('-');
+        assert!(line.len() <= width || !can_be_broken, "{path:?} at {width}: {line}");
+    }
+    for pair in lines.windows(2) {
+        let is_prose = |line: &str| line.starts_with(|char: char| char.is_ascii_alphabetic() || char == '`');
+        let next = pair[1].split(' ').next().unwrap_or_default();
+        let had_room = pair[0].len() + 1 + next.len() <= width;
+        assert!(
+            !(is_prose(pair[0]) && is_prose(pair[1]) && had_room),
+            "{path:?} at {width}:\n{}\n{}",
+            pair[0],
+            pair[1]
+        );
+    }
+}
+
+#[test]
 fn start_page_without_arguments() {
     let output = run(&[]);
     assert_eq!(output.status.code(), Some(0));
@@ -97,8 +132,9 @@ fn invalid_command_line_exits_2() {
 fn failures_exit_1() {
     for (arguments, said) in [
         (
-            &["-a", NOWHERE, "-O", "t", "show", "-j", "x"][..],
-            "Error: Invalid argument, invalid job ID (code: 1003)\nhint: `float list` shows the jobs\n",
+            &["-a", NOWHERE, "-O", "t", "show", "-j", "a/b"][..],
+            "Error: Invalid argument, invalid job ID (code: 1003)\n\
+             hint: an ID has 21 letters and digits; `float list` shows the jobs\n",
         ),
         (
             &["-a", NOWHERE, "list"],

@@ -212,6 +212,9 @@ fn filters_find_jobs_and_what_is_wrong_changes_nothing() {
         ensure!(found(&world, &["status=Executing"])? == ["alpha", "beta"]);
         let ran = float(&world, &["scancel", "--filter", "tag:team=red", "-f", "-F", "json"])?;
         ensure!(ran.code == Some(0) && ran.stderr.contains("Cancel request has been submitted"), "{ran:?}");
+        // Again: it has ended, or is about to.
+        let again = float(&world, &["cancel", "-j", &alpha, "-f"])?;
+        ensure!(again.code == Some(0) && again.stdout.contains("name: alpha"), "{again:?}");
         let cancelled: Value = serde_json::from_str(&ran.stdout)?;
         ensure!(cancelled.as_array().is_some_and(|jobs| jobs.len() == 1 && jobs[0]["name"] == "alpha"), "{cancelled}");
         becomes(&world, &alpha, "Cancelled").await?;
@@ -287,7 +290,10 @@ fn refuses_submissions(world: &World) -> Result<()> {
     for (flags, told) in [
         (vec!["--timeLimit", "0s"], "Invalid argument, a time limit of 0s: it takes at least 1s (code: 1003)"),
         (vec!["--egress", "vpn"], "Invalid argument, invalid egress `vpn` (code: 1003)"),
-        (vec!["-c", "2:1"], "Invalid argument, invalid number of cores `2:1` (code: 1003)"),
+        (
+            vec!["-c", "2:1"],
+            "Invalid argument, invalid number of cores `2:1`: the least, 2, is more than the most, 1 (code: 1003)",
+        ),
         (
             vec!["--dataVolume", "vol-0a1b:/c"],
             "Invalid argument, volume `vol-0a1b:/c` can't be mounted: hosts have no volumes that exist apart from jobs (code: 1003)\nhint: use a fresh volume that lives with the job, `[size=10]:/mount`",
@@ -353,10 +359,21 @@ fn time_limit_and_wait_limit_end_jobs() {
         let hasty = submit(&["-n", "hasty", "--vmPolicy", "[retryLimit=2,retryInterval=1s]"])?;
         let large = submit(&["-n", "large", "-c", "4000"])?;
         let told = becomes(&world, &large, "NoAvailableHost").await?["statusReason"].clone();
-        ensure!(told == "no ready host has the room that is asked for", "{told}");
+        let told = told.as_str().context("a reason")?;
+        ensure!(told.starts_with("no ready host has 4000 cores and 0.2 GB free: host-1 has "), "{told}");
         let told = becomes(&world, &hasty, "NoAvailableHost").await?["statusReason"].clone();
-        ensure!(told == "no ready host has the room that is asked for; waited for 2s in vain", "{told}");
-        ensure!(show(&world, &patient)?["status"] == "Submitted");
+        let told = told.as_str().context("a reason")?;
+        ensure!(told.starts_with("no ready host has 1 core and 0.2 GB free: host-1 has 0 cores and "), "{told}");
+        ensure!(told.ends_with("; waited for 2s in vain"), "{told}");
+        // The one that waits on says what for, in its record and in an event.
+        let waiting = show(&world, &patient)?;
+        let told = waiting["statusReason"].as_str().context("a reason")?;
+        ensure!(
+            waiting["status"] == "Submitted" && told.starts_with("waits for a host: no ready host has "),
+            "{waiting}"
+        );
+        ensure!(told.ends_with(" UTC (`--vmPolicy`)"), "{told}");
+        ensure!(float(&world, &["log", "events", "-j", "patient"])?.stdout.contains("waits for a host"));
         answer(&world, &["cancel", "-f", "-j", &fillers[0]])?;
         becomes(&world, &patient, "Executing").await?;
         Ok(())

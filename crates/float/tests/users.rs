@@ -97,8 +97,16 @@ fn read(line: &str, ran: Ran) -> Result<Value> {
 }
 
 fn refused(line: &str, ran: &Ran, code: u16, told: &str) -> Result<()> {
-    let has_code = ran.stderr.lines().next().is_some_and(|first| first.ends_with(&format!("(code: {code})")));
-    ensure!(ran.code == Some(1) && ran.stdout.is_empty() && has_code && ran.stderr.contains(told), "{line}: {ran:?}");
+    // With `-F json`, the error is one object on a line of its own.
+    let error = ran.stderr.lines().last().and_then(|last| serde_json::from_str::<Value>(last).ok());
+    let (has_code, says) = match &error {
+        Some(error) => {
+            let texts = [&error["message"], &error["hint"]].map(|text| text.as_str().unwrap_or_default());
+            (error["code"] == code, texts.iter().any(|text| text.contains(told)))
+        }
+        None => (ran.stderr.contains(&format!("(code: {code})\n")), ran.stderr.contains(told)),
+    };
+    ensure!(ran.code == Some(1) && ran.stdout.is_empty() && has_code && says, "{line}: {ran:?}");
     Ok(())
 }
 

@@ -13,7 +13,7 @@ const PATHS: &str = include_str!("../../api/src/paths.rs");
 /// The command that renews the committed document.
 const RENEW: &str = "UPDATE_OPENAPI=1 cargo test -p mooring-opcenter --test openapi";
 /// The paths that only daemons call, and those about OpCenter itself.
-const NOT_FOR_USERS: [&str; 13] = [
+const NOT_FOR_USERS: [&str; 14] = [
     paths::GATEWAY_SLICES,
     paths::GATEWAY_REPORT,
     paths::GATEWAY_PORT_CERTIFICATE,
@@ -24,6 +24,7 @@ const NOT_FOR_USERS: [&str; 13] = [
     paths::HOST_CERTIFICATE,
     paths::HOST_GATEWAY_CERTIFICATE,
     paths::OPENAPI,
+    paths::PROGRAM,
     paths::HEALTHZ,
     paths::READYZ,
     paths::METRICS,

@@ -150,6 +150,15 @@ impl Resources {
     }
 }
 
+impl fmt::Display for Resources {
+    /// Like `1 core and 2.5 GB`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cores = if self.cpu == 1 { "core" } else { "cores" };
+        // One digit is enough, and none of a whole number.
+        write!(f, "{} {cores} and {} GB", self.cpu, (self.mem_gb * 10.0).floor() / 10.0)
+    }
+}
+
 impl std::ops::Add for Resources {
     type Output = Self;
 

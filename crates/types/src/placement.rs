@@ -9,6 +9,9 @@ use crate::host::{Purchase, Resources};
 use crate::mounts::{Scheme, Schemes};
 use crate::policy::Wanted;
 
+/// The most hosts that a refusal lists.
+const LISTED_MAX: usize = 4;
+
 /// The requirements of a job.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Asked {
@@ -99,10 +102,14 @@ pub enum NoHost {
     /// There are hosts, but none that the VM policy admits.
     #[error("no {purchase} host has joined, and the job's VM policy takes no other")]
     NoneOfKind { purchase: Purchase },
-    #[error("no ready {kind}host has the room that is asked for")]
+    #[error("no ready {kind}host has {asked} free: {found}")]
     NoRoomAnywhere {
         /// The only kind of host that is allowed, with a trailing blank; empty for any.
         kind: String,
+        /// The size that is asked for.
+        asked: String,
+        /// The resources that are free, and the size that would fit now.
+        found: String,
     },
 }
 
@@ -129,13 +136,22 @@ impl Candidate {
         if self.capacity.fits(self.used, asked.resources) {
             return Ok(());
         }
+        let free = self.free();
         Err(NoHost::NoRoom {
             name: self.name.clone(),
-            cpu: self.capacity.cpu.saturating_sub(self.used.cpu),
+            cpu: free.cpu,
             cpu_all: self.capacity.cpu,
-            mem: format!("{:.1}", (self.capacity.mem_gb - self.used.mem_gb).max(0.0)),
+            mem: format!("{:.1}", free.mem_gb),
             mem_all: format!("{:.1}", self.capacity.mem_gb),
         })
+    }
+
+    /// The resources that are free.
+    fn free(&self) -> Resources {
+        Resources {
+            cpu: self.capacity.cpu.saturating_sub(self.used.cpu),
+            mem_gb: (self.capacity.mem_gb - self.used.mem_gb).max(0.0),
+        }
     }
 
     /// Says whether the host would have room if it were empty.
@@ -168,7 +184,40 @@ pub fn choose<'a>(hosts: &'a [Candidate], asked: Asked, away_from: Option<&HostI
         let by_room = b_cpu.cmp(&a_cpu).then(b_mem.total_cmp(&a_mem));
         asked.rank(a).cmp(&asked.rank(b)).then(by_room).then(a.name.cmp(&b.name))
     });
-    best.ok_or_else(|| NoHost::NoRoomAnywhere { kind: asked.kind() })
+    best.ok_or_else(|| {
+        let others = hosts.iter().filter(|host| Some(&host.id) != away_from && asked.permits(host));
+        let found = found(&others.collect::<Vec<_>>(), asked);
+        NoHost::NoRoomAnywhere { kind: asked.kind(), asked: asked.resources.to_string(), found }
+    })
+}
+
+/// Tells what hosts have free, and which smaller size would fit now.
+fn found(hosts: &[&Candidate], asked: Asked) -> String {
+    if hosts.is_empty() {
+        return "there is no other host".to_owned();
+    }
+    let state = |host: &&Candidate| match &host.refusal {
+        Some(refusal) => format!("{} is not ready ({refusal})", host.name),
+        None => format!("{} has {}", host.name, host.free()),
+    };
+    let mut told: Vec<String> = hosts.iter().take(LISTED_MAX).map(state).collect();
+    if hosts.len() > LISTED_MAX {
+        told.push(format!("{} more are full or not ready", hosts.len() - LISTED_MAX));
+    }
+    let told = told.join(", ");
+    let wanted = asked.resources;
+    let free = hosts.iter().filter(|host| host.refusal.is_none() && asked.lacks(host).is_none());
+    let free: Vec<Resources> = free.map(|host| host.free()).collect();
+    let cores = free.iter().filter(|free| free.mem_gb >= wanted.mem_gb).map(|free| free.cpu).max();
+    let memory = free.iter().filter(|free| free.cpu >= wanted.cpu).map(|free| free.mem_gb).reduce(f64::max);
+    match (cores, memory) {
+        (Some(cores), _) if cores > 0 && cores < wanted.cpu => format!("{told}; `-c {cores}` fits now"),
+        (_, Some(memory)) if memory >= 0.1 && memory < wanted.mem_gb => {
+            // Rounded down: the whole of it has to be free.
+            format!("{told}; `-m {:.1}` fits now", (memory * 10.0).floor() / 10.0)
+        }
+        _ => told,
+    }
 }
 
 /// Chooses the host of that name, or says why it is unsuitable.
@@ -223,6 +272,19 @@ mod tests {
 
     const WANTED: [Option<Wanted>; 4] = [None, Some(Wanted::SpotOnly), Some(Wanted::SpotFirst), Some(Wanted::OnDemand)];
 
+    #[test]
+    fn lack_of_room_tells_what_would_fit() {
+        let hosts = hosts(1, &[(4, 3, true, false), (8, 0, false, false), (2, 2, true, false)]);
+        let told =
+            |cpu, mem_gb| choose(&hosts, Asked::of_any(Resources { cpu, mem_gb }), None).unwrap_err().to_string();
+        let all = "host-0 has 1 core and 4 GB, host-1 is not ready (criu check fails), host-2 has 0 cores and 2 GB";
+        assert_eq!(told(4, 1.0), format!("no ready host has 4 cores and 1 GB free: {all}; `-c 1` fits now"));
+        assert_eq!(told(1, 4.5), format!("no ready host has 1 core and 4.5 GB free: {all}; `-m 4.0` fits now"));
+        assert_eq!(told(4, 9.0), format!("no ready host has 4 cores and 9 GB free: {all}"));
+        let away = choose(&hosts[..1], Asked::of_any(Resources { cpu: 1, mem_gb: 1.0 }), Some(&hosts[0].id));
+        assert_eq!(away.unwrap_err().to_string(), "no ready host has 1 core and 1 GB free: there is no other host");
+    }
+
     proptest! {
         #[test]
         fn the_chosen_host_is_of_the_best_kind_that_fits_and_none_of_that_kind_has_more_room(
@@ -276,8 +338,9 @@ mod tests {
             let resources = Resources { cpu, mem_gb: 0.0 };
             choose(&hosts, Asked::of(wanted, resources), None).unwrap_err().to_string()
         };
-        assert_eq!(told(Wanted::SpotFirst, 3), "no ready host has the room that is asked for");
-        assert_eq!(told(Wanted::OnDemand, 3), "no ready on-demand host has the room that is asked for");
+        let fits = "host-0 has 2 cores and 2 GB; `-c 2` fits now";
+        assert_eq!(told(Wanted::SpotFirst, 3), format!("no ready host has 3 cores and 0 GB free: {fits}"));
+        assert_eq!(told(Wanted::OnDemand, 3), format!("no ready on-demand host has 3 cores and 0 GB free: {fits}"));
         assert_eq!(told(Wanted::SpotOnly, 1), "no spot host has joined, and the job's VM policy takes no other");
         let asked = Asked::of(Wanted::SpotOnly, Resources { cpu: 1, mem_gb: 0.0 });
         let named = choose_named(&hosts, "host-0", asked, None).unwrap_err().to_string();

@@ -14,9 +14,23 @@ pub struct Size<T> {
 
 /// A text that is no size.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid size `{text}`: write a number above 0, or min:max with min no larger than max")]
-pub struct InvalidSize {
-    text: String,
+pub enum InvalidSize {
+    #[error("invalid size `{0}`: write a number above 0, or min:max")]
+    Form(String),
+    /// The range is the wrong way round.
+    #[error("the least, {min}, is more than the most, {max}")]
+    Order { min: String, max: String },
+}
+
+impl InvalidSize {
+    /// Returns what is wrong, where `noun` and an example of it are known.
+    #[must_use]
+    pub fn told(&self, noun: &str) -> String {
+        match self {
+            Self::Form(text) => format!("invalid {noun} `{text}`"),
+            Self::Order { min, max } => format!("invalid {noun} `{min}:{max}`: {self}"),
+        }
+    }
 }
 
 impl<T: FromStr + PartialOrd + Default> FromStr for Size<T> {
@@ -28,14 +42,16 @@ impl<T: FromStr + PartialOrd + Default> FromStr for Size<T> {
             let digits = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
             part.parse::<T>().ok().filter(|number| digits && *number > T::default())
         };
-        let whole = || match text.split_once(':') {
-            None => Some(Self { min: read(text)?, max: None }),
-            Some((min, max)) => {
-                let (min, max) = (read(min)?, read(max)?);
-                (min <= max).then_some(Self { min, max: Some(max) })
-            }
+        let form = || InvalidSize::Form(text.chars().take(80).collect());
+        let Some((least, most)) = text.split_once(':') else {
+            return Ok(Self { min: read(text).ok_or_else(form)?, max: None });
         };
-        whole().ok_or_else(|| InvalidSize { text: text.chars().take(80).collect() })
+        let (Some(min), Some(max)) = (read(least), read(most)) else { return Err(form()) };
+        if min <= max {
+            return Ok(Self { min, max: Some(max) });
+        }
+        let short = |text: &str| text.chars().take(40).collect();
+        Err(InvalidSize::Order { min: short(least), max: short(most) })
     }
 }
 
@@ -62,6 +78,9 @@ mod tests {
         for bad in ["", "0", "4:2", "2:", ":2", "a", "2:3:4", "-1", "1.5", "+1"] {
             assert!(bad.parse::<Size<u32>>().is_err(), "{bad}");
         }
+        let told = |text: &str| text.parse::<Size<u32>>().unwrap_err().told("number of cores");
+        assert_eq!(told("4:2"), "invalid number of cores `4:2`: the least, 4, is more than the most, 2");
+        assert_eq!(told("two"), "invalid number of cores `two`");
         for bad in ["", "0", "8:4", "nan", "inf", "-1", "4GB", "1e9"] {
             assert!(bad.parse::<Size<f64>>().is_err(), "{bad}");
         }

@@ -48,6 +48,7 @@ pub(crate) async fn make_bundle(job: &HeldJob, image: &Image) -> Result<()> {
         job: job.id(),
         opcenter: &host.config.opcenter,
         trust: &trust,
+        address: host.config.underlay,
         clock_offset_seconds: host.config.clock_offset_seconds,
         float: &host.config.float,
         hook_socket: &host.hook_socket(),

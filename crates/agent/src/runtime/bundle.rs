@@ -6,6 +6,7 @@
 
 use std::fs;
 use std::io;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -33,6 +34,8 @@ pub(crate) struct HostPart<'a> {
     pub(crate) opcenter: &'a str,
     /// The certificates by which OpCenter is believed, as `--ca` takes them.
     pub(crate) trust: &'a str,
+    /// The host's own address.
+    pub(crate) address: Ipv4Addr,
     /// The offset of a new job's monotonic clock to the kernel's.
     pub(crate) clock_offset_seconds: i64,
     /// The path of the `float` program.
@@ -227,7 +230,7 @@ fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String
         vec![PATH.to_owned(), format!("HOME={}", own::user(spec, image).home), "LANG=C.UTF-8".to_owned()];
     environment.extend(image.env.iter().cloned());
     environment.extend(spec.env.iter().map(|(key, value)| format!("{key}={value}")));
-    environment.extend(own::environment(host.job, host.opcenter, host.trust));
+    environment.extend(own::environment(host.job, host.opcenter, host.trust, host.address));
     // The later of two values for a key wins.
     let mut last: Vec<String> = Vec::new();
     for entry in environment {

@@ -14,6 +14,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 
@@ -72,13 +73,15 @@ pub(crate) fn arguments(spec: &JobSpec, image: &Image) -> Option<Vec<String>> {
     (!command.is_empty()).then(|| start.into_iter().chain(command).collect())
 }
 
-/// The variables that describe a job to itself, in addition to `FLOAT_USER` from its spec.
-pub(crate) fn environment(job: &JobId, opcenter: &str, trust: &str) -> Vec<String> {
+/// The variables that describe a job to itself, in addition to those of its user from its spec.
+/// `WORKER_ADDR` is the address of the host on which the job began.
+pub(crate) fn environment(job: &JobId, opcenter: &str, trust: &str, worker: Ipv4Addr) -> Vec<String> {
     let directory = format!("/{DIRECTORY}");
     vec![
         format!("FLOAT_JOB_ID={job}"),
         format!("FLOAT_ADDR={opcenter}"),
         format!("FLOAT_CA={trust}"),
+        format!("WORKER_ADDR={worker}"),
         format!("FLOAT_JOB_PATH={directory}"),
         format!("FLOAT_LOG_PATH={directory}"),
         format!("FLOAT_RESULTS={directory}/{RESULTS}"),

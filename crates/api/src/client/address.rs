@@ -9,6 +9,9 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::ClientError;
 
+/// The port of OpCenter, unless it has another one.
+const PORT: u16 = 8443;
+
 /// The URL of an OpCenter. Plain HTTP is for this machine's loopback alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
@@ -49,6 +52,34 @@ impl Address {
         own.set_host(Some(OPCENTER_NAME)).map_err(|_| none())?;
         let host = host.trim_matches(['[', ']']).to_owned();
         Ok(Self { url: written(&url), host, port, is_tls, by_own_name: written(&own) })
+    }
+
+    /// Reads the addresses at which OpCenter may be, the likeliest one first. A host without a
+    /// scheme and a port may have OpCenter at 443 or 8443, over TLS. This machine's loopback may
+    /// also have it at 8443 as plain HTTP.
+    ///
+    /// # Errors
+    /// It is no address, or plain HTTP beyond the loopback.
+    pub fn candidates(text: &str) -> Result<Vec<Self>, ClientError> {
+        let text = text.trim();
+        // A scheme without a default port keeps each port that is written.
+        let has_port = Url::parse(&format!("opcenter://{text}")).is_ok_and(|url| url.port().is_some());
+        let only = Self::parse(text)?;
+        if text.contains("://") || has_port {
+            return Ok(vec![only]);
+        }
+        let with = |scheme: &str, port: u16| {
+            let mut url = Url::parse(&format!("{scheme}://{text}"))
+                .map_err(|_| ClientError::NoAddress { address: text.to_owned() })?;
+            url.set_port(Some(port)).map_err(|()| ClientError::NoAddress { address: text.to_owned() })?;
+            Self::parse(url.as_str())
+        };
+        let mut all = Vec::new();
+        if !only.is_tls {
+            all.push(with("http", PORT)?);
+        }
+        all.extend([with("https", 443)?, with("https", PORT)?]);
+        Ok(all)
     }
 
     /// Reads the address as a daemon needs it: always over TLS, also on this machine's loopback,
@@ -137,6 +168,29 @@ mod tests {
             ("[fd00::5]:8443", "https://[fd00::5]:8443"),
         ] {
             assert_eq!(Address::parse(text).unwrap().url(), url);
+        }
+    }
+
+    #[test]
+    fn host_alone_has_several_ports() {
+        let urls = |text: &str| -> Vec<String> {
+            Address::candidates(text).unwrap().iter().map(|address| address.url().to_owned()).collect()
+        };
+        assert_eq!(urls("10.0.0.5"), ["https://10.0.0.5", "https://10.0.0.5:8443"]);
+        assert_eq!(
+            urls("float.example.org/under"),
+            ["https://float.example.org/under", "https://float.example.org:8443/under"]
+        );
+        assert_eq!(urls("[fd00::5]"), ["https://[fd00::5]", "https://[fd00::5]:8443"]);
+        let local = ["http://127.0.0.1:8443", "https://127.0.0.1", "https://127.0.0.1:8443"];
+        assert_eq!(urls("127.0.0.1"), local);
+        for (given, only) in [
+            ("10.0.0.5:443", "https://10.0.0.5"),
+            ("https://10.0.0.5", "https://10.0.0.5"),
+            ("127.0.0.1:80", "http://127.0.0.1"),
+            ("localhost:8443", "http://localhost:8443"),
+        ] {
+            assert_eq!(urls(given), [only]);
         }
     }
 

@@ -11,8 +11,8 @@ use crate::paths::{self, fill};
 /// A file or an export that arrives in pieces.
 #[derive(Debug)]
 pub struct Download {
-    response: Response,
-    address: String,
+    pub(super) response: Response,
+    pub(super) address: String,
 }
 
 impl Download {

@@ -2,7 +2,7 @@
 //! value.
 
 use mooring_types::nearest;
-use mooring_types::size::Size;
+use mooring_types::size::{InvalidSize, Size};
 use serde_json::Value;
 use utoipa::openapi::schema::Schema;
 
@@ -114,13 +114,15 @@ impl Field {
             _ => return Ok(vec![(self, value)]),
         };
         let (min, max): (Value, Option<Value>) = if self.key == "cpu" {
-            let refused =
-                |_| InvalidValue::new(format!("invalid number of cores `{text}`"), "write `2`, or `2:4` for a range");
+            let refused = |error: InvalidSize| {
+                InvalidValue::new(error.told("number of cores"), "write `2`, or `2:4` for a range")
+            };
             let size: Size<u32> = text.parse().map_err(refused)?;
             (size.min.into(), size.max.map(Value::from))
         } else {
-            let refused =
-                |_| InvalidValue::new(format!("invalid memory `{text}`"), "write GB: `4`, `0.5`, or `4:8` for a range");
+            let refused = |error: InvalidSize| {
+                InvalidValue::new(error.told("memory"), "write GB: `4`, `0.5`, or `4:8` for a range")
+            };
             let size: Size<f64> = text.parse().map_err(refused)?;
             (size.min.into(), size.max.map(Value::from))
         };
@@ -169,6 +171,15 @@ pub enum InvalidSubmission {
         /// The key.
         key: String,
     },
+    /// A value is null.
+    #[error("`{key}` is null: write `\"\"` for an empty value")]
+    Null {
+        /// The key, with those of the maps around it.
+        key: String,
+    },
+    /// There is no map of keys.
+    #[error("a map of keys is expected")]
+    NoMap,
     /// A value has the wrong JSON type.
     #[error("`{key}` takes {expected}")]
     Shape {
@@ -201,8 +212,10 @@ impl InvalidSubmission {
         match self {
             Self::UnknownKey { key, .. }
             | Self::Twice { key }
+            | Self::Null { key }
             | Self::Shape { key, .. }
             | Self::Content { key, .. } => key,
+            Self::NoMap => "",
         }
     }
 
@@ -214,7 +227,8 @@ impl InvalidSubmission {
             Self::UnknownKey { nearest: Some(nearest), .. } => Some(format!("did you mean `{nearest}`? {KEYS}")),
             Self::UnknownKey { nearest: None, .. } => Some(KEYS.to_owned()),
             Self::Twice { .. } => Some("give it once".to_owned()),
-            Self::Shape { .. } => None,
+            Self::Shape { .. } | Self::Null { .. } => None,
+            Self::NoMap => Some(KEYS.to_owned()),
             Self::Content { hint, .. } => Some(hint.clone()).filter(|hint| !hint.is_empty()),
         }
     }

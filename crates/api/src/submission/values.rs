@@ -90,7 +90,13 @@ impl<T: Text> FieldValue for Vec<T> {
 
 impl FieldValue for bool {
     fn read(value: &Value) -> Read<Self> {
-        value.as_bool().ok_or(InvalidValue::Shape { expected: "`true` or `false`" })
+        let expected = InvalidValue::Shape { expected: "`true` or `false`" };
+        match value {
+            Value::Bool(value) => Ok(*value),
+            // As the text of a file.
+            Value::String(text) => text.to_ascii_lowercase().parse().map_err(|_| expected),
+            _ => Err(expected),
+        }
     }
 
     fn write(&self) -> Option<Value> {

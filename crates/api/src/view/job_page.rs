@@ -43,6 +43,23 @@ impl JobPageRequest {
     }
 }
 
+/// The jobs under the key that clients of the original read.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct JobPages {
+    #[serde(rename = "Jobs")]
+    pub jobs: Vec<JobView>,
+}
+
+/// A job that was submitted.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct SubmittedView {
+    #[serde(flatten)]
+    pub job: JobView,
+    /// The fields of the request that have no effect, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
 /// A page of the list of jobs.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

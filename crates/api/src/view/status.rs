@@ -15,7 +15,7 @@ pub struct StatusView {
     pub hosts: HostCounts,
     pub gateways: GatewayCounts,
     /// The jobs that the user may see.
-    pub jobs: JobCounts,
+    pub jobs: JobTotals,
 }
 
 /// The numbers of hosts.
@@ -42,7 +42,20 @@ pub struct GatewayCounts {
     pub unreachable: u32,
 }
 
-/// The numbers of jobs by category.
+/// The numbers of jobs by how they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobTotals {
+    pub total: u32,
+    pub pending: u32,
+    pub running: u32,
+    pub success: u32,
+    /// Jobs that failed, without those that a user cancelled.
+    pub failed: u32,
+    pub cancelled: u32,
+}
+
+/// The numbers of jobs by category. A job that was cancelled counts as failed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JobCounts {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::Submission;
-use crate::submission::text;
+use crate::submission::{optional, text};
 
 /// A template to create, from a job or from a submission.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
@@ -21,6 +21,7 @@ pub struct TemplateCreateRequest {
     pub from_job: Option<JobId>,
     /// The values of the template, instead of a job. `{token}` becomes a new random token for each
     /// job.
+    #[serde(deserialize_with = "optional")]
     pub job: Option<Submission>,
     /// The path and query of its jobs' access URLs; the job's own or `/` when empty.
     pub access_path: String,

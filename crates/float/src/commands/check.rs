@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use mooring_api::Client;
 
-use crate::parse;
+use super::which_job::WhichJob;
 use crate::printer::Printer;
 
 /// The arguments of `float check`.
@@ -16,13 +16,12 @@ Example:
 The host of the job looks at its processes every few seconds. `refuses`: a migration fails before
 the job is frozen. `waits`: it does so unless this passes. `mended`: it moves with the job.")]
 pub(crate) struct CheckArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
 }
 
 /// Prints what matters to a migration of a job.
 pub(crate) async fn check(args: &CheckArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let job = parse::job_id(&args.job)?;
+    let job = args.job.find(client).await?;
     printer.list(&client.job_findings(&job).await?)
 }

@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
 
+use super::which_job::WhichJob;
 use crate::parse;
 use crate::printer::Printer;
 
@@ -61,9 +62,8 @@ struct RegisterArgs {
 
 #[derive(Debug, Args)]
 struct UpdateArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     /// where the job listens now; replaces all endpoints
     #[arg(long, value_name = "[PORT=]HOST:PORT")]
     endpoint: Vec<String>,
@@ -87,7 +87,7 @@ pub(crate) async fn run(args: JobArgs, client: &Client, printer: &Printer) -> Re
             printer.object(&client.external_register(&request).await?)
         }
         JobCommand::Update(args) => {
-            let id = parse::job_id(&args.job)?;
+            let id = args.job.find(client).await?;
             let request = ExternalUpdateRequest { endpoints: args.endpoint, status: args.status.unwrap_or_default() };
             printer.object(&client.external_update(&id, &request).await?)
         }

@@ -8,8 +8,10 @@ use mooring_api::Client;
 use mooring_api::view::{
     ConnectRequest, GatewayCertificateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
 };
+use mooring_types::JobId;
 use mooring_types::gateway::{Access, Cookies, Protocol, Tls, Widget};
 
+use super::which_job::WhichJob;
 use crate::confirm::confirm;
 use crate::parse;
 use crate::printer::Printer;
@@ -197,9 +199,8 @@ struct ConnectArgs {
     /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     /// published port to connect; repeatable [default: all published ports]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Vec<String>,
@@ -237,9 +238,8 @@ struct DisconnectArgs {
     /// gateway, by id or name
     #[arg(short, long, value_name = "GATEWAY")]
     gateway: String,
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     /// port to disconnect [default: all ports of the job]
     #[arg(long = "targetPort", value_name = "PORT")]
     target_port: Option<String>,
@@ -271,7 +271,8 @@ pub(crate) async fn gateway(args: GatewayArgs, client: &Client, printer: &Printe
         GatewayCommand::Info { gateway } => printer.object(&client.gateway_get(&parse::gateway(&gateway)?).await?),
         GatewayCommand::Connect(args) => {
             let gateway = parse::gateway(&args.gateway)?;
-            printer.list(&client.gateway_connect(&gateway, &args.request()?).await?)
+            let job = args.job.find(client).await?;
+            printer.list(&client.gateway_connect(&gateway, &args.request(job)?).await?)
         }
         GatewayCommand::Certificate(command) => certificate(command, client, printer).await,
         GatewayCommand::Disconnect(args) => disconnect(&args, client, printer).await,
@@ -311,9 +312,9 @@ impl ModifyArgs {
 }
 
 impl ConnectArgs {
-    fn request(&self) -> Result<ConnectRequest> {
+    fn request(&self, job_id: JobId) -> Result<ConnectRequest> {
         Ok(ConnectRequest {
-            job_id: parse::job_id(&self.job)?,
+            job_id,
             target_ports: parse::ports(&self.target_port)?,
             protocol: self.protocol,
             hold_limit: self.hold_limit,
@@ -350,7 +351,7 @@ fn text(path: &Path) -> Result<String> {
 }
 
 async fn disconnect(args: &DisconnectArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let (gateway, job) = (parse::gateway(&args.gateway)?, parse::job_id(&args.job)?);
+    let (gateway, job) = (parse::gateway(&args.gateway)?, args.job.find(client).await?);
     let port = args.target_port.as_deref().map(parse::port).transpose()?;
     client.gateway_disconnect(&gateway, &job, port).await?;
     printer.note(&match port {
@@ -451,7 +452,7 @@ mod tests {
     fn connect_takes_hold_limits() {
         let connect = |flags: &str| match read(&format!("float gateway connect -g lab -j uqaj8l6a407u88v0106ol{flags}"))
         {
-            GatewayCommand::Connect(args) => args.request().unwrap(),
+            GatewayCommand::Connect(args) => args.request("uqaj8l6a407u88v0106ol".parse().unwrap()).unwrap(),
             _ => panic!("not gateway connect"),
         };
         let usual = ConnectRequest::new("uqaj8l6a407u88v0106ol".parse().unwrap());

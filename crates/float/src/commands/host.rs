@@ -256,6 +256,17 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
     printer.object(&host)
 }
 
+/// Tells the number of jobs that are left on a host, and their names.
+async fn left(host: &HostView, client: &Client) -> Result<String> {
+    let jobs = client.job_list_where(&[format!("host=\"{}\"", host.name)]).await?;
+    let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
+    Ok(match names.as_slice() {
+        [] => format!("no job is left on host {}", host.name),
+        [name] => format!("1 job is left on host {}: {name}", host.name),
+        names => format!("{} jobs are left on host {}: {}", names.len(), host.name, names.join(", ")),
+    })
+}
+
 /// Waits until a host is drained.
 async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, printer: &Printer) -> Result<HostView> {
     let id = Reference::from(host.id.clone());
@@ -269,7 +280,7 @@ async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, pri
         }
         if shown != Some(host.jobs) {
             shown = Some(host.jobs);
-            printer.note(&format!("{} jobs left on host {}", host.jobs, host.name));
+            printer.note(&left(&host, client).await?);
         }
         let next = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), follow.next()).await,
@@ -277,7 +288,7 @@ async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, pri
         };
         host = match next {
             Ok(view) => view?,
-            Err(_) => bail!("{} jobs left on host {} ({})", host.jobs, host.name, host.status),
+            Err(_) => bail!("{} ({})", left(&host, client).await?, host.status),
         };
     }
 }

@@ -7,8 +7,9 @@ use mooring_api::{Client, Submission};
 use mooring_types::job::JobStatus;
 
 use super::submission_flags::ModifyFlags;
+use super::which_job::{self, WhichJob};
 use crate::confirm::confirm;
-use crate::error::Local;
+use crate::error::{Local, Usage};
 use crate::global::Switch;
 use crate::parse;
 use crate::printer::Printer;
@@ -48,9 +49,8 @@ Example:
 `inputArgs` has the arguments of `float submit` for the same job. `migrations` lists each migration with its
 phases in seconds.")]
 pub(crate) struct ShowArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
 }
 
 /// The arguments of `float modify`.
@@ -64,9 +64,8 @@ Examples:
 Only jobs that have not ended can be modified. A new policy replaces the old one; `0s` turns a time off.
 Prints the job's record.")]
 pub(crate) struct ModifyArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     #[command(flatten)]
     flags: ModifyFlags,
     /// tag to add; replaces a tag with the same key; repeatable
@@ -78,7 +77,7 @@ pub(crate) struct ModifyArgs {
     /// resume the job when a client connects while it is suspended
     #[arg(long = "resumeOnConnect", value_name = "on|off", value_enum, hide_possible_values = true)]
     resume_on_connect: Option<Switch>,
-    /// accepted for compatibility; has no effect
+    /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
 }
@@ -91,8 +90,8 @@ Examples:
   float cancel -j uqaj8l6a407u88v0106ol -f
   float cancel --filter tag:project=course-7 -f      all matching jobs that have not ended")]
 pub(crate) struct CancelArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID", required_unless_present = "filter", conflicts_with = "filter")]
+    /// job, by id or name [default: $FLOAT_JOB_ID, which is set inside a job]
+    #[arg(short, long, value_name = "JOB", conflicts_with = "filter")]
     job: Option<String>,
     /// cancel jobs that match, as in `float list`; repeatable: all filters must match
     #[arg(long, value_name = "FILTER")]
@@ -136,13 +135,13 @@ async fn newest(client: &Client, filters: &[String], limit: u32) -> Result<Vec<J
 
 /// Shows a job.
 pub(crate) async fn show(args: &ShowArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     printer.job(&client.job_get(&id).await?, client.address())
 }
 
 /// Changes a job's policies, limits, tags or name.
 pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     let Submission { name, vm_policy, migrate_policy, time_limit, idle, snapshot_interval, .. } =
         args.flags.0.submission()?;
     let request = JobModifyRequest {
@@ -161,14 +160,24 @@ pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer)
 
 /// Requests the cancellation of a job, or of all jobs that match a filter.
 pub(crate) async fn cancel(args: &CancelArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let Some(id) = &args.job else { return cancel_all(args, client, printer).await };
-    let id = parse::job_id(id)?;
-    if !args.force {
-        let job = client.job_get(&id).await?;
+    if !args.filter.is_empty() {
+        return cancel_all(args, client, printer).await;
+    }
+    let this_job = || std::env::var(which_job::THIS_JOB).ok();
+    let Some(id) = &args.job.clone().or_else(this_job) else {
+        return Err(Usage::new("no job to cancel", "give `-j <JOB>`, or `--filter <FILTER>` for several").into());
+    };
+    let id = which_job::find(client, id).await?;
+    let job = if args.force { None } else { Some(client.job_get(&id).await?) };
+    if let Some(job) = job.filter(|job| !job.status.is_final()) {
         confirm(&format!("cancel job {id} ({}), status {}?", job.name, job.status))?;
     }
     let job = client.job_cancel(&id).await?;
-    printer.note("Cancel request has been submitted");
+    if job.status.is_final() {
+        printer.note(&format!("job {id} has ended already: {}", job.status));
+    } else {
+        printer.accepted("Cancel request has been submitted")?;
+    }
     printer.object(&job)
 }
 
@@ -189,7 +198,7 @@ async fn cancel_all(args: &CancelArgs, client: &Client, printer: &Printer) -> Re
         }
     }
     if !cancelled.is_empty() {
-        printer.note("Cancel request has been submitted");
+        printer.accepted_list("Cancel request has been submitted")?;
     }
     printer.list(&cancelled)?;
     match refused.as_slice() {

@@ -11,8 +11,8 @@ use mooring_types::JobId;
 use mooring_types::job::OutputFile;
 
 use super::wait::Follow;
+use super::which_job;
 use crate::error::{self, invalid};
-use crate::parse;
 use crate::printer::Printer;
 
 /// The name for both streams together, in the order of the writes.
@@ -25,10 +25,11 @@ Examples:
   float log -j uqaj8l6a407u88v0106ol                 all output, both streams
   float log -j uqaj8l6a407u88v0106ol --follow        and new output, until the job ends
   float log tail -j uqaj8l6a407u88v0106ol --lines 50
-  float log events -j uqaj8l6a407u88v0106ol -F table status changes and phases with their times")]
+  float log events -j uqaj8l6a407u88v0106ol
+      status changes and phases with their times")]
 pub(crate) struct LogArgs {
-    /// job id
-    #[arg(short, long, global = true, value_name = "ID")]
+    /// job, by id or name [default: $FLOAT_JOB_ID, which is set inside a job]
+    #[arg(short, long, global = true, value_name = "JOB", env = which_job::THIS_JOB, hide_env = true)]
     job: Option<String>,
     /// print new output until the job ends
     #[arg(long, global = true)]
@@ -73,8 +74,8 @@ Example:
 
 /// Prints output or events.
 pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let Some(job) = &args.job else { return Err(invalid("no job", "give its id with `-j <ID>`")) };
-    let job = parse::job_id(job)?;
+    let Some(job) = &args.job else { return Err(invalid("no job", "give it with `-j <JOB>`")) };
+    let job = which_job::find(client, job).await?;
     let output = |file| Output { client, printer, job: job.clone(), file, follow: args.follow };
     match args.command {
         None => output(None).copy(0).await,
@@ -85,6 +86,9 @@ pub(crate) async fn log(args: LogArgs, client: &Client, printer: &Printer) -> Re
         Some(LogCommand::Tail { file, lines }) => output(known(client, &job, file).await?).tail(lines).await,
         Some(LogCommand::Ls) => {
             let files = client.job_log_list(&job).await?;
+            if printer.is_json() {
+                return printer.object(&files);
+            }
             files.iter().try_for_each(|file| printer.line(&file.name))
         }
         Some(LogCommand::Events) => printer.list(&client.job_events(&job).await?),

@@ -10,7 +10,7 @@ use mooring_types::job::JobStatus;
 use mooring_types::{JobId, Timestamp};
 use serde::Serialize;
 
-use crate::parse;
+use super::which_job::{self, WhichJob};
 use crate::printer::Printer;
 use crate::server::interval;
 use crate::table::{Tabular, seconds};
@@ -29,9 +29,8 @@ Usage is measured every 20 s. Measurements are kept for a day, older ones at 5-m
 none for longer than 7 days after the job's end. Used memory excludes the page cache, which has a
 column of its own.")]
 pub(crate) struct MetricsArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     /// length of the history
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = interval)]
     last: Duration,
@@ -46,8 +45,8 @@ Examples:
 
 Shows the latest measurement and the job's size. `float metrics` shows the history.")]
 pub(crate) struct TopArgs {
-    /// show only this job
-    #[arg(short, long, value_name = "ID")]
+    /// show only this job, by id or name
+    #[arg(short, long, value_name = "JOB")]
     job: Option<String>,
 }
 
@@ -60,9 +59,8 @@ Example:
 Shows the size of the files that the job wrote or changed on top of its image, from the latest
 measurement of the last hour. Volumes are not counted.")]
 pub(crate) struct DfArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
 }
 
 /// The disk usage of a job's changed files.
@@ -139,14 +137,14 @@ impl From<JobView> for CurrentUsage {
 
 /// Prints the usage history of a job.
 pub(crate) async fn metrics(args: &MetricsArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     printer.list(&client.job_metrics(&id, Some(args.last)).await?)
 }
 
 /// Prints the current usage of the jobs that are on a host.
 pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> Result<()> {
     let jobs = match &args.job {
-        Some(id) => vec![client.job_get(&parse::job_id(id)?).await?],
+        Some(id) => vec![client.job_get(&which_job::find(client, id).await?).await?],
         None => {
             let mut jobs = client.job_list().await?;
             jobs.retain(|job| !job.host_name.is_empty());
@@ -158,7 +156,7 @@ pub(crate) async fn top(args: &TopArgs, client: &Client, printer: &Printer) -> R
 
 /// Prints the disk usage of a job's changed files.
 pub(crate) async fn df(args: &DfArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     let JobView { id, name, host_name, .. } = client.job_get(&id).await?;
     let measured = client.job_metrics(&id, Some(DISK_USAGE_MAX_AGE)).await?;
     let last = measured.iter().rev().find_map(|row| Some((row.disk?, row.time)));

@@ -12,6 +12,7 @@ use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::{JobId, MigrationId};
 
 use super::wait::Follow;
+use super::which_job::WhichJob;
 use crate::error::Local;
 use crate::parse;
 use crate::printer::Printer;
@@ -27,9 +28,8 @@ Examples:
 The job keeps its memory, files and connections through gateways. After a failed migration the job continues on
 its host; `migrations` of `float show` has the reason.")]
 pub(crate) struct MigrateArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
     /// destination host, by name [default: chosen by OpCenter]
     #[arg(long, value_name = "NAME")]
     host: Option<String>,
@@ -39,7 +39,7 @@ pub(crate) struct MigrateArgs {
     /// memory in GB on the new host [default: unchanged]
     #[arg(short, long, value_name = "GB")]
     mem: Option<String>,
-    /// accepted for compatibility; has no effect
+    /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
     /// wait for the migration to end and exit with 1 if it fails; shows its phases on stderr
@@ -49,7 +49,7 @@ pub(crate) struct MigrateArgs {
 
 /// Starts a migration.
 pub(crate) async fn migrate(args: MigrateArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     let request = MigrateRequest {
         host: args.host.unwrap_or_default(),
         cpu: args.cpu.as_deref().map(parse::cores).transpose()?,

@@ -3,6 +3,7 @@
 //! A command gets an authenticated client and a [`Printer`]. It parses all arguments before it
 //! sends a request. Records that it prints are OpCenter's answers.
 
+mod accepted_flags;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod check;
@@ -17,6 +18,7 @@ pub(crate) mod metrics;
 pub(crate) mod migrate;
 pub(crate) mod program;
 mod quota;
+pub(crate) mod release;
 pub(crate) mod secret;
 pub(crate) mod security_group;
 pub(crate) mod session;
@@ -29,6 +31,7 @@ pub(crate) mod token;
 pub(crate) mod user;
 mod wait;
 pub(crate) mod web;
+pub(crate) mod which_job;
 
 use anyhow::Result;
 use mooring_api::Client;
@@ -46,6 +49,8 @@ pub(crate) async fn run(command: Command, global: &Global, printer: &Printer) ->
         Command::Login(args) => auth::login(args, global, printer).await,
         Command::Logout => auth::logout(global, printer).await,
         Command::Version => program::version(global, printer).await,
+        Command::License { .. } => program::license(printer),
+        Command::Release(args) => release::release(args, global, printer).await,
         Command::Web(args) => web::web(args, global, printer).await,
         command => {
             let access = Access::open(global).await?;
@@ -90,6 +95,8 @@ async fn run_logged_in(command: Command, global: &Global, client: &Client, print
         Command::Login(_)
         | Command::Logout
         | Command::Version
+        | Command::License { .. }
+        | Command::Release(_)
         | Command::Web(_)
         | Command::Server(_)
         | Command::Up(_)

@@ -6,9 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use mooring_api::{Client, Submission};
 
+use super::accepted_flags::AcceptedFlags;
 use super::submission_flags::SubmitFlags;
+use super::which_job::WhichJob;
 use crate::printer::Printer;
-use crate::{file, job_file, parse};
+use crate::{file, job_file};
 
 /// The arguments of `float submit`.
 #[derive(Debug, Args)]
@@ -47,7 +49,9 @@ pub(crate) struct SubmitArgs {
     file: Option<PathBuf>,
     #[command(flatten)]
     flags: SubmitFlags,
-    /// accepted for compatibility; has no effect
+    #[command(flatten)]
+    accepted: AcceptedFlags,
+    /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
     /// command and its arguments, after `--` [default: from the image]
@@ -63,35 +67,36 @@ Example:
 
 The new job has a new id and starts from the image, without the files of the old job.")]
 pub(crate) struct RerunArgs {
-    /// job id; the job may have ended
-    #[arg(short, long, value_name = "ID")]
-    job: String,
-    /// accepted for compatibility; has no effect
+    #[command(flatten)]
+    job: WhichJob,
+    /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
 }
 
 /// Submits a job.
 pub(crate) async fn submit(args: SubmitArgs, client: &Client, printer: &Printer) -> Result<()> {
-    printer.job(&client.job_submit(&args.submission()?).await?, client.address())
+    printer.job(&client.job_submit(&args.submission(printer)?).await?, client.address())
 }
 
 /// Submits a job again.
 pub(crate) async fn rerun(args: RerunArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     printer.job(&client.job_rerun(&id).await?, client.address())
 }
 
 impl SubmitArgs {
     /// The submission: the job file, overridden by the flags.
-    fn submission(self) -> Result<Submission> {
-        let file = self.file.as_deref().map(job_file::read).transpose()?;
+    fn submission(self, printer: &Printer) -> Result<Submission> {
+        let file = self.file.as_deref().map(|path| job_file::read(path, printer)).transpose()?;
         let flags = Submission {
             script: self.job.as_deref().map(file::text).transpose()?,
             command: self.command,
             ..self.flags.0.submission()?
         };
-        Ok(file.unwrap_or_default().overridden_by(flags))
+        let mut submission = file.unwrap_or_default().overridden_by(flags);
+        self.accepted.add_to(&mut submission, printer)?;
+        Ok(submission)
     }
 }
 
@@ -105,7 +110,7 @@ mod tests {
 
     fn submission(line: &str) -> Result<Submission> {
         match Cli::try_parse_from(line.split(' ')).unwrap().command {
-            Command::Submit(args) => args.submission(),
+            Command::Submit(args) => args.submission(&Printer::default()),
             _ => panic!("not submit"),
         }
     }
@@ -132,6 +137,20 @@ mod tests {
     #[test]
     fn template_alone_is_enough() {
         assert_eq!(json("float sbatch --template jupyter"), json!({"template": "jupyter"}));
+    }
+
+    #[test]
+    fn flags_of_the_original_are_taken() {
+        let line = "float submit -i python --tag 3.12 --imageVolSize 10 --rootVolSize 20 --allowList [r5*,m*] --denyList [t*] \
+                    --dirMap /data:/data -- true";
+        let expected =
+            json!({"image": "docker.io/library/python:3.12", "dataVolumes": ["/data:/data"], "command": ["true"]});
+        assert_eq!(json(line), expected);
+        for line in
+            ["float submit --tag 1 -- true", "float submit -i python:3 --tag 1", "float submit -i dir:/ --tag 1"]
+        {
+            assert!(submission(line).is_err(), "{line}");
+        }
     }
 
     #[test]

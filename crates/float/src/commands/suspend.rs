@@ -6,7 +6,7 @@ use clap::Args;
 use mooring_api::Client;
 
 use super::migrate::send;
-use crate::parse;
+use super::which_job::WhichJob;
 use crate::printer::Printer;
 
 /// The arguments of `float suspend`.
@@ -18,10 +18,9 @@ Example:
 The job's memory and files go to the capsule store and its host is freed. The job keeps its gateway ports: open
 client connections stay open and new ones wait until `float resume`.")]
 pub(crate) struct SuspendArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
-    /// accepted for compatibility; has no effect
+    #[command(flatten)]
+    job: WhichJob,
+    /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
     /// wait until the job is suspended; exit with 1 if that fails
@@ -37,9 +36,11 @@ Example:
 
 The job continues where it was suspended, on any host that fits, with the same gateway ports.")]
 pub(crate) struct ResumeArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
+    /// accepted for scripts; this command asks nothing
+    #[arg(short, long)]
+    force: bool,
     /// wait until the job executes; exit with 1 if that fails
     #[arg(long)]
     wait: bool,
@@ -54,9 +55,11 @@ Example:
 When a host is lost, its jobs are recovered from their newest snapshots.
 `float submit --snapshotInterval 10m` takes snapshots automatically.")]
 pub(crate) struct SnapshotArgs {
-    /// job id
-    #[arg(short, long, value_name = "ID")]
-    job: String,
+    #[command(flatten)]
+    job: WhichJob,
+    /// accepted for scripts; this command asks nothing
+    #[arg(short, long)]
+    force: bool,
     /// wait until the snapshot is stored; exit with 1 if that fails
     #[arg(long)]
     wait: bool,
@@ -64,18 +67,18 @@ pub(crate) struct SnapshotArgs {
 
 /// Starts a suspend.
 pub(crate) async fn suspend(args: SuspendArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     send(client, printer, &id, "Suspend", args.wait.into(), async || client.job_suspend(&id).await).await
 }
 
 /// Starts a resume.
 pub(crate) async fn resume(args: ResumeArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     send(client, printer, &id, "Resume", args.wait.into(), async || client.job_resume(&id).await).await
 }
 
 /// Starts a snapshot.
 pub(crate) async fn snapshot(args: SnapshotArgs, client: &Client, printer: &Printer) -> Result<()> {
-    let id = parse::job_id(&args.job)?;
+    let id = args.job.find(client).await?;
     send(client, printer, &id, "Snapshot", args.wait.into(), async || client.job_snapshot(&id).await).await
 }

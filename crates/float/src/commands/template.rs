@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::TemplateCreateRequest;
 
+use super::which_job;
 use crate::confirm::confirm;
 use crate::printer::Printer;
 use crate::{job_file, parse};
@@ -71,8 +72,8 @@ A job file has the long names of the options of `float submit` as keys, in YAML 
 struct CreateArgs {
     /// template name: `name`, `name:tag` or `private::name:tag` [default tag: the next number]
     name: String,
-    /// job to create the template from
-    #[arg(long = "from-job", value_name = "ID", required_unless_present = "file", conflicts_with = "file")]
+    /// job to create the template from, by id or name
+    #[arg(long = "from-job", value_name = "JOB", required_unless_present = "file", conflicts_with = "file")]
     from_job: Option<String>,
     /// job file to create the template from
     #[arg(long, value_name = "FILE")]
@@ -88,7 +89,9 @@ struct CreateArgs {
 /// Runs a subcommand of `float template`.
 pub(crate) async fn template(args: TemplateArgs, client: &Client, printer: &Printer) -> Result<()> {
     match args.command {
-        TemplateCommand::Create(args) => printer.object(&client.template_create(&args.request()?).await?),
+        TemplateCommand::Create(args) => {
+            printer.object(&client.template_create(&args.request(client, printer).await?).await?)
+        }
         TemplateCommand::List => printer.list(&client.template_list().await?),
         TemplateCommand::Show { name } => printer.object(&client.template_get(parse::template(&name)?).await?),
         TemplateCommand::Delete { name, force } => {
@@ -104,12 +107,16 @@ pub(crate) async fn template(args: TemplateArgs, client: &Client, printer: &Prin
 }
 
 impl CreateArgs {
-    fn request(self) -> Result<TemplateCreateRequest> {
+    async fn request(self, client: &Client, printer: &Printer) -> Result<TemplateCreateRequest> {
+        let from_job = match &self.from_job {
+            Some(job) => Some(which_job::find(client, job).await?),
+            None => None,
+        };
         Ok(TemplateCreateRequest {
             name: self.name,
             description: self.description,
-            from_job: self.from_job.as_deref().map(parse::job_id).transpose()?,
-            job: self.file.as_deref().map(job_file::read).transpose()?,
+            from_job,
+            job: self.file.as_deref().map(|path| job_file::read(path, printer)).transpose()?,
             access_path: self.access_path,
         })
     }

@@ -111,7 +111,7 @@ async fn create(args: CreateArgs, client: &Client, printer: &Printer) -> Result<
     let request = ApiTokenRequest { name: args.name, scope: args.scope.to_string(), ttl: args.ttl };
     let made = client.api_token_create(&request).await?;
     if args.json || printer.is_json() {
-        return Printer::new(Format::Json).object(&made);
+        return Printer::new(Some(Format::Json)).object(&made);
     }
     let view = &made.api_token;
     printer.note(&format!(

@@ -61,7 +61,7 @@ const CGROUP_ROOT: &str = "mooring";
 /// run a complete Mooring on this machine, in the foreground until Ctrl-C
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Example:\n  float up --dir ~/mooring --virtual-hosts 2\n  float login -u admin -p \"$(cat ~/mooring/opcenter/admin-password)\"\n  float submit --template jupyter --gateway my-gateway"
+    after_help = "Example:\n  float up --dir ~/mooring --virtual-hosts 2\n  float login -u admin -p \"$(cat ~/mooring/opcenter/admin-password)\"\n  float gateway create -n lab\n  float submit --template jupyter --gateway lab"
 )]
 pub(crate) struct Args {
     /// state directory; a later start with the same directory restores all jobs

@@ -58,6 +58,23 @@ fn case(line: impl Into<String>, class: &str, what: impl AsRef<str>, hint: &str)
     Case { line: line.into(), told: format!("Error: {class}, {} (code: {number}\n{hint}", what.as_ref()) }
 }
 
+/// The refusal of a size, without what each host has free.
+fn no_room_anywhere(size: &str) -> String {
+    format!("no ready host has {size} free: …")
+}
+
+/// A message without what each host has free, which depends on this machine.
+fn without_details(told: &str) -> String {
+    match (told.find(" free: "), told.find(" (code: ")) {
+        (Some(free), Some(code)) if free < code => format!("{} free: …{}", &told[..free], &told[code..]),
+        _ => told.to_owned(),
+    }
+}
+
+fn counted(cores: u64) -> String {
+    if cores == 1 { "1 core".to_owned() } else { format!("{cores} cores") }
+}
+
 /// Two hosts, the gateways `lab` and `narrow`, which has one port, and three jobs. `mover` on
 /// host-1 is connected to both gateways. `filler` takes all of host-2. The third has ended.
 struct Stage<'a> {
@@ -111,12 +128,14 @@ impl<'a> Stage<'a> {
         };
         let mut cases: Vec<Case> =
             of_job(NOBODY).into_iter().map(|line| case(line, NOT_FOUND, &unknown, LIST_JOBS)).collect();
-        for malformed in ["x", "../hosts", "g-sidlpgb7oi9p48kxycpmn"] {
-            cases.extend(of_job(malformed).map(|line| case(line, INVALID, "invalid job ID", LIST_JOBS)));
+        for unnamed in ["x", "g-sidlpgb7oi9p48kxycpmn"] {
+            let hint = format!("an ID has 21 letters and digits, and no job is called `{unnamed}`; {LIST_JOBS}");
+            cases.extend(of_job(unnamed).map(|line| case(line, INVALID, "invalid job ID", &hint)));
         }
+        let hint = format!("an ID has 21 letters and digits; {LIST_JOBS}");
+        cases.extend(of_job("../hosts").map(|line| case(line, INVALID, "invalid job ID", &hint)));
         let no_longer = |action: &str| format!("a job that is Completed can't {action}");
         cases.extend([
-            case(format!("cancel -f -j {ended}"), WRONG_STATUS, no_longer("be cancelled"), ENDED),
             case(format!("migrate -j {ended}"), WRONG_STATUS, no_longer("be migrated"), ENDED),
             case(
                 format!("gateway connect -g lab -j {ended}"),
@@ -228,7 +247,7 @@ impl<'a> Stage<'a> {
             case(
                 format!("{} -c {}", create("other", "12000:12100"), self.cores),
                 EXHAUSTED,
-                "no ready host has the room that is asked for",
+                no_room_anywhere(&format!("{} and 1 GB", counted(self.cores))),
                 LIST_HOSTS,
             ),
         ]);
@@ -312,13 +331,8 @@ impl<'a> Stage<'a> {
                 LIST_HOSTS,
             ),
             case(format!("migrate -j {mover} --host host-2"), EXHAUSTED, no_room, LIST_HOSTS),
-            case(format!("migrate -j {mover}"), EXHAUSTED, "no ready host has the room that is asked for", LIST_HOSTS),
-            case(
-                format!("migrate -j {mover} --wait"),
-                EXHAUSTED,
-                "no ready host has the room that is asked for",
-                LIST_HOSTS,
-            ),
+            case(format!("migrate -j {mover}"), EXHAUSTED, no_room_anywhere("1 core and 0.2 GB"), LIST_HOSTS),
+            case(format!("migrate -j {mover} --wait"), EXHAUSTED, no_room_anywhere("1 core and 0.2 GB"), LIST_HOSTS),
         ])
     }
 
@@ -421,6 +435,7 @@ fn refusals_name_the_next_step_and_change_nothing() {
     let mut wrong = Vec::new();
     let mut check = |Case { line, told }: Case, ran: Ran| {
         let wanted = Ran { code: Some(1), stdout: String::new(), stderr: told };
+        let ran = Ran { stderr: without_details(&ran.stderr), ..ran };
         if ran != wanted {
             wrong.push(format!("float {line}\n  {ran:?}, not\n  {wanted:?}"));
         }
@@ -453,7 +468,7 @@ fn impossible_jobs_say_why_and_hurt_nobody() {
     let cores = hosts(world).unwrap()[0]["cores"].as_u64().unwrap();
     let large = submitted(world, &format!("submit -i dir:/ -n large -c {} -- /bin/sleep 9999", cores + 1)).unwrap();
     let why = status(world, &large, JobStatus::NoAvailableHost).unwrap();
-    assert_eq!(why, "no ready host has the room that is asked for");
+    assert!(why.starts_with(&format!("no ready host has {} and 2 GB free: ", counted(cores + 1))), "{why}");
 
     let unhurt = done(world, &format!("show -j {sleeper}")).unwrap();
     assert_eq!(unhurt["lastUpdate"], before[0][0]["lastUpdate"]);
@@ -512,10 +527,10 @@ fn host_without_criu_takes_no_job() {
         format!("host `newcomer` is not ready: {reason}"),
         LIST_HOSTS,
     );
-    let chosen =
-        case(format!("migrate -j {sleeper}"), EXHAUSTED, "no ready host has the room that is asked for", LIST_HOSTS);
+    let chosen = case(format!("migrate -j {sleeper}"), EXHAUSTED, no_room_anywhere("1 core and 0.2 GB"), LIST_HOSTS);
     for Case { line, told } in [named, chosen] {
         let ran = world.float(&words(&line)).unwrap();
+        let ran = Ran { stderr: without_details(&ran.stderr), ..ran };
         assert_eq!(ran, Ran { code: Some(1), stdout: String::new(), stderr: told }, "float {line}");
         assert_eq!(state(world).unwrap(), before, "float {line}");
     }

@@ -3,13 +3,16 @@
 use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
-use mooring_api::view::{EventView, FindingView, JobModifyRequest, JobPage, JobView, MetricView, MigrateRequest};
+use mooring_api::submission::Accepted;
+use mooring_api::view::{
+    EventView, FindingView, JobModifyRequest, JobPage, JobPages, JobView, MetricView, MigrateRequest, SubmittedView,
+};
 use mooring_api::{ErrorBody, Submission, paths};
 use mooring_types::Clock;
 use mooring_types::duration::parse_duration;
 use mooring_types::filter::Filter;
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::{Asked, Body, Named};
 use crate::auth::User;
@@ -50,16 +53,39 @@ pub(super) async fn page(
     Ok(Json(job_list::page(&context, &user, listing).await?))
 }
 
-/// Submit a job.
+/// List jobs as clients of the original do: all that the user may see, newest last. With a place or
+/// a limit, one page of them, newest first.
+#[utoipa::path(get, path = paths::JOB_PAGES,
+    params(("filter" = Option<Vec<String>>, Query), ("category" = Option<String>, Query), ("limit" = Option<u32>, Query),
+        ("before" = Option<String>, Query), ("after" = Option<String>, Query)),
+    responses((status = 200, body = JobPages), (status = "4XX", body = ErrorBody)))]
+pub(super) async fn pages(
+    State(context): State<Context>,
+    user: User,
+    RawQuery(query): RawQuery,
+) -> ApiResult<Json<JobPages>> {
+    let query = query.unwrap_or_default();
+    let asks_for_page = |key: &str| ["category", "limit", "before", "after"].contains(&key);
+    let listing = Listing::read(&query)?;
+    let jobs = if form_urlencoded::parse(query.as_bytes()).any(|(key, _)| asks_for_page(&key)) {
+        job_list::page(&context, &user, listing).await?.jobs
+    } else {
+        job_list::jobs(&context, &user, listing.filters).await?
+    };
+    Ok(Json(JobPages { jobs }))
+}
+
+/// Submit a job. Fields of the original that have no effect here are named in `warnings`.
 #[utoipa::path(post, path = paths::JOBS, request_body = Submission,
-    responses((status = 201, body = JobView), (status = "4XX", body = ErrorBody)))]
+    responses((status = 201, body = SubmittedView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn submit(
     State(context): State<Context>,
     user: User,
-    Body(values): Body<Map<String, Value>>,
-) -> ApiResult<(StatusCode, Json<JobView>)> {
-    let id = job::submit(&context, &user, Submission::read(values)?).await?;
-    Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
+    Body(json): Body<Box<RawValue>>,
+) -> ApiResult<(StatusCode, Json<SubmittedView>)> {
+    let Accepted { submission, warnings } = Submission::of_json(&json)?;
+    let id = job::submit(&context, &user, submission).await?;
+    Ok((StatusCode::CREATED, Json(SubmittedView { job: job_view(&context, &id).await?, warnings })))
 }
 
 /// Show a job with its migrations.
@@ -100,7 +126,7 @@ pub(super) async fn rerun(
     Ok((StatusCode::CREATED, Json(job_view(&context, &id).await?)))
 }
 
-/// Cancel a job.
+/// Cancel a job. A job that has ended already stays as it is.
 #[utoipa::path(delete, path = paths::JOB, params(("id" = String, Path)),
     responses((status = 200, body = JobView), (status = "4XX", body = ErrorBody)))]
 pub(super) async fn cancel(
@@ -108,7 +134,7 @@ pub(super) async fn cancel(
     user: User,
     Named(id): Named<String>,
 ) -> ApiResult<Json<JobView>> {
-    let id = job::cancel(&context, &user, &id).await?;
+    let id = job::ensure_cancelled(&context, &user, &id).await?;
     Ok(Json(job_view(&context, &id).await?))
 }
 

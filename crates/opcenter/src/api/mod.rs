@@ -15,6 +15,7 @@ mod job_file;
 mod job_log;
 mod join_token;
 mod key;
+mod program;
 mod secret;
 mod security_group;
 mod session;
@@ -81,6 +82,7 @@ fn described() -> OpenApiRouter<Context> {
         .routes(routes!(status::show))
         .routes(routes!(job::list, job::submit))
         .routes(routes!(job::page))
+        .routes(routes!(job::pages))
         .routes(routes!(job::show, job::modify, job::cancel))
         .routes(routes!(watch::job))
         .routes(routes!(job::rerun))
@@ -144,6 +146,7 @@ pub(crate) fn router(context: Context, stop: CancellationToken, tasks: Tasks) ->
     router
         .merge(daemon::router())
         .merge(web::router())
+        .merge(program::router())
         .route(paths::OPENAPI, get(move || std::future::ready(Json(description))))
         .route(paths::HEALTHZ, get(|| std::future::ready(StatusCode::OK)))
         .route(paths::READYZ, get(|| std::future::ready(StatusCode::OK)))

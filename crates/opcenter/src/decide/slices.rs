@@ -262,7 +262,10 @@ fn spec(secrets: &Secrets, job: &JobRow) -> JobSpec {
     if let Some(digest) = &job.image_digest {
         spec.image = spec.image.pinned(digest);
     }
-    spec.env.insert("FLOAT_USER".into(), job.user_name.clone());
+    for variable in ["FLOAT_USER", "FLOAT_USER_ID"] {
+        // Commands take a user's name as its id.
+        spec.env.insert(variable.into(), job.user_name.clone());
+    }
     spec
 }
 

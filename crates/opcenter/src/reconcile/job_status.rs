@@ -55,11 +55,26 @@ impl Round<'_> {
                     self.status(job, JobStatus::NoAvailableHost, &refusal.to_string()).await
                 } else if let Some(reason) = self.in_vain(state, job, &refusal) {
                     self.status(job, JobStatus::NoAvailableHost, &reason).await
-                } else {
+                } else if self.is_too_early(state) {
                     Ok(())
+                } else {
+                    self.waits(job, &refusal).await
                 }
             }
         }
+    }
+
+    /// Tells why a job waits for a host, at once and after each change.
+    async fn waits(&mut self, job: &JobRow, refusal: &NoHost) -> Result<(), StoreError> {
+        let until = job.status_time.checked_add(job.policy.vm_policy.wait_limit());
+        let until = until.map_or_else(|_| "never".to_owned(), |until| until.strftime("%H:%M UTC").to_string());
+        let reason = format!("waits for a host: {refusal}; gives up at {until} (`--vmPolicy`)");
+        if job.status_reason == reason {
+            return Ok(());
+        }
+        self.changed = true;
+        self.tx.job_status_reason_set(&job.id, &reason, self.now).await?;
+        self.tx.event_append(&job.id, &Event::StatusChanged { status: job.status, reason }, self.now).await
     }
 
     /// Returns the reason for giving up, once a job has waited for a host as long as its VM policy

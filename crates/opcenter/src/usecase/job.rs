@@ -60,12 +60,24 @@ pub(crate) async fn submit(context: &Context, user: &User, submission: Submissio
         security_groups,
         ..new_row(context, id, &user.name, spec)?
     };
+    check_command(&job.spec)?;
     admit(&mut tx, &job, gateway.as_ref()).await?;
     tx.commit().await?;
     audit::about(Kind::Job, job.id.as_str(), job.spec.name.as_str());
     tracing::info!(job = %job.id, user = user.name, "job {} ({}) is submitted", job.id, job.spec.name);
     context.wake();
     Ok(job.id)
+}
+
+/// Checks that there is something to run. Only an image that is a directory has no command of its
+/// own; of the others the host finds out.
+fn check_command(spec: &JobSpec) -> ApiResult<()> {
+    if matches!(spec.image, Image::Directory(_)) && spec.command.is_empty() && spec.script.is_none() {
+        return Err(ApiError::invalid("no command, and a directory as an image has none")
+            .hint("write the command after `--`, or give a job script with `-j`")
+            .at("command"));
+    }
+    Ok(())
 }
 
 /// Checks that a host of that name exists and that a job's VM policy allows it.
@@ -195,6 +207,15 @@ fn spec(submission: &Submission, access_path: String, id: &JobId) -> ApiResult<J
         with_root: submission.with_root,
         volumes: volumes::volumes(&submission.data_volumes)?,
     })
+}
+
+/// Makes sure that a job ends. One that has ended, or is being cancelled, is what the caller wants:
+/// nothing changes.
+pub(crate) async fn ensure_cancelled(context: &Context, user: &User, id: &str) -> ApiResult<JobId> {
+    match cancel(context, user, id).await {
+        Err(refusal) if refusal.0.error_code() == ErrorCode::WrongStatus => parse(id),
+        done => done,
+    }
 }
 
 /// Cancels a job.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use mooring_api::view::{JobCounts, JobPage, JobView, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
+use mooring_api::view::{JobCounts, JobPage, JobTotals, JobView, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX};
 use mooring_store::{JobChoice, JobPlace, JobRow, MigrationRow, Tx};
 use mooring_types::filter::{Filter, InvalidFilter};
 use mooring_types::job::{Category, JobStatus, UnknownCategory};
@@ -108,9 +108,13 @@ pub(crate) async fn page(context: &Context, user: &User, listing: Listing) -> Ap
 }
 
 /// Counts the jobs that a user may see.
-pub(crate) async fn counts(tx: &mut Tx, user: &User) -> ApiResult<JobCounts> {
+pub(crate) async fn totals(tx: &mut Tx, user: &User) -> ApiResult<JobTotals> {
     let statuses = tx.job_count(user.visible_owners().as_deref()).await?;
-    Ok(count(statuses.into_iter().map(|(status, number): (JobStatus, u64)| (status.category(), number))))
+    let cancelled = statuses.iter().filter(|(status, _)| *status == JobStatus::Cancelled);
+    let cancelled = number(cancelled.map(|(_, jobs)| jobs).sum());
+    let of_category = statuses.into_iter().map(|(status, jobs): (JobStatus, u64)| (status.category(), jobs));
+    let JobCounts { total, pending, running, success, failed } = count(of_category);
+    Ok(JobTotals { total, pending, running, success, failed: failed.saturating_sub(cancelled), cancelled })
 }
 
 fn count(numbers: impl Iterator<Item = (Category, u64)>) -> JobCounts {

@@ -11,7 +11,7 @@ use crate::view::{Views, job_list};
 /// Counts hosts, gateways and the jobs that the user may see.
 pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView> {
     let mut tx = context.store.begin_read().await?;
-    let jobs = job_list::counts(&mut tx, user).await?;
+    let jobs = job_list::totals(&mut tx, user).await?;
     let views = Views::latest(context, &mut tx).await?;
     Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),

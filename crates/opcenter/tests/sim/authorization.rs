@@ -99,6 +99,7 @@ const TABLE: &[Row] = &[
     ("GET",    paths::HEALTHZ,             "+ +++++ + +++ ++++", On::Nothing, ""),
     ("GET",    paths::READYZ,              "+ +++++ + +++ ++++", On::Nothing, ""),
     ("GET",    paths::METRICS,             "+ +++++ + +++ ++++", On::Nothing, ""),
+    ("GET",    paths::PROGRAM,             "+ +++++ + +++ ++++", On::Nothing, ""),
     ("POST",   paths::LOGIN,               "+ +++++ + +++ ++++", On::Nothing, "{}"),
     ("GET",    paths::LOGIN,               "4 44444 4 444 4444", On::Nothing, ""),
     ("POST",   paths::LOGIN_REQUESTS,      "+ +++++ + +++ ++++", On::Nothing, "{}"),
@@ -155,6 +156,7 @@ const TABLE: &[Row] = &[
     ("GET",    paths::JOBS,                "4 +++++ x +++ 4444", On::Nothing, ""),
     ("POST",   paths::JOBS,                "4 x++++ x x++ 4444", On::Nothing, r#"{"image":"alpine:3"}"#),
     ("GET",    paths::JOB_PAGE,            "4 +++++ x +++ 4444", On::Nothing, ""),
+    ("GET",    paths::JOB_PAGES,           "4 +++++ x +++ 4444", On::Nothing, ""),
     ("GET",    paths::JOB,                 "4 +-+++ + +++ 4444", On::Job, ""),
     ("GET",    paths::JOB_WATCH,           "4 +-+++ + +++ 4444", On::Job, ""),
     ("GET",    paths::JOB_EVENTS,          "4 +-+++ x +++ 4444", On::Job, ""),
@@ -458,6 +460,7 @@ fn endpoints() -> BTreeSet<(String, String)> {
         ("GET", paths::HEALTHZ),
         ("GET", paths::READYZ),
         ("GET", paths::METRICS),
+        ("GET", paths::PROGRAM),
     ];
     described.chain(of_daemons.map(|(method, path)| (method.to_owned(), path.to_owned()))).collect()
 }

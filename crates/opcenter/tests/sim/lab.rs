@@ -218,7 +218,9 @@ impl Lab {
     /// Submits a job.
     pub(crate) async fn submit(&self, request: Submission) -> JobId {
         let (image, name) = (Some("dir:/".parse().unwrap()), Some("work".parse().unwrap()));
-        let request = Submission { image: request.image.or(image), name: request.name.or(name), ..request };
+        let is_bare = request.command.is_empty() && request.script.is_none();
+        let command = if is_bare { vec!["true".to_owned()] } else { request.command };
+        let request = Submission { image: request.image.or(image), name: request.name.or(name), command, ..request };
         self.admin.job_submit(&request).await.unwrap().id
     }
 

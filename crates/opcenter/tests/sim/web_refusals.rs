@@ -155,7 +155,7 @@ async fn forms_of_gateways_and_connections_are_refused_at_their_fields() {
                 path: "/gateways",
                 form: &[("name", "third"), ("cpu", "999"), ("port_range", "30000:30001")],
                 field: "cpu",
-                message: "no ready host has the room",
+                message: "no ready host has 999 cores",
             },
             Refused {
                 path: "/gateways",

@@ -89,7 +89,15 @@ async fn submitted_job_shows_how_far_it_is_and_its_address() {
     lab.create_gateway("lab").await;
     let ada = admin(&lab).await;
     lab.hold(Step::Start);
-    let form = [("image", "dir:/"), ("name", "web"), ("publish", "80"), ("gateway", "lab"), ("host", "host-1")];
+    let form = [
+        ("image", "dir:/"),
+        ("name", "web"),
+        ("run", "command"),
+        ("command", "true"),
+        ("publish", "80"),
+        ("gateway", "lab"),
+        ("host", "host-1"),
+    ];
     let job = job_of(&ada.post("/submit", &form).await);
     let mut page = ada.live(&format!("/jobs/{job}")).await;
     // The Access URL is there from the first moment on.
@@ -125,6 +133,8 @@ async fn form_begins_with_an_earlier_job_without_its_secrets() {
     let form = [
         ("image", "dir:/"),
         ("name", "web"),
+        ("run", "command"),
+        ("command", "true"),
         ("env", "API_KEY=open sesame"),
         ("env", "TOKEN={secret:token}"),
         ("env", "MODE=test"),

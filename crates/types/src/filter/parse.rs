@@ -226,7 +226,7 @@ const OPERATORS_HINT: &str = "the operators are =, !=, <, <=, >, >= and ~ for `c
 
 /// Says whether a byte may be part of a key; those of tags have letters of any script.
 pub(super) fn is_of_key(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || !byte.is_ascii() || byte == b':' || byte == b'-'
+    byte.is_ascii_alphanumeric() || !byte.is_ascii() || b":._-".contains(&byte)
 }
 
 /// Says whether a byte may be part of an unquoted value.

@@ -62,11 +62,7 @@ impl Entry<'_> {
 
     /// Parses `true` or `false`.
     pub(super) fn truth(&self) -> Result<bool, InvalidPolicy> {
-        match self.value {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(self.refused("`true` or `false`")),
-        }
+        self.value.to_ascii_lowercase().parse().map_err(|_| self.refused("`true` or `false`"))
     }
 
     /// Parses a duration.

@@ -6,9 +6,9 @@ use std::str::FromStr;
 /// The longest key or value.
 const LENGTH_MAX: usize = 63;
 
-/// A tag: key and value have 1 to 63 characters each. Of ASCII these are letters, digits and `-`;
-/// beyond it, letters of any script and emoji. Nobody sees blanks and signs of the direction of
-/// text, so those are none.
+/// A tag: key and value have 1 to 63 characters each. Of ASCII these are letters, digits, `.`, `_`
+/// and `-`, as in names; beyond it, letters of any script and emoji. Nobody sees blanks and signs
+/// of the direction of text, so those are none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CustomTag {
     pub key: String,
@@ -17,7 +17,7 @@ pub struct CustomTag {
 
 /// A text that is no tag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid tag `{text}`: a tag is key:value, each of 1 to 63 letters, digits, emoji or `-`")]
+#[error("invalid tag `{text}`: a tag is key:value, each of 1 to 63 letters, digits, emoji, `.`, `_` or `-`")]
 pub struct InvalidTag {
     text: String,
 }
@@ -34,7 +34,7 @@ impl CustomTag {
 /// scripts need, may.
 fn is_seen(char: char) -> bool {
     if char.is_ascii() {
-        return char.is_ascii_alphanumeric() || char == '-';
+        return char.is_ascii_alphanumeric() || matches!(char, '.' | '_' | '-');
     }
     let is_invisible = matches!(
         char,
@@ -79,7 +79,8 @@ mod tests {
             ":b",
             "a b:c",
             "a:b:c",
-            "a_b:c",
+            "a/b:c",
+            "a:b=c",
             "a:ä b",
             "a:\u{202e}b",
             "a:b\u{a0}",
@@ -96,7 +97,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tag_reads_back(key in "[A-Za-z0-9א-ת🚢-]{1,63}", value in "[A-Za-z0-9א-ת🚢-]{1,63}") {
+        fn a_tag_reads_back(key in "[A-Za-z0-9._א-ת🚢-]{1,63}", value in "[A-Za-z0-9._א-ת🚢-]{1,63}") {
             let tag = CustomTag { key, value };
             prop_assert_eq!(tag.to_string().parse::<CustomTag>(), Ok(tag));
         }

@@ -191,7 +191,7 @@ mod tests {
         let read = read(&mut form);
         assert_eq!(read, submission(json!({"image": "dir:/", "name": "web"})));
         for (key, message) in [
-            ("cpu", "invalid number of cores `4:2`; write `2`, or `2:4` for a range"),
+            ("cpu", "invalid number of cores `4:2`: the least, 4, is more than the most, 2"),
             ("memGB", "invalid memory `much`"),
             ("publish", "99999"),
             ("env", "`PLAIN` is no environment variable; write KEY=VALUE"),
