@@ -209,22 +209,16 @@ impl Round<'_> {
         self.enter(row, Stage::Ended).await
     }
 
-    /// Records the phases that only OpCenter can measure.
+    /// Records the phase that only OpCenter can measure at its end.
     async fn finish_own_phase(&mut self, state: &DbState, row: &mut MigrationRow) -> Result<(), StoreError> {
-        match row.stage {
-            Stage::Preparing => {
-                let planned = elapsed(row.start_time, row.stage_time);
-                self.phase(row, Phase::Plan, planned).await
-            }
-            Stage::Quiescing => {
-                let took = elapsed(row.stage_time, self.now);
-                if !self.is_quiet(state, row) {
-                    tracing::warn!(job = %row.job, "gateways did not quiesce for job {} in time", row.job);
-                }
-                self.phase(row, Phase::Quiesce, took).await
-            }
-            _ => Ok(()),
+        if row.stage != Stage::Quiescing {
+            return Ok(());
         }
+        let took = elapsed(row.stage_time, self.now);
+        if !self.is_quiet(state, row) {
+            tracing::warn!(job = %row.job, "gateways did not quiesce for job {} in time", row.job);
+        }
+        self.phase(row, Phase::Quiesce, took).await
     }
 
     /// Takes over the source's reason of a failure. The destination only sees a closed stream, and
@@ -244,21 +238,29 @@ impl Round<'_> {
         }
     }
 
-    /// Takes over the phases that both hosts measured.
+    /// Takes over the phases that both hosts measured, in their order.
     async fn merge_phases(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
         const OF_SOURCE: [Phase; 3] = [Phase::PreCopy, Phase::Freeze, Phase::Transfer];
+        if row.stage == Stage::Preparing {
+            let planned = elapsed(row.start_time, row.stage_time);
+            self.phase(row, Phase::Plan, planned).await?;
+        }
+        let mut measured = Vec::new();
         let ends = [(self.source(row).cloned(), true), (self.destination(row).cloned(), false)];
         for (report, is_source) in ends {
             let Some(report) = report else { continue };
             for PhaseTime { name, seconds } in report.phases {
                 // A capsule from the store is transferred by the destination.
                 let of_source = OF_SOURCE.contains(&name) && row.from.is_some();
-                if of_source != is_source {
-                    continue;
+                if of_source == is_source {
+                    measured.push((name, seconds));
                 }
-                self.phase(row, name, Duration::from_secs_f64(seconds.max(0.0))).await?;
             }
             row.bytes_moved = row.bytes_moved.max(report.bytes_moved);
+        }
+        measured.sort_by_key(|(name, _)| *name);
+        for (name, seconds) in measured {
+            self.phase(row, name, Duration::from_secs_f64(seconds.max(0.0))).await?;
         }
         Ok(())
     }

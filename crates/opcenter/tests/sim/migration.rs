@@ -9,8 +9,9 @@ use mooring_api::view::{ConnectRequest, MigrateRequest};
 use mooring_api::watch::{Connections, Flow, JobOrder, JobState, MigrateOutStage};
 use mooring_api::{ErrorCode, Submission};
 use mooring_sim::Step;
-use mooring_types::JobId;
 use mooring_types::job::JobStatus;
+use mooring_types::migration::Phase;
+use mooring_types::{Event, JobId};
 
 use crate::lab::{Lab, refused, seconds};
 
@@ -52,6 +53,29 @@ async fn job_migrates_there_and_back() {
         lab.settle().await;
         lab.expect_on(&job, host).await;
     }
+}
+
+#[tokio::test]
+async fn events_have_the_phases_in_their_order() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    for host in ["host-1", "host-2"] {
+        for step in STEPS {
+            lab.host(host).take(step, 0.5);
+        }
+    }
+    lab.migrate(&job, "host-2").await;
+    lab.settle().await;
+    lab.expect_on(&job, "host-2").await;
+    let events = lab.admin.job_events(&job).await.unwrap().into_iter();
+    let phases: Vec<Phase> = events
+        .filter_map(|event| match event.event {
+            Event::PhaseEnded { phase, .. } => Some(phase),
+            _ => None,
+        })
+        .collect();
+    assert!(phases.contains(&Phase::Plan) && phases.contains(&Phase::Prepare), "{phases:?}");
+    assert!(phases.is_sorted(), "{phases:?}");
 }
 
 #[tokio::test]
