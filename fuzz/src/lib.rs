@@ -99,7 +99,8 @@ pub fn requests(bytes: &[u8]) {
     for piece in bytes.chunks(usize::from(*length).max(1)) {
         in_pieces.advance(piece);
     }
-    let found = |lengths: &Lengths| (lengths.heads(), lengths.in_head(), lengths.is_given_up(), lengths.conflict(u64::MAX));
+    let found =
+        |lengths: &Lengths| (lengths.heads(), lengths.in_head(), lengths.is_given_up(), lengths.conflict(u64::MAX));
     assert_eq!(found(&whole), found(&in_pieces), "{bytes:?} in pieces of {length}");
 }
 
