@@ -245,7 +245,7 @@ fn job_that_fills_the_disk_is_frozen() {
         wait_for("the neighbour to go on", LIMIT, async || Ok((lines().await? > seen + 20).then_some(()))).await?;
         ensure!(fs::metadata(&file)?.len() == before, "it went on");
         let free = nix::sys::statvfs::statvfs(&disk)?;
-        let free = u64::from(free.fragment_size()) * free.blocks_available();
+        let free = free.fragment_size() * free.blocks_available();
         ensure!(free > 500_000_000, "{free} bytes are left");
         let events = client.job_events(&filler).await?;
         let told = |is_over: bool| {
