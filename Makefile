@@ -12,6 +12,9 @@ export RUSTUP_TOOLCHAIN := $(TOOLCHAIN)
 endif
 endif
 
+# Half as many tests again as processors: most of them wait.
+export NEXTEST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 / 2 )))
+
 # Evaluated where it is used: cargo-nextest is installed by then. PATH is that of the recipes.
 NEXTEST = $(shell PATH='$(PATH)' command -v cargo-nextest)
 # The programs of the tests as `make test-list` finds them. With these, running them takes no

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_api::view::JobView;
+use mooring_testkit::job::mapped;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::witness::{self, Answer};
 use mooring_testkit::world::{Plan, Ran, World};
@@ -85,12 +86,10 @@ fn its_port_stays_its_clients_wait_and_it_comes_back_elsewhere() {
     assert_eq!((job.status, job.image.as_str()), (JobStatus::Executing, "external"));
     assert_eq!(job.endpoints, ["21001=127.0.0.1:21001"]);
     let id = job.id.to_string();
-    let (_, address) = job.port_mappings[0].split_once(" -> ").unwrap();
-    let gateway: SocketAddr = address.parse().unwrap();
 
     let outcome = world.run_inside(async || {
-        wait_for("the gateway to listen", LIMIT, async || Ok(TcpStream::connect(gateway).await.is_ok().then_some(())))
-            .await?;
+        let mapping = mapped(&world.client().await?, &job.id, LIMIT).await?;
+        let gateway: SocketAddr = mapping.split_once(" -> ").context("a mapping")?.1.parse()?;
         let mut before = Asker::connect(gateway).await?;
         let identity = before.ask().await?;
 
@@ -105,7 +104,7 @@ fn its_port_stays_its_clients_wait_and_it_comes_back_elsewhere() {
         // through, and the port is the same.
         let moved = view(&world, &format!("job update -j {id} --status Executing --endpoint {}", second.address))?;
         ensure!(moved.endpoints == ["21001=127.0.0.1:21002"], "{moved:?}");
-        ensure!(moved.port_mappings == job.port_mappings, "{moved:?}");
+        ensure!(moved.port_mappings == [mapping.as_str()], "{moved:?}");
         let answer = timeout(LIMIT, late.answer()).await??;
         ensure!(answer != identity, "the old one answered");
         let ended = timeout(LIMIT, before.answer()).await?;

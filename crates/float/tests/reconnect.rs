@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use mooring_testkit::browser::Browser;
+use mooring_testkit::job::mapped;
 use mooring_testkit::jupyter::Jupyter;
 use mooring_testkit::lab_page::LabPage;
 use mooring_testkit::wait::wait_for;
@@ -71,7 +72,11 @@ impl<'a> Slurm<'a> {
         let endpoint = format!("--endpoint 127.0.0.1:{PORT} --accessPath /lab?token=secret --gateway lab");
         let job = slurm.float(&format!("job register -n slurm {endpoint}"))?;
         job["id"].as_str().context("an id")?.clone_into(&mut slurm.job);
-        job["accessUrls"][0].as_str().context("an Access URL")?.clone_into(&mut slurm.access_url);
+        slurm.access_url = world.run_inside(async || {
+            let (client, job) = (world.client().await?, slurm.job.parse()?);
+            mapped(&client, &job, LIMIT).await?;
+            client.job_get(&job).await?.access_urls.into_iter().next().context("an Access URL")
+        })?;
         Ok(slurm)
     }
 

@@ -63,6 +63,8 @@ pub(crate) struct Listener {
     pub(crate) socket: Option<Arc<TcpListener>>,
     /// The reason why the port is not listened on.
     pub(crate) problem: Option<String>,
+    /// True where another program listens at the port.
+    pub(crate) is_port_taken: bool,
 }
 
 /// Serves the clients of one listener.

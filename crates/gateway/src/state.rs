@@ -13,6 +13,7 @@
 //! connection gets passes its socket on, so it is listened on at every moment.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -184,6 +185,7 @@ impl Gateway {
             ConnectionObservation {
                 connection: key.connection.clone(),
                 problem: listener.problem.clone().or_else(|| without_tls.clone()),
+                is_port_taken: listener.is_port_taken,
                 calling: listener.gate.callers(),
                 held: listener.clients.held(),
                 clients: listener.clients.observe(),
@@ -311,6 +313,7 @@ impl Gateway {
         let verb = if route.ending.is_some() { "tells of the end of" } else { "leads to" };
         let target = route.target.clone();
         let route = RouteCell::new(route);
+        let mut is_port_taken = false;
         let (problem, socket) = match socket.map_or_else(open, Ok) {
             Ok(socket) => {
                 tracing::info!(%address, ?target, "port {} {verb} job {job}", key.port);
@@ -331,10 +334,11 @@ impl Gateway {
                 if !is_retry {
                     tracing::warn!(%address, %error, "can't listen on {address}");
                 }
+                is_port_taken = error.kind() == io::ErrorKind::AddrInUse;
                 (Some(format!("can't listen on {address}: {error}")), None)
             }
         };
-        state.listeners.insert(key, Listener { clients, route, gate, stop, socket, problem });
+        state.listeners.insert(key, Listener { clients, route, gate, stop, socket, problem, is_port_taken });
         self.shared.observed.notify_one();
     }
 

@@ -142,7 +142,16 @@ impl SimGateway {
             let traffic = self.traffic.get(&directive.job).cloned().unwrap_or_default();
             let connection: ConnectionId = directive.connection.clone();
             let Traffic { clients, calling, held, bytes_in, bytes_out } = traffic;
-            ConnectionObservation { connection, problem: None, clients, calling, held, bytes_in, bytes_out }
+            ConnectionObservation {
+                connection,
+                problem: None,
+                is_port_taken: false,
+                clients,
+                calling,
+                held,
+                bytes_in,
+                bytes_out,
+            }
         };
         let quiesced =
             |migration: &MigrationId| Quiesced { migration: migration.clone(), unacknowledged: 0, seconds: 0.001 };

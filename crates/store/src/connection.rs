@@ -17,6 +17,8 @@ pub struct ConnectionRow {
     pub target_port: Port,
     /// The gateway's port, for the life of the connection.
     pub gateway_port: Port,
+    /// True once the gateway has listened at the port. The port stays then.
+    pub opened: bool,
     pub protocol: Protocol,
     /// The limits of held requests while the job does not execute.
     pub hold_limits: HoldLimits,
@@ -38,8 +40,8 @@ impl Tx {
         self.farewell_give_way(connection).await?;
         sqlx::query(
             "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget, cookies,
-                access, shares, link_hash)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                access, shares, link_hash, opened)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -53,9 +55,19 @@ impl Tx {
         .bind(to_json(&connection.access)?)
         .bind(to_json(&connection.shares)?)
         .bind(&connection.link_hash)
+        .bind(connection.opened)
         .execute(&mut *self.inner)
         .await?;
         self.gateway_port_use(connection).await
+    }
+
+    /// Records that the gateway listens at a connection's port.
+    pub async fn connection_opened(&mut self, id: &ConnectionId) -> Result<()> {
+        sqlx::query("UPDATE connection SET opened = 1 WHERE id = ?")
+            .bind(id.as_str())
+            .execute(&mut *self.inner)
+            .await?;
+        Ok(())
     }
 
     /// Lists all connections by gateway and port.
@@ -110,6 +122,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         access: json(row, "access")?,
         shares: json(row, "shares")?,
         link_hash: row.try_get("link_hash")?,
+        opened: row.try_get("opened")?,
     })
 }
 

@@ -55,6 +55,7 @@ const FILES: &[File] = &files![
     30 "gateway certificates" "0030_gateway_certificates.sql",
     31 "session parent" "0031_session_parent.sql",
     32 "identities" "0032_identities.sql",
+    33 "connection opened" "0033_connection_opened.sql",
 ];
 
 /// Returns what brings a database to this version's schema.

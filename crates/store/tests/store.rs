@@ -241,6 +241,7 @@ fn gateway(host: &HostRow) -> GatewayRow {
 
 fn connection(gateway: &GatewayRow, job: &JobRow) -> ConnectionRow {
     ConnectionRow {
+        opened: false,
         id: ConnectionId::random(&mut rand::rng()),
         gateway: gateway.id.clone(),
         job: job.id.clone(),

@@ -31,3 +31,12 @@ pub async fn ended(client: &Client, job: &JobId, limit: Duration) -> Result<JobV
     })
     .await
 }
+
+/// Waits until a gateway listens for a job. Returns the first of its port mappings.
+///
+/// # Errors
+/// It does not within the limit.
+pub async fn mapped(client: &Client, job: &JobId, limit: Duration) -> Result<String> {
+    wait_for("the port of the job", limit, async || Ok(client.job_get(job).await?.port_mappings.into_iter().next()))
+        .await
+}

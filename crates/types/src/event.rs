@@ -160,6 +160,16 @@ pub enum Event {
         /// The generation of the job.
         generation: Generation,
     },
+    /// Another program listens at the gateway's port that a connection of the job was given.
+    PortTaken {
+        /// The name of the gateway.
+        gateway: String,
+        /// The port.
+        port: u16,
+        /// The port that the connection has instead; absent where none is free.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        instead: Option<u16>,
+    },
     /// The job was to be resumed automatically, and stays suspended until a user resumes it.
     StaysSuspended {
         /// The reason.
@@ -254,6 +264,13 @@ impl fmt::Display for Event {
                 write!(f, "frozen: the disk of {host} is nearly full, and this job wrote most to it")
             }
             Self::ShortOfDisk { host, is_over: true, .. } => write!(f, "goes on: the disk of {host} has room again"),
+            Self::PortTaken { gateway, port, instead } => {
+                write!(f, "port {port} of gateway {gateway} is held by another program")?;
+                match instead {
+                    Some(port) => write!(f, ": the connection has port {port} instead"),
+                    None => f.write_str(", and no port above it is free"),
+                }
+            }
             Self::StaysSuspended { reason } => write!(f, "stays suspended: {reason}"),
             Self::Note { text } => f.write_str(text),
         }
@@ -319,6 +336,7 @@ mod tests {
                 generation: Generation(1),
             },
             Event::ShortOfDisk { host: text("host-1"), is_over: false, generation: Generation(1) },
+            Event::PortTaken { gateway: text("lab"), port: 10_000, instead: Some(10_001) },
             Event::StaysSuspended { reason: text("no host") },
             Event::Note { text: text("a note") },
         ]

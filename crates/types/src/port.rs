@@ -107,6 +107,13 @@ impl PortRange {
         free.truncate(count);
         (free.len() == count).then_some(free)
     }
+
+    /// Returns the lowest port above another that is not in `used`.
+    #[must_use]
+    pub fn first_above(self, port: Port, used: &BTreeSet<Port>) -> Option<Port> {
+        let above = port.get().saturating_add(1).max(self.min);
+        (above..=self.max).filter_map(Port::new).find(|port| !used.contains(port))
+    }
 }
 
 impl FromStr for PortRange {

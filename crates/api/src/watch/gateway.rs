@@ -234,6 +234,9 @@ pub struct ConnectionObservation {
     pub connection: ConnectionId,
     /// The reason why the gateway can't listen, if it can't.
     pub problem: Option<String>,
+    /// True where the reason is that another program listens at the port.
+    #[serde(default)]
+    pub is_port_taken: bool,
     /// The client connections.
     pub clients: Vec<ClientObservation>,
     /// The number of waiting clients that should resume a suspended job. Automatic reloads of a

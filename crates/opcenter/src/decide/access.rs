@@ -61,6 +61,7 @@ mod tests {
     #[test]
     fn access_says_who_is_let_in() {
         let connection = |access| ConnectionRow {
+            opened: true,
             id: ConnectionId::random(&mut rand::rng()),
             gateway: GatewayId::random(&mut rand::rng()),
             job: JobId::random(&mut rand::rng()),

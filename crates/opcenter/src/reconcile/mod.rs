@@ -9,6 +9,7 @@
 //! * [`policy`]: snapshots, suspends and resizes that policies ask for.
 //! * [`migration`]: migrations from stage to stage.
 //! * [`find_owner`]: jobs that have moved on since the database was copied that is now in use.
+//! * [`ports`]: ports of gateways that other programs hold.
 //! * [`publish`]: slices of hosts and gateways. A [`Moment`] for watchers follows.
 //! * [`janitor`], [`usage`] and [`audit`]: tasks of their own that remove capsules, measurements
 //!   and rows of the audit.
@@ -22,6 +23,7 @@ mod job_status;
 mod migration;
 mod out_of_memory;
 mod policy;
+mod ports;
 mod publish;
 mod pulse;
 mod short_of_disk;
@@ -136,6 +138,7 @@ struct Round<'a> {
 impl Round<'_> {
     async fn decide(&mut self, state: &DbState) -> Result<(), StoreError> {
         self.forget_farewells(state).await?;
+        self.settle_ports(state).await?;
         let mut candidates = state.job_candidates(&self.observed);
         // A job that begins to leave is under way in the next round.
         if self.drain(state, &mut candidates).await? {

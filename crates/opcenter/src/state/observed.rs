@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::{ConnectionObservation, GatewayReport, HostReport, JobObservation, JobState, Quiesced};
+use mooring_store::ConnectionRow;
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 
 use crate::view::usage::{gb, rounded};
@@ -92,6 +93,15 @@ impl Observed {
     pub(crate) fn gateway(&self, gateway: &GatewayId) -> impl Iterator<Item = &GatewayReport> {
         let reports = self.gateways.get(gateway).into_iter().flat_map(|processes| processes.reports.values());
         reports.filter(|(_, at)| self.age(*at) < UNREACHABLE_AFTER).map(|(report, _)| report)
+    }
+
+    /// Returns what the processes of a gateway report of a connection.
+    pub(crate) fn connection<'a>(
+        &'a self,
+        connection: &'a ConnectionRow,
+    ) -> impl Iterator<Item = &'a ConnectionObservation> {
+        let reports = self.gateway(&connection.gateway);
+        reports.flat_map(|report| report.connections.iter().find(|report| report.connection == connection.id))
     }
 
     /// Returns whether a gateway has ever reported.

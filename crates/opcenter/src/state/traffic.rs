@@ -122,6 +122,7 @@ mod tests {
 
     fn report(incarnation: u64, connection: &ConnectionId, bytes: u64) -> GatewayReport {
         let connection = ConnectionObservation {
+            is_port_taken: false,
             connection: connection.clone(),
             problem: None,
             clients: Vec::new(),

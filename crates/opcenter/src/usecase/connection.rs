@@ -174,6 +174,7 @@ async fn insert_with(
             job: job.id.clone(),
             target_port,
             gateway_port,
+            opened: false,
             protocol: manner.protocol,
             hold_limits: manner.hold_limits,
             widget: manner.widget,

@@ -97,10 +97,7 @@ impl Views {
         let address = self.gateway_address(&connection.gateway)?;
         let gateway = self.state.gateways.iter().find(|gateway| gateway.id == connection.gateway)?;
         // During a restart a gateway has several processes, each with its own clients.
-        let reported = self.observed.gateway(&connection.gateway);
-        let observations: Vec<&ConnectionObservation> = reported
-            .flat_map(|report| report.connections.iter().find(|report| report.connection == connection.id))
-            .collect();
+        let observations: Vec<&ConnectionObservation> = self.observed.connection(connection).collect();
         let state = match observations.iter().find_map(|seen| seen.problem.as_ref()) {
             Some(problem) => ConnectionState::Failed { problem: problem.clone() },
             None if observations.is_empty() || slices::flow(&self.state, job) != Flow::Open => ConnectionState::Waiting,

@@ -93,8 +93,8 @@ impl Views {
             scheduler: if is_ours { "mooring".into() } else { "external".into() },
             address: job.address.map_or_else(String::new, |address| address.to_string()),
             generation: job.generation.0,
-            port_mappings: self.connections_of(job).filter_map(|row| self.port_mapping(row)).collect(),
-            access_urls: self.connections_of(job).filter_map(|row| Some(self.connection(row)?.access_url)).collect(),
+            port_mappings: self.open_connections(job).filter_map(|row| self.port_mapping(row)).collect(),
+            access_urls: self.open_connections(job).filter_map(|row| Some(self.connection(row)?.access_url)).collect(),
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
             security_groups: texts(&self.group_names(&job.security_groups)),
             endpoints: self.endpoints(&job.id),
@@ -104,8 +104,11 @@ impl Views {
         }
     }
 
-    fn connections_of<'a>(&'a self, job: &'a JobRow) -> impl Iterator<Item = &'a ConnectionRow> {
-        self.state.connections.iter().filter(move |row| row.job == job.id)
+    /// Returns the connections of a job whose port is its gateway's own: what another program at
+    /// such a port is sent, a token among it, is that program's.
+    fn open_connections<'a>(&'a self, job: &'a JobRow) -> impl Iterator<Item = &'a ConnectionRow> {
+        let fails = |row: &ConnectionRow| self.observed.connection(row).any(|seen| seen.problem.is_some());
+        self.state.connections.iter().filter(move |row| row.job == job.id && row.opened && !fails(row))
     }
 
     /// Describes a connection as the users' scripts know it: `8888 -> 198.18.0.2:10000`.

@@ -17,6 +17,7 @@ fn publishing(name: &str) -> Submission {
     Submission {
         name: Some(name.parse().unwrap()),
         image: Some("dir:/".parse().unwrap()),
+        command: vec!["/bin/true".into()],
         publish: vec!["8888".parse().unwrap()],
         ..Submission::default()
     }

@@ -142,6 +142,7 @@ async fn connect(store: &Store, gateways: &[GatewayId], groups: &[SecurityGroupI
         let port = |first: usize| Port::new(u16::try_from(first + number / gateways.len()).unwrap()).unwrap();
         let at = number % gateways.len();
         let connection = ConnectionRow {
+            opened: true,
             id: ConnectionId::random(&mut rand::rng()),
             gateway: gateways[at].clone(),
             job: job.id,

@@ -100,12 +100,12 @@ async fn submitted_job_shows_how_far_it_is_and_its_address() {
     ];
     let job = job_of(&ada.post("/submit", &form).await);
     let mut page = ada.live(&format!("/jobs/{job}")).await;
-    // The Access URL is there from the first moment on.
     page.until("Your job is starting").await;
+    // The Access URL is there as soon as the gateway listens, before the job.
+    lab.settle().await;
     let url = &lab.view(&job.parse().unwrap()).await.access_urls[0];
     let first = ada.get(&format!("/jobs/{job}")).await.text;
     assert!(first.contains(&format!("href=\"{url}\"")) && first.contains(&format!("data-copy=\"{url}\"")), "{first}");
-    lab.settle().await;
     page.until("<li class=\"done\"><span>Submitted").await;
     lab.release(Step::Start).await;
     lab.expect(&job.parse().unwrap(), JobStatus::Executing).await;

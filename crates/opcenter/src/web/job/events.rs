@@ -40,6 +40,7 @@ impl Group {
             Event::StatusChanged { .. }
             | Event::OutOfMemory { .. }
             | Event::ShortOfDisk { .. }
+            | Event::PortTaken { .. }
             | Event::StaysSuspended { .. } => Self::Status,
             Event::MigrationStarted { .. }
             | Event::PhaseEnded { .. }
@@ -96,6 +97,7 @@ impl EventsTab {
             | Event::OutOfMemory { .. }
             | Event::RestoredWithDifferences { .. }
             | Event::ShortOfDisk { is_over: false, .. }
+            | Event::PortTaken { .. }
             | Event::StaysSuspended { .. } => Tone::Bad,
             Event::Migrated { .. }
             | Event::Suspended { .. }
