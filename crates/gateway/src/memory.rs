@@ -2,11 +2,11 @@
 //!
 //! The allocator keeps freed memory, and returns only what lies at the end of its heap. After a
 //! burst of clients that is next to nothing: 2,000 held requests leave some 150 MB. So the
-//! allocator is told to trim, which takes some milliseconds, when
+//! allocator is told to trim, which takes some milliseconds:
 //!
-//! * [`BURST_CLIENTS`] clients have left since the last peak: there is less load than before;
-//! * the process has grown by [`GROWTH_BYTES`] since the last trim: clients that come and go within
-//!   milliseconds leave memory too, and no look sees many of them.
+//! * when [`BURST_CLIENTS`] clients have left since the last peak. There is less load than before.
+//! * when the process has grown by [`GROWTH_BYTES`] since the last trim. Clients that come and go
+//!   within milliseconds leave memory too, and no look sees many of them.
 
 use std::fs;
 use std::time::{Duration, Instant};
