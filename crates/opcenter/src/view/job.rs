@@ -104,8 +104,8 @@ impl Views {
         }
     }
 
-    /// Returns the connections of a job whose port is its gateway's own. Another program there would
-    /// get what it is sent, a token among it.
+    /// Returns the connections of a job whose port is its gateway's own. Another program there
+    /// would get what it is sent, a token among it.
     fn open_connections<'a>(&'a self, job: &'a JobRow) -> impl Iterator<Item = &'a ConnectionRow> {
         let fails = |row: &ConnectionRow| self.observed.connection(row).any(|seen| seen.problem.is_some());
         self.state.connections.iter().filter(move |row| row.job == job.id && row.opened && !fails(row))
