@@ -13,7 +13,8 @@
 //! * `runtime` makes containers; `migrate` moves jobs between hosts and the capsule store.
 //! * `gateways` runs the gateways placed on this host.
 //! * `look` finds what hinders a migration while the job executes.
-//! * `usage` measures the jobs; `spot` watches for the notice that the cloud reclaims the machine.
+//! * `usage` measures the jobs; `port_check` finds the published ports that they don't serve;
+//!   `spot` watches for the notice that the cloud reclaims the machine.
 //! * `store_look` tells when this host can't reach the capsule store.
 //! * `link` joins, watches and reports; `lease` is what an answered report gives.
 //!
@@ -35,6 +36,7 @@ mod link;
 mod look;
 mod migrate;
 pub mod network;
+mod port_check;
 mod runtime;
 mod spot;
 mod store_look;
@@ -75,6 +77,7 @@ use crate::network::filter::PacketFilter;
 use crate::network::isolation::Isolation;
 use crate::network::published::{Publisher, Wanted};
 use crate::network::{HostNetwork, NetworkConfig};
+use crate::port_check::PortCheck;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
 use crate::spot::{CloudFacts, Watcher};
@@ -271,6 +274,7 @@ async fn start_background(
         tasks.spawn("isolation", isolation.run(stop.clone())),
         tasks.spawn("usage", sampler.run(stop.clone())),
         tasks.spawn("disk guard", DiskGuard::new(host.clone(), jobs.clone()).run(stop.clone())),
+        tasks.spawn("port check", PortCheck::new(host.clone(), jobs.clone()).run(stop.clone())),
         tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),
     ];

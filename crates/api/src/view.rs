@@ -229,6 +229,10 @@ pub struct JobView {
     pub generation: u64,
     /// `<targetPort> -> <gatewayAddress>:<gatewayPort>` for each connection.
     pub port_mappings: Vec<String>,
+    /// A sentence for each published port on which nothing listens for others, while the job
+    /// listens elsewhere: the addresses and the remedy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unserved_ports: Vec<String>,
     /// The URLs of the connections, for a browser.
     pub access_urls: Vec<String>,
     /// The published ports, `host:container`.

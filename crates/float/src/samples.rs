@@ -55,6 +55,7 @@ pub(crate) fn new_job() -> JobView {
         address: String::new(),
         generation: 0,
         port_mappings: Vec::new(),
+        unserved_ports: Vec::new(),
         access_urls: Vec::new(),
         publish: Vec::new(),
         security_groups: vec!["default".into()],

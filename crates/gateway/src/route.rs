@@ -38,6 +38,8 @@ pub struct Route {
     pub visits: Vec<String>,
     pub job_name: Name,
     pub job_status: JobStatus,
+    /// The sentence about a job that listens elsewhere; else empty.
+    pub unserved: String,
     /// The rules of the whole gateway.
     pub gateway: Arc<GatewayRules>,
     /// The end of the job, if it has ended: the port then tells of it and leads nowhere.
@@ -100,6 +102,7 @@ impl Route {
             visits: directive.visits.clone(),
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
+            unserved: directive.unserved.clone(),
             gateway,
             ending: None,
         }
@@ -122,6 +125,7 @@ impl Route {
             visits: Vec::new(),
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
+            unserved: String::new(),
             gateway,
             ending: Some(Ending {
                 reason: directive.status_reason.clone(),
@@ -242,6 +246,11 @@ impl Routes {
     /// Waits until the job's epoch is not `epoch` or the job has ended.
     pub async fn epoch_passed(&self, epoch: u64) {
         self.wait_for(|route| route.epoch != epoch || route.ending.is_some()).await;
+    }
+
+    /// Waits until the job listens elsewhere than at its target.
+    pub async fn unserved(&self) {
+        self.wait_for(|route| !route.unserved.is_empty()).await;
     }
 
     /// Waits until a browser is let in by the hash of its token.

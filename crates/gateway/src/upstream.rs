@@ -24,6 +24,9 @@ pub(crate) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The time between two attempts. No event tells that a port begins to listen.
 pub(crate) const ATTEMPT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// The time for which a job that listens elsewhere is still waited for: its server may just start.
+const UNSERVED_PATIENCE: Duration = Duration::from_secs(2);
+
 /// All that a connection of one client to its job needs.
 #[derive(Debug, Clone)]
 pub struct Upstream {
@@ -99,6 +102,17 @@ impl Upstream {
         let route = self.routes.now();
         let stream = self.dial(&route).await?;
         Ok(Connected { stream, epoch: route.epoch })
+    }
+
+    /// Waits until the job has listened elsewhere than at its target for a while.
+    pub async fn unserved(&self) {
+        loop {
+            self.routes.unserved().await;
+            tokio::time::sleep(UNSERVED_PATIENCE).await;
+            if !self.routes.now().unserved.is_empty() {
+                return;
+            }
+        }
     }
 
     /// Waits until a connection that was made in `epoch` has to end.

@@ -18,7 +18,7 @@ use mooring_api::watch::{
 };
 use mooring_tls::Identity;
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
-use mooring_types::job::OutputFile;
+use mooring_types::job::{OutputFile, Unserved};
 use mooring_types::migration::PhaseTime;
 use mooring_types::usage::Usage;
 use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId, Name, Timestamp};
@@ -100,6 +100,7 @@ pub(crate) struct LocalJob {
     phases: Vec<PhaseTime>,
     bytes_moved: u64,
     usage: Option<UsageSample>,
+    unserved: Option<Unserved>,
     /// The bytes of standard output that OpCenter has.
     written: u64,
 }
@@ -116,6 +117,7 @@ impl LocalJob {
             phases: Vec::new(),
             bytes_moved: 0,
             usage: None,
+            unserved: None,
             written: 0,
         }
     }
@@ -267,6 +269,13 @@ impl SimAgent {
         }
     }
 
+    /// Sets the published ports that a job does not serve from now on.
+    pub fn leave_unserved(&mut self, job: &JobId, unserved: Option<Unserved>) {
+        if let Some(local) = self.jobs.get_mut(job) {
+            local.unserved = unserved;
+        }
+    }
+
     /// Writes to the standard output of a job that executes here.
     pub async fn write(&mut self, job: &JobId, piece: &[u8]) -> Result<()> {
         let Some(local) = self.jobs.get_mut(job).filter(|local| local.executes) else { return Ok(()) };
@@ -367,6 +376,7 @@ impl SimAgent {
             return Ok(());
         }
         let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
+            unserved: local.unserved.clone().filter(|_| local.executes),
             out_of_memory: None,
             is_short_of_disk: false,
             findings: Vec::new(),

@@ -34,7 +34,8 @@ use std::sync::Arc;
 use mooring_api::watch::{JobDirective, JobObservation, JobState, UsageSample};
 use mooring_ops::log::chain;
 use mooring_types::finding::Finding;
-use mooring_types::{Generation, JobId};
+use mooring_types::job::Unserved;
+use mooring_types::{Generation, JobId, Port};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -58,6 +59,8 @@ struct Driven {
     usage: Option<(Generation, UsageSample)>,
     /// The findings of the last look at the job.
     findings: Option<(Generation, Vec<Finding>)>,
+    /// The published ports that the job does not serve.
+    unserved: Option<(Generation, Unserved)>,
     task: JoinHandle<Option<Result<()>>>,
 }
 
@@ -138,6 +141,9 @@ impl Jobs {
             let looked = driven.findings.as_ref().filter(|(generation, _)| *generation == observed.generation);
             let looked = looked.filter(|_| executes(&observed.state));
             observed.findings = looked.map(|(_, findings)| findings.clone()).unwrap_or_default();
+            let unserved = driven.unserved.as_ref().filter(|(generation, _)| *generation == observed.generation);
+            let unserved = unserved.filter(|_| executes(&observed.state));
+            observed.unserved = unserved.map(|(_, unserved)| unserved.clone());
             let job_dir = self.host.job_dir(&observed.job, observed.generation, driven.address);
             observed.out_of_memory = self.kills.lock().of(&job_dir);
             observed.is_short_of_disk = job_dir.short_of_disk().exists();
@@ -182,6 +188,25 @@ impl Jobs {
         changed
     }
 
+    /// The ports that a job publishes, as it knows them; none before its directive has come.
+    pub(crate) fn published(&self, job: &JobId) -> Vec<Port> {
+        let jobs = self.driven();
+        let Some(driven) = jobs.get(job) else { return Vec::new() };
+        let directive = driven.directive.borrow();
+        directive.iter().flat_map(|directive| &directive.spec.publish).map(|port| port.container).collect()
+    }
+
+    /// Takes the published ports that a job does not serve. Says whether they are others than
+    /// before.
+    pub(crate) fn unserved(&self, job: &JobId, generation: Generation, unserved: Option<Unserved>) -> bool {
+        let mut jobs = self.driven();
+        let Some(driven) = jobs.get_mut(job) else { return false };
+        let found = unserved.map(|unserved| (generation, unserved));
+        let changed = driven.unserved != found;
+        driven.unserved = found;
+        changed
+    }
+
     /// Waits until every driver has ended, after the agent was asked to stop.
     ///
     /// # Errors
@@ -214,7 +239,7 @@ impl Jobs {
             jobs.revisit(&id);
             outcome
         });
-        Driven { address, directive: sender, observation, usage: None, findings: None, task }
+        Driven { address, directive: sender, observation, usage: None, findings: None, unserved: None, task }
     }
 
     /// Starts a new driver for an order that came while the driver of a gone job was ending.

@@ -137,6 +137,11 @@ pub enum ConnectionState {
     Open,
     /// The connection waits for the job or the gateway.
     Waiting,
+    /// The gateway listens, and the job listens elsewhere than at the target port.
+    Unserved {
+        /// The addresses and the remedy.
+        problem: String,
+    },
     /// The gateway can't listen.
     Failed {
         /// The reason.
@@ -149,6 +154,7 @@ impl fmt::Display for ConnectionState {
         match self {
             Self::Open => f.write_str("open"),
             Self::Waiting => f.write_str("waiting"),
+            Self::Unserved { problem } => write!(f, "unserved: {problem}"),
             Self::Failed { problem } => write!(f, "failed: {problem}"),
         }
     }
@@ -167,7 +173,7 @@ pub struct ConnectionView {
     pub gateway_port: u16,
     /// The URL for a browser.
     pub access_url: String,
-    /// The state, as `state`; after a failure also `problem`.
+    /// The state, as `state`; where it is `unserved` or `failed` also `problem`.
     #[serde(flatten)]
     pub state: ConnectionState,
     /// The protocol that clients speak.

@@ -114,6 +114,9 @@ pub struct ConnectionDirective {
     /// The SHA-256 of the tokens with which browsers are let in, in hex, sorted.
     #[serde(default)]
     pub visits: Vec<String>,
+    /// The sentence about a job that listens elsewhere than at its target; else empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub unserved: String,
     /// The gate: bytes pass or are held.
     pub flow: Flow,
     /// The connections that the restored job lacks. The gateway makes them again once for each

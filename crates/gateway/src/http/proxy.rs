@@ -507,7 +507,11 @@ impl Proxy {
             if let Some(pooled) = self.idle(wait.asks).await {
                 return Ok(pooled);
             }
-            let connected = upstream.connect().await.map_err(|_| Unavailable::Unreachable)?;
+            let connected = tokio::select! {
+                biased;
+                connected = upstream.connect() => connected.map_err(|_| Unavailable::Unreachable)?,
+                () = upstream.unserved() => return Err(Unavailable::Unreachable),
+            };
             self.begin(connected, wait.asks).await
         };
         timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))

@@ -99,9 +99,12 @@ pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Byte
             );
             return plain(StatusCode::SERVICE_UNAVAILABLE, text);
         }
-        Unavailable::Broken => "has closed the connection without an answer",
+        Unavailable::Broken => "has closed the connection without an answer".to_owned(),
+        Unavailable::HeldTooLong | Unavailable::Unreachable if !route.unserved.is_empty() => {
+            format!("does not answer: {}", route.unserved)
+        }
         Unavailable::HeldTooLong | Unavailable::TooManyHeld | Unavailable::Unreachable => {
-            "does not answer at the moment"
+            "does not answer at the moment".to_owned()
         }
     };
     let text = format!("{job} {what}. Try again in {RETRY_AFTER_SECONDS} seconds.\n");
@@ -120,8 +123,12 @@ pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
         Widget::Hidden => reload,
     };
     let (name, status) = (escape(route.job_name.as_str()), route.job_status);
+    let why = match route.unserved.as_str() {
+        "" => "can't answer at the moment. Its open documents and connections are kept.".to_owned(),
+        unserved => format!("does not answer: {}.", escape(unserved)),
+    };
     let text = format!(
-        "<p role=\"status\">This job is <strong>{status}</strong> and can't answer at the moment. Its open documents and connections are kept.</p>\n\
+        "<p role=\"status\">This job is <strong>{status}</strong> and {why}</p>\n\
          <p>This page reloads when the job answers.</p>"
     );
     let page = Page {

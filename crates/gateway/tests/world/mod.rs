@@ -103,6 +103,7 @@ impl World {
             cookies: Cookies::Shared,
             access: Access::Open,
             visits: Vec::new(),
+            unserved: String::new(),
             flow,
             unaccepted: None,
         });

@@ -326,6 +326,7 @@ mod tests {
                 bytes_moved: 0,
                 image_digest: String::new(),
                 usage: None,
+                unserved: None,
                 out_of_memory: None,
                 is_short_of_disk: false,
                 findings: Vec::new(),

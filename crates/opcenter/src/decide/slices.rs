@@ -400,6 +400,7 @@ fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> 
         cookies: connection.cookies,
         access: connection.access,
         visits: access::visits(state, connection, &job.user_name),
+        unserved: unserved(state, observed, job, connection.target_port).unwrap_or_default(),
         flow: flow(state, job),
         unaccepted: unaccepted(observed, job),
     })
@@ -408,6 +409,12 @@ fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> 
 /// Returns the connections that a job lacks since it was restored on its host.
 fn unaccepted(observed: &Observed, job: &JobRow) -> Option<Unaccepted> {
     observed.job(job.host.as_ref()?, &job.id, job.generation)?.unaccepted.clone()
+}
+
+/// Returns the sentence about a published port of a job which executes and listens elsewhere.
+pub(crate) fn unserved(state: &DbState, observed: &Observed, job: &JobRow, published: Port) -> Option<String> {
+    let unserved = observed.unserved(job).filter(|_| flow(state, job) == Flow::Open)?;
+    unserved.text(container_port(job, published)?)
 }
 
 /// Returns the address to which a published port of a job leads.

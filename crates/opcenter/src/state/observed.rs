@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mooring_api::watch::{ConnectionObservation, GatewayReport, HostReport, JobObservation, JobState, Quiesced};
-use mooring_store::ConnectionRow;
+use mooring_store::{ConnectionRow, JobRow};
+use mooring_types::job::Unserved;
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 
 use crate::view::usage::{gb, rounded};
@@ -139,6 +140,11 @@ impl Observed {
         self.host(host)?.jobs.iter().find(|observation| observation.job == *job && observation.generation == generation)
     }
 
+    /// Returns the published ports that a job does not serve on its host.
+    pub(crate) fn unserved(&self, job: &JobRow) -> Option<&Unserved> {
+        self.job(job.host.as_ref()?, &job.id, job.generation)?.unserved.as_ref()
+    }
+
     /// Returns the generation that each host holds of each job; `None` if the host reports that
     /// nothing is left.
     pub(crate) fn holdings(&self) -> HashMap<(HostId, JobId), Option<Generation>> {
@@ -230,6 +236,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         progress,
         image_digest,
         usage: _,
+        unserved,
         out_of_memory,
         is_short_of_disk,
         findings,
@@ -244,6 +251,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         && *bytes_moved == other.bytes_moved
         && *progress == other.progress
         && *image_digest == other.image_digest
+        && *unserved == other.unserved
         && *out_of_memory == other.out_of_memory
         && *is_short_of_disk == other.is_short_of_disk
         && *findings == other.findings

@@ -101,7 +101,10 @@ impl Views {
         let state = match observations.iter().find_map(|seen| seen.problem.as_ref()) {
             Some(problem) => ConnectionState::Failed { problem: problem.clone() },
             None if observations.is_empty() || slices::flow(&self.state, job) != Flow::Open => ConnectionState::Waiting,
-            None => ConnectionState::Open,
+            None => match slices::unserved(&self.state, &self.observed, job, connection.target_port) {
+                Some(problem) => ConnectionState::Unserved { problem },
+                None => ConnectionState::Open,
+            },
         };
         Some(ConnectionView {
             job_id: job.id.clone(),

@@ -7,13 +7,14 @@ use mooring_api::view::{EventView, JobView, MigrationView};
 use mooring_store::{ConnectionRow, EventRow, HostRow, JobRow, MigrationRow, Tx};
 use mooring_types::duration::format_duration;
 use mooring_types::host::Purchase;
-use mooring_types::job::{Image, JobStatus, OutputFile, Volume};
+use mooring_types::job::{Image, JobStatus, OutputFile, Publish, Volume};
 use mooring_types::usage::Usage;
 use mooring_types::{JobId, Timestamp};
 
 use super::masked::{MASK, masked};
 use super::{Views, request, texts, usage, without_query};
 use crate::auth::User;
+use crate::decide::slices;
 use crate::error::{ApiError, ApiResult};
 use crate::state::context::Context;
 use crate::state::db_state::capacity;
@@ -94,6 +95,7 @@ impl Views {
             address: job.address.map_or_else(String::new, |address| address.to_string()),
             generation: job.generation.0,
             port_mappings: self.open_connections(job).filter_map(|row| self.port_mapping(row)).collect(),
+            unserved_ports: self.unserved_ports(job),
             access_urls: self.open_connections(job).filter_map(|row| Some(self.connection(row)?.access_url)).collect(),
             publish: job.spec.publish.iter().map(ToString::to_string).collect(),
             security_groups: texts(&self.group_names(&job.security_groups)),
@@ -128,6 +130,12 @@ impl Views {
         }
         let mut progress = self.observed.holders(&job.id).map(|(_, report)| &report.progress);
         progress.find(|progress| !progress.is_empty()).unwrap_or(&job.status_reason).clone()
+    }
+
+    /// Returns the sentences about the published ports that a job does not serve.
+    fn unserved_ports(&self, job: &JobRow) -> Vec<String> {
+        let text = |publish: &Publish| slices::unserved(&self.state, &self.observed, job, publish.host);
+        job.spec.publish.iter().filter_map(text).collect()
     }
 
     /// Returns the last measurement of a job.

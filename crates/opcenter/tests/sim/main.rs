@@ -60,6 +60,8 @@ mod session_requests;
 #[cfg(test)]
 mod sessions;
 #[cfg(test)]
+mod unserved;
+#[cfg(test)]
 mod untrusted_host;
 #[cfg(test)]
 mod usecases;

@@ -5,6 +5,7 @@ mod image;
 mod output;
 mod remote;
 mod status;
+mod unserved;
 mod volume;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ pub use image::{Image, InvalidImage};
 pub use output::{OUTPUT_MAX, OutputFile, RESULTS_MAX, UnknownOutput};
 pub use remote::{Bucket, Export};
 pub use status::{Action, Category, JobStatus, Refused, UnknownCategory, UnknownStatus};
+pub use unserved::Unserved;
 pub use volume::{InvalidVolume, Volume, VolumeMode, VolumeSource};
 
 use crate::host::Resources;

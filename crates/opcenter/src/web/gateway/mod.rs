@@ -74,7 +74,7 @@ struct Connected {
 impl Connected {
     fn problem(&self) -> &str {
         match &self.connection.state {
-            ConnectionState::Failed { problem } => problem,
+            ConnectionState::Unserved { problem } | ConnectionState::Failed { problem } => problem,
             ConnectionState::Open | ConnectionState::Waiting => "",
         }
     }

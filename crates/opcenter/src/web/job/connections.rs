@@ -35,7 +35,7 @@ impl Connected {
         match self.view.state {
             ConnectionState::Open => Tone::Good,
             ConnectionState::Waiting => Tone::Busy,
-            ConnectionState::Failed { .. } => Tone::Bad,
+            ConnectionState::Unserved { .. } | ConnectionState::Failed { .. } => Tone::Bad,
         }
     }
 }
