@@ -5,6 +5,7 @@ use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
 
+use super::wait::with_addresses;
 use super::which_job::WhichJob;
 use crate::parse;
 use crate::printer::Printer;
@@ -84,7 +85,11 @@ pub(crate) async fn run(args: JobArgs, client: &Client, printer: &Printer) -> Re
                 gateway: args.gateway.as_deref().map(parse::gateway).transpose()?,
                 target_ports: parse::ports(&args.target_port)?,
             };
-            printer.object(&client.external_register(&request).await?)
+            let mut job = client.external_register(&request).await?;
+            if request.gateway.is_some() {
+                job = with_addresses(client, job).await;
+            }
+            printer.object(&job)
         }
         JobCommand::Update(args) => {
             let id = args.job.find(client).await?;

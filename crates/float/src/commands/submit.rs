@@ -8,6 +8,7 @@ use mooring_api::{Client, Submission};
 
 use super::accepted_flags::AcceptedFlags;
 use super::submission_flags::SubmitFlags;
+use super::wait::with_addresses;
 use super::which_job::WhichJob;
 use crate::printer::Printer;
 use crate::{file, job_file};
@@ -76,7 +77,12 @@ pub(crate) struct RerunArgs {
 
 /// Submits a job.
 pub(crate) async fn submit(args: SubmitArgs, client: &Client, printer: &Printer) -> Result<()> {
-    printer.job(&client.job_submit(&args.submission(printer)?).await?, client.address())
+    let submission = args.submission(printer)?;
+    let mut job = client.job_submit(&submission).await?;
+    if submission.gateway.is_some() {
+        job = with_addresses(client, job).await;
+    }
+    printer.job(&job, client.address())
 }
 
 /// Submits a job again.

@@ -4,13 +4,18 @@
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use mooring_api::{ClientError, Watch};
+use mooring_api::view::JobView;
+use mooring_api::{Client, ClientError, Watch};
 
 /// The longest outage of OpCenter that a waiting command tolerates; jobs, migrations and drains
 /// continue meanwhile.
 const OPCENTER_OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 /// The pause before a lost watch is opened again.
 const REOPEN_DELAY: Duration = Duration::from_millis(200);
+
+/// The longest wait for a gateway to listen for a new job.
+const LISTEN_LIMIT: Duration = Duration::from_secs(3);
+const LISTEN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The views of one object in the order of their changes, or the pieces of a job's output.
 pub(super) struct Follow<T, Open> {
@@ -54,6 +59,20 @@ impl<T, Open: AsyncFn() -> Result<Watch<T>, ClientError>> Follow<T, Open> {
         };
         watch.next().await.transpose()
     }
+}
+
+/// Waits until the gateway of a new job listens, and returns the job with its addresses. A gateway
+/// that does not within [`LISTEN_LIMIT`] leaves the job without.
+pub(super) async fn with_addresses(client: &Client, job: JobView) -> JobView {
+    let began = Instant::now();
+    let mut seen = job.clone();
+    while seen.port_mappings.is_empty() && !seen.status.is_final() && began.elapsed() < LISTEN_LIMIT {
+        tokio::time::sleep(LISTEN_POLL_INTERVAL).await;
+        // The job is submitted, also if this question fails.
+        let Ok(now) = client.job_get(&job.id).await else { break };
+        seen = now;
+    }
+    JobView { port_mappings: seen.port_mappings, access_urls: seen.access_urls, ..job }
 }
 
 fn may_pass(error: &ClientError) -> bool {
