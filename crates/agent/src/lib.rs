@@ -67,7 +67,7 @@ use crate::capsules::Capsules;
 use crate::gateways::Gateways;
 use crate::host::Host;
 use crate::job::Jobs;
-use crate::job::disk_guard::DiskGuard;
+use crate::job::disk_guard::{self, DiskGuard};
 use crate::lease::Lease;
 use crate::link::Link;
 use crate::migrate::criu::hooks::Hooks;
@@ -218,7 +218,7 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
         tasks: lifecycle.tasks().clone(),
         stop: lifecycle.soft().clone(),
         observed: Arc::default(),
-        disk_is_short: watch::Sender::new(false),
+        disk_is_short: watch::Sender::new(disk_guard::is_short(&config)),
         config,
     })
 }

@@ -16,6 +16,8 @@ use mooring_testkit::world::{Plan, World};
 use mooring_types::job::JobStatus;
 use mooring_types::{Event, JobId};
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -244,6 +246,14 @@ fn job_that_fills_the_disk_is_frozen() {
         let seen = lines().await?;
         wait_for("the neighbour to go on", LIMIT, async || Ok((lines().await? > seen + 20).then_some(()))).await?;
         ensure!(fs::metadata(&file)?.len() == before, "it went on");
+        // It stays so with another agent.
+        let agent = || world.daemons(&["server", "agent", "host-1"]).first().map(|daemon| daemon.pid);
+        let killed = agent().context("the agent")?;
+        kill(Pid::from_raw(killed), Signal::SIGKILL)?;
+        wait_for("another agent", LIMIT, async || Ok(agent().filter(|pid| *pid != killed))).await?;
+        let seen = lines().await?;
+        wait_for("the neighbour to be told of", LIMIT, async || Ok((lines().await? > seen + 20).then_some(()))).await?;
+        ensure!(fs::metadata(&file)?.len() == before, "it went on with another agent");
         let free = nix::sys::statvfs::statvfs(&disk)?;
         let free = free.fragment_size() * free.blocks_available();
         ensure!(free > 500_000_000, "{free} bytes are left");

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Jobs;
 use super::record::{Record, RecordedState};
+use crate::config::Config;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::host::Host;
@@ -34,6 +35,8 @@ use crate::runtime::job_dir::JobDir;
 
 /// The time between two looks at a disk with more than twice its reserve.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two looks at a disk with more than its reserve and a quarter.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 /// The time between two looks at a disk with less.
 const CLOSE_LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// The bytes from which on what a job writes counts. Logs and settings of an idle job are less.
@@ -83,6 +86,13 @@ impl Room {
     }
 }
 
+/// Returns whether the disk lacks room for jobs that are frozen for lack of it. An agent that
+/// starts leaves them frozen then.
+pub(crate) fn is_short(config: &Config) -> bool {
+    let room = disk::measure(&config.state_dir).map(|disk| Room::of(disk.free, config.image_bounds.reserve));
+    matches!(room, Ok(Room::Scarce | Room::Short))
+}
+
 impl DiskGuard {
     pub(crate) fn new(host: Arc<Host>, jobs: Jobs) -> Self {
         Self { host, jobs, writers: HashMap::new() }
@@ -120,7 +130,7 @@ impl DiskGuard {
         if room == Room::Short {
             self.freeze(&executing).await;
         }
-        CLOSE_LOOK_INTERVAL
+        if room == Room::Enough { COUNT_INTERVAL } else { CLOSE_LOOK_INTERVAL }
     }
 
     fn count(&mut self, executing: &HashMap<JobId, JobDir>) {

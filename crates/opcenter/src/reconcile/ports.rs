@@ -10,8 +10,6 @@ use mooring_types::{ConnectionId, Event, Port};
 use super::Round;
 use crate::state::db_state::DbState;
 
-const KIND: &str = "portTaken";
-
 impl Round<'_> {
     /// Records which new ports their gateways listen at, and moves connections away from ports that
     /// other programs hold.
@@ -39,8 +37,8 @@ impl Round<'_> {
         let free = gateway.spec.port_range.first_above(connection.gateway_port, &used);
         let (port, gateway) = (connection.gateway_port.get(), gateway.spec.name.to_string());
         let event = Event::PortTaken { gateway, port, instead: free.map(Port::get) };
-        let latest = self.tx.event_latest(&job.id, KIND).await?;
-        if free.is_none() && latest.is_some_and(|row| row.event == event) {
+        // A connection that stays is told of once, as the job's other ones are.
+        if free.is_none() && self.tx.event_list(&job.id).await?.iter().any(|row| row.event == event) {
             return Ok(());
         }
         tracing::warn!(job = %job.id, "job {}: {event}", job.id);
