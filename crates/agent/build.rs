@@ -1,21 +1,26 @@
-//! Compiles the program that containers start with. The agent embeds it.
+//! Compiles the small programs that the agent puts into containers, and embeds.
 //!
-//! It is linked statically, with the C library of the target: on Debian that is in `libc6-dev`, on
-//! Fedora in `glibc-static`.
+//! They are linked statically, with the C library of the target: on Debian that is in `libc6-dev`,
+//! on Fedora in `glibc-static`.
 
 use std::env;
 use std::error::Error;
 use std::path::PathBuf;
 use std::process::Command;
 
-const SOURCE: &str = "start/main.rs";
+const PROGRAMS: [&str; 2] = ["start", "float"];
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("cargo::rerun-if-changed={SOURCE}");
+    PROGRAMS.into_iter().try_for_each(compile)
+}
+
+fn compile(name: &str) -> Result<(), Box<dyn Error>> {
+    let source = format!("start/{name}.rs");
+    println!("cargo::rerun-if-changed={source}");
     let variable = |name: &str| env::var_os(name).ok_or_else(|| format!("Cargo does not set {name}"));
-    let program = PathBuf::from(variable("OUT_DIR")?).join("start");
+    let program = PathBuf::from(variable("OUT_DIR")?).join(name);
     let mut rustc = Command::new(variable("RUSTC")?);
-    rustc.args(["--edition=2024", "--crate-type=bin", SOURCE]).arg("-o").arg(program);
+    rustc.args(["--edition=2024", "--crate-type=bin", &source]).arg("-o").arg(program);
     rustc.arg("--target").arg(variable("TARGET")?);
     for option in ["opt-level=s", "panic=abort", "strip=symbols", "target-feature=+crt-static"] {
         rustc.args(["-C", option]);
@@ -26,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         rustc.arg("-C").arg(option);
     }
     if !rustc.status()?.success() {
-        return Err("the program that containers start with can't be linked: is a static C library installed?".into());
+        return Err(format!("the program `{name}` can't be linked: is a static C library installed?").into());
     }
     Ok(())
 }

@@ -80,6 +80,7 @@ use crate::network::{HostNetwork, NetworkConfig};
 use crate::port_check::PortCheck;
 use crate::runtime::container::Runtime;
 use crate::runtime::image::Images;
+use crate::runtime::program;
 use crate::spot::{CloudFacts, Watcher};
 use crate::store_look::StoreLook;
 use crate::tools::Tools;
@@ -199,6 +200,9 @@ async fn open_host(config: Config, tools: &Tools, lifecycle: &Lifecycle) -> Resu
     let network = HostNetwork::open(network, lifecycle.tasks().clone(), lifecycle.hard().clone()).await?;
     let filter = PacketFilter::new(network.nft_table());
     let (membership, _) = watch::channel(None);
+    if let Err(error) = program::prepare(&config.float, &config.state_dir) {
+        tracing::warn!(%error, "new jobs on host {} have no `float`: {error}", config.name);
+    }
     Ok(Host {
         runtime: Runtime::new(tools.clone(), config.float.clone(), config.state_dir.join("runc")),
         images: Images::new(

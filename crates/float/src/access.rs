@@ -2,11 +2,14 @@
 //!
 //! | value | first of |
 //! |---|---|
-//! | address | `-a`, the session's, 127.0.0.1:8443 |
+//! | address | `-a`, the session's, `$FLOAT_ADDR`, 127.0.0.1:8443 |
 //! | port | that of the address; the session's of the same host; the first that answers |
 //! | certificates | `--ca`, those known of the address, those of the first contact |
-//! | token | `-O`; a login with `-u` for this command; the session's, if its address is the same |
+//! | token | `-O`; a login with `-u` for this command; the session's, if its address is the same; `$FLOAT_TOKEN`, if the address is `$FLOAT_ADDR` |
 //! | password | `-p`, `$MOORING_PASSWORD`, the terminal |
+//!
+//! Inside a job, `$FLOAT_ADDR`, `$FLOAT_CA` and `$FLOAT_TOKEN` are set: `float` needs no login
+//! there.
 
 use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
@@ -26,6 +29,10 @@ use crate::session::{Session, SessionFile};
 const DEFAULT_ADDRESS: &str = "127.0.0.1:8443";
 /// The environment variable with the password.
 const PASSWORD_VARIABLE: &str = "MOORING_PASSWORD";
+/// The environment variable with the address that a job was given.
+const ADDRESS_VARIABLE: &str = "FLOAT_ADDR";
+/// The environment variable with the token that a job was given.
+const TOKEN_VARIABLE: &str = "FLOAT_TOKEN";
 /// The time limit of the logout of an inline session.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,11 +55,13 @@ impl Access {
             return Ok(Self { client: client.with_token(answer.token), inline: true });
         }
         // A token is sent only to the OpCenter that issued it.
-        let token = session.filter(|session| same_address(&session.address, client.address()));
-        let token = token.ok_or_else(|| {
+        let issued_there = |issuer: &String| same_address(issuer, client.address());
+        let of_session = session.filter(|session| issued_there(&session.address)).map(|session| session.token);
+        let of_environment = || variable(ADDRESS_VARIABLE).filter(issued_there).and_then(|_| variable(TOKEN_VARIABLE));
+        let token = of_session.or_else(of_environment).ok_or_else(|| {
             error::refused(ErrorCode::Unauthenticated, format!("no session at {}", client.address()), LOGIN_HINT)
         })?;
-        Ok(Self { client: client.with_token(token.token), inline: false })
+        Ok(Self { client: client.with_token(token), inline: false })
     }
 
     pub(crate) fn client(&self) -> &Client {
@@ -152,6 +161,10 @@ fn session(global: &Global) -> Result<Option<Session>> {
     SessionFile::of_user()?.load()
 }
 
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
 fn address(global: &Global, session: Option<&Session>) -> String {
     let kept = session.map(|session| &session.address);
     match (&global.address, kept) {
@@ -159,7 +172,7 @@ fn address(global: &Global, session: Option<&Session>) -> String {
         (Some(given), Some(kept)) if is_port_of(given, kept) => kept.clone(),
         (Some(given), _) => given.clone(),
         (None, Some(kept)) => kept.clone(),
-        (None, None) => DEFAULT_ADDRESS.to_owned(),
+        (None, None) => variable(ADDRESS_VARIABLE).unwrap_or_else(|| DEFAULT_ADDRESS.to_owned()),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::printer::Format;
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// address of OpCenter: `host`, `host:port` or a URL [default: from the last login, else
-    /// 127.0.0.1:8443]
+    /// $FLOAT_ADDR, which is set inside a job, else 127.0.0.1:8443]
     #[arg(short, long, global = true, value_name = "ADDRESS")]
     pub(crate) address: Option<String>,
     /// OpCenter's authority: `sha256:` and its fingerprint, or a file with certificates [default:
@@ -24,7 +24,8 @@ pub(crate) struct Global {
     /// password of the user [default: $MOORING_PASSWORD, else asks]
     #[arg(short, long, global = true, value_name = "PASSWORD")]
     pub(crate) password: Option<String>,
-    /// token of a session or an API token, instead of user and password
+    /// token instead of user and password: that of a session, or an API token [default: that of the
+    /// last login, else $FLOAT_TOKEN for $FLOAT_ADDR]
     #[arg(short = 'O', long, global = true, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
     /// output format [default: table for lists, yaml for one object]

@@ -51,6 +51,7 @@ pub(crate) async fn make_bundle(job: &HeldJob, image: &Image) -> Result<()> {
         address: host.config.underlay,
         clock_offset_seconds: host.config.clock_offset_seconds,
         float: &host.config.float,
+        state_dir: &host.config.state_dir,
         hook_socket: &host.hook_socket(),
     };
     volume::check(&spec.volumes, host.hidden())?;

@@ -21,6 +21,7 @@ use super::image::{Image, parts};
 use super::job_dir::JobDir;
 use super::name_servers;
 use super::own;
+use super::program;
 use super::seccomp;
 use super::volume;
 use crate::error::{Error, Result};
@@ -40,6 +41,8 @@ pub(crate) struct HostPart<'a> {
     pub(crate) clock_offset_seconds: i64,
     /// The path of the `float` program.
     pub(crate) float: &'a Path,
+    /// The directory of the agent's state.
+    pub(crate) state_dir: &'a Path,
     /// The socket of CRIU's hooks.
     pub(crate) hook_socket: &'a Path,
 }
@@ -103,6 +106,7 @@ pub(crate) fn write(job_dir: &JobDir, spec: &JobSpec, image: &Image, host: &Host
             fs::create_dir_all(directory)?;
         }
         parts::write_needed(job_dir.directory(), &image.parts)?;
+        program::give(host.state_dir, job_dir)?;
         fs::write(job_dir.bundle().join("config.json"), serde_json::to_vec_pretty(&config)?)?;
         fs::write(job_dir.criu_hook(), hook_script(job_dir, host))?;
         fs::set_permissions(job_dir.criu_hook(), fs::Permissions::from_mode(0o700))?;
@@ -221,7 +225,8 @@ fn mounts(job_dir: &JobDir, spec: &JobSpec) -> Vec<Value> {
         json!({ "destination": directory, "type": "bind", "source": job_dir.empty(),
                 "options": ["bind", "ro", "nosuid", "noexec", "nodev"] })
     });
-    usual.into_iter().chain(empty).chain(volume::mounts(job_dir, &spec.volumes)).collect()
+    let program = std::iter::once(program::mount(job_dir));
+    usual.into_iter().chain(empty).chain(program).chain(volume::mounts(job_dir, &spec.volumes)).collect()
 }
 
 fn environment(spec: &JobSpec, image: &Image, host: &HostPart<'_>) -> Vec<String> {

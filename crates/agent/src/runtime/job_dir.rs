@@ -111,6 +111,11 @@ impl JobDir {
         self.directory.join("empty")
     }
 
+    /// The directory with `float` and what it needs.
+    pub(crate) fn program(&self) -> PathBuf {
+        self.directory.join("program")
+    }
+
     /// Creates the upper layer.
     pub(crate) fn make_upper(&self) -> Result<()> {
         let upper = self.upper();

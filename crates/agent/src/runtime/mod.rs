@@ -11,6 +11,7 @@
 //! * [`inode_list`]: the inode numbers that a job's open files keep.
 //! * [`monitor`]: the process that learns how a container ends.
 //! * [`name_servers`]: the name servers of a job.
+//! * [`program`]: the program `float` inside jobs.
 //! * [`removed_names`]: CRIU's links to open files whose name was removed.
 //! * [`seccomp`]: the system calls of a container.
 //! * [`volume`]: the volumes of a job.
@@ -33,6 +34,7 @@ pub(crate) mod monitor;
 pub(crate) mod name_servers;
 pub(crate) mod own;
 pub(crate) mod own_image;
+pub(crate) mod program;
 pub(crate) mod removed_names;
 mod seccomp;
 pub(crate) mod seize;

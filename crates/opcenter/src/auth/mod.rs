@@ -1,6 +1,6 @@
-//! Authentication: users by password, session and API token, hosts and gateways by certificate
-//! (`daemon`). Of every token only the SHA-256 is kept. Users may also sign in at an OpenID
-//! provider ([`crate::oidc`]).
+//! Authentication: users by password, session and API token, jobs by their token
+//! ([`crate::state::job_token`]), hosts and gateways by certificate (`daemon`). Of every drawn
+//! token only the SHA-256 is kept. Users may also sign in at an OpenID provider ([`crate::oidc`]).
 //!
 //! [`mooring_types::user`] says what a user may do. [`rights`] checks what the role and the
 //! credential permit, for every request; [`User::may_see`] and [`User::may_change`] check whose
@@ -30,16 +30,18 @@ use base64::prelude::BASE64_STANDARD;
 use mooring_api::ErrorCode;
 use mooring_ops::file;
 use mooring_ops::log::chain;
-use mooring_store::{ApiTokenRow, SessionRow, Store, StoreError, Tx, UserRow};
+use mooring_store::{ApiTokenRow, JobRow, SessionRow, Store, StoreError, Tx, UserRow};
 use mooring_types::quota::Quota;
-use mooring_types::{Clock, Role, Timestamp, UserId};
+use mooring_types::{Clock, JobId, Role, Timestamp, UserId};
 use rand::Rng;
 use rand::distr::Alphanumeric;
 
 use crate::audit;
 use crate::error::{ApiError, ApiResult, Error};
 use crate::state::context::Context;
+use crate::state::job_token::JobToken;
 use crate::state::token::hash_token;
+
 use rights::Credential;
 
 pub(crate) const SESSION_LIFE: Duration = Duration::from_secs(168 * 3600);
@@ -122,15 +124,17 @@ async fn touch_token(mut tx: Tx, token: &ApiTokenRow, now: Timestamp) -> Result<
     tx.commit().await
 }
 
-/// A user with a valid session or API token.
+/// A user with a valid session or API token, or whose job has asked.
 #[derive(Debug, Clone)]
 pub(crate) struct User {
     pub(crate) id: UserId,
     pub(crate) name: String,
     pub(crate) role: Role,
     pub(crate) expires_at: Timestamp,
-    /// The hash of the token of the session, or of the API token.
+    /// The hash of the token of the session, or of the API token; empty where a job has asked.
     pub(crate) token_hash: String,
+    /// The job that has asked by its own token.
+    job: Option<JobId>,
     /// The users that share a group with this one.
     mates: BTreeSet<String>,
 }
@@ -145,12 +149,17 @@ impl User {
 
     async fn known(tx: &mut Tx, user: UserRow, token_hash: String, expires_at: Timestamp) -> ApiResult<Self> {
         let mates = tx.membership_mates(&user.id).await?.into_iter().collect();
-        Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, mates })
+        Ok(Self { id: user.id, name: user.name, role: user.role, expires_at, token_hash, job: None, mates })
     }
 
     /// Returns the user as it is now, if its session or API token is still valid. Renewing keeps a
     /// session in use.
     pub(crate) async fn renewed(&self, context: &Context) -> ApiResult<Self> {
+        if let Some(job) = &self.job {
+            let mut tx = context.store.begin_read().await?;
+            let (job, owner) = live_job(&mut tx, job).await?;
+            return Self::of_job(&mut tx, job.id, owner).await;
+        }
         Self::of_token(context, &self.token_hash, |_, _| Ok(())).await
     }
 
@@ -164,7 +173,7 @@ impl User {
     /// not for OpCenter's pages.
     pub(crate) async fn of_browser(context: &Context, token: &str, parts: &Parts) -> ApiResult<Self> {
         let permit = |role, credential: &Credential| match credential {
-            Credential::JobSession(_) | Credential::Token(_) => Err(unknown()),
+            Credential::JobSession(_) | Credential::Job(_) | Credential::Token(_) => Err(unknown()),
             Credential::Session => rights::permit(role, credential, parts),
         };
         Self::of_token(context, &hash_token(token), permit).await
@@ -202,6 +211,30 @@ impl User {
             tracing::warn!(error = %chain(&error), "the use of a session can't be recorded");
         }
         Ok(user)
+    }
+
+    /// Returns the user of the job whose token this is, if the job has not ended and `permit`
+    /// accepts.
+    async fn of_job_token(
+        context: &Context,
+        token: &JobToken,
+        permit: impl FnOnce(Role, &Credential) -> ApiResult<()>,
+    ) -> ApiResult<Self> {
+        let mut tx = context.store.begin_read().await?;
+        let known = tx.job_get(&token.job).await?.filter(|job| token.is_of(&context.vault, job));
+        if known.is_none() {
+            return Err(unknown());
+        }
+        audit::detail(format!("by the token of job {}", token.job));
+        let (job, owner) = live_job(&mut tx, &token.job).await?;
+        audit::by(&owner.name);
+        permit(owner.role, &Credential::Job(job.id.clone()))?;
+        Self::of_job(&mut tx, job.id, owner).await
+    }
+
+    async fn of_job(tx: &mut Tx, job: JobId, owner: UserRow) -> ApiResult<Self> {
+        let user = Self::known(tx, owner, String::new(), Timestamp::MAX).await?;
+        Ok(Self { job: Some(job), ..user })
     }
 
     /// Returns the user of an API token that is not too old and that `permit` accepts.
@@ -288,6 +321,7 @@ impl User {
             role: Role::User,
             expires_at: Timestamp::UNIX_EPOCH,
             token_hash: String::new(),
+            job: None,
             mates: BTreeSet::new(),
         }
     }
@@ -306,8 +340,22 @@ impl FromRequestParts<Context> for User {
             return Self::of_browser(context, token, parts).await;
         }
         let permit = |role, credential: &Credential| rights::permit(role, credential, parts);
-        Self::of_token(context, &hash_token(bearer(parts)?), permit).await
+        let token = bearer(parts)?;
+        match JobToken::parse(token) {
+            Some(token) => Self::of_job_token(context, &token, permit).await,
+            None => Self::of_token(context, &hash_token(token), permit).await,
+        }
     }
+}
+
+/// Returns a job that has not ended, and its owner. Another person may have got the owner's name.
+async fn live_job(tx: &mut Tx, job: &JobId) -> ApiResult<(JobRow, UserRow)> {
+    let job = tx.job_get(job).await?.filter(|job| !job.status.is_final()).ok_or_else(|| {
+        ApiError::new(ErrorCode::Unauthenticated, "the job has ended, and its token with it")
+            .hint("log in with `float login`")
+    })?;
+    let owner = tx.user_get(&job.user_name).await?.filter(|owner| owner.create_time <= job.submit_time);
+    Ok((job, owner.ok_or_else(unknown)?))
 }
 
 pub(crate) fn has_ended(session: &SessionRow, now: Timestamp) -> bool {

@@ -24,6 +24,8 @@ pub(crate) enum Credential {
     Session,
     /// A session from a job's page, for that job alone.
     JobSession(JobId),
+    /// The token of a job.
+    Job(JobId),
     /// An API token.
     Token(TokenScope),
 }
@@ -79,7 +81,11 @@ pub(super) fn permit(role: Role, credential: &Credential, parts: &Parts) -> ApiR
             let message = format!("the session is for job {job} alone");
             Err(ApiError::new(ErrorCode::PermissionDenied, message).hint("log in with `float login`"))
         }
-        Credential::Session | Credential::JobSession(_) | Credential::Token(_) => Ok(()),
+        Credential::Job(job) if !is_open_to_itself(job, &parts.method, parts.uri.path()) => {
+            let message = format!("the token of job {job} is for that job and for secrets of its user");
+            Err(ApiError::new(ErrorCode::PermissionDenied, message).hint("log in with `float login`"))
+        }
+        Credential::Session | Credential::JobSession(_) | Credential::Job(_) | Credential::Token(_) => Ok(()),
     }
 }
 
@@ -130,6 +136,37 @@ fn is_open_to(job: &JobId, method: &Method, path: &str) -> bool {
             [paths::JOB_MIGRATE, paths::JOB_SUSPEND, paths::JOB_RESUME].into_iter().any(of_job) || path == paths::LOGOUT
         }
         _ => false,
+    }
+}
+
+/// The paths that a job may read of itself, beside those of a session for it.
+const READ_BY_ITSELF: [&str; 7] = [
+    paths::JOB_EVENTS,
+    paths::JOB_FILES,
+    paths::JOB_FINDINGS,
+    paths::JOB_LOG,
+    paths::JOB_LOG_WATCH,
+    paths::JOB_LOGS,
+    paths::JOB_METRICS,
+];
+
+/// Returns whether the token of a job permits a request. It permits what a session for the job
+/// does, and to read the job's output and the secrets of its user.
+fn is_open_to_itself(job: &JobId, method: &Method, path: &str) -> bool {
+    let of_job = |template: &str| paths::fill(template, &[job.as_str()]) == path;
+    let is_secret = || {
+        let name = path.strip_prefix(paths::SECRETS).and_then(|rest| rest.strip_prefix('/'));
+        name.is_some_and(|name| !name.is_empty() && !name.contains('/'))
+    };
+    match *method {
+        Method::GET => {
+            is_open_to(job, method, path)
+                || READ_BY_ITSELF.into_iter().any(of_job)
+                || path == paths::SECRETS
+                || is_secret()
+        }
+        Method::POST => path != paths::LOGOUT && is_open_to(job, method, path) || of_job(paths::JOB_SNAPSHOT),
+        _ => is_open_to(job, method, path),
     }
 }
 
@@ -211,6 +248,52 @@ mod tests {
             (Method::POST, &format!("{own}/migrate/../../secrets")),
         ] {
             assert!(!is_open_to(&job, &method, path), "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn token_of_a_job_permits_its_job_and_secrets() {
+        let (own, other) = ("uqaj8l6a407u88v0106ol", "aqaj8l6a407u88v0106ol");
+        let job: JobId = own.parse().unwrap();
+        let open = [
+            ("GET", ""),
+            ("GET", "/watch"),
+            ("GET", "/events"),
+            ("GET", "/log"),
+            ("GET", "/log/watch"),
+            ("GET", "/logs"),
+            ("GET", "/files"),
+            ("GET", "/findings"),
+            ("GET", "/metrics"),
+            ("DELETE", ""),
+            ("POST", "/migrate"),
+            ("POST", "/suspend"),
+            ("POST", "/resume"),
+            ("POST", "/snapshot"),
+        ];
+        for (method, rest) in open {
+            let method: Method = method.parse().unwrap();
+            let path = |job: &str| format!("/api/v1/jobs/{job}{rest}");
+            assert!(is_open_to_itself(&job, &method, &path(own)), "{method} {rest}");
+            assert!(!is_open_to_itself(&job, &method, &path(other)), "{method} {rest} of another");
+        }
+        for path in ["/api/v1/secrets", "/api/v1/secrets/github"] {
+            assert!(is_open_to_itself(&job, &Method::GET, path), "{path}");
+            assert!(!is_open_to_itself(&job, &Method::PUT, path), "{path}");
+            assert!(!is_open_to_itself(&job, &Method::DELETE, path), "{path}");
+        }
+        let own = format!("/api/v1/jobs/{own}");
+        for (method, path) in [
+            (Method::PATCH, own.as_str()),
+            (Method::GET, "/api/v1/jobs"),
+            (Method::POST, "/api/v1/jobs"),
+            (Method::GET, "/api/v1/secrets/a/b"),
+            (Method::GET, "/api/v1/secretsome"),
+            (Method::GET, "/api/v1/users"),
+            (Method::POST, "/api/v1/logout"),
+            (Method::POST, &format!("{own}/migrate/../../secrets")),
+        ] {
+            assert!(!is_open_to_itself(&job, &method, path), "{method} {path}");
         }
     }
 }

@@ -49,8 +49,12 @@ use mooring_types::{Generation, HostId, JobId, Name, Port, secret};
 use super::{access, farewell, port_names};
 use crate::config::Config;
 use crate::state::db_state::DbState;
+use crate::state::job_token;
 use crate::state::observed::Observed;
 use crate::state::vault::Vault;
+
+/// The variable in which a job has its token.
+const JOB_TOKEN: &str = "FLOAT_TOKEN";
 
 /// The data that slices follow from.
 pub(crate) struct Inputs<'a> {
@@ -218,7 +222,7 @@ fn directive(inputs: &Inputs<'_>, job: &JobRow, host: &HostId) -> Option<JobDire
     let (generation, order) = order(state, inputs.holdings, job, host)?;
     // An ended job that has returned its address is held by no host that still needs it.
     let address = job.address.unwrap_or(Ipv4Addr::UNSPECIFIED);
-    let mut spec = if order.executes() { spec(inputs.secrets, job) } else { bare_spec(job) };
+    let mut spec = if order.executes() { executed_spec(inputs, job) } else { bare_spec(job) };
     // A destination reserves the size that the job will have there.
     let arriving = state.migrations.get(&job.id).filter(|row| row.to.as_ref() == Some(host));
     if let Some(resources) = arriving.and_then(|row| row.resources) {
@@ -246,6 +250,16 @@ fn store_access(inputs: &Inputs<'_>, job: &JobRow) -> Option<StoreAccess> {
             None
         }
     }
+}
+
+/// Returns the spec for a host that executes the job, with the job's token.
+fn executed_spec(inputs: &Inputs<'_>, job: &JobRow) -> JobSpec {
+    let mut spec = spec(inputs.secrets, job);
+    match job_token::token(inputs.vault, job) {
+        Ok(token) => spec.env.extend(token.map(|token| (JOB_TOKEN.into(), token))),
+        Err(error) => tracing::error!(job = %job.id, %error, "job {} gets no token: its key can't be opened", job.id),
+    }
+    spec
 }
 
 /// Returns the spec for a host. The image is pinned to the digest that the first host found.
