@@ -85,6 +85,10 @@ fn texts<const N: usize>(texts: [&str; N]) -> Vec<String> {
 
 const JUPYTER_NAME: &str = "jupyter";
 
+/// Nothing ends because it was not used: a job that slept for days counts as not used.
+const JUPYTER_KEEPS: &str = "--MappingKernelManager.cull_idle_timeout=0 --TerminalManager.cull_inactive_timeout=0 \
+--ServerApp.shutdown_no_activity_timeout=0";
+
 /// `$0` is the directory of the virtual environment, `$1` the token. Files are in the job's upper
 /// layer.
 const JUPYTER_SCRIPT: &str = "mkdir -p /root/work && cd /root/work && exec \"$0/bin/python\" -m jupyter lab --no-browser --allow-root --ip=0.0.0.0 --port=8888 \
@@ -102,9 +106,10 @@ const JUPYTER_PATH: &str = "/lab?token={token}";
 
 fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
     let environment = config.jupyter.display();
+    let script = format!("{JUPYTER_SCRIPT} {JUPYTER_KEEPS}");
     let on_host = Submission {
         image: Some(parse("dir:/")?),
-        command: texts(["/bin/sh", "-c", JUPYTER_SCRIPT, &environment.to_string(), "{token}"]),
+        command: texts(["/bin/sh", "-c", &script, &environment.to_string(), "{token}"]),
         env: Environment::from([
             ("PATH", format!("{environment}/bin:{DEFAULT_PATH}").as_str()),
             ("HOME", "/root"),
@@ -128,9 +133,10 @@ fn jupyter(config: &Config) -> ApiResult<BuiltIn> {
 }
 
 fn in_image_of(image: &Image) -> ApiResult<Pattern> {
+    let script = format!("{JUPYTER_IN_IMAGE_SCRIPT} {JUPYTER_KEEPS}");
     let job = Submission {
         image: Some(image.clone()),
-        command: texts(["/bin/sh", "-c", JUPYTER_IN_IMAGE_SCRIPT, "{token}"]),
+        command: texts(["/bin/sh", "-c", &script, "{token}"]),
         publish: vec![parse("8888")?],
         mem_gb: Some(2.0),
         ..Submission::default()
@@ -140,9 +146,16 @@ fn in_image_of(image: &Image) -> ApiResult<Pattern> {
 
 // rstudio
 
+/// R sessions that are not used are ended after two hours of the wall clock, which goes on while a
+/// job is suspended. `/init` is the image's own first process.
+const RSTUDIO_SCRIPT: &str = r"conf=/etc/rstudio/rsession.conf
+grep -qs '^session-timeout-minutes=' $conf || { mkdir -p /etc/rstudio && echo session-timeout-minutes=0 >>$conf; }
+exec /init";
+
 fn rstudio() -> ApiResult<BuiltIn> {
     let job = Submission {
         image: Some(parse("docker.io/rocker/rstudio:latest")?),
+        command: texts(["/bin/sh", "-c", RSTUDIO_SCRIPT]),
         publish: vec![parse("8787")?],
         mem_gb: Some(4.0),
         ..Submission::default()
@@ -204,10 +217,11 @@ fn shiny() -> ApiResult<BuiltIn> {
 
 // code-server
 
-/// `$0` is the program, `$1` the generated password. A given password is not printed.
+/// `$0` is the program, `$1` the generated password. A given password is not printed. A page that
+/// was away, as its job was, finds its terminals and extensions for a month.
 const CODE_SERVER_SCRIPT: &str = r#"mkdir -p /root/work && cd /root/work || exit 1
 [ "$PASSWORD" != "$1" ] || echo "code-server: the password is $PASSWORD"
-exec "$0" --bind-addr 0.0.0.0:8989 --auth password --disable-telemetry --disable-update-check --disable-getting-started-override /root/work"#;
+exec "$0" --bind-addr 0.0.0.0:8989 --auth password --disable-telemetry --disable-update-check --disable-getting-started-override --reconnection-grace-time 2592000 /root/work"#;
 
 fn code_server(prefix: &Path) -> ApiResult<BuiltIn> {
     let places = CODE_SERVER_PATHS.map(|place| prefix.join(place));
