@@ -19,6 +19,7 @@
 
 mod access;
 mod browser;
+mod certificate;
 mod cli;
 mod command_line;
 mod commands;

@@ -13,7 +13,7 @@ use ipnet::{IpNet, Ipv4Net};
 use mooring_api::watch::Backend;
 use mooring_gateway::Start;
 use mooring_ops::Lifecycle;
-use mooring_tls::{CertificateFiles, Trust};
+use mooring_tls::Trust;
 use mooring_types::address::Overlay;
 use mooring_types::duration::parse_duration;
 use mooring_types::host::{HostRole, Purchase};
@@ -21,6 +21,7 @@ use mooring_types::host_name::HostPattern;
 use mooring_types::{GatewayId, Name, SystemClock};
 use nix::sys::stat::{Mode, umask};
 
+use crate::certificate::TlsArgs;
 use crate::global::Global;
 use crate::oidc::OidcArgs;
 use crate::parse::{self, one_of};
@@ -114,29 +115,6 @@ struct OpCenter {
 
 /// The most open files of OpCenter: its connections and some.
 const OPEN_FILES_MAX: u64 = 65_536;
-
-/// The options for OpCenter's certificate.
-#[derive(Debug, Clone, clap::Args)]
-pub(crate) struct TlsArgs {
-    /// name or address by which browsers reach OpCenter, for the certificate that its own authority
-    /// signs, beside those of --listen and --external-url; repeatable
-    #[arg(long = "tls-name", value_name = "NAME")]
-    pub(crate) tls_names: Vec<String>,
-    /// certificate for browsers with its chain, in PEM, instead of one of OpCenter's own authority;
-    /// read again when it changes
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub(crate) tls_cert: Option<PathBuf>,
-    /// key of --tls-cert, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub(crate) tls_key: Option<PathBuf>,
-}
-
-impl TlsArgs {
-    fn files(&self) -> Option<CertificateFiles> {
-        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
-        Some(CertificateFiles { certificate, key })
-    }
-}
 
 /// Parses the URL by which browsers reach OpCenter.
 fn external_url(text: &str) -> Result<String, String> {
@@ -376,7 +354,8 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 listen: arguments.listen,
                 external_url: arguments.external_url,
                 tls_files: arguments.tls.files(),
-                tls_names: arguments.tls.tls_names,
+                tls_names: arguments.tls.names(),
+                acme: arguments.tls.acme(),
                 oidc: arguments.oidc.config(),
                 overlay: Overlay::new(arguments.overlay)?,
                 backend: arguments.backend,

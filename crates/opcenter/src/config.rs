@@ -25,6 +25,8 @@ pub struct Config {
     pub tls_names: Vec<String>,
     /// The certificate for browsers, in place of one that OpCenter's own authority signs.
     pub tls_files: Option<CertificateFiles>,
+    /// The ACME server from which that certificate comes.
+    pub acme: Option<AcmeConfig>,
     /// The provider at which users may sign in, beside passwords.
     pub oidc: Option<OidcConfig>,
     /// The network of overlay addresses.
@@ -53,6 +55,19 @@ pub struct Config {
     /// True where every host may join that has the token in the file `join-token` of the state
     /// directory.
     pub shared_join_token: bool,
+}
+
+/// An ACME server, which issues certificates for names that lead to OpCenter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcmeConfig {
+    /// The URL of its directory.
+    pub directory: String,
+    /// The names for the certificate.
+    pub domains: Vec<String>,
+    /// The mail address that it may write to.
+    pub contact: Option<String>,
+    /// The certificate by which it is believed, in place of those of this machine.
+    pub ca: Option<PathBuf>,
 }
 
 /// An OpenID provider at which users sign in.
@@ -87,6 +102,7 @@ impl Config {
             external_url: None,
             tls_names: Vec::new(),
             tls_files: None,
+            acme: None,
             oidc: None,
             overlay: Overlay::default(),
             backend: Backend::default(),

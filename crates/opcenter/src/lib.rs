@@ -8,13 +8,15 @@
 //!                              reconcile ──► slices ──► watch ──► agents, gateways
 //! ```
 //!
-//! OpCenter calls nobody but the OpenID provider of its users, if there is one. `reconcile` is one
-//! task that each request and each report wakes. It reads all state, decides (placement, job
-//! status, stage of each migration), commits, and publishes the slices of hosts and gateways. After
-//! a restart all hosts and gateways report again, and the next pass continues from the last commit.
+//! OpCenter calls nobody but the OpenID provider of its users and the ACME server of its
+//! certificate, if there are such. `reconcile` is one task that each request and each report wakes.
+//! It reads all state, decides (placement, job status, stage of each migration), commits, and
+//! publishes the slices of hosts and gateways. After a restart all hosts and gateways report again,
+//! and the next pass continues from the last commit.
 //!
 //! | wing | holds |
 //! |---|---|
+//! | `acme` | OpCenter's certificate from an ACME server |
 //! | `api` | HTTP handlers |
 //! | `audit` | the lasting record of requests that change something |
 //! | `auth` | users, sessions and tokens of requests |
@@ -30,6 +32,7 @@
 
 #![forbid(unsafe_code)]
 
+mod acme;
 mod api;
 mod audit;
 mod auth;
@@ -46,7 +49,7 @@ mod view;
 mod web;
 
 pub use api::openapi;
-pub use config::{Config, OidcConfig};
+pub use config::{AcmeConfig, Config, OidcConfig};
 pub use error::Error;
 use mooring_ops::log::chain;
 pub use web::{Access, WebRoute, web_routes};
@@ -67,6 +70,7 @@ use mooring_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::acme::Acme;
 use crate::oidc::Oidc;
 use crate::reconcile::{janitor, usage};
 use crate::server::Server;
@@ -122,6 +126,10 @@ pub async fn serve(
     let stop = lifecycle.soft().clone();
     let certificate = Arc::new(tls::certificate(&context, &addresses)?);
     let keeper = lifecycle.tasks().spawn("certificate", tls::keep(Arc::clone(&certificate), stop.clone()));
+    let acme = context.config.acme.clone().map(|acme| {
+        let acme = Acme::new(acme, &context.config.state_dir);
+        lifecycle.tasks().spawn("acme", acme.keep(Arc::clone(&certificate), stop.clone()))
+    });
     let reconciler = lifecycle.tasks().spawn("reconcile", reconcile::run(context.clone(), stop.clone()));
     let janitor = lifecycle.tasks().spawn("janitor", janitor::run(context.clone(), stop.clone()));
     let tidier = lifecycle.tasks().spawn("usage", usage::tidy(context.clone(), stop.clone()));
@@ -139,6 +147,9 @@ pub async fn serve(
     lifecycle.stop();
     // A task that could not be awaited has panicked, and the lifecycle knows.
     let _ = (reconciler.await, janitor.await, tidier.await, scribe.await, keeper.await);
+    if let Some(acme) = acme {
+        let _ = acme.await;
+    }
     context.store.close().await;
     Ok(())
 }

@@ -29,7 +29,7 @@ use hyper_util::service::TowerToHyperService;
 use mooring_api::ErrorCode;
 use mooring_ops::accept;
 use mooring_ops::log::chain;
-use mooring_tls::Peer;
+use mooring_tls::{ACME_PROTOCOL, Peer};
 use mooring_types::external::IpNet;
 use mooring_types::{Clock, SystemClock, forwarded};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -121,6 +121,10 @@ async fn serve_connection(stream: TcpStream, address: SocketAddr, server: Server
         }
         Err(_) => return,
     };
+    if stream.get_ref().1.alpn_protocol() == Some(ACME_PROTOCOL) {
+        // The certificate was the answer.
+        return;
+    }
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     match certificates.first().and_then(Peer::of) {
         None => serve_http(stream, address, Arrival::Tls(router), trusted, stop).await,

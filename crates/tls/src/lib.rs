@@ -24,6 +24,7 @@
 //! |---|---|
 //! | `authority` | the CA: its key, what it issues |
 //! | `between_daemons` | connections between hosts |
+//! | `challenge` | the proof of a name for an ACME server |
 //! | `daemon` | the name of a daemon in its certificate |
 //! | `identity` | a daemon's key and certificate |
 //! | `port` | certificates of gateway ports, the choice between them |
@@ -34,6 +35,7 @@
 
 mod authority;
 mod between_daemons;
+mod challenge;
 mod daemon;
 mod error;
 mod fingerprint;
@@ -48,12 +50,14 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 
 pub use crate::authority::{Authority, DAEMON_LIFE};
 pub use crate::between_daemons::{accept_daemons, connect_to_daemons};
+pub use crate::challenge::ACME_PROTOCOL;
 pub use crate::daemon::{Daemon, Peer};
 pub use crate::error::Error;
 pub use crate::fingerprint::Fingerprint;
 pub use crate::identity::Identity;
 pub use crate::port::{
-    HTTP_PROTOCOLS, PORT_LIFE, PortCertificate, PortCertificates, PortRequest, Unusable, names_and_end, port_config,
+    HTTP_PROTOCOLS, PORT_LIFE, PortCertificate, PortCertificates, PortRequest, Unusable, life, names_and_end,
+    port_config,
 };
 pub use crate::server::{CertificateFiles, ServerCertificate, server_config};
 pub use crate::trust::{Trust, client_config, client_config_for_others, first_contact};

@@ -64,9 +64,16 @@ impl Facts {
 /// Returns the names in the first certificate of a text in PEM, and the end of its life.
 #[must_use]
 pub fn names_and_end(certificate: &str) -> Option<(Vec<String>, Timestamp)> {
+    life(certificate).map(|(names, _, expires_at)| (names, expires_at))
+}
+
+/// Returns the names in the first certificate of a text in PEM, and the beginning and the end of
+/// its life.
+#[must_use]
+pub fn life(certificate: &str) -> Option<(Vec<String>, Timestamp, Timestamp)> {
     let first = CertificateDer::from_pem_slice(certificate.as_bytes()).ok()?;
-    let Facts { names, expires_at, .. } = Facts::of(&first).ok()?;
-    Some((names, expires_at))
+    let Facts { names, begins_at, expires_at } = Facts::of(&first).ok()?;
+    Some((names, begins_at, expires_at))
 }
 
 /// A certificate or a key that can't serve a gateway's ports.

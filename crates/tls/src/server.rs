@@ -13,6 +13,7 @@ use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
 use crate::authority::{SERVER_LIFE, certified};
+use crate::challenge::{self, ACME_PROTOCOL, Challenges};
 use crate::identity::roots_of;
 use crate::{Authority, Error, OPCENTER_NAME, provider};
 
@@ -21,7 +22,7 @@ use crate::{Authority, Error, OPCENTER_NAME, provider};
 pub struct CertificateFiles {
     /// The certificate and those between it and its root, in PEM.
     pub certificate: PathBuf,
-    /// The key in PEM.
+    /// The key in PEM; it may be in the same file.
     pub key: PathBuf,
 }
 
@@ -31,8 +32,8 @@ pub struct CertificateFiles {
 pub struct ServerCertificate {
     authority: Arc<Authority>,
     names: Vec<String>,
-    files: Option<CertificateFiles>,
     current: RwLock<Current>,
+    challenges: Challenges,
 }
 
 #[derive(Debug)]
@@ -44,6 +45,7 @@ struct Current {
 
 #[derive(Debug, Clone)]
 struct FromFiles {
+    files: CertificateFiles,
     certified: Arc<CertifiedKey>,
     changed_at: Option<SystemTime>,
 }
@@ -60,9 +62,32 @@ impl ServerCertificate {
         now: Timestamp,
     ) -> Result<Self, Error> {
         let own = Arc::new(authority.issue_server(&names, now)?);
-        let from_files = files.as_ref().map(read).transpose()?;
+        let from_files = files.map(read).transpose()?;
         let current = RwLock::new(Current { own, own_since: now, from_files });
-        Ok(Self { authority, names, files, current })
+        Ok(Self { authority, names, current, challenges: Challenges::default() })
+    }
+
+    /// Shows the certificate in other files from now on.
+    ///
+    /// # Errors
+    /// It can't be used; the old one stays.
+    pub fn use_files(&self, files: CertificateFiles) -> Result<(), Error> {
+        let fresh = read(files)?;
+        self.current.write().from_files = Some(fresh);
+        Ok(())
+    }
+
+    /// Proves to an ACME server that `name` leads here, until the proofs are withdrawn.
+    ///
+    /// # Errors
+    /// The name can't stand in a certificate.
+    pub fn prove(&self, name: &str, digest: &[u8]) -> Result<(), Error> {
+        self.challenges.answer(name, digest)
+    }
+
+    /// Withdraws the proofs for an ACME server.
+    pub fn withdraw_proofs(&self) {
+        self.challenges.clear();
     }
 
     /// Issues another certificate of its own when two thirds of its life are over, and reads the
@@ -76,14 +101,11 @@ impl ServerCertificate {
             let mut current = self.current.write();
             (current.own, current.own_since) = (own, now);
         }
-        if let Some(files) = &self.files {
-            let known = self.current.read().from_files.as_ref().and_then(|known| known.changed_at);
-            if known != changed_at(files) {
-                let fresh = read(files)?;
-                self.current.write().from_files = Some(fresh);
-            }
+        let known = self.current.read().from_files.clone();
+        match known.filter(|known| known.changed_at != changed_at(&known.files)) {
+            Some(known) => self.use_files(known.files),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 
@@ -92,8 +114,8 @@ fn changed_at(files: &CertificateFiles) -> Option<SystemTime> {
     of(&files.certificate).max(of(&files.key))
 }
 
-fn read(files: &CertificateFiles) -> Result<FromFiles, Error> {
-    let changed_at = changed_at(files);
+fn read(files: CertificateFiles) -> Result<FromFiles, Error> {
+    let changed_at = changed_at(&files);
     let unusable = |path: &PathBuf, missing| {
         let what = path.display().to_string();
         move |_| Error::Missing { what, missing }
@@ -102,11 +124,14 @@ fn read(files: &CertificateFiles) -> Result<FromFiles, Error> {
         .and_then(Iterator::collect)
         .map_err(unusable(&files.certificate, "readable certificate"))?;
     let key = PrivateKeyDer::from_pem_file(&files.key).map_err(unusable(&files.key, "readable key"))?;
-    Ok(FromFiles { certified: Arc::new(certified(&provider(), chain, key)?), changed_at })
+    Ok(FromFiles { certified: Arc::new(certified(&provider(), chain, key)?), changed_at, files })
 }
 
 impl ResolvesServerCert for ServerCertificate {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if challenge::asks(&hello) {
+            return self.challenges.find(&hello);
+        }
         let current = self.current.read();
         let own = Arc::clone(&current.own);
         if hello.server_name() == Some(OPCENTER_NAME) {
@@ -136,6 +161,6 @@ pub fn server_config(
         .map_err(refused)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(certificate);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec(), ACME_PROTOCOL.to_vec()];
     Ok(Arc::new(config))
 }

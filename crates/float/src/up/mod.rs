@@ -39,10 +39,11 @@ use tokio::time::Instant;
 
 use self::network::Network;
 use self::supervise::{Daemon, Supervisor};
+use crate::certificate::TlsArgs;
 use crate::oidc::OidcArgs;
 use crate::parse::{self, from_wire_name};
 use crate::server::{
-    Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, NewFiles, SpotArgs, TlsArgs, backends, interval,
+    Cloud, DRAIN_CONCURRENCY, ImageArgs, JUPYTER_DIR, METRICS_INTERVAL, NewFiles, SpotArgs, backends, interval,
 };
 use crate::store::StoreArgs;
 use crate::table::wire_name;
@@ -320,13 +321,7 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     for range in &up.trusted_proxies {
         daemon.option("--trusted-proxy", &range.to_string());
     }
-    for name in &up.tls.tls_names {
-        daemon.option("--tls-name", name);
-    }
-    if let (Some(certificate), Some(key)) = (&up.tls.tls_cert, &up.tls.tls_key) {
-        daemon.path("--tls-cert", certificate).path("--tls-key", key);
-    }
-    for (name, value) in up.oidc.options() {
+    for (name, value) in up.tls.options().into_iter().chain(up.oidc.options()) {
         daemon.option(name, &value);
     }
     let store = &up.store;
