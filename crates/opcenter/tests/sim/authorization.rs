@@ -28,8 +28,8 @@ use crate::job_sign_in::session_of_job;
 use crate::lab::Lab;
 
 /// The identities, in the order of the letters of a row. `vera`, a viewer, and `mate` share a group
-/// with `owner`. The job and the API tokens are the owner's, and those that an endpoint of a host or a gateway is
-/// about are `agent` and `gateway`.
+/// with `owner`. The job and the API tokens are the owner's. An endpoint of a host or a gateway is
+/// about `agent` or `gateway`.
 const IDENTITIES: [&str; 15] = [
     "nobody",
     "viewer",
