@@ -62,10 +62,10 @@ pub fn headers(bytes: &[u8]) {
             headers.append(name, value);
         }
     }
-    let origin = Origin { client: CLIENT, port: u16::MAX, is_tls: false };
+    let origin = Origin::direct(CLIENT, u16::MAX, false);
     let _ = upgrade(&headers);
     let _ = response_headers(&headers, None);
-    let Ok(forwarded) = forward_headers(&headers, None, origin, None) else { return };
+    let Ok(forwarded) = forward_headers(&headers, None, &origin, None) else { return };
     assert!(forwarded.get_all(header::HOST).iter().count() == 1, "{forwarded:?}");
     assert!(!forwarded.contains_key("keep-alive"), "{forwarded:?}");
     assert!(forwarded.get_all(header::CONTENT_LENGTH).iter().count() <= 1, "{forwarded:?}");

@@ -20,7 +20,7 @@
 (() => {
     'use strict';
 
-    const API = '/.mooring/api/';
+    const API = 'api/';
     const REFRESH_INTERVAL = 10_000;
     const CALL_TIMEOUT = 30_000;
 

@@ -29,8 +29,10 @@
     'use strict';
 
     const HOST = 'mooring-widget';
-    const STATE_PATH = '/.mooring/state';
-    const PANEL_PATH = '/.mooring/panel';
+    /* A proxy may have the gateway's paths below one of its own. */
+    const BASE = document.currentScript?.dataset.base ?? '';
+    const STATE_PATH = `${BASE}/.mooring/state`;
+    const PANEL_PATH = `${BASE}/.mooring/panel`;
     const POSITION_KEY = 'mooring.widget';
     const SESSION_KEY = 'mooring.session.';
     /* Times are in milliseconds, lengths in CSS pixels. */

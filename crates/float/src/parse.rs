@@ -77,6 +77,11 @@ pub(crate) fn address_range(text: &str) -> Result<IpNet, String> {
     range.map_err(|_| "a range is written like 10.0.0.0/8, one address like 10.0.0.7".to_owned())
 }
 
+/// A trusted proxy, or `none`.
+pub(crate) fn trusted_proxy(text: &str) -> Result<Option<IpNet>, String> {
+    if text == "none" { Ok(None) } else { address_range(text).map(Some) }
+}
+
 /// A range of IPv4 addresses, or one address.
 pub(crate) fn address_range_v4(text: &str) -> Result<Ipv4Net, String> {
     let range = text.parse().or_else(|_| text.parse::<Ipv4Addr>().map(Ipv4Net::from));

@@ -6,6 +6,10 @@
 //! | bytes of request heads that are not whole | 32 MiB | | 128 MiB |
 //! | bytes of heads of answers that are not whole | | 32 MiB | 128 MiB |
 //!
+//! A client behind a trusted proxy counts by its own address. It counts with its connection if the
+//! proxy announces it, else with each request while that is answered. Beyond the budget such a
+//! request gets 503.
+//!
 //! Clients stay far below them. A connection beyond its budget is reset when it is accepted. A head
 //! of a request beyond it is answered with 503, and its connection is closed; metrics count both. A
 //! request whose answer has a head beyond it gets 503. A connection of HTTP/1 that has had no
@@ -80,8 +84,16 @@ struct Heads {
 #[derive(Debug)]
 pub struct ConnectionShare {
     budgets: Budgets,
-    address: IpAddr,
+    /// `None` for a trusted proxy.
+    address: Option<IpAddr>,
     job: JobId,
+}
+
+/// The place of a client behind a proxy within the budget of its address; returned by drop.
+#[derive(Debug)]
+pub struct AddressShare {
+    budgets: Budgets,
+    address: IpAddr,
 }
 
 /// The bytes of the unfinished head of one connection; returned by drop.
@@ -96,6 +108,8 @@ pub struct HeadShare {
 #[derive(Debug)]
 enum Sender {
     Client(IpAddr),
+    /// A trusted proxy, of many clients.
+    Proxy,
     Job(JobId),
 }
 
@@ -111,28 +125,63 @@ impl Budgets {
         self.0.limits
     }
 
-    /// Takes a connection out of its budgets; `None` if one of them is used up.
+    /// Takes a client's connection out of its budgets; `None` if one of them is used up.
     #[must_use]
     pub fn connection(&self, address: IpAddr, job: &JobId) -> Option<ConnectionShare> {
+        self.take_connection(Some(address), job)
+    }
+
+    /// Takes a connection of a trusted proxy out of its budgets; `None` if one of them is used up.
+    /// Its clients count by their own addresses: see [`Budgets::address`].
+    #[must_use]
+    pub fn connection_of_proxy(&self, job: &JobId) -> Option<ConnectionShare> {
+        self.take_connection(None, job)
+    }
+
+    fn take_connection(&self, address: Option<IpAddr>, job: &JobId) -> Option<ConnectionShare> {
         let Limits { connections_of_address, connections_of_job, connections, .. } = self.0.limits;
         let mut used = self.0.connections.lock();
-        let address = address.to_canonical();
+        let address = address.map(|address| address.to_canonical());
+        let of_address = address.and_then(|address| used.of_addresses.get(&address).copied()).unwrap_or_default();
         let has_room = used.in_all < connections
-            && used.of_addresses.get(&address).is_none_or(|used| *used < connections_of_address)
+            && of_address < connections_of_address
             && used.of_jobs.get(job).is_none_or(|used| *used < connections_of_job);
         if !has_room {
             return None;
         }
         used.in_all += 1;
-        *used.of_addresses.entry(address).or_default() += 1;
+        if let Some(address) = address {
+            *used.of_addresses.entry(address).or_default() += 1;
+        }
         *used.of_jobs.entry(job.clone()).or_default() += 1;
         Some(ConnectionShare { budgets: self.clone(), address, job: job.clone() })
+    }
+
+    /// Counts a client behind a trusted proxy, for a connection or a request; `None` if the budget
+    /// of its address is used up.
+    #[must_use]
+    pub fn address(&self, address: IpAddr) -> Option<AddressShare> {
+        let mut used = self.0.connections.lock();
+        let address = address.to_canonical();
+        let of_address = used.of_addresses.entry(address).or_default();
+        if *of_address >= self.0.limits.connections_of_address {
+            return None;
+        }
+        *of_address += 1;
+        Some(AddressShare { budgets: self.clone(), address })
     }
 
     /// The unfinished heads of a client's connection: none yet.
     #[must_use]
     pub fn heads(&self, address: IpAddr) -> HeadShare {
         HeadShare { budgets: self.clone(), sender: Sender::Client(address.to_canonical()), bytes: 0 }
+    }
+
+    /// The unfinished heads of a trusted proxy's connection: none yet. Whose they are is known when
+    /// they are whole.
+    #[must_use]
+    pub fn heads_of_proxy(&self) -> HeadShare {
+        HeadShare { budgets: self.clone(), sender: Sender::Proxy, bytes: 0 }
     }
 
     /// The unfinished heads of a connection to a job: none yet.
@@ -149,6 +198,11 @@ impl HeadShare {
         let mut used = self.budgets.0.heads.lock();
         let used = &mut *used;
         let (of_sender, most, in_all) = match &self.sender {
+            Sender::Proxy => {
+                used.of_requests += bytes;
+                self.bytes += bytes;
+                return used.of_requests <= heads;
+            }
             Sender::Client(address) => {
                 (used.of_addresses.entry(*address).or_default(), heads_of_address, &mut used.of_requests)
             }
@@ -165,6 +219,7 @@ impl HeadShare {
         if self.bytes > 0 {
             let mut used = self.budgets.0.heads.lock();
             match &self.sender {
+                Sender::Proxy => used.of_requests -= self.bytes,
                 Sender::Client(address) => {
                     used.of_requests -= self.bytes;
                     give_back(&mut used.of_addresses, address, self.bytes);
@@ -189,8 +244,16 @@ impl Drop for ConnectionShare {
     fn drop(&mut self) {
         let mut used = self.budgets.0.connections.lock();
         used.in_all -= 1;
-        give_back(&mut used.of_addresses, &self.address, 1);
+        if let Some(address) = &self.address {
+            give_back(&mut used.of_addresses, address, 1);
+        }
         give_back(&mut used.of_jobs, &self.job, 1);
+    }
+}
+
+impl Drop for AddressShare {
+    fn drop(&mut self) {
+        give_back(&mut self.budgets.0.connections.lock().of_addresses, &self.address, 1);
     }
 }
 
@@ -270,6 +333,22 @@ mod tests {
         drop((one, two, of_client));
         let used = budgets.0.heads.lock();
         assert!(used.of_answers == 0 && used.of_jobs.is_empty());
+    }
+
+    #[test]
+    fn clients_behind_a_proxy_have_their_own_budgets() {
+        let budgets = Budgets::new(LIMITS);
+        let job = JobId::random(&mut rand::rng());
+        let of_proxy: Vec<_> = (0..4).map(|_| budgets.connection_of_proxy(&job).expect("room")).collect();
+        assert!(budgets.connection_of_proxy(&job).is_none());
+        drop(of_proxy);
+        let requests: Vec<_> = (0..3).map(|_| budgets.address(address(1)).expect("room")).collect();
+        assert!(budgets.address(address(1)).is_none() && budgets.connection(address(1), &job).is_none());
+        assert!(budgets.address(address(2)).is_some());
+        let mut heads = budgets.heads_of_proxy();
+        assert!(heads.grow(50) && !heads.grow(1));
+        drop((requests, heads));
+        assert!(budgets.0.connections.lock().of_addresses.is_empty() && budgets.0.heads.lock().of_requests == 0);
     }
 
     #[test]

@@ -9,7 +9,6 @@
 use std::future;
 use std::io::{self, IoSlice};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -86,7 +85,7 @@ impl ClientSocket {
     /// The connection is broken.
     pub async fn peek_more(&self, known: usize, buffer: &mut [u8]) -> io::Result<Option<usize>> {
         match self {
-            Self::Plain(stream) => peek_more(stream, known, buffer).await,
+            Self::Plain(stream) => socket::peek_more(stream, known, buffer).await,
             Self::Tls(tls) => tls.peek_more(known, buffer).await,
         }
     }
@@ -266,26 +265,5 @@ impl ClientSocket {
             Ok(())
         };
         timeout(CLOSE_TIMEOUT, close).await.unwrap_or(Ok(()))
-    }
-}
-
-async fn peek_more(stream: &TcpStream, known: usize, buffer: &mut [u8]) -> io::Result<Option<usize>> {
-    // Clearing the readiness of the client's own descriptor would hide these bytes from later
-    // readers, so a duplicate is polled.
-    let duplicate = std::net::TcpStream::from(stream.as_fd().try_clone_to_owned()?);
-    let polled = TcpStream::from_std(duplicate.try_clone()?)?;
-    loop {
-        let ready = polled.ready(Interest::READABLE).await?;
-        let peek = || match duplicate.peek(buffer)? {
-            length if length == known => Err(io::ErrorKind::WouldBlock.into()),
-            length => Ok(length),
-        };
-        match polled.try_io(Interest::READABLE, peek) {
-            Ok(length) => return Ok(Some(length)),
-            // Readiness for the end can't be cleared: waiting for more would spin.
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => return Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
-        }
     }
 }

@@ -24,7 +24,8 @@ struct Registry {
 /// A client connection's address and counters.
 #[derive(Debug)]
 pub struct ClientRecord {
-    address: SocketAddr,
+    /// Of a proxy's connection, the client of the newest request.
+    address: Mutex<SocketAddr>,
     connected_at: Timestamp,
     /// Bytes from the client to the job.
     pub bytes_in: AtomicU64,
@@ -51,7 +52,7 @@ impl Clients {
     #[must_use]
     pub fn enter(&self, address: SocketAddr, now: Timestamp) -> Present {
         let record = Arc::new(ClientRecord {
-            address,
+            address: Mutex::new(address),
             connected_at: now,
             bytes_in: AtomicU64::new(0),
             bytes_out: AtomicU64::new(0),
@@ -68,7 +69,7 @@ impl Clients {
     #[must_use]
     pub fn observe(&self) -> Vec<ClientObservation> {
         let observe = |record: &Arc<ClientRecord>| ClientObservation {
-            address: record.address,
+            address: *record.address.lock(),
             connected_at: record.connected_at,
             bytes_in: record.bytes_in.load(Ordering::Relaxed),
             bytes_out: record.bytes_out.load(Ordering::Relaxed),
@@ -101,6 +102,11 @@ impl Clients {
 }
 
 impl ClientRecord {
+    /// Names the client behind a proxy.
+    pub(crate) fn name(&self, client: SocketAddr) {
+        *self.address.lock() = client;
+    }
+
     /// Counts a request that waits for the job.
     pub(crate) fn wait(self: &Arc<Self>) -> Waiting {
         self.held.fetch_add(1, Ordering::Relaxed);

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::client_socket::ClientSocket;
+use crate::proxy_line::{self, Begins};
 
 /// Time limit of a client's silence, and of undecided first bytes.
 pub const DETECT_TIMEOUT: Duration = Duration::from_millis(200);
@@ -29,6 +30,8 @@ pub enum FirstBytes {
     Http1,
     /// The preface of HTTP/2 without TLS.
     Http2,
+    /// A PROXY line, which only trusted proxies may send; theirs were read already.
+    ProxyLine,
     Other,
     /// More bytes are needed to decide.
     Undecided,
@@ -37,6 +40,11 @@ pub enum FirstBytes {
 /// Returns the protocol that first bytes belong to.
 #[must_use]
 pub fn detect(bytes: &[u8]) -> FirstBytes {
+    match proxy_line::begins(bytes) {
+        Begins::Yes => return FirstBytes::ProxyLine,
+        Begins::Perhaps => return FirstBytes::Undecided,
+        Begins::No => {}
+    }
     let common = bytes.len().min(HTTP2_PREFACE.len());
     if bytes[..common] == HTTP2_PREFACE[..common] {
         return if common == HTTP2_PREFACE.len() { FirstBytes::Http2 } else { FirstBytes::Undecided };
@@ -108,7 +116,15 @@ pub async fn first_bytes(client: &ClientSocket) -> io::Result<FirstBytes> {
             Ok(decided) => decided,
             Err(_) => {
                 let peeked = client.peek(&mut buffer[..]).await?;
-                Ok(when_late(&buffer[..peeked]))
+                match proxy_line::begins(&buffer[..peeked]) {
+                    Begins::No => Ok(when_late(&buffer[..peeked])),
+                    Begins::Yes => Ok(FirstBytes::ProxyLine),
+                    // One that comes in pieces is no less a line.
+                    Begins::Perhaps => match timeout(proxy_line::SILENCE, more_bytes(client, peeked)).await {
+                        Ok(decided) => decided,
+                        Err(_) => Ok(when_late(&buffer[..peeked])),
+                    },
+                }
             }
         },
         FirstBytes::Undecided => Ok(FirstBytes::Other),
@@ -193,6 +209,9 @@ mod tests {
             (&"M".repeat(EXAMINED_BYTES - 1), FirstBytes::Undecided),
             ("get key\r\n", FirstBytes::Other),
             ("hello\n", FirstBytes::Other),
+            ("PROXY TCP4 192.0.2.7 192.0.2.1 1 2\r\n", FirstBytes::ProxyLine),
+            ("PROXY TC", FirstBytes::Undecided),
+            ("PROXY / HTTP/1.1\r\n", FirstBytes::Http1),
         ] {
             assert_eq!(detect(bytes.as_bytes()), expected, "{bytes:?}");
         }

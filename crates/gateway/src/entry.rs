@@ -47,6 +47,8 @@ pub(crate) struct Asking<'a> {
     pub(crate) host: &'a str,
     /// True if the browser speaks TLS, to a proxy.
     pub(crate) is_tls: bool,
+    /// The path below which the browser finds the port.
+    pub(crate) base: String,
 }
 
 /// Returns the hash of the token that a request shows.
@@ -68,9 +70,9 @@ pub(crate) async fn answer(asking: &Asking<'_>, routes: &Routes, opcenter: &OpCe
         Err(error) => return refused(StatusCode::SERVICE_UNAVAILABLE, &error.message),
     };
     let state = random();
-    let to = asking.uri.path_and_query().map_or("/", |path| path.as_str());
+    let to = asking.browsers_path();
     let query =
-        [("connection", route.connection.as_str()), ("origin", &asking.origin()), ("state", &state), ("to", to)];
+        [("connection", route.connection.as_str()), ("origin", &asking.origin()), ("state", &state), ("to", &to)];
     let query: Vec<String> = query.iter().map(|(key, value)| format!("{key}={}", encoded(value))).collect();
     let cookie = asking.cookie(&name(&route, "state"), &state, &format!("; Max-Age={STATE_SECONDS}"));
     redirect(&format!("{url}/enter?{}", query.join("&")), &[cookie])
@@ -85,7 +87,8 @@ async fn come_back(asking: &Asking<'_>, routes: &Routes, opcenter: &OpCenterLink
     };
     let (key, code, to) = (of_query("key"), of_query("code"), of_query("to"));
     let is_own = to.starts_with('/') && !to.starts_with("//") && !to.contains(['\\', '\r', '\n', '\t']);
-    let to = if is_own { to.as_str() } else { "/" };
+    let to = if is_own { to } else { format!("{}/", asking.base) };
+    let to = to.as_str();
     // The browser has come in meanwhile, as in another tab.
     if visit(&route, asking.headers).is_some_and(|visit| route.lets_in(&visit)) {
         return redirect(to, &[]);
@@ -118,6 +121,14 @@ async fn come_back(asking: &Asking<'_>, routes: &Routes, opcenter: &OpCenterLink
 }
 
 impl Asking<'_> {
+    /// The path of the request as the browser has it.
+    fn browsers_path(&self) -> String {
+        let path = self.uri.path_and_query().map_or("/", |path| path.as_str());
+        let is_below =
+            path.strip_prefix(self.base.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if is_below { path.to_owned() } else { format!("{}{path}", self.base) }
+    }
+
     /// The origin at which the browser is, as browsers write it.
     fn origin(&self) -> String {
         let (scheme, default) = if self.is_tls { ("https", ":443") } else { ("http", ":80") };
@@ -217,7 +228,8 @@ mod tests {
     fn origin_is_as_browsers_write_it() {
         let headers = HeaderMap::new();
         let origin = |host: &str, is_tls| {
-            Asking { method: &Method::GET, uri: &Uri::from_static("/"), headers: &headers, host, is_tls }.origin()
+            let (method, uri, base) = (&Method::GET, &Uri::from_static("/"), String::new());
+            Asking { method, uri, headers: &headers, host, is_tls, base }.origin()
         };
         assert_eq!(origin("Lab:10000", false), "http://lab:10000");
         assert_eq!(origin("lab:443", true), "https://lab");

@@ -58,6 +58,7 @@ pub mod memory;
 pub mod metrics;
 mod page;
 pub mod process_role;
+pub mod proxy_line;
 mod read_ahead;
 pub mod relay;
 pub mod route;

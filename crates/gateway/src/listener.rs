@@ -4,6 +4,7 @@
 //! |---|---|
 //! | whose handshake of TLS fails, or lasts 10 s | an alert where there is a reason to tell, and a close |
 //! | of plain HTTP at a port with TLS | a redirect, and a close |
+//! | of a trusted proxy | as for the client that it [announces](crate::proxy_line) |
 //! | that no rule allows | a reset: at accept, before a byte is read, or when the rules change |
 //! | beyond a [budget](crate::budget) | a reset at accept |
 //! | whose port is disconnected | a close |
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mooring_ops::accept;
+use mooring_types::gateway::Protocol;
 use mooring_types::{Clock, ConnectionId, JobId, Port, SystemClock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -23,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Ended};
+use crate::budget::{AddressShare, HeadShare};
 use crate::client::ClientConnection;
 use crate::client_socket::ClientSocket;
 use crate::clients::{ClientRecord, Clients};
@@ -31,6 +34,7 @@ use crate::gate::Gate;
 use crate::http::redirect::PlainClient;
 use crate::http::speech::Speech;
 use crate::metrics::Budget;
+use crate::proxy_line::{self, Announced, Told};
 use crate::route::{Route, RouteCell, Routes};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -79,6 +83,14 @@ pub(crate) struct PortServer {
     pub(crate) shared: Arc<Shared>,
 }
 
+/// The client of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Visitor {
+    /// The address, or that of the proxy before it.
+    address: SocketAddr,
+    told: Option<Told>,
+}
+
 impl Listener {
     /// Leads the clients along another route.
     pub(crate) fn set_route(&self, route: Route) {
@@ -118,13 +130,18 @@ impl PortServer {
                 () = self.shared.role.retired() => return,
                 client = accept::next(&*listener, "a client") => client,
             };
-            if !self.routes.now().allows(address.ip()) {
+            let route = self.routes.now();
+            if !route.lets_connect(address.ip()) {
                 tracing::debug!(client = %address, "no rule allows {address}");
                 self.shared.metrics.connection_refused(&self.job);
                 socket::reset_on_drop(&client);
                 continue;
             }
-            let Some(share) = self.shared.budgets.connection(address.ip(), &self.job) else {
+            let share = match route.is_proxy(address.ip()) {
+                true => self.shared.budgets.connection_of_proxy(&self.job),
+                false => self.shared.budgets.connection(address.ip(), &self.job),
+            };
+            let Some(share) = share else {
                 tracing::debug!(client = %address, "the budget of {address} or of its job is used up");
                 self.shared.metrics.over_budget(&self.job, Budget::Connections);
                 socket::reset_on_drop(&client);
@@ -139,27 +156,81 @@ impl PortServer {
         }
     }
 
-    async fn serve(self, client: TcpStream, address: SocketAddr) {
-        let (present, began) = (self.clients.enter(address, SystemClock.now()), Instant::now());
+    async fn serve(self, client: TcpStream, peer: SocketAddr) {
+        let (present, began) = (self.clients.enter(peer, SystemClock.now()), Instant::now());
         let record = present.record.clone();
         let _open = self.shared.metrics.connection_opened(&self.job, record.clone());
         self.shared.observed.notify_one();
-        let welcomed = tokio::select! {
+        let announced = tokio::select! {
             () = self.stop.cancelled() => None,
-            () = self.routes.refuses(address.ip()) => None,
-            welcomed = self.welcome(client, address) => welcomed.unwrap_or_else(|error| {
-                tracing::debug!(client = %address, job = %self.job, %error, "{address} was not let in");
-                None
-            }),
+            announced = self.behind_proxies(&client, peer) => announced.inspect_err(|error| {
+                tracing::debug!(client = %peer, job = %self.job, %error, "{peer} was not let in");
+                socket::reset_on_drop(&client);
+            }).ok(),
+        };
+        let address = announced.map_or(peer, |announced| announced.client);
+        let _share = match announced {
+            Some(Announced { told: Some(_), .. }) => match self.admit_announced(&client, address) {
+                Some(share) => {
+                    record.name(address);
+                    Some(share)
+                }
+                None => return,
+            },
+            _ => None,
+        };
+        let welcomed = match announced {
+            None => None,
+            Some(_) => tokio::select! {
+                () = self.stop.cancelled() => None,
+                () = self.routes.shuts_out(address.ip()) => None,
+                welcomed = self.welcome(client, address) => welcomed.unwrap_or_else(|error| {
+                    tracing::debug!(client = %address, job = %self.job, %error, "{address} was not let in");
+                    None
+                }),
+            },
         };
         if let Some(client) = welcomed {
-            self.serve_client(&Arc::new(client), address, &present.record).await;
+            let told = announced.and_then(|announced| announced.told);
+            self.serve_client(&Arc::new(client), Visitor { address, told }, &present.record).await;
         }
         // All connections are logged as `tcp`; their requests are logged by what is spoken.
         let access = Access::new(address, self.routes.now().port, &self.job, "tcp");
         access.of_connection(&record, began.elapsed()).log(Ended::Connection);
         drop(present);
         self.shared.observed.notify_one();
+    }
+
+    /// Reads what trusted proxies say of their client at the beginning of a connection.
+    async fn behind_proxies(&self, client: &TcpStream, peer: SocketAddr) -> io::Result<Announced> {
+        let route = self.routes.now();
+        if !route.is_proxy(peer.ip()) {
+            return Ok(Announced { client: peer, told: None });
+        }
+        // Where the client speaks first, a connection may rest before it is used.
+        let speaks_first = route.client_protocol() == Protocol::Http || self.shared.tls.in_force()?.is_some();
+        let silence = if speaks_first { self.shared.budgets.limits().idle } else { proxy_line::SILENCE };
+        proxy_line::read(client, peer, &route.gateway.trusted_proxies, silence).await
+    }
+
+    /// Judges the client that a proxy has announced. One that may not connect is reset.
+    fn admit_announced(&self, stream: &TcpStream, client: SocketAddr) -> Option<AddressShare> {
+        let share = if !self.routes.now().lets_connect(client.ip()) {
+            tracing::debug!(%client, "no rule allows {client}, behind a proxy");
+            self.shared.metrics.connection_refused(&self.job);
+            None
+        } else {
+            let share = self.shared.budgets.address(client.ip());
+            if share.is_none() {
+                tracing::debug!(%client, "the budget of {client} is used up");
+                self.shared.metrics.over_budget(&self.job, Budget::Connections);
+            }
+            share
+        };
+        if share.is_none() {
+            socket::reset_on_drop(stream);
+        }
+        share
     }
 
     /// Begins a client's connection: with a handshake, if the port speaks TLS. `None` if the client
@@ -191,21 +262,30 @@ impl PortServer {
         match first_bytes(&socket).await? {
             FirstBytes::Http1 => {
                 let (socket, rules) = (Arc::new(socket), self.routes.now().gateway.clone());
-                let heads = self.shared.budgets.heads(address.ip());
+                let heads = self.heads_of(address.ip());
                 PlainClient { socket, address: address.ip(), rules }.redirect(heads).await
             }
+            FirstBytes::ProxyLine => Err(proxy_line::refusal()),
             FirstBytes::Http2 | FirstBytes::Other | FirstBytes::Undecided => Ok(()),
         }
     }
 
-    async fn serve_client(&self, client: &Arc<ClientSocket>, address: SocketAddr, record: &Arc<ClientRecord>) {
+    fn heads_of(&self, address: IpAddr) -> HeadShare {
+        match self.routes.now().is_proxy(address) {
+            true => self.shared.budgets.heads_of_proxy(),
+            false => self.shared.budgets.heads(address),
+        }
+    }
+
+    async fn serve_client(&self, client: &Arc<ClientSocket>, visitor: Visitor, record: &Arc<ClientRecord>) {
+        let address = visitor.address;
         tokio::select! {
             () = self.stop.cancelled() => client.end_at_once(),
-            () = self.routes.refuses(address.ip()) => {
+            () = self.routes.shuts_out(address.ip()) => {
                 tracing::info!(client = %address, "no rule allows {address} any more");
                 client.reset_on_drop();
             }
-            outcome = self.serve_session(client, address, record) => match outcome {
+            outcome = self.serve_session(client, visitor, record) => match outcome {
                 Ok(()) => client.end_at_once(),
                 Err(error) => {
                     tracing::debug!(client = %address, job = %self.job, %error, "the connection of {address} broke");
@@ -218,21 +298,29 @@ impl PortServer {
     async fn serve_session(
         &self,
         client: &Arc<ClientSocket>,
-        address: SocketAddr,
+        visitor: Visitor,
         record: &Arc<ClientRecord>,
     ) -> io::Result<()> {
+        let Visitor { address, told } = visitor;
         let upstream = Upstream {
             routes: self.routes.clone(),
             gate: self.gate.clone(),
             record: record.clone(),
             speech: self.speech.clone(),
         };
-        let session =
-            Session::detect(self.routes.now().client_protocol(), client, &upstream, self.shared.budgets.limits().idle)
-                .await?;
+        let route = self.routes.now();
+        // A proxy that no rule admits is there for others, whom only requests of HTTP name.
+        let protocol = match route.client_protocol() {
+            protocol if route.allows(address.ip()) => protocol,
+            Protocol::Tcp => return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no rule allows the proxy")),
+            Protocol::Auto | Protocol::Http => Protocol::Http,
+        };
+        drop(route);
+        let session = Session::detect(protocol, client, &upstream, self.shared.budgets.limits().idle).await?;
         let connection = ClientConnection {
             socket: client.clone(),
             address,
+            told,
             job: self.job.clone(),
             upstream,
             shared: self.shared.clone(),

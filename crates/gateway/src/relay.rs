@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use crate::client_socket::ClientSocket;
 use crate::detect::{FirstBytes, first_bytes};
 use crate::gated::GatedStream;
+use crate::proxy_line;
 use crate::socket;
 use crate::unsent::{Pongs, Unsent};
 use crate::upstream::{Connected, ConnectionEnd, Upstream};
@@ -108,7 +109,7 @@ pub async fn relay(
         let to_job = async {
             match &websocket {
                 Some(websocket) => frames_to_job(client, &job, early.from_client, &websocket.pongs).await,
-                None => to_job(client, &job, &early.from_client, content).await,
+                None => to_job(client, &job, &early.from_client, content, upstream).await,
             }
         };
         let end = tokio::select! {
@@ -182,10 +183,16 @@ async fn drain(job: &GatedStream, to_client: impl FusedFuture<Output = Result<()
     let _ = timeout(DRAIN_TIMEOUT, to_client).await;
 }
 
-async fn to_job(client: &ClientSocket, job: &GatedStream, early: &[u8], content: Content) -> Result<(), Broken> {
+async fn to_job(
+    client: &ClientSocket,
+    job: &GatedStream,
+    early: &[u8],
+    content: Content,
+    upstream: &Upstream,
+) -> Result<(), Broken> {
     job.send(early).await.map_err(Broken::Job)?;
     if content == Content::Unexamined {
-        refuse_request(client).await.map_err(Broken::Client)?;
+        refuse_request(client, upstream).await.map_err(Broken::Client)?;
     }
     loop {
         job.gate().opened().await;
@@ -241,13 +248,14 @@ async fn frames_to_job(client: &ClientSocket, job: &GatedStream, early: Bytes, p
 /// Waits for the first bytes of a client.
 ///
 /// # Errors
-/// They are a request of HTTP, or the connection broke.
-async fn refuse_request(client: &ClientSocket) -> io::Result<()> {
+/// They are a request of HTTP, or a PROXY line that is refused, or the connection broke.
+async fn refuse_request(client: &ClientSocket, upstream: &Upstream) -> io::Result<()> {
     match first_bytes(client).await? {
         FirstBytes::Http1 | FirstBytes::Http2 => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a request of HTTP after the job has spoken"))
         }
-        FirstBytes::Other | FirstBytes::Undecided => Ok(()),
+        FirstBytes::ProxyLine if !upstream.routes.now().passes_proxy_lines() => Err(proxy_line::refusal()),
+        FirstBytes::Other | FirstBytes::Undecided | FirstBytes::ProxyLine => Ok(()),
     }
 }
 

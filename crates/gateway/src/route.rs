@@ -9,14 +9,16 @@ use std::sync::Arc;
 
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, GatewaySlice, Target};
 use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::external_url::ExternalUrl;
 use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
-use mooring_types::{ConnectionId, Name, Port, Timestamp};
+use mooring_types::{ConnectionId, Name, Port, Timestamp, forwarded};
 use tokio::sync::watch;
 
 use crate::browser::CookieNames;
+use crate::http::origin::Front;
 
 /// All that the clients of a listener need to know.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,8 @@ pub struct Route {
     pub job_status: JobStatus,
     /// The sentence about a job that listens elsewhere; else empty.
     pub unserved: String,
+    /// The URL by which browsers reach the port through a proxy.
+    pub external: Option<ExternalUrl>,
     /// The rules of the whole gateway.
     pub gateway: Arc<GatewayRules>,
     /// The end of the job, if it has ended: the port then tells of it and leads nowhere.
@@ -103,6 +107,7 @@ impl Route {
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             unserved: directive.unserved.clone(),
+            external: directive.external_url.clone(),
             gateway,
             ending: None,
         }
@@ -126,6 +131,7 @@ impl Route {
             job_name: directive.job_name.clone(),
             job_status: directive.job_status,
             unserved: String::new(),
+            external: None,
             gateway,
             ending: Some(Ending {
                 reason: directive.status_reason.clone(),
@@ -156,10 +162,35 @@ impl Route {
         if self.access.is_guarded() { Protocol::Http } else { self.protocol }
     }
 
-    /// Returns whether a client may connect.
+    /// Returns whether the rules admit a client.
     #[must_use]
     pub fn allows(&self, client: IpAddr) -> bool {
         security::allows(&self.gateway.inbound, self.port, client)
+    }
+
+    /// Returns whether a peer may connect. It may be a trusted proxy, whose clients are judged
+    /// later.
+    #[must_use]
+    pub fn lets_connect(&self, peer: IpAddr) -> bool {
+        self.is_proxy(peer) || self.allows(peer)
+    }
+
+    /// Returns whether a peer is a trusted proxy.
+    #[must_use]
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        forwarded::is_trusted(peer, &self.gateway.trusted_proxies)
+    }
+
+    /// Returns whether PROXY lines are the job's matter: on a port for any bytes, unless the
+    /// gateway reads those of its own proxies.
+    #[must_use]
+    pub fn passes_proxy_lines(&self) -> bool {
+        self.client_protocol() == Protocol::Tcp && self.gateway.trusted_proxies.is_empty()
+    }
+
+    /// The port, as what stands before it sees it.
+    pub(crate) fn front(&self) -> Front<'_> {
+        Front { port: self.port.get(), trusted: &self.gateway.trusted_proxies, external: self.external.as_ref() }
     }
 
     /// The end of the job in a sentence for people, if the job has ended.
@@ -241,6 +272,11 @@ impl Routes {
     /// Waits until no rule allows a client.
     pub async fn refuses(&self, client: IpAddr) {
         self.wait_for(|route| !route.allows(client)).await;
+    }
+
+    /// Waits until a peer may not be connected any more.
+    pub async fn shuts_out(&self, peer: IpAddr) {
+        self.wait_for(|route| !route.lets_connect(peer)).await;
     }
 
     /// Waits until the job's epoch is not `epoch` or the job has ended.

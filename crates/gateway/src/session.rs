@@ -6,6 +6,7 @@
 //! | `http` | speaks, with the preface of HTTP/2 | [`http::serve_http2`] |
 //! | `http` | speaks | [`http::serve_http1`], which answers garbage with 400 |
 //! | `auto` | speaks | by its first bytes: HTTP/2, HTTP/1 or a tunnel |
+//! | any but `tcp` | sends a PROXY line, and is no trusted proxy | refused; with `tcp`, where proxies are trusted |
 //! | `auto` | is silent | connected to the job; the side that speaks first decides |
 //!
 //! A browser opens connections before it needs them. Such a connection is silent for long, and HTTP
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 use crate::client::ClientConnection;
 use crate::client_socket::ClientSocket;
 use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
+use crate::proxy_line;
 use crate::relay::Content;
 use crate::upstream::{Connected, Upstream};
 use crate::{http, tunnel};
@@ -52,12 +54,13 @@ impl Session {
             Protocol::Tcp => Self::of_silent_client(client, upstream).await,
             Protocol::Http => Ok(match timeout(idle, first_bytes(client)).await?? {
                 FirstBytes::Http2 => Self::Http2,
+                FirstBytes::ProxyLine => return Err(proxy_line::refusal()),
                 _ => Self::Http1(None),
             }),
             Protocol::Auto => match timeout(DETECT_TIMEOUT, client.peek(&mut [0])).await {
                 Ok(peeked) => {
                     peeked?;
-                    Ok(Self::of(first_bytes(client).await?, None))
+                    Self::of(first_bytes(client).await?, None, upstream)
                 }
                 Err(_) => Self::of_silent_client(client, upstream).await,
             },
@@ -88,7 +91,7 @@ impl Session {
                 // A connection that is under way is used: to the job a second one would be another
                 // client, and the first one a client that leaves.
                 let begun = timeout(DETECT_TIMEOUT, connecting.as_mut()).await;
-                return Ok(Self::of(bytes?, begun.ok().transpose()?));
+                return Self::of(bytes?, begun.ok().transpose()?, upstream);
             }
             connected = connecting.as_mut() => connected?,
         };
@@ -97,16 +100,19 @@ impl Session {
             // Bytes, an end and an error alike are for the client to see.
             () = connected.stream.arrived() => {}
             _ = upstream.end(connected.epoch) => {}
-            bytes = first_bytes(client) => return Ok(Self::of(bytes?, Some(connected))),
+            bytes = first_bytes(client) => return Self::of(bytes?, Some(connected), upstream),
         }
         Ok(Self::Tunnel(Some(connected), Content::Unexamined))
     }
 
-    fn of(bytes: FirstBytes, connected: Option<Connected>) -> Self {
-        match bytes {
+    fn of(bytes: FirstBytes, connected: Option<Connected>, upstream: &Upstream) -> io::Result<Self> {
+        Ok(match bytes {
             FirstBytes::Http1 => Self::Http1(connected),
             FirstBytes::Http2 => Self::Http2,
-            FirstBytes::Other | FirstBytes::Undecided => Self::Tunnel(connected, Content::Bytes),
-        }
+            FirstBytes::ProxyLine if !upstream.routes.now().passes_proxy_lines() => return Err(proxy_line::refusal()),
+            FirstBytes::Other | FirstBytes::Undecided | FirstBytes::ProxyLine => {
+                Self::Tunnel(connected, Content::Bytes)
+            }
+        })
     }
 }

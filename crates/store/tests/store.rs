@@ -230,6 +230,8 @@ fn gateway(host: &HostRow) -> GatewayRow {
             exposure: Exposure::Private,
             security_groups: vec![SecurityGroupId::random(&mut rand::rng())],
             tls: Tls::On,
+            trusted_proxies: Vec::new(),
+            external_url: None,
         },
         host: host.id.clone(),
         public_key: None,

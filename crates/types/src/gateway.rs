@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::external::IpNet;
+use crate::external_url::ExternalUrl;
 use crate::host::Resources;
-use crate::{Name, PortRange, SecurityGroupId};
+use crate::{Name, Port, PortRange, SecurityGroupId};
 
 /// The desired state of a gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,27 @@ pub struct GatewaySpec {
     /// TLS on its ports.
     #[serde(default)]
     pub tls: Tls,
+    /// The proxies in front of it, whose word about clients is believed.
+    #[serde(default)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The URL by which browsers reach it through them.
+    #[serde(default)]
+    pub external_url: Option<ExternalUrl>,
+}
+
+impl GatewaySpec {
+    /// Returns the external URL of a gateway port, if it has one. `connected` are the gateway ports
+    /// that are connected.
+    ///
+    /// A URL without a place for the port stands for one port: the first of the range, else the
+    /// only one that is connected. A proxy can lead it to no other, and an Access URL may have a
+    /// token in it.
+    #[must_use]
+    pub fn external_url_of(&self, port: Port, mut connected: impl Iterator<Item = Port>) -> Option<ExternalUrl> {
+        let url = self.external_url.as_ref()?;
+        let is_its = url.holds_port() || port.get() == self.port_range.first() || connected.all(|other| other == port);
+        is_its.then(|| url.of_port(port))
+    }
 }
 
 /// TLS on the ports of a gateway.
@@ -318,6 +341,28 @@ mod tests {
             assert_eq!(serde_json::to_value(protocol).unwrap(), protocol.name());
         }
         assert!("udp".parse::<Protocol>().is_err());
+    }
+
+    #[test]
+    fn url_without_a_place_for_the_port_stands_for_one_port() {
+        let stored = r#"{"name": "lab", "resources": {"cpu": 1, "memGb": 1.0}, "portRange": "10000:10500"}"#;
+        // One that was stored before there were proxies.
+        let spec: GatewaySpec = serde_json::from_str(stored).unwrap();
+        assert_eq!((spec.trusted_proxies.len(), spec.external_url.as_ref()), (0, None));
+        let ports = |numbers: &[u16]| numbers.iter().map(|port| Port::new(*port).unwrap()).collect::<Vec<_>>();
+        let of = |url: &str, port: u16, connected: &[u16]| {
+            let spec = GatewaySpec { external_url: Some(url.parse().unwrap()), ..spec.clone() };
+            let url = spec.external_url_of(Port::new(port).unwrap(), ports(connected).into_iter());
+            url.map(|url| url.to_string()).unwrap_or_default()
+        };
+        for (url, port, connected, expected) in [
+            ("https://lab", 10_000, &[10_000, 10_001][..], "https://lab"),
+            ("https://lab", 10_001, &[10_000, 10_001], ""),
+            ("https://lab", 10_003, &[10_003], "https://lab"),
+            ("https://lab:{port}", 10_001, &[10_000, 10_001], "https://lab:10001"),
+        ] {
+            assert_eq!(of(url, port, connected), expected, "{url} {port}");
+        }
     }
 
     #[test]

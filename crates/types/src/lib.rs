@@ -47,6 +47,7 @@ pub mod duration;
 pub mod endpoint;
 pub mod event;
 pub mod external;
+pub mod external_url;
 pub mod filter;
 pub mod finding;
 pub mod forwarded;

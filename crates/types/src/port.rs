@@ -64,6 +64,12 @@ impl PortRange {
         }
     }
 
+    /// The first port.
+    #[must_use]
+    pub fn first(self) -> u16 {
+        self.min
+    }
+
     /// Says whether a port lies in the range.
     #[must_use]
     pub fn contains(self, port: Port) -> bool {

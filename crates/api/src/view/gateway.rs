@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use mooring_types::external::IpNet;
 use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
 use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,11 @@ pub struct GatewayCreateRequest {
     /// TLS on its ports: `on`, or `off` when absent.
     #[schema(value_type = String)]
     pub tls: Tls,
+    /// The proxies in front of it, whose word about clients is believed: addresses or ranges.
+    #[schema(value_type = Vec<String>)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The URL by which browsers reach it through them. `{port}` in it stands for the gateway port.
+    pub external_url: String,
 }
 
 /// Changes to a gateway; absent or empty values stay.
@@ -54,6 +60,11 @@ pub struct GatewayModifyRequest {
     /// TLS on its ports: `on` or `off`.
     #[schema(value_type = Option<String>)]
     pub tls: Option<Tls>,
+    /// The proxies whose word about clients is believed; an empty list is none.
+    #[schema(value_type = Option<Vec<String>>)]
+    pub trusted_proxies: Option<Vec<IpNet>>,
+    /// The URL by which browsers reach it through them; an empty text is none.
+    pub external_url: Option<String>,
 }
 
 /// A certificate for the ports of a gateway, in place of the one by OpCenter's authority. One with
@@ -109,6 +120,13 @@ pub struct GatewayView {
     #[serde(default)]
     #[schema(value_type = String)]
     pub tls: Tls,
+    /// The proxies in front of it, whose word about clients is believed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub trusted_proxies: Vec<IpNet>,
+    /// The URL by which browsers reach it through them; empty if there is none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub external_url: String,
     /// The certificates that users have given it. Names that none of them has are served with one
     /// by OpCenter's authority.
     #[serde(default)]

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use mooring_types::endpoint::Endpoint;
 use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::external_url::ExternalUrl;
 use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
@@ -117,6 +118,9 @@ pub struct ConnectionDirective {
     /// The sentence about a job that listens elsewhere than at its target; else empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub unserved: String,
+    /// The URL by which browsers reach the port through a proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_url: Option<ExternalUrl>,
     /// The gate: bytes pass or are held.
     pub flow: Flow,
     /// The connections that the restored job lacks. The gateway makes them again once for each

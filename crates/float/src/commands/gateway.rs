@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use mooring_api::Client;
 use mooring_api::view::{
     ConnectRequest, GatewayCertificateRequest, GatewayCreateRequest, GatewayModifyRequest, GatewayView,
 };
 use mooring_types::JobId;
+use mooring_types::external::IpNet;
 use mooring_types::gateway::{Access, Cookies, Protocol, Tls, Widget};
 
 use super::which_job::WhichJob;
 use crate::confirm::confirm;
 use crate::parse;
 use crate::printer::Printer;
+
+/// The text that removes a value.
+const NONE: &str = "none";
 
 /// The arguments of `float gateway`.
 #[derive(Debug, Args)]
@@ -76,8 +80,16 @@ Prints the gateway. The new process takes over the ports; the old process serves
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
-  float gateway create -n lab -c 1 -m 1 --portRange 10000:10500 --securityGroup campus")]
+Examples:
+  float gateway create -n lab -c 1 -m 1 --portRange 10000:10500 --securityGroup campus
+  float gateway create -n lab --trustedProxies 10.0.0.7 --externalUrl 'https://lab.org:{port}'
+
+A proxy in front of the gateway is believed once it is trusted: by X-Forwarded-For, -Proto, -Host, -Port
+and -Prefix, Forwarded, X-Real-IP, and the PROXY protocol. Its clients, and not the proxy, are then what
+security groups judge. The guide has recipes for nginx, Caddy, Traefik and HAProxy.
+
+`{port}` in the external URL stands for the gateway port, and access URLs begin with it. Without
+`{port}` the URL stands for one port: the first of the range, or the only one that is connected.")]
 struct CreateArgs {
     /// gateway name: 1 to 63 letters, digits, `.`, `_` or `-`
     #[arg(short, long, value_name = "NAME")]
@@ -100,6 +112,12 @@ struct CreateArgs {
     /// TLS on every port, with a certificate of OpCenter's authority or your own
     #[arg(long, value_parser = parse::tls(), default_value_t)]
     tls: Tls,
+    /// proxies in front of it, whose word about clients is believed; repeatable
+    #[arg(long = "trustedProxies", value_name = "CIDR,...", value_delimiter = ',', value_parser = parse::address_range)]
+    trusted_proxies: Vec<IpNet>,
+    /// URL by which browsers reach it through them; `{port}` stands for the gateway port
+    #[arg(long = "externalUrl", value_name = "URL")]
+    external_url: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -148,6 +166,10 @@ Examples:
   float gateway modify -g lab --addSecurityGroup campus --rmSecurityGroup default
   float gateway modify -g lab --portRange 10000:10999 -m 2
   float gateway modify -g lab --tls on
+  float gateway modify -g lab --trustedProxies 10.0.0.7,10.0.1.0/24 --externalUrl https://lab.org
+  float gateway modify -g lab --trustedProxies none --externalUrl none
+
+`float gateway create --help` tells of proxies in front of a gateway.
 
 Either all changes are made or none. A gateway without a security group refuses every client.")]
 struct ModifyArgs {
@@ -175,6 +197,13 @@ struct ModifyArgs {
     /// TLS on every port; open connections stay as they are
     #[arg(long, value_parser = parse::tls())]
     tls: Option<Tls>,
+    /// proxies in front of it, in place of those before, or `none`; their word about clients is
+    /// believed
+    #[arg(long = "trustedProxies", value_name = "CIDR,...", value_delimiter = ',', value_parser = parse::trusted_proxy)]
+    trusted_proxies: Vec<Option<IpNet>>,
+    /// URL by which browsers reach it through them, or `none`; `{port}` is the gateway port
+    #[arg(long = "externalUrl", value_name = "URL")]
+    external_url: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -293,6 +322,8 @@ impl CreateArgs {
             security_groups: parse::security_groups(&self.security_group)?,
             no_public_ip: self.no_public_ip,
             tls: self.tls,
+            trusted_proxies: self.trusted_proxies,
+            external_url: self.external_url.unwrap_or_default(),
         })
     }
 }
@@ -307,6 +338,13 @@ impl ModifyArgs {
             add_security_groups: parse::security_groups(&self.add_security_group)?,
             remove_security_groups: parse::security_groups(&self.rm_security_group)?,
             tls: self.tls,
+            trusted_proxies: match self.trusted_proxies.as_slice() {
+                [] => None,
+                [None] => Some(Vec::new()),
+                proxies if proxies.contains(&None) => bail!("`--trustedProxies` takes `none` alone"),
+                proxies => Some(proxies.iter().copied().flatten().collect()),
+            },
+            external_url: self.external_url.as_deref().map(|url| if url == NONE { "" } else { url }.to_owned()),
         })
     }
 }
@@ -428,6 +466,26 @@ mod tests {
     }
 
     #[test]
+    fn proxies_in_front_are_given_and_taken_away() {
+        let ranges = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpNet>>();
+        let line = "float gateway create -n lab --trustedProxies 10.0.0.7,10.0.1.0/24 --trustedProxies fd00::/8 \
+                    --externalUrl https://lab.example:{port}";
+        let request = create(line).unwrap();
+        assert_eq!(request.trusted_proxies, ranges(&["10.0.0.7/32", "10.0.1.0/24", "fd00::/8"]));
+        assert_eq!(request.external_url, "https://lab.example:{port}");
+        let modify = |flags: &str| match read(&format!("float gateway modify -g lab {flags}")) {
+            GatewayCommand::Modify(args) => args.request(),
+            _ => panic!("not gateway modify"),
+        };
+        let changed = modify("--trustedProxies 10.0.0.7 --externalUrl https://lab").unwrap();
+        assert_eq!(changed.trusted_proxies, Some(ranges(&["10.0.0.7/32"])));
+        assert_eq!(changed.external_url.as_deref(), Some("https://lab"));
+        let removed = modify("--trustedProxies none --externalUrl none").unwrap();
+        assert_eq!((removed.trusted_proxies, removed.external_url.as_deref()), (Some(Vec::new()), Some("")));
+        assert!(modify("--trustedProxies none,10.0.0.7").is_err());
+    }
+
+    #[test]
     fn modify_changes_only_given_fields() {
         let modify = |flags: &str| match read(&format!("float gateway modify -g lab{flags}")) {
             GatewayCommand::Modify(args) => args.request().unwrap(),
@@ -442,6 +500,7 @@ mod tests {
             add_security_groups: ["a", "b"].map(|name| name.parse().unwrap()).into(),
             remove_security_groups: vec!["c".parse().unwrap()],
             tls: Some(Tls::On),
+            ..GatewayModifyRequest::default()
         };
         let flags = " --addSecurityGroup a --addSecurityGroup b --rmSecurityGroup c --portRange 1:2 -n new -c 2 -m 4 \
                      --tls on";

@@ -9,6 +9,9 @@ pub enum Aborted {
     JobBroke,
     #[error("the client has left")]
     ClientLeft,
+    /// No rule admits the client behind a proxy any more.
+    #[error("no rule allows the client any more")]
+    Refused,
     /// The widget could not be added to a page.
     #[error("the page can't be rewritten")]
     Page,

@@ -7,10 +7,9 @@
 use std::net::IpAddr;
 
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
-use mooring_types::external::IpNet;
-use mooring_types::{Port, forwarded};
 
 use super::limits::TooLarge;
+pub use super::origin::Origin;
 use crate::browser::{CookieNames, cookies, leftovers};
 use crate::header_text::elements;
 
@@ -32,46 +31,6 @@ const PROXY_HEADERS: [&str; 6] =
 /// Names that a client may use, but no look-alikes of them: they frame the request.
 const LOOK_ALIKES: [&str; 4] = ["content-length", "content-type", "transfer-encoding", "http2-settings"];
 
-/// The client of a request, and how it has reached the gateway or the proxies before it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Origin {
-    pub client: IpAddr,
-    /// The port that the client has asked.
-    pub port: u16,
-    /// True if the client speaks TLS, to the gateway or to a proxy.
-    pub is_tls: bool,
-}
-
-impl Origin {
-    /// Returns the origin of a request from `peer`, which may speak TLS, at a gateway port. The
-    /// word of a trusted proxy is believed: the client in its `X-Forwarded-For`,
-    /// `X-Forwarded-Proto` and `X-Forwarded-Port`.
-    #[must_use]
-    pub fn of(headers: &HeaderMap, peer: Peer, port: Port, trusted: &[IpNet]) -> Self {
-        let Peer { address, is_tls } = peer;
-        if !forwarded::is_trusted(address, trusted) {
-            return Self { client: address.to_canonical(), port: port.get(), is_tls };
-        }
-        // What is no text is no address either, and counts as one that is unknown.
-        let list = |name| {
-            let elements = elements(headers, &HeaderName::from_static(name));
-            elements.map(|element| std::str::from_utf8(element).unwrap_or("unknown")).collect::<Vec<_>>()
-        };
-        let client = forwarded::client(address, list("x-forwarded-for").into_iter(), trusted);
-        let told = list("x-forwarded-proto").last().map(|scheme| *scheme == "https");
-        let asked = list("x-forwarded-port").last().and_then(|port| port.parse().ok());
-        let usual = if told == Some(true) { 443 } else { port.get() };
-        Self { client, port: asked.unwrap_or(usual), is_tls: told.unwrap_or(is_tls) }
-    }
-}
-
-/// The other end of a connection of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Peer {
-    pub address: IpAddr,
-    pub is_tls: bool,
-}
-
 /// A request that is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -90,6 +49,8 @@ pub enum Refusal {
     /// No rule admits the client behind a trusted proxy.
     #[error("no security group of this gateway admits you")]
     Client,
+    #[error("too many requests of your address are being answered: try again in a moment")]
+    OverBudget,
     /// The request is for a host that is not this one.
     #[error(
         "this gateway is not known by that host name; use its address, or have OpCenter started with `--gateway-host` \
@@ -106,7 +67,7 @@ pub enum Refusal {
 pub fn forward_headers(
     headers: &HeaderMap,
     host: Option<&HeaderValue>,
-    origin: Origin,
+    origin: &Origin,
     names: Option<&CookieNames>,
 ) -> Result<HeaderMap, Refusal> {
     check_lengths(headers)?;
@@ -181,8 +142,9 @@ fn is_spoofed(name: &HeaderName) -> bool {
     read.starts_with("x-forwarded") || PROXY_HEADERS.contains(&read.as_str()) || is_look_alike
 }
 
-fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origin) {
+fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: &Origin) {
     let client = origin.client;
+    let asked = origin.host.as_ref().unwrap_or(host);
     let scheme = if origin.is_tls { "https" } else { "http" };
     let node = match client {
         IpAddr::V4(address) => address.to_string(),
@@ -195,7 +157,7 @@ fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origi
     let is_plain = |host: &&str| {
         !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte))
     };
-    if let Some(host) = host.to_str().ok().filter(is_plain) {
+    if let Some(host) = asked.to_str().ok().filter(is_plain) {
         element.push_str(&format!(";host={host}"));
     }
     let added = [
@@ -210,7 +172,10 @@ fn add_client_headers(headers: &mut HeaderMap, host: &HeaderValue, origin: Origi
             headers.insert(name, value);
         }
     }
-    headers.insert("x-forwarded-host", host.clone());
+    headers.insert("x-forwarded-host", asked.clone());
+    if let Some(prefix) = &origin.prefix {
+        headers.insert("x-forwarded-prefix", prefix.clone());
+    }
 }
 
 #[cfg(test)]
@@ -221,54 +186,8 @@ mod tests {
 
     const CLIENT: &str = "192.0.2.7";
 
-    fn port() -> Port {
-        Port::new(10_007).expect("a port")
-    }
-
     fn origin() -> Origin {
-        Origin { client: CLIENT.parse().expect("an address"), port: port().get(), is_tls: false }
-    }
-
-    #[test]
-    fn word_of_a_proxy_is_believed_where_it_is_trusted() {
-        let mut sent = HeaderMap::new();
-        for (name, value) in [
-            ("host", "lab.example"),
-            ("x-forwarded-for", "127.0.0.1, 192.0.2.7"),
-            ("x-forwarded-proto", "https"),
-            ("x-real-ip", "127.0.0.1"),
-        ] {
-            sent.insert(name, HeaderValue::from_static(value));
-        }
-        let proxy = Peer { address: "10.0.0.1".parse().expect("an address"), is_tls: false };
-        let trusted = ["10.0.0.0/24".parse().expect("a range")];
-        let behind = Origin::of(&sent, proxy, port(), &trusted);
-        assert_eq!(behind, Origin { port: 443, is_tls: true, ..origin() });
-        let got = forward_headers(&sent, None, behind, None).expect("a good request");
-        for (name, value) in [
-            ("x-forwarded-for", CLIENT),
-            ("x-real-ip", CLIENT),
-            ("x-forwarded-proto", "https"),
-            ("x-forwarded-port", "443"),
-            ("forwarded", "for=192.0.2.7;proto=https;host=lab.example"),
-        ] {
-            assert_eq!(got[name], value, "{name}");
-        }
-        let direct = Origin::of(&sent, proxy, port(), &[]);
-        assert_eq!(direct, Origin { client: proxy.address, ..origin() });
-    }
-
-    #[test]
-    fn tls_of_the_gateway_counts_unless_a_trusted_proxy_says_otherwise() {
-        let peer = Peer { address: "10.0.0.1".parse().expect("an address"), is_tls: true };
-        let trusted = ["10.0.0.0/24".parse().expect("a range")];
-        for (told, trusted, expected) in
-            [(None, &[][..], true), (Some("http"), &[], true), (None, &trusted, true), (Some("http"), &trusted, false)]
-        {
-            let sent = told.map(|told| (HeaderName::from_static("x-forwarded-proto"), HeaderValue::from_static(told)));
-            let origin = Origin::of(&sent.into_iter().collect(), peer, port(), trusted);
-            assert_eq!((origin.is_tls, origin.port), (expected, port().get()), "{told:?}");
-        }
+        Origin::direct(CLIENT.parse().expect("an address"), 10_007, false)
     }
 
     fn headers() -> impl Strategy<Value = HeaderMap> {
@@ -319,7 +238,7 @@ mod tests {
         #[test]
         fn job_learns_real_client(sent in headers(), host in prop::option::of(Just("lab.example"))) {
             let named = host.map(HeaderValue::from_static);
-            let Ok(got) = forward_headers(&sent, named.as_ref(), origin(), None) else { return Ok(()) };
+            let Ok(got) = forward_headers(&sent, named.as_ref(), &origin(), None) else { return Ok(()) };
             for (name, truth) in [
                 ("x-forwarded-for", "192.0.2.7"),
                 ("x-real-ip", "192.0.2.7"),
@@ -343,7 +262,7 @@ mod tests {
         #[test]
         fn hop_by_hop_headers_stay(sent in headers()) {
             let host = HeaderValue::from_static("lab.example");
-            let Ok(got) = forward_headers(&sent, Some(&host), origin(), None) else { return Ok(()) };
+            let Ok(got) = forward_headers(&sent, Some(&host), &origin(), None) else { return Ok(()) };
             for name in ["keep-alive", "proxy-connection", "transfer-encoding", "http2-settings"] {
                 prop_assert!(!got.contains_key(name));
             }
@@ -363,7 +282,7 @@ mod tests {
             let lengths = sent.get_all("content-length").iter().count();
             if lengths > 1 || lengths == 1 && sent.contains_key("transfer-encoding") {
                 let host = HeaderValue::from_static("lab.example");
-                prop_assert_eq!(forward_headers(&sent, Some(&host), origin(), None), Err(Refusal::ConflictingLengths));
+                prop_assert_eq!(forward_headers(&sent, Some(&host), &origin(), None), Err(Refusal::ConflictingLengths));
             }
         }
     }
@@ -377,19 +296,14 @@ mod tests {
         sent.insert("te", line(b"\xFC, trailers"));
         sent.insert("x-hop", line(b"1"));
         sent.insert("referer", line(b"/\xFC"));
-        let got = forward_headers(&sent, Some(&host), origin(), None).unwrap();
+        let got = forward_headers(&sent, Some(&host), &origin(), None).unwrap();
         assert_eq!(
             (&got["connection"], &got["te"], &got["referer"]),
             (&line(b"te"), &line(b"trailers"), &line(b"/\xFC"))
         );
         assert!(!got.contains_key("x-hop"));
         sent.insert("transfer-encoding", line(b"chunked, \xFC"));
-        assert_eq!(forward_headers(&sent, Some(&host), origin(), None), Err(Refusal::TransferCoding));
-        // What a client puts before a proxy's word is never taken for a proxy's.
-        sent.insert("x-forwarded-for", line(b"127.0.0.1, \xFC"));
-        let proxy = Peer { address: "10.0.0.1".parse().unwrap(), is_tls: false };
-        let trusted = ["10.0.0.0/24".parse().unwrap()];
-        assert_ne!(Origin::of(&sent, proxy, port(), &trusted).client.to_string(), "127.0.0.1");
+        assert_eq!(forward_headers(&sent, Some(&host), &origin(), None), Err(Refusal::TransferCoding));
     }
 
     #[test]
@@ -402,9 +316,9 @@ mod tests {
                 .into_iter()
                 .collect()
         };
-        let got = forward_headers(&sent("websocket"), Some(&host), origin(), None).unwrap();
+        let got = forward_headers(&sent("websocket"), Some(&host), &origin(), None).unwrap();
         assert_eq!((&got["connection"], &got["upgrade"]), (&"upgrade".parse().unwrap(), &"websocket".parse().unwrap()));
-        let got = forward_headers(&sent("h2c"), Some(&host), origin(), None).unwrap();
+        let got = forward_headers(&sent("h2c"), Some(&host), &origin(), None).unwrap();
         assert!(!got.contains_key("connection") && !got.contains_key("upgrade"));
     }
 }

@@ -11,12 +11,15 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::{Request, Version};
 use tokio::time::Instant;
 
-use super::headers::Origin;
+use super::aborted::Aborted;
+use super::origin::Origin;
 use super::proxy::Busy;
 use super::trailers::Trailers;
 use crate::access::{Access, Ended};
+use crate::budget::AddressShare;
 use crate::client::ClientConnection;
 use crate::clients::ClientRecord;
+use crate::route::Routes;
 
 /// A request in progress; it is logged when this is dropped.
 #[derive(Debug)]
@@ -29,25 +32,34 @@ pub(crate) struct Entry {
     before: u64,
     status: Option<u16>,
     _busy: Busy,
+    _share: Option<AddressShare>,
 }
 
 impl Entry {
     /// The entry of a request that begins.
-    pub(crate) fn new<B: Body>(client: &ClientConnection, request: &Request<B>, busy: Busy) -> Self {
+    pub(crate) fn new<B: Body>(
+        client: &ClientConnection,
+        request: &Request<B>,
+        origin: &Origin,
+        busy: Busy,
+        share: Option<AddressShare>,
+    ) -> Self {
         let record = client.upstream.record.clone();
         let protocol = if request.version() == Version::HTTP_2 { "http/2" } else { "http/1.1" };
-        let route = client.upstream.routes.now();
-        let trusted = &route.gateway.trusted_proxies;
-        let origin = Origin::of(request.headers(), client.peer(), route.port, trusted);
         let address = SocketAddr::new(origin.client, client.address.port());
+        if origin.is_behind_proxy {
+            record.name(address);
+        }
+        let port = client.upstream.routes.now().port;
         Self {
-            access: Access::new(address, route.port, &client.job, protocol),
+            access: Access::new(address, port, &client.job, protocol),
             began: Instant::now(),
             declared: request.body().size_hint().exact(),
             before: record.bytes_in.load(Ordering::Relaxed),
             record,
             status: None,
             _busy: busy,
+            _share: share,
         }
     }
 
@@ -68,22 +80,52 @@ impl Drop for Entry {
     }
 }
 
+/// The end of a response whose client no rule admits any more.
+pub(crate) struct Guard(Pin<Box<dyn Future<Output = ()> + Send>>);
+
+impl Guard {
+    /// The guard of a response for a client behind a proxy. That of others is their connection's.
+    pub(crate) fn of(routes: &Routes, origin: &Origin) -> Option<Self> {
+        let (routes, client) = (routes.clone(), origin.client);
+        origin.is_behind_proxy.then(|| Self(Box::pin(async move { routes.refuses(client).await })))
+    }
+
+    /// Waits until the client is refused.
+    pub(crate) async fn refused(guard: Option<&mut Self>) {
+        match guard {
+            Some(guard) => guard.0.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Guard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Guard").finish_non_exhaustive()
+    }
+}
+
 /// A body whose request is logged.
 #[derive(Debug)]
 pub(crate) struct Logged<B> {
     body: B,
     entry: Entry,
+    guard: Option<Guard>,
     /// The receiver of trailers that HTTP/1 does not take with the body.
     trailers: Option<Trailers>,
 }
 
 impl<B> Logged<B> {
-    pub(crate) fn new(body: B, entry: Entry, trailers: Option<Trailers>) -> Self {
-        Self { body, entry, trailers }
+    pub(crate) fn new(body: B, entry: Entry, guard: Option<Guard>, trailers: Option<Trailers>) -> Self {
+        Self { body, entry, guard, trailers }
     }
 }
 
-impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
+impl<B> Body for Logged<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: From<Aborted>,
+{
     type Data = Bytes;
     type Error = B::Error;
 
@@ -91,6 +133,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Logged<B> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if let Some(guard) = &mut self.guard
+            && guard.0.as_mut().poll(context).is_ready()
+        {
+            return Poll::Ready(Some(Err(Aborted::Refused.into())));
+        }
         let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if let Some(Ok(last)) = &frame
             && let (Some(trailers), Some(to)) = (last.trailers_ref(), &self.trailers)

@@ -39,6 +39,7 @@ mod job_io;
 pub mod lengths;
 pub mod limits;
 mod logged;
+pub mod origin;
 mod own_part;
 mod pool;
 mod proxy;
@@ -88,7 +89,7 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         proxy.use_first(connected).await?;
     }
     let socket = proxy.client().socket.clone();
-    let heads = proxy.client().shared.budgets.heads(proxy.client().address.ip());
+    let heads = proxy.client().heads();
     let requests = Some(proxy.requests().clone());
     let interim = proxy.interim().clone();
     let io = ClientIo::new(socket.clone(), requests, interim, heads, proxy.busy(), proxy.trailers().clone());
@@ -140,6 +141,7 @@ pub async fn serve_http1(client: ClientConnection, connected: Option<Connected>)
         Some(upgrade) => tokio::select! {
             outcome = upgrade.serve(proxy.client()) => outcome,
             () = proxy.expelled() => Ok(()),
+            () = proxy.shut_out() => Err(io::Error::other(Aborted::Refused)),
         },
         None => socket.close_gracefully().await,
     }
@@ -154,7 +156,7 @@ pub async fn serve_http2(client: ClientConnection) -> io::Result<()> {
     let _stop_upstreams = stop.clone().drop_guard();
     let proxy = Proxy::new(client, stop);
     let shared = proxy.client().shared.clone();
-    let heads = shared.budgets.heads(proxy.client().address.ip());
+    let heads = proxy.client().heads();
     let (socket, interim) = (proxy.client().socket.clone(), proxy.interim().clone());
     let io = ClientIo::new(socket, None, interim, heads, proxy.busy(), proxy.trailers().clone());
     let expelled = proxy.clone();

@@ -31,7 +31,7 @@ pub(crate) enum OwnPart {
 
 impl OwnPart {
     /// The part in the response to a request.
-    pub(crate) fn of(route: &Route, method: &Method, request: &HeaderMap) -> Self {
+    pub(crate) fn of(route: &Route, method: &Method, request: &HeaderMap, base: &str) -> Self {
         if worker::is_asked_for(request) {
             return Self::Worker;
         }
@@ -39,7 +39,7 @@ impl OwnPart {
             return Self::Nothing;
         }
         let widget = route.widget == Widget::Shown && response::is_navigation(method, request);
-        let additions = Additions { cookies: route.own_names().cloned(), widget };
+        let additions = Additions { cookies: route.own_names().cloned(), widget, base: base.to_owned() };
         Self::Page { additions, visit: FirstVisit::of(request, route.port, &route.names) }
     }
 

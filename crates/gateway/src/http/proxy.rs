@@ -1,6 +1,7 @@
 //! The requests of one client, from the client to the job and back.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 use super::body::JobBody;
 use super::client_io::Requests;
 use super::expect::{self, ClientBody, CutOff, Expectation};
-use super::headers::{Origin, Refusal};
+use super::headers::Refusal;
 use super::interim::Interim;
 use super::limits::TooLarge;
-use super::logged::{Entry, Logged};
+use super::logged::{Entry, Guard, Logged};
+use super::origin::Origin;
 use super::own_part::{Answer, AnswerBody, OwnPart};
 use super::pool::{Pool, PooledConnection};
 use super::speech::{self, Asks, JobHttp};
@@ -31,12 +33,12 @@ use super::trailers::Trailers;
 use super::upgrade::{JobUpgrade, Upgrade};
 use super::{Aborted, farewell, headers, response};
 use crate::browser::worker;
+use crate::budget::AddressShare;
 use crate::client::ClientConnection;
 use crate::entry::{self, Asking};
-use crate::metrics::Unavailable;
+use crate::metrics::{Budget, Unavailable};
 use crate::page;
 use crate::relay::Content;
-use crate::route::Route;
 use crate::upstream::{Connected, ConnectionEnd};
 use crate::widget;
 
@@ -52,6 +54,8 @@ pub(crate) struct Proxy {
     interim: Interim,
     count: AtomicU64,
     upgrade: Mutex<Option<Upgrade>>,
+    /// The client of the last request, if a proxy has sent it.
+    behind_proxy: Mutex<Option<IpAddr>>,
     /// The hash of the token of the last request that was let in, where that takes a login.
     visit: Mutex<Option<String>>,
     /// The number of requests whose responses are not out.
@@ -81,6 +85,7 @@ impl Proxy {
             interim: Interim::default(),
             count: AtomicU64::new(0),
             upgrade: Mutex::default(),
+            behind_proxy: Mutex::default(),
             visit: Mutex::default(),
             busy: watch::Sender::new(0),
             trailers: Trailers::default(),
@@ -142,13 +147,26 @@ impl Proxy {
     ///
     /// # Errors
     /// No response can be given, or the client has left.
-    pub(crate) async fn respond(&self, request: Request<Incoming>) -> Result<Response<Logged<AnswerBody>>, Aborted> {
+    pub(crate) async fn respond(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Logged<AnswerBody>>, Aborted> {
         self.busy.send_modify(|busy| *busy += 1);
-        let mut entry = Entry::new(&self.client, &request, Busy(self.busy.clone()));
+        let origin = Origin::of(request.headers(), self.client.peer(), self.client.upstream.routes.now().front());
+        let share = self.share(&origin);
+        let is_over_budget = origin.is_behind_proxy && share.is_none();
+        let mut guard = Guard::of(&self.client.upstream.routes, &origin).filter(|_| self.admits(&origin));
+        *self.behind_proxy.lock() = origin.is_behind_proxy.then_some(origin.client);
+        let base = origin.base(self.client.upstream.routes.now().external.as_ref());
+        remove_base(request.uri_mut(), &base);
+        let mut entry = Entry::new(&self.client, &request, &origin, Busy(self.busy.clone()), share);
         let is_one_of_many = request.version() == Version::HTTP_2;
         let may_be_chunked = request.version() == Version::HTTP_11 && *request.method() != Method::HEAD;
         let expectation = Expectation::of(&request);
-        let mut answer = self.find_answer(request, expectation.as_ref()).await?;
+        let mut answer = tokio::select! {
+            answer = self.find_answer(request, &origin, is_over_budget, expectation.as_ref()) => answer?,
+            () = Guard::refused(guard.as_mut()) => return Err(Aborted::Refused),
+        };
         entry.answered(answer.status().as_u16());
         // The client's next request belongs to the process that serves, or is the body that nobody
         // asked for.
@@ -159,12 +177,14 @@ impl Proxy {
         // HTTP/1.0 has none, and HTTP/2 takes them with the body.
         let is_chunked = may_be_chunked && !answer.headers().contains_key(header::CONTENT_LENGTH);
         let trailers = is_chunked.then(|| self.trailers.clone());
-        Ok(answer.map(|body| Logged::new(body, entry, trailers)))
+        Ok(answer.map(|body| Logged::new(body, entry, guard, trailers)))
     }
 
     async fn find_answer(
         &self,
         request: Request<Incoming>,
+        origin: &Origin,
+        is_over_budget: bool,
         expectation: Option<&Expectation>,
     ) -> Result<Answer, Aborted> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
@@ -172,13 +192,14 @@ impl Proxy {
         let prepared = match self.requests.conflict(number) {
             true => Err(Refusal::ConflictingLengths),
             false if let Some(limit) = TooLarge::of(request.headers()) => Err(Refusal::TooLarge(limit)),
-            false if !self.is_for_this_host(&request) => Err(Refusal::Misdirected),
-            false if !self.admits(&request) => Err(Refusal::Client),
-            false if !self.is_let_in(&request) => return Ok(self.ask_for_login(request).await),
+            false if !self.is_for_this_host(&request, origin) => Err(Refusal::Misdirected),
+            false if !self.admits(origin) => Err(Refusal::Client),
+            false if is_over_budget => Err(Refusal::OverBudget),
+            false if !self.is_let_in(&request) => return Ok(self.ask_for_login(request, origin).await),
             false if widget::concerns(&self.client.upstream.routes.now(), request.uri().path()) => {
-                return Ok(self.serve_widget(request).await);
+                return Ok(self.serve_widget(request, origin).await);
             }
-            false => self.prepare(request),
+            false => self.prepare(request, origin),
         };
         let answer = match prepared {
             Ok(mut prepared) => {
@@ -192,6 +213,7 @@ impl Proxy {
                     Refusal::ConflictingLengths | Refusal::Host => StatusCode::BAD_REQUEST,
                     Refusal::Misdirected => StatusCode::MISDIRECTED_REQUEST,
                     Refusal::Client => StatusCode::FORBIDDEN,
+                    Refusal::OverBudget => StatusCode::SERVICE_UNAVAILABLE,
                     Refusal::TooLarge(limit) => limit.status(),
                 };
                 response::refused(status, &refusal.to_string()).map(Either::Left)
@@ -224,17 +246,18 @@ impl Proxy {
         is_let_in
     }
 
-    async fn ask_for_login(&self, request: Request<Incoming>) -> Answer {
-        let route = self.client.upstream.routes.now();
+    async fn ask_for_login(&self, request: Request<Incoming>, origin: &Origin) -> Answer {
         let named = request.uri().authority().map(|authority| authority.as_str().to_owned());
         let in_header = || request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_owned);
-        let host = named.or_else(in_header).unwrap_or_default();
+        let host = origin.authority(&named.or_else(in_header).unwrap_or_default());
+        let route = self.client.upstream.routes.now();
         let asking = Asking {
             method: request.method(),
             uri: request.uri(),
             headers: request.headers(),
             host: &host,
-            is_tls: self.origin(&route, &request).is_tls,
+            is_tls: origin.is_tls,
+            base: origin.base(route.external.as_ref()),
         };
         entry::answer(&asking, &self.client.upstream.routes, &self.client.shared.opcenter).await.map(Either::Left)
     }
@@ -251,9 +274,12 @@ impl Proxy {
         }
     }
 
-    async fn serve_widget(&self, request: Request<Incoming>) -> Answer {
+    async fn serve_widget(&self, request: Request<Incoming>, origin: &Origin) -> Answer {
         let route = self.client.upstream.routes.now();
-        let (answer, watcher) = widget::answer(&self.client.shared.opcenter, &route, &self.client.job, request).await;
+        let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let asked = origin.authority(named);
+        let (answer, watcher) =
+            widget::answer(&self.client.shared.opcenter, &route, &self.client.job, request, &asked).await;
         if let Some(watcher) = watcher {
             self.goes_over(Upgrade::Watcher(watcher));
         }
@@ -264,25 +290,40 @@ impl Proxy {
         *self.upgrade.lock() = Some(upgrade);
     }
 
-    /// Returns the client of a request, behind the proxies that are trusted.
-    fn origin(&self, route: &Route, request: &Request<Incoming>) -> Origin {
-        Origin::of(request.headers(), self.client.peer(), route.port, &route.gateway.trusted_proxies)
-    }
-
     /// Returns whether the rules admit the client of a request. The connection was admitted when it
     /// began; it may be of a proxy, for another client.
-    fn admits(&self, request: &Request<Incoming>) -> bool {
+    fn admits(&self, origin: &Origin) -> bool {
         let route = self.client.upstream.routes.now();
-        route.gateway.trusted_proxies.is_empty() || route.allows(self.origin(&route, request).client)
+        route.gateway.trusted_proxies.is_empty() && !origin.is_behind_proxy || route.allows(origin.client)
+    }
+
+    /// Takes the place of a client behind a proxy within the budget of its address.
+    fn share(&self, origin: &Origin) -> Option<AddressShare> {
+        if !origin.is_behind_proxy {
+            return None;
+        }
+        let share = self.client.shared.budgets.address(origin.client);
+        if share.is_none() {
+            self.client.shared.metrics.over_budget(&self.client.job, Budget::Connections);
+        }
+        share
+    }
+
+    /// Waits until no rule admits the client of the last request, if a proxy has sent it.
+    pub(crate) async fn shut_out(&self) {
+        let client = *self.behind_proxy.lock();
+        match client {
+            Some(client) => self.client.upstream.routes.refuses(client).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The request as the job gets it.
-    fn prepare(&self, mut request: Request<Incoming>) -> Result<Prepared, Refusal> {
+    fn prepare(&self, mut request: Request<Incoming>, origin: &Origin) -> Result<Prepared, Refusal> {
         if *request.method() == Method::CONNECT {
             return Err(Refusal::Method);
         }
         let route = self.client.upstream.routes.now();
-        let origin = self.origin(&route, &request);
         let host = self.named_host(&request);
         let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin, route.own_names())?;
         let request_version = request.version();
@@ -294,7 +335,8 @@ impl Proxy {
         }
         let is_page_load = response::is_page_load(request.method(), request.headers());
         let is_call = response::is_call(request.headers());
-        let gets = OwnPart::of(&route, request.method(), request.headers());
+        let base = origin.base(route.external.as_ref());
+        let gets = OwnPart::of(&route, request.method(), request.headers(), &base);
         match &gets {
             OwnPart::Page { additions, .. } if !additions.is_empty() => page::ask_for_page(&mut headers),
             OwnPart::Worker => worker::ask_for_script(&mut headers),
@@ -306,7 +348,7 @@ impl Proxy {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
         let is_of_http2 = request_version == Version::HTTP_2;
-        Ok(Prepared { head, target: None, body, upgrade, is_page_load, is_call, is_of_http2, gets })
+        Ok(Prepared { head, target: None, body, upgrade, is_page_load, is_call, is_of_http2, gets, base })
     }
 
     /// Handles the job's interim responses to a request.
@@ -337,16 +379,19 @@ impl Proxy {
     }
 
     /// Returns whether all hosts that a request names are this one.
-    fn is_for_this_host(&self, request: &Request<Incoming>) -> bool {
+    fn is_for_this_host(&self, request: &Request<Incoming>, origin: &Origin) -> bool {
         let route = self.client.upstream.routes.now();
         let in_target = request.uri().authority().map(|authority| authority.as_str());
         let in_headers = request.headers().get_all(header::HOST).into_iter().map(|host| host.to_str().unwrap_or("."));
-        let named = in_headers.chain(in_target).map(|host| host.rsplit_once('@').map_or(host, |(_, host)| host));
+        let told = origin.host.as_ref().map(|host| host.to_str().unwrap_or("."));
+        let named =
+            in_headers.chain(in_target).chain(told).map(|host| host.rsplit_once('@').map_or(host, |(_, host)| host));
         named.into_iter().all(|host| host_name::may_name(host, &route.gateway.host_names))
     }
 
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, target, body, mut upgrade, is_page_load, is_call, is_of_http2, gets } = prepared;
+        let Prepared { head, target, body, mut upgrade, is_page_load, is_call, is_of_http2, gets, base } = prepared;
+        let waiting = is_page_load.then_some(base.as_str());
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let asks = is_of_http2.then(|| Asks { of_grpc: speech::is_of_grpc(head.headers()), repeatable });
@@ -361,7 +406,7 @@ impl Proxy {
         let mut request = head.clone().map(|()| body);
         let mut why = Unavailable::Broken;
         if self.client.upstream.routes.now().ending.is_some() {
-            return Ok(self.unavailable(why, is_page_load));
+            return Ok(self.unavailable(why, waiting));
         }
         let budgets = &self.client.shared.budgets;
         for _ in 0..ATTEMPTS_MAX {
@@ -438,20 +483,21 @@ impl Proxy {
                 },
             }
         }
-        Ok(self.unavailable(why, is_page_load))
+        Ok(self.unavailable(why, waiting))
     }
 
-    fn unavailable(&self, why: Unavailable, is_page_load: bool) -> Answer {
+    /// The answer in place of the job's; for a page load with the base of the gateway's own paths.
+    fn unavailable(&self, why: Unavailable, page_load: Option<&str>) -> Answer {
         let route = self.client.upstream.routes.now();
         if let Some(ending) = &route.ending {
-            return farewell::respond(&route, ending, is_page_load).map(Either::Left);
+            return farewell::respond(&route, ending, page_load.is_some()).map(Either::Left);
         }
         self.client.shared.metrics.request_refused(&self.client.job, why);
         // Another attempt of a browser ends like this one.
         let is_lasting = matches!(why, Unavailable::HeadTooLarge | Unavailable::Http2Alone);
-        let answer = match is_page_load && !is_lasting {
-            true => response::waiting_page(&route),
-            false => response::unavailable(&route, why),
+        let answer = match page_load.filter(|_| !is_lasting) {
+            Some(base) => response::waiting_page(&route, base),
+            None => response::unavailable(&route, why),
         };
         answer.map(Either::Left)
     }
@@ -461,7 +507,7 @@ impl Proxy {
         let mut headers = headers::response_headers(response.headers(), route.own_names());
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let (Some(client), Some(protocol)) = (asked, headers::upgrade(response.headers())) else {
-                return self.unavailable(Unavailable::Broken, false);
+                return self.unavailable(Unavailable::Broken, None);
             };
             let is_websocket = protocol.as_bytes().eq_ignore_ascii_case(b"websocket");
             let content = if is_websocket { Content::WebSocket } else { Content::Bytes };
@@ -559,6 +605,8 @@ struct Prepared {
     is_call: bool,
     is_of_http2: bool,
     gets: OwnPart,
+    /// The path below which a browser finds the gateway's own paths.
+    base: String,
 }
 
 /// The limits and effects of holding a request.
@@ -572,6 +620,15 @@ struct Wait {
     asks: Option<Asks>,
     /// The client ends its direction by leaving alone, as browsers do.
     may_only_leave: bool,
+}
+
+/// Removes the base of the gateway's own paths. A proxy may pass it on, for a job that knows it.
+fn remove_base(uri: &mut Uri, base: &str) {
+    let own = uri.path_and_query().and_then(|path| path.as_str().strip_prefix(base));
+    let own = own.filter(|path| !base.is_empty() && path.starts_with(widget::PREFIX));
+    if let Some(Ok(path)) = own.map(str::parse::<Uri>) {
+        *uri = path;
+    }
 }
 
 /// HTTP/2 may spread cookies over several lines, HTTP/1.1 may not (RFC 9113, section 8.2.3).

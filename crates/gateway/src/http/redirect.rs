@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use super::client_io::{ClientIo, Requests};
 use super::interim::Interim;
 use super::limits::{HEAD_BYTES, HEAD_LINES};
+use super::origin::is_host;
 use super::response;
 use super::trailers::Trailers;
 use crate::budget::HeadShare;
@@ -94,11 +95,6 @@ impl PlainClient {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         answer
     }
-}
-
-/// Returns whether a text is a host with or without a port, and nothing else.
-fn is_host(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:[]".contains(&byte))
 }
 
 #[cfg(test)]

@@ -115,11 +115,11 @@ pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Byte
 
 /// The page that a browser shows while the job can't answer.
 #[must_use]
-pub(crate) fn waiting_page(route: &Route) -> Response<Full<Bytes>> {
+pub(crate) fn waiting_page(route: &Route, base: &str) -> Response<Full<Bytes>> {
     let reload = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">");
     // The widget's script reloads the page, but not while the panel is open.
     let reload = match route.widget {
-        Widget::Shown => format!("<noscript>{reload}</noscript>{}", widget::script()),
+        Widget::Shown => format!("<noscript>{reload}</noscript>{}", widget::script(base)),
         Widget::Hidden => reload,
     };
     let (name, status) = (escape(route.job_name.as_str()), route.job_status);

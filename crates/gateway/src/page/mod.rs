@@ -78,6 +78,8 @@ pub(crate) struct Additions {
     /// The names of the job's cookies, for the scripts of the page.
     pub(crate) cookies: Option<CookieNames>,
     pub(crate) widget: bool,
+    /// The path below which a browser finds the widget.
+    pub(crate) base: String,
 }
 
 impl Additions {
@@ -120,13 +122,17 @@ impl Injection {
 
     /// The elements that are added. The names of cookies come first, before any script of the page.
     fn elements(&self) -> String {
-        let nonce = &self.nonce;
+        let (nonce, base) = (&self.nonce, &self.additions.base);
+        let attribute = widget::base_attribute(base);
         let cookies = self.additions.cookies.as_ref().map(script::cookies);
         let cookies = cookies.map(|script| format!("<script nonce=\"{nonce}\">{script}</script>")).unwrap_or_default();
         let widget = match (self.additions.widget, self.is_inline) {
             (false, _) => String::new(),
-            (true, true) => format!("<script nonce=\"{nonce}\">{}</script>", widget::SCRIPT),
-            (true, false) => format!("<script src=\"{}\" nonce=\"{nonce}\" async></script>", widget::SCRIPT_PATH),
+            (true, true) => format!("<script nonce=\"{nonce}\"{attribute}>{}</script>", widget::SCRIPT),
+            (true, false) => {
+                let path = widget::SCRIPT_PATH;
+                format!("<script src=\"{base}{path}\" nonce=\"{nonce}\"{attribute} async></script>")
+            }
         };
         cookies + &widget
     }
@@ -224,7 +230,7 @@ mod tests {
 
     fn both() -> Additions {
         let cookies = CookieNames::of(&ConnectionId::random(&mut rand::rng()));
-        Additions { cookies: Some(cookies), widget: true }
+        Additions { cookies: Some(cookies), widget: true, base: String::new() }
     }
 
     /// The plan for a page with these headers, and the headers that it makes of them.
@@ -318,7 +324,7 @@ mod tests {
         let utf16: Vec<u8> = "\u{FEFF}<!doctype html><html>".encode_utf16().flat_map(u16::to_le_bytes).collect();
         let swapped: Vec<u8> = utf16.chunks(2).flat_map(|pair| [pair[1], pair[0]]).collect();
         let latin = ("content-type", "text/html; charset=iso-8859-1");
-        let widget_alone = Additions { cookies: None, widget: true };
+        let widget_alone = Additions { cookies: None, ..both() };
         for (page, additions) in [
             (utf16.as_slice(), both()),
             (&swapped, both()),

@@ -37,7 +37,7 @@ pub(crate) use self::state::Watcher;
 use crate::route::Route;
 
 /// The prefix of the widget's paths.
-const PREFIX: &str = "/.mooring/";
+pub(crate) const PREFIX: &str = "/.mooring/";
 pub(crate) const SCRIPT_PATH: &str = "/.mooring/widget.js";
 pub(crate) const SCRIPT: &str = include_str!("../../../../web/widget/widget.js");
 const STATE_PATH: &str = "/.mooring/state";
@@ -56,16 +56,18 @@ pub(crate) fn is_public(route: &Route, path: &str) -> bool {
     concerns(route, path) && path != STATE_PATH
 }
 
-/// The response to a request for the widget; with the watcher if the connection becomes one.
+/// The response to a request for the widget, at the host that its client has asked; with the
+/// watcher if the connection becomes one.
 pub(crate) async fn answer(
     opcenter: &OpCenterLink,
     route: &Route,
     job: &JobId,
     mut request: Request<Incoming>,
+    asked: &str,
 ) -> (Response<Full<Bytes>>, Option<Watcher>) {
     let path = request.uri().path().to_owned();
     if path == STATE_PATH {
-        return state::begin(&mut request);
+        return state::begin(&mut request, asked);
     }
     let answer = match path.strip_prefix(API_PATH) {
         Some(call) => opcenter.answer(route, job, call, request).await,
@@ -82,8 +84,13 @@ pub(crate) async fn answer(
 
 /// The element that loads the widget's script.
 #[must_use]
-pub(crate) fn script() -> String {
-    format!("<script src=\"{SCRIPT_PATH}\" async></script>")
+pub(crate) fn script(base: &str) -> String {
+    format!("<script src=\"{base}{SCRIPT_PATH}\"{} async></script>", base_attribute(base))
+}
+
+/// The attribute by which the script finds the other paths of the widget.
+pub(crate) fn base_attribute(base: &str) -> String {
+    if base.is_empty() { String::new() } else { format!(" data-base=\"{base}\"") }
 }
 
 fn plain(status: StatusCode, reason: &str) -> Response<Full<Bytes>> {

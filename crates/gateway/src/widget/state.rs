@@ -100,7 +100,7 @@ fn mark(job: &JobId) -> String {
 pub(crate) struct Watcher(OnUpgrade);
 
 /// The response to a page's request to watch; with the watcher if it is accepted.
-pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, Option<Watcher>) {
+pub(super) fn begin(request: &mut Request<Incoming>, asked: &str) -> (Response<Full<Bytes>>, Option<Watcher>) {
     let headers = request.headers();
     let is_websocket = headers::upgrade(headers).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
@@ -111,7 +111,7 @@ pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, 
         refused.headers_mut().insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         return (refused, None);
     };
-    if !is_of_page(headers) {
+    if !is_of_page(headers, asked) {
         return (plain(StatusCode::FORBIDDEN, "only pages of the job may watch its state"), None);
     }
     let mut answer = Response::new(Full::default());
@@ -122,12 +122,14 @@ pub(super) fn begin(request: &mut Request<Incoming>) -> (Response<Full<Bytes>>, 
     (answer, Some(Watcher(hyper::upgrade::on(request))))
 }
 
-/// Returns whether a page of the same address asks, or no browser.
-fn is_of_page(headers: &HeaderMap) -> bool {
+/// Returns whether a page of the same address asks, or no browser. A proxy may tell the host that
+/// its client has asked.
+fn is_of_page(headers: &HeaderMap, asked: &str) -> bool {
     let Some(origin) = headers.get(header::ORIGIN) else { return true };
     let authority = origin.to_str().ok().and_then(|origin| origin.parse::<Uri>().ok()?.authority().cloned());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    matches!((authority, host), (Some(authority), Some(host)) if authority.as_str().eq_ignore_ascii_case(host))
+    let is = |host: &str| authority.as_ref().is_some_and(|authority| authority.as_str().eq_ignore_ascii_case(host));
+    host.is_some_and(is) || is(asked)
 }
 
 impl Watcher {
@@ -188,6 +190,7 @@ mod tests {
             (Some("https://lab:10000"), "lab:10000", true),
             (Some("http://lab:10001"), "lab:10000", false),
             (Some("http://elsewhere"), "lab", false),
+            (Some("https://elsewhere:9443"), "lab:10000", true),
             (Some("null"), "lab", false),
             (Some(""), "lab", false),
         ] {
@@ -196,7 +199,7 @@ mod tests {
             if let Some(origin) = origin {
                 headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             }
-            assert_eq!(is_of_page(&headers), expected, "{origin:?} at {host}");
+            assert_eq!(is_of_page(&headers, "elsewhere:9443"), expected, "{origin:?} at {host}");
         }
     }
 }

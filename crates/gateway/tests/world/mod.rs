@@ -104,6 +104,7 @@ impl World {
             access: Access::Open,
             visits: Vec::new(),
             unserved: String::new(),
+            external_url: None,
             flow,
             unaccepted: None,
         });

@@ -84,6 +84,8 @@ mod tests {
                 port_range: "10000:10004".parse().unwrap(),
                 exposure: Exposure::Public,
                 tls: Tls::default(),
+                trusted_proxies: Vec::new(),
+                external_url: None,
                 security_groups: Vec::new(),
             },
             host: HostId::random(&mut rand::rng()),

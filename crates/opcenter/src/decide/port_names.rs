@@ -1,13 +1,14 @@
 //! The names and addresses in the authority's certificate for a gateway's ports.
 //!
-//! They are its address, the name of its host, and the host names that are declared for gateways.
-//! On the loopback `localhost` is one. A host chooses its own name when it joins. So that name
-//! counts only without a dot, and not if OpCenter is known by it.
+//! They are its address, the name of its host, that of its external URL, and the host names that
+//! are declared for gateways. On the loopback `localhost` is one. A host chooses its own name when
+//! it joins. So that name counts only without a dot, and not if OpCenter is known by it.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use mooring_store::GatewayRow;
+use mooring_types::external_url::ExternalUrl;
 
 use crate::config::Config;
 use crate::state::db_state::DbState;
@@ -19,7 +20,8 @@ const INTERNAL: &str = "mooring.internal";
 pub(crate) fn of(config: &Config, state: &DbState, gateway: &GatewayRow) -> Option<Vec<String>> {
     let address = state.gateway_address(&gateway.host, gateway.spec.exposure)?;
     let host = state.host(&gateway.host).map(|host| host.name.to_string());
-    let declared = config.gateway_hosts.iter().map(ToString::to_string);
+    let external = gateway.spec.external_url.as_ref().and_then(ExternalUrl::host_pattern);
+    let declared = config.gateway_hosts.iter().chain(&external).map(ToString::to_string);
     Some(names(address, host.as_deref(), declared, &config.tls_names))
 }
 

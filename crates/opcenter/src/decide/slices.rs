@@ -40,7 +40,10 @@ use mooring_api::watch::{
     PublishedPort, StoreAccess, Target, TlsDirective, Unaccepted,
 };
 use mooring_store::{ConnectionRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
+use mooring_types::external::IpNet;
+use mooring_types::external_url::ExternalUrl;
 use mooring_types::gateway::Tls;
+use mooring_types::host_name::HostPattern;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 use mooring_types::policy::Egress;
@@ -111,13 +114,31 @@ pub(crate) fn for_gateway(inputs: &Inputs<'_>, observed: &Observed, gateway: &Ga
         port_range: gateway.spec.port_range,
         rules: state.rules(&gateway.spec.security_groups),
         endpoints: config.endpoint_rules(),
-        host_names: config.gateway_hosts.clone(),
-        trusted_proxies: config.trusted_proxies.clone(),
+        host_names: config.gateway_hosts.iter().cloned().chain(external_host(gateway)).collect(),
+        trusted_proxies: trusted_proxies(config, gateway),
         tls: tls(inputs, gateway),
         opcenter: config.external_url.clone().unwrap_or_default(),
-        connections: connections.filter_map(|connection| connect(state, observed, connection)).collect(),
+        connections: connections.filter_map(|connection| connect(state, observed, gateway, connection)).collect(),
         farewells: farewell::of_gateway(&state.farewells, gateway),
     })
+}
+
+/// Returns the proxies that a gateway believes: those of the whole installation and its own.
+fn trusted_proxies(config: &Config, gateway: &GatewayRow) -> Vec<IpNet> {
+    let mut all = config.trusted_proxies.clone();
+    all.extend(gateway.spec.trusted_proxies.iter().filter(|range| !config.trusted_proxies.contains(range)));
+    all
+}
+
+/// Returns the name of a gateway's external URL, which its requests may name.
+fn external_host(gateway: &GatewayRow) -> Option<HostPattern> {
+    gateway.spec.external_url.as_ref()?.host_pattern()
+}
+
+/// Returns the external URL of a connection's port.
+pub(crate) fn external_url(state: &DbState, gateway: &GatewayRow, port: Port) -> Option<ExternalUrl> {
+    let of_gateway = state.connections.iter().filter(|connection| connection.gateway == gateway.id);
+    gateway.spec.external_url_of(port, of_gateway.map(|connection| connection.gateway_port))
 }
 
 /// Returns the TLS of a gateway's ports. A certificate whose key can't be opened is left out.
@@ -398,7 +419,12 @@ fn order_at_source(state: &DbState, job: &JobRow, row: &MigrationRow) -> Option<
     }
 }
 
-fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> Option<ConnectionDirective> {
+fn connect(
+    state: &DbState,
+    observed: &Observed,
+    gateway: &GatewayRow,
+    connection: &ConnectionRow,
+) -> Option<ConnectionDirective> {
     let job = state.jobs.get(&connection.job)?;
     Some(ConnectionDirective {
         connection: connection.id.clone(),
@@ -415,6 +441,7 @@ fn connect(state: &DbState, observed: &Observed, connection: &ConnectionRow) -> 
         access: connection.access,
         visits: access::visits(state, connection, &job.user_name),
         unserved: unserved(state, observed, job, connection.target_port).unwrap_or_default(),
+        external_url: external_url(state, gateway, connection.gateway_port),
         flow: flow(state, job),
         unaccepted: unaccepted(observed, job),
     })

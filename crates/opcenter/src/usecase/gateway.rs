@@ -2,15 +2,19 @@
 //!
 //! Everybody may see a gateway and connect jobs to it. Its creator and admins may change it.
 
+use std::net::IpAddr;
+
 use mooring_api::ErrorCode;
 use mooring_api::view::{GatewayCreateRequest, GatewayModifyRequest};
 use mooring_store::{ConnectionRow, GatewayRow, StoreError, Tx};
 use mooring_tls::Daemon;
+use mooring_types::external_url::ExternalUrl;
 use mooring_types::gateway::{Exposure, GatewaySpec};
 use mooring_types::host::Resources;
+use mooring_types::host_name;
 use mooring_types::placement::{Asked, choose};
 use mooring_types::quota::Holding;
-use mooring_types::{Clock, GatewayId, HostId, Name, PortRange, SecurityGroupId};
+use mooring_types::{Clock, GatewayId, HostId, Name, Port, PortRange, SecurityGroupId};
 
 use super::resources::{no_room, resources};
 use super::{find_gateway, parse, quota, security_group, taken};
@@ -38,8 +42,17 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     user.present(&mut tx).await?;
     let security_groups = security_group::resolve(&mut tx, &request.security_groups).await.at("securityGroups")?;
     quota::admit(&mut tx, &user.name, Holding::gateway(resources)).await?;
-    let spec = GatewaySpec { name, resources, port_range, exposure, security_groups, tls: request.tls };
     let state = DbState::read(&mut tx, &observed).await?;
+    let spec = GatewaySpec {
+        name,
+        resources,
+        port_range,
+        exposure,
+        security_groups,
+        tls: request.tls,
+        trusted_proxies: request.trusted_proxies,
+        external_url: external_url(&request.external_url)?,
+    };
     let candidates = state.gateway_candidates(&observed);
     let chosen = choose(&candidates, Asked::of_any(spec.resources), None)
         .map_err(|error| no_room(error, DEFAULT, spec.resources))?
@@ -48,6 +61,7 @@ pub(crate) async fn create(context: &Context, user: &User, request: GatewayCreat
     // The gateway's own name is refused below, with a better message.
     let others = state.gateways.iter().filter(|other| other.spec.name != spec.name);
     refuse_overlap(&state, others, &chosen, &spec)?;
+    refuse_foreign_host(context, user, &spec, state.gateway_address(&chosen, exposure))?;
     let gateway = GatewayRow {
         id: GatewayId::random(&mut rand::rng()),
         spec,
@@ -111,7 +125,15 @@ pub(crate) async fn modify_from(
         exposure: old.exposure,
         security_groups: changed_groups(&mut tx, old, request).await?,
         tls: request.tls.unwrap_or(old.tls),
+        trusted_proxies: request.trusted_proxies.clone().unwrap_or_else(|| old.trusted_proxies.clone()),
+        external_url: match &request.external_url {
+            None => old.external_url.clone(),
+            Some(text) => external_url(text)?,
+        },
     };
+    if spec.external_url != old.external_url {
+        refuse_foreign_host(context, user, &spec, state.gateway_address(&gateway.host, spec.exposure))?;
+    }
     quota::admit(&mut tx, &gateway.user_name, Holding::growth(old.resources, spec.resources)).await?;
     if spec.port_range != old.port_range {
         refuse_overlap(&state, state.gateways.iter(), &gateway.host, &spec)?;
@@ -130,6 +152,28 @@ pub(crate) async fn modify_from(
     tracing::info!(gateway = %gateway.id, user = user.name, "gateway {} ({}) is modified", gateway.id, spec.name);
     context.wake();
     Ok(gateway.id)
+}
+
+/// Parses an external URL; empty is none.
+fn external_url(text: &str) -> ApiResult<Option<ExternalUrl>> {
+    if text.is_empty() { Ok(None) } else { parse::<ExternalUrl>(text).at("externalUrl").map(Some) }
+}
+
+/// Refuses an external URL at a host that a user may not give a gateway.
+///
+/// OpCenter sends browsers to it with codes that let them into jobs, also into those that others
+/// have connected. So a host that is neither the gateway's address nor declared takes an admin.
+fn refuse_foreign_host(context: &Context, user: &User, spec: &GatewaySpec, address: Option<IpAddr>) -> ApiResult<()> {
+    let Some(url) = &spec.external_url else { return Ok(()) };
+    let host = url.host().trim_matches(['[', ']']);
+    let is_own = address.is_some_and(|address| host.parse() == Ok(address));
+    let sample = url.of_port(Port::MAX);
+    if user.is_admin() || is_own || host_name::is_declared(sample.host(), &context.config.gateway_hosts) {
+        return Ok(());
+    }
+    Err(ApiError::new(ErrorCode::PermissionDenied, format!("no admin has declared the host `{}`", url.host()))
+        .hint("ask an admin to set the URL, or to start OpCenter with `--gateway-host` and the host")
+        .at("externalUrl"))
 }
 
 /// Parses a name. An id is refused, since a gateway is found by either.

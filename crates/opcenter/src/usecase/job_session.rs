@@ -60,8 +60,10 @@ pub(crate) async fn ask(context: &Context, user: &User, asked: &Asked) -> ApiRes
     };
     let (job, gateway, port) = end_of(&mut tx, &asked.connection).await?.ok_or_else(unknown)?;
     let job = see_job(&mut tx, user, job.as_str()).await.map_err(|_| unknown())?;
-    let address = Views::latest(context, &mut tx).await?.gateway_address(&gateway).ok_or_else(unknown)?;
-    if !leads_to(&asked.origin, &address, port, &context.config.gateway_hosts) {
+    let views = Views::latest(context, &mut tx).await?;
+    let address = views.gateway_address(&gateway).ok_or_else(unknown)?;
+    let is_external = views.external_url(&gateway, port).is_some_and(|url| url.origin() == asked.origin);
+    if !is_external && !leads_to(&asked.origin, &address, port, &context.config.gateway_hosts) {
         let message = format!("job {} is not at {}", job.spec.name, asked.origin);
         return Err(ApiError::new(ErrorCode::PermissionDenied, message).hint(format!(
             "open it at http://{address}:{port}, or at a name that an admin has declared with `--gateway-host`"

@@ -32,23 +32,34 @@ pub(crate) const VISIT_LIFE: Duration = Duration::from_secs(12 * 3600);
 /// The most visits of a connection.
 const VISITS_MAX: usize = 1000;
 
-/// Lets a user's browser enter a connection. Returns the code for its gateway.
-pub(crate) async fn enter(context: &Context, user: &User, connection: &str, origin: &str) -> ApiResult<String> {
+/// The way back of a browser that may enter a connection.
+pub(crate) struct Entered {
+    /// The code for its gateway.
+    pub(crate) code: String,
+    /// The URL of the port, without a `/` at its end.
+    pub(crate) base: String,
+}
+
+/// Lets a user's browser enter a connection.
+pub(crate) async fn enter(context: &Context, user: &User, connection: &str, origin: &str) -> ApiResult<Entered> {
     let id: ConnectionId = parse(connection)?;
     let mut tx = context.store.begin_read().await?;
     let connection = find(&mut tx, &id).await?;
     refuse_stranger(&mut tx, &connection, Caller { name: &user.name, role: user.role }).await?;
-    let address = Views::latest(context, &mut tx).await?.gateway_address(&connection.gateway);
-    let address = address.ok_or_else(unknown)?;
+    let views = Views::latest(context, &mut tx).await?;
+    let address = views.gateway_address(&connection.gateway).ok_or_else(unknown)?;
     let port = connection.gateway_port;
-    if !leads_to(origin, &address, port, &context.config.gateway_hosts) {
+    let external = views.external_url(&connection.gateway, port).filter(|url| url.origin() == origin);
+    if external.is_none() && !leads_to(origin, &address, port, &context.config.gateway_hosts) {
         return Err(ApiError::new(ErrorCode::PermissionDenied, format!("the job is not at {origin}"))
             .hint(format!("open it at http://{address}:{port}")));
     }
     let entry = Entry { session: user.token_hash.clone(), connection: id, origin: origin.to_owned() };
-    context.entry_codes.make(entry, context.clock.now()).ok_or_else(|| {
+    let code = context.entry_codes.make(entry, context.clock.now()).ok_or_else(|| {
         ApiError::new(ErrorCode::ResourceExhausted, "too many browsers are on their way").hint("try again in a minute")
-    })
+    })?;
+    let base = external.map_or_else(|| origin.to_owned(), |url| url.to_string());
+    Ok(Entered { code, base })
 }
 
 /// Begins the visit of a browser that has come back to its gateway.

@@ -3,8 +3,9 @@
 use mooring_api::view::{ConnectionState, ConnectionView, GatewayCertificateView, GatewayView};
 use mooring_api::watch::{ConnectionObservation, Flow};
 use mooring_store::{ConnectionRow, GatewayCertificateRow, GatewayRow};
+use mooring_types::external_url::ExternalUrl;
 use mooring_types::gateway::{Exposure, GatewayStatus};
-use mooring_types::{ConnectionId, GatewayId};
+use mooring_types::{ConnectionId, GatewayId, Port};
 
 use super::{Views, texts, without_query};
 use crate::auth::User;
@@ -52,6 +53,8 @@ impl Views {
             port_range: gateway.spec.port_range.to_string(),
             security_groups: texts(&self.group_names(&gateway.spec.security_groups)),
             tls: gateway.spec.tls,
+            trusted_proxies: gateway.spec.trusted_proxies.clone(),
+            external_url: gateway.spec.external_url.as_ref().map(ToString::to_string).unwrap_or_default(),
             certificates: self
                 .state
                 .certificates
@@ -82,19 +85,35 @@ impl Views {
             let mut view = self.connection(row)?;
             let link = connected.iter().find(|connected| connected.id == row.id).and_then(|made| made.link.as_ref());
             if let Some(secret) = link {
-                let (origin, path) = split_url(&view.access_url);
+                let gateway = self.state.gateways.iter().find(|gateway| gateway.id == row.gateway)?;
+                let base = self.port_url(gateway, row.gateway_port)?;
+                let (_, path) = split_url(&view.access_url);
                 let mut query = form_urlencoded::Serializer::new(String::new());
                 query.append_pair("key", secret).append_pair("to", path);
-                view.access_url = format!("{origin}/.mooring/enter?{}", query.finish());
+                view.access_url = format!("{base}/.mooring/enter?{}", query.finish());
             }
             Some(view)
         };
         self.state.connections.iter().filter(|row| ids.contains(&row.id)).filter_map(with_link).collect()
     }
 
+    /// Returns the URL by which browsers reach a gateway port, without a `/` at its end.
+    pub(crate) fn port_url(&self, gateway: &GatewayRow, port: Port) -> Option<String> {
+        if let Some(url) = slices::external_url(&self.state, gateway, port) {
+            return Some(url.to_string());
+        }
+        let address = self.gateway_address(&gateway.id)?;
+        Some(format!("{}://{address}:{port}", gateway.spec.tls.scheme()))
+    }
+
+    /// Returns the URL by which browsers reach a gateway port through a proxy, if there is one.
+    pub(crate) fn external_url(&self, gateway: &GatewayId, port: Port) -> Option<ExternalUrl> {
+        let gateway = self.state.gateways.iter().find(|row| row.id == *gateway)?;
+        slices::external_url(&self.state, gateway, port)
+    }
+
     pub(super) fn connection(&self, connection: &ConnectionRow) -> Option<ConnectionView> {
         let job = self.state.jobs.get(&connection.job)?;
-        let address = self.gateway_address(&connection.gateway)?;
         let gateway = self.state.gateways.iter().find(|gateway| gateway.id == connection.gateway)?;
         // During a restart a gateway has several processes, each with its own clients.
         let observations: Vec<&ConnectionObservation> = self.observed.connection(connection).collect();
@@ -111,12 +130,7 @@ impl Views {
             job_name: job.spec.name.to_string(),
             target_port: connection.target_port.get(),
             gateway_port: connection.gateway_port.get(),
-            access_url: format!(
-                "{}://{address}:{}{}",
-                gateway.spec.tls.scheme(),
-                connection.gateway_port,
-                job.spec.access_path
-            ),
+            access_url: format!("{}{}", self.port_url(gateway, connection.gateway_port)?, job.spec.access_path),
             state,
             protocol: connection.protocol,
             hold_limits: connection.hold_limits,

@@ -85,6 +85,8 @@ pub(crate) fn gateway() -> GatewayView {
         port_range: "10000:10500".into(),
         security_groups: vec!["default".into(), "campus".into()],
         tls: Tls::Off,
+        trusted_proxies: Vec::new(),
+        external_url: String::new(),
         certificates: Vec::new(),
         cpu: 1,
         mem_gb: 1.0,

@@ -150,6 +150,42 @@ async fn gateway_is_created_modified_and_destroyed() {
 }
 
 #[tokio::test]
+async fn gateway_has_proxies_and_an_external_url() {
+    let mut lab = Lab::start().await;
+    let id = lab.create_gateway("lab").await;
+    let modify = |proxies: &[&str], url: &str| GatewayModifyRequest {
+        trusted_proxies: Some(proxies.iter().map(|range| range.parse().unwrap()).collect()),
+        external_url: Some(url.to_owned()),
+        ..GatewayModifyRequest::default()
+    };
+    let lab_name = || "lab".parse().unwrap();
+    let job = lab.job_on("host-1", publishing(&["8080"])).await;
+    lab.admin.gateway_connect(&lab_name(), &ConnectRequest::new(job.clone())).await.unwrap();
+    let request = modify(&["10.0.0.7/32", "fd00::/8"], "https://lab.example:9443/");
+    let view = lab.admin.gateway_modify(&lab_name(), &request).await.unwrap();
+    assert_eq!((view.trusted_proxies.len(), view.external_url.as_str()), (2, "https://lab.example:9443"));
+    assert_eq!(view.connections[0].access_url, "https://lab.example:9443/");
+    lab.settle().await;
+    let slice = lab.gateway(&id).slice().unwrap().clone();
+    let told = slice.connections[0].external_url.as_ref().map(ToString::to_string);
+    assert_eq!((slice.trusted_proxies.len(), told.as_deref()), (2, Some("https://lab.example:9443")));
+    assert!(slice.host_names.iter().any(|name| name.to_string() == "lab.example"));
+    // Only admins give a gateway a name that is not declared.
+    let alice = lab.user("alice").await;
+    let own = GatewayCreateRequest { port_range: "12000:12010".into(), ..named("own") };
+    alice.gateway_create(&own).await.unwrap();
+    let own_name = || "own".parse().unwrap();
+    let foreign = modify(&["10.0.0.7/32"], "https://evil.example");
+    refused(alice.gateway_modify(&own_name(), &foreign).await, PermissionDenied, "evil.example");
+    let address = alice.gateway_get(&own_name()).await.unwrap().address;
+    alice.gateway_modify(&own_name(), &modify(&["10.0.0.7/32"], &format!("https://{address}:{{port}}"))).await.unwrap();
+    refused(lab.admin.gateway_modify(&lab_name(), &modify(&[], "lab.example")).await, InvalidArgument, "lab.example");
+    let view = lab.admin.gateway_modify(&lab_name(), &modify(&[], "")).await.unwrap();
+    assert!(view.trusted_proxies.is_empty() && view.external_url.is_empty());
+    assert!(!view.connections[0].access_url.contains("lab.example"));
+}
+
+#[tokio::test]
 async fn gateway_restart_counts_up() {
     let mut lab = Lab::start().await;
     let id = lab.create_gateway("lab").await;

@@ -112,6 +112,7 @@ fn changes(began: &GatewaySpec, fields: &Fields) -> GatewayModifyRequest {
         add_security_groups: added.map(|id| (*id).clone().into()).collect(),
         remove_security_groups: removed.map(|id| id.clone().into()).collect(),
         tls: Some(fields.tls).filter(|tls| *tls != began.tls),
+        ..GatewayModifyRequest::default()
     }
 }
 
@@ -203,6 +204,8 @@ mod tests {
             exposure: Exposure::Public,
             security_groups: vec![sample::group_choice().id],
             tls: Tls::Off,
+            trusted_proxies: Vec::new(),
+            external_url: None,
         }
     }
 

@@ -89,6 +89,7 @@ pub(super) async fn create(
         security_groups: form.parse_list::<Reference<SecurityGroupId>>("groups"),
         no_public_ip: form.is_checked("no_public_ip"),
         tls: fields.tls,
+        ..GatewayCreateRequest::default()
     };
     match gateway::create(&context, &visitor.user, request).await {
         Ok(id) => Ok(answer::go(&format!("/gateways/{id}"), &format!("Gateway {name} is created"))),

@@ -7,7 +7,7 @@ use axum::response::{Html, IntoResponse, Response};
 
 use super::{ARRIVED, ArriveDocument, STATE_MAX};
 use crate::state::context::Context;
-use crate::usecase::visit;
+use crate::usecase::visit::{self, Entered};
 use crate::web::address::Address;
 use crate::web::problem::Problem;
 use crate::web::routes::Routes;
@@ -34,10 +34,10 @@ async fn enter(
             with_query(PATH, &again)
         }
         visitor => {
-            let code = visit::enter(&context, &visitor?.user, connection, origin).await?;
+            let Entered { code, base } = visit::enter(&context, &visitor?.user, connection, origin).await?;
             let state: String = state.chars().take(STATE_MAX).collect();
             let back = [("code", code.as_str()), ("state", &state), ("to", to)];
-            with_query(&format!("{origin}/.mooring/enter"), &back)
+            with_query(&format!("{base}/.mooring/enter"), &back)
         }
     };
     Ok(Html(ArriveDocument { path }.render()?).into_response())
