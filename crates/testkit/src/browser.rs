@@ -123,6 +123,21 @@ impl Browser {
         self.driver()?.goto(url).await.with_context(|| format!("open {url}"))
     }
 
+    /// Loads the page again, as F5 does.
+    pub async fn reload(&self) -> Result<()> {
+        self.driver()?.refresh().await.context("load the page again")
+    }
+
+    /// Goes back to the page before.
+    pub async fn back(&self) -> Result<()> {
+        self.driver()?.back().await.context("go back")
+    }
+
+    /// Goes forward to the page after.
+    pub async fn forward(&self) -> Result<()> {
+        self.driver()?.forward().await.context("go forward")
+    }
+
     /// Runs a script in the page as the body of an asynchronous function; gives back what it
     /// returns.
     pub async fn run<T: DeserializeOwned>(&self, script: &str, arguments: &[Value]) -> Result<T> {

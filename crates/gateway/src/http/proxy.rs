@@ -337,6 +337,7 @@ impl Proxy {
         let is_call = response::is_call(request.headers());
         let base = origin.base(route.external.as_ref());
         let gets = OwnPart::of(&route, request.method(), request.headers(), &base);
+        page::leave_out_changed(&mut headers);
         match &gets {
             OwnPart::Page { additions, .. } if !additions.is_empty() => page::ask_for_page(&mut headers),
             OwnPart::Worker => worker::ask_for_script(&mut headers),

@@ -10,6 +10,11 @@
 //! without TLS, the widget's script finds that out. The names of cookies are for pieces of
 //! documents as well, which a browser has loaded as a page.
 //!
+//! A page's policy allows the scripts by a nonce, which is new in each response. A 304 would bring
+//! the job's policy again, and leave the client the page with the old nonce. So a page that would
+//! get additions is asked for without conditions. A cached page with additions is known by its
+//! `ETag`. It is asked for whole also where it would get none any more, or a script asks.
+//!
 //! These responses are not rewritten, and stay byte for byte as they are:
 //!
 //! * compressed ones; a navigation asks for none, see [`ask_for_page`],
@@ -47,12 +52,30 @@ pub(crate) const OF_BYTES: [HeaderName; 6] = [
     HeaderName::from_static("repr-digest"),
 ];
 
+/// The beginning of the validators of changed pages.
+const MARK: &[u8] = b"W/\"mooring:";
+
 /// The body of a response that may be a page: as it was, begun, or with additions.
 pub(crate) type MaybePage<B> = Either<B, Either<BegunBody<B>, PageBody<BegunBody<B>>>>;
 
-/// Makes a navigation ask for an uncompressed page.
+/// Makes a navigation ask for the whole page, uncompressed.
 pub(crate) fn ask_for_page(request: &mut HeaderMap) {
     request.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    ask_for_whole(request);
+}
+
+/// Removes from a request the conditions under which a job would answer with 304.
+fn ask_for_whole(request: &mut HeaderMap) {
+    request.remove(header::IF_NONE_MATCH);
+    request.remove(header::IF_MODIFIED_SINCE);
+}
+
+/// Removes the conditions of a client whose cached page has additions.
+pub(crate) fn leave_out_changed(request: &mut HeaderMap) {
+    let is_marked = |line: &HeaderValue| line.as_bytes().windows(MARK.len()).any(|bytes| bytes == MARK);
+    if request.get_all(header::IF_NONE_MATCH).iter().any(is_marked) {
+        ask_for_whole(request);
+    }
 }
 
 /// Adds scripts to a response to a navigation, and changes its headers accordingly.
@@ -116,7 +139,7 @@ impl Injection {
         for name in OF_BYTES {
             headers.remove(name);
         }
-        weaken(headers);
+        mark(headers);
         Self { encoding, additions, nonce, is_inline }
     }
 
@@ -192,13 +215,18 @@ fn allow(headers: &mut HeaderMap, nonce: &str, widget: bool) {
     }
 }
 
-/// Makes the page's validator a weak one (RFC 9110, section 8.8.1).
-fn weaken(headers: &mut HeaderMap) {
-    if let Some(tag) = headers.get(header::ETAG)
-        && tag.as_bytes().starts_with(b"\"")
-        && let Ok(weak) = HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat())
+/// Makes the page's validator a weak one (RFC 9110, section 8.8.1), and known as a changed page's.
+/// A page without one gets one if a client could revalidate it all the same.
+fn mark(headers: &mut HeaderMap) {
+    let tag = match headers.get(header::ETAG) {
+        Some(tag) => tag.as_bytes().strip_prefix(b"W/").unwrap_or(tag.as_bytes()).trim_ascii(),
+        None if headers.contains_key(header::LAST_MODIFIED) => b"\"\"",
+        None => return,
+    };
+    if let Some(opaque) = tag.strip_prefix(b"\"")
+        && let Ok(marked) = HeaderValue::from_bytes(&[MARK, opaque].concat())
     {
-        headers.insert(header::ETAG, weak);
+        headers.insert(header::ETAG, marked);
     }
 }
 
@@ -415,10 +443,32 @@ mod tests {
             both(),
         );
         assert!(!got.contains_key("content-length"));
-        assert_eq!((&got["etag"], &got["set-cookie"]), (&"W/\"a\"".parse().unwrap(), &"a=b".parse().unwrap()));
+        assert_eq!((&got["etag"], &got["set-cookie"]), (&"W/\"mooring:a\"".parse().unwrap(), &"a=b".parse().unwrap()));
         let nonce = format!("'nonce-{}'", injection.nonce);
         assert!(got["content-security-policy"].to_str().unwrap().contains(&nonce));
-        assert_eq!(planned(&[("etag", "W/\"a\"")], both()).1["etag"], "W/\"a\"");
+        assert_eq!(planned(&[("etag", "W/\"a\"")], both()).1["etag"], "W/\"mooring:a\"");
+        assert_eq!(planned(&[("last-modified", "x")], both()).1["etag"], "W/\"mooring:\"");
+        assert!(!planned(&[], both()).1.contains_key("etag"));
+    }
+
+    #[test]
+    fn changed_page_is_not_asked_for_again_under_conditions() {
+        let since = ("if-modified-since", "Sat, 01 Aug 2026 12:00:00 GMT");
+        for (tags, is_kept) in [
+            (&["\"a\""][..], true),
+            (&["W/\"a\", \"b\""], true),
+            (&["W/\"mooring:a\""], false),
+            (&["\"b\", W/\"mooring:\""], false),
+            (&["\"b\"", "W/\"mooring:a\""], false),
+        ] {
+            let lines: Vec<_> = tags.iter().map(|tag| ("if-none-match", *tag)).chain([since]).collect();
+            let mut request = headers(&lines);
+            leave_out_changed(&mut request);
+            assert_eq!(request, if is_kept { headers(&lines) } else { HeaderMap::new() }, "{tags:?}");
+            let mut request = headers(&lines);
+            ask_for_page(&mut request);
+            assert_eq!(request, headers(&[("accept-encoding", "identity")]), "{tags:?}");
+        }
     }
 
     proptest! {
