@@ -29,6 +29,9 @@ const SPECIAL_HEADERS: [&str; 14] = [
     "x-real-ip",
     "expect",
 ];
+/// Headers that a proxy passes on, and one that names some of them.
+const ORDINARY_HEADERS: [&str; 9] =
+    ["accept", "connection", "x-a", "x-b", "content-type", "referer", "location", "etag", "server-timing"];
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// First bytes: a decision about their protocol is final.
@@ -73,6 +76,37 @@ pub fn headers(bytes: &[u8]) {
         let values: Vec<&HeaderValue> = forwarded.get_all(name).iter().collect();
         assert_eq!(values, [&CLIENT.to_string()], "{forwarded:?}");
     }
+}
+
+/// The headers of a request and of an answer: lines arrive as they were sent. Those of one
+/// connection and those of the gateway do not.
+///
+/// # Panics
+/// A line is lost, added or altered.
+pub fn kept(bytes: &[u8]) {
+    let mut headers = HeaderMap::new();
+    headers.append(header::HOST, HeaderValue::from_static("lab"));
+    for line in bytes.split(|byte| *byte == b'\n').take(100) {
+        let Some((first, value)) = line.split_first() else { continue };
+        let name = ORDINARY_HEADERS[usize::from(*first) % ORDINARY_HEADERS.len()];
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.append(HeaderName::from_static(name), value);
+        }
+    }
+    let named =
+        headers.get_all(header::CONNECTION).into_iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    let named: Vec<Vec<u8>> = named.map(|name| name.trim_ascii().to_ascii_lowercase()).collect();
+    let is_kept = |name: &str| name != "connection" && !named.iter().any(|other| other == name.as_bytes());
+    let origin = Origin::direct(CLIENT, u16::MAX, false);
+    let request = forward_headers(&headers, None, &origin, None).expect("nothing to refuse");
+    let answer = response_headers(&headers, None);
+    for name in ORDINARY_HEADERS.iter().filter(|name| is_kept(name)) {
+        for got in [&request, &answer] {
+            let (got, sent) = (got.get_all(*name), headers.get_all(*name));
+            assert_eq!(got.iter().collect::<Vec<_>>(), sent.iter().collect::<Vec<_>>(), "{name} of {headers:?}");
+        }
+    }
+    assert!(answer.keys().all(|name| headers.contains_key(name)), "{answer:?}");
 }
 
 /// The text of a security rule: a rule that is parsed has a text that parses to the same rule, and

@@ -24,6 +24,17 @@ proptest! {
     }
 
     #[test]
+    fn lines_are_kept(lines in prop::collection::vec((0_u8..9, prop_oneof!["(x-a|x-b|etag|close)(, ?(accept|location))?", "[ -~]{0,30}"]), 0..20)) {
+        let bytes: Vec<u8> = lines.iter().flat_map(|(name, value)| [&[*name], value.as_bytes(), b"\n"].concat()).collect();
+        invariants::kept(&bytes);
+    }
+
+    #[test]
+    fn lines_of_noise_are_kept(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        invariants::kept(&bytes);
+    }
+
+    #[test]
     fn rule_of_any_text(text in "(tcp|TCP|udp)?:?[0-9*-]{0,11}:[0-9a-f.:/]{0,30}") {
         invariants::rule(text.as_bytes());
     }

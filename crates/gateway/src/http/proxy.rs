@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{Either, Empty, Full};
 use hyper::body::{Body, Incoming};
+use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
@@ -525,6 +526,10 @@ impl Proxy {
         let body = JobBody::new(body, &self.client.upstream, pooled, &self.pool);
         let mut answer = Response::new(Either::Right(Either::Left(Either::Left(body))));
         (*answer.status_mut(), *answer.headers_mut()) = (parts.status, headers);
+        // The words beside the status, where they are the job's own.
+        if let Some(words) = parts.extensions.get::<ReasonPhrase>() {
+            answer.extensions_mut().insert(words.clone());
+        }
         answer
     }
 
