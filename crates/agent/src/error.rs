@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use mooring_api::ClientError;
+use mooring_api::{ClientError, watch};
 use mooring_types::{GatewayId, MigrationId};
 
 use crate::network::NetworkError;
@@ -85,7 +85,7 @@ pub enum Error {
         reason: String,
     },
     /// Another order came while this one was carried out, or the agent was stopped.
-    #[error("another order took its place")]
+    #[error("{}", watch::SUPERSEDED)]
     Superseded,
     /// An action for which the job is in the wrong state: a bug of the agent.
     #[error("can't {action} a job that is {state}")]
@@ -106,7 +106,7 @@ pub enum Error {
 /// A capsule that can't be sent or received.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StreamError {
-    #[error("the other host closed the connection")]
+    #[error("{}", watch::OTHER_END_CLOSED)]
     Closed,
     #[error("the stream has bytes that are no frame")]
     NoFrame,

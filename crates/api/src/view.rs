@@ -29,7 +29,7 @@ pub use gateway::{
     ConnectRequest, ConnectionState, ConnectionView, GatewayCertificateRequest, GatewayCertificateView,
     GatewayCreateRequest, GatewayMetricView, GatewayModifyRequest, GatewayView,
 };
-pub use host::{DrainAnswer, DrainRequest, DrainView, HostRemoval, HostStatus, HostView};
+pub use host::{DrainAnswer, DrainJobView, DrainRequest, DrainView, HostRemoval, HostStatus, HostView};
 pub use job_page::{JobPage, JobPageRequest, JobPages, PAGE_LIMIT_DEFAULT, PAGE_LIMIT_MAX, SubmittedView};
 pub use join_token::{JoinTokenAnswer, JoinTokenRequest, JoinTokenView};
 pub use key::KeyView;

@@ -69,6 +69,16 @@ pub const WATCH_CHANGED: &str = "changed";
 pub const WATCH_ENDED: &str = "ended";
 /// The answer for a job's file of which OpCenter takes no more.
 pub const OUTPUT_ENOUGH: u64 = u64::MAX;
+/// The reason of an end of a migration whose connection to the other end was closed.
+pub const OTHER_END_CLOSED: &str = "the other host closed the connection";
+/// The reason of an end of a migration that was told to give up.
+pub const SUPERSEDED: &str = "another order took its place";
+
+/// Returns whether the reason of a failed end only says that the migration has failed elsewhere.
+#[must_use]
+pub fn is_consequence(reason: &str) -> bool {
+    [OTHER_END_CLOSED, SUPERSEDED].iter().any(|consequence| reason.ends_with(consequence))
+}
 
 /// The request of a host to join. A known name keeps its id and gets a new certificate.
 #[derive(Debug, Clone, Serialize, Deserialize)]

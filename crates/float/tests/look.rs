@@ -264,6 +264,27 @@ fn drain_goes_on_past_a_job_that_can_not_move() {
             "{view:?}"
         );
         told(&client, &view, CASES[0].reason).await?;
+        let ran = world.float(&["hosts", "drain", "host-1", "--within", "8s", "--wait"])?;
+        ensure!(ran.code == Some(1), "{ran:?}");
+        for expected in ["the time is over, and 1 job is left on host host-1: traced", said, "; tried ", ", again "] {
+            ensure!(ran.stderr.contains(expected), "{expected}: {ran:?}");
+        }
+        ensure!(!ran.stderr.contains("healthy"), "{ran:?}");
+        let ran = world.float(&["hosts", "-F", "table"])?;
+        ensure!(ran.stderr.contains(said) && ran.stderr.contains(&format!("traced ({traced}): process ")), "{ran:?}");
+        let ran = world.float(&["hosts", "-F", "json"])?;
+        let hosts: serde_json::Value = serde_json::from_str(&ran.stdout)?;
+        let host = hosts.as_array().and_then(|hosts| hosts.iter().find(|host| host["name"] == "host-1"));
+        let job = &host.context("host-1")?["drain"]["jobs"][0];
+        ensure!(job["jobName"] == "traced" && job["leaves"] == false && job["tries"].as_u64() >= Some(2), "{hosts}");
+        ensure!(job["reason"].as_str().is_some_and(|reason| reason.contains(said)), "{hosts}");
+        ensure!(job["nextAttempt"].is_string(), "{hosts}");
+        // A failed attempt is one event, and says nothing of the other host.
+        let events = client.job_events(&traced).await?;
+        let texts: Vec<String> = events.iter().map(|entry| entry.event.to_string()).collect();
+        let (told, failed) = (texts.iter().filter(|text| text.contains(said)).count(), client.job_get(&traced).await?);
+        let failed = failed.migrations.iter().filter(|tried| tried.outcome.is_final()).count();
+        ensure!(told == failed && !texts.iter().any(|text| text.contains("closed the connection")), "{texts:#?}");
         Ok(())
     });
     outcome.unwrap();

@@ -62,7 +62,7 @@ pub enum Event {
         /// Its duration.
         seconds: f64,
     },
-    /// A migration failed and is rolled back.
+    /// A migration failed and was rolled back.
     MigrationFailed {
         /// The migration.
         migration: MigrationId,
@@ -227,7 +227,7 @@ impl fmt::Display for Event {
             }
             Self::PhaseEnded { migration, phase, seconds } => write!(f, "{phase} took {seconds:.3} s ({migration})"),
             Self::MigrationFailed { migration, migration_kind, phase, reason } => {
-                write!(f, "{} failed in {phase}: {reason}; rolling back ({migration})", migration_kind.noun())
+                write!(f, "{} failed in {phase}: {reason} ({migration})", migration_kind.noun())
             }
             Self::DestinationLost { host } => {
                 write!(f, "host {host} is unreachable and given up; open connections of the job end")

@@ -1,9 +1,10 @@
 //! Hosts and drains.
 
 use std::fmt;
+use std::time::Duration;
 
 use mooring_types::host::{Capability, HostRole, Purchase};
-use mooring_types::{HostId, Timestamp};
+use mooring_types::{HostId, JobId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
@@ -112,6 +113,52 @@ pub struct DrainView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     pub reason: String,
+    /// The jobs on the host that the user may see, those first that something hinders to leave.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub jobs: Vec<DrainJobView>,
+    /// The names of the gateways on the host, which stay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gateways: Vec<String>,
+}
+
+/// A job that has to leave a drained host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrainJobView {
+    #[schema(value_type = String)]
+    pub job_id: JobId,
+    pub job_name: String,
+    /// True where nothing hinders the job: it leaves, or takes its turn.
+    pub leaves: bool,
+    /// The action of the job, or the obstacle.
+    pub reason: String,
+    /// The number of attempts that have failed since the drain began.
+    #[serde(default)]
+    pub tries: u32,
+    /// The time of the next attempt after one that failed.
+    #[schema(value_type = Option<String>)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_attempt: Option<Timestamp>,
+}
+
+impl DrainJobView {
+    /// Tells job, reason and attempts, with the time until the next one.
+    #[must_use]
+    pub fn told(&self, now: Timestamp) -> String {
+        let mut told = format!("{} ({}): {}", self.job_name, self.job_id, self.reason);
+        match self.tries {
+            0 => {}
+            1 => told.push_str("; tried once"),
+            tries => told.push_str(&format!("; tried {tries} times")),
+        }
+        if let Some(next) = self.next_attempt {
+            match Duration::try_from(next.duration_since(now)).unwrap_or_default().as_secs_f64().ceil() as u64 {
+                0 => told.push_str(", again now"),
+                seconds => told.push_str(&format!(", again in {seconds} s")),
+            }
+        }
+        told
+    }
 }
 
 /// The removal of a host.
@@ -139,4 +186,27 @@ pub struct DrainAnswer {
     pub host: HostView,
     /// The names of the gateways on the host, which stay.
     pub gateways: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_on_a_drained_host_is_told_with_its_next_attempt() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let job = DrainJobView {
+            job_id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
+            job_name: "traced".into(),
+            leaves: false,
+            reason: "process 12 (python3) is traced by strace (11): detach it".into(),
+            tries: 2,
+            next_attempt: Some(at("2026-01-02T03:04:25Z")),
+        };
+        let reason = "traced (uqaj8l6a407u88v0106ol): process 12 (python3) is traced by strace (11): detach it";
+        assert_eq!(job.told(at("2026-01-02T03:04:05.2Z")), format!("{reason}; tried 2 times, again in 20 s"));
+        assert_eq!(job.told(at("2026-01-02T03:04:26Z")), format!("{reason}; tried 2 times, again now"));
+        let untried = DrainJobView { tries: 0, next_attempt: None, ..job };
+        assert_eq!(untried.told(at("2026-01-02T03:04:05Z")), reason);
+    }
 }

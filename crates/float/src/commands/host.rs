@@ -8,14 +8,14 @@ use mooring_api::Client;
 use mooring_api::view::{DrainRequest, HostRemoval, HostStatus, HostView, JoinTokenRequest};
 use mooring_types::duration::{format_duration, parse_duration};
 use mooring_types::host::Capability;
-use mooring_types::{JoinTokenId, Name, Reference};
+use mooring_types::{Clock, JoinTokenId, Name, Reference, SystemClock};
 
 use super::wait::Follow;
 use crate::parse;
 use crate::printer::Printer;
 
-/// The wait of `--wait` beyond the drain's time limit: the last jobs may still be on the way
-/// into the capsule store.
+/// The wait of `--wait` beyond the drain's time limit for jobs that are on their way into the
+/// capsule store. It ends where a job is hindered to leave.
 const DRAIN_GRACE: Duration = Duration::from_secs(60);
 
 /// The arguments of `float hosts`.
@@ -224,6 +224,12 @@ async fn list(client: &Client, printer: &Printer) -> Result<()> {
         for problem in &host.problems {
             printer.note_below_table(&format!("{}: {problem}", host.name));
         }
+        for job in jobs_left(host) {
+            printer.note_below_table(&format!("{}: {job}", host.name));
+        }
+        if let Some(drain) = host.drain.as_ref().filter(|drain| !drain.gateways.is_empty()) {
+            printer.note_below_table(&format!("{}: gateways stay: {}", host.name, drain.gateways.join(", ")));
+        }
     }
     Ok(())
 }
@@ -256,22 +262,48 @@ async fn drain(args: DrainArgs, client: &Client, printer: &Printer) -> Result<()
     printer.object(&host)
 }
 
+/// Tells of each job on a drained host what it does, or what hinders it to leave.
+fn jobs_left(host: &HostView) -> Vec<String> {
+    let (now, jobs) = (SystemClock.now(), host.drain.iter().flat_map(|drain| &drain.jobs));
+    jobs.map(|job| job.told(now)).collect()
+}
+
+/// Tells of each job that something hinders to leave a drained host.
+fn jobs_hindered(host: &HostView) -> Vec<String> {
+    let (now, jobs) = (SystemClock.now(), host.drain.iter().flat_map(|drain| &drain.jobs));
+    jobs.filter(|job| !job.leaves).map(|job| job.told(now)).collect()
+}
+
 /// Tells the number of jobs that are left on a host, and their names.
-async fn left(host: &HostView, client: &Client) -> Result<String> {
-    let jobs = client.job_list_where(&[format!("host=\"{}\"", host.name)]).await?;
-    let names: Vec<&str> = jobs.iter().map(|job| job.name.as_str()).collect();
-    Ok(match names.as_slice() {
-        [] => format!("no job is left on host {}", host.name),
-        [name] => format!("1 job is left on host {}: {name}", host.name),
-        names => format!("{} jobs are left on host {}: {}", names.len(), host.name, names.join(", ")),
-    })
+fn left(host: &HostView) -> String {
+    let jobs = host.drain.iter().flat_map(|drain| &drain.jobs);
+    let names: Vec<&str> = jobs.map(|job| job.job_name.as_str()).collect();
+    match (host.jobs, names.as_slice()) {
+        (0, _) => format!("no job is left on host {}", host.name),
+        (1, names) => format!("1 job is left on host {}: {}", host.name, names.join(", ")),
+        (count, names) => format!("{count} jobs are left on host {}: {}", host.name, names.join(", ")),
+    }
+}
+
+/// Tells what is left at the end of a drain's time, with a line for each job.
+fn left_at_the_end(host: &HostView) -> String {
+    let jobs = jobs_left(host).into_iter().map(|job| format!("\n  {job}"));
+    format!("the time is over, and {}{}\nthe drain goes on", left(host), jobs.collect::<String>())
+}
+
+/// The parts of a drain that are told when they change.
+fn told_again(host: &HostView) -> Vec<(String, String, u32)> {
+    let jobs = host.drain.iter().flat_map(|drain| &drain.jobs);
+    let hindered = jobs.filter(|job| !job.leaves);
+    hindered.map(|job| (job.job_id.to_string(), job.reason.clone(), job.tries)).collect()
 }
 
 /// Waits until a host is drained.
 async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, printer: &Printer) -> Result<HostView> {
     let id = Reference::from(host.id.clone());
     let mut follow = Follow::new(async || client.host_watch(&id).await);
-    let (deadline, mut shown) = (within.map(|within| Instant::now() + within + DRAIN_GRACE), None);
+    let (mut deadline, mut grace) = (within.map(|within| Instant::now() + within), within.map(|_| DRAIN_GRACE));
+    let (mut shown, mut hindered) = (None, Vec::new());
     loop {
         match host.status {
             HostStatus::Drained => return Ok(host),
@@ -280,7 +312,15 @@ async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, pri
         }
         if shown != Some(host.jobs) {
             shown = Some(host.jobs);
-            printer.note(&left(&host, client).await?);
+            printer.note(&left(&host));
+        }
+        let now_hindered = told_again(&host);
+        if hindered != now_hindered {
+            hindered = now_hindered;
+            jobs_hindered(&host).iter().for_each(|job| printer.note(job));
+        }
+        if within.is_some() && grace.is_none() && !hindered.is_empty() {
+            bail!("{}", left_at_the_end(&host));
         }
         let next = match deadline {
             Some(deadline) => tokio::time::timeout_at(deadline.into(), follow.next()).await,
@@ -288,7 +328,14 @@ async fn wait(within: Option<Duration>, mut host: HostView, client: &Client, pri
         };
         host = match next {
             Ok(view) => view?,
-            Err(_) => bail!("{} ({})", left(&host, client).await?, host.status),
+            // The last jobs may still be on their way.
+            Err(_) => match grace.take().filter(|_| hindered.is_empty()) {
+                Some(grace) => {
+                    deadline = Some(Instant::now() + grace);
+                    continue;
+                }
+                None => bail!("{}", left_at_the_end(&host)),
+            },
         };
     }
 }

@@ -15,8 +15,8 @@ use crate::view::Views;
 
 /// List all hosts by name.
 #[utoipa::path(get, path = paths::HOSTS, responses((status = 200, body = [HostView]), (status = 401, body = ErrorBody)))]
-pub(super) async fn list(State(context): State<Context>, _user: User) -> ApiResult<Json<Vec<HostView>>> {
-    Ok(Json(Views::present(&context).await?.hosts()))
+pub(super) async fn list(State(context): State<Context>, user: User) -> ApiResult<Json<Vec<HostView>>> {
+    Ok(Json(Views::present(&context).await?.hosts(&user)))
 }
 
 /// Remove a host without jobs and gateways, or one that is lost with what it has. It takes an
@@ -44,7 +44,7 @@ pub(super) async fn drain(
 ) -> ApiResult<Json<DrainAnswer>> {
     let id = host::drain(&context, &user, &id, &request).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.drained(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.drained(&user, &id)?))
 }
 
 /// List what matters to the migrations of the jobs on a host, as a drain would meet it.
@@ -68,7 +68,7 @@ pub(super) async fn rejoin(
 ) -> ApiResult<Json<HostView>> {
     let id = host::rejoin(&context, &user, &id).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&user, &id)?))
 }
 
 /// End the drain of a host.
@@ -81,5 +81,5 @@ pub(super) async fn undrain(
 ) -> ApiResult<Json<HostView>> {
     let id = host::undrain(&context, &user, &id).await?;
     let mut tx = context.store.begin().await?;
-    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&id)?))
+    Ok(Json(Views::read(&context, &mut tx).await?.host_of_id(&user, &id)?))
 }

@@ -105,7 +105,7 @@ impl Watched {
                 Ok(Rendered { json: json(&view)?, timeless: json(&timeless)? })
             }
             Self::Gateway(id) => rendered(&views.gateway_of_id(user, id)?),
-            Self::Host(id) => rendered(&views.host_of_id(id)?),
+            Self::Host(id) => rendered(&views.host_of_id(user, id)?),
         }
     }
 }
@@ -135,7 +135,7 @@ fn events(
         let mut last = String::new();
         loop {
             let moment = moments.borrow_and_update().clone().filter(|_| !last.is_empty());
-            match look(&context, &mut user, &watched, moment.map(Views::of)).await {
+            match look(&context, &mut user, &watched, moment.map(|moment| Views::of(&context, moment))).await {
                 Ok(view) if view.timeless == last => {}
                 Ok(view) => {
                     last = view.timeless;

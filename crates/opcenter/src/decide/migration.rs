@@ -32,7 +32,7 @@
 
 use std::time::Duration;
 
-use mooring_api::watch::{JobObservation, JobState};
+use mooring_api::watch::{self, JobObservation, JobState};
 use mooring_store::{MigrationRow, Stage};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
 
@@ -145,20 +145,11 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
     if facts.owner_is_back {
         return Some(Step::Undo { phase: phase_of(row.stage), reason: "the lost host is back with the job".into() });
     }
-    // The source first: of its failure the destination only sees a closed stream.
-    if let Some(JobState::MigrateOutFailed { migration, phase, reason }) = facts.source.map(|report| &report.state)
-        && *migration == row.id
-    {
-        return Some(Step::Undo { phase: *phase, reason: reason.clone() });
+    if let Some((phase, reason)) = cause(row, facts.source, facts.destination) {
+        return Some(Step::Undo { phase, reason: reason.to_owned() });
     }
-    match facts.destination.map(|report| &report.state) {
-        Some(JobState::MigrateInFailed { migration, phase, reason }) if *migration == row.id => {
-            return Some(Step::Undo { phase: *phase, reason: reason.clone() });
-        }
-        Some(JobState::Lost { reason }) => {
-            return Some(Step::Undo { phase: phase_of(row.stage), reason: format!("at the destination: {reason}") });
-        }
-        _ => {}
+    if let Some(JobState::Lost { reason }) = facts.destination.map(|report| &report.state) {
+        return Some(Step::Undo { phase: phase_of(row.stage), reason: format!("at the destination: {reason}") });
     }
     match facts.source.map(|report| &report.state) {
         Some(JobState::Exited { .. }) => {
@@ -181,6 +172,25 @@ fn failure(facts: &Facts<'_>) -> Option<Step> {
         phase: phase_of(row.stage),
         reason: format!("the stage took longer than {} s", STAGE_LIMIT.as_secs()),
     })
+}
+
+/// Returns why a migration fails, as its ends report it. The one of them that fails first knows;
+/// the other one only sees a connection that ends.
+pub(crate) fn cause<'a>(
+    row: &MigrationRow,
+    source: Option<&'a JobObservation>,
+    destination: Option<&'a JobObservation>,
+) -> Option<(Phase, &'a str)> {
+    let failures = [source, destination].into_iter().flatten().filter_map(|report| match &report.state {
+        JobState::MigrateOutFailed { migration, phase, reason }
+        | JobState::MigrateInFailed { migration, phase, reason }
+            if *migration == row.id =>
+        {
+            Some((*phase, reason.as_str()))
+        }
+        _ => None,
+    });
+    failures.min_by_key(|(_, reason)| watch::is_consequence(reason))
 }
 
 fn retiring(facts: &Facts<'_>) -> Step {
@@ -296,6 +306,26 @@ mod tests {
         ]
     }
 
+    fn observed(row: &MigrationRow, state: JobState) -> JobObservation {
+        JobObservation {
+            job: row.job.clone(),
+            generation: row.generation,
+            grant: String::new(),
+            state,
+            phases: Vec::new(),
+            bytes_moved: 0,
+            image_digest: String::new(),
+            usage: None,
+            unserved: None,
+            out_of_memory: None,
+            is_short_of_disk: false,
+            findings: Vec::new(),
+            unaccepted: None,
+            differences: Vec::new(),
+            progress: String::new(),
+        }
+    }
+
     const STAGES: [Stage; 9] = [
         Stage::Preparing,
         Stage::PreCopying,
@@ -308,6 +338,30 @@ mod tests {
         Stage::Ended,
     ];
 
+    #[test]
+    fn the_end_that_fails_first_tells_the_cause() {
+        let row = row(MigrationKind::Migrate, Stage::Freezing, true);
+        let failed = |reason: &str| (row.id.clone(), Phase::Transfer, reason.to_owned());
+        let source = |reason| {
+            let (migration, phase, reason) = failed(reason);
+            observed(&row, JobState::MigrateOutFailed { migration, phase, reason })
+        };
+        let destination = |reason| {
+            let (migration, phase, reason) = failed(reason);
+            observed(&row, JobState::MigrateInFailed { migration, phase, reason })
+        };
+        let closed = "can't read the capsule: the other host closed the connection";
+        let told = |source: Option<&JobObservation>, destination: Option<&JobObservation>| {
+            cause(&row, source, destination).map(|(_, reason)| reason.to_owned())
+        };
+        let (traced, no_room) = (source("it is traced"), destination("the disk is full"));
+        assert_eq!(told(Some(&traced), Some(&destination(closed))).as_deref(), Some("it is traced"));
+        assert_eq!(told(Some(&source(closed)), Some(&no_room)).as_deref(), Some("the disk is full"));
+        assert_eq!(told(Some(&traced), Some(&no_room)).as_deref(), Some("it is traced"));
+        assert_eq!(told(None, Some(&destination(closed))).as_deref(), Some(closed));
+        assert_eq!(told(Some(&observed(&row, JobState::Running)), None), None);
+    }
+
     proptest! {
         #[test]
         fn source_executes_only_if_destination_can_not(
@@ -317,23 +371,7 @@ mod tests {
         ) {
             let row = row(kind, STAGES[stage], frozen);
             let all = states(&row.id);
-            let observe = |index: usize| JobObservation {
-                job: row.job.clone(),
-                generation: row.generation,
-                grant: String::new(),
-                state: all[index].clone(),
-                phases: Vec::new(),
-                bytes_moved: 0,
-                image_digest: String::new(),
-                usage: None,
-                unserved: None,
-                out_of_memory: None,
-                is_short_of_disk: false,
-                findings: Vec::new(),
-                unaccepted: None,
-                differences: Vec::new(),
-                progress: String::new(),
-            };
+            let observe = |index: usize| observed(&row, all[index].clone());
             // The store observes nothing.
             let source = source.filter(|_| row.from.is_some()).map(observe);
             let destination = destination.filter(|_| row.to.is_some()).map(observe);

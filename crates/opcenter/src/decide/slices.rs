@@ -496,6 +496,7 @@ mod tests {
     use mooring_types::{JobId, SecurityGroupId, Timestamp};
 
     use super::*;
+    use crate::state::departures::Departures;
 
     fn time(text: &str) -> Timestamp {
         format!("2026-01-01T{text}Z").parse().unwrap()
@@ -541,6 +542,7 @@ mod tests {
             security_groups,
             certificates: Vec::new(),
             secrets: Vec::new(),
+            departures: Departures::default(),
             first_gateways: [].into(),
             capsules: Vec::new(),
         }

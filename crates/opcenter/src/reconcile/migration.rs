@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mooring_api::watch::{JobObservation, JobState};
+use mooring_api::watch::{self, JobObservation, JobState};
 use mooring_ops::failpoint;
 use mooring_store::{CapsuleRow, JobRow, MigrationRow, Stage, StoreError};
 use mooring_types::Event;
@@ -51,14 +51,12 @@ impl Round<'_> {
             Step::GiveUp => self.give_up(state, job, row).await,
             Step::Restored => self.undone(job, row).await,
             Step::SourceLost => {
-                let outcome = migration::failed(&row.outcome);
                 let host = state.end_name(row.from.as_ref());
-                self.end(row, outcome).await?;
+                self.end_failed(row).await?;
                 self.status(job, JobStatus::Unknown, &format!("host {host} is unreachable")).await
             }
             Step::Lost { reason } => {
-                let outcome = migration::failed(&row.outcome);
-                self.end(row, outcome).await?;
+                self.end_failed(row).await?;
                 self.status(job, JobStatus::FailToComplete, &reason).await
             }
         }
@@ -138,9 +136,8 @@ impl Round<'_> {
 
     /// Ends a migration that was rolled back.
     async fn undone(&mut self, job: &JobRow, mut row: MigrationRow) -> Result<(), StoreError> {
-        let outcome = migration::failed(&row.outcome);
-        let reason = match &outcome {
-            Outcome::Failed { phase, reason } => format!("the {} failed in {phase}: {reason}", row.kind),
+        let reason = match &row.outcome {
+            Outcome::RollingBack { phase, reason } => format!("the {} failed in {phase}: {reason}", row.kind.noun()),
             _ => String::new(),
         };
         self.record_pause(&mut row);
@@ -149,8 +146,20 @@ impl Round<'_> {
             MigrationKind::Resume => JobStatus::Suspended,
             MigrationKind::Recover => JobStatus::Unknown,
         };
-        self.end(row, outcome).await?;
-        self.status(job, status, &reason).await
+        self.end_failed(row).await?;
+        // The event of the failure says why.
+        self.status(job, status, "").await?;
+        self.tx.job_status_reason_set(&job.id, &reason, self.now).await
+    }
+
+    /// Ends a migration that has failed, with its one event: only now is its cause known for sure.
+    async fn end_failed(&mut self, row: MigrationRow) -> Result<(), StoreError> {
+        let outcome = migration::failed(&row.outcome);
+        if let Outcome::Failed { phase, reason } = outcome.clone() {
+            let event = Event::MigrationFailed { migration: row.id.clone(), migration_kind: row.kind, phase, reason };
+            self.tx.event_append(&row.job, &event, self.now).await?;
+        }
+        self.end(row, outcome).await
     }
 
     fn record_pause(&self, row: &mut MigrationRow) {
@@ -184,9 +193,6 @@ impl Round<'_> {
     ) -> Result<(), StoreError> {
         let kind = row.kind;
         tracing::warn!(job = %job.id, migration = %row.id, %phase, "the {kind} of job {} failed in {phase}: {reason}", job.id);
-        let migration = row.id.clone();
-        let event = Event::MigrationFailed { migration, migration_kind: kind, phase, reason: reason.clone() };
-        self.tx.event_append(&job.id, &event, self.now).await?;
         row.outcome = Outcome::RollingBack { phase, reason };
         self.enter(row, Stage::Aborting).await
     }
@@ -221,16 +227,17 @@ impl Round<'_> {
         self.phase(row, Phase::Quiesce, took).await
     }
 
-    /// Takes over the source's reason of a failure. The destination only sees a closed stream, and
-    /// may report that first.
+    /// Takes over the cause of a failure from an end that reports it later than the other one,
+    /// which only sees a closed stream.
     async fn learn_cause(&mut self, row: &mut MigrationRow) -> Result<(), StoreError> {
         let Outcome::RollingBack { phase, reason } = &row.outcome else { return Ok(()) };
-        let source = self.source(row).map(|seen| &seen.state);
-        match source {
-            Some(JobState::MigrateOutFailed { migration, phase: cause, reason: why })
-                if *migration == row.id && (phase, reason) != (cause, why) =>
-            {
-                row.outcome = Outcome::RollingBack { phase: *cause, reason: why.clone() };
+        let tells = |(_, why): &(Phase, &str)| !watch::is_consequence(why);
+        let by_source = migration::cause(row, self.source(row), None).filter(tells);
+        let by_destination = migration::cause(row, None, self.destination(row)).filter(tells);
+        let cause = by_source.or(by_destination.filter(|_| watch::is_consequence(reason)));
+        match cause {
+            Some((cause, why)) if (*phase, reason.as_str()) != (cause, why) => {
+                row.outcome = Outcome::RollingBack { phase: cause, reason: why.to_owned() };
                 self.changed = true;
                 self.tx.migration_update(row).await
             }

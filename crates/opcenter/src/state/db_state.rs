@@ -15,6 +15,7 @@ use mooring_types::policy::DumpMode;
 use mooring_types::security::InboundRule;
 use mooring_types::{CapsuleName, GatewayId, HostId, JobId, Name, SecurityGroupId};
 
+use crate::state::departures::Departures;
 use crate::state::observed::Observed;
 
 /// The desired state from which decisions and slices are made.
@@ -44,6 +45,8 @@ pub(crate) struct DbState {
     pub(crate) capsules: Vec<CapsuleRow>,
     /// Sealed, as the database holds them.
     pub(crate) secrets: Vec<SecretRow>,
+    /// The attempts of jobs to leave drained hosts.
+    pub(crate) departures: Departures,
 }
 
 impl DbState {
@@ -58,8 +61,10 @@ impl DbState {
                 jobs.insert(id.clone(), job);
             }
         }
+        let hosts = tx.host_list().await?;
         Ok(Self {
-            hosts: tx.host_list().await?,
+            departures: Departures::read(tx, &hosts, &jobs).await?,
+            hosts,
             removed_hosts: removed_hosts(tx).await?,
             jobs,
             migrations: tx.migration_list_under_way().await?.into_iter().map(|row| (row.job.clone(), row)).collect(),
@@ -97,6 +102,7 @@ impl DbState {
             first_gateways: BTreeMap::new(),
             capsules: Vec::new(),
             secrets: Vec::new(),
+            departures: Departures::default(),
         })
     }
 
@@ -119,6 +125,7 @@ impl DbState {
             first_gateways,
             capsules,
             secrets,
+            departures,
         } = self;
         let unseen = |host: &HostRow| HostRow { last_seen: None, ..host.clone() };
         hosts.iter().map(unseen).eq(other.hosts.iter().map(unseen))
@@ -136,6 +143,7 @@ impl DbState {
             && *first_gateways == other.first_gateways
             && *capsules == other.capsules
             && *secrets == other.secrets
+            && *departures == other.departures
     }
 
     pub(crate) fn host(&self, id: &HostId) -> Option<&HostRow> {

@@ -4,6 +4,7 @@
 pub(crate) mod begin_migration;
 pub(crate) mod context;
 pub(crate) mod db_state;
+pub(crate) mod departures;
 pub(crate) mod job_token;
 pub(crate) mod logs;
 pub(crate) mod moment;

@@ -2,14 +2,16 @@
 
 use std::net::IpAddr;
 
-use mooring_api::view::{DrainAnswer, DrainView, HostStatus, HostView};
-use mooring_store::{HostRow, JobRow};
+use mooring_api::view::{DrainAnswer, DrainJobView, DrainView, HostStatus, HostView};
+use mooring_store::{Drain, HostRow, JobRow};
 use mooring_types::HostId;
 use mooring_types::host::Readiness;
 
 use super::Views;
 use super::job::NamedJob;
 use crate::auth::User;
+use crate::decide::drain::situation::Known;
+use crate::decide::drain::standing::Standing;
 use crate::error::{ApiError, ApiResult};
 
 /// Returns the address for clients, if it is not the one for other hosts.
@@ -20,15 +22,22 @@ fn public_address(host: &HostRow) -> String {
 
 impl Views {
     /// Returns a host that is drained, with the gateways that stay on it.
-    pub(crate) fn drained(&self, host: &HostId) -> ApiResult<DrainAnswer> {
+    pub(crate) fn drained(&self, user: &User, host: &HostId) -> ApiResult<DrainAnswer> {
+        Ok(DrainAnswer { host: self.host_of_id(user, host)?, gateways: self.gateways_on(host) })
+    }
+
+    /// Returns the names of the gateways on a host.
+    fn gateways_on(&self, host: &HostId) -> Vec<String> {
         let on_it = self.state.gateways.iter().filter(|gateway| gateway.host == *host);
-        let gateways = on_it.map(|gateway| gateway.spec.name.to_string()).collect();
-        Ok(DrainAnswer { host: self.host_of_id(host)?, gateways })
+        on_it.map(|gateway| gateway.spec.name.to_string()).collect()
     }
 
     /// Returns the host with that id.
-    pub(crate) fn host_of_id(&self, host: &HostId) -> ApiResult<HostView> {
-        self.state.host(host).map(|host| self.host(host)).ok_or_else(|| ApiError::not_found(format!("no host {host}")))
+    pub(crate) fn host_of_id(&self, user: &User, host: &HostId) -> ApiResult<HostView> {
+        self.state
+            .host(host)
+            .map(|host| self.host(user, host))
+            .ok_or_else(|| ApiError::not_found(format!("no host {host}")))
     }
 
     /// Returns the jobs of a host that a user may see, by name.
@@ -38,12 +47,12 @@ impl Views {
         NamedJob::all(visible)
     }
 
-    /// Returns all hosts.
-    pub(crate) fn hosts(&self) -> Vec<HostView> {
-        self.state.hosts.iter().map(|host| self.host(host)).collect()
+    /// Returns all hosts, with the jobs that a user may see on drained ones.
+    pub(crate) fn hosts(&self, user: &User) -> Vec<HostView> {
+        self.state.hosts.iter().map(|host| self.host(user, host)).collect()
     }
 
-    fn host(&self, host: &HostRow) -> HostView {
+    fn host(&self, user: &User, host: &HostRow) -> HostView {
         let facts = &host.joined.facts;
         let used = self.state.used(&host.id);
         let carried =
@@ -73,11 +82,28 @@ impl Views {
             jobs: u32::try_from(carried.count()).unwrap_or(u32::MAX),
             last_seen: host.last_seen,
             problems: self.observed.host(&host.id).map(|report| report.problems.clone()).unwrap_or_default(),
-            drain: host.drain().map(|drain| DrainView {
-                since: drain.since,
-                deadline: drain.deadline,
-                reason: drain.reason.clone(),
-            }),
+            drain: host.drain().map(|drain| self.drain(user, host, drain)),
         }
+    }
+
+    fn drain(&self, user: &User, host: &HostRow, drain: &Drain) -> DrainView {
+        let known = Known { state: &self.state, observed: &self.observed, config: &self.config, now: self.now };
+        let jobs = known.standings(host, drain).into_iter().filter_map(|standing| self.drained_job(user, standing));
+        DrainView {
+            since: drain.since,
+            deadline: drain.deadline,
+            reason: drain.reason.clone(),
+            jobs: jobs.collect(),
+            gateways: self.gateways_on(&host.id),
+        }
+    }
+
+    /// Returns where a job on a drained host stands, if the user may see the job.
+    fn drained_job(&self, user: &User, standing: Standing) -> Option<DrainJobView> {
+        let Standing { job, leaves, reason, tries, next_attempt } = standing;
+        let row = self.state.jobs.get(&job).filter(|row| user.may_see(&row.user_name))?;
+        let job_name = row.spec.name.to_string();
+        let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+        Some(DrainJobView { job_id: job, job_name, leaves, reason, tries, next_attempt })
     }
 }

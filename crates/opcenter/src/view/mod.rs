@@ -18,6 +18,7 @@ use std::sync::Arc;
 use mooring_store::{JobRow, Tx};
 use mooring_types::{Clock, GatewayId, Name, SecurityGroupId, Timestamp};
 
+use crate::config::Config;
 use crate::error::ApiResult;
 use crate::state::context::Context;
 use crate::state::db_state::DbState;
@@ -28,6 +29,7 @@ use crate::state::observed::Observed;
 pub(crate) struct Views {
     state: Arc<DbState>,
     observed: Arc<Observed>,
+    config: Arc<Config>,
     now: Timestamp,
 }
 
@@ -36,14 +38,18 @@ impl Views {
     pub(crate) async fn read(context: &Context, tx: &mut Tx) -> ApiResult<Self> {
         let observed = context.observed().clone();
         let state = DbState::read(tx, &observed).await?;
-        Ok(Self { state: state.into(), observed: observed.into(), now: context.clock.now() })
+        Ok(Self::new(context, state.into(), observed.into(), context.clock.now()))
+    }
+
+    fn new(context: &Context, state: Arc<DbState>, observed: Arc<Observed>, now: Timestamp) -> Self {
+        Self { state, observed, config: context.config.clone(), now }
     }
 
     /// Returns the state of the last moment where no request has changed it since, and reads all
     /// state otherwise.
     pub(crate) async fn latest(context: &Context, tx: &mut Tx) -> ApiResult<Self> {
         match context.last_moment() {
-            Some(Moment { state, observed, .. }) => Ok(Self { state, observed, now: context.clock.now() }),
+            Some(Moment { state, observed, .. }) => Ok(Self::new(context, state, observed, context.clock.now())),
             None => Self::read(context, tx).await,
         }
     }
@@ -53,23 +59,23 @@ impl Views {
         match context.last_moment() {
             Some(Moment { state, .. }) => {
                 let observed = context.observed().clone();
-                Ok(Self { state, observed: observed.into(), now: context.clock.now() })
+                Ok(Self::new(context, state, observed.into(), context.clock.now()))
             }
             None => Self::read(context, &mut context.store.begin_read().await?).await,
         }
     }
 
     /// Makes views of the state that a pass of the reconciler ended with.
-    pub(crate) fn of(moment: Moment) -> Self {
+    pub(crate) fn of(context: &Context, moment: Moment) -> Self {
         let Moment { state, observed, now } = moment;
-        Self { state, observed, now }
+        Self::new(context, state, observed, now)
     }
 
     /// Reads the state that concerns one job.
     async fn read_for_job(context: &Context, tx: &mut Tx, job: &JobRow) -> ApiResult<Self> {
         let state = DbState::read_for_job(tx, job).await?;
         let observed = context.observed().clone();
-        Ok(Self { state: state.into(), observed: observed.into(), now: context.clock.now() })
+        Ok(Self::new(context, state.into(), observed.into(), context.clock.now()))
     }
 
     /// Returns the desired state that the views are made from.

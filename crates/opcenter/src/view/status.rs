@@ -16,7 +16,7 @@ pub(crate) async fn look(context: &Context, user: &User) -> ApiResult<StatusView
     Ok(StatusView {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         start_time: context.start_time,
-        hosts: hosts(&views.hosts()),
+        hosts: hosts(&views.hosts(user)),
         gateways: gateways(views.gateways(user).into_iter().map(|gateway| gateway.status)),
         jobs,
     })

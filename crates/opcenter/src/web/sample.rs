@@ -1,8 +1,8 @@
 //! Samples with which templates render without a server.
 
 use mooring_api::view::{
-    ApiTokenView, ConnectionState, ConnectionView, DrainView, GatewayView, GroupView, HostStatus, HostView, JobView,
-    MigrationView, OpenSessionView, SecretView, SecurityGroupView, TemplateView, UserView,
+    ApiTokenView, ConnectionState, ConnectionView, DrainJobView, DrainView, GatewayView, GroupView, HostStatus,
+    HostView, JobView, MigrationView, OpenSessionView, SecretView, SecurityGroupView, TemplateView, UserView,
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
@@ -141,7 +141,21 @@ pub(crate) fn group_choice() -> GroupChoice {
 
 /// Returns a host that is drained.
 pub(crate) fn drained_host() -> HostView {
-    let drain = DrainView { since: moment(), deadline: None, reason: "drained by admin".into() };
+    let traced = DrainJobView {
+        job_id: "uqaj8l6a407u88v0106ol".parse().unwrap(),
+        job_name: MARKUP.into(),
+        leaves: false,
+        reason: "process 12 (python3) is traced by strace (11): detach it".into(),
+        tries: 2,
+        next_attempt: Some(moment()),
+    };
+    let drain = DrainView {
+        since: moment(),
+        deadline: None,
+        reason: "drained by admin".into(),
+        jobs: vec![traced],
+        gateways: vec!["lab".into()],
+    };
     HostView { status: HostStatus::Draining, drain: Some(drain), jobs: 3, ..host() }
 }
 

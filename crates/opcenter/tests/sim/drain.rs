@@ -168,7 +168,7 @@ async fn failed_migration_is_tried_on_another_host() {
     drain(&mut lab, "host-1").await;
     lab.expect_on(&job, "host-1").await;
     for _ in 0..4 {
-        lab.advance(seconds(6)).await;
+        lab.advance(seconds(11)).await;
     }
     let view = lab.expect(&job, JobStatus::Executing).await;
     assert_ne!(view.host_name, "host-1");
@@ -184,13 +184,139 @@ async fn job_whose_migrations_fail_is_suspended() {
     lab.host("host-1").fail(Step::Freeze, "no luck");
     lab.admin.host_undrain(&"host-2".parse().unwrap()).await.unwrap();
     drain(&mut lab, "host-1").await;
-    for _ in 0..3 {
+    for pause in [6, 11, 21] {
         lab.host("host-1").fail(Step::Freeze, "no luck");
-        lab.advance(seconds(6)).await;
+        lab.advance(seconds(pause)).await;
     }
     lab.advance(seconds(20)).await;
     let kinds: Vec<String> = lab.view(&job).await.migrations.iter().map(|made| made.kind.to_string()).collect();
     assert_eq!(kinds[..4], ["migrate", "migrate", "migrate", "suspend"]);
+}
+
+/// Returns what a host's drain says of its jobs: name, whether it leaves, reason, tries, and the
+/// seconds until the next attempt.
+async fn standings(lab: &Lab, host: &str) -> Vec<(String, bool, String, u32, Option<i64>)> {
+    let drain = lab.host_view(host).await.drain.expect("the host is drained");
+    let now = lab.clock.now();
+    let jobs = drain.jobs.into_iter();
+    jobs.map(|job| {
+        let next = job.next_attempt.map(|next| next.duration_since(now).as_secs());
+        (job.job_name, job.leaves, job.reason, job.tries, next)
+    })
+    .collect()
+}
+
+fn named(name: &str) -> Submission {
+    Submission { name: Some(name.parse().unwrap()), ..Submission::default() }
+}
+
+#[tokio::test]
+async fn job_that_can_not_leave_goes_last_and_is_told() {
+    let mut lab = Lab::start().await;
+    let large = Submission { mem_gb: Some(4.0), ..named("traced") };
+    let traced = lab.job_on("host-1", large).await;
+    let others = [lab.job_on("host-1", named("one")).await, lab.job_on("host-1", named("two")).await];
+    let reason = "process 12 (python3) is traced by strace (11): detach it";
+    lab.host("host-1").fail(Step::PreCopy, reason);
+    drain(&mut lab, "host-1").await;
+    // The others have left before its second attempt.
+    for other in &others {
+        assert_ne!(lab.expect(other, JobStatus::Executing).await.host_name, "host-1");
+    }
+    let told = |tries, next| vec![("traced".to_owned(), false, reason.to_owned(), tries, Some(next))];
+    assert_eq!(standings(&lab, "host-1").await, told(1, 5));
+    let view = lab.view(&traced).await;
+    assert_eq!(view.status_reason, format!("the migration failed in PreCopy: {reason}"));
+    // A failed migration is one event.
+    let events = lab.events(&traced).await;
+    assert_eq!(events.iter().filter(|event| event.contains(reason)).count(), 1, "{events:#?}");
+    // Each pause is longer, also for an OpCenter that starts again.
+    lab.host("host-1").fail(Step::PreCopy, reason);
+    lab.advance(seconds(5)).await;
+    assert_eq!(standings(&lab, "host-1").await, told(2, 10));
+    lab.restart_opcenter().await;
+    lab.advance(seconds(1)).await;
+    assert_eq!(standings(&lab, "host-1").await, told(2, 9));
+    lab.host("host-1").fail(Step::PreCopy, reason);
+    lab.advance(seconds(9)).await;
+    assert_eq!(standings(&lab, "host-1").await, told(3, 20));
+    // A new drain counts from one.
+    lab.admin.host_undrain(&"host-1".parse().unwrap()).await.unwrap();
+    lab.advance(seconds(1)).await;
+    lab.host("host-1").fail(Step::PreCopy, reason);
+    drain(&mut lab, "host-1").await;
+    assert_eq!(standings(&lab, "host-1").await, told(1, 5));
+}
+
+#[tokio::test]
+async fn failure_is_told_with_its_cause_whoever_reports_first() {
+    let mut lab = Lab::start().await;
+    let job = lab.job().await;
+    // The destination sees its connection end before the source has reported.
+    lab.migrate_until(&job, Step::Freeze).await;
+    lab.host("host-1").release(Step::Freeze);
+    lab.host("host-1").fail(Step::Freeze, "it is traced");
+    lab.host("host-2").fail(Step::Restore, "the other host closed the connection");
+    lab.release(Step::Freeze).await;
+    let events = lab.events(&job).await;
+    let failures: Vec<&String> = events.iter().filter(|event| event.contains("failed in")).collect();
+    assert!(
+        failures.len() == 1 && failures[0].starts_with("migration failed in Freeze: it is traced ("),
+        "{events:#?}"
+    );
+}
+
+#[tokio::test]
+async fn what_hinders_a_job_is_told_before_any_attempt() {
+    let plan = Plan { has_store: false, ..Plan::default() };
+    let mut lab = Lab::with(vec![Machine::named("host-1"), Machine::named("host-2")], plan).await;
+    let fixed = lab.job_on("host-1", Submission { disable_migrate: true, ..named("fixed") }).await;
+    let cores = lab.host_view("host-2").await.cores;
+    let full = lab.job_on("host-2", Submission { cpu: Some(cores), ..named("full") }).await;
+    let wide = lab.job_on("host-1", named("wide")).await;
+    drain(&mut lab, "host-1").await;
+    for job in [&fixed, &wide] {
+        assert!(lab.view(job).await.migrations.is_empty());
+    }
+    let mut told = standings(&lab, "host-1").await;
+    told.sort();
+    let suspended = "and without a capsule store it can't be suspended";
+    assert_eq!(told[0].2, format!("it may not be moved (`--disableMigrate`), {suspended}"));
+    assert!(told[1].2.starts_with("no ready host has ") && told[1].2.ends_with(suspended), "{told:?}");
+    assert!(told[1].2.contains("host-2 has 0 cores"), "{told:?}");
+    assert!(told.iter().all(|(_, leaves, _, tries, next)| !leaves && *tries == 0 && next.is_none()), "{told:?}");
+    // The same host as its cloud may reclaim it.
+    lab.admin.host_undrain(&"host-1".parse().unwrap()).await.unwrap();
+    lab.host("host-1").notify(Some(Notice::AtRisk));
+    lab.cluster.report().await.unwrap();
+    lab.settle().await;
+    let told = standings(&lab, "host-1").await;
+    assert!(told.iter().all(|job| job.2.ends_with("it stays, as the host may not be reclaimed")), "{told:?}");
+    // The jobs of others are not told.
+    let user = lab.user("alice").await;
+    let seen = user.host_list().await.unwrap().into_iter().find(|host| host.name == "host-1").unwrap();
+    assert!(seen.jobs == 2 && seen.drain.is_some_and(|drain| drain.jobs.is_empty()));
+    lab.cancel(&full).await;
+    lab.expect_on(&wide, "host-2").await;
+}
+
+#[tokio::test]
+async fn jobs_that_leave_are_told_as_well() {
+    let mut lab = alone(1).await;
+    let (one, two) = (lab.job_on("host-1", named("one")).await, lab.job_on("host-1", named("two")).await);
+    let gateway = lab.create_gateway("lab").await;
+    lab.host("host-1").hold(Step::Transfer);
+    lab.suspend(&one).await;
+    drain(&mut lab, "host-1").await;
+    let mut told = standings(&lab, "host-1").await;
+    told.sort();
+    assert!(told.iter().all(|(_, leaves, ..)| *leaves), "{told:?}");
+    assert_eq!(told[0].2, "it is suspended into the capsule store (phase Freeze)", "{told:?}");
+    assert_eq!(told[1].2, "no other host has room: it takes its turn to be suspended", "{told:?}");
+    assert_eq!(lab.host_view("host-1").await.drain.unwrap().gateways, ["lab"]);
+    lab.release(Step::Transfer).await;
+    lab.expect(&two, JobStatus::Suspended).await;
+    drop(gateway);
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ impl Page for HomePage {
     async fn load(scene: &Scene, _address: &Address) -> ApiResult<Self> {
         let listing = Listing { limit: LOOKED_AT, ..Listing::default() };
         Ok(Self {
-            hosts: scene.views.hosts(),
+            hosts: scene.views.hosts(&scene.user),
             gateways: scene.views.gateways(&scene.user),
             jobs: job_list::page(&scene.context, &scene.user, listing).await?,
             is_admin: scene.user.is_admin(),

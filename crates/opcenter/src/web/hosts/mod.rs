@@ -51,7 +51,7 @@ impl Page for HostsPage {
     const SECTION: Section = Section::Hosts;
 
     async fn load(scene: &Scene, _address: &Address) -> ApiResult<Self> {
-        Ok(Self { hosts: scene.views.hosts(), is_admin: scene.user.is_admin() })
+        Ok(Self { hosts: scene.views.hosts(&scene.user), is_admin: scene.user.is_admin() })
     }
 
     fn title(&self) -> String {
@@ -98,7 +98,7 @@ impl Page for HostPage {
 
     async fn load(scene: &Scene, address: &Address) -> ApiResult<Self> {
         let host = found(&scene.context, address.id()).await?;
-        let answer = scene.views.drained(&host)?;
+        let answer = scene.views.drained(&scene.user, &host)?;
         Ok(Self {
             host: answer.host,
             gateways: answer.gateways,
@@ -165,7 +165,7 @@ struct RejoinDialog {
 async fn for_admin(context: &Context, user: &User, id: &str, what: &str) -> ApiResult<(HostView, Vec<String>)> {
     user.refuse_unless_admin(what)?;
     let scene = Scene::read(context, user).await?;
-    let answer = scene.views.drained(&found(context, id).await?)?;
+    let answer = scene.views.drained(user, &found(context, id).await?)?;
     Ok((answer.host, answer.gateways))
 }
 
@@ -242,6 +242,8 @@ mod tests {
         );
         let text = page(false);
         assert!(!text.contains("Add Host") && !text.contains("/drain"), "{text}");
+        let drained = HostsPage { hosts: vec![sample::drained_host()], is_admin: true }.render().unwrap();
+        assert!(drained.contains("is traced by strace") && drained.contains("tried 2 times"), "{drained}");
         let empty = HostsPage { hosts: Vec::new(), is_admin: true }.render().unwrap();
         assert!(empty.contains("No hosts"), "{empty}");
     }
@@ -256,6 +258,7 @@ mod tests {
         page.host = sample::drained_host();
         let text = page.render().unwrap();
         assert!(text.contains("jobs left") && text.contains("/hosts/host-1/undrain"), "{text}");
+        assert!(text.contains("is traced by strace") && text.contains("tried 2 times"), "{text}");
         assert!(RejoinDialog { host: sample::host() }.render().unwrap().contains("/hosts/host-1/rejoin"));
     }
 }

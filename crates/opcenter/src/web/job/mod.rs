@@ -190,7 +190,7 @@ impl Source<'_> {
             }
             Tab::Instances => {
                 let events = events_of(tx, row).await?;
-                let hosts = self.scene.views.hosts();
+                let hosts = self.scene.views.hosts(&self.scene.user);
                 let present = hosts.iter().find(|host| row.host.as_ref() == Some(&host.id));
                 let name = present.map(|host| host.name.clone()).unwrap_or_default();
                 Content::Instances(InstancesTab::new(self.job.clone(), &events, &name, &hosts))

@@ -86,13 +86,16 @@ async fn find(context: &Context, visitor: &Visitor, text: &str) -> ApiResult<Res
         goal: Goal::Page(format!("/gateways/{}", gateway.id)),
         label: gateway.name,
     });
-    let hosts = views.hosts().into_iter().filter(|host| fits(&host.name) || fits(host.id.as_str())).map(|host| Found {
-        icon: "host",
-        about: host.address,
-        status: None,
-        goal: Goal::Page(format!("/hosts/{}", host.id)),
-        label: host.name,
-    });
+    let hosts =
+        views.hosts(&visitor.user).into_iter().filter(|host| fits(&host.name) || fits(host.id.as_str())).map(|host| {
+            Found {
+                icon: "host",
+                about: host.address,
+                status: None,
+                goal: Goal::Page(format!("/hosts/{}", host.id)),
+                label: host.name,
+            }
+        });
     let pages = shell::entries(visitor.user.role).filter(|(label, ..)| fits(label));
     let pages = pages.map(|(label, icon, path)| Found {
         icon,

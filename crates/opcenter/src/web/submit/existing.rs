@@ -24,7 +24,7 @@ impl Existing {
         Ok(Self {
             gateways: scene.views.gateways(&scene.user).iter().map(gateway).collect(),
             groups: scene.views.security_groups(&scene.user).iter().map(group).collect(),
-            hosts: scene.views.hosts().iter().filter(|host| host.role.takes_jobs()).map(host).collect(),
+            hosts: scene.views.hosts(&scene.user).iter().filter(|host| host.role.takes_jobs()).map(host).collect(),
             templates: templates.iter().map(of_template).collect(),
         })
     }

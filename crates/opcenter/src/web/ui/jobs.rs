@@ -1,6 +1,8 @@
-//! The jobs that an action concerns, in the dialogue that asks before it.
+//! Lists of jobs: those that an action concerns, in the dialogue that asks before it, and those
+//! that are left on a drained host.
 
 use askama::Template;
+use mooring_api::view::{DrainJobView, DrainView};
 
 use super::component;
 use crate::view::job::NamedJob;
@@ -23,6 +25,22 @@ component!(JobNames<'a>);
 /// Returns a list of jobs, of which the first dozen are named.
 pub(crate) fn job_names(jobs: &[NamedJob]) -> JobNames<'_> {
     JobNames { jobs }
+}
+
+/// The jobs that are left on a drained host, each with what it does or what hinders it.
+#[derive(Template)]
+#[template(
+    source = r#"{% if !jobs.is_empty() %}<ul class="plain-list">{% for job in jobs %}<li{% if job.leaves %} class="soft"{% endif %}><a href="/jobs/{{ job.job_id }}"><bdi>{{ job.job_name }}</bdi></a>: {{ job.reason }}{% if job.tries == 1 %}; tried once{% else if job.tries > 1 %}; tried {{ job.tries }} times{% endif %}{% if let Some(next) = job.next_attempt %}, again at {{ ui::time(next) }}{% endif %}</li>{% endfor %}</ul>{% endif %}"#,
+    ext = "html"
+)]
+pub(crate) struct JobsLeft<'a> {
+    jobs: &'a [DrainJobView],
+}
+component!(JobsLeft<'a>);
+
+/// Returns a list of the jobs that are left on a drained host.
+pub(crate) fn jobs_left(drain: &DrainView) -> JobsLeft<'_> {
+    JobsLeft { jobs: &drain.jobs }
 }
 
 #[cfg(test)]

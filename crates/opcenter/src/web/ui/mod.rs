@@ -11,6 +11,7 @@
 //! | [`below`] | the line below a field: its error, else its hint |
 //! | [`close`], [`footer`] | the parts of a dialogue |
 //! | [`job_names`] | the jobs that an action concerns |
+//! | [`jobs_left`] | the jobs that are left on a drained host |
 //! | [`refused`] | why a button does nothing |
 //! | [`empty`] | what a list says that is empty |
 //! | [`chart()`] | a chart, drawn from an address of the API |
@@ -30,7 +31,7 @@ pub(crate) use chart::{Chart, chart};
 pub(crate) use dialog::{close, footer};
 pub(crate) use field::{Choice, below, checkbox, checkboxes, field, problem, select};
 pub(crate) use icon::icon;
-pub(crate) use jobs::job_names;
+pub(crate) use jobs::{job_names, jobs_left};
 pub(crate) use number::{Meter, bytes, count, meter};
 pub(crate) use status::{Pill, Tone, gateway_pill, host_pill, job_pill, pill, tone_of};
 pub(crate) use text::{copyable, empty, refused};

@@ -13,7 +13,12 @@
 //!
 //! A job migrates where another host has room, its policy allows it and the time is enough;
 //! otherwise it is suspended. A failed migration is repeated, to another host if there is one;
-//! after [`ATTEMPTS_MAX`] failures the job is suspended.
+//! after [`ATTEMPTS_MAX`] failures the job is suspended. Where that fails too, both are tried in
+//! turn. A job that has failed to leave goes after
+//! those that have not, and after a longer pause each time ([`pause_after`]).
+//!
+//! * [`situation`]: what the state says of a drained host.
+//! * [`standing`]: what users are told of each job on it.
 //!
 //! The time needed is [`FIXED_COST`] plus the job's size divided by the rate of earlier migrations.
 //! For a suspend the rate is that of earlier capsules. Only transfers of at least
@@ -29,6 +34,10 @@
 //! have to leave in time. Where one after the other would take longer than the time left, more of
 //! them leave at once.
 
+pub(crate) mod situation;
+pub(crate) mod standing;
+
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use mooring_api::watch::Notice;
@@ -43,6 +52,11 @@ pub(crate) const ATTEMPTS_MAX: usize = 3;
 pub(crate) const RECLAIM_MARGIN: Duration = Duration::from_secs(10);
 /// The time that leaving takes regardless of the size: quiesce, two starts of CRIU, retire.
 const FIXED_COST: Duration = Duration::from_secs(4);
+/// The pause of a job after its first failure to leave; doubled after each further one.
+const RETRY_DELAY: Duration = Duration::from_secs(5);
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
+/// The part of the time left that a pause may take: a job has some attempts until the deadline.
+const RETRY_SHARE: u32 = 4;
 /// A job that leaves for this many times its estimated time may be stuck.
 const OVERDUE_FACTOR: u32 = 3;
 /// The assumed bytes per second without a measurement: a modest disk or a gigabit network.
@@ -77,6 +91,8 @@ pub(crate) struct Leaver {
     pub(crate) bytes: u64,
     pub(crate) asked: Asked,
     pub(crate) may_move: bool,
+    /// The number of its failures to leave in this drain.
+    pub(crate) tries: usize,
     /// The destinations of failed migrations of this drain.
     pub(crate) failed_to: Vec<HostId>,
     /// True after a recent failure: the job waits before it tries again.
@@ -99,7 +115,7 @@ pub(crate) enum Departure {
 pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(JobId, Departure)> {
     let mut free = situation.at_once().saturating_sub(situation.under_way);
     let mut jobs: Vec<&Leaver> = situation.jobs.iter().collect();
-    jobs.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.job.as_str().cmp(b.job.as_str())));
+    jobs.sort_by_key(|leaver| turn(leaver));
     let (mut begun, mut late) = (Vec::new(), Vec::new());
     let mut may_be_late = true;
     for leaver in jobs {
@@ -108,8 +124,9 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
             Departure::Suspend { .. } if !situation.is_enough(leaver.bytes, situation.store_rate) => {
                 late.push((leaver, way))
             }
-            // A job that waits keeps the first claim on the time left.
-            _ if leaver.rests || free == 0 => may_be_late = false,
+            _ if leaver.rests => {}
+            // A job that waits for its turn keeps the first claim on the time left.
+            _ if free == 0 => may_be_late = false,
             way => {
                 if let Departure::Migrate(to) = &way
                     && let Some(candidate) = candidates.iter_mut().find(|candidate| candidate.id == *to)
@@ -128,24 +145,57 @@ pub(crate) fn next(situation: &Situation, candidates: &mut [Candidate]) -> Vec<(
     begun
 }
 
+/// The order of departures: those that have not failed yet, the largest first.
+fn turn(leaver: &Leaver) -> (usize, Reverse<u64>, &str) {
+    (leaver.tries, Reverse(leaver.bytes), leaver.job.as_str())
+}
+
 fn departure(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Option<Departure> {
     let why = match room(situation, leaver, candidates) {
         Ok(host) => return Some(Departure::Migrate(host)),
-        Err(why) => why,
+        Err(no_way) => no_way.why(),
     };
-    (situation.extent == Extent::Everything && situation.has_store).then_some(Departure::Suspend { why })
+    situation.suspends().then_some(Departure::Suspend { why })
+}
+
+/// The reason why a job does not migrate to another host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum NoWay {
+    /// It was submitted so that it is not moved.
+    Fixed,
+    /// Its migrations have failed.
+    Failed,
+    TooLittleTime,
+    /// Its VM policy admits no other host.
+    Policy,
+    /// No other host can mount its volumes.
+    Mounts,
+    NoRoom,
+}
+
+impl NoWay {
+    fn why(self) -> &'static str {
+        match self {
+            Self::Fixed => "it may not be moved (`--disableMigrate`)",
+            Self::Failed => "its migrations have failed",
+            Self::TooLittleTime => "the time is too short to move it",
+            Self::Policy => "its VM policy takes no other host",
+            Self::Mounts => "no other host can mount its volumes",
+            Self::NoRoom => "no other host has room",
+        }
+    }
 }
 
 /// Returns the host to which a job migrates, or the reason why it can't.
-fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Result<HostId, &'static str> {
+fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Result<HostId, NoWay> {
     if !leaver.may_move {
-        return Err("it may not be moved");
+        return Err(NoWay::Fixed);
     }
-    if leaver.failed_to.len() >= ATTEMPTS_MAX {
-        return Err("its migrations have failed");
+    if situation.suspends() && leaver.failed_to.len() >= ATTEMPTS_MAX + leaver.suspends_failed() {
+        return Err(NoWay::Failed);
     }
     if !situation.is_enough(leaver.bytes, situation.host_rate) {
-        return Err("the time is too short to move it");
+        return Err(NoWay::TooLittleTime);
     }
     let untried: Vec<Candidate> =
         candidates.iter().filter(|candidate| !leaver.failed_to.contains(&candidate.id)).cloned().collect();
@@ -154,13 +204,25 @@ fn room(situation: &Situation, leaver: &Leaver, candidates: &[Candidate]) -> Res
         candidates.iter().filter(|candidate| candidate.id != situation.host).cloned().collect();
     let chosen = choose(&untried, leaver.asked, away).or_else(|_| choose(&others, leaver.asked, None));
     chosen.map(|host| host.id.clone()).map_err(|refusal| match refusal {
-        NoHost::NoneOfKind { .. } => "its VM policy takes no other host",
-        NoHost::CantMountAnywhere(_) => "no other host can mount its volumes",
-        _ => "no other host has room",
+        NoHost::NoneOfKind { .. } => NoWay::Policy,
+        NoHost::CantMountAnywhere(_) => NoWay::Mounts,
+        _ => NoWay::NoRoom,
     })
 }
 
+impl Leaver {
+    /// The number of its suspends that have failed in this drain.
+    fn suspends_failed(&self) -> usize {
+        self.tries.saturating_sub(self.failed_to.len())
+    }
+}
+
 impl Situation {
+    /// Returns whether jobs that have no way to another host are suspended.
+    fn suspends(&self) -> bool {
+        self.extent == Extent::Everything && self.has_store
+    }
+
     /// Returns whether a transfer of `bytes` ends in the time left.
     fn is_enough(&self, bytes: u64, rate: f64) -> bool {
         self.left.is_none_or(|left| needed(bytes, rate) <= left)
@@ -185,6 +247,14 @@ fn needed(bytes: u64, rate: f64) -> Duration {
 /// Returns whether a job that has been leaving for `elapsed` may be stuck.
 pub(crate) fn is_overdue(bytes: u64, rate: f64, elapsed: Duration) -> bool {
     elapsed > needed(bytes, rate).saturating_mul(OVERDUE_FACTOR)
+}
+
+/// Returns the pause of a job after a number of failures to leave. `left` is the time from the last
+/// one to the deadline.
+fn pause_after(tries: usize, left: Option<Duration>) -> Duration {
+    let doubled = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX);
+    let most = left.map_or(RETRY_DELAY_MAX, |left| RETRY_DELAY_MAX.min(left / RETRY_SHARE).max(RETRY_DELAY));
+    RETRY_DELAY.saturating_mul(2_u32.saturating_pow(doubled)).min(most)
 }
 
 /// Returns the bytes per second of earlier migrations.
@@ -256,6 +326,7 @@ mod tests {
                             bytes,
                             asked: Asked::of(wanted, Resources { cpu, mem_gb: 1.0 }),
                             may_move,
+                            tries: failed,
                             failed_to: vec![candidates[0].id.clone(); failed],
                             rests,
                         };
@@ -276,18 +347,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn largest_leave_first_within_the_limit(made in made()) {
+        fn failed_leave_last_and_largest_first_within_the_limit(made in made()) {
             let Made { situation, mut candidates } = made;
             let begun = next(&situation, &mut candidates);
             prop_assert!(begun.is_empty() || begun.len() + situation.under_way <= situation.at_once());
             prop_assert!(situation.left.is_some() || situation.at_once() == situation.at_once);
             let of = |job: &JobId| situation.jobs.iter().find(|leaver| leaver.job == *job).unwrap();
-            let in_time: Vec<u64> = begun
+            let in_time: Vec<_> = begun
                 .iter()
                 .filter(|(job, way)| ends_in_time(&situation, of(job), way))
-                .map(|(job, _)| of(job).bytes)
+                .map(|(job, _)| (of(job).tries, Reverse(of(job).bytes)))
                 .collect();
-            prop_assert!(in_time.is_sorted_by(|a, b| a >= b));
+            prop_assert!(in_time.is_sorted());
             for (job, _) in &begun {
                 prop_assert!(!of(job).rests);
                 prop_assert_eq!(begun.iter().filter(|(other, _)| other == job).count(), 1);
@@ -331,7 +402,7 @@ mod tests {
                 let waits = situation.jobs.iter().any(|other| {
                     let is_begun = begun.iter().any(|(begun, _)| *begun == other.job);
                     let could = departure(&situation, other, &candidates);
-                    !is_begun && could.is_some_and(|way| ends_in_time(&situation, other, &way))
+                    !is_begun && !other.rests && could.is_some_and(|way| ends_in_time(&situation, other, &way))
                 });
                 prop_assert!(!waits, "{before:?}");
             }
@@ -362,6 +433,17 @@ mod tests {
             let only_migrations = next(&situation, &mut candidates).iter().all(|(_, way)| matches!(way, Departure::Migrate(_)));
             prop_assert!(only_migrations);
         }
+    }
+
+    #[test]
+    fn pauses_grow_to_a_minute_and_not_beyond_the_time_left() {
+        let seconds = Duration::from_secs;
+        let pauses: Vec<u64> = (1..=6).map(|tries| pause_after(tries, None).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 60, 60]);
+        assert_eq!(pause_after(usize::MAX, None), seconds(60));
+        assert_eq!(pause_after(3, Some(seconds(40))), seconds(10));
+        assert_eq!(pause_after(3, Some(Duration::ZERO)), seconds(5));
+        assert_eq!(pause_after(3, Some(seconds(600))), seconds(20));
     }
 
     #[test]
