@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use mooring_api::{ClientError, watch};
+use mooring_api::{ClientError, ErrorCode, watch};
 use mooring_types::{GatewayId, MigrationId};
 
 use crate::network::NetworkError;
@@ -33,6 +33,9 @@ pub enum Error {
     Linux(#[from] mooring_linux::Error),
     #[error("can't apply the overlay network's configuration")]
     Network(#[from] NetworkError),
+    /// A join that OpCenter refuses for good, of a host that has nothing to keep.
+    #[error("{}", join_refused(.0))]
+    JoinRefused(#[source] ClientError),
     #[error("a request to OpCenter failed")]
     OpCenter(#[from] ClientError),
     /// A tool that ran and failed.
@@ -101,6 +104,14 @@ pub enum Error {
     /// A failpoint of a test.
     #[error(transparent)]
     Injected(#[from] mooring_ops::failpoint::Injected),
+}
+
+/// Tells what of a join OpCenter refuses.
+pub(crate) fn join_refused(error: &ClientError) -> &'static str {
+    match error.code() {
+        Some(ErrorCode::Unauthenticated | ErrorCode::PermissionDenied) => "OpCenter refuses the join token",
+        _ => "OpCenter refuses this host",
+    }
 }
 
 /// A capsule that can't be sent or received.
@@ -209,6 +220,8 @@ impl Error {
 mod tests {
     use std::os::unix::process::ExitStatusExt;
 
+    use mooring_api::ErrorBody;
+
     use super::*;
 
     /// The place of each variant in [`examples`]: a variant that is added has to get an example.
@@ -218,6 +231,7 @@ mod tests {
             Error::Linux(_) => 1,
             Error::Network(_) => 2,
             Error::OpCenter(_) => 3,
+            Error::JoinRefused(_) => 51,
             Error::Tool { .. } => 4,
             Error::Image { .. } => 5,
             Error::Volume { .. } => 6,
@@ -232,7 +246,7 @@ mod tests {
             Error::GatewayEnded { .. } => 15,
             Error::NotParked(_) => 16,
             // Only a failpoint can make one; its text is its name.
-            Error::Injected(_) => 51,
+            Error::Injected(_) => 52,
             Error::Unmovable { .. } => 47,
             Error::NoRoom { .. } => 50,
             Error::Stream(error) => match error {
@@ -279,6 +293,8 @@ mod tests {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let refused = mooring_linux::Error::Refused { attempt: "freeze the job".into(), reason: "it is busy".into() };
         let silent = ClientError::Silent { address: "http://127.0.0.1:8443".into() };
+        let unknown_token = ErrorBody::new(ErrorCode::Unauthenticated, "the join token is unknown");
+        let unknown_token = ClientError::Refused(unknown_token);
         let other = vec![
             (Error::system("run `tar`")(missing()), "can't run `tar`"),
             (Error::Linux(refused), "refusing to freeze the job"),
@@ -316,6 +332,7 @@ mod tests {
                 (CriuError::NotWhole { what: "process 7 (sh) is gone".into() }.into(), "the restored job"),
                 (StreamError::Stranger.into(), "the connecting host"),
                 (Error::NoRoom { reason: "its disk is full".into() }, "the host"),
+                (Error::JoinRefused(unknown_token), "OpCenter refuses the join token"),
             ])
             .collect()
     }
@@ -368,7 +385,7 @@ mod tests {
     fn every_error_names_its_subject() {
         let examples = examples();
         let places: Vec<usize> = examples.iter().map(|(error, _)| place(error)).collect();
-        assert_eq!(places, (0..51).collect::<Vec<_>>(), "one example of each variant, in order");
+        assert_eq!(places, (0..52).collect::<Vec<_>>(), "one example of each variant, in order");
         for (error, subject) in examples {
             let text = error.chain();
             assert!(text.starts_with(subject), "`{text}` is about {subject}");

@@ -166,6 +166,10 @@ impl Agent {
         };
         for task in background {
             // A task that can't be awaited has panicked, which the lifecycle reports.
+        if outcome.is_err() {
+            // The tasks beside it end as well.
+            host.stop.cancel();
+        }
             let _ = task.await;
         }
         close(&host, &tools).await;
@@ -176,7 +180,7 @@ impl Agent {
 async fn measure(config: &Config, tools: &Tools) -> HostFacts {
     let facts = facts::measure(config, tools).await;
     match &facts.readiness {
-        Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} is ready", config.name),
+        Readiness::Ready => tracing::info!(criu = facts.criu, runc = facts.runc, "host {} can run jobs", config.name),
         Readiness::NotReady { reason } => tracing::warn!("host {} takes no jobs: {reason}", config.name),
     }
     for capability in &facts.lacks {

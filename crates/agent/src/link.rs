@@ -7,14 +7,14 @@ use futures_util::StreamExt;
 use mooring_api::watch::{
     AgentSlice, CertificateRequest, GatewayPlacement, HEARTBEAT, HostReport, JoinRequest, Network, StorePlace,
 };
-use mooring_api::{Client, ErrorCode};
+use mooring_api::{Client, ClientError, ErrorCode};
 use mooring_ops::log::chain;
-use mooring_types::host::HostFacts;
+use mooring_types::host::{HostFacts, Readiness};
 use mooring_types::{Clock, HostId, SystemClock};
 use tokio::sync::{Mutex, watch};
 use tokio::time::timeout;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, join_refused};
 use crate::facts;
 use crate::host::{Host, Membership};
 use crate::job::Jobs;
@@ -61,23 +61,38 @@ pub(crate) struct Link {
 
 impl Link {
     /// Joins, watches, reports and measures until it is dropped.
+    ///
+    /// # Errors
+    /// OpCenter refuses a host that has never joined. One that has joined before goes on with its
+    /// jobs.
     pub(crate) async fn run(&self) -> Result<()> {
-        tokio::join!(self.watch(), self.report(), self.measure(), self.renew());
-        Ok(())
+        tokio::select! {
+            refused = self.watch() => Err(refused),
+            ((), (), ()) = async { tokio::join!(self.report(), self.measure(), self.renew()) } => Ok(()),
+        }
     }
 
     /// Applies slice after slice. Joins first, and again when OpCenter no longer knows this host.
-    async fn watch(&self) {
+    /// Returns the error of a host that can't join.
+    async fn watch(&self) -> Error {
         let mut reachable = true;
         loop {
             if let Err(error) = self.watch_once(&mut reachable).await {
+                let error = match error {
+                    Error::JoinRefused(_) if !self.host.identity.has_joined() => return error,
+                    error => error,
+                };
                 let is_unknown =
                     matches!(&error, Error::OpCenter(error) if error.code() == Some(ErrorCode::Unauthenticated));
                 if is_unknown {
                     self.host.membership.send_replace(None);
                 }
                 if std::mem::take(&mut reachable) {
-                    tracing::warn!(error = %chain(&error), "OpCenter is unreachable: jobs go on as they are");
+                    let what = match &error {
+                        Error::JoinRefused(refusal) => join_refused(refusal),
+                        _ => "OpCenter is unreachable",
+                    };
+                    tracing::warn!(error = %chain(&error), "{what}: jobs go on as they are");
                 }
             }
             tokio::time::sleep(RECONNECT_DELAY).await;
@@ -120,8 +135,12 @@ impl Link {
                 facts: self.facts(),
                 jobs: self.jobs.observe(),
             })
-            .await?;
+            .await
+            .map_err(|error| if is_refusal(&error) { Error::JoinRefused(error) } else { error.into() })?;
         tracing::info!(host = %answer.host, "joined as host {} ({})", config.name, answer.host);
+        if self.facts.borrow().readiness == Readiness::Ready {
+            tracing::info!(host = %answer.host, "host {} is ready", config.name);
+        }
         self.host.identity.joined(&answer)?;
         let membership = Membership { id: answer.host, client: client(Some(self.host.identity.shown()))? };
         self.host.membership.send_replace(Some(membership.clone()));
@@ -265,4 +284,10 @@ impl Link {
             }
         }
     }
+}
+
+/// Says whether OpCenter has refused a join, and will again.
+fn is_refusal(error: &ClientError) -> bool {
+    let refusals = [ErrorCode::Unauthenticated, ErrorCode::PermissionDenied, ErrorCode::AlreadyExists];
+    error.code().is_some_and(|code| refusals.contains(&code))
 }

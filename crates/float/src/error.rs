@@ -126,7 +126,11 @@ impl Told {
             Some(_) | None => {
                 let usage = error.downcast_ref::<Usage>().map(|usage| &usage.0);
                 let local = usage.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<Local>()));
-                let hint = local.map(|local| &*local.hint);
+                let refusal = error.chain().find_map(|cause| match cause.downcast_ref::<ClientError>() {
+                    Some(ClientError::Refused(body)) => Some(body),
+                    _ => None,
+                });
+                let hint = local.map(|local| &*local.hint).or_else(|| refusal?.hint.as_deref());
                 Self::own(&chain(error), hint)
             }
         }

@@ -51,6 +51,11 @@ impl Identity {
         self.own.request().map_err(|error| failed("ask for a certificate", error))
     }
 
+    /// Returns whether this host has ever joined.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.authority.read().is_some()
+    }
+
     /// Takes what OpCenter has answered to a join.
     pub(crate) fn joined(&self, answer: &JoinAnswer) -> Result<()> {
         let path = self.state_dir.join(AUTHORITY_FILE);
