@@ -29,21 +29,21 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 struct Recorder {
     address: SocketAddr,
     next: watch::Sender<Option<Exchange>>,
-    got: mpsc::UnboundedReceiver<io::Result<Message>>,
+    got: mpsc::Receiver<io::Result<Message>>,
 }
 
 impl Recorder {
     async fn start(world: &World) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
         let (next, exchange) = watch::channel(None);
-        let (send, got) = mpsc::unbounded_channel();
+        let (send, got) = mpsc::channel(16);
         let (tasks, stop) = (world.lifecycle.tasks().clone(), world.lifecycle.soft().clone());
         world.lifecycle.tasks().spawn("recorder", async move {
             loop {
                 let stream = tokio::select! {
                     () = stop.cancelled() => return,
-                    accepted = listener.accept() => accepted.unwrap().0,
+                    accepted = listener.accept() => accepted.expect("a connection").0,
                 };
                 let (exchange, send, stop) = (exchange.clone(), send.clone(), stop.clone());
                 tasks.spawn("recorded", async move {
@@ -70,7 +70,7 @@ impl Recorder {
 async fn record(
     mut stream: BufReader<TcpStream>,
     exchange: watch::Receiver<Option<Exchange>>,
-    send: mpsc::UnboundedSender<io::Result<Message>>,
+    send: mpsc::Sender<io::Result<Message>>,
 ) {
     loop {
         let Ok(mut request) = Message::read_head(&mut stream).await else { return };
@@ -89,7 +89,7 @@ async fn record(
             stream.flush().await
         };
         let outcome = answered.await;
-        let _ = send.send(outcome.map(|()| request));
+        let _ = send.send(outcome.map(|()| request)).await;
         if exchange.closes {
             let _ = stream.shutdown().await;
             return;

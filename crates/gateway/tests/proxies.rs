@@ -33,20 +33,24 @@ async fn echo(request: hyper::Request<hyper::body::Incoming>) -> hyper::Response
 /// A world whose job tells what it got; only clients of 192.0.2.0/24 and the test's are admitted.
 async fn behind_proxy(external: Option<&str>) -> (World, Job, SocketAddr) {
     let mut world = World::new();
-    world.slice.trusted_proxies = vec![format!("{PROXY}/32").parse().unwrap(), "10.0.0.0/24".parse().unwrap()];
-    world.slice.rules =
-        ["tcp:*:127.0.0.1/32", "tcp:*:192.0.2.0/24", "tcp:*:2001:db8::/32"].map(|rule| rule.parse().unwrap()).into();
+    world.slice.trusted_proxies = vec![
+        format!("{PROXY}/32").parse().expect("it is written right"),
+        "10.0.0.0/24".parse().expect("it is written right"),
+    ];
+    world.slice.rules = ["tcp:*:127.0.0.1/32", "tcp:*:192.0.2.0/24", "tcp:*:2001:db8::/32"]
+        .map(|rule| rule.parse().expect("it is written right"))
+        .into();
     let job = world.job(echo).await;
     let port = world.connect(job.address, Protocol::Auto, Flow::Open).await;
-    world.change(|connection| connection.external_url = external.map(|url| url.parse().unwrap()));
+    world.change(|connection| connection.external_url = external.map(|url| url.parse().expect("it is written right")));
     (world, job, port)
 }
 
 async fn connect_from(source: &str, port: SocketAddr) -> TcpStream {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
-    let stream = timeout(PATIENCE, socket.connect(port)).await.unwrap().unwrap();
-    stream.set_nodelay(true).unwrap();
+    let socket = TcpSocket::new_v4().expect("a connection");
+    socket.bind(format!("{source}:0").parse().expect("it is written right")).expect("a connection");
+    let stream = timeout(PATIENCE, socket.connect(port)).await.expect("a connection").expect("a connection");
+    stream.set_nodelay(true).expect("a connection");
     stream
 }
 
@@ -215,8 +219,9 @@ async fn proxy_protocol_is_believed_of_trusted_proxies_alone() {
 
 /// A job that speaks to the first client with `greeting`, and gives back what it hears.
 async fn raw(world: &mut World, greeting: &'static [u8]) -> (TcpListener, SocketAddr, &'static [u8]) {
-    world.slice.trusted_proxies = vec![format!("{PROXY}/32").parse().unwrap()];
-    world.slice.rules = ["tcp:*:127.0.0.1/32", "tcp:*:192.0.2.0/24"].map(|rule| rule.parse().unwrap()).into();
+    world.slice.trusted_proxies = vec![format!("{PROXY}/32").parse().expect("it is written right")];
+    world.slice.rules =
+        ["tcp:*:127.0.0.1/32", "tcp:*:192.0.2.0/24"].map(|rule| rule.parse().expect("it is written right")).into();
     let (listener, target) = server().await;
     let port = world.connect(target, Protocol::Tcp, Flow::Open).await;
     (listener, port, greeting)
@@ -296,7 +301,7 @@ async fn rule_that_goes_ends_a_proxied_response() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 Some((Ok(hyper::body::Frame::data(bytes::Bytes::from_static(b"tick"))), ()))
             });
-            hyper::Response::new(http_body_util::BodyExt::boxed(http_body_util::StreamBody::new(Box::pin(endless))))
+            hyper::Response::new(BodyExt::boxed(http_body_util::StreamBody::new(Box::pin(endless))))
         })
         .await;
     let port = world.connect(job.address, Protocol::Http, Flow::Open).await;

@@ -154,8 +154,9 @@ impl Proxy {
     ) -> Result<Response<Logged<AnswerBody>>, Aborted> {
         self.busy.send_modify(|busy| *busy += 1);
         let origin = Origin::of(request.headers(), self.client.peer(), self.client.upstream.routes.now().front());
-        let share = self.share(&origin);
-        let is_over_budget = origin.is_behind_proxy && share.is_none();
+        let counts = self.counts_by_request(&origin);
+        let share = if counts { self.share(&origin) } else { None };
+        let is_over_budget = counts && share.is_none();
         let mut guard = Guard::of(&self.client.upstream.routes, &origin).filter(|_| self.admits(&origin));
         *self.behind_proxy.lock() = origin.is_behind_proxy.then_some(origin.client);
         let base = origin.base(self.client.upstream.routes.now().external.as_ref());
@@ -298,11 +299,14 @@ impl Proxy {
         route.gateway.trusted_proxies.is_empty() && !origin.is_behind_proxy || route.allows(origin.client)
     }
 
+    /// Returns whether a client counts in the budgets by this request. Others count by their
+    /// connection.
+    fn counts_by_request(&self, origin: &Origin) -> bool {
+        origin.is_behind_proxy && origin.client != self.client.address.ip().to_canonical()
+    }
+
     /// Takes the place of a client behind a proxy within the budget of its address.
     fn share(&self, origin: &Origin) -> Option<AddressShare> {
-        if !origin.is_behind_proxy {
-            return None;
-        }
         let share = self.client.shared.budgets.address(origin.client);
         if share.is_none() {
             self.client.shared.metrics.over_budget(&self.client.job, Budget::Connections);
