@@ -101,6 +101,9 @@ pub(crate) struct CancelArgs {
     force: bool,
 }
 
+/// The beginning of the reason of a job that waits for a host.
+const WAITS: &str = "waits for a host: ";
+
 /// Lists jobs.
 pub(crate) async fn list(args: &ListArgs, client: &Client, printer: &Printer) -> Result<()> {
     let filters = parse::filters(&args.filter)?;
@@ -108,7 +111,16 @@ pub(crate) async fn list(args: &ListArgs, client: &Client, printer: &Printer) ->
         Some(limit) => newest(client, filters, limit).await?,
         None => client.job_list_where(filters).await?,
     };
-    printer.jobs(&jobs, client.address())
+    printer.jobs(&jobs, client.address())?;
+    for job in jobs.iter().filter(|job| job.status_reason.starts_with(WAITS)) {
+        printer.note_below_table(&format!("{} ({}) {}", job.name, job.id, short_reason(&job.status_reason)));
+    }
+    Ok(())
+}
+
+/// Returns the first part of a reason: what a job waits for, without what each host has.
+fn short_reason(reason: &str) -> String {
+    reason.split_once(" free: ").map_or_else(|| reason.to_owned(), |(what, _)| format!("{what} free"))
 }
 
 /// Returns the newest jobs that match all filters, newest last.

@@ -8,7 +8,7 @@ use mooring_api::{Client, Submission};
 
 use super::accepted_flags::AcceptedFlags;
 use super::submission_flags::SubmitFlags;
-use super::wait::with_addresses;
+use super::wait::{with_addresses, with_reason};
 use super::which_job::WhichJob;
 use crate::printer::Printer;
 use crate::{file, job_file};
@@ -81,6 +81,10 @@ pub(crate) async fn submit(args: SubmitArgs, client: &Client, printer: &Printer)
     let mut job = client.job_submit(&submission).await?;
     if submission.gateway.is_some() {
         job = with_addresses(client, job).await;
+    }
+    let job = with_reason(client, job).await;
+    if !job.status_reason.is_empty() {
+        printer.note(&job.status_reason);
     }
     printer.job(&job, client.address())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use mooring_api::view::JobView;
 use mooring_api::{Client, ClientError, Watch};
+use mooring_types::job::JobStatus;
 
 /// The longest outage of OpCenter that a waiting command tolerates; jobs, migrations and drains
 /// continue meanwhile.
@@ -15,6 +16,8 @@ const REOPEN_DELAY: Duration = Duration::from_millis(200);
 
 /// The longest wait for a gateway to listen for a new job.
 const LISTEN_LIMIT: Duration = Duration::from_secs(3);
+/// The longest wait for the placement of a new job.
+const PLACE_LIMIT: Duration = Duration::from_secs(1);
 const LISTEN_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The views of one object in the order of their changes, or the pieces of a job's output.
@@ -73,6 +76,21 @@ pub(super) async fn with_addresses(client: &Client, job: JobView) -> JobView {
         seen = now;
     }
     JobView { port_mappings: seen.port_mappings, access_urls: seen.access_urls, ..job }
+}
+
+/// Waits until a new job has a host, or a reason why it waits for one, and returns it with that
+/// reason. A host takes a job at once where it can.
+pub(super) async fn with_reason(client: &Client, job: JobView) -> JobView {
+    let began = Instant::now();
+    let mut seen = job.clone();
+    while seen.status == JobStatus::Submitted && seen.status_reason.is_empty() && began.elapsed() < PLACE_LIMIT {
+        tokio::time::sleep(LISTEN_POLL_INTERVAL).await;
+        // The job is submitted, also if this question fails.
+        let Ok(now) = client.job_get(&job.id).await else { break };
+        seen = now;
+    }
+    let status_reason = if seen.status == JobStatus::Submitted { seen.status_reason } else { String::new() };
+    JobView { status_reason, ..job }
 }
 
 fn may_pass(error: &ClientError) -> bool {

@@ -22,6 +22,9 @@ use crate::state::quotas;
 const RESTORE_RETRY_DELAY: Duration = Duration::from_secs(2);
 const RESTORE_RETRY_DELAY_MAX: Duration = Duration::from_secs(60);
 
+/// The beginning of the reason of a job that waits for a host.
+const WAITS: &str = "waits for a host: ";
+
 /// The exit code of a process that was ended by SIGKILL.
 const KILLED: i32 = 137;
 
@@ -58,17 +61,24 @@ impl Round<'_> {
                 } else if self.is_too_early(state) {
                     Ok(())
                 } else {
-                    self.waits(job, &refusal).await
+                    self.waits(state, job, &refusal, candidates).await
                 }
             }
         }
     }
 
     /// Tells why a job waits for a host, at once and after each change.
-    async fn waits(&mut self, job: &JobRow, refusal: &NoHost) -> Result<(), StoreError> {
+    async fn waits(
+        &mut self,
+        state: &DbState,
+        job: &JobRow,
+        refusal: &NoHost,
+        candidates: &[Candidate],
+    ) -> Result<(), StoreError> {
         let until = job.status_time.checked_add(job.policy.vm_policy.wait_limit());
         let until = until.map_or_else(|_| "never".to_owned(), |until| until.strftime("%H:%M UTC").to_string());
-        let reason = format!("waits for a host: {refusal}; gives up at {until} (`--vmPolicy`)");
+        let helps = undrain_helps(state, job, candidates);
+        let reason = format!("{WAITS}{refusal}{helps}; gives up at {until} (`--vmPolicy`)");
         if job.status_reason == reason {
             return Ok(());
         }
@@ -249,13 +259,15 @@ impl Round<'_> {
             Err(refusal) if kind == MigrationKind::Resume => {
                 return match self.in_vain(state, job, &refusal) {
                     Some(reason) => self.status(job, JobStatus::Suspended, &reason).await,
-                    None => Ok(()),
+                    None if self.is_too_early(state) => Ok(()),
+                    None => self.waits(state, job, &refusal, candidates).await,
                 };
             }
             Err(_) => return Ok(()),
         };
         let reason = match (kind, &job.host) {
             (MigrationKind::Recover, Some(host)) => format!("host {} is lost", state.host_name(host)),
+            _ if job.status_reason.starts_with(WAITS) => "a host has room for it".to_owned(),
             _ => job.status_reason.clone(),
         };
         self.take_out_of_store(state, job, kind, chosen, reason, candidates).await
@@ -327,6 +339,17 @@ impl Round<'_> {
         }
         Ok(())
     }
+}
+
+/// Names a host that was drained by hand and would fit a job, with what lets it take jobs again.
+fn undrain_helps(state: &DbState, job: &JobRow, candidates: &[Candidate]) -> String {
+    let fits = |host: &&Candidate| {
+        let is_named = job.requested_host.as_ref().is_none_or(|name| host.name == name.as_str());
+        let is_drained = state.host(&host.id).is_some_and(|row| row.drain_by_hand.is_some());
+        is_named && is_drained && host.could_ever_admit(job.asked())
+    };
+    let name = candidates.iter().find(fits).map(|host| &host.name);
+    name.map_or_else(String::new, |name| format!("; `float hosts undrain {name}` would help"))
 }
 
 /// Returns the reason for the end of a job that was lost with its host.

@@ -2,7 +2,7 @@
 
 use futures_util::StreamExt;
 use mooring_api::Submission;
-use mooring_api::view::{ExternalRegisterRequest, ExternalUpdateRequest};
+use mooring_api::view::{DrainRequest, ExternalRegisterRequest, ExternalUpdateRequest};
 use mooring_sim::{Machine, Step};
 use mooring_types::host::Resources;
 use mooring_types::job::JobStatus;
@@ -280,4 +280,37 @@ async fn external_job_is_cancelled_without_a_host() {
     let job = lab.admin.external_register(&request).await.unwrap().id;
     lab.cancel(&job).await;
     lab.expect(&job, JobStatus::Cancelled).await;
+}
+
+#[tokio::test]
+async fn job_that_waits_for_room_tells_for_what_and_what_would_help() {
+    let machines = [Resources { cpu: 1, mem_gb: 8.0 }, Resources { cpu: 4, mem_gb: 8.0 }];
+    let machines = ["host-1", "host-2"].map(Machine::named).into_iter().zip(machines);
+    let machines = machines.map(|(machine, size)| Machine { size, ..machine }).collect();
+    let mut lab = Lab::with(machines, Plan::default()).await;
+    lab.admin.host_drain(&"host-2".parse().unwrap(), &DrainRequest::default()).await.unwrap();
+    let job = lab.submit(sized(4)).await;
+    lab.settle().await;
+    let told = lab.expect(&job, JobStatus::Submitted).await.status_reason;
+    assert!(told.starts_with("waits for a host: no ready host has 4 cores and 1 GB free: host-1 has 1 core"), "{told}");
+    for part in ["; `-c 1` fits now", "; `float hosts undrain host-2` would help; gives up at "] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    // The event has it once for each change.
+    lab.advance(seconds(10)).await;
+    let events = lab.events(&job).await;
+    assert_eq!(events.iter().filter(|event| event.contains("waits for a host")).count(), 1, "{events:#?}");
+    lab.admin.host_undrain(&"host-2".parse().unwrap()).await.unwrap();
+    lab.settle().await;
+    lab.expect_on(&job, "host-2").await;
+    // A resume waits and tells in the same way, and its reason is not what it waited for.
+    lab.suspend(&job).await;
+    lab.admin.host_drain(&"host-2".parse().unwrap(), &DrainRequest::default()).await.unwrap();
+    lab.resume(&job).await;
+    let told = lab.expect(&job, JobStatus::Resuming).await.status_reason;
+    assert!(told.starts_with("waits for a host: ") && told.contains("undrain host-2"), "{told}");
+    lab.admin.host_undrain(&"host-2".parse().unwrap()).await.unwrap();
+    lab.settle().await;
+    let view = lab.expect_on(&job, "host-2").await;
+    assert_eq!(view.migrations.last().map(|made| made.reason.as_str()), Some("a host has room for it"));
 }
