@@ -23,6 +23,7 @@
 
 #![forbid(unsafe_code)]
 
+mod activity;
 mod capsules;
 mod config;
 mod disk;
@@ -63,6 +64,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::activity::ActivityLook;
 use crate::capsules::Capsules;
 use crate::gateways::Gateways;
 use crate::host::Host;
@@ -164,12 +166,12 @@ impl Agent {
                 jobs.closed().await
             } => outcome,
         };
-        for task in background {
-            // A task that can't be awaited has panicked, which the lifecycle reports.
         if outcome.is_err() {
             // The tasks beside it end as well.
             host.stop.cancel();
         }
+        for task in background {
+            // A task that can't be awaited has panicked, which the lifecycle reports.
             let _ = task.await;
         }
         close(&host, &tools).await;
@@ -282,6 +284,7 @@ async fn start_background(
         tasks.spawn("isolation", isolation.run(stop.clone())),
         tasks.spawn("usage", sampler.run(stop.clone())),
         tasks.spawn("disk guard", DiskGuard::new(host.clone(), jobs.clone()).run(stop.clone())),
+        tasks.spawn("activity", ActivityLook::new(host.clone(), jobs.clone()).run(stop.clone())),
         tasks.spawn("port check", PortCheck::new(host.clone(), jobs.clone()).run(stop.clone())),
         tasks.spawn("look", look::run(host.clone(), jobs.clone(), stop.clone())),
         tasks.spawn("images", host.images.cache().run(host.jobs(), host.config.image_limits, stop.clone())),

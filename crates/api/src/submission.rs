@@ -134,6 +134,9 @@ submission! {
         /// Suspend the job after this time without client traffic and without noticeable CPU usage
         /// [default: never].
         idle: Option<Duration> = "idle", "--idle <TIME>", "30m0s";
+        /// The longest time for which waiting connections, kernels and terminals alone keep an
+        /// unused job awake; `0s` if they do not count [default: 4h].
+        awake_limit: Option<Duration> = "awakeLimit", "--awakeLimit <TIME>", "8h0m0s";
         /// Resume the job when a client connects while it is suspended.
         resume_on_connect: bool = "resumeOnConnect", "--resumeOnConnect", true;
         /// The interval of snapshots, from which the job is recovered when its host is lost

@@ -115,6 +115,11 @@ pub struct JobModifyRequest {
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub idle: Option<Duration>,
+    /// The longest time for which waiting connections, kernels and terminals alone keep the job
+    /// awake; `0s` if they do not count.
+    #[serde(with = "text", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub awake_limit: Option<Duration>,
     /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: Option<bool>,
     /// The interval of snapshots; `0s` for none.
@@ -191,6 +196,16 @@ pub struct JobView {
     /// The time without use before a suspend; empty for never.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub idle: String,
+    /// The longest time for which what the job does on its own keeps it awake; empty without
+    /// `idle`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub awake_limit: String,
+    /// The activity of the job on its own, a sentence each. It keeps the job from being idle.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_use: Vec<String>,
+    /// The peers of connections that the job has opened. A suspend ends them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outward: Vec<String>,
     /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: bool,
     /// The interval of snapshots; empty for none.

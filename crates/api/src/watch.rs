@@ -52,7 +52,7 @@ use mooring_types::address::Overlay;
 use mooring_types::capsule::CapsuleName;
 use mooring_types::finding::Finding;
 use mooring_types::host::{HostFacts, HostRole, Resources};
-use mooring_types::job::{JobSpec, Unserved};
+use mooring_types::job::{Activity, JobSpec, Unserved};
 use mooring_types::migration::{Phase, PhaseTime};
 use mooring_types::security::InboundRule;
 use mooring_types::usage::Usage;
@@ -467,6 +467,9 @@ pub struct JobObservation {
     /// The published ports that the job does not serve, while it executes here; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unserved: Option<Unserved>,
+    /// The activity of the job on its own, while it executes here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<Activity>,
     /// The kills for lack of memory in this generation; absent without any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub out_of_memory: Option<OutOfMemory>,

@@ -18,7 +18,7 @@ use mooring_api::watch::{
 };
 use mooring_tls::Identity;
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
-use mooring_types::job::{OutputFile, Unserved};
+use mooring_types::job::{Activity, OutputFile, Unserved};
 use mooring_types::migration::PhaseTime;
 use mooring_types::usage::Usage;
 use mooring_types::{GatewayId, Generation, HostId, JobId, MigrationId, Name, Timestamp};
@@ -101,6 +101,7 @@ pub(crate) struct LocalJob {
     bytes_moved: u64,
     usage: Option<UsageSample>,
     unserved: Option<Unserved>,
+    activity: Option<Activity>,
     /// The bytes of standard output that OpCenter has.
     written: u64,
 }
@@ -118,6 +119,7 @@ impl LocalJob {
             bytes_moved: 0,
             usage: None,
             unserved: None,
+            activity: None,
             written: 0,
         }
     }
@@ -269,6 +271,13 @@ impl SimAgent {
         }
     }
 
+    /// Sets what a job does on its own from now on.
+    pub fn act(&mut self, job: &JobId, activity: Activity) {
+        if let Some(local) = self.jobs.get_mut(job) {
+            local.activity = Some(activity);
+        }
+    }
+
     /// Sets the published ports that a job does not serve from now on.
     pub fn leave_unserved(&mut self, job: &JobId, unserved: Option<Unserved>) {
         if let Some(local) = self.jobs.get_mut(job) {
@@ -377,6 +386,7 @@ impl SimAgent {
         }
         let observe = |(job, local): (&JobId, &LocalJob)| JobObservation {
             unserved: local.unserved.clone().filter(|_| local.executes),
+            activity: local.activity.clone().filter(|_| local.executes),
             out_of_memory: None,
             is_short_of_disk: false,
             findings: Vec::new(),

@@ -65,7 +65,7 @@ pub use secret::SecretRow;
 pub use security_group::SecurityGroupRow;
 pub use session::SessionRow;
 pub use template::TemplateRow;
-pub use usage::UsageRow;
+pub use usage::{Unused, UsageRow};
 pub use user::UserRow;
 pub use visit::VisitRow;
 

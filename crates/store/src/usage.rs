@@ -25,6 +25,15 @@ pub struct UsageRow {
     pub usage: Usage,
 }
 
+/// The times for which a job was not used.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// The time for which it was idle.
+    pub idle: Duration,
+    /// The time for which only what it does on its own kept it awake, since it was last used.
+    pub held: Duration,
+}
+
 impl Tx {
     /// Adds a measurement, unless it is known.
     pub async fn usage_insert(&mut self, row: &UsageRow) -> Result<()> {
@@ -92,23 +101,27 @@ impl Tx {
         Ok(done.rows_affected())
     }
 
-    /// Returns the time for which a job was last known to be idle.
-    pub async fn idleness_get(&mut self, job: &JobId) -> Result<Duration> {
-        let row = sqlx::query("SELECT idle_ms FROM idleness WHERE job_id = ?")
+    /// Returns the times for which a job was last known not to be used.
+    pub async fn idleness_get(&mut self, job: &JobId) -> Result<Unused> {
+        let row = sqlx::query("SELECT idle_ms, held_ms FROM idleness WHERE job_id = ?")
             .bind(job.as_str())
             .fetch_optional(&mut *self.inner)
             .await?;
-        let millis = row.as_ref().map(|row| unsigned(row, "idle_ms")).transpose()?;
-        Ok(Duration::from_millis(millis.unwrap_or_default()))
+        let Some(row) = row else { return Ok(Unused::default()) };
+        let time = |column| unsigned(&row, column).map(Duration::from_millis);
+        Ok(Unused { idle: time("idle_ms")?, held: time("held_ms")? })
     }
 
-    /// Sets the time for which a job is known to be idle.
-    pub async fn idleness_set(&mut self, job: &JobId, idle: Duration) -> Result<()> {
+    /// Sets the times for which a job is known not to be used.
+    pub async fn idleness_set(&mut self, job: &JobId, unused: Unused) -> Result<()> {
+        let millis = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         sqlx::query(
-            "INSERT INTO idleness (job_id, idle_ms) VALUES (?, ?) ON CONFLICT (job_id) DO UPDATE SET idle_ms = excluded.idle_ms",
+            "INSERT INTO idleness (job_id, idle_ms, held_ms) VALUES (?, ?, ?)
+             ON CONFLICT (job_id) DO UPDATE SET idle_ms = excluded.idle_ms, held_ms = excluded.held_ms",
         )
         .bind(job.as_str())
-        .bind(i64::try_from(idle.as_millis()).unwrap_or(i64::MAX))
+        .bind(millis(unused.idle))
+        .bind(millis(unused.held))
         .execute(&mut *self.inner)
         .await?;
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mooring_store::{JobRow, Store, UsageRow};
+use mooring_store::{JobRow, Store, Unused, UsageRow};
 use mooring_types::host::Resources;
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::usage::Usage;
@@ -61,14 +61,15 @@ async fn idleness_and_submitted_size_are_kept() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("opcenter.db");
     let job = job();
+    let unused = |seconds| Unused { idle: Duration::from_secs(seconds), held: Duration::from_secs(2 * seconds) };
     {
         let store = Store::open(&path).await.unwrap();
         let mut tx = store.begin().await.unwrap();
         tx.job_insert(&job).await.unwrap();
-        assert_eq!(tx.idleness_get(&job.id).await.unwrap(), Duration::ZERO);
+        assert_eq!(tx.idleness_get(&job.id).await.unwrap(), Unused::default());
         assert_eq!(tx.job_get(&job.id).await.unwrap().unwrap().size_submitted, None);
         for seconds in [5, 90] {
-            tx.idleness_set(&job.id, Duration::from_secs(seconds)).await.unwrap();
+            tx.idleness_set(&job.id, unused(seconds)).await.unwrap();
         }
         for mem_gb in [1.0, 2.0] {
             tx.job_resources_set(&job.id, Resources { cpu: 2, mem_gb }, at(1)).await.unwrap();
@@ -77,7 +78,7 @@ async fn idleness_and_submitted_size_are_kept() {
         store.close().await;
     }
     let mut tx = Store::open(&path).await.unwrap().begin().await.unwrap();
-    assert_eq!(tx.idleness_get(&job.id).await.unwrap(), Duration::from_secs(90));
+    assert_eq!(tx.idleness_get(&job.id).await.unwrap(), unused(90));
     let row = tx.job_get(&job.id).await.unwrap().unwrap();
     assert_eq!((row.size_asked_for(), row.spec.resources), (job.spec.resources, Resources { cpu: 2, mem_gb: 2.0 }));
 }

@@ -34,7 +34,7 @@ use std::sync::Arc;
 use mooring_api::watch::{JobDirective, JobObservation, JobState, UsageSample};
 use mooring_ops::log::chain;
 use mooring_types::finding::Finding;
-use mooring_types::job::Unserved;
+use mooring_types::job::{Activity, Unserved};
 use mooring_types::{Generation, JobId, Port};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -61,6 +61,8 @@ struct Driven {
     findings: Option<(Generation, Vec<Finding>)>,
     /// The published ports that the job does not serve.
     unserved: Option<(Generation, Unserved)>,
+    /// The activity of the job on its own.
+    activity: Option<(Generation, Activity)>,
     task: JoinHandle<Option<Result<()>>>,
 }
 
@@ -144,6 +146,8 @@ impl Jobs {
             let unserved = driven.unserved.as_ref().filter(|(generation, _)| *generation == observed.generation);
             let unserved = unserved.filter(|_| executes(&observed.state));
             observed.unserved = unserved.map(|(_, unserved)| unserved.clone());
+            let acts = driven.activity.as_ref().filter(|(generation, _)| *generation == observed.generation);
+            observed.activity = acts.filter(|_| executes(&observed.state)).map(|(_, activity)| activity.clone());
             let job_dir = self.host.job_dir(&observed.job, observed.generation, driven.address);
             observed.out_of_memory = self.kills.lock().of(&job_dir);
             observed.is_short_of_disk = job_dir.short_of_disk().exists();
@@ -207,6 +211,16 @@ impl Jobs {
         changed
     }
 
+    /// Takes what a job does on its own. Says whether it is something else than before.
+    pub(crate) fn acts(&self, job: &JobId, generation: Generation, activity: Activity) -> bool {
+        let mut jobs = self.driven();
+        let Some(driven) = jobs.get_mut(job) else { return false };
+        let found = Some((generation, activity));
+        let changed = driven.activity != found;
+        driven.activity = found;
+        changed
+    }
+
     /// Waits until every driver has ended, after the agent was asked to stop.
     ///
     /// # Errors
@@ -239,7 +253,16 @@ impl Jobs {
             jobs.revisit(&id);
             outcome
         });
-        Driven { address, directive: sender, observation, usage: None, findings: None, unserved: None, task }
+        Driven {
+            address,
+            directive: sender,
+            observation,
+            usage: None,
+            findings: None,
+            unserved: None,
+            activity: None,
+            task,
+        }
     }
 
     /// Starts a new driver for an order that came while the driver of a gone job was ending.

@@ -224,6 +224,7 @@ impl Record {
             image_digest: self.spec.image.digest().unwrap_or_default().to_owned(),
             usage: None,
             unserved: None,
+            activity: None,
             out_of_memory: None,
             is_short_of_disk: false,
             findings: Vec::new(),

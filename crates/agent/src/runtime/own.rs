@@ -7,6 +7,7 @@
 //! | `start` | the program that opens the output and becomes the command; it removes itself |
 //! | `script` | the submitted script |
 //! | `resolv.conf` | the name servers that the job was given |
+//! | `busy` | made by the job: it is in use until the time at which the file was modified |
 //! | `results/` | files that are kept after the job's end |
 //!
 //! The job can replace these files, by a link to a file of the host for example: the agent reads
@@ -33,6 +34,7 @@ const START: &str = "start";
 const START_PROGRAM: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/start"));
 const SCRIPT: &str = "script";
 const RESULTS: &str = "results";
+const BUSY: &str = "busy";
 
 /// Creates the directory for a new job that runs as `user`.
 pub(crate) fn make(job_dir: &JobDir, spec: &JobSpec, user: &User) -> io::Result<()> {
@@ -98,6 +100,11 @@ pub(crate) fn exit_code(job_dir: &JobDir) -> Option<i32> {
 /// Opens a file of a job, whose upper layer is `upper`, for reading.
 pub(crate) fn open_output(upper: &Path, file: &OutputFile) -> Option<File> {
     open(upper, &file.to_string())
+}
+
+/// Opens the file by which a job says that it is in use.
+pub(crate) fn open_busy(upper: &Path) -> Option<File> {
+    open(upper, BUSY)
 }
 
 /// The results of a job: regular files with plain names, up to the number that is kept.

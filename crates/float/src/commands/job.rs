@@ -154,7 +154,7 @@ pub(crate) async fn show(args: &ShowArgs, client: &Client, printer: &Printer) ->
 /// Changes a job's policies, limits, tags or name.
 pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = args.job.find(client).await?;
-    let Submission { name, vm_policy, migrate_policy, time_limit, idle, snapshot_interval, .. } =
+    let Submission { name, vm_policy, migrate_policy, time_limit, idle, awake_limit, snapshot_interval, .. } =
         args.flags.0.submission()?;
     let request = JobModifyRequest {
         name,
@@ -164,6 +164,7 @@ pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer)
         migrate_policy,
         time_limit,
         idle,
+        awake_limit,
         resume_on_connect: args.resume_on_connect.map(|switch| switch == Switch::On),
         snapshot_interval,
     };

@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::error::invalid;
 
 /// The fields that `float modify` changes as well.
-const MODIFIABLE: [&str; 6] = ["name", "vmPolicy", "migratePolicy", "timeLimit", "idle", "snapshotInterval"];
+const MODIFIABLE: [&str; 7] =
+    ["name", "vmPolicy", "migratePolicy", "timeLimit", "idle", "awakeLimit", "snapshotInterval"];
 
 /// The values of flags, by field; parsed by [`Self::submission`], which words errors like OpCenter.
 #[derive(Debug, Clone)]

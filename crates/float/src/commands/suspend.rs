@@ -16,7 +16,8 @@ Example:
   float suspend -j uqaj8l6a407u88v0106ol --wait
 
 The job's memory and files go to the capsule store and its host is freed. The job keeps its gateway ports: open
-client connections stay open and new ones wait until `float resume`.")]
+client connections stay open and new ones wait until `float resume`. Connections that the job has opened end; the
+answer names them.")]
 pub(crate) struct SuspendArgs {
     #[command(flatten)]
     job: WhichJob,
@@ -68,7 +69,14 @@ pub(crate) struct SnapshotArgs {
 /// Starts a suspend.
 pub(crate) async fn suspend(args: SuspendArgs, client: &Client, printer: &Printer) -> Result<()> {
     let id = args.job.find(client).await?;
-    send(client, printer, &id, "Suspend", args.wait.into(), async || client.job_suspend(&id).await).await
+    let start = async || {
+        let job = client.job_suspend(&id).await?;
+        if !job.outward.is_empty() {
+            printer.note(&format!("the suspend ends the job's own connections: {}", job.outward.join(", ")));
+        }
+        Ok(job)
+    };
+    send(client, printer, &id, "Suspend", args.wait.into(), start).await
 }
 
 /// Starts a resume.

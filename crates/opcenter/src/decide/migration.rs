@@ -317,6 +317,7 @@ mod tests {
             image_digest: String::new(),
             usage: None,
             unserved: None,
+            activity: None,
             out_of_memory: None,
             is_short_of_disk: false,
             findings: Vec::new(),

@@ -4,9 +4,8 @@
 //! next measurement.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
-use mooring_store::JobRow;
+use mooring_store::{JobRow, Unused};
 use mooring_types::{JobId, Timestamp};
 
 use crate::decide::idle::Idleness;
@@ -22,7 +21,7 @@ pub(super) struct Followed {
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) now: Idleness,
-    pub(super) in_database: Duration,
+    pub(super) in_database: Unused,
 }
 
 /// The last measurement from which a size was derived.

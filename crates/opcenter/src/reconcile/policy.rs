@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mooring_api::watch::UsageSample;
-use mooring_store::{ConnectionRow, JobRow, MigrationRow, StoreError};
+use mooring_store::{ConnectionRow, JobRow, MigrationRow, StoreError, Unused};
 use mooring_types::gateway::Chatter;
 use mooring_types::migration::{MigrationKind, Outcome};
 use mooring_types::placement::{Asked, Candidate, choose};
@@ -13,7 +13,7 @@ use mooring_types::{Event, HostId, Timestamp};
 
 use super::followed::{Kept, Weighed};
 use super::{Round, elapsed};
-use crate::decide::idle::{Idleness, Traffic, Use};
+use crate::decide::idle::{Doing, Idleness, Traffic, Use};
 use crate::decide::resize::{self, Advice, advise, short};
 use crate::state::begin_migration::{self, Plan};
 use crate::state::db_state::DbState;
@@ -24,6 +24,8 @@ const RESIZE_RETRY_DELAY: Duration = Duration::from_secs(60);
 const MEASUREMENT_DELAY_MAX: Duration = Duration::from_secs(60);
 /// The number of times that a job's idleness is saved on its way to the limit.
 const IDLE_SAVES: u32 = 20;
+/// The least change of the time for which a job was kept awake that is saved.
+const HELD_SAVE_MIN: Duration = Duration::from_secs(1);
 
 impl Round<'_> {
     /// Begins the due actions of an executing job.
@@ -34,8 +36,8 @@ impl Round<'_> {
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         match job.policy.idle {
-            Some(IdlePolicy { after }) if self.config.has_store() => {
-                if self.is_idle(state, job, after).await? {
+            Some(policy @ IdlePolicy { after, .. }) if self.config.has_store() => {
+                if self.is_idle(state, job, policy).await? {
                     self.forget_idleness(job).await?;
                     return self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await;
                 }
@@ -54,8 +56,9 @@ impl Round<'_> {
         Ok(())
     }
 
-    /// Updates a job's idleness and returns whether it has reached `after`.
-    async fn is_idle(&mut self, state: &DbState, job: &JobRow, after: Duration) -> Result<bool, StoreError> {
+    /// Updates a job's idleness and returns whether its policy suspends it.
+    async fn is_idle(&mut self, state: &DbState, job: &JobRow, policy: IdlePolicy) -> Result<bool, StoreError> {
+        let IdlePolicy { after, awake_limit } = policy;
         let (job_use, remembered) = (self.job_use(state, job), self.followed.idle.remove(&job.id));
         let mut kept = match remembered {
             Some(kept) => kept,
@@ -64,22 +67,24 @@ impl Round<'_> {
                 Kept { now: Idleness::after(in_database, self.now), in_database }
             }
         };
-        kept.now.look(self.now, job_use);
-        let idle = kept.now.idle();
-        if idle.abs_diff(kept.in_database) >= after / IDLE_SAVES && idle != kept.in_database {
-            kept.in_database = idle;
+        kept.now.look(self.now, job_use, awake_limit);
+        let (unused, known) = (kept.now.unused(), kept.in_database);
+        let differs = unused.idle.abs_diff(known.idle) >= after / IDLE_SAVES
+            || unused.held.abs_diff(known.held) >= (awake_limit / IDLE_SAVES).max(HELD_SAVE_MIN);
+        if differs && unused != known {
+            kept.in_database = unused;
             self.changed = true;
-            self.tx.idleness_set(&job.id, idle).await?;
+            self.tx.idleness_set(&job.id, unused).await?;
         }
         self.followed.idle.insert(job.id.clone(), kept);
-        Ok(idle >= after)
+        Ok(unused.idle >= after)
     }
 
     async fn forget_idleness(&mut self, job: &JobRow) -> Result<(), StoreError> {
         let remembered = self.followed.idle.remove(&job.id);
-        if remembered.is_some_and(|kept| !kept.in_database.is_zero()) {
+        if remembered.is_some_and(|kept| kept.in_database != Unused::default()) {
             self.changed = true;
-            self.tx.idleness_set(&job.id, Duration::ZERO).await?;
+            self.tx.idleness_set(&job.id, Unused::default()).await?;
         }
         Ok(())
     }
@@ -100,7 +105,7 @@ impl Round<'_> {
             }
             traffic.out += bytes_out;
         }
-        Use::Known { traffic, usage }
+        Use::Known { traffic, usage, doing: self.observed.activity(job).map_or(Doing::Nothing, Doing::of) }
     }
 
     /// Returns the last measurement of a job in its present generation.

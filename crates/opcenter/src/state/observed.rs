@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mooring_api::watch::{ConnectionObservation, GatewayReport, HostReport, JobObservation, JobState, Quiesced};
 use mooring_store::{ConnectionRow, JobRow};
-use mooring_types::job::Unserved;
+use mooring_types::job::{Activity, Unserved};
 use mooring_types::{ConnectionId, GatewayId, Generation, HostId, JobId, MigrationId};
 
 use crate::view::usage::{gb, rounded};
@@ -145,6 +145,12 @@ impl Observed {
         self.job(job.host.as_ref()?, &job.id, job.generation)?.unserved.as_ref()
     }
 
+    /// Returns what a job does on its own, as its host sees it.
+    pub(crate) fn activity(&self, job: &JobRow) -> Option<&Activity> {
+        let host = job.host.as_ref().filter(|host| self.host_is_reachable(host))?;
+        self.job(host, &job.id, job.generation)?.activity.as_ref()
+    }
+
     /// Returns the generation that each host holds of each job; `None` if the host reports that
     /// nothing is left.
     pub(crate) fn holdings(&self) -> HashMap<(HostId, JobId), Option<Generation>> {
@@ -237,6 +243,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         image_digest,
         usage: _,
         unserved,
+        activity,
         out_of_memory,
         is_short_of_disk,
         findings,
@@ -252,6 +259,7 @@ fn looks_alike_of_job(one: &JobObservation, other: &JobObservation) -> bool {
         && *progress == other.progress
         && *image_digest == other.image_digest
         && *unserved == other.unserved
+        && *activity == other.activity
         && *out_of_memory == other.out_of_memory
         && *is_short_of_disk == other.is_short_of_disk
         && *findings == other.findings

@@ -76,7 +76,15 @@ fn changed(mut policy: JobPolicy, request: &JobModifyRequest) -> ApiResult<JobPo
         policy.time_limit = none_for_zero("a time limit", limit).at("timeLimit")?;
     }
     if let Some(after) = request.idle {
-        policy.idle = none_for_zero("an idle time", after).at("idle")?.map(|after| IdlePolicy { after });
+        let awake_limit = policy.idle.map_or(IdlePolicy::AWAKE_LIMIT, |idle| idle.awake_limit);
+        let after = none_for_zero("an idle time", after).at("idle")?;
+        policy.idle = after.map(|after| IdlePolicy { after, awake_limit });
+    }
+    if let Some(limit) = request.awake_limit {
+        let idle = policy.idle.as_mut().ok_or_else(|| {
+            ApiError::invalid("without `idle` the job is never suspended for lack of use").hint("give `--idle` as well")
+        });
+        idle.at("awakeLimit")?.awake_limit = limit;
     }
     if let Some(interval) = request.snapshot_interval {
         policy.snapshot_interval = none_for_zero("a snapshot interval", interval).at("snapshotInterval")?;
@@ -88,6 +96,9 @@ fn changed(mut policy: JobPolicy, request: &JobModifyRequest) -> ApiResult<JobPo
 fn differences(old: &JobPolicy, new: &JobPolicy) -> Vec<String> {
     let time = |time: Option<Duration>| time.map_or_else(|| "none".to_owned(), format_duration);
     let idle = |policy: &JobPolicy| time(policy.idle.map(|idle| idle.after));
+    let awake_limit = |policy: &JobPolicy| {
+        time(policy.idle.map(|idle| idle.awake_limit).filter(|limit| *limit != IdlePolicy::AWAKE_LIMIT))
+    };
     let tags = |policy: &JobPolicy| {
         let words = policy.custom_tags.iter().map(|(key, value)| format!("{key}:{value}"));
         words.collect::<Vec<_>>().join(" ")
@@ -98,6 +109,7 @@ fn differences(old: &JobPolicy, new: &JobPolicy) -> Vec<String> {
         ("migrate policy", old.migrate_policy.to_string(), new.migrate_policy.to_string()),
         ("time limit", time(old.time_limit), time(new.time_limit)),
         ("idle time", idle(old), idle(new)),
+        ("awake limit", awake_limit(old), awake_limit(new)),
         ("snapshot interval", time(old.snapshot_interval), time(new.snapshot_interval)),
         ("resume on connect", on(old), on(new)),
         ("tags", tags(old), tags(new)),

@@ -23,7 +23,7 @@ pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult
     let (cpu_max, mem_gb_max) = largest(submission, resources)?;
     Ok(JobPolicy {
         resume_on_connect: submission.resume_on_connect,
-        idle: at_least_minimum("an idle time", submission.idle).at("idle")?.map(|after| IdlePolicy { after }),
+        idle: idle(submission)?,
         snapshot_interval: at_least_minimum("a snapshot interval", submission.snapshot_interval)
             .at("snapshotInterval")?,
         dump_mode: submission.dump_mode.unwrap_or_default(),
@@ -37,6 +37,18 @@ pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult
         cpu_max,
         mem_gb_max,
     })
+}
+
+/// Returns when an unused job is suspended.
+fn idle(submission: &Submission) -> ApiResult<Option<IdlePolicy>> {
+    let policy = at_least_minimum("an idle time", submission.idle).at("idle")?.map(IdlePolicy::after);
+    match (policy, submission.awake_limit) {
+        (Some(policy), Some(awake_limit)) => Ok(Some(IdlePolicy { awake_limit, ..policy })),
+        (None, Some(_)) => Err(ApiError::invalid("without `idle` the job is never suspended for lack of use")
+            .hint("give `--idle` as well"))
+        .at("awakeLimit"),
+        (policy, None) => Ok(policy),
+    }
 }
 
 /// Returns the maximum sizes of a job, which are at least the size that it starts with.
@@ -113,7 +125,7 @@ mod tests {
         assert_eq!(policy.vm_policy.to_string(), "[onDemand=true,retryLimit=3,retryInterval=10m0s]");
         assert_eq!(policy.migrate_policy.to_string(), "[disable=false,cpu.disable=true]");
         assert_eq!(policy.time_limit, Some(Duration::from_secs(9000)));
-        assert_eq!(policy.idle, Some(IdlePolicy { after: Duration::from_secs(1800) }));
+        assert_eq!(policy.idle, Some(IdlePolicy::after(Duration::from_secs(1800))));
         assert_eq!((policy.rerun, policy.moves, policy.egress), (Rerun::Disabled, Moves::Disabled, Egress::Gateway));
         assert!(policy.resume_on_connect && policy.dump_mode == DumpMode::Full);
     }

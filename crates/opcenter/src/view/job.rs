@@ -54,6 +54,7 @@ impl Views {
         let ran = self.ran(job);
         let waited = between(job.submit_time, job.exec_time.unwrap_or(end));
         let used = self.used(job).filter(|_| !ended);
+        let activity = self.observed.activity(job).filter(|_| !ended).cloned().unwrap_or_default();
         JobView {
             id: job.id.clone(),
             name: job.spec.name.to_string(),
@@ -79,6 +80,9 @@ impl Views {
             migrate_policy: job.policy.migrate_policy.to_string(),
             time_limit: job.policy.time_limit.map(format_duration).unwrap_or_default(),
             idle: job.policy.idle.map(|idle| format_duration(idle.after)).unwrap_or_default(),
+            awake_limit: job.policy.idle.map(|idle| format_duration(idle.awake_limit)).unwrap_or_default(),
+            in_use: activity.uses.iter().map(|used| format!("in use: {used}")).collect(),
+            outward: activity.outward.iter().map(ToString::to_string).collect(),
             resume_on_connect: job.policy.resume_on_connect,
             snapshot_interval: job.policy.snapshot_interval.map(format_duration).unwrap_or_default(),
             dump_mode: job.policy.dump_mode,
@@ -188,6 +192,8 @@ pub(crate) fn as_seen_by(user: &User, mut job: JobView) -> JobView {
         job.access_urls.iter_mut().for_each(|url| *url = without_query(url));
         job.env.values_mut().for_each(|value| MASK.clone_into(value));
         job.input_args.clear();
+        job.in_use.clear();
+        job.outward.clear();
     }
     job
 }

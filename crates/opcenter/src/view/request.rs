@@ -3,7 +3,7 @@
 use mooring_api::Submission;
 use mooring_api::submission::{Environment, Tags};
 use mooring_store::JobRow;
-use mooring_types::policy::{DumpMode, Egress, JobPolicy, Moves, Rerun};
+use mooring_types::policy::{DumpMode, Egress, IdlePolicy, JobPolicy, Moves, Rerun};
 use mooring_types::{Name, Port, Reference};
 
 /// Returns the submission that makes the same job without a template.
@@ -33,6 +33,7 @@ pub(crate) fn of_job(job: &JobRow, security_groups: &[Name]) -> Submission {
         migrate_policy: Some(policy.migrate_policy).filter(|policy| *policy != default.migrate_policy),
         time_limit: policy.time_limit,
         idle: policy.idle.map(|idle| idle.after),
+        awake_limit: policy.idle.map(|idle| idle.awake_limit).filter(|limit| *limit != IdlePolicy::AWAKE_LIMIT),
         resume_on_connect: policy.resume_on_connect,
         snapshot_interval: policy.snapshot_interval,
         dump_mode: Some(policy.dump_mode).filter(|mode| *mode != DumpMode::default()),

@@ -6,7 +6,7 @@ use mooring_api::Submission;
 use mooring_api::view::JobModifyRequest;
 use mooring_sim::{Machine, Step};
 use mooring_types::host::{Purchase, Resources};
-use mooring_types::job::JobStatus;
+use mooring_types::job::{Activity, InUse, JobStatus};
 use mooring_types::usage::Usage;
 use mooring_types::{Clock, GatewayId, JobId};
 
@@ -61,6 +61,42 @@ async fn computing_job_is_not_idle() {
     let (job, _) = idle_job(&mut lab).await;
     run(&mut lab, &job, 120, usage(0.5, GB)).await;
     lab.expect(&job, JobStatus::Executing).await;
+}
+
+#[tokio::test]
+async fn job_that_waits_for_an_answer_is_not_idle() {
+    let mut lab = Lab::start().await;
+    let (job, _) = idle_job(&mut lab).await;
+    let request = JobModifyRequest { awake_limit: Some(Duration::from_secs(300)), ..JobModifyRequest::default() };
+    lab.admin.job_modify(&job, &request).await.unwrap();
+    let peer = "198.18.0.1:5555".parse().unwrap();
+    lab.host("host-1").act(&job, Activity { uses: vec![InUse::Answer { peer }], outward: vec![peer] });
+    run(&mut lab, &job, 200, usage(0.0, GB)).await;
+    let view = lab.expect(&job, JobStatus::Executing).await;
+    assert_eq!(view.in_use, ["in use: a connection to 198.18.0.1:5555 waits for an answer"]);
+    assert_eq!((view.outward, view.awake_limit.as_str()), (vec![peer.to_string()], "5m0s"));
+    // The limit counts on after a restart of OpCenter.
+    lab.restart_opcenter().await;
+    run(&mut lab, &job, 120, usage(0.0, GB)).await;
+    lab.expect(&job, JobStatus::Executing).await;
+    run(&mut lab, &job, 80, usage(0.0, GB)).await;
+    lab.expect(&job, JobStatus::Suspended).await;
+}
+
+#[tokio::test]
+async fn job_whose_connections_rest_is_suspended_in_its_time() {
+    let mut lab = Lab::start().await;
+    let (job, _) = idle_job(&mut lab).await;
+    let outward = vec!["198.18.0.1:5555".parse().unwrap()];
+    lab.host("host-1").act(&job, Activity { uses: Vec::new(), outward: outward.clone() });
+    run(&mut lab, &job, 80, usage(0.0, GB)).await;
+    lab.expect(&job, JobStatus::Suspended).await;
+    // The answer to a suspend by hand names what it cuts.
+    lab.resume(&job).await;
+    let host = lab.expect(&job, JobStatus::Executing).await.host_name;
+    lab.host(&host).act(&job, Activity { uses: Vec::new(), outward });
+    lab.cluster.report().await.unwrap();
+    assert_eq!(lab.admin.job_suspend(&job).await.unwrap().outward, ["198.18.0.1:5555"]);
 }
 
 #[tokio::test]

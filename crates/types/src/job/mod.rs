@@ -1,6 +1,7 @@
 //! Jobs: the request of a user ([`JobSpec`]), the source of its files ([`Image`]) and the status
 //! ([`JobStatus`]). Automatic actions are part of its [policy](crate::policy::JobPolicy).
 
+mod activity;
 mod image;
 mod output;
 mod remote;
@@ -15,6 +16,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use activity::{Activity, BUSY_FILE, InUse, LISTED_MAX};
 pub use image::{Image, InvalidImage};
 pub use output::{OUTPUT_MAX, OutputFile, RESULTS_MAX, UnknownOutput};
 pub use remote::{Bucket, Export};

@@ -79,6 +79,24 @@ pub struct IdlePolicy {
     /// The time without client traffic and processor usage, both at once.
     #[serde(with = "duration::text")]
     pub after: Duration,
+    /// The longest time for which open queries, kernels and terminals alone keep the job awake.
+    #[serde(with = "duration::text", default = "IdlePolicy::default_awake_limit")]
+    pub awake_limit: Duration,
+}
+
+impl IdlePolicy {
+    /// The limit where none is given: a long query has its time, and a forgotten one ends.
+    pub const AWAKE_LIMIT: Duration = Duration::from_secs(4 * 3600);
+
+    /// Suspends after a time without use, with the usual limit.
+    #[must_use]
+    pub fn after(after: Duration) -> Self {
+        Self { after, awake_limit: Self::AWAKE_LIMIT }
+    }
+
+    fn default_awake_limit() -> Duration {
+        Self::AWAKE_LIMIT
+    }
 }
 
 /// The content of snapshots.
@@ -137,7 +155,7 @@ mod tests {
         assert_eq!(serde_json::from_str::<JobPolicy>("{}").unwrap(), JobPolicy::default());
         let stored = r#"{"idle":{"after":"30m0s"},"vmPolicy":{"policy":"onDemand"},"timeLimit":"1h0m0s"}"#;
         let policy: JobPolicy = serde_json::from_str(stored).unwrap();
-        assert_eq!(policy.idle, Some(IdlePolicy { after: Duration::from_secs(1800) }));
+        assert_eq!(policy.idle, Some(IdlePolicy::after(Duration::from_secs(1800))));
         assert_eq!((policy.vm_policy.policy, policy.vm_policy.retry_limit), (Wanted::OnDemand, 3));
         let again = serde_json::to_string(&policy).unwrap();
         assert_eq!(serde_json::from_str::<JobPolicy>(&again).unwrap(), policy);

@@ -33,6 +33,7 @@ const PLACES: &Places = &[
     ("migratePolicy", "migratePolicy"),
     ("timeLimit", "timeLimit"),
     ("idle", "idle"),
+    ("awakeLimit", "awakeLimit"),
     ("snapshotInterval", "snapshotInterval"),
 ];
 
@@ -69,6 +70,7 @@ fn texts(job: &JobRow) -> Vec<(&'static str, String)> {
         ("migratePolicy", policy.migrate_policy.to_string()),
         ("timeLimit", time(policy.time_limit)),
         ("idle", time(policy.idle.map(|idle| idle.after))),
+        ("awakeLimit", time(policy.idle.map(|idle| idle.awake_limit))),
         ("snapshotInterval", time(policy.snapshot_interval)),
         ("resumeOnConnect", if policy.resume_on_connect { "true".into() } else { String::new() }),
     ]
@@ -106,6 +108,7 @@ fn request(form: &mut Form) -> JobModifyRequest {
     }
     request.time_limit = time(form, "timeLimit");
     request.idle = time(form, "idle");
+    request.awake_limit = time(form, "awakeLimit");
     request.snapshot_interval = time(form, "snapshotInterval");
     if is_changed(form, "resumeOnConnect") {
         request.resume_on_connect = Some(form.is_checked("resumeOnConnect"));
