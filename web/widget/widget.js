@@ -3,7 +3,7 @@
  * the way to the panel.
  *
  *   gateway ── state: WebSocket ──► this script ──► pill, alert
- *                                        │ ▲
+ *           ◄── somebody uses the page ──┤ ▲
  *     state, stored session, answer      ▼ │  ready, session, size, close, sign-in
  *                                      panel: a frame without an origin, served by the gateway
  *
@@ -41,6 +41,8 @@
     const ALERT_MIN_TIME = 1_000;
     const NOTICE_TIME = 2_000;
     const RELOAD_INTERVAL = 2_000;
+    const USED_INTERVAL = 3_000;
+    const FRAMES_INTERVAL = 1_000;
     const REATTACH_MAX = 20;
     const WINDOW_INTERVAL = 300;
     const WINDOW_FEATURES = 'popup,width=520,height=660';
@@ -118,12 +120,13 @@
     };
 
     /** The text of the alert for a job that is not responsive. */
-    function alertText({name, status, external, possible, ended}) {
+    function alertText({name, status, external, possible, wakes, ended}) {
         if (ended) return `${ended} This screen does not respond any more.`;
         const until = 'This screen does not respond until the job executes again.';
         /* The scheduler of an external job may lose input during its migration. */
         const kept = external ? '' : ' What you type is kept.';
-        const resume = possible.includes('resume') ? ' Resume it from the panel.' : '';
+        const byPanel = possible.includes('resume') ? ' Resume it from the panel.' : '';
+        const resume = wakes ? ' A click or a key in this page resumes it.' : byPanel;
         switch (status) {
             case 'Floating':
                 return `${name} is migrating to another host. ${until}${kept}`;
@@ -177,14 +180,14 @@
     /* All listeners, to be added again: `document.open` removes those of the whole document. */
     const listeners = [];
 
-    function on(target, kind, listener) {
-        listeners.push([target, kind, listener]);
-        target.addEventListener(kind, listener);
+    function on(target, kind, listener, isFirst = false) {
+        listeners.push([target, kind, listener, isFirst]);
+        target.addEventListener(kind, listener, isFirst);
     }
 
     /* The browser ignores a listener that it has already. */
     function addListenersAgain() {
-        for (const [target, kind, listener] of listeners) target.addEventListener(kind, listener);
+        for (const [target, ...listening] of listeners) target.addEventListener(...listening);
     }
 
     const within = (value, least, most) => Math.max(least, Math.min(most, value));
@@ -239,6 +242,12 @@
         return {
             connectNow: connect,
             connectIfWaiting: () => socket ?? connect(),
+            /* Returns whether there is a connection. */
+            send: text => {
+                const isOpen = socket?.readyState === WebSocket.OPEN;
+                if (isOpen) socket.send(text);
+                return isOpen;
+            },
         };
     }
 
@@ -588,14 +597,71 @@
     }
 
     /**
+     * Calls `tell` when somebody clicks, types or taps in the page while its job can be woken by
+     * that. Clicks in the widget have their own meaning. Those in a frame are seen by the
+     * browser's record of them alone.
+     */
+    function watchUse(host, tell) {
+        let wakes = false;
+        let told = -Infinity;
+        let timer = 0;
+        let wasActive = false;
+
+        function use() {
+            if (!wakes || performance.now() - told < USED_INTERVAL) return;
+            if (tell()) told = performance.now();
+        }
+
+        const isActive = () =>
+            (navigator.userActivation?.isActive ?? false) &&
+            /^I?FRAME$/.test(document.activeElement?.tagName ?? '');
+
+        function lookAtFrames() {
+            const before = wasActive;
+            wasActive = isActive();
+            if (wasActive && !before) use();
+        }
+
+        for (const kind of ['pointerdown', 'touchstart', 'keydown'])
+            on(
+                window,
+                kind,
+                event => {
+                    const isOfWidget = event.composedPath().includes(host);
+                    /* The keys by which somebody goes to another window. */
+                    const leaves = ['Alt', 'Control', 'Meta', 'OS', 'Shift'].includes(event.key);
+                    if (event.isTrusted && !isOfWidget && !leaves) use();
+                },
+                true,
+            );
+        return state => {
+            if (state.wakes === wakes) return;
+            wakes = state.wakes;
+            clearInterval(timer);
+            /* What was clicked before the suspension is no use of the suspended job. */
+            wasActive = isActive();
+            if (wakes) timer = setInterval(lookAtFrames, FRAMES_INTERVAL);
+        };
+    }
+
+    /**
      * Reloads the gateway's waiting page until the job's own page comes in its place: at once when
-     * the job begins to respond, and at intervals before that, but not while the panel is open.
+     * the job begins to respond, and at intervals before that, but not while the panel is open. A
+     * suspended job is left alone: a reload would wake it.
      */
     function waitForPage(panel) {
-        if (!document.documentElement.hasAttribute('data-mooring-waiting')) return () => {};
+        const root = document.documentElement;
+        if (!root.hasAttribute('data-mooring-waiting')) return () => {};
         let responds = null;
-        setInterval(() => (responds || !panel.isOpen()) && location.reload(), RELOAD_INTERVAL);
+        let resting = /^Suspend/.test(root.getAttribute('data-mooring-waiting'));
+        setInterval(
+            () => !resting && (responds || !panel.isOpen()) && location.reload(),
+            RELOAD_INTERVAL,
+        );
         return state => {
+            resting = ['Suspending', 'Suspended', 'Resuming'].includes(state.status);
+            const shown = document.querySelector('[role=status] strong');
+            if (shown) shown.textContent = state.status;
             /* A job that responds, but not on this port yet, is asked at intervals. */
             if (state.responsive && responds === false) location.reload();
             responds = state.responsive;
@@ -644,6 +710,7 @@
         const panel = makePanel(stage, pill);
         const bar = makeBar(panel.open);
         const onWaitingPage = waitForPage(panel);
+        const onWakeable = watchUse(host, () => line.send('used'));
         stage.append(pill.root);
         tree.append(bar.root, panel.blocked, stage);
 
@@ -658,6 +725,7 @@
             pill.show(STATUS_CLASSES[state.status] ?? 'busy', state.name, state.status);
             panel.setState(state);
             onWaitingPage(state);
+            onWakeable(state);
             if (state.responsive) bar.lower(`${state.name} is executing again.`);
             else bar.raise(alertText(state), state.possible.includes('resume'));
         }

@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use mooring_types::gateway::WakeOn;
 use mooring_types::job::{Image, Publish, Volume};
 use mooring_types::policy::{DumpMode, Egress, MigratePolicy, VmPolicy};
 use mooring_types::{GatewayId, Name, Port, Reference, SecurityGroupId, TemplateName};
@@ -139,6 +140,9 @@ submission! {
         awake_limit: Option<Duration> = "awakeLimit", "--awakeLimit <TIME>", "8h0m0s";
         /// Resume the job when a client connects while it is suspended.
         resume_on_connect: bool = "resumeOnConnect", "--resumeOnConnect", true;
+        /// The clients that do: a person who loads a `page`, also a program's `request`, or any
+        /// `connection`, for servers that speak first [default: request].
+        wake_on: Option<WakeOn> = "wakeOn", "--wakeOn <page|request|connection>", "page";
         /// The interval of snapshots, from which the job is recovered when its host is lost
         /// [default: none].
         snapshot_interval: Option<Duration> = "snapshotInterval", "--snapshotInterval <TIME>", "10m0s";

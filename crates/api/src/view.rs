@@ -44,6 +44,7 @@ pub use template::{TemplateCreateRequest, TemplateView};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use mooring_types::gateway::WakeOn;
 use mooring_types::job::{Category, JobStatus};
 use mooring_types::migration::{MigrationKind, Outcome, PhaseTime};
 use mooring_types::policy::{DumpMode, Egress, MigratePolicy, VmPolicy};
@@ -122,6 +123,10 @@ pub struct JobModifyRequest {
     pub awake_limit: Option<Duration>,
     /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: Option<bool>,
+    /// The clients that do: `page`, `request` or `connection`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub wake_on: Option<WakeOn>,
     /// The interval of snapshots; `0s` for none.
     #[serde(with = "text", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -208,6 +213,10 @@ pub struct JobView {
     pub outward: Vec<String>,
     /// `true` if a client's connection resumes the job while it is suspended.
     pub resume_on_connect: bool,
+    /// The clients that do: `page`, `request` or `connection`. A connection may have others.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub wake_on: WakeOn,
     /// The interval of snapshots; empty for none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub snapshot_interval: String,

@@ -37,8 +37,8 @@ mod gateway;
 mod store_access;
 
 pub use gateway::{
-    ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow, GatewayReport,
-    GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective, VisitAnswer, VisitRequest,
+    Call, CallerObservation, ClientObservation, ConnectionDirective, ConnectionObservation, FarewellDirective, Flow,
+    GatewayReport, GatewaySlice, GivenCertificate, Quiesced, Target, TlsDirective, VisitAnswer, VisitRequest,
 };
 pub use store_access::{StoreAccess, StorePlace};
 

@@ -9,7 +9,7 @@ use anyhow::Result;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use ipnet::{IpNet, Ipv4Net};
 use mooring_types::filter::Filter;
-use mooring_types::gateway::{Access, Protocol, Tls};
+use mooring_types::gateway::{Access, Protocol, Tls, WakeOn};
 use mooring_types::id::InvalidId;
 use mooring_types::policy::{CustomTag, InvalidTag};
 use mooring_types::port::parse_port;
@@ -34,6 +34,12 @@ pub(crate) fn protocol() -> impl TypedValueParser<Value = Protocol> {
 pub(crate) fn tls() -> impl TypedValueParser<Value = Tls> {
     let values = Tls::ALL.map(|tls| PossibleValue::new(tls.name()).help(tls.description()));
     PossibleValuesParser::new(values).try_map(|name| name.parse::<Tls>())
+}
+
+/// The parser of the clients that wake a job, which tells the help of each.
+pub(crate) fn wake_on() -> impl TypedValueParser<Value = WakeOn> {
+    let values = WakeOn::ALL.map(|kind| PossibleValue::new(kind.name()).help(kind.description()));
+    PossibleValuesParser::new(values).try_map(|name| name.parse::<WakeOn>())
 }
 
 /// The parser of an access's name, which tells the help of each.

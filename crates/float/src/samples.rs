@@ -6,7 +6,7 @@ use mooring_api::view::{
 };
 use mooring_api::watch::ClientObservation;
 use mooring_types::Event;
-use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, WakeOn, Widget};
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::job::JobStatus;
 use mooring_types::migration::{MigrationKind, Outcome, Phase, PhaseTime};
@@ -43,6 +43,7 @@ pub(crate) fn new_job() -> JobView {
         in_use: Vec::new(),
         outward: Vec::new(),
         resume_on_connect: false,
+        wake_on: WakeOn::Request,
         snapshot_interval: String::new(),
         dump_mode: DumpMode::Incremental,
         egress: Egress::Host,
@@ -149,6 +150,7 @@ pub(crate) fn gateway() -> GatewayView {
             protocol: Protocol::Auto,
             hold_limits: HoldLimits::default(),
             widget: Widget::Shown,
+            wake_on: WakeOn::Request,
             cookies: Cookies::Own,
             access: Access::Open,
             shares: Vec::new(),

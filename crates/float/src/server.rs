@@ -16,6 +16,7 @@ use mooring_ops::Lifecycle;
 use mooring_tls::Trust;
 use mooring_types::address::Overlay;
 use mooring_types::duration::parse_duration;
+use mooring_types::gateway::usual_checkers;
 use mooring_types::host::{HostRole, Purchase};
 use mooring_types::host_name::HostPattern;
 use mooring_types::{GatewayId, Name, SystemClock};
@@ -104,6 +105,10 @@ struct OpCenter {
     /// `X-Forwarded-Proto` are believed; repeatable [default: none]
     #[arg(long = "trusted-proxy", value_name = "RANGE", value_parser = parse::address_range)]
     trusted_proxies: Vec<IpNet>,
+    /// word in the user agents of clients that only look whether a job answers, and wake none;
+    /// repeatable [default: those of usual monitors, health checks and scanners]
+    #[arg(long = "checker", value_name = "WORD", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    checkers: Vec<String>,
     /// number of concurrent migrations off a drained or reclaimed host
     #[arg(long, value_name = "N", default_value = DRAIN_CONCURRENCY)]
     drain_at_once: NonZeroUsize,
@@ -367,6 +372,7 @@ pub(crate) async fn run(args: Args, global: &Global) -> anyhow::Result<()> {
                 external_ranges: arguments.external_ranges,
                 gateway_hosts: arguments.gateway_hosts,
                 trusted_proxies: arguments.trusted_proxies,
+                checkers: if arguments.checkers.is_empty() { usual_checkers() } else { arguments.checkers },
                 drain_at_once: arguments.drain_at_once,
                 shared_join_token: arguments.shared_join_token,
             };

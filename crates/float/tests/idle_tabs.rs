@@ -1,5 +1,5 @@
-//! Idle tabs of a job that is suspended for long. They poll all day, are held, give up and poll
-//! again, and nothing of it piles up.
+//! Idle tabs of a job that is suspended for long. They poll all day, are refused and poll again,
+//! and nothing of it piles up.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use mooring_api::view::JobView;
 use mooring_testkit::job::mapped;
 use mooring_testkit::wait::wait_for;
 use mooring_testkit::world::{Plan, World};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
@@ -21,8 +21,6 @@ const POLLS: u32 = 8640;
 const TABS: [&str; 3] = ["/api/kernels", "/api/sessions", "/api/terminals"];
 /// The number of concurrent polls of each kind, to get through a day quickly.
 const AT_ONCE: u32 = 4;
-/// The time after which a tab gives up a poll.
-const PATIENCE: Duration = Duration::from_millis(2);
 
 /// Returns the descriptors and the memory of a process.
 fn held(pid: i32) -> Result<(usize, u64)> {
@@ -36,8 +34,9 @@ async fn poll(gateway: SocketAddr, path: &str) -> Result<()> {
     let mut tcp = TcpStream::connect(gateway).await?;
     let headers = "Host: tab\r\nUser-Agent: Mozilla/5.0\r\nAccept: application/json\r\n";
     tcp.write_all(format!("GET {path} HTTP/1.1\r\n{headers}\r\n").as_bytes()).await?;
-    // The tab gives up while its request is held.
-    ensure!(tokio::time::timeout(PATIENCE, tcp.readable()).await.is_err(), "a suspended job answered");
+    let mut answer = [0; 12];
+    tokio::time::timeout(LIMIT, tcp.read_exact(&mut answer)).await??;
+    ensure!(answer == *b"HTTP/1.1 503", "a suspended job answered");
     Ok(())
 }
 

@@ -34,6 +34,7 @@ idle: 30m
 snapshotInterval: 10m
 dumpMode: full
 resumeOnConnect: true
+wakeOn: page
 customTag: [project:course-7, kind:web]
 ";
 
@@ -109,6 +110,7 @@ fn input_args_submit_the_same_job() {
             ("snapshotInterval", json!("10m0s")),
             ("dumpMode", json!("full")),
             ("resumeOnConnect", json!(true)),
+            ("wakeOn", json!("page")),
             ("egress", json!("host")),
             ("cpu", json!(1)),
             ("cpuMax", json!(2)),
@@ -242,10 +244,12 @@ fn modify_changes_a_running_job() {
             ["modify", "-j", &job, "--addCustomTag", "b:2", "--rmCustomTag", "a", "-n", "renamed", "--timeLimit", "0s"];
         let more =
             ["--idle", "5m", "--resumeOnConnect", "on", "--vmPolicy", "[retryLimit=7]", "-M", "[mem.disable=true]"];
-        let after = answer(&world, &[line.as_slice(), more.as_slice(), &["--snapshotInterval", "1m"]].concat())?;
+        let last = ["--snapshotInterval", "1m", "--wakeOn", "connection"];
+        let after = answer(&world, &[line.as_slice(), more.as_slice(), &last].concat())?;
         ensure!(after["status"] == "Executing" && after["name"] == "renamed", "{after}");
         ensure!(after["customTags"] == json!({"b": "2"}) && after.get("timeLimit").is_none(), "{after}");
         ensure!(after["idle"] == "5m0s" && after["resumeOnConnect"] == true && after["snapshotInterval"] == "1m0s");
+        ensure!(after["wakeOn"] == "connection", "{after}");
         ensure!(after["vmPolicy"]["retryLimit"] == 7 && after["migratePolicy"] == "[disable=false,mem.disable=true]");
         let events = float(&world, &["log", "events", "-j", &job])?.stdout;
         ensure!(events.contains("modified by admin: ") && events.contains("time limit none"), "{events}");

@@ -158,7 +158,7 @@ fn a_job_for_which_no_host_has_more_room_stays_and_says_so_once() {
 }
 
 #[test]
-fn idle_job_is_suspended_and_resumed_by_a_client() {
+fn idle_job_is_suspended_once_and_resumed_by_another_request() {
     let world = world(2);
     let outcome = world.run_inside(async || {
         let client = world.client().await?;
@@ -184,11 +184,12 @@ fn idle_job_is_suspended_and_resumed_by_a_client() {
         }
         let view = client.job_get(&job).await?;
         ensure!(view.status == JobStatus::Executing && view.migrations.is_empty(), "{view:?}");
-        let suspended = suspended_under_an_open_page(&client, &job, address).await?;
+        let suspended = suspended_under_polls(&client, &job, address).await?;
         ensure!(suspended.status_reason == "idle for 3s" && suspended.mem_used.is_none(), "{suspended:?}");
         ensure!(suspended.migrations.last().is_some_and(|made| made.reason == "idle for 3s"), "{suspended:?}");
 
-        let (same, next) = ask(address, 0).await.context("the request that has to wait")?;
+        polls_wake_nothing(&client, &job, address).await?;
+        let (same, next) = ask(address, 1).await.context("the request that has to wait")?;
         ensure!(same == identity && next > count, "{same} {next} after {identity} {count}");
         let resumed = client.job_get(&job).await?;
         let kinds: Vec<MigrationKind> = resumed.migrations.iter().map(|migration| migration.kind).collect();
@@ -199,25 +200,33 @@ fn idle_job_is_suspended_and_resumed_by_a_client() {
     outcome.unwrap();
 }
 
-/// Waits until a job is suspended although an open page asks now and then.
-async fn suspended_under_an_open_page(client: &Client, job: &JobId, address: SocketAddr) -> Result<JobView> {
-    let page = async {
-        while ask(address, 0).await.is_ok() {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-    };
-    let leaves = wait_for("the job to leave", WITHIN, async || {
-        Ok((client.job_get(job).await?.status != JobStatus::Executing).then_some(()))
-    });
-    tokio::select! {
-        () = page => anyhow::bail!("the job does not answer"),
-        outcome = leaves => outcome?,
-    }
-    wait_for("the job to be suspended", WITHIN, async || {
+/// Waits until a job is suspended although a program asks now and then.
+async fn suspended_under_polls(client: &Client, job: &JobId, address: SocketAddr) -> Result<JobView> {
+    let began = Instant::now();
+    loop {
+        let answered = ask(address, 0).await;
         let view = client.job_get(job).await?;
-        Ok((view.status == JobStatus::Suspended).then_some(view))
-    })
-    .await
+        if view.status == JobStatus::Suspended {
+            return Ok(view);
+        }
+        answered?;
+        ensure!(began.elapsed() < WITHIN, "{view:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// Goes on asking as before a suspend, and is refused each time.
+async fn polls_wake_nothing(client: &Client, job: &JobId, address: SocketAddr) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < 3 * IDLE {
+        let refused = ask(address, 0).await.map(drop).map_err(|error| error.to_string());
+        let is_told = |text: &String| text.starts_with("HTTP/1.1 503") && text.contains("is not woken by this request");
+        ensure!(refused.as_ref().is_err_and(is_told), "{refused:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let view = client.job_get(job).await?;
+    ensure!(view.status == JobStatus::Suspended && view.migrations.len() == 1, "{view:?}");
+    Ok(())
 }
 
 /// Sends a plain request with a body of `bytes` bytes. Returns the identity and the count of the

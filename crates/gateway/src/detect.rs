@@ -101,20 +101,21 @@ fn when_late(bytes: &[u8]) -> FirstBytes {
     if is_request { FirstBytes::Http1 } else { FirstBytes::Other }
 }
 
-/// Waits for the first bytes of a client, then at most [`DETECT_TIMEOUT`] until they decide.
+/// Waits for the first bytes of a client, then until they decide or are `late`.
 ///
 /// A client that ends before that speaks something else than HTTP.
 ///
 /// # Errors
 /// The client's connection broke.
-pub async fn first_bytes(client: &ClientSocket) -> io::Result<FirstBytes> {
+pub async fn first_bytes(client: &ClientSocket, late: impl Future<Output = ()>) -> io::Result<FirstBytes> {
     client.peek(&mut [0]).await?;
     let mut buffer = Box::new([0; EXAMINED_BYTES]);
     let peeked = client.peek(&mut buffer[..]).await?;
     match detect(&buffer[..peeked]) {
-        FirstBytes::Undecided if peeked > 0 => match timeout(DETECT_TIMEOUT, more_bytes(client, peeked)).await {
-            Ok(decided) => decided,
-            Err(_) => {
+        FirstBytes::Undecided if peeked > 0 => tokio::select! {
+            biased;
+            decided = more_bytes(client, peeked) => decided,
+            () = late => {
                 let peeked = client.peek(&mut buffer[..]).await?;
                 match proxy_line::begins(&buffer[..peeked]) {
                     Begins::No => Ok(when_late(&buffer[..peeked])),

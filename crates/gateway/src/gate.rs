@@ -15,14 +15,14 @@
 //!
 //! The gate also counts the held requests of all connections of the job: see [`Gate::hold`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use mooring_api::watch::UnacceptedConnection;
+use mooring_api::watch::{CallerObservation, UnacceptedConnection};
 use mooring_linux::tcp;
 use parking_lot::{Mutex, MutexGuard, RwLock};
 use tokio::sync::{Notify, watch};
@@ -53,9 +53,16 @@ pub struct Gate {
     changed: watch::Sender<bool>,
     sockets: Mutex<Sockets>,
     held: AtomicU32,
-    callers: AtomicU32,
-    /// Notified when the number of callers rises from zero.
+    callers: Mutex<Callers>,
+    /// Notified when the first caller appears, and when the last one is gone.
     called: Arc<Notify>,
+}
+
+/// The clients that want the job, in the order of their calls.
+#[derive(Debug, Default)]
+struct Callers {
+    next_key: u64,
+    present: BTreeMap<u64, CallerObservation>,
 }
 
 /// The sockets of the connections to the job.
@@ -97,10 +104,14 @@ pub struct HeldRequest(Arc<Gate>);
 
 /// A person or program that wants the job to execute; it ends by drop.
 #[derive(Debug)]
-pub struct Caller(Arc<Gate>);
+pub struct Caller {
+    gate: Arc<Gate>,
+    key: u64,
+}
 
 impl Gate {
-    /// Creates a closed gate. `called` is notified when the first caller appears.
+    /// Creates a closed gate. `called` is notified when the first caller appears, and when the last
+    /// one is gone.
     #[must_use]
     pub fn new(called: Arc<Notify>) -> Arc<Self> {
         let (changed, _) = watch::channel(false);
@@ -109,23 +120,30 @@ impl Gate {
             changed,
             sockets: Mutex::default(),
             held: AtomicU32::new(0),
-            callers: AtomicU32::new(0),
+            callers: Mutex::default(),
             called,
         })
     }
 
-    /// Counts a caller: a person or a program, not an open page that polls.
-    pub fn call(self: &Arc<Self>) -> Caller {
-        if self.callers.fetch_add(1, Ordering::Relaxed) == 0 {
+    /// Adds a caller; [`crate::wake`] decides who is one.
+    pub fn call(self: &Arc<Self>, caller: CallerObservation) -> Caller {
+        let mut callers = self.callers.lock();
+        let key = callers.next_key;
+        callers.next_key += 1;
+        if callers.present.is_empty() {
             self.called.notify_one();
         }
-        Caller(self.clone())
+        callers.present.insert(key, caller);
+        drop(callers);
+        Caller { gate: self.clone(), key }
     }
 
-    /// The number of callers.
+    /// The number of callers, and the first of them.
     #[must_use]
-    pub fn callers(&self) -> u32 {
-        self.callers.load(Ordering::Relaxed)
+    pub fn callers(&self) -> (u32, Option<CallerObservation>) {
+        let callers = self.callers.lock();
+        let first = callers.present.first_key_value().map(|(_, caller)| caller.clone());
+        (u32::try_from(callers.present.len()).unwrap_or(u32::MAX), first)
     }
 
     /// Opens the gate.
@@ -310,7 +328,12 @@ impl Drop for HeldRequest {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.callers.fetch_sub(1, Ordering::Relaxed);
+        let mut callers = self.gate.callers.lock();
+        callers.present.remove(&self.key);
+        // A client that has gone wakes nothing.
+        if callers.present.is_empty() {
+            self.gate.called.notify_one();
+        }
     }
 }
 

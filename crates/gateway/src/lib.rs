@@ -25,6 +25,7 @@
 //!   and connections stay in their process until they end. A process has a role, [`process_role`].
 //! * `entry` lets browsers in where a connection takes a login.
 //! * [`widget`] is the panel that the gateway adds to pages, and what the panel calls.
+//! * [`wake`] tells the clients that want a suspended job from those that are only there.
 //! * [`browser`] keeps apart what browsers keep for an address: cookies, storage, service workers.
 //! * [`budget`] bounds what clients use.
 //! * [`memory`] returns memory to the kernel after a burst of clients.
@@ -70,6 +71,7 @@ pub mod tls;
 pub mod tunnel;
 mod unsent;
 pub mod upstream;
+pub mod wake;
 pub mod websocket;
 pub mod widget;
 

@@ -21,7 +21,7 @@ use mooring_types::gateway::Protocol;
 use mooring_types::{Clock, ConnectionId, JobId, Port, SystemClock};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::{Access, Ended};
@@ -29,7 +29,7 @@ use crate::budget::{AddressShare, HeadShare};
 use crate::client::ClientConnection;
 use crate::client_socket::ClientSocket;
 use crate::clients::{ClientRecord, Clients};
-use crate::detect::{FirstBytes, first_bytes};
+use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
 use crate::gate::Gate;
 use crate::http::redirect::PlainClient;
 use crate::http::speech::Speech;
@@ -41,6 +41,8 @@ use crate::shared::Shared;
 use crate::socket;
 use crate::tls::{self, Beginning};
 use crate::upstream::Upstream;
+use crate::wake::caller::{self, unheard};
+use crate::wake::polls::Polls;
 
 const ACCEPT_BACKLOG: u32 = 1024;
 /// The idle time after which a client's machine is probed.
@@ -79,6 +81,7 @@ pub(crate) struct PortServer {
     pub(crate) gate: Arc<Gate>,
     pub(crate) clients: Clients,
     pub(crate) speech: Arc<Speech>,
+    pub(crate) polls: Arc<Polls>,
     pub(crate) stop: CancellationToken,
     pub(crate) shared: Arc<Shared>,
 }
@@ -259,7 +262,7 @@ impl PortServer {
 
     /// Answers a client that does not speak TLS, at a port that does.
     async fn answer_plain(&self, socket: ClientSocket, address: SocketAddr) -> io::Result<()> {
-        match first_bytes(&socket).await? {
+        match first_bytes(&socket, sleep(DETECT_TIMEOUT)).await? {
             FirstBytes::Http1 => {
                 let (socket, rules) = (Arc::new(socket), self.routes.now().gateway.clone());
                 let heads = self.heads_of(address.ip());
@@ -307,24 +310,33 @@ impl PortServer {
             gate: self.gate.clone(),
             record: record.clone(),
             speech: self.speech.clone(),
+            polls: self.polls.clone(),
         };
-        let route = self.routes.now();
-        // A proxy that no rule admits is there for others, whom only requests of HTTP name.
-        let protocol = match route.client_protocol() {
-            protocol if route.allows(address.ip()) => protocol,
-            Protocol::Tcp => return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no rule allows the proxy")),
-            Protocol::Auto | Protocol::Http => Protocol::Http,
+        let serve = async {
+            let route = self.routes.now();
+            // A proxy that no rule admits is there for others, whom only requests of HTTP name.
+            let protocol = match route.client_protocol() {
+                protocol if route.allows(address.ip()) => protocol,
+                Protocol::Tcp => {
+                    return Err(io::Error::new(io::ErrorKind::PermissionDenied, "no rule allows the proxy"));
+                }
+                Protocol::Auto | Protocol::Http => Protocol::Http,
+            };
+            drop(route);
+            let session = Session::detect(protocol, client, &upstream, self.shared.budgets.limits().idle).await?;
+            let connection = ClientConnection {
+                socket: client.clone(),
+                address,
+                told,
+                job: self.job.clone(),
+                upstream: upstream.clone(),
+                shared: self.shared.clone(),
+            };
+            session.serve(connection).await
         };
-        drop(route);
-        let session = Session::detect(protocol, client, &upstream, self.shared.budgets.limits().idle).await?;
-        let connection = ClientConnection {
-            socket: client.clone(),
-            address,
-            told,
-            job: self.job.clone(),
-            upstream,
-            shared: self.shared.clone(),
-        };
-        session.serve(connection).await
+        tokio::select! {
+            outcome = serve => outcome,
+            () = caller::of_connection(client, &upstream, address.ip()) => Err(unheard()),
+        }
     }
 }

@@ -94,6 +94,8 @@ pub enum Unavailable {
     HeadTooLarge,
     /// The job speaks HTTP/2 alone, and the request was of HTTP/1.
     Http2Alone,
+    /// The job is suspended, and the request does not wake it.
+    Asleep,
 }
 
 /// A budget that is used up.
@@ -319,8 +321,15 @@ impl Default for Metrics {
 }
 
 impl Unavailable {
-    const ALL: [Self; 6] =
-        [Self::HeldTooLong, Self::TooManyHeld, Self::Unreachable, Self::Broken, Self::HeadTooLarge, Self::Http2Alone];
+    const ALL: [Self; 7] = [
+        Self::HeldTooLong,
+        Self::TooManyHeld,
+        Self::Unreachable,
+        Self::Broken,
+        Self::HeadTooLarge,
+        Self::Http2Alone,
+        Self::Asleep,
+    ];
 }
 
 impl Drop for OpenConnection {
@@ -371,6 +380,7 @@ impl EncodeLabelValue for Unavailable {
             Self::Broken => "broken",
             Self::HeadTooLarge => "headTooLarge",
             Self::Http2Alone => "http2Alone",
+            Self::Asleep => "asleep",
         })
     }
 }

@@ -29,11 +29,12 @@ use mooring_linux::splice::Pipe;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client_socket::ClientSocket;
-use crate::detect::{FirstBytes, first_bytes};
+use crate::detect::{DETECT_TIMEOUT, FirstBytes, first_bytes};
 use crate::gated::GatedStream;
+use crate::http::speech::Speech;
 use crate::proxy_line;
 use crate::socket;
 use crate::unsent::{Pongs, Unsent};
@@ -57,6 +58,8 @@ pub enum Content {
     Bytes,
     /// Bytes of a client that has sent none yet. They may be anything but a request of HTTP.
     Unexamined,
+    /// Bytes of a client that begins with a hello of TLS.
+    Tls,
     /// WebSocket frames.
     WebSocket,
 }
@@ -105,7 +108,8 @@ pub async fn relay(
     let Connected { stream: job, epoch } = job;
     let websocket = (content == Content::WebSocket).then(WebSocket::default);
     let end = {
-        let mut to_client = pin!(to_client(&job, client, &early.from_job, websocket.as_ref()).fuse());
+        let examines = (content == Content::Tls).then_some(&*upstream.speech);
+        let mut to_client = pin!(to_client(&job, client, &early.from_job, websocket.as_ref(), examines).fuse());
         let to_job = async {
             match &websocket {
                 Some(websocket) => frames_to_job(client, &job, early.from_client, &websocket.pongs).await,
@@ -250,7 +254,7 @@ async fn frames_to_job(client: &ClientSocket, job: &GatedStream, early: Bytes, p
 /// # Errors
 /// They are a request of HTTP, or a PROXY line that is refused, or the connection broke.
 async fn refuse_request(client: &ClientSocket, upstream: &Upstream) -> io::Result<()> {
-    match first_bytes(client).await? {
+    match first_bytes(client, sleep(DETECT_TIMEOUT)).await? {
         FirstBytes::Http1 | FirstBytes::Http2 => {
             Err(io::Error::new(io::ErrorKind::InvalidData, "a request of HTTP after the job has spoken"))
         }
@@ -264,11 +268,18 @@ async fn to_client(
     client: &ClientSocket,
     early: &[u8],
     websocket: Option<&WebSocket>,
+    examines: Option<&Speech>,
 ) -> Result<(), Broken> {
     let (count, uncounted) = (&job.record().bytes_out, AtomicU64::new(0));
     let frames = websocket.map(|websocket| &websocket.frames);
     // The early bytes were counted when they were read.
     send(client, early, &uncounted, frames).await.map_err(Broken::Client)?;
+    if let Some(speech) = examines
+        && let Received::Read(bytes) = read(From::Job(job)).await.map_err(Broken::Job)?
+    {
+        bytes.first().into_iter().for_each(|first| speech.answers_hello(*first));
+        send(client, &bytes, count, None).await.map_err(Broken::Client)?;
+    }
     loop {
         let received = match (websocket, client.plain()) {
             (None, Some(_)) => receive(From::Job(job)).await,

@@ -6,11 +6,12 @@
 use std::future;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mooring_api::watch::{ConnectionDirective, FarewellDirective, GatewaySlice, Target};
 use mooring_types::external::{EndpointRules, IpNet};
 use mooring_types::external_url::ExternalUrl;
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, WakeOn, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::{self, InboundRule};
@@ -31,6 +32,14 @@ pub struct Route {
     pub epoch: u64,
     pub protocol: Protocol,
     pub hold_limits: HoldLimits,
+    /// The clients that wake the suspended job.
+    pub wake_on: WakeOn,
+    /// True if the suspended job is resumed for them.
+    pub resumes: bool,
+    /// The time without use after which the job is suspended.
+    pub idle: Option<Duration>,
+    /// True while the job is suspended for want of use.
+    pub is_idle: bool,
     pub widget: Widget,
     /// The names of the connection's cookies.
     pub names: CookieNames,
@@ -61,6 +70,8 @@ pub struct GatewayRules {
     pub host_names: Vec<HostPattern>,
     /// The proxies whose word about clients is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Words in the user agents of clients that only look whether a job answers.
+    pub checkers: Vec<String>,
     /// The URL by which browsers reach OpCenter; empty where it is the gateway's own.
     pub opcenter: String,
 }
@@ -74,6 +85,7 @@ impl GatewayRules {
             endpoints: slice.endpoints.clone(),
             host_names: slice.host_names.clone(),
             trusted_proxies: slice.trusted_proxies.clone(),
+            checkers: slice.checkers.clone(),
             opcenter: slice.opcenter.clone(),
         }
     }
@@ -99,6 +111,10 @@ impl Route {
             epoch: directive.epoch,
             protocol: directive.protocol,
             hold_limits: directive.hold_limits,
+            wake_on: directive.wake_on,
+            resumes: directive.resumes,
+            idle: directive.idle_seconds.map(Duration::from_secs),
+            is_idle: directive.is_idle,
             widget: directive.widget,
             names: CookieNames::of(&directive.connection),
             cookies: directive.cookies,
@@ -123,6 +139,10 @@ impl Route {
             epoch: 0,
             protocol: directive.protocol,
             hold_limits: HoldLimits::default(),
+            wake_on: WakeOn::default(),
+            resumes: false,
+            idle: None,
+            is_idle: false,
             widget: directive.widget,
             names: CookieNames::of(&directive.connection),
             cookies: Cookies::default(),
@@ -292,6 +312,16 @@ impl Routes {
     /// Waits until a browser is let in by the hash of its token.
     pub async fn lets_in(&self, visit: &str) {
         self.wait_for(|route| route.lets_in(visit)).await;
+    }
+
+    /// Waits until the job is suspended.
+    pub async fn suspended(&self) {
+        self.wait_for(|route| route.job_status == JobStatus::Suspended).await;
+    }
+
+    /// Waits until the job is not suspended.
+    pub async fn not_suspended(&self) {
+        self.wait_for(|route| route.job_status != JobStatus::Suspended).await;
     }
 
     /// Waits until the job has ended.

@@ -21,7 +21,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use mooring_types::gateway::Protocol;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::ClientConnection;
 use crate::client_socket::ClientSocket;
@@ -52,7 +52,7 @@ impl Session {
     ) -> io::Result<Self> {
         match protocol {
             Protocol::Tcp => Self::of_silent_client(client, upstream).await,
-            Protocol::Http => Ok(match timeout(idle, first_bytes(client)).await?? {
+            Protocol::Http => Ok(match timeout(idle, first_bytes(client, late(upstream))).await?? {
                 FirstBytes::Http2 => Self::Http2,
                 FirstBytes::ProxyLine => return Err(proxy_line::refusal()),
                 _ => Self::Http1(None),
@@ -60,7 +60,7 @@ impl Session {
             Protocol::Auto => match timeout(DETECT_TIMEOUT, client.peek(&mut [0])).await {
                 Ok(peeked) => {
                     peeked?;
-                    Self::of(first_bytes(client).await?, None, upstream)
+                    Self::of(first_bytes(client, late(upstream)).await?, None, upstream)
                 }
                 Err(_) => Self::of_silent_client(client, upstream).await,
             },
@@ -75,7 +75,8 @@ impl Session {
         // Each future is large, and a client needs one of them.
         match self {
             Self::Tunnel(connected, content) => {
-                Box::pin(tunnel::tunnel(&client.socket, connected, &client.upstream, content)).await
+                Box::pin(tunnel::tunnel(&client.socket, connected, client.address.ip(), &client.upstream, content))
+                    .await
             }
             Self::Http1(connected) => Box::pin(http::serve_http1(client, connected)).await,
             Self::Http2 => Box::pin(http::serve_http2(client)).await,
@@ -87,7 +88,7 @@ impl Session {
         let mut connecting = pin!(upstream.connect());
         let connected = tokio::select! {
             biased;
-            bytes = first_bytes(client) => {
+            bytes = first_bytes(client, late(upstream)) => {
                 // A connection that is under way is used: to the job a second one would be another
                 // client, and the first one a client that leaves.
                 let begun = timeout(DETECT_TIMEOUT, connecting.as_mut()).await;
@@ -100,7 +101,7 @@ impl Session {
             // Bytes, an end and an error alike are for the client to see.
             () = connected.stream.arrived() => {}
             _ = upstream.end(connected.epoch) => {}
-            bytes = first_bytes(client) => return Self::of(bytes?, Some(connected), upstream),
+            bytes = first_bytes(client, late(upstream)) => return Self::of(bytes?, Some(connected), upstream),
         }
         Ok(Self::Tunnel(Some(connected), Content::Unexamined))
     }
@@ -115,4 +116,11 @@ impl Session {
             }
         })
     }
+}
+
+/// Waits until first bytes are late. While the job is away there is no hurry: half a line wakes
+/// nothing, and the rest may come.
+async fn late(upstream: &Upstream) {
+    sleep(DETECT_TIMEOUT).await;
+    upstream.gate.opened().await;
 }

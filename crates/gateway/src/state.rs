@@ -182,11 +182,13 @@ impl Gateway {
         let without_tls = self.shared.tls.problem();
         let observe = |(key, listener): (&Key, &Listener)| {
             let (bytes_in, bytes_out) = listener.clients.moved();
+            let (calling, caller) = listener.gate.callers();
             ConnectionObservation {
                 connection: key.connection.clone(),
                 problem: listener.problem.clone().or_else(|| without_tls.clone()),
                 is_port_taken: listener.is_port_taken,
-                calling: listener.gate.callers(),
+                calling,
+                caller,
                 held: listener.clients.held(),
                 clients: listener.clients.observe(),
                 bytes_in,
@@ -323,6 +325,7 @@ impl Gateway {
                     gate: gate.clone(),
                     clients: clients.clone(),
                     speech: Arc::default(),
+                    polls: Arc::default(),
                     stop: stop.clone(),
                     shared: self.shared.clone(),
                 };

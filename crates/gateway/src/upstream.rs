@@ -1,5 +1,6 @@
 //! Connections to a job, through its gate.
 
+use std::hash::Hash;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use crate::gate::Gate;
 use crate::gated::GatedStream;
 use crate::http::speech::Speech;
 use crate::route::{Route, Routes};
+use crate::wake::polls::{Noted, Polls};
 
 /// Time limit for a job's port to accept: a server that was just started may not listen yet.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -36,6 +38,8 @@ pub struct Upstream {
     pub record: Arc<ClientRecord>,
     /// The versions of HTTP that the job speaks, as all clients of the port have found out.
     pub speech: Arc<Speech>,
+    /// The requests that the clients of the port repeat.
+    pub polls: Arc<Polls>,
 }
 
 /// A connection to the job.
@@ -73,7 +77,6 @@ impl Upstream {
         let mut refused_since = None;
         loop {
             if !self.gate.is_open() {
-                let _caller = self.gate.call();
                 self.gate.opened().await;
                 refused_since = None;
             }
@@ -90,6 +93,11 @@ impl Upstream {
                 Err(_) => {}
             }
         }
+    }
+
+    /// Takes note of a request, if the job has an idle time.
+    pub(crate) fn note(&self, request: impl Hash) -> Option<Noted> {
+        self.routes.now().idle.map(|idle| self.polls.note(request, idle))
     }
 
     /// Connects at once.

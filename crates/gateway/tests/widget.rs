@@ -3,8 +3,9 @@
 mod world;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_DISPOSITION, CONTENT_TYPE, ETAG, HeaderValue};
@@ -169,6 +170,32 @@ async fn page_watches_job() {
     world.gateway.retire();
     let end = timeout(PATIENCE, page.next()).await.expect("in time").expect("a close").expect("a close");
     assert!(matches!(&end, Message::Close(Some(frame)) if u16::from(frame.code) == 1012), "{end:?}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn person_at_an_open_page_is_a_caller() {
+    let (mut world, _, port) = world().await;
+    let mut page = watch(port, Some(&format!("http://{port}"))).await.unwrap();
+    assert_eq!(next_state(&mut page).await["wakes"], json!(false));
+    // A page of an executing job wakes nothing, nor does an open one that nobody uses.
+    page.send(Message::text("used")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    world.suspend();
+    assert_eq!(next_state(&mut page).await["wakes"], json!(true));
+    page.send(Message::text("other")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.caller(), None);
+    page.send(Message::text("used")).await.unwrap();
+    world.until(|world| world.caller().as_deref() == Some("somebody at the open page from 127.0.0.1")).await;
+    world.change(|connection| connection.job_status = JobStatus::Resuming);
+    world.until(|world| world.caller().is_none()).await;
+    // A job that waits for its user is not woken.
+    world.change(|connection| connection.resumes = false);
+    world.suspend();
+    page.send(Message::text("used")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.caller(), None);
     world.stop().await;
 }
 

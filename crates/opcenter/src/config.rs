@@ -8,6 +8,7 @@ use mooring_api::watch::{Backend, StoreAccess};
 use mooring_tls::CertificateFiles;
 use mooring_types::address::Overlay;
 use mooring_types::external::{EndpointRules, IpNet};
+use mooring_types::gateway::usual_checkers;
 use mooring_types::host_name::HostPattern;
 
 /// The configuration of OpCenter.
@@ -50,6 +51,8 @@ pub struct Config {
     pub gateway_hosts: Vec<HostPattern>,
     /// The proxies before OpCenter and gateways, whose word about clients is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Words in the user agents of clients that only look whether a job answers.
+    pub checkers: Vec<String>,
     /// The number of jobs that leave a drained host at once.
     pub drain_at_once: NonZeroUsize,
     /// True where every host may join that has the token in the file `join-token` of the state
@@ -114,6 +117,7 @@ impl Config {
             external_ranges: Vec::new(),
             gateway_hosts: Vec::new(),
             trusted_proxies: Vec::new(),
+            checkers: usual_checkers(),
             drain_at_once: NonZeroUsize::MIN,
             shared_join_token: false,
         }

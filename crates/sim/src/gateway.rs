@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use futures_util::StreamExt;
 use mooring_api::client::Slices;
 use mooring_api::watch::{
-    CertificateRequest, ClientObservation, ConnectionDirective, ConnectionObservation, Flow, GatewayPlacement,
-    GatewayReport, GatewaySlice, Quiesced,
+    CallerObservation, CertificateRequest, ClientObservation, ConnectionDirective, ConnectionObservation, Flow,
+    GatewayPlacement, GatewayReport, GatewaySlice, Quiesced,
 };
 use mooring_api::{Client, ClientError};
 use mooring_tls::Identity;
@@ -23,6 +23,8 @@ pub struct Traffic {
     pub clients: Vec<ClientObservation>,
     /// The number of waiting clients that want the job to be resumed.
     pub calling: u32,
+    /// The first of them; `None` as a gateway of an earlier version reports.
+    pub caller: Option<CallerObservation>,
     /// The number of held requests.
     pub held: u32,
     /// Bytes from clients to the job.
@@ -141,13 +143,14 @@ impl SimGateway {
         let observe = |directive: &ConnectionDirective| {
             let traffic = self.traffic.get(&directive.job).cloned().unwrap_or_default();
             let connection: ConnectionId = directive.connection.clone();
-            let Traffic { clients, calling, held, bytes_in, bytes_out } = traffic;
+            let Traffic { clients, calling, caller, held, bytes_in, bytes_out } = traffic;
             ConnectionObservation {
                 connection,
                 problem: None,
                 is_port_taken: false,
                 clients,
                 calling,
+                caller,
                 held,
                 bytes_in,
                 bytes_out,

@@ -272,6 +272,7 @@ impl Scenery {
                     hold_limit: None,
                     page_patience: None,
                     held_max: None,
+                    wake_on: None,
                     widget: Widget::default(),
                     cookies: Cookies::default(),
                     access: Access::default(),

@@ -1,6 +1,6 @@
 //! Connections: which port of a gateway leads to which port of a job.
 
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, WakeOn, Widget};
 use mooring_types::{ConnectionId, GatewayId, JobId, Port};
 use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
@@ -22,6 +22,8 @@ pub struct ConnectionRow {
     pub protocol: Protocol,
     /// The limits of held requests while the job does not execute.
     pub hold_limits: HoldLimits,
+    /// The clients that wake the job, if they are others than the job's own policy says.
+    pub wake_on: Option<WakeOn>,
     pub widget: Widget,
     pub cookies: Cookies,
     pub access: Access,
@@ -40,8 +42,8 @@ impl Tx {
         self.farewell_give_way(connection).await?;
         sqlx::query(
             "INSERT INTO connection (id, gateway_id, job_id, target_port, gateway_port, protocol, hold_limits, widget, cookies,
-                access, shares, link_hash, opened)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                access, shares, link_hash, opened, wake_on)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(connection.id.as_str())
         .bind(connection.gateway.as_str())
@@ -56,6 +58,7 @@ impl Tx {
         .bind(to_json(&connection.shares)?)
         .bind(&connection.link_hash)
         .bind(connection.opened)
+        .bind(to_json(&connection.wake_on)?)
         .execute(&mut *self.inner)
         .await?;
         self.gateway_port_use(connection).await
@@ -117,6 +120,7 @@ fn read(row: &SqliteRow) -> Result<ConnectionRow> {
         gateway_port: port(row, "gateway_port")?,
         protocol: json(row, "protocol")?,
         hold_limits: json(row, "hold_limits")?,
+        wake_on: json(row, "wake_on")?,
         widget: json(row, "widget")?,
         cookies: json(row, "cookies")?,
         access: json(row, "access")?,

@@ -57,6 +57,8 @@ pub struct JobRow {
     pub size_submitted: Option<Resources>,
     /// True when the job was suspended for lack of a host, and is resumed as soon as one fits.
     pub awaits_host: bool,
+    /// True when the job was suspended because nobody used it.
+    pub is_idle: bool,
     /// The key of its capsules, sealed by OpCenter; `None` for external jobs.
     pub capsule_key: Option<Vec<u8>>,
 }
@@ -90,6 +92,7 @@ impl JobRow {
             executed_before: Duration::ZERO,
             size_submitted: None,
             awaits_host: false,
+            is_idle: false,
             capsule_key: None,
         }
     }
@@ -306,6 +309,12 @@ impl Tx {
         Ok(())
     }
 
+    /// Marks a job that is suspended because nobody uses it.
+    pub async fn job_idle(&mut self, id: &JobId) -> Result<()> {
+        sqlx::query("UPDATE job SET is_idle = 1 WHERE id = ?").bind(id.as_str()).execute(&mut *self.inner).await?;
+        Ok(())
+    }
+
     /// Keeps a suspended job until a user resumes it.
     pub async fn job_await_user(&mut self, id: &JobId, reason: &str, now: Timestamp) -> Result<()> {
         sqlx::query("UPDATE job SET awaits_host = 0, status_reason = ?, last_update = ? WHERE id = ?")
@@ -319,13 +328,14 @@ impl Tx {
 
     async fn job_status_write(&mut self, job: &JobRow, to: JobStatus, reason: &str, now: Timestamp) -> Result<()> {
         let executes = to == JobStatus::Executing;
-        // A job that executes or has ended awaits no host.
+        // A job that executes or has ended awaits no host, and is not suspended for want of use.
         let is_away = matches!(to, JobStatus::Suspending | JobStatus::Suspended | JobStatus::Resuming);
         sqlx::query(
             "UPDATE job SET status = ?, status_reason = ?, last_update = ?, status_time = ?, executed_ms = ?,
                 exec_time = CASE WHEN ? THEN COALESCE(exec_time, ?) ELSE exec_time END,
                 end_time = CASE WHEN ? THEN ? ELSE end_time END,
-                awaits_host = CASE WHEN ? THEN awaits_host ELSE 0 END
+                awaits_host = CASE WHEN ? THEN awaits_host ELSE 0 END,
+                is_idle = CASE WHEN ? THEN is_idle ELSE 0 END
              WHERE id = ?",
         )
         .bind(to.to_string())
@@ -337,6 +347,7 @@ impl Tx {
         .bind(now.to_string())
         .bind(to.is_final())
         .bind(now.to_string())
+        .bind(is_away)
         .bind(is_away)
         .bind(job.id.as_str())
         .execute(&mut *self.inner)
@@ -429,6 +440,7 @@ pub(crate) fn read(row: &SqliteRow) -> Result<JobRow> {
             None => None,
         },
         awaits_host: row.try_get("awaits_host")?,
+        is_idle: row.try_get("is_idle")?,
         capsule_key: row.try_get("capsule_key")?,
     })
 }

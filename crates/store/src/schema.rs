@@ -56,6 +56,7 @@ const FILES: &[File] = &files![
     31 "session parent" "0031_session_parent.sql",
     32 "identities" "0032_identities.sql",
     33 "connection opened" "0033_connection_opened.sql",
+    34 "wake" "0034_wake.sql",
     36 "awake limit" "0036_awake_limit.sql",
 ];
 

@@ -7,7 +7,7 @@ use mooring_store::{
     ConnectionRow, GatewayCertificateRow, GatewayRow, HostKey, HostRow, JobRow, Joined, MigrationRow, SecurityGroupRow,
     Stage, Store, StoreError, Tx,
 };
-use mooring_types::gateway::{Access, Cookies, Exposure, GatewaySpec, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, Exposure, GatewaySpec, HoldLimits, Protocol, Tls, WakeOn, Widget};
 use mooring_types::host::{HostFacts, HostRole, Purchase, Readiness, Resources};
 use mooring_types::job::{Image, JobSpec, JobStatus};
 use mooring_types::migration::{MigrationKind, Outcome};
@@ -251,6 +251,7 @@ fn connection(gateway: &GatewayRow, job: &JobRow) -> ConnectionRow {
         gateway_port: Port::new(10000).expect("a port"),
         protocol: Protocol::Auto,
         hold_limits: HoldLimits { hold_seconds: 1, page_seconds: 2, held_max: 3 },
+        wake_on: Some(WakeOn::Page),
         widget: Widget::Hidden,
         cookies: Cookies::Shared,
         access: Access::Open,

@@ -211,6 +211,106 @@ impl FromStr for Protocol {
     }
 }
 
+/// The clients for whom a suspended job is resumed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WakeOn {
+    /// A person who loads a page or sends a form.
+    Page,
+    /// A page load, a program's request, or the first byte of any other protocol.
+    #[default]
+    Request,
+    /// Any client, before it says a word.
+    Connection,
+}
+
+/// A text that names no kind of client to wake for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a job wakes on `page`, `request` or `connection`, not on `{0}`")]
+pub struct UnknownWakeOn(String);
+
+impl WakeOn {
+    pub const ALL: [Self; 3] = [Self::Page, Self::Request, Self::Connection];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Page => "page",
+            Self::Request => "request",
+            Self::Connection => "connection",
+        }
+    }
+
+    /// A phrase for the help.
+    #[must_use]
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Page => "a person who loads a page or sends a form",
+            Self::Request => "that, a program's request, or the first byte of another protocol than HTTP",
+            Self::Connection => "any client, as for servers that speak first",
+        }
+    }
+}
+
+impl fmt::Display for WakeOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for WakeOn {
+    type Err = UnknownWakeOn;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWakeOn> {
+        Self::ALL.into_iter().find(|kind| kind.name() == text).ok_or_else(|| UnknownWakeOn(text.to_owned()))
+    }
+}
+
+/// Words in the user agents of programs that only look whether a server answers: health checks of
+/// load balancers, monitors, scanners. Case does not matter.
+pub const USUAL_CHECKERS: [&str; 34] = [
+    "kube-probe",
+    "ELB-HealthChecker",
+    "GoogleHC",
+    "GoogleStackdriverMonitoring",
+    "Route53-Health-Check",
+    "Load Balancer Agent",
+    "Edge Health Probe",
+    "Azure Traffic Manager",
+    "Cloudflare-Healthchecks",
+    "Cloudflare-Traffic-Manager",
+    "DigitalOcean Uptime",
+    "Envoy/HC",
+    "Consul Health Check",
+    "Prometheus",
+    "Blackbox Exporter",
+    "check_http",
+    "Nagios",
+    "Zabbix",
+    "Icinga",
+    "Datadog",
+    "NewRelicPinger",
+    "Uptime-Kuma",
+    "UptimeRobot",
+    "Better Uptime",
+    "Better Stack",
+    "Pingdom",
+    "StatusCake",
+    "Site24x7",
+    "HetrixTools",
+    "Gatus",
+    "zgrab",
+    "masscan",
+    "Nmap Scripting Engine",
+    "CensysInspect",
+];
+
+/// Returns the usual words of checkers.
+#[must_use]
+pub fn usual_checkers() -> Vec<String> {
+    USUAL_CHECKERS.map(str::to_owned).to_vec()
+}
+
 /// For how long, and for how many, a connection waits for its job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -363,6 +463,15 @@ mod tests {
         ] {
             assert_eq!(of(url, port, connected), expected, "{url} {port}");
         }
+    }
+
+    #[test]
+    fn kinds_to_wake_for_have_the_names_of_serde() {
+        for kind in WakeOn::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.name());
+        }
+        assert!("probe".parse::<WakeOn>().is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use mooring_types::duration::{format_duration, parse_duration};
+use mooring_types::gateway::WakeOn;
 use mooring_types::job::{Image, Publish, Volume};
 use mooring_types::policy::{CustomTag, DumpMode, Egress, InvalidPolicy, MigratePolicy, VmPolicy};
 use mooring_types::port::parse_port;
@@ -308,6 +309,7 @@ macro_rules! names {
 names! {
     DumpMode, "dump mode", "write `incremental` or `full`";
     Egress, "egress", "write `host` or `gateway`";
+    WakeOn, "kind of client to wake for", "write `page`, `request` or `connection`";
 }
 
 fn by_name<T: DeserializeOwned>(name: &str) -> Option<T> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use mooring_types::external::IpNet;
-use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, WakeOn, Widget};
 use mooring_types::{GatewayId, JobId, Reference, SecurityGroupId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -203,6 +203,10 @@ pub struct ConnectionView {
     /// The widget in HTML pages: `shown` or `hidden`.
     #[schema(value_type = String)]
     pub widget: Widget,
+    /// The clients that wake the suspended job: `page`, `request` or `connection`.
+    #[serde(default)]
+    #[schema(value_type = String)]
+    pub wake_on: WakeOn,
     /// The cookies of the job: `own`, or `shared` with other connections whose cookies are.
     #[serde(default)]
     #[schema(value_type = String)]
@@ -250,6 +254,7 @@ impl ConnectRequest {
             hold_limit: None,
             page_patience: None,
             held_max: None,
+            wake_on: None,
             widget: Widget::default(),
             cookies: Cookies::default(),
             access: Access::default(),
@@ -281,6 +286,11 @@ pub struct ConnectRequest {
     /// The most waiting requests; 10000 when absent.
     #[serde(default)]
     pub held_max: Option<u32>,
+    /// The clients that wake the suspended job: `page`, `request` or `connection`; as the job says
+    /// when absent.
+    #[serde(default)]
+    #[schema(value_type = Option<String>)]
+    pub wake_on: Option<WakeOn>,
     /// The widget in HTML pages: `shown` or `hidden`.
     #[serde(default)]
     #[schema(value_type = String)]

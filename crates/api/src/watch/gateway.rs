@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use mooring_types::endpoint::Endpoint;
 use mooring_types::external::{EndpointRules, IpNet};
 use mooring_types::external_url::ExternalUrl;
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{self, Access, Cookies, HoldLimits, Protocol, WakeOn, Widget};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::JobStatus;
 use mooring_types::security::InboundRule;
@@ -39,6 +39,9 @@ pub struct GatewaySlice {
     /// The proxies before it, whose word about clients is believed.
     #[serde(default)]
     pub trusted_proxies: Vec<IpNet>,
+    /// Words in the user agents of clients that only look whether a job answers.
+    #[serde(default = "gateway::usual_checkers")]
+    pub checkers: Vec<String>,
     /// The TLS of its ports; absent if they are plain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsDirective>,
@@ -103,6 +106,18 @@ pub struct ConnectionDirective {
     /// The limits of requests that wait.
     #[serde(default)]
     pub hold_limits: HoldLimits,
+    /// The clients that wake the job while it is suspended.
+    #[serde(default)]
+    pub wake_on: WakeOn,
+    /// True if they do: a job may wait for its user.
+    #[serde(default)]
+    pub resumes: bool,
+    /// The idle time after which the job is suspended, in seconds; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idle_seconds: Option<u64>,
+    /// True while the job is suspended because of that.
+    #[serde(default)]
+    pub is_idle: bool,
     /// The widget in HTML pages.
     #[serde(default)]
     pub widget: Widget,
@@ -246,10 +261,12 @@ pub struct ConnectionObservation {
     pub is_port_taken: bool,
     /// The client connections.
     pub clients: Vec<ClientObservation>,
-    /// The number of waiting clients that should resume a suspended job. Automatic reloads of a
-    /// page don't count.
+    /// The number of callers: waiting clients that should wake the suspended job.
     #[serde(default)]
     pub calling: u32,
+    /// The first of the callers; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub caller: Option<CallerObservation>,
     /// The number of held requests.
     #[serde(default)]
     pub held: u32,
@@ -260,6 +277,43 @@ pub struct ConnectionObservation {
     /// The bytes from the job to all clients.
     #[serde(default)]
     pub bytes_out: u64,
+}
+
+/// A client that should wake a suspended job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallerObservation {
+    /// The client's address, behind the proxies that are trusted.
+    pub address: IpAddr,
+    /// The act of the client.
+    pub call: Call,
+}
+
+/// The act of a client by which it wakes a job.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "by", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Call {
+    /// It sent a request of HTTP.
+    Request {
+        method: String,
+        /// The path without its query, which may have secrets.
+        path: String,
+    },
+    /// It connected, or sent the first bytes of another protocol.
+    Connection,
+    /// Somebody has clicked, typed or tapped in an open page.
+    Page,
+}
+
+impl fmt::Display for CallerObservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.call {
+            Call::Request { method, path } => write!(f, "{method} {path}")?,
+            Call::Connection => f.write_str("a connection")?,
+            Call::Page => f.write_str("somebody at the open page")?,
+        }
+        write!(f, " from {}", self.address)
+    }
 }
 
 /// A client connection.

@@ -10,7 +10,7 @@ use mooring_api::view::{
 };
 use mooring_types::JobId;
 use mooring_types::external::IpNet;
-use mooring_types::gateway::{Access, Cookies, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, Protocol, Tls, WakeOn, Widget};
 
 use super::which_job::WhichJob;
 use crate::confirm::confirm;
@@ -236,6 +236,9 @@ struct ConnectArgs {
     /// protocol that clients speak
     #[arg(long, value_parser = parse::protocol(), default_value_t)]
     protocol: Protocol,
+    /// clients that wake the suspended job [default: as the job says]
+    #[arg(long = "wakeOn", value_parser = parse::wake_on())]
+    wake_on: Option<WakeOn>,
     /// longest wait of a new request for the job [default: 600]
     #[arg(long = "holdLimit", value_name = "SECONDS")]
     hold_limit: Option<u32>,
@@ -358,6 +361,7 @@ impl ConnectArgs {
             hold_limit: self.hold_limit,
             page_patience: self.page_patience,
             held_max: self.held_max,
+            wake_on: self.wake_on,
             widget: if self.no_widget { Widget::Hidden } else { Widget::Shown },
             cookies: if self.shared_cookies { Cookies::Shared } else { Cookies::Own },
             access: self.access,

@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use clap::Args;
 use mooring_api::view::{JobModifyRequest, JobPageRequest, JobView, PAGE_LIMIT_MAX};
 use mooring_api::{Client, Submission};
+use mooring_types::gateway::WakeOn;
 use mooring_types::job::JobStatus;
 
 use super::submission_flags::ModifyFlags;
@@ -77,6 +78,9 @@ pub(crate) struct ModifyArgs {
     /// resume the job when a client connects while it is suspended
     #[arg(long = "resumeOnConnect", value_name = "on|off", value_enum, hide_possible_values = true)]
     resume_on_connect: Option<Switch>,
+    /// clients that do
+    #[arg(long = "wakeOn", value_parser = parse::wake_on())]
+    wake_on: Option<WakeOn>,
     /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
     force: bool,
@@ -166,6 +170,7 @@ pub(crate) async fn modify(args: ModifyArgs, client: &Client, printer: &Printer)
         idle,
         awake_limit,
         resume_on_connect: args.resume_on_connect.map(|switch| switch == Switch::On),
+        wake_on: args.wake_on,
         snapshot_interval,
     };
     printer.object(&client.job_modify(&id, &request).await?)

@@ -117,6 +117,10 @@ pub(crate) struct Args {
     /// `X-Forwarded-Proto` are believed; repeatable [default: none]
     #[arg(long = "trusted-proxy", value_name = "RANGE", value_parser = parse::address_range)]
     trusted_proxies: Vec<IpNet>,
+    /// word in the user agents of clients that only look whether a job answers, and wake none;
+    /// repeatable [default: those of usual monitors, health checks and scanners]
+    #[arg(long = "checker", value_name = "WORD", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    checkers: Vec<String>,
     /// interval between usage measurements, for example 20s
     #[arg(long, value_name = "TIME", default_value = METRICS_INTERVAL, value_parser = interval)]
     metrics_interval: Duration,
@@ -320,6 +324,9 @@ fn opcenter(up: &Args, state: &Path, inner: SocketAddr) -> Daemon {
     }
     for range in &up.trusted_proxies {
         daemon.option("--trusted-proxy", &range.to_string());
+    }
+    for word in &up.checkers {
+        daemon.option("--checker", word);
     }
     for (name, value) in up.tls.options().into_iter().chain(up.oidc.options()) {
         daemon.option(name, &value);

@@ -13,6 +13,7 @@ use hyper::ext::ReasonPhrase;
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use mooring_api::watch::CallerObservation;
 use mooring_types::host_name;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -40,7 +41,10 @@ use crate::entry::{self, Asking};
 use crate::metrics::{Budget, Unavailable};
 use crate::page;
 use crate::relay::Content;
+use crate::route::Route;
 use crate::upstream::{Connected, ConnectionEnd};
+use crate::wake::polls::Noted;
+use crate::wake::{self, caller};
 use crate::widget;
 
 /// The number of connections that are tried for a request, where each turns out to be closed.
@@ -279,9 +283,9 @@ impl Proxy {
     async fn serve_widget(&self, request: Request<Incoming>, origin: &Origin) -> Answer {
         let route = self.client.upstream.routes.now();
         let named = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-        let asked = origin.authority(named);
+        let (asked, opcenter) = (origin.authority(named), &self.client.shared.opcenter);
         let (answer, watcher) =
-            widget::answer(&self.client.shared.opcenter, &route, &self.client.job, request, &asked).await;
+            widget::answer(opcenter, &route, &self.client.job, origin.client, request, &asked).await;
         if let Some(watcher) = watcher {
             self.goes_over(Upgrade::Watcher(watcher));
         }
@@ -330,6 +334,7 @@ impl Proxy {
         }
         let route = self.client.upstream.routes.now();
         let host = self.named_host(&request);
+        let (caller, noted) = self.caller(&route, &request, origin.client);
         let mut headers = headers::forward_headers(request.headers(), host.as_ref(), origin, route.own_names())?;
         let request_version = request.version();
         if request_version == Version::HTTP_2 {
@@ -339,7 +344,6 @@ impl Proxy {
             headers.remove(header::EXPECT);
         }
         let is_page_load = response::is_page_load(request.method(), request.headers());
-        let is_call = response::is_call(request.headers());
         let base = origin.base(route.external.as_ref());
         let gets = OwnPart::of(&route, request.method(), request.headers(), &base);
         page::leave_out_changed(&mut headers);
@@ -354,7 +358,23 @@ impl Proxy {
         let mut head = Request::new(());
         (*head.method_mut(), *head.uri_mut(), *head.headers_mut()) = (parts.method, path, headers);
         let is_of_http2 = request_version == Version::HTTP_2;
-        Ok(Prepared { head, target: None, body, upgrade, is_page_load, is_call, is_of_http2, gets, base })
+        Ok(Prepared { head, target: None, body, upgrade, is_page_load, caller, noted, is_of_http2, gets, base })
+    }
+
+    /// Returns the caller that a request is of, if it wakes the job, and takes note of the request.
+    fn caller(
+        &self,
+        route: &Route,
+        request: &Request<Incoming>,
+        address: IpAddr,
+    ) -> (Option<CallerObservation>, Option<Noted>) {
+        let (method, headers) = (request.method(), request.headers());
+        let kind = wake::kind(method, headers, &route.gateway.checkers);
+        if !wake::request_wakes(route.wake_on, route.protocol, kind) {
+            return (None, None);
+        }
+        let noted = self.client.upstream.note((address, method, request.uri().path(), headers.get(header::USER_AGENT)));
+        (Some(CallerObservation { address, call: wake::call(method, request.uri()) }), noted)
     }
 
     /// Handles the job's interim responses to a request.
@@ -396,13 +416,14 @@ impl Proxy {
     }
 
     async fn forward(&self, prepared: Prepared, expectation: Option<&Expectation>) -> Result<Answer, Aborted> {
-        let Prepared { head, target, body, mut upgrade, is_page_load, is_call, is_of_http2, gets, base } = prepared;
+        let Prepared { head, target, body, mut upgrade, is_page_load, caller, noted, is_of_http2, gets, base } =
+            prepared;
         let waiting = is_page_load.then_some(base.as_str());
         let bodiless = body.is_end_stream();
         let repeatable = bodiless && upgrade.is_none() && head.method().is_safe();
         let asks = is_of_http2.then(|| Asks { of_grpc: speech::is_of_grpc(head.headers()), repeatable });
         let may_only_leave = !is_of_http2 && response::is_of_browser(head.headers());
-        let wait = Wait { is_page_load, is_call, asks, may_only_leave };
+        let wait = Wait { is_page_load, caller, noted, asks, may_only_leave };
         let speech = &self.client.upstream.speech;
         let cut_off = CutOff::default();
         let body = match bodiless {
@@ -418,9 +439,9 @@ impl Proxy {
         for _ in 0..ATTEMPTS_MAX {
             let pooled = tokio::select! {
                 biased;
-                pooled = self.pooled(wait) => pooled,
+                pooled = self.pooled(&wait) => pooled,
                 () = self.client.upstream.routes.job_ended() => break,
-                () = self.leaves_while_held(wait) => return Err(Aborted::ClientLeft),
+                () = self.leaves_while_held(&wait) => return Err(Aborted::ClientLeft),
             };
             let mut pooled = match pooled {
                 Ok(pooled) => pooled,
@@ -538,7 +559,7 @@ impl Proxy {
     }
 
     /// Returns a connection for a request as soon as there is one, within the hold limits.
-    async fn pooled(&self, wait: Wait) -> Result<PooledConnection, Unavailable> {
+    async fn pooled(&self, wait: &Wait) -> Result<PooledConnection, Unavailable> {
         let upstream = &self.client.upstream;
         if upstream.gate.is_open() {
             if let Some(pooled) = self.idle(wait.asks).await {
@@ -551,7 +572,6 @@ impl Proxy {
         let hold_limits = upstream.routes.now().hold_limits;
         let _place = upstream.gate.hold(hold_limits.held_max).ok_or(Unavailable::TooManyHeld)?;
         let _waiting = upstream.record.wait();
-        let _call = wait.is_call.then(|| upstream.gate.call());
         let _counted = self.client.shared.metrics.request_held(&self.client.job);
         let seconds = if wait.is_page_load {
             hold_limits.page_seconds.min(hold_limits.hold_seconds)
@@ -570,12 +590,18 @@ impl Proxy {
             };
             self.begin(connected, wait.asks).await
         };
-        timeout(Duration::from_secs(seconds.into()), ready).await.unwrap_or(Err(Unavailable::HeldTooLong))
+        tokio::select! {
+            biased;
+            ready = timeout(Duration::from_secs(seconds.into()), ready) => ready.unwrap_or(Err(Unavailable::HeldTooLong)),
+            () = caller::until_refused(&self.client.socket, upstream, wait.caller.clone(), wait.noted.as_ref()) => {
+                Err(Unavailable::Asleep)
+            }
+        }
     }
 
     /// Waits until a browser has left whose request is held: an open page polls, gives up and polls
     /// again.
-    async fn leaves_while_held(&self, wait: Wait) {
+    async fn leaves_while_held(&self, wait: &Wait) {
         if !wait.may_only_leave {
             return std::future::pending().await;
         }
@@ -612,7 +638,8 @@ struct Prepared {
     /// The client's side of the upgrade that the request asks for.
     upgrade: Option<OnUpgrade>,
     is_page_load: bool,
-    is_call: bool,
+    caller: Option<CallerObservation>,
+    noted: Option<Noted>,
     is_of_http2: bool,
     gets: OwnPart,
     /// The path below which a browser finds the gateway's own paths.
@@ -620,12 +647,14 @@ struct Prepared {
 }
 
 /// The limits and effects of holding a request.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Wait {
     /// A page load is held briefly, since it can get the waiting page.
     is_page_load: bool,
-    /// The request shows that a person or a program wants the job, and is no poll of an open page.
-    is_call: bool,
+    /// The sender, if the request wakes the suspended job.
+    caller: Option<CallerObservation>,
+    /// The request, as it may be repeated.
+    noted: Option<Noted>,
     /// For a request of an HTTP/2 client.
     asks: Option<Asks>,
     /// The client ends its direction by leaving alone, as browsers do.

@@ -1,14 +1,16 @@
 //! The gateway's own responses, in place of a job that can't answer.
 //!
 //! A request that the job can't take gets 503 with `Retry-After`, after which clients retry. A page
-//! load gets the waiting page, which tells the job's status and reloads itself. The page needs no
-//! script and nothing from elsewhere. With the widget in it a suspended job can be resumed from it.
+//! load gets the waiting page, which tells the job's status and reloads itself once the job
+//! answers. It never wakes a suspended job. It needs nothing from elsewhere, and a script only
+//! while the job is suspended. With the widget in it a suspended job can be resumed from it.
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use mooring_types::gateway::Widget;
+use mooring_types::job::JobStatus;
 
 use super::headers;
 use super::limits::{HEAD_BYTES, HEAD_LINES};
@@ -20,13 +22,24 @@ use crate::widget;
 /// The `Retry-After` of a 503.
 const RETRY_AFTER_SECONDS: u32 = 5;
 /// The kinds that every browser accepts for a page. A script that asks for HTML names fewer.
-const OF_NAVIGATIONS: [&str; 3] = ["text/html", "application/xhtml+xml", "*/*"];
+pub(crate) const OF_NAVIGATIONS: [&str; 3] = ["text/html", "application/xhtml+xml", "*/*"];
 /// The headers by which scripts say that they ask: of jQuery and others, htmx, pjax, Turbo,
 /// Unpoly and Inertia.
 const OF_SCRIPTS: [&str; 7] =
     ["x-requested-with", "hx-request", "x-pjax", "turbo-frame", "x-up-version", "x-up-target", "x-inertia"];
 /// The reload interval of the waiting page.
 const REFRESH_SECONDS: u32 = 2;
+/// The header by which the waiting page knows the gateway's own 503 (RFC 9209).
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const NO_ANSWER: HeaderValue = HeaderValue::from_static("mooring; error=destination_unavailable");
+/// The script of the waiting page where there is no widget: `HEAD` wakes no job.
+const WAITING_SCRIPT: &str = "\
+(async function wait() {
+    const ask = {method: 'HEAD', cache: 'no-store', redirect: 'manual'};
+    const answer = await fetch(location.href, ask).catch(() => null);
+    if (answer && !answer.headers.has('proxy-status')) location.reload();
+    else setTimeout(wait, 2000);
+})();";
 
 /// Returns whether a request is a browser's page load.
 #[must_use]
@@ -45,9 +58,13 @@ pub fn is_navigation(method: &Method, request: &HeaderMap) -> bool {
 /// Returns whether a request is a browser's navigation, in a frame or outside of one.
 #[must_use]
 pub fn is_document(method: &Method, request: &HeaderMap) -> bool {
-    let is_of_script = OF_SCRIPTS.iter().any(|name| request.contains_key(*name));
     let is_of_browser = request.contains_key("sec-fetch-mode") || accepts(request, &OF_NAVIGATIONS);
-    matches!(*method, Method::GET | Method::POST) && !is_of_script && is_of_browser && asks_for_page(request)
+    matches!(*method, Method::GET | Method::POST) && !is_of_script(request) && is_of_browser && asks_for_page(request)
+}
+
+/// Returns whether a request says that it is of a page's script.
+pub(crate) fn is_of_script(request: &HeaderMap) -> bool {
+    OF_SCRIPTS.iter().any(|name| request.contains_key(*name))
 }
 
 /// Returns whether a request says that it is a browser's. Some programs say so as well.
@@ -57,7 +74,7 @@ pub fn is_of_browser(request: &HeaderMap) -> bool {
 }
 
 /// Returns whether a request accepts all of these kinds by name.
-fn accepts(request: &HeaderMap, kinds: &[&str]) -> bool {
+pub(crate) fn accepts(request: &HeaderMap, kinds: &[&str]) -> bool {
     let accepted: Vec<&[u8]> = elements(request, &header::ACCEPT)
         .map(|kind| kind.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii())
         .collect();
@@ -71,13 +88,6 @@ fn asks_for_page(request: &HeaderMap) -> bool {
         None => is("sec-fetch-dest", "document"),
     };
     accepts(request, &["text/html"]) && navigates && headers::upgrade(request).is_none()
-}
-
-/// Returns whether a request shows that somebody wants the job: a person who opens a page, or a
-/// program. Requests by the script of an open page, which polls, show nothing.
-#[must_use]
-pub fn is_call(request: &HeaderMap) -> bool {
-    request.get("sec-fetch-mode").is_none_or(|mode| mode == "navigate")
 }
 
 /// The 503 of a job that can't answer.
@@ -100,6 +110,10 @@ pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Byte
             return plain(StatusCode::SERVICE_UNAVAILABLE, text);
         }
         Unavailable::Broken => "has closed the connection without an answer".to_owned(),
+        Unavailable::Asleep => {
+            let hint = if route.resumes { ": load its page in a browser, or use `float resume`" } else { "" };
+            format!("is not woken by this request{hint}")
+        }
         Unavailable::HeldTooLong | Unavailable::Unreachable if !route.unserved.is_empty() => {
             format!("does not answer: {}", route.unserved)
         }
@@ -110,6 +124,7 @@ pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Byte
     let text = format!("{job} {what}. Try again in {RETRY_AFTER_SECONDS} seconds.\n");
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, text);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    response.headers_mut().insert(PROXY_STATUS, NO_ANSWER);
     response
 }
 
@@ -117,9 +132,14 @@ pub(crate) fn unavailable(route: &Route, why: Unavailable) -> Response<Full<Byte
 #[must_use]
 pub(crate) fn waiting_page(route: &Route, base: &str) -> Response<Full<Bytes>> {
     let reload = format!("<meta http-equiv=\"refresh\" content=\"{REFRESH_SECONDS}\">");
-    // The widget's script reloads the page, but not while the panel is open.
+    // A reload is a page load, which would wake the job.
+    let without_script = if is_suspended(route) { String::new() } else { format!("<noscript>{reload}</noscript>") };
     let reload = match route.widget {
-        Widget::Shown => format!("<noscript>{reload}</noscript>{}", widget::script(base)),
+        // The widget's script reloads the page, but not while the panel is open.
+        Widget::Shown => format!("{without_script}{}", widget::script(base)),
+        Widget::Hidden if is_suspended(route) || route.job_status == JobStatus::Resuming => {
+            format!("{without_script}<script>{WAITING_SCRIPT}</script>")
+        }
         Widget::Hidden => reload,
     };
     let (name, status) = (escape(route.job_name.as_str()), route.job_status);
@@ -127,12 +147,16 @@ pub(crate) fn waiting_page(route: &Route, base: &str) -> Response<Full<Bytes>> {
         "" => "can't answer at the moment. Its open documents and connections are kept.".to_owned(),
         unserved => format!("does not answer: {}.", escape(unserved)),
     };
+    let how = match route.resumes && is_suspended(route) {
+        true => "<p><a href=\"\">Load this page again</a> to resume the job.</p>\n",
+        false => "",
+    };
     let text = format!(
         "<p role=\"status\">This job is <strong>{status}</strong> and {why}</p>\n\
-         <p>This page reloads when the job answers.</p>"
+         {how}<p>This page reloads when the job answers.</p>"
     );
     let page = Page {
-        mark: "data-mooring-waiting",
+        mark: &format!("data-mooring-waiting=\"{status}\""),
         head: &reload,
         title: &format!("{name} is {status}"),
         name: &name,
@@ -140,7 +164,12 @@ pub(crate) fn waiting_page(route: &Route, base: &str) -> Response<Full<Bytes>> {
     };
     let mut response = page.respond(StatusCode::SERVICE_UNAVAILABLE);
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(REFRESH_SECONDS));
+    response.headers_mut().insert(PROXY_STATUS, NO_ANSWER);
     response
+}
+
+fn is_suspended(route: &Route) -> bool {
+    matches!(route.job_status, JobStatus::Suspending | JobStatus::Suspended)
 }
 
 /// The response to a malformed request; the connection is closed after it.
@@ -274,18 +303,6 @@ mod tests {
             assert_eq!(is_document(&Method::POST, &headers(&lines)), expected || is_in_frame, "{lines:?}");
         }
         assert!(!is_navigation(&Method::PUT, &headers(&[html])));
-    }
-
-    #[test]
-    fn open_page_is_no_caller() {
-        for (lines, calls) in [
-            (vec![], true),
-            (vec![("sec-fetch-mode", "navigate")], true),
-            (vec![("sec-fetch-mode", "cors")], false),
-            (vec![("sec-fetch-mode", "websocket")], false),
-        ] {
-            assert_eq!(is_call(&headers(&lines)), calls, "{lines:?}");
-        }
     }
 
     #[test]

@@ -9,9 +9,12 @@
 //! | of gRPC, or one that can't be repeated and nothing is known | what a look finds out |
 //! | any other | HTTP/1.1; if the job closes without an answer, what a look finds out |
 //!
+//! A job may also speak TLS itself, which clients of a port of unknown protocol find out.
+//!
 //! A look is a connection of its own: a preface, upon which a server of HTTP/2 sends its settings.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::header::{self, HeaderMap};
@@ -19,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
+use crate::tls::HANDSHAKE_RECORD;
 use crate::upstream::Upstream;
 
 /// The preface of HTTP/2 and an empty frame of settings (RFC 9113, section 3.4).
@@ -51,6 +55,7 @@ pub(crate) struct Asks {
 pub struct Speech {
     known: Mutex<Known>,
     look: tokio::sync::Mutex<()>,
+    answers_tls: AtomicBool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -104,6 +109,18 @@ impl Speech {
     /// Records that a job has not answered a request of HTTP/2.
     pub(crate) fn forget(&self, epoch: u64) {
         self.change(epoch, |known| (known.http2, known.looked) = (None, None));
+    }
+
+    /// Records the first byte of an answer to a hello of TLS.
+    pub(crate) fn answers_hello(&self, first: u8) {
+        if first == HANDSHAKE_RECORD {
+            self.answers_tls.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns whether the job has answered a hello of TLS with its own.
+    pub(crate) fn answers_tls(&self) -> bool {
+        self.answers_tls.load(Ordering::Relaxed)
     }
 
     fn known(&self, epoch: u64) -> Known {

@@ -39,8 +39,7 @@ impl Upgrade {
         match self {
             Self::Job(upgrade) => upgrade.relay(client).await,
             Self::Watcher(watcher) => {
-                let (routes, role) = (&client.upstream.routes, &client.shared.role);
-                watcher.serve(&client.job, routes, role).await.map_err(io::Error::other)?;
+                watcher.serve(client).await.map_err(io::Error::other)?;
                 client.socket.close_gracefully().await
             }
         }

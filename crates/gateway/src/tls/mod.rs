@@ -40,7 +40,7 @@ pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first byte of a client that speaks TLS: a record with handshake messages (RFC 8446, section
 /// 5.1).
-const HANDSHAKE_RECORD: u8 = 0x16;
+pub(crate) const HANDSHAKE_RECORD: u8 = 0x16;
 
 /// The TLS of a gateway process's ports.
 #[derive(Debug, Default)]

@@ -11,7 +11,8 @@
 //! All of it is under `/.mooring/` on the address and port of the connection. A browser that
 //! reaches the job's port reaches its widget, even if OpCenter is unreachable from there. No
 //! request to these paths goes to the job. The widget works while the job is away. It counts as no
-//! traffic of a client, and never resumes a job unasked.
+//! traffic of a client. It wakes a suspended job when somebody clicks, types or taps in the page,
+//! and never unasked.
 //!
 //! **Trust.** The job's page is an unknown program, and can draw all that the widget draws. So
 //! nobody types a password here. The panel has OpCenter's own page opened in a window, and there
@@ -23,6 +24,8 @@
 mod asset;
 pub mod opcenter_link;
 mod state;
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -62,12 +65,13 @@ pub(crate) async fn answer(
     opcenter: &OpCenterLink,
     route: &Route,
     job: &JobId,
+    address: IpAddr,
     mut request: Request<Incoming>,
     asked: &str,
 ) -> (Response<Full<Bytes>>, Option<Watcher>) {
     let path = request.uri().path().to_owned();
     if path == STATE_PATH {
-        return state::begin(&mut request, asked);
+        return state::begin(&mut request, asked, address);
     }
     let answer = match path.strip_prefix(API_PATH) {
         Some(call) => opcenter.answer(route, job, call, request).await,

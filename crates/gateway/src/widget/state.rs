@@ -5,6 +5,8 @@
 //! tabs would leave none for the job's pages. The WebSocket is closed with 1012 when another
 //! process serves, and the page connects to that process.
 
+use std::future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,12 +17,12 @@ use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
-use mooring_api::watch::Target;
+use mooring_api::watch::{Call, CallerObservation, Target};
 use mooring_types::JobId;
 use mooring_types::job::{Action, JobStatus};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
@@ -29,15 +31,20 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::plain;
+use crate::client::ClientConnection;
+use crate::gate::Caller;
 use crate::http::headers;
-use crate::process_role::ProcessRole;
-use crate::route::{Route, Routes};
+use crate::route::Route;
 
 /// Middleboxes drop connections that are silent for longer.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Time limit of sending a message to a page.
 const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest message of a page, which has none to send.
+/// The message of a page that somebody uses.
+const USED: &str = "used";
+/// The time for which such a page is a caller.
+const CALL_TIME: Duration = Duration::from_secs(10);
+/// The longest message of a page.
 const MESSAGE_BYTES: usize = 1024;
 const MARK_BYTES: usize = 8;
 
@@ -55,6 +62,8 @@ struct State {
     external: bool,
     /// The actions that the job's status allows.
     possible: Vec<&'static str>,
+    /// The job is suspended, and wakes when somebody uses the page.
+    wakes: bool,
     /// The end of the job in a sentence, once it has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     ended: Option<String>,
@@ -80,6 +89,7 @@ impl State {
                 .filter(|(_, action)| status.allows(*action).is_ok())
                 .map(|(name, _)| *name)
                 .collect(),
+            wakes: is_waking(route),
             ended: route.outcome(),
         }
     }
@@ -95,12 +105,25 @@ fn mark(job: &JobId) -> String {
     Sha256::digest(job.as_str()).iter().take(MARK_BYTES).map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Returns whether somebody at an open page wakes the job.
+fn is_waking(route: &Route) -> bool {
+    route.resumes && route.job_status == JobStatus::Suspended
+}
+
 /// A page that watches its job.
 #[derive(Debug)]
-pub(crate) struct Watcher(OnUpgrade);
+pub(crate) struct Watcher {
+    page: OnUpgrade,
+    /// The client's address, behind the proxies that are trusted.
+    address: IpAddr,
+}
 
 /// The response to a page's request to watch; with the watcher if it is accepted.
-pub(super) fn begin(request: &mut Request<Incoming>, asked: &str) -> (Response<Full<Bytes>>, Option<Watcher>) {
+pub(super) fn begin(
+    request: &mut Request<Incoming>,
+    asked: &str,
+    address: IpAddr,
+) -> (Response<Full<Bytes>>, Option<Watcher>) {
     let headers = request.headers();
     let is_websocket = headers::upgrade(headers).is_some_and(|name| name.as_bytes().eq_ignore_ascii_case(b"websocket"));
     let is_current = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
@@ -119,7 +142,7 @@ pub(super) fn begin(request: &mut Request<Incoming>, asked: &str) -> (Response<F
     answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
     answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     answer.headers_mut().insert(header::SEC_WEBSOCKET_ACCEPT, accepted);
-    (answer, Some(Watcher(hyper::upgrade::on(request))))
+    (answer, Some(Watcher { page: hyper::upgrade::on(request), address }))
 }
 
 /// Returns whether a page of the same address asks, or no browser. A proxy may tell the host that
@@ -133,22 +156,29 @@ fn is_of_page(headers: &HeaderMap, asked: &str) -> bool {
 }
 
 impl Watcher {
-    /// Sends messages until the page leaves or another process serves.
+    /// Sends messages until the page leaves or another process serves, and is a caller for a while
+    /// when the page says that somebody uses it.
     ///
     /// # Errors
     /// The page's connection broke.
-    pub(crate) async fn serve(self, job: &JobId, routes: &Routes, role: &ProcessRole) -> Result<(), Error> {
-        let page = self.0.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
+    pub(crate) async fn serve(self, client: &ClientConnection) -> Result<(), Error> {
+        let (job, upstream, role) = (&client.job, &client.upstream, &client.shared.role);
+        let page = self.page.await.map_err(|error| Error::Io(std::io::Error::other(error)))?;
         let config =
             WebSocketConfig::default().max_message_size(Some(MESSAGE_BYTES)).max_frame_size(Some(MESSAGE_BYTES));
         let mut page = WebSocketStream::from_raw_socket(TokioIo::new(page), Role::Server, Some(config)).await;
+        let mut routes = upstream.routes.clone();
         let mut sent = State::new(job, &routes.now());
         send(&mut page, sent.message()?).await?;
-        let mut routes = routes.clone();
+        let caller = CallerObservation { address: self.address, call: Call::Page };
+        let mut call: Option<(Caller, Instant)> = None;
         let mut ping = tokio::time::interval_at(Instant::now() + PING_INTERVAL, PING_INTERVAL);
         loop {
             tokio::select! {
                 () = routes.changed() => {
+                    if !is_waking(&routes.now()) {
+                        call = None;
+                    }
                     let state = State::new(job, &routes.now());
                     if state != sent {
                         send(&mut page, state.message()?).await?;
@@ -157,9 +187,13 @@ impl Watcher {
                 }
                 message = page.next() => match message {
                     None | Some(Ok(Message::Close(_))) => return Ok(()),
+                    Some(Ok(Message::Text(text))) if text.as_str() == USED && is_waking(&routes.now()) => {
+                        call = Some((upstream.gate.call(caller.clone()), Instant::now() + CALL_TIME));
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => return Err(error),
                 },
+                () = ended(call.as_ref()) => call = None,
                 _ = ping.tick() => send(&mut page, Message::Ping(Bytes::new())).await?,
                 () = role.retired() => {
                     let restarting = CloseFrame { code: CloseCode::Restart, reason: Utf8Bytes::default() };
@@ -167,6 +201,14 @@ impl Watcher {
                 }
             }
         }
+    }
+}
+
+/// Waits until the time of a call is over.
+async fn ended(call: Option<&(Caller, Instant)>) {
+    match call {
+        Some((_, end)) => sleep_until(*end).await,
+        None => future::pending().await,
     }
 }
 

@@ -25,7 +25,7 @@ use mooring_gateway::state::Gateway;
 use mooring_gateway::widget::OpCenterLink;
 use mooring_ops::Lifecycle;
 use mooring_types::external::EndpointRules;
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, WakeOn, Widget, usual_checkers};
 use mooring_types::job::JobStatus;
 use mooring_types::{ConnectionId, GatewayId, JobId, Port, PortRange};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -78,6 +78,7 @@ impl World {
             endpoints: EndpointRules::default(),
             host_names: vec!["*".parse().expect("any name")],
             trusted_proxies: Vec::new(),
+            checkers: usual_checkers(),
             tls: None,
             opcenter: String::new(),
             connections: Vec::new(),
@@ -99,6 +100,10 @@ impl World {
             epoch: 0,
             protocol,
             hold_limits: HoldLimits::default(),
+            wake_on: WakeOn::Request,
+            resumes: true,
+            idle_seconds: None,
+            is_idle: false,
             widget: Widget::Hidden,
             cookies: Cookies::Shared,
             access: Access::Open,
@@ -128,6 +133,20 @@ impl World {
         self.change(|connection| {
             (connection.flow, connection.job_status) = (Flow::Open, JobStatus::Executing);
         });
+    }
+
+    /// Suspends the job of the first connection.
+    pub(crate) fn suspend(&mut self) {
+        self.change(|connection| {
+            (connection.flow, connection.job_status) = (held(), JobStatus::Suspended);
+        });
+    }
+
+    /// The callers of the first connection's job.
+    pub(crate) fn caller(&self) -> Option<String> {
+        let connection = self.gateway.observe().connections.remove(0);
+        assert_eq!(connection.calling > 0, connection.caller.is_some());
+        connection.caller.map(|caller| caller.to_string())
     }
 
     /// Ends the job of the first connection and leaves a farewell.

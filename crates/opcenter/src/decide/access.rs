@@ -69,6 +69,7 @@ mod tests {
             gateway_port: Port::MAX,
             protocol: Protocol::Auto,
             hold_limits: HoldLimits::default(),
+            wake_on: None,
             widget: Widget::Shown,
             cookies: Cookies::Own,
             access,

@@ -42,7 +42,7 @@ use mooring_api::watch::{
 use mooring_store::{ConnectionRow, GatewayCertificateRow, GatewayRow, HostRow, JobRow, MigrationRow, Stage};
 use mooring_types::external::IpNet;
 use mooring_types::external_url::ExternalUrl;
-use mooring_types::gateway::Tls;
+use mooring_types::gateway::{Tls, WakeOn};
 use mooring_types::host_name::HostPattern;
 use mooring_types::job::{Image, JobSpec, JobStatus, Publish};
 use mooring_types::migration::{MigrationKind, Outcome, Phase};
@@ -116,6 +116,7 @@ pub(crate) fn for_gateway(inputs: &Inputs<'_>, observed: &Observed, gateway: &Ga
         endpoints: config.endpoint_rules(),
         host_names: config.gateway_hosts.iter().cloned().chain(external_host(gateway)).collect(),
         trusted_proxies: trusted_proxies(config, gateway),
+        checkers: config.checkers.clone(),
         tls: tls(inputs, gateway),
         opcenter: config.external_url.clone().unwrap_or_default(),
         connections: connections.filter_map(|connection| connect(state, observed, gateway, connection)).collect(),
@@ -436,6 +437,10 @@ fn connect(
         epoch: state.externals.get(&job.id).map_or(job.epoch, |row| row.epoch),
         protocol: connection.protocol,
         hold_limits: connection.hold_limits,
+        wake_on: wake_on(job, connection),
+        resumes: job.policy.resume_on_connect,
+        idle_seconds: job.policy.idle.map(|idle| idle.after.as_secs()),
+        is_idle: job.is_idle,
         widget: connection.widget,
         cookies: connection.cookies,
         access: connection.access,
@@ -445,6 +450,11 @@ fn connect(
         flow: flow(state, job),
         unaccepted: unaccepted(observed, job),
     })
+}
+
+/// Returns the clients of a connection that wake its job.
+pub(crate) fn wake_on(job: &JobRow, connection: &ConnectionRow) -> WakeOn {
+    connection.wake_on.unwrap_or(job.policy.wake_on)
 }
 
 /// Returns the connections that a job lacks since it was restored on its host.

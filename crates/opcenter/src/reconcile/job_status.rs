@@ -170,13 +170,13 @@ impl Round<'_> {
         candidates: &mut [Candidate],
     ) -> Result<(), StoreError> {
         let mut connections = state.connections.iter().filter(|connection| connection.job == job.id);
-        let is_called_for =
-            connections.any(|connection| self.observed.is_called_for(&connection.gateway, &connection.id));
-        if job.policy.resume_on_connect && is_called_for {
+        let caller = connections.find_map(|connection| self.observed.caller(&connection.gateway, &connection.id));
+        if let Some(caller) = caller.filter(|_| job.policy.resume_on_connect) {
             let more = if job.awaits_host { Holding::default() } else { Holding::size(job.spec.resources) };
             return match self.over_quota(job, more).await? {
-                None => self.status(job, JobStatus::Resuming, "a client connected").await,
-                Some(over) => self.stays_suspended(job, &format!("a client connected, and {over}")).await,
+                None => self.status(job, JobStatus::Resuming, &format!("woken by {caller}")).await,
+                // The reason is told once for all callers.
+                Some(over) => self.stays_suspended(job, &format!("a client called, and {over}")).await,
             };
         }
         if !job.awaits_host || self.is_in_a_hurry(state) {

@@ -39,7 +39,8 @@ impl Round<'_> {
             Some(policy @ IdlePolicy { after, .. }) if self.config.has_store() => {
                 if self.is_idle(state, job, policy).await? {
                     self.forget_idleness(job).await?;
-                    return self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await;
+                    self.send_to_store(job, MigrationKind::Suspend, format!("idle for {}", short(after))).await?;
+                    return self.tx.job_idle(&job.id).await;
                 }
             }
             // A policy that is set again starts to count from zero.

@@ -179,10 +179,12 @@ impl Observed {
         self.observations().filter(move |(_, observation)| observation.job == *job)
     }
 
-    /// Returns whether a client waits at a connection for its job to be resumed.
-    pub(crate) fn is_called_for(&self, gateway: &GatewayId, connection: &ConnectionId) -> bool {
-        let mut observations = self.gateway(gateway).flat_map(|report| &report.connections);
-        observations.any(|observation| observation.connection == *connection && observation.calling > 0)
+    /// Returns who waits at a connection for its job to be resumed.
+    pub(crate) fn caller(&self, gateway: &GatewayId, connection: &ConnectionId) -> Option<String> {
+        let observations = self.gateway(gateway).flat_map(|report| &report.connections);
+        let mut calling = observations.filter(|seen| seen.connection == *connection && seen.calling > 0);
+        // A gateway of an earlier version tells no more than that there is one.
+        calling.next().map(|seen| seen.caller.as_ref().map_or_else(|| "a client".to_owned(), ToString::to_string))
     }
 
     /// Returns the bytes that the clients of a connection have sent and received, as the reachable

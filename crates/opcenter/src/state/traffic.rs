@@ -127,6 +127,7 @@ mod tests {
             problem: None,
             clients: Vec::new(),
             calling: 0,
+            caller: None,
             held: 2,
             bytes_in: bytes,
             bytes_out: 10 * bytes,

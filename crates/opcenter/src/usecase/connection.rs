@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use mooring_api::ErrorCode;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{ConnectionRow, GatewayRow, JobRow, Tx};
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, WakeOn, Widget};
 use mooring_types::{ConnectionId, Port};
 
 use super::{allowed, find_gateway, find_job, parse};
@@ -40,6 +40,7 @@ pub(crate) async fn connect(
     let manner = Manner {
         protocol: request.protocol,
         hold_limits: hold_limits(request)?,
+        wake_on: request.wake_on,
         widget: request.widget,
         cookies: request.cookies,
         access: request.access,
@@ -61,6 +62,7 @@ pub(crate) async fn connect(
 struct Manner {
     protocol: Protocol,
     hold_limits: HoldLimits,
+    wake_on: Option<WakeOn>,
     widget: Widget,
     cookies: Cookies,
     access: Access,
@@ -177,6 +179,7 @@ async fn insert_with(
             opened: false,
             protocol: manner.protocol,
             hold_limits: manner.hold_limits,
+            wake_on: manner.wake_on,
             widget: manner.widget,
             cookies: manner.cookies,
             access: manner.access,

@@ -71,6 +71,7 @@ fn changed(mut policy: JobPolicy, request: &JobModifyRequest) -> ApiResult<JobPo
     policy.custom_tags = limited_tags(policy.custom_tags).at("addCustomTags")?;
     policy.vm_policy = request.vm_policy.unwrap_or(policy.vm_policy);
     policy.migrate_policy = request.migrate_policy.unwrap_or(policy.migrate_policy);
+    policy.wake_on = request.wake_on.unwrap_or(policy.wake_on);
     policy.resume_on_connect = request.resume_on_connect.unwrap_or(policy.resume_on_connect);
     if let Some(limit) = request.time_limit {
         policy.time_limit = none_for_zero("a time limit", limit).at("timeLimit")?;
@@ -112,6 +113,7 @@ fn differences(old: &JobPolicy, new: &JobPolicy) -> Vec<String> {
         ("awake limit", awake_limit(old), awake_limit(new)),
         ("snapshot interval", time(old.snapshot_interval), time(new.snapshot_interval)),
         ("resume on connect", on(old), on(new)),
+        ("wake on", old.wake_on.to_string(), new.wake_on.to_string()),
         ("tags", tags(old), tags(new)),
     ]
     .into_iter()

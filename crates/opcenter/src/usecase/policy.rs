@@ -23,6 +23,7 @@ pub(super) fn policy(submission: &Submission, resources: Resources) -> ApiResult
     let (cpu_max, mem_gb_max) = largest(submission, resources)?;
     Ok(JobPolicy {
         resume_on_connect: submission.resume_on_connect,
+        wake_on: submission.wake_on.unwrap_or_default(),
         idle: idle(submission)?,
         snapshot_interval: at_least_minimum("a snapshot interval", submission.snapshot_interval)
             .at("snapshotInterval")?,

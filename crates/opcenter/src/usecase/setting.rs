@@ -71,6 +71,7 @@ pub(crate) fn list(context: &Context, user: &User) -> ApiResult<SettingsView> {
             values: config.trusted_proxies.iter().map(ToString::to_string).collect(),
             ..setting("trustedProxies", "--trusted-proxy", [], "proxies whose word about clients is believed")
         },
+        setting("checkers", "--checker", config.checkers.clone(), "words in user agents that wake no job"),
         SettingView {
             values: config.oidc.iter().map(|oidc| format!("{} ({})", oidc.issuer, oidc.name)).collect(),
             ..setting("oidcIssuer", "--oidc-issuer", [], "provider at which users sign in, beside passwords")

@@ -134,6 +134,7 @@ impl Views {
             state,
             protocol: connection.protocol,
             hold_limits: connection.hold_limits,
+            wake_on: slices::wake_on(job, connection),
             widget: connection.widget,
             cookies: connection.cookies,
             access: connection.access,

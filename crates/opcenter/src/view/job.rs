@@ -84,6 +84,7 @@ impl Views {
             in_use: activity.uses.iter().map(|used| format!("in use: {used}")).collect(),
             outward: activity.outward.iter().map(ToString::to_string).collect(),
             resume_on_connect: job.policy.resume_on_connect,
+            wake_on: job.policy.wake_on,
             snapshot_interval: job.policy.snapshot_interval.map(format_duration).unwrap_or_default(),
             dump_mode: job.policy.dump_mode,
             egress: job.policy.egress,

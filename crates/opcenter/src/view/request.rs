@@ -3,6 +3,7 @@
 use mooring_api::Submission;
 use mooring_api::submission::{Environment, Tags};
 use mooring_store::JobRow;
+use mooring_types::gateway::WakeOn;
 use mooring_types::policy::{DumpMode, Egress, IdlePolicy, JobPolicy, Moves, Rerun};
 use mooring_types::{Name, Port, Reference};
 
@@ -35,6 +36,7 @@ pub(crate) fn of_job(job: &JobRow, security_groups: &[Name]) -> Submission {
         idle: policy.idle.map(|idle| idle.after),
         awake_limit: policy.idle.map(|idle| idle.awake_limit).filter(|limit| *limit != IdlePolicy::AWAKE_LIMIT),
         resume_on_connect: policy.resume_on_connect,
+        wake_on: Some(policy.wake_on).filter(|kind| *kind != WakeOn::default()),
         snapshot_interval: policy.snapshot_interval,
         dump_mode: Some(policy.dump_mode).filter(|mode| *mode != DumpMode::default()),
         egress: Some(policy.egress).filter(|egress| *egress != Egress::default()),

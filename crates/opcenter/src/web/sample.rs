@@ -5,7 +5,7 @@ use mooring_api::view::{
     HostView, JobView, MigrationView, OpenSessionView, SecretView, SecurityGroupView, TemplateView, UserView,
 };
 use mooring_api::watch::ClientObservation;
-use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, Widget};
+use mooring_types::gateway::{Access, Cookies, GatewayStatus, HoldLimits, Protocol, Tls, WakeOn, Widget};
 use mooring_types::{HostId, MigrationId, Timestamp};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -109,6 +109,7 @@ pub(crate) fn connection() -> ConnectionView {
         protocol: Protocol::Auto,
         hold_limits: HoldLimits::default(),
         widget: Widget::Shown,
+        wake_on: WakeOn::Request,
         cookies: Cookies::Own,
         access: Access::Open,
         shares: Vec::new(),

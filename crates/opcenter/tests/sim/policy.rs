@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use mooring_api::Submission;
 use mooring_api::view::JobModifyRequest;
+use mooring_api::watch::{Call, CallerObservation};
 use mooring_sim::{Machine, Step};
+use mooring_types::gateway::WakeOn;
 use mooring_types::host::{Purchase, Resources};
 use mooring_types::job::{Activity, InUse, JobStatus};
 use mooring_types::usage::Usage;
@@ -148,6 +150,36 @@ async fn client_resumes_a_suspended_job() {
     lab.cluster.report().await.unwrap();
     lab.settle().await;
     lab.expect(&job, JobStatus::Executing).await;
+}
+
+#[tokio::test]
+async fn caller_is_named_and_idleness_is_told_to_gateways() {
+    let mut lab = Lab::start().await;
+    let (job, gateway) = idle_job(&mut lab).await;
+    let told = |lab: &mut Lab| {
+        let slice = lab.gateway(&gateway).slice().expect("a slice");
+        let directive = slice.connections.first().expect("a connection");
+        (directive.resumes, directive.wake_on, directive.idle_seconds, directive.is_idle)
+    };
+    run(&mut lab, &job, 80, usage(0.0, GB)).await;
+    lab.expect(&job, JobStatus::Suspended).await;
+    assert_eq!(told(&mut lab), (true, WakeOn::Request, Some(60), true));
+    let address = [198, 51, 100, 7].into();
+    let call = Call::Request { method: "GET".into(), path: "/api/jobs".into() };
+    let traffic = lab.gateway(&gateway).traffic(&job);
+    (traffic.calling, traffic.caller) = (1, Some(CallerObservation { address, call }));
+    lab.cluster.report().await.unwrap();
+    lab.settle().await;
+    lab.expect(&job, JobStatus::Executing).await;
+    let events = lab.events(&job).await;
+    assert!(events.iter().any(|event| event == "Resuming: woken by GET /api/jobs from 198.51.100.7"), "{events:?}");
+    assert_eq!(told(&mut lab), (true, WakeOn::Request, Some(60), false));
+    // A user suspends it: nobody has found it idle.
+    lab.gateway(&gateway).traffic(&job).calling = 0;
+    let request = JobModifyRequest { wake_on: Some(WakeOn::Page), ..JobModifyRequest::default() };
+    lab.admin.job_modify(&job, &request).await.unwrap();
+    lab.suspend(&job).await;
+    assert_eq!(told(&mut lab), (true, WakeOn::Page, Some(60), false));
 }
 
 #[tokio::test]

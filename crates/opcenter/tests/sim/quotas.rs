@@ -175,7 +175,7 @@ async fn client_resumes_a_job_once_the_quota_has_room() {
     lab.cluster.report().await.unwrap();
     lab.settle().await;
     let view = lab.expect(&job, JobStatus::Suspended).await;
-    assert!(view.status_reason.contains("a client connected, and the quota of user `ada`"), "{}", view.status_reason);
+    assert!(view.status_reason.contains("a client called, and the quota of user `ada`"), "{}", view.status_reason);
     let told = lab.events(&job).await.iter().filter(|event| event.contains("quota")).count();
     assert_eq!(told, 1);
     limit(&lab, "ada", cores(2)).await;

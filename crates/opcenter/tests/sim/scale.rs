@@ -150,6 +150,7 @@ async fn connect(store: &Store, gateways: &[GatewayId], groups: &[SecurityGroupI
             gateway_port: port(10_000 + at * 100),
             protocol: Protocol::Auto,
             hold_limits: HoldLimits::default(),
+            wake_on: None,
             widget: Widget::Shown,
             cookies: Cookies::default(),
             access: Access::Open,

@@ -28,6 +28,7 @@ pub use tag::{CustomTag, InvalidTag};
 pub use vm::{VmPolicy, Wanted};
 
 use crate::duration;
+use crate::gateway::WakeOn;
 
 /// The policy of a job.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -35,6 +36,8 @@ use crate::duration;
 pub struct JobPolicy {
     /// `true` if a client connection resumes the suspended job.
     pub resume_on_connect: bool,
+    /// The clients that do; a connection may have others.
+    pub wake_on: WakeOn,
     /// When an unused job is suspended; never where absent.
     pub idle: Option<IdlePolicy>,
     /// The time between snapshots, for recovery; no snapshots where absent.

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use mooring_api::view::ConnectRequest;
 use mooring_store::{GatewayRow, JobRow};
-use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, Widget};
+use mooring_types::gateway::{Access, Cookies, HoldLimits, Protocol, WakeOn, Widget};
 use mooring_types::job::Action;
 use mooring_types::{JobId, Port};
 
@@ -26,9 +26,10 @@ use crate::web::visitor::Visitor;
 use crate::web::{answer, ui};
 
 /// The fields of the form.
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 11] = [
     "job",
     "protocol",
+    "wake_on",
     "widget",
     "shared_cookies",
     "access",
@@ -62,6 +63,7 @@ pub(super) struct ConnectDialog {
     /// The number of the visitor's jobs that publish no port.
     portless: usize,
     protocols: Vec<Choice>,
+    wakes: Vec<Choice>,
     accesses: Vec<Choice>,
     limits: [String; 3],
 }
@@ -112,6 +114,7 @@ impl ConnectDialog {
             form,
             portless: portless.len(),
             protocols: Protocol::ALL.map(protocol_choice).into(),
+            wakes: wakes(),
             accesses: accesses(),
             limits: usual_limits(),
         }
@@ -191,6 +194,12 @@ pub(super) async fn connect(
     answer::invalid(&ConnectDialog::with(&scene, row, form, Some(&chosen)).await?)
 }
 
+/// Returns the clients to choose from that wake the job.
+fn wakes() -> Vec<Choice> {
+    let named = WakeOn::ALL.into_iter().map(|kind| Choice::new(kind.name(), kind.description()));
+    std::iter::once(Choice::new("", "as the job says")).chain(named).collect()
+}
+
 /// Returns the kinds of access to choose from. A link is shown once, by the command line.
 fn accesses() -> Vec<Choice> {
     let offered = Access::ALL.into_iter().filter(|access| *access != Access::Link);
@@ -204,6 +213,7 @@ fn request(form: &mut Form) -> Option<ConnectRequest> {
         form.refuse("ports", "choose at least one port");
     }
     let protocol: Option<Protocol> = form.require("protocol");
+    let wake_on: Option<WakeOn> = form.parse("wake_on");
     let hold_limit = limit(form, "hold_limit", connection::hold_seconds);
     let page_patience = limit(form, "page_patience", connection::page_seconds);
     let held_max = limit(form, "held_max", connection::held_max);
@@ -220,6 +230,7 @@ fn request(form: &mut Form) -> Option<ConnectRequest> {
         hold_limit,
         page_patience,
         held_max,
+        wake_on,
         widget,
         cookies,
         access: access.unwrap_or_default(),
@@ -261,6 +272,7 @@ mod tests {
             ],
             portless: 2,
             protocols: vec![Choice::plain("auto")],
+            wakes: wakes(),
             accesses: accesses(),
             limits: usual_limits(),
         }

@@ -12,6 +12,7 @@ use axum::response::Response;
 use mooring_api::view::JobModifyRequest;
 use mooring_store::JobRow;
 use mooring_types::duration::{format_duration, parse_duration};
+use mooring_types::gateway::WakeOn;
 use mooring_types::job::Image;
 use mooring_types::policy::CustomTag;
 
@@ -21,7 +22,7 @@ use crate::web::address::Address;
 use crate::web::answer;
 use crate::web::form::{Form, Places};
 use crate::web::problem::Problem;
-use crate::web::ui;
+use crate::web::ui::{self, Choice};
 use crate::web::visitor::Visitor;
 
 /// The fields at which refusals stand.
@@ -45,6 +46,7 @@ struct ModifyDialog {
     form: Form,
     /// The fields with the texts that the form began with.
     before: Vec<(&'static str, String)>,
+    wakes: Vec<Choice>,
     is_external: bool,
 }
 
@@ -54,7 +56,8 @@ impl ModifyDialog {
         let is_external = job.spec.image == Image::External;
         // The rest of an external job belongs to another scheduler.
         before.retain(|(key, _)| !is_external || matches!(*key, "name" | "tags"));
-        Self { job: job.id.to_string(), form, before, is_external }
+        let wakes = WakeOn::ALL.into_iter().map(|kind| Choice::new(kind.name(), kind.description())).collect();
+        Self { job: job.id.to_string(), form, before, wakes, is_external }
     }
 }
 
@@ -72,6 +75,7 @@ fn texts(job: &JobRow) -> Vec<(&'static str, String)> {
         ("idle", time(policy.idle.map(|idle| idle.after))),
         ("awakeLimit", time(policy.idle.map(|idle| idle.awake_limit))),
         ("snapshotInterval", time(policy.snapshot_interval)),
+        ("wakeOn", policy.wake_on.to_string()),
         ("resumeOnConnect", if policy.resume_on_connect { "true".into() } else { String::new() }),
     ]
 }
@@ -110,6 +114,9 @@ fn request(form: &mut Form) -> JobModifyRequest {
     request.idle = time(form, "idle");
     request.awake_limit = time(form, "awakeLimit");
     request.snapshot_interval = time(form, "snapshotInterval");
+    if is_changed(form, "wakeOn") {
+        request.wake_on = form.require("wakeOn");
+    }
     if is_changed(form, "resumeOnConnect") {
         request.resume_on_connect = Some(form.is_checked("resumeOnConnect"));
     }
