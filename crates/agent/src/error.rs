@@ -35,7 +35,7 @@ pub enum Error {
     Network(#[from] NetworkError),
     /// A join that OpCenter refuses for good, of a host that has nothing to keep.
     #[error("{}", join_refused(.0))]
-    JoinRefused(#[source] ClientError),
+    JoinRefused(#[source] Box<ClientError>),
     #[error("a request to OpCenter failed")]
     OpCenter(#[from] ClientError),
     /// A tool that ran and failed.
@@ -332,7 +332,7 @@ mod tests {
                 (CriuError::NotWhole { what: "process 7 (sh) is gone".into() }.into(), "the restored job"),
                 (StreamError::Stranger.into(), "the connecting host"),
                 (Error::NoRoom { reason: "its disk is full".into() }, "the host"),
-                (Error::JoinRefused(unknown_token), "OpCenter refuses the join token"),
+                (Error::JoinRefused(Box::new(unknown_token)), "OpCenter refuses the join token"),
             ])
             .collect()
     }

@@ -136,7 +136,7 @@ impl Link {
                 jobs: self.jobs.observe(),
             })
             .await
-            .map_err(|error| if is_refusal(&error) { Error::JoinRefused(error) } else { error.into() })?;
+            .map_err(|error| if is_refusal(&error) { Error::JoinRefused(Box::new(error)) } else { error.into() })?;
         tracing::info!(host = %answer.host, "joined as host {} ({})", config.name, answer.host);
         if self.facts.borrow().readiness == Readiness::Ready {
             tracing::info!(host = %answer.host, "host {} is ready", config.name);

@@ -104,6 +104,12 @@ pub(crate) struct Told {
     pub(crate) hint: Option<String>,
 }
 
+/// Returns the client's error that a cause is, boxed or not.
+fn of_client<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a ClientError> {
+    let boxed = || cause.downcast_ref::<Box<ClientError>>().map(AsRef::as_ref);
+    cause.downcast_ref::<ClientError>().or_else(boxed)
+}
+
 impl Told {
     fn of(error: &anyhow::Error) -> Self {
         match error.downcast_ref::<ClientError>() {
@@ -126,7 +132,7 @@ impl Told {
             Some(_) | None => {
                 let usage = error.downcast_ref::<Usage>().map(|usage| &usage.0);
                 let local = usage.or_else(|| error.chain().find_map(|cause| cause.downcast_ref::<Local>()));
-                let refusal = error.chain().find_map(|cause| match cause.downcast_ref::<ClientError>() {
+                let refusal = error.chain().find_map(|cause| match of_client(cause) {
                     Some(ClientError::Refused(body)) => Some(body),
                     _ => None,
                 });
