@@ -238,8 +238,8 @@ async fn request_that_was_no_use_does_not_wake() {
 
 /// Answers a hello with one of its own.
 async fn tls_job() -> (SocketAddr, JoinSet<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("its address");
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {

@@ -78,8 +78,8 @@ pub(crate) struct ModifyArgs {
     /// resume the job when a client connects while it is suspended
     #[arg(long = "resumeOnConnect", value_name = "on|off", value_enum, hide_possible_values = true)]
     resume_on_connect: Option<Switch>,
-    /// clients that do
-    #[arg(long = "wakeOn", value_parser = parse::wake_on())]
+    /// clients that resume it: `page`, `request` or `connection`
+    #[arg(long = "wakeOn", value_name = "KIND", value_parser = parse::wake_on(), hide_possible_values = true)]
     wake_on: Option<WakeOn>,
     /// accepted for scripts; this command asks nothing
     #[arg(short, long)]
