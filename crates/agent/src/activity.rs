@@ -79,8 +79,10 @@ impl ActivityLook {
             let Ok(seen) = seen else { continue };
             let key = (job.clone(), generation);
             let before = self.received.remove(&key).unwrap_or_default();
-            let counted = counted(&seen.outward(&published), before);
-            if self.jobs.acts(&job, generation, seen.activity(&published, &counted)) {
+            let outward = seen.outward(&published);
+            let bytes = outward.iter().map(|talk| ((talk.local, talk.peer), talk.received()));
+            let counted = counted(bytes, before);
+            if self.jobs.acts(&job, generation, seen.activity(&outward, &counted)) {
                 self.host.observed.notify_one();
             }
             received.insert(key, counted);
@@ -90,17 +92,19 @@ impl ActivityLook {
 }
 
 /// Adds what connections have received by now to what they had at the looks before.
-fn counted(outward: &[&Talk], mut before: BTreeMap<Ends, Vec<u64>>) -> BTreeMap<Ends, Vec<u64>> {
-    let counts = |talk: &&Talk| {
-        let ends = (talk.local, talk.peer);
+fn counted(
+    received: impl Iterator<Item = (Ends, u64)>,
+    mut before: BTreeMap<Ends, Vec<u64>>,
+) -> BTreeMap<Ends, Vec<u64>> {
+    let counts = |(ends, bytes)| {
         let mut looks = before.remove(&ends).unwrap_or_default();
-        looks.push(talk.received());
+        looks.push(bytes);
         if looks.len() > RECEIVED_LOOKS {
             looks.remove(0);
         }
         (ends, looks)
     };
-    outward.iter().map(counts).collect()
+    received.map(counts).collect()
 }
 
 /// All that was seen of a job at one moment.
@@ -136,8 +140,7 @@ impl Seen {
     }
 
     /// Says what the job does.
-    fn activity(&self, published: &[Port], counted: &BTreeMap<Ends, Vec<u64>>) -> Activity {
-        let outward = self.outward(published);
+    fn activity(&self, outward: &[&Talk], counted: &BTreeMap<Ends, Vec<u64>>) -> Activity {
         let receives = |talk: &Talk| {
             let looks = counted.get(&(talk.local, talk.peer));
             looks.is_some_and(|looks| match looks.as_slice() {
@@ -245,8 +248,12 @@ mod tests {
     #[test]
     fn received_bytes_are_counted_over_the_last_looks() {
         let ends: Ends = ("10.0.0.2:40000".parse().unwrap(), "198.18.0.1:5555".parse().unwrap());
-        let before = BTreeMap::from([(ends, vec![1, 2, 3, 4, 5])]);
+        let mut looks = BTreeMap::new();
+        for bytes in 1..=7 {
+            looks = counted([(ends, bytes)].into_iter(), looks);
+        }
+        assert_eq!(looks, BTreeMap::from([(ends, vec![3, 4, 5, 6, 7])]));
         // A connection that is gone is forgotten.
-        assert_eq!(counted(&[], before), BTreeMap::new());
+        assert_eq!(counted(std::iter::empty(), looks), BTreeMap::new());
     }
 }

@@ -21,7 +21,8 @@ use tokio::time::Instant;
 
 /// The number of requests that make the next one a poll.
 const POLLS_MIN: u32 = 3;
-/// The most requests that are remembered. The oldest give way.
+/// The most requests that are remembered. The older half gives way at once, so that a flood of
+/// requests does not look through all of them each time.
 const REMEMBERED_MAX: usize = 4096;
 
 /// The requests of the clients of a port.
@@ -63,12 +64,9 @@ impl Polls {
         let is_poll = of_request.count >= POLLS_MIN;
         *of_request = Seen { count: of_request.count.saturating_add(1), last: now };
         if seen.len() > REMEMBERED_MAX {
-            seen.retain(|_, seen| now.saturating_duration_since(seen.last) < idle);
-        }
-        if seen.len() > REMEMBERED_MAX
-            && let Some(oldest) = seen.iter().min_by_key(|(_, seen)| seen.last).map(|(key, _)| *key)
-        {
-            seen.remove(&oldest);
+            let mut last: Vec<Instant> = seen.values().map(|seen| seen.last).collect();
+            let (_, median, _) = last.select_nth_unstable(REMEMBERED_MAX / 2);
+            seen.retain(|_, seen| seen.last > *median);
         }
         is_poll
     }
@@ -148,5 +146,8 @@ mod tests {
             polls.begin(number, now + Duration::from_millis(number), IDLE);
         }
         assert!(polls.seen.lock().len() <= REMEMBERED_MAX);
+        // The newest are remembered.
+        let newest = 2 * REMEMBERED_MAX as u64 - 1;
+        assert_eq!(polls.seen.lock().get(&newest).map(|seen| seen.count), Some(1));
     }
 }
